@@ -1,0 +1,52 @@
+# `make train` and `make test` do all of their own set-up: they need Python 3.11 to 3.13, pip, and nothing else.
+#   make train                                        the quick start
+#   make train ARGS="--config configs/cifar10.yaml"   another run; ARGS="--help" lists every option
+#   make test                                         style, import rules, tests
+
+VENV ?= .venv
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && \
+	echo $$python && break; done)
+# On a machine with an NVIDIA driver TensorFlow's CUDA libraries come along; `make train EXTRAS=` leaves them out.
+EXTRAS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),cuda)
+# Test processes at a time; each holds a TensorFlow.
+WORKERS ?= 2
+
+BIN = $(VENV)/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help train test lint clean
+.DEFAULT_GOAL := help
+
+help: ## what there is
+	@sed -n '/^#   make/s/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+train: $(VENV)/.installed
+	$(BIN)/python -m sagan_tf.train $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --config setup.cfg
+
+$(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/python -m pip install --quiet --editable '.$(if $(EXTRAS),[$(EXTRAS)])'
+	@touch $@
+
+$(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/python -m pip install --quiet --editable '.[test$(if $(EXTRAS),$(comma)$(EXTRAS))]'
+	@touch $@ $(VENV)/.installed
+
+comma := ,
+
+# Some systems ship `venv` without the copy of pip that it needs; the system's own pip can install that.
+$(VENV)/bin/pip:
+	@test -n '$(PYTHON)' || { echo 'error: no Python 3.11, 3.12 or 3.13 found; name one: make PYTHON=/path/to/python' >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	$(PYTHON) -m pip --python $(VENV)/bin/python install --quiet pip; }
+
+clean: ## the environment and what tools left behind; never runs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find sagan_tf tests -name __pycache__ -type d -prune -exec rm -rf {} +

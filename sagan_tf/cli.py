@@ -1,0 +1,55 @@
+"""The console script `sagan`: the commands as verbs."""
+
+import difflib
+import importlib
+import sys
+
+from sagan_tf import __version__
+from sagan_tf.errors import UserError, one_line_errors
+
+# Verb -> (module with `main(argv, prog)`, what it does). Modules load when they are asked for.
+VERBS = {
+    "train": ("sagan_tf.train", "train as a config says, or go on with an interrupted run"),
+}
+
+
+def main(argv=None):
+    """Hands the arguments to the verb that stands first.
+
+    Args:
+        argv: list of str. None: those of this process.
+
+    Raises:
+        SystemExit: With the verb's code; 2 on an unknown verb.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    with one_line_errors():
+        if not argv or argv[0] in ("-h", "--help", "help"):
+            print(usage())
+        elif argv[0] == "--version":
+            print(f"sagan_tf {__version__}")
+        else:
+            module, _ = VERBS[_known(argv[0])]
+            importlib.import_module(module).main(argv[1:], prog=f"sagan {argv[0]}")
+
+
+def usage():
+    """Lists the verbs.
+
+    Returns:
+        str, several lines.
+    """
+    verbs = [f"  {verb:10}{purpose}" for verb, (_, purpose) in VERBS.items()]
+    return "\n".join(["usage: sagan VERB [OPTIONS]", "", *verbs, "", "sagan VERB --help lists the options of a verb."])
+
+
+def _known(verb):
+    if verb in VERBS:
+        return verb
+    near = difflib.get_close_matches(verb, VERBS, 1)
+    suggestion = f" Did you mean `{near[0]}`?" if near else f" The verbs are {', '.join(VERBS)}."
+    raise UserError(f"unknown verb `{verb}`.{suggestion}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""What a config may hold: the range of every number, and what fields ask of one another. All of it is here."""
+
+import math
+import unicodedata
+from dataclasses import fields, is_dataclass
+
+from sagan_tf.errors import UserError
+from sagan_tf.networks.architectures import (
+    GENERATOR_MULTIPLIERS,
+    discriminator_attention_channels,
+    generator_attention_channels,
+)
+
+
+class ConfigError(UserError):
+    """A field holds what no run can use.
+
+    Args:
+        key: Full path of the field, such as `training.batch_size`.
+        problem: What is wrong with it; it follows the key in the message.
+    """
+
+    def __init__(self, key, problem):
+        super().__init__(f"`{key}` {problem}")
+        self.key = key
+
+
+POSITIVE = ("above 0", lambda x: x > 0)
+AT_LEAST_ZERO = ("at least 0", lambda x: x >= 0)
+AT_LEAST_ONE = ("at least 1", lambda x: x >= 1)
+DECAY = ("at least 0 and below 1", lambda x: 0 <= x < 1)
+SEED = ("from 0 to 4294967295", lambda x: 0 <= x < 2**32)
+
+_LARGEST = 2**31 - 1  # for whole numbers without another bound; what fits the 32-bit counters of the frameworks
+
+_OPTIMIZER_RANGES = {
+    "learning_rate": POSITIVE,
+    "beta_1": DECAY,
+    "beta_2": DECAY,
+    "epsilon": POSITIVE,
+    "warmup_steps": AT_LEAST_ZERO,
+    "decay_start_step": AT_LEAST_ZERO,
+    "final_learning_rate": AT_LEAST_ZERO,
+}
+
+RANGES = {
+    "data.image_size": AT_LEAST_ONE,
+    "data.image_channels": AT_LEAST_ONE,
+    "data.memory_limit_gib": AT_LEAST_ZERO,
+    "data.shuffle_buffer": AT_LEAST_ONE,
+    "generator.channels": AT_LEAST_ONE,
+    "generator.latent_dim": AT_LEAST_ONE,
+    "generator.attention_sizes": AT_LEAST_ONE,
+    "generator.batch_normalization_momentum": DECAY,
+    "generator.batch_normalization_epsilon": POSITIVE,
+    "discriminator.channels": AT_LEAST_ONE,
+    "discriminator.attention_sizes": AT_LEAST_ONE,
+    "attention.key_reduction": AT_LEAST_ONE,
+    "attention.value_reduction": AT_LEAST_ONE,
+    "attention.pool_size": AT_LEAST_ONE,
+    **{f"generator_optimizer.{name}": allowed for name, allowed in _OPTIMIZER_RANGES.items()},
+    **{f"discriminator_optimizer.{name}": allowed for name, allowed in _OPTIMIZER_RANGES.items()},
+    "training.steps": AT_LEAST_ONE,
+    "training.batch_size": AT_LEAST_ONE,
+    "training.d_steps": AT_LEAST_ONE,
+    "training.accumulation_steps": AT_LEAST_ONE,
+    "training.r1_weight": AT_LEAST_ZERO,
+    "training.r1_interval": AT_LEAST_ONE,
+    "training.ema_decay": DECAY,
+    "training.ema_start_step": AT_LEAST_ZERO,
+    "training.seed": SEED,
+    "hardware.replicas": AT_LEAST_ONE,
+    "hardware.steps_per_execution": AT_LEAST_ONE,
+    "output.log_interval": AT_LEAST_ONE,
+    "output.sample_interval": AT_LEAST_ONE,
+    "output.checkpoint_interval": AT_LEAST_ONE,
+    "output.checkpoints_to_keep": AT_LEAST_ONE,
+    "output.sample_rows": AT_LEAST_ONE,
+    "output.sample_columns": AT_LEAST_ONE,
+}
+
+
+def flat_fields(config, prefix=""):
+    """Walks over the leaves of nested dataclasses.
+
+    Args:
+        config: Dataclass instance.
+        prefix: Path of it, with its dot.
+
+    Yields:
+        (full path, value).
+    """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            yield from flat_fields(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, value
+
+
+def check_config(config):
+    """Refuses a config that no run can use.
+
+    Args:
+        config: `Config` whose fields have the right types.
+
+    Raises:
+        ConfigError: At the first field that is out of range or contradicts another.
+    """
+    for key, value in flat_fields(config):
+        _check_values(key, value)
+    _check_architecture(config)
+    _check_attention(config)
+    _check_optimizers(config)
+    _check_hardware(config)
+    _check_intervals(config)
+
+
+def _check_values(key, value):
+    items = value if isinstance(value, tuple | list) else (value,)
+    for item in items:
+        if isinstance(item, str):
+            _check_text(key, item)
+        elif isinstance(item, int | float) and not isinstance(item, bool):
+            _check_number(key, item)
+    if len(set(items)) < len(items):
+        raise ConfigError(key, f"lists a value twice. Got {list(items)}.")
+
+
+def _check_text(key, text):
+    if not text.strip():
+        raise ConfigError(key, "is empty.")
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        raise ConfigError(key, f"holds a control character or broken text. Got {text!r}.")
+
+
+def _check_number(key, number):
+    words, allowed = RANGES[key]
+    if not math.isfinite(number) or not allowed(number):
+        raise ConfigError(key, f"must be {words}. Got {number}.")
+    if isinstance(number, int) and number > _LARGEST and RANGES[key] is not SEED:
+        raise ConfigError(key, f"must be at most {_LARGEST}. Got {number}.")
+
+
+def _check_architecture(config):
+    size = config.data.image_size
+    if size not in GENERATOR_MULTIPLIERS:
+        sizes = ", ".join(map(str, sorted(GENERATOR_MULTIPLIERS)))
+        raise ConfigError("data.image_size", f"has no architecture; there is one for {sizes} px. Got {size}.")
+    if not config.attention.output_projection and config.attention.value_reduction != 1:
+        raise ConfigError(
+            "attention.value_reduction",
+            "must be 1 where `attention.output_projection` is false, since nothing brings the value back to all "
+            f"channels. Got {config.attention.value_reduction}.",
+        )
+
+
+def _check_attention(config):
+    image_size = config.data.image_size
+    for name, channels_at in (
+        ("generator", generator_attention_channels),
+        ("discriminator", discriminator_attention_channels),
+    ):
+        network = getattr(config, name)
+        available = channels_at(image_size, network.channels)
+        for size in network.attention_sizes:
+            if size not in available:
+                sizes = ", ".join(map(str, sorted(available)))
+                raise ConfigError(
+                    f"{name}.attention_sizes",
+                    f"must be among the {name}'s feature maps, {sizes} px for {image_size} px pictures. Got {size}.",
+                )
+            if config.attention.block == "self_attention":
+                _check_block(config.attention, size, available[size], name)
+
+
+def _check_block(attention, size, channels, network):
+    where = f"the {network}'s {size} px feature map"
+    for field in ("key_reduction", "value_reduction"):
+        reduction = getattr(attention, field)
+        if reduction > channels:
+            raise ConfigError(
+                f"attention.{field}",
+                f"must be at most {channels}, the channels of {where} (more with a larger `{network}.channels`). "
+                f"Got {reduction}.",
+            )
+    if size % attention.pool_size:
+        raise ConfigError("attention.pool_size", f"must divide the size of {where}. Got {attention.pool_size}.")
+
+
+def _check_optimizers(config):
+    training = config.training
+    for name, steps in (("generator", training.steps), ("discriminator", training.steps * training.d_steps)):
+        options = getattr(config, f"{name}_optimizer")
+        if options.schedule != "constant" and options.decay_start_step >= steps:
+            raise ConfigError(
+                f"{name}_optimizer.decay_start_step",
+                f"must be below {steps}, the {name}'s optimiser steps, with a {options.schedule} schedule. "
+                f"Got {options.decay_start_step}.",
+            )
+        if options.schedule != "constant" and options.final_learning_rate > options.learning_rate:
+            raise ConfigError(
+                f"{name}_optimizer.final_learning_rate",
+                f"must be at most the learning rate, {options.learning_rate}. Got {options.final_learning_rate}.",
+            )
+
+
+def _check_hardware(config):
+    hardware, batch_size = config.hardware, config.training.batch_size
+    replicas = hardware.replicas or 1
+    if batch_size % replicas:
+        raise ConfigError(
+            "training.batch_size", f"must be a multiple of hardware.replicas, {replicas}. Got {batch_size}."
+        )
+    if hardware.distribution == "single" and replicas > 1:
+        raise ConfigError(
+            "hardware.replicas", f"must be 1 or null where hardware.distribution is single. Got {replicas}."
+        )
+    if hardware.jit_compile and (hardware.distribution == "mirrored" or replicas > 1):
+        raise ConfigError(
+            "hardware.jit_compile",
+            "must be false on several replicas: TensorFlow cannot compile across them. "
+            "Set hardware.distribution to single, or hardware.jit_compile to false.",
+        )
+
+
+def _check_intervals(config):
+    output, together = config.output, config.hardware.steps_per_execution
+    if output.checkpoint_interval % output.log_interval:
+        raise ConfigError(
+            "output.checkpoint_interval",
+            f"must be a multiple of output.log_interval, {output.log_interval}. Got {output.checkpoint_interval}.",
+        )
+    for key, steps in (
+        ("training.steps", config.training.steps),
+        ("output.log_interval", output.log_interval),
+        ("output.sample_interval", output.sample_interval),
+        ("output.checkpoint_interval", output.checkpoint_interval),
+    ):
+        if steps % together:
+            raise ConfigError(key, f"must be a multiple of hardware.steps_per_execution, {together}. Got {steps}.")

@@ -1,0 +1,247 @@
+"""The fields of a run's description. The defaults are the paper's ImageNet run where the paper gives a value.
+
+The text behind each name under `Args` is the help of its flag.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sagan_tf.config.checks import check_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which pictures, and how they are prepared.
+
+    Args:
+        name: `twins` or `mirror` (embedded, nothing to download), a TensorFlow Datasets name such as `cifar10` or
+            `imagenet2012`, or the path of a folder of pictures.
+        split: Split to train on, for TensorFlow Datasets also a slice such as `train[:90%]`.
+        data_dir: Folder that holds prepared TensorFlow Datasets; null takes its default (~/tensorflow_datasets).
+        manual_dir: Folder with archives that a user must download by hand, as for imagenet2012.
+        download: Let TensorFlow Datasets download a data set that is not prepared in `data_dir`.
+        image_size: Height and width in px after the central square crop and resize: 32, 64, 128 or 256.
+        image_channels: 1 (grey) or 3 (RGB).
+        conditional: Train on class labels; null: whenever the data set has two classes or more.
+        resize: Resize filter, antialiased.
+        flip: Mirror pictures left to right at random (not for text or digits).
+        dequantize: Add uniform noise of one grey level, so that values are continuous.
+        corrupt: `stop` at the first unreadable picture, or `skip`, name and count it.
+        memory_limit_gib: Data sets smaller than this, decoded, are kept in memory (GiB).
+        shuffle_buffer: Encoded records held for shuffling where a data set can only be read in order.
+    """
+
+    name: str = "twins"
+    split: str = "train"
+    data_dir: str | None = None
+    manual_dir: str | None = None
+    download: bool = False
+    image_size: int = 128
+    image_channels: int = 3
+    conditional: bool | None = None
+    resize: Literal["bilinear", "area", "bicubic", "lanczos3"] = "bilinear"
+    flip: bool = False
+    dequantize: bool = False
+    corrupt: Literal["stop", "skip"] = "stop"
+    memory_limit_gib: float = 2.0
+    shuffle_buffer: int = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig:
+    """The block that stands at `attention_sizes` of both networks.
+
+    Args:
+        block: `self_attention`, or `residual`: the paper's control, a residual block with as many parameters (Table 1).
+        key_reduction: Query and key have channels // key_reduction channels.
+        value_reduction: Value has channels // value_reduction channels (2: authors' code; 8: paper; 1: first arXiv
+            version).
+        pool_size: Max-pooling of key and value (2: authors' code; 1, none: paper).
+        output_projection: 1x1 convolution after the weighted sum (False: first arXiv version; needs value_reduction 1).
+        spectral_normalization: Normalise the block's convolutions.
+    """
+
+    block: Literal["self_attention", "residual"] = "self_attention"
+    key_reduction: int = 8
+    value_reduction: int = 2
+    pool_size: int = 2
+    output_projection: bool = True
+    spectral_normalization: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """The generator.
+
+    Args:
+        channels: Base width; the feature maps have 1 to 16 times as many channels.
+        latent_dim: Dimensions of the latent, drawn from N(0, 1).
+        attention_sizes: Feature maps (px: 4, 8 ... image_size) that get an attention block, such as [32]; [] for none.
+        spectral_normalization: Normalise every convolution and dense layer.
+        batch_normalization_momentum: Decay of the moving statistics of batch normalisation, once a generator step.
+        batch_normalization_epsilon: Added to the variance in batch normalisation.
+        kernel_initializer: Keras name of the initialiser of all kernels.
+    """
+
+    channels: int = 64
+    latent_dim: int = 128
+    attention_sizes: tuple[int, ...] = (32,)
+    spectral_normalization: bool = True
+    batch_normalization_momentum: float = 0.99
+    batch_normalization_epsilon: float = 1e-5
+    kernel_initializer: Literal["glorot_uniform", "orthogonal"] = "glorot_uniform"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    """The discriminator.
+
+    Args:
+        channels: Base width; the feature maps have 1 to 16 times as many channels.
+        attention_sizes: Feature maps (px: image_size/2 ... 4; at 32 px only 16 and 8) that get an attention block,
+            such as [32]; [] for none.
+        spectral_normalization: Normalise every convolution, dense layer and embedding.
+        hidden_channels: Width inside a residual block: that of its `output` (SAGAN) or its `input` (SNGAN-projection).
+        kernel_initializer: Keras name of the initialiser of all kernels.
+    """
+
+    channels: int = 64
+    attention_sizes: tuple[int, ...] = (32,)
+    spectral_normalization: bool = True
+    hidden_channels: Literal["output", "input"] = "output"
+    kernel_initializer: Literal["glorot_uniform", "orthogonal"] = "glorot_uniform"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam and its learning-rate schedule; the rates of both networks together are TTUR (Heusel et al. 2017).
+
+    Args:
+        learning_rate: Peak learning rate.
+        beta_1: Decay of the first moment.
+        beta_2: Decay of the second moment (0.9: paper; 0.999: authors' code).
+        epsilon: Added to the root of the second moment.
+        schedule: `constant`, or `linear` or `cosine` decay to `final_learning_rate` from `decay_start_step` to the end.
+        warmup_steps: Optimiser steps over which the rate rises linearly from 0.
+        decay_start_step: Optimiser step at which the decay starts.
+        final_learning_rate: Learning rate at the end of the decay.
+    """
+
+    learning_rate: float = 1e-4
+    beta_1: float = 0.0
+    beta_2: float = 0.9
+    epsilon: float = 1e-8
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    decay_start_step: int = 0
+    final_learning_rate: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The adversarial game.
+
+    Args:
+        steps: Generator steps in all.
+        batch_size: Pictures over all replicas, for each batch of a discriminator or generator update.
+        d_steps: Discriminator updates a generator update.
+        accumulation_steps: Batches whose gradients are averaged before an update (batch statistics stay those of a
+            batch).
+        loss: Adversarial loss.
+        r1_weight: Gamma of the R1 penalty on real pictures, gamma/2 times the squared gradient norm (Mescheder et al.
+            2018, equation 9); 0 for none.
+        r1_interval: Discriminator updates from one R1 penalty to the next, its weight multiplied by as much.
+        augmentation: DiffAugment operations (Zhao et al. 2020) on real and generated pictures, such as
+            [color, translation, cutout]; [] for none.
+        fake_labels: Draw labels of generated pictures `uniform` or as often as in the `data`.
+        ema_decay: Decay a step of the averaged generator; null for none.
+        ema_start_step: Step from which the generator is averaged; before it the average is a copy.
+        seed: Seed of the weights, the order of the data, latents and augmentation.
+    """
+
+    steps: int = 1_000_000
+    batch_size: int = 256
+    d_steps: int = 1
+    accumulation_steps: int = 1
+    loss: Literal["hinge", "non_saturating", "wasserstein", "least_squares"] = "hinge"
+    r1_weight: float = 0.0
+    r1_interval: int = 1
+    augmentation: tuple[Literal["color", "translation", "cutout"], ...] = ()
+    fake_labels: Literal["uniform", "data"] = "uniform"
+    ema_decay: float | None = 0.9999
+    ema_start_step: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareConfig:
+    """What it runs on.
+
+    Args:
+        precision: `float32`, or `mixed_bfloat16` (weights stay float32; CPU with AMX, Ampere, Hopper, TPU).
+        distribution: `auto` (all GPUs, mirrored where there are several), `single` or `mirrored`.
+        replicas: Devices to use when mirrored; on a CPU, logical devices to make; null for all GPUs.
+        jit_compile: Compile the step with XLA (one device).
+        steps_per_execution: Steps run in one call of the graph.
+    """
+
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    distribution: Literal["auto", "single", "mirrored"] = "auto"
+    replicas: int | None = None
+    jit_compile: bool = False
+    steps_per_execution: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputConfig:
+    """What the run folder receives, and when.
+
+    Args:
+        log_interval: Steps from one line of metrics.jsonl to the next.
+        sample_interval: Steps from one picture of samples to the next.
+        checkpoint_interval: Steps from one checkpoint to the next; a multiple of log_interval.
+        checkpoints_to_keep: Newest checkpoints kept.
+        sample_rows: Rows of the sample grid; with classes, a row a class as far as they reach.
+        sample_columns: Columns of the sample grid.
+    """
+
+    log_interval: int = 100
+    sample_interval: int = 1_000
+    checkpoint_interval: int = 1_000
+    checkpoints_to_keep: int = 3
+    sample_rows: int = 8
+    sample_columns: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A run.
+
+    Args:
+        run: Run folder; null: runs/ and the name of the (last) config file.
+        data: The pictures.
+        generator: The generator.
+        discriminator: The discriminator.
+        attention: The attention block of both.
+        generator_optimizer: Adam of the generator.
+        discriminator_optimizer: Adam of the discriminator (TTUR: four times the generator's learning rate).
+        training: The adversarial game.
+        hardware: What it runs on.
+        output: What the run folder receives, and when.
+    """
+
+    run: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    generator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=4e-4))
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+    def __post_init__(self):
+        check_config(self)

@@ -1,0 +1,22 @@
+"""The run of `python -m sagan_tf.train` without a config file; configs/quickstart.yaml says the same with comments."""
+
+from sagan_tf.config.fields import (
+    Config,
+    DataConfig,
+    DiscriminatorConfig,
+    GeneratorConfig,
+    OptimizerConfig,
+    OutputConfig,
+    TrainingConfig,
+)
+
+QUICK_START = Config(
+    run="runs/quickstart",
+    data=DataConfig(name="twins", image_size=32),
+    generator=GeneratorConfig(channels=16, attention_sizes=(16,)),
+    discriminator=DiscriminatorConfig(channels=32, attention_sizes=(16,)),
+    generator_optimizer=OptimizerConfig(learning_rate=2e-4),
+    discriminator_optimizer=OptimizerConfig(learning_rate=4e-4),
+    training=TrainingConfig(steps=1_500, batch_size=32, ema_decay=0.999),
+    output=OutputConfig(log_interval=50, sample_interval=250, checkpoint_interval=250, checkpoints_to_keep=2),
+)

@@ -1,0 +1,118 @@
+"""YAML files as flat values that remember their line; names that no config has, or that come twice, are refused.
+
+Scalars stay text: one reader, that of the flags, gives text its type, so that a file and a flag mean the same.
+"""
+
+import difflib
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from sagan_tf.config.names import accepts_null, did_you_mean, field_types, section_types, type_in_words
+from sagan_tf.errors import UserError
+
+
+class Given(NamedTuple):
+    """A value as the user wrote it.
+
+    Args:
+        value: str, None, or a list of these.
+        where: File and line, or the command line.
+    """
+
+    value: object
+    where: str
+
+
+def read_yaml(path):
+    """Reads a config file, not looking at the values.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        dict, full path of a field -> `Given`.
+
+    Raises:
+        UserError: There is no such file, it is no YAML, or it names a field that is unknown or was given before.
+    """
+    try:
+        return _read(path)
+    except RecursionError:
+        raise UserError(f"{path}: lists or keys are nested too deep.") from None
+
+
+def _read(path):
+    root = _compose(path)
+    if root is None:
+        raise UserError(f"{path}: the file holds no settings.")
+    if not isinstance(root, yaml.MappingNode):
+        raise UserError(f"{path}, line {_line(root)}: expected `key: value` lines.")
+    found, types, sections = {}, field_types(), section_types()
+    for key, node, line in _leaves(root, f"{path}, line ", sections):
+        where = f"{path}, line {line}"
+        if key not in types:
+            raise UserError(f"{where}: unknown key `{key}`.{did_you_mean(key, [*types, *sections])}")
+        if key in found:
+            raise UserError(f"{where}: `{key}` is given twice.")
+        if isinstance(node, yaml.MappingNode):
+            raise UserError(f"{where}: `{key}` must be {type_in_words(types[key])}, without keys below it.")
+        found[key] = Given(_plain(node, accepts_null(types[key])), where)
+    return found
+
+
+def _compose(path):
+    try:
+        return yaml.compose(Path(path).read_bytes(), Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such config file.{_nearest_file(path)}") from None
+    except OSError as error:
+        raise UserError(f"{path}: the config file cannot be read: {error.strerror}.") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        raise UserError(f"{path}, line {mark.line + 1}: {problem}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"{path}: this is not a text file in UTF-8.") from None
+
+
+def _nearest_file(path):
+    folder, name = Path(path).parent, Path(path).name
+    names = [file.name for file in folder.glob("*.yaml")] if folder.is_dir() else []
+    near = difflib.get_close_matches(name, names, 1) or difflib.get_close_matches(f"{name}.yaml", names, 1)
+    return f" Did you mean {folder / near[0]}?" if near else ""
+
+
+def _line(node):
+    return node.start_mark.line + 1
+
+
+def _leaves(mapping, at, sections, prefix=""):
+    seen = set()
+    for key_node, node in mapping.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise UserError(f"{at}{_line(key_node)}: a key must be a name.")
+        key = prefix + key_node.value
+        if key in sections:
+            if key in seen:
+                raise UserError(f"{at}{_line(key_node)}: `{key}` is given twice.")
+            if isinstance(node, yaml.MappingNode):
+                yield from _leaves(node, at, sections, f"{key}.")
+            elif not _is_null(node):
+                raise UserError(f"{at}{_line(node)}: `{key}` must hold `key: value` lines, indented below it.")
+        else:
+            yield key, node, _line(key_node)
+        seen.add(key)
+
+
+def _is_null(node):
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _plain(node, null_allowed):
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, False) for item in node.value]
+    if isinstance(node, yaml.MappingNode):
+        return {_plain(key, False): _plain(value, False) for key, value in node.value}
+    return None if null_allowed and _is_null(node) else node.value

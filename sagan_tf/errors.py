@@ -1,0 +1,36 @@
+"""The one error a user is meant to see: a line that says what is wrong, where, and what to do. Imports nothing of ours."""
+
+import contextlib
+import errno
+import sys
+
+
+class UserError(Exception):
+    """Bad input or surroundings; the message is one line, printed without traceback, exit code 2."""
+
+
+@contextlib.contextmanager
+def one_line_errors():
+    """Turns a `UserError` into one line on stderr and exit code 2, and Ctrl-C into exit code 130.
+
+    A full disk and a missing permission are reported likewise, with the path that the system names.
+
+    Raises:
+        SystemExit: With code 2 or 130.
+    """
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+    except KeyboardInterrupt:
+        print("\nstopped by the keyboard.", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
+            raise
+        where = f" `{error.filename}`" if error.filename else ""
+        message = f"cannot write{where}: {error.strerror}. Free some space or choose another run folder."
+    else:
+        return
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,103 @@
+"""Batch normalisation whose scale and offset depend on a class; knows nothing of GANs."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="sagan_tf")
+class ConditionalBatchNormalization(keras.layers.Layer):
+    """Normalises each channel over the batch, then scales and shifts it by a row of its class.
+
+        output = gamma[label] * (x - mean) / sqrt(variance + epsilon) + beta[label]
+
+    The class tables start at gamma 1 and beta 0 and are not spectrally normalised: with a largest singular value of 1
+    a table of 1000 classes could not move far from equal gains. Their gradients are dense, because Keras' Adam squares
+    the gradients of a repeated label one by one instead of their sum. On TensorFlow the statistics are those of the
+    global batch over all replicas (`tf.distribute`); on JAX `keras.distribution` makes them so by itself.
+
+    Symbols: B batch, H, W height and width in px, C channels.
+
+    Args:
+        num_classes: int >= 1. Labels are 0 to num_classes - 1.
+        momentum: float in [0, 1). Decay of the moving statistics, which inference uses.
+        epsilon: float > 0. Added to the variance.
+        synchronized: bool or None. Statistics over all replicas; None: wherever the backend can (TensorFlow).
+    Call arguments:
+        inputs: List of the feature map (B, H, W, C), or (B, ..., C), and the labels (B,) or (B, 1), integers.
+        training: bool. True normalises by the batch and moves the moving statistics.
+    Returns:
+        Feature map, (B, H, W, C).
+    Raises:
+        ValueError: `num_classes` below 1, or the inputs are not such a pair.
+    Example:
+        >>> layer = ConditionalBatchNormalization(num_classes=10)
+        >>> tuple(layer([keras.ops.ones((2, 4, 4, 8)), keras.ops.array([3, 7])]).shape)
+        (2, 4, 4, 8)
+    Source: Dumoulin et al. 2017, https://arxiv.org/abs/1610.07629; as in brain-research/self-attention-gan, ops.py.
+    """
+
+    def __init__(self, num_classes, momentum=0.99, epsilon=1e-5, synchronized=None, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
+            raise ValueError(f"`num_classes` must be an integer >= 1. Received: {num_classes=}.")
+        self.num_classes = num_classes
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.synchronized = synchronized
+        self.normalization = keras.layers.BatchNormalization(
+            center=False,
+            scale=False,
+            momentum=momentum,
+            epsilon=epsilon,
+            synchronized=can_synchronize() if synchronized is None else synchronized,
+            dtype=self.dtype_policy,
+            name="normalization",
+        )
+
+    def build(self, input_shape):
+        shape = self._check_shape(input_shape)
+        self.normalization.build(shape)
+        self.gamma = self._add_table("gamma", "ones", shape[-1])
+        self.beta = self._add_table("beta", "zeros", shape[-1])
+        self.built = True
+
+    @staticmethod
+    def _check_shape(input_shape):
+        if len(input_shape) != 2 or not isinstance(input_shape[0], (tuple, list)) or len(input_shape[0]) < 2:
+            raise ValueError(
+                "`ConditionalBatchNormalization` takes a list of a feature map and its labels. "
+                f"Received: {input_shape=}."
+            )
+        return tuple(input_shape[0])
+
+    def _add_table(self, name, initializer, channels):
+        return self.add_weight(name=name, shape=(self.num_classes, channels), initializer=initializer)
+
+    def call(self, inputs, training=None):
+        feature_map, label = inputs
+        label = ops.reshape(label, (-1,))
+        normalized = self.normalization(feature_map, training=training)
+        row_shape = (-1, *[1] * (len(feature_map.shape) - 2), feature_map.shape[-1])
+        return normalized * self._rows(self.gamma, label, row_shape) + self._rows(self.beta, label, row_shape)
+
+    @staticmethod
+    def _rows(table, label, row_shape):
+        # Rows of a product and not of the variable itself: its gradient reaches the optimiser as a dense table.
+        return ops.reshape(ops.take(ops.multiply(table, 1.0), label, axis=0), row_shape)
+
+    def compute_output_shape(self, input_shape):
+        return self._check_shape(input_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "synchronized": self.synchronized,
+        }
+
+
+def can_synchronize():
+    """Says whether Keras' `BatchNormalization` takes `synchronized=True` on the backend in use."""
+    return keras.backend.backend() == "tensorflow"

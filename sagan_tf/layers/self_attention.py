@@ -1,0 +1,196 @@
+"""Self-attention over the positions of a feature map; knows nothing of GANs."""
+
+import keras
+from keras import ops
+
+from sagan_tf.layers.spectral_normalization import SpectralNormalization
+
+
+@keras.saving.register_keras_serializable(package="sagan_tf")
+class SelfAttention(keras.layers.Layer):
+    """Adds to each position of a feature map a learned mix of all positions.
+
+    Every position i asks (query), every position j answers (key, value), all by 1x1 convolutions of the inputs x:
+
+        score[i, j] = softmax over j of (query_i . key_j),   o_i = projection(sum over j of score[i, j] value_j)
+        output = x + gamma o
+
+    gamma is one trainable number that starts at 0: the layer starts as identity and learns how far to look. There is
+    no division by the root of the depth. Several forms are in use; the default is the authors' code:
+
+    | form | key_reduction | value_reduction | pool_size | output_projection |
+    |---|---|---|---|---|
+    | authors' code, TF-GAN, BigGAN-PyTorch, StudioGAN | 8 | 2 | 2 | True |
+    | paper as printed (ICML 2019) | 8 | 8 | 1 | True |
+    | first arXiv version; popular PyTorch ports (with `spectral_normalization=False, use_bias=True`) | 8 | 1 | 1 | False |
+
+    Symbols: B batch, H, W height and width in px, C channels, N = H*W queries, M = (H/pool_size)*(W/pool_size) keys.
+
+    Args:
+        key_reduction: int >= 1. Query and key have C // key_reduction channels.
+        value_reduction: int >= 1. Value has C // value_reduction channels.
+        pool_size: int >= 1. Key and value are max-pooled by it; the scores take N*M*4 bytes an image.
+        output_projection: bool. Last 1x1 convolution, back to C channels; without it `value_reduction` must be 1.
+        spectral_normalization: bool. Normalise the convolutions.
+        use_bias: bool. Give the convolutions a bias.
+        kernel_initializer: Initialiser of the convolutions.
+        power_iterations: int >= 1. See `SpectralNormalization`.
+        epsilon: float > 0. See `SpectralNormalization`.
+    Call arguments:
+        inputs: Feature map, (B, H, W, C), floating point, channels last.
+        training: bool. True moves the power iteration of the convolutions.
+        return_attention_scores: bool. Also return the scores.
+    Returns:
+        Feature map, (B, H, W, C); with scores also (B, N, M) float32, each row sums to 1, both axes row by row.
+    Raises:
+        ValueError: C is smaller than a reduction, H or W is unknown or no multiple of `pool_size`, or the arguments
+            contradict one another.
+    Example:
+        >>> tuple(SelfAttention()(keras.ops.ones((2, 32, 32, 64))).shape)
+        (2, 32, 32, 64)
+    Source: Zhang et al. 2019, equations 1 to 3, https://arxiv.org/abs/1805.08318; pooling and channels as in
+        brain-research/self-attention-gan, non_local.py (there theta, phi, g and the last convolution).
+    """
+
+    def __init__(
+        self,
+        key_reduction=8,
+        value_reduction=2,
+        pool_size=2,
+        output_projection=True,
+        spectral_normalization=True,
+        use_bias=False,
+        kernel_initializer="glorot_uniform",
+        power_iterations=1,
+        epsilon=1e-12,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        for name, value in (
+            ("key_reduction", key_reduction), ("value_reduction", value_reduction), ("pool_size", pool_size)
+        ):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
+        if not output_projection and value_reduction != 1:
+            raise ValueError(
+                "Without `output_projection` the value must keep all channels: `value_reduction` must be 1. "
+                f"Received: {output_projection=}, {value_reduction=}."
+            )
+        self.key_reduction = key_reduction
+        self.value_reduction = value_reduction
+        self.pool_size = pool_size
+        self.output_projection = output_projection
+        self.spectral_normalization = spectral_normalization
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.power_iterations = power_iterations
+        self.epsilon = epsilon
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        height, width, channels = self._check_shape(input_shape)
+        self.query = self._convolution(channels // self.key_reduction, "query")
+        self.key = self._convolution(channels // self.key_reduction, "key")
+        self.value = self._convolution(channels // self.value_reduction, "value")
+        for convolution in (self.query, self.key, self.value):
+            convolution.build(input_shape)
+        if self.output_projection:
+            self.projection = self._convolution(channels, "projection")
+            self.projection.build((*input_shape[:-1], channels // self.value_reduction))
+        self.gamma = self.add_weight(name="gamma", shape=(), initializer="zeros")
+        self.built = True
+
+    def _check_shape(self, input_shape):
+        if len(input_shape) != 4:
+            raise ValueError(
+                f"`SelfAttention` takes a feature map (batch, height, width, channels). Received: {input_shape=}."
+            )
+        _, height, width, channels = input_shape
+        if None in (height, width, channels):
+            raise ValueError(
+                "`SelfAttention` needs a known height, width and number of channels: give the model's Input a full "
+                f"shape. Received: {input_shape=}."
+            )
+        for name in ("key_reduction", "value_reduction"):
+            if channels < getattr(self, name):
+                raise ValueError(
+                    f"`{name}` must not exceed the channels of the feature map. "
+                    f"Received: {name}={getattr(self, name)}, {input_shape=}."
+                )
+        if height % self.pool_size or width % self.pool_size:
+            raise ValueError(
+                "`pool_size` must divide height and width. "
+                f"Received: pool_size={self.pool_size}, {input_shape=}."
+            )
+        return height, width, channels
+
+    def _convolution(self, filters, name):
+        convolution = keras.layers.Conv2D(
+            filters,
+            kernel_size=1,
+            use_bias=self.use_bias,
+            # A copy each: one seeded initialiser would start query and key alike.
+            kernel_initializer=self.kernel_initializer.clone(),
+            data_format="channels_last",
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        if not self.spectral_normalization:
+            return convolution
+        return SpectralNormalization(convolution, self.power_iterations, self.epsilon, name=name)
+
+    def call(self, inputs, training=None, return_attention_scores=False):
+        _, height, width, channels = inputs.shape
+        query = self._positions(self.query(inputs, training=training))  # (B, N, C / key_reduction)
+        key = self._positions(self._pool(self.key(inputs, training=training)))  # (B, M, C / key_reduction)
+        value = self._positions(self._pool(self.value(inputs, training=training)))  # (B, M, C / value_reduction)
+        # Scores in float32 under any policy: softmax turns an error of the logits into a factor.
+        logits = ops.matmul(self._full_precision(query), ops.transpose(self._full_precision(key), (0, 2, 1)))
+        scores = ops.softmax(logits, axis=-1)  # (B, N, M)
+        mixed = ops.matmul(ops.cast(scores, value.dtype), value)
+        mixed = ops.reshape(mixed, (-1, height, width, channels // self.value_reduction))
+        if self.output_projection:
+            mixed = self.projection(mixed, training=training)
+        outputs = inputs + self.gamma * mixed
+        return (outputs, scores) if return_attention_scores else outputs
+
+    def _pool(self, x):
+        if self.pool_size == 1:
+            return x
+        return ops.max_pool(x, self.pool_size, self.pool_size, data_format="channels_last")
+
+    @staticmethod
+    def _positions(x):
+        _, height, width, channels = x.shape
+        return ops.reshape(x, (-1, height * width, channels))
+
+    @staticmethod
+    def _full_precision(x):
+        return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+
+    def compute_output_shape(self, input_shape):
+        self._check_shape(input_shape)
+        return tuple(input_shape)
+
+    def compute_output_spec(self, inputs, training=None, return_attention_scores=False):
+        batch, height, width, _ = self.compute_output_shape(inputs.shape)
+        outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        if not return_attention_scores:
+            return outputs
+        keys = (height // self.pool_size) * (width // self.pool_size)
+        dtype = keras.backend.result_type(self.compute_dtype, "float32")
+        return outputs, keras.KerasTensor((batch, height * width, keys), dtype=dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "key_reduction": self.key_reduction,
+            "value_reduction": self.value_reduction,
+            "pool_size": self.pool_size,
+            "output_projection": self.output_projection,
+            "spectral_normalization": self.spectral_normalization,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "power_iterations": self.power_iterations,
+            "epsilon": self.epsilon,
+        }

@@ -1,0 +1,229 @@
+"""Spectral normalisation of any Keras layer's kernel; knows nothing of GANs."""
+
+import math
+
+import keras
+from keras import ops
+
+# Weights that are linear maps, by the names Keras gives them.
+KERNEL_NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "embeddings")
+
+
+@keras.saving.register_keras_serializable(package="sagan_tf")
+class SpectralNormalization(keras.layers.Wrapper):
+    """Divides a layer's kernel by its largest singular value, inside the forward pass.
+
+    The wrapped layer keeps its raw kernel W and computes with W / sigma(W). One power iteration a call follows the
+    first singular vectors, starting from the stored u:
+
+        v = W^T u / |W^T u|,    u' = W v / |W v|,    sigma = u'^T W v
+
+    A training call stores u' for the next one; an inference call computes the same and stores nothing, so that a
+    layer's output depends on its weights alone and never on how often it was used. u and v are constants for the
+    gradient, which flows through W and through sigma (Miyato et al. 2018, equation 12):
+
+        dL/dW = (G - <G, W / sigma> u' v^T) / sigma,    G = dL/d(W / sigma)
+
+    so it is orthogonal to W: the raw kernel's length has no influence. (Keras' and TensorFlow Addons' layers of this
+    name overwrite the kernel with W / sigma instead and train on G.)
+
+    W is the kernel as a matrix of (outputs, the rest), as in the paper: transposed convolutions by their output
+    channels, depthwise convolutions by input channel times multiplier, embeddings by their rows. sigma is computed in
+    float32 (float64 for a float64 layer) under any dtype policy. A kernel whose sigma is not above `epsilon`, such as
+    one of zeros, is used as it is.
+
+    Args:
+        layer: Keras layer with a `kernel` or `embeddings` (Dense, Conv1D to 3D, transposed, depthwise and separable
+            convolutions, Embedding, EinsumDense, recurrent layers ...); each such weight is normalised on its own.
+        power_iterations: int >= 1. Power iterations a call.
+        epsilon: float > 0. Added to the norms that u and v are divided by, and the smallest sigma that is divided by.
+    Call arguments:
+        inputs: What the layer takes.
+        training: bool. True stores the new u.
+    Returns:
+        What the layer returns.
+    Raises:
+        ValueError: The layer has no kernel or embeddings; `power_iterations` or `epsilon` out of range.
+    Example:
+        >>> layer = SpectralNormalization(keras.layers.Dense(4))
+        >>> tuple(layer(keras.ops.ones((2, 3)), training=True).shape)
+        (2, 4)
+    Source: Miyato et al. 2018, algorithm 1, https://arxiv.org/abs/1802.05957.
+    """
+
+    def __init__(self, layer, power_iterations=1, epsilon=1e-12, **kwargs):
+        if not isinstance(power_iterations, int) or isinstance(power_iterations, bool) or power_iterations < 1:
+            raise ValueError(f"`power_iterations` must be an integer >= 1. Received: {power_iterations=}.")
+        if not epsilon > 0:
+            raise ValueError(f"`epsilon` must be > 0. Received: {epsilon=}.")
+        # The wrapped layer has its own policy. Without autocast the raw weights are read here in full precision.
+        kwargs.update(dtype=getattr(layer, "variable_dtype", None), autocast=False)
+        super().__init__(layer, **kwargs)
+        self.power_iterations = power_iterations
+        self.epsilon = epsilon
+        self.supports_masking = layer.supports_masking
+
+    def build(self, input_shape=None):
+        super().build(input_shape)
+        self._input_shape = input_shape
+        self._kernels = [weight for weight in self.layer.weights if weight.name in KERNEL_NAMES]
+        if not self._kernels:
+            raise ValueError(
+                "`SpectralNormalization` needs a layer with a kernel or embeddings. "
+                f"Received: layer={self.layer.name} ({type(self.layer).__name__}) "
+                f"with weights {[weight.name for weight in self.layer.weights]}."
+            )
+        self._vectors = [self._add_vector(kernel, i) for i, kernel in enumerate(self._kernels)]
+        self.built = True
+
+    def _add_vector(self, kernel, index):
+        return self.add_weight(
+            name="u" if index == 0 else f"u_{index}",
+            shape=(self._num_outputs(kernel),),
+            initializer="random_normal",
+            trainable=False,
+            dtype=keras.backend.result_type(kernel.dtype, "float32"),
+        )
+
+    @property
+    def u(self):
+        """The stored left singular vector of the (first) kernel, (outputs,), not normalised before the first call."""
+        return self._vectors[0]
+
+    @property
+    def vectors(self):
+        """The stored left singular vector of every kernel, a list."""
+        return list(self._vectors)
+
+    def call(self, inputs, training=None):
+        normalized = self._normalized_kernels(store=bool(training))
+        # The layer reads W / sigma in place of W. All its other variables are passed through the scope too, because a
+        # new scope hides an outer one (a JAX training step); what the layer assigns is handed on afterwards.
+        values = {id(variable): ops.convert_to_tensor(variable) for variable in self.layer.variables}
+        values |= {id(kernel): value for kernel, value in zip(self._kernels, normalized)}
+        mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
+        with keras.StatelessScope(mapping, collect_losses=True) as scope:
+            before = {id(variable): scope.get_current_value(variable) for variable in self.layer.variables}
+            outputs = self.layer(inputs)
+        for variable in self.layer.variables:
+            after = scope.get_current_value(variable)
+            if after is not before[id(variable)]:
+                variable.assign(after)
+        for loss in scope.losses:
+            self.add_loss(loss)
+        return outputs
+
+    def _normalized_kernels(self, store=False):
+        normalized = []
+        for kernel, vector in zip(self._kernels, self._vectors):
+            sigma, u = self._sigma_and_u(kernel, vector)
+            if store:
+                vector.assign(u)
+            value = ops.cast(ops.convert_to_tensor(kernel), vector.dtype)
+            normalized.append(ops.cast(value / sigma, kernel.dtype))
+        return normalized
+
+    def _sigma_and_u(self, kernel, vector):
+        matrix = self._matrix(kernel, vector.dtype)
+        constant = ops.stop_gradient(matrix)
+        u = ops.stop_gradient(ops.convert_to_tensor(vector))
+        for _ in range(self.power_iterations):
+            v = self._unit(ops.matmul(constant, u))
+            product = ops.matmul(v, constant)
+            # A zero kernel must not wipe u out: it would stay zero for ever.
+            u = ops.where(ops.norm(product) > self.epsilon, self._unit(product), u)
+        sigma = ops.sum(u * ops.matmul(v, matrix))
+        return ops.where(sigma > self.epsilon, sigma, ops.ones_like(sigma)), u
+
+    def _unit(self, x):
+        return x / (ops.norm(x) + self.epsilon)
+
+    def _output_axes(self, kernel):
+        layers = keras.layers
+        if kernel.name == "embeddings":
+            return (0,)
+        if kernel.name == "depthwise_kernel" or isinstance(self.layer, (layers.DepthwiseConv1D, layers.DepthwiseConv2D)):
+            return (-2, -1)
+        if isinstance(self.layer, (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)):
+            return (-2,)
+        return (-1,)
+
+    def _num_outputs(self, kernel):
+        return math.prod(kernel.shape[axis] for axis in self._output_axes(kernel))
+
+    def _matrix(self, kernel, dtype):
+        """The kernel as W^T, (the rest, outputs): no copy where the outputs stand last already, as they mostly do."""
+        axes = self._output_axes(kernel)
+        last = tuple(range(-len(axes), 0))
+        value = ops.cast(ops.convert_to_tensor(kernel), dtype)
+        if axes != last:
+            value = ops.moveaxis(value, axes, last)
+        return ops.reshape(value, (-1, self._num_outputs(kernel)))
+
+    def sigma(self, kernel_index=0):
+        """Estimates the largest singular value of the raw kernel, exactly as the next call would.
+
+        Args:
+            kernel_index: int. Which kernel, for a layer with several.
+
+        Returns:
+            Scalar tensor; 1 for a kernel that is used as it is (see `epsilon`).
+        """
+        return self._sigma_and_u(self._kernels[kernel_index], self._vectors[kernel_index])[0]
+
+    def update_u(self):
+        """Runs the power iteration of a training call, without inputs, and stores u."""
+        for kernel, vector in zip(self._kernels, self._vectors):
+            vector.assign(self._sigma_and_u(kernel, vector)[1])
+
+    def fold(self):
+        """Makes the plain layer that computes the same as this one at inference.
+
+        Returns:
+            A new layer of the wrapped type, name and policy with kernel W / sigma and copies of the other weights.
+
+        Raises:
+            ValueError: The layer is not built.
+        """
+        if not self.built:
+            raise ValueError(f"`fold` needs a built layer. Received: {self.name}, never called.")
+        plain = type(self.layer).from_config(self.layer.get_config())
+        plain.build(self._input_shape)
+        values = {id(weight): weight for weight in self.layer.weights}
+        values |= {id(kernel): value for kernel, value in zip(self._kernels, self._normalized_kernels())}
+        for target, source in zip(plain.weights, self.layer.weights):
+            target.assign(values[id(source)])
+        return plain
+
+    def compute_output_shape(self, input_shape):
+        return self.layer.compute_output_shape(input_shape)
+
+    def compute_mask(self, inputs, mask=None):
+        return self.layer.compute_mask(inputs, mask)
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("dtype", None)  # the wrapped layer's
+        return {**config, "power_iterations": self.power_iterations, "epsilon": self.epsilon}
+
+
+def spectral_normalizations(model):
+    """Finds every `SpectralNormalization` in a model, also inside other layers.
+
+    Args:
+        model: A Keras layer or model.
+
+    Returns:
+        dict, path of names such as `attention_32/query` -> layer, in the order of the model.
+    """
+    found = {}
+
+    def visit(layer, path):
+        if isinstance(layer, SpectralNormalization):
+            found["/".join(path)] = layer
+            return
+        for child in layer._flatten_layers(include_self=False, recursive=False):
+            visit(child, (*path, child.name))
+
+    visit(model, ())
+    return found

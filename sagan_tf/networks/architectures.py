@@ -1,0 +1,64 @@
+"""Widths of the networks by image size, as plain numbers; imports nothing.
+
+A number is a multiple of the base width `channels`. 128 px follows the authors' code (brain-research/self-attention-gan,
+generator.py and discriminator.py); 32, 64 and 256 px follow PyTorch-StudioGAN (src/models/resnet.py), whose 64 and 256 px
+widths are those of BigGAN-PyTorch less its wider first block at 64 px.
+"""
+
+# Entry 0 is the 4x4 map that the dense layer makes; each next one is a residual block that doubles the size.
+GENERATOR_MULTIPLIERS = {
+    32: (4, 4, 4, 4),
+    64: (16, 8, 4, 2, 1),
+    128: (16, 16, 8, 4, 2, 1),
+    256: (16, 16, 8, 8, 4, 2, 1),
+}
+
+# An entry is a residual block; whether it halves the size stands at the same place below.
+DISCRIMINATOR_MULTIPLIERS = {
+    32: (2, 2, 2, 2),
+    64: (1, 2, 4, 8, 16),
+    128: (1, 2, 4, 8, 16, 16),
+    256: (1, 2, 4, 8, 8, 16, 16),
+}
+DISCRIMINATOR_DOWNSAMPLING = {
+    32: (True, True, False, False),
+    64: (True, True, True, True, False),
+    128: (True, True, True, True, True, False),
+    256: (True, True, True, True, True, True, False),
+}
+
+INITIAL_SIZE = 4  # px: the feature map that the generator starts from
+
+
+def generator_attention_channels(image_size, channels):
+    """Feature maps of the generator at which attention can stand.
+
+    Args:
+        image_size: Height and width of the picture in px, a key of `GENERATOR_MULTIPLIERS`.
+        channels: Base width.
+
+    Returns:
+        dict, size in px -> channels there.
+    """
+    multipliers = GENERATOR_MULTIPLIERS[image_size]
+    return {INITIAL_SIZE * 2**i: channels * multiplier for i, multiplier in enumerate(multipliers)}
+
+
+def discriminator_attention_channels(image_size, channels):
+    """Feature maps of the discriminator at which attention can stand.
+
+    Where several blocks end at one size, attention stands after the first of them.
+
+    Args:
+        image_size: Height and width of the picture in px, a key of `DISCRIMINATOR_MULTIPLIERS`.
+        channels: Base width.
+
+    Returns:
+        dict, size in px -> channels there.
+    """
+    sizes, size = {}, image_size
+    blocks = zip(DISCRIMINATOR_MULTIPLIERS[image_size], DISCRIMINATOR_DOWNSAMPLING[image_size])
+    for multiplier, downsampling in blocks:
+        size = size // 2 if downsampling else size
+        sizes.setdefault(size, channels * multiplier)
+    return sizes

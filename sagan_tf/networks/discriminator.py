@@ -1,0 +1,97 @@
+"""The discriminator: image and label to a logit, by projection."""
+
+import keras
+from keras import ops
+
+from sagan_tf.networks.architectures import (
+    DISCRIMINATOR_DOWNSAMPLING,
+    DISCRIMINATOR_MULTIPLIERS,
+    discriminator_attention_channels,
+)
+from sagan_tf.networks.blocks import LayerStyle, downsampling_block
+from sagan_tf.networks.validation import check_network
+
+
+def build_discriminator(
+    image_size=128,
+    channels=64,
+    num_classes=1000,
+    attention_sizes=(32,),
+    *,
+    image_channels=3,
+    attention_block="self_attention",
+    attention_options=None,
+    spectral_normalization=True,
+    hidden_channels="output",
+    kernel_initializer="glorot_uniform",
+    dtype=None,
+    name="discriminator",
+):
+    """Builds the SAGAN discriminator, a projection discriminator, as a functional Keras model.
+
+    Residual blocks halve the image down to 4x4 (8x8 at 32 px); with h the sum of the last map's ReLU over positions,
+
+        logit = w . h + b + embedding[label] . h
+
+    Symbols: B batch, S image_size in px, K num_classes.
+
+    Args:
+        image_size: 32, 64, 128 or 256.
+        channels: int >= 1. Base width; `architectures.py` has its multiples.
+        num_classes: int >= 1, or None for a discriminator without labels (the last term is left out).
+        attention_sizes: Sizes in px of the feature maps that get attention; empty for none.
+        image_channels: int >= 1.
+        attention_block: `self_attention`, or `residual` for the paper's control (Table 1).
+        attention_options: dict, keyword arguments of `SelfAttention`.
+        spectral_normalization: bool.
+        hidden_channels: Width inside a block: that of its `output` (SAGAN) or of its `input` (SNGAN-projection, the
+            paper's Table 2; the first block's is that of its output in both).
+        kernel_initializer: Keras name of an initialiser.
+        dtype: Dtype policy of the layers, None for Keras' global one.
+        name: Name of the model.
+
+    Returns:
+        keras.Model: [image (B, S, S, image_channels) in [-1, 1], label (B,) int32 in 0..K-1] -> logit (B, 1) float32,
+        > 0 for real; without classes the image alone.
+
+    Raises:
+        ValueError: An argument is out of range, or the network has no feature map of an attention size.
+
+    Source: Miyato and Koyama 2018, equation 3, https://arxiv.org/abs/1802.05637; brain-research/self-attention-gan,
+        discriminator.py.
+    """
+    sizes = check_network(
+        image_size, channels, num_classes, image_channels, attention_sizes, attention_block,
+        discriminator_attention_channels,
+    )
+    if hidden_channels not in ("output", "input"):
+        raise ValueError(f"`hidden_channels` must be 'output' or 'input'. Received: {hidden_channels=}.")
+    style = LayerStyle(
+        spectral_normalization=spectral_normalization,
+        kernel_initializer=kernel_initializer,
+        dtype=dtype,
+        attention_block=attention_block,
+        attention_options=attention_options,
+    )
+    image = keras.Input((image_size, image_size, image_channels), name="image")
+    label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
+
+    x, size = image, image_size
+    blocks = zip(DISCRIMINATOR_MULTIPLIERS[image_size], DISCRIMINATOR_DOWNSAMPLING[image_size])
+    for i, (multiplier, downsampling) in enumerate(blocks, start=1):
+        filters = multiplier * channels
+        hidden = x.shape[-1] if hidden_channels == "input" and i > 1 else filters
+        x = downsampling_block(style, x, filters, hidden, downsampling, first=i == 1, name=f"block_{i}")
+        size = size // 2 if downsampling else size
+        if size in sizes:
+            x = style.attention(x, f"attention_{size}")
+            sizes = sizes - {size}
+
+    x = ops.cast(style.relu(x, "output_relu"), "float32")
+    features = ops.sum(x, axis=(1, 2))  # (B, channels of the last block)
+    logit = style.dense(1, "output_dense", dtype="float32")(features)
+    if label is not None:
+        embedding = style.embedding(num_classes, features.shape[-1], "embedding", dtype="float32")(label)
+        logit = logit + ops.sum(embedding * features, axis=-1, keepdims=True)
+    logit = keras.layers.Identity(dtype="float32", name="logit")(logit)
+    return keras.Model(image if label is None else [image, label], logit, name=name)

@@ -1,0 +1,92 @@
+"""The generator: latent and label to image."""
+
+import keras
+from keras import ops
+
+from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS, INITIAL_SIZE, generator_attention_channels
+from sagan_tf.networks.blocks import LayerStyle, upsampling_block
+from sagan_tf.networks.validation import check_network
+
+
+def build_generator(
+    image_size=128,
+    channels=64,
+    num_classes=1000,
+    latent_dim=128,
+    attention_sizes=(32,),
+    *,
+    image_channels=3,
+    attention_block="self_attention",
+    attention_options=None,
+    spectral_normalization=True,
+    batch_normalization_momentum=0.99,
+    batch_normalization_epsilon=1e-5,
+    kernel_initializer="glorot_uniform",
+    dtype=None,
+    name="generator",
+):
+    """Builds the SAGAN generator as a functional Keras model.
+
+    A dense layer makes a 4x4 map, residual blocks double it up to the image; batch normalisation is by class; the last
+    one is not. Attention stands after the block that makes a map of its size. The output convolution and tanh are in
+    float32 under any policy.
+
+    Symbols: B batch, D latent_dim, S image_size in px, K num_classes.
+
+    Args:
+        image_size: 32, 64, 128 or 256.
+        channels: int >= 1. Base width; `architectures.py` has its multiples.
+        num_classes: int >= 1, or None for a generator without labels.
+        latent_dim: int >= 1.
+        attention_sizes: Sizes in px of the feature maps that get attention; empty for none.
+        image_channels: int >= 1.
+        attention_block: `self_attention`, or `residual` for the paper's control (Table 1).
+        attention_options: dict, keyword arguments of `SelfAttention`.
+        spectral_normalization: bool.
+        batch_normalization_momentum: float in [0, 1).
+        batch_normalization_epsilon: float > 0.
+        kernel_initializer: Keras name of an initialiser.
+        dtype: Dtype policy of the layers, None for Keras' global one.
+        name: Name of the model.
+
+    Returns:
+        keras.Model: [latent (B, D) ~ N(0, 1), label (B,) int32 in 0..K-1] -> image (B, S, S, image_channels) float32
+        in [-1, 1]; without classes the latent alone.
+
+    Raises:
+        ValueError: An argument is out of range, or the network has no feature map of an attention size.
+
+    Source: Zhang et al. 2019, https://arxiv.org/abs/1805.08318; brain-research/self-attention-gan, generator.py.
+    """
+    sizes = check_network(
+        image_size, channels, num_classes, image_channels, attention_sizes, attention_block, generator_attention_channels
+    )
+    style = LayerStyle(
+        spectral_normalization=spectral_normalization,
+        kernel_initializer=kernel_initializer,
+        dtype=dtype,
+        num_classes=num_classes,
+        momentum=batch_normalization_momentum,
+        epsilon=batch_normalization_epsilon,
+        attention_block=attention_block,
+        attention_options=attention_options,
+    )
+    latent = keras.Input((latent_dim,), name="latent")
+    label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
+
+    first, *multipliers = GENERATOR_MULTIPLIERS[image_size]
+    size = INITIAL_SIZE
+    x = style.dense(size * size * first * channels, "dense")(latent)
+    x = keras.layers.Reshape((size, size, first * channels), dtype=dtype, name="reshape")(x)
+    if size in sizes:
+        x = style.attention(x, f"attention_{size}")
+    for multiplier in multipliers:
+        size *= 2
+        x = upsampling_block(style, x, label, multiplier * channels, f"block_{size}")
+        if size in sizes:
+            x = style.attention(x, f"attention_{size}")
+
+    x = style.relu(style.batch_normalization("output_norm")(x), "output_relu")
+    x = style.convolution(image_channels, 3, "output_conv", dtype="float32")(ops.cast(x, "float32"))
+    image = keras.layers.Activation("tanh", dtype="float32", name="image")(x)
+    return keras.Model(latent if label is None else [latent, label], image, name=name)

@@ -1,0 +1,268 @@
+"""The run folder: what lies where in it. It is opened and written here; other modules get paths and functions."""
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import filelock
+
+from sagan_tf.config import config_differences, read_config, save_config
+from sagan_tf.environment import describe_environment
+from sagan_tf.errors import UserError
+
+# What a run may change when it goes on. None of it changes the game that was played so far: where the folder lies,
+# what is written and when, the machine, and how far to train. (A decaying learning rate gets its new end.)
+CHANGEABLE = ("run", "training.steps")
+CHANGEABLE_SECTIONS = ("hardware", "output")
+
+_DIFFERENCES_SHOWN = 3
+
+
+class Run:
+    """A run folder. Made by `Run.create_or_resume`, to train, or `Run.open`, to look.
+
+    As a context manager it gives up the lock of `create_or_resume` at the end.
+
+    Args:
+        path: The folder.
+
+    Attributes:
+        path: pathlib.Path of the folder.
+        config_path, checkpoints_path, generator_path, metrics_path, samples_path, contact_sheet_path,
+            environment_path: pathlib.Paths of what is in it.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.config_path = self.path / "config.yaml"
+        self.checkpoints_path = self.path / "checkpoints"
+        self.generator_path = self.path / "generator.keras"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.samples_path = self.path / "samples"
+        self.contact_sheet_path = self.path / "data" / "contact_sheet.png"
+        self.environment_path = self.path / "environment.json"
+        self._lock = filelock.FileLock(self.path / ".lock", blocking=False)
+
+    @classmethod
+    def create_or_resume(cls, folder, config):
+        """Makes a run folder, or takes up the one of an earlier process, and locks it.
+
+        Args:
+            folder: Path.
+            config: `Config` of the run; saved in the folder.
+
+        Returns:
+            Run, locked until `close`.
+
+        Raises:
+            UserError: The folder holds another run or other things, another process trains in it, or it cannot be
+                written.
+        """
+        if folder is None:
+            raise UserError("`run` is null: name the folder of the run.")
+        run = cls(folder)
+        run._make_folder()
+        run._acquire()
+        try:
+            run._refuse_another_config(config)
+            save_config(config, run.config_path)
+            for part in (run.checkpoints_path, run.samples_path, run.contact_sheet_path.parent):
+                part.mkdir(exist_ok=True)
+            run._record_environment()
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    @classmethod
+    def open(cls, folder):
+        """Opens an existing run folder, without a lock.
+
+        Args:
+            folder: Path.
+
+        Returns:
+            Run.
+
+        Raises:
+            UserError: It is no run folder.
+        """
+        run = cls(folder)
+        if not run.config_path.is_file():
+            raise UserError(f"{run.path}: this is no run folder; {run.config_path.name} is missing.")
+        return run
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        """Gives up the lock, so that another process may train here."""
+        self._lock.release()
+
+    def config(self):
+        """Reads the config of the run.
+
+        Returns:
+            Config.
+
+        Raises:
+            UserError: The file is not there or cannot be used.
+        """
+        return read_config(self.config_path)
+
+    def sample_path(self, step):
+        """Names the picture of samples after a step.
+
+        Args:
+            step: int >= 0.
+
+        Returns:
+            pathlib.Path.
+        """
+        return self.samples_path / f"step_{step:08d}.png"
+
+    def append_metrics(self, metrics):
+        """Adds a line to the metrics file; it is on the disk when this returns.
+
+        Args:
+            metrics: dict, `step` and named numbers. Strict JSON knows no NaN or infinity; they become null.
+        """
+        with open(self.metrics_path, "a", encoding="utf-8") as file:
+            file.write(_json_line(metrics))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read_metrics(self):
+        """Reads the metrics file. A last line that a killed process left unfinished is passed over.
+
+        Returns:
+            list of dicts, in the order of the steps; empty where there is no file.
+
+        Raises:
+            UserError: A line is not JSON.
+        """
+        return [json.loads(line) for line in self._metrics_lines()]
+
+    def truncate_metrics_after(self, step):
+        """Takes back the lines after a step, which a resumed run writes again. The file changes at once or not at all.
+
+        Args:
+            step: int, the last step that is kept.
+        """
+        if not self.metrics_path.exists():
+            return
+        kept = [line for line in self._metrics_lines() if json.loads(line)["step"] <= step]
+        _write(self.metrics_path, "".join(line + "\n" for line in kept))
+
+    def check_space(self, bytes_needed):
+        """Refuses a disk that is too full.
+
+        Args:
+            bytes_needed: int, bytes that the run is going to write.
+
+        Raises:
+            UserError: Less is free.
+        """
+        free = shutil.disk_usage(self.path).free
+        if free < bytes_needed:
+            raise UserError(
+                f"{self.path}: the run needs {_gib(bytes_needed)} of disk for its checkpoints, and {_gib(free)} is "
+                "free. Free some, or choose another folder with --run."
+            )
+
+    def _make_folder(self):
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            foreign = [name for name in os.listdir(self.path) if not name.startswith(".lock")]
+            if foreign and not self.config_path.exists() and foreign != ["config.yaml.partial"]:
+                raise UserError(
+                    f"{self.path}: the folder holds other things and no config.yaml, so it is no run folder. "
+                    "Choose a new one with --run."
+                )
+            # os.access says yes to root on read-only disks; only writing tells.
+            tempfile.TemporaryFile(dir=self.path).close()
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(f"{self.path}: a file lies where the run folder goes. Choose another with --run.") from None
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: the run folder cannot be written: {error.strerror}. Choose another with --run."
+            ) from None
+
+    def _acquire(self):
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise UserError(
+                f"{self.path}: another process is training in this folder. Wait for it, or choose another with --run."
+            ) from None
+
+    def _refuse_another_config(self, config):
+        if not self.config_path.exists():
+            return
+        differences = [line for line in config_differences(self.config(), config) if not _is_changeable(line)]
+        if not differences:
+            return
+        more = len(differences) - _DIFFERENCES_SHOWN
+        shown = differences[:_DIFFERENCES_SHOWN] + ([f"{more} more"] if more > 0 else [])
+        raise UserError(
+            f"{self.path}: the folder holds a run with another config ({'; '.join(shown)}). Choose another folder with "
+            f"--run, or go on with the old config: --config {self.config_path}"
+        )
+
+    def _record_environment(self):
+        starts = []
+        if self.environment_path.exists():
+            try:
+                starts = json.loads(self.environment_path.read_text(encoding="utf-8"))
+            except ValueError:
+                raise UserError(f"{self.environment_path}: this is not JSON any more. Move it away.") from None
+        _write(self.environment_path, json.dumps([*starts, describe_environment()], indent=2) + "\n")
+
+    def _metrics_lines(self):
+        if not self.metrics_path.exists():
+            return []
+        *lines, unfinished = self.metrics_path.read_text(encoding="utf-8", errors="replace").split("\n")
+        for number, line in enumerate(lines, start=1):
+            if not _is_json_object(line):
+                raise UserError(f"{self.metrics_path}, line {number}: this is no line of metrics. Take it out.")
+        return lines
+
+
+def _is_changeable(difference):
+    key = difference.partition(":")[0]
+    return key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE_SECTIONS
+
+
+def _json_line(metrics):
+    finite = {key: value if _is_finite(value) else None for key, value in metrics.items()}
+    return json.dumps(finite, allow_nan=False) + "\n"
+
+
+def _is_finite(value):
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _is_json_object(line):
+    try:
+        return isinstance(json.loads(line)["step"], int)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _write(path, text):
+    beside = path.with_name(path.name + ".partial")
+    with open(beside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def _gib(size):
+    return f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,27 @@
+"""`python -m sagan_tf.train`: trains as a config says, or goes on with a run that was interrupted."""
+
+from sagan_tf.config import load_config
+from sagan_tf.errors import one_line_errors
+
+
+def main(argv=None, prog="python -m sagan_tf.train"):
+    """Trains.
+
+    Args:
+        argv: list of str, arguments. None: those of this process.
+        prog: Command that the help names.
+
+    Raises:
+        SystemExit: With code 0 after `--help` and `--print_config`, 2 on bad input, 130 on a second Ctrl-C.
+    """
+    with one_line_errors():
+        config = load_config(argv, prog)
+        # Not before the arguments are found good: this import takes seconds.
+        from sagan_tf.experiment import train
+
+        run = train(config)
+        print(f"Run folder: {run.path}")
+
+
+if __name__ == "__main__":
+    main()

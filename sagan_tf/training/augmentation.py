@@ -1,0 +1,78 @@
+"""Differentiable augmentation of real and generated images, for small data sets; keras.ops alone."""
+
+from keras import ops
+
+OPERATIONS = ("color", "translation", "cutout")
+UNIFORMS = 7  # random numbers that an image takes, whatever the operations: a draw never depends on the choice of them
+
+
+def diff_augment(images, uniforms, operations):
+    """Applies DiffAugment: the discriminator sees every image, real or generated, through random changes.
+
+    `color`: brightness + U[-0.5, 0.5), saturation * U[0, 2), contrast * U[0.5, 1.5), each about its mean;
+    `translation`: by up to an eighth of each side, zeros move in; `cutout`: a square of half of each side becomes 0.
+
+    Args:
+        images: (B, H, W, C) in [-1, 1].
+        uniforms: (B, 7) in [0, 1): the random numbers.
+        operations: Names among `OPERATIONS`, applied in that order whatever the order given.
+
+    Returns:
+        (B, H, W, C), differentiable in `images`; `color` may leave [-1, 1].
+
+    Raises:
+        ValueError: An operation is unknown.
+
+    Source: Zhao et al. 2020, https://arxiv.org/abs/2006.10738.
+    """
+    unknown = sorted(set(operations) - set(OPERATIONS))
+    if unknown:
+        raise ValueError(f"`operations` must be among {OPERATIONS}. Received: {unknown}.")
+    if "color" in operations:
+        images = _color(images, uniforms[:, 0:3])
+    if "translation" in operations:
+        images = _translation(images, uniforms[:, 3:5])
+    if "cutout" in operations:
+        images = _cutout(images, uniforms[:, 5:7])
+    return images
+
+
+def _color(images, uniforms):
+    brightness, saturation, contrast = (ops.reshape(uniforms[:, i], (-1, 1, 1, 1)) for i in range(3))
+    images = images + (brightness - 0.5)
+    grey = ops.mean(images, axis=-1, keepdims=True)
+    images = (images - grey) * (2.0 * saturation) + grey
+    mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
+    return (images - mean) * (contrast + 0.5) + mean
+
+
+def _translation(images, uniforms):
+    _, height, width, _ = images.shape
+    rows, columns = (_shift(size, uniforms[:, i]) for i, size in enumerate((height, width)))
+    # A product with 0-1 matrices instead of a gather: exact, its gradient is another product, and XLA compiles it well.
+    images = ops.einsum("bij,bjwc->biwc", ops.cast(rows, images.dtype), images)
+    return ops.einsum("bij,bhjc->bhic", ops.cast(columns, images.dtype), images)
+
+
+def _shift(size, uniform):
+    """Matrices (B, size, size) that move a line by -size/8 to size/8 places and fill it up with zeros."""
+    most = max(round(size / 8), 1)
+    by = ops.floor(uniform * (2 * most + 1)) - most
+    target, source = ops.arange(size, dtype="float32")[None, :, None], ops.arange(size, dtype="float32")[None, None, :]
+    return ops.equal(source, target + by[:, None, None])
+
+
+def _cutout(images, uniforms):
+    _, height, width, _ = images.shape
+    inside = [_span(size, uniforms[:, i]) for i, size in enumerate((height, width))]
+    hole = ops.logical_and(inside[0][:, :, None], inside[1][:, None, :])
+    return ops.where(hole[..., None], ops.zeros_like(images), images)
+
+
+def _span(size, uniform):
+    """Places (B, size) that are within half of half a side from a random centre; parts may lie outside."""
+    half = size // 2
+    centre = ops.floor(uniform * (size + 1 - half % 2))
+    place = ops.arange(size, dtype="float32")[None, :]
+    start = centre[:, None] - half // 2
+    return ops.logical_and(place >= start, place < start + half)

@@ -1,0 +1,235 @@
+"""What happens between steps: progress, metrics file, samples, checkpoints, and the end of a run that goes wrong."""
+
+import os
+import signal
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm.auto import tqdm
+
+from sagan_tf.errors import UserError
+from sagan_tf.layers import SelfAttention, spectral_normalizations
+from sagan_tf.training.gan import with_label
+from sagan_tf.viewing.grids import save_grid
+
+
+class StepCallback(keras.callbacks.Callback):
+    """A callback that counts training steps from the start of the run, not of this process."""
+
+    def on_train_begin(self, logs=None):
+        self.first_step = int(self.model.step.numpy())
+
+    def step_after(self, batch):
+        """Steps made once batch `batch` of this process (counted from 0) is done."""
+        return self.first_step + batch + 1
+
+
+class Progress(StepCallback):
+    """A bar with steps, ETA, losses and speed.
+
+    Args:
+        steps: Steps of the whole run.
+    """
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.bar = tqdm(total=self.steps, initial=self.first_step, unit="step", desc="compiling the step")
+        self.shown_at = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Reading a loss waits for the device, so not at every step.
+        if time.monotonic() - self.shown_at > 0.5:
+            shown = {name: f"{float(logs[name]):.3f}" for name in ("d_loss", "g_loss")}
+            self.bar.set_description("training", refresh=False)
+            self.bar.set_postfix(shown, refresh=False)
+            self.shown_at = time.monotonic()
+        self.bar.update(self.step_after(batch) - self.bar.n)
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
+
+
+class Metrics(StepCallback):
+    """Writes a line every `interval` steps: step, images, means since the last line, gamma, sigma, speed.
+
+    A mean that is not finite stops the run before the line or a checkpoint is written.
+
+    Args:
+        write: Function of a dict.
+        interval: Steps from one line to the next.
+        images_a_step: Real images that a step takes, over all replicas.
+        where_to_resume: What to tell the user when the run is stopped.
+    """
+
+    def __init__(self, write, interval, images_a_step, where_to_resume):
+        super().__init__()
+        self.write = write
+        self.interval = interval
+        self.images_a_step = images_a_step
+        self.where_to_resume = where_to_resume
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.last_step, self.seconds, self.steps = self.first_step, 0.0, 0
+        self.read_state = _state_reader(self.model)
+        self.model.reset_metrics()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = self.step_after(batch)
+        if batch > 0:  # the first call traces the graph: minutes that say nothing of the speed
+            self.seconds += time.perf_counter() - self.started
+            self.steps += step - self.last_step
+        self.last_step = step
+        if step % self.interval:
+            return
+        means = {name: float(value) for name, value in logs.items()}
+        self._refuse_non_finite(step, means)
+        line = {"step": step, "images": step * self.images_a_step, **means, **self.read_state()}
+        if self.seconds:
+            line["images_per_second"] = self.steps * self.images_a_step / self.seconds
+        self.write(line)
+        self.seconds, self.steps = 0.0, 0
+        self.model.reset_metrics()
+
+    def _refuse_non_finite(self, step, means):
+        bad = [name for name, value in means.items() if not np.isfinite(value)]
+        if bad or not bool(_all_finite(self.model)):
+            what = f"{', '.join(bad)} became" if bad else "a weight became"
+            raise UserError(
+                f"training diverged: {what} not finite in the {self.interval} steps before step {step}. "
+                f"{self.where_to_resume} Lower the learning rates or change the seed before you go on."
+            )
+
+
+def _state_reader(gan):
+    """Makes a function that gives learning rates, every attention's gamma and every layer's sigma as floats."""
+    gammas, sigmas = {}, {}
+    for letter, network in (("g", gan.generator), ("d", gan.discriminator)):
+        for layer in network.layers:
+            if isinstance(layer, SelfAttention):
+                gammas[f"gamma/{letter}/{layer.name}"] = layer.gamma
+        for name, layer in spectral_normalizations(network).items():
+            sigmas[f"sigma/{letter}/{name}"] = layer
+
+    @tf.function
+    def read():
+        values = {name: tf.convert_to_tensor(gamma) for name, gamma in gammas.items()}
+        return values | {name: layer.sigma() for name, layer in sigmas.items()}
+
+    def state():
+        rates = {
+            "generator_learning_rate": float(gan.generator_optimizer.learning_rate.numpy()),
+            "discriminator_learning_rate": float(gan.discriminator_optimizer.learning_rate.numpy()),
+        }
+        return rates | {name: float(value) for name, value in read().items()}
+
+    return state
+
+
+def _all_finite(gan):
+    weights = [w for w in gan.weights if keras.backend.is_float_dtype(w.dtype)]
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(w))) for w in weights])
+
+
+class Samples(StepCallback):
+    """Draws the same latents every `interval` steps, at the first step and at the end.
+
+    Args:
+        path_of: Function of a step that gives the picture's path.
+        interval: Steps from one picture to the next.
+        latent: (N, D) float32.
+        label: (N,) int32, or None.
+        columns: Columns of the picture.
+    """
+
+    def __init__(self, path_of, interval, latent, label, columns):
+        super().__init__()
+        self.path_of, self.interval, self.columns = path_of, interval, columns
+        self.inputs = with_label(tf.constant(latent), None if label is None else tf.constant(label))
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.last_step = self.first_step
+        self.generate = tf.function(lambda inputs: self.model(inputs, training=False))
+        if self.first_step == 0:
+            self._draw(0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.last_step = self.step_after(batch)
+        if self.last_step % self.interval == 0:
+            self._draw(self.last_step)
+
+    def on_train_end(self, logs=None):
+        if self.last_step % self.interval:
+            self._draw(self.last_step)
+
+    def _draw(self, step):
+        save_grid(self.generate(self.inputs).numpy(), self.path_of(step), self.columns)
+
+
+class Checkpoints(StepCallback):
+    """Saves all that a resume needs, and the averaged generator as a `.keras` file, every `interval` steps and at the
+    end. Both appear under their names only when they are complete.
+
+    Args:
+        manager: tf.train.CheckpointManager.
+        interval: Steps from one checkpoint to the next.
+        generator_path: Where the generator goes; ends in `.keras`.
+    """
+
+    def __init__(self, manager, interval, generator_path):
+        super().__init__()
+        self.manager, self.interval, self.generator_path = manager, interval, str(generator_path)
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.last_step = self.saved_step = self.first_step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.last_step = self.step_after(batch)
+        if self.last_step % self.interval == 0:
+            self._save()
+
+    def on_train_end(self, logs=None):
+        if self.saved_step != self.last_step:
+            self._save()
+
+    def _save(self):
+        self.manager.save(checkpoint_number=self.last_step)
+        beside = self.generator_path.removesuffix(".keras") + ".partial.keras"
+        self.model.ema_generator.save(beside)
+        os.replace(beside, self.generator_path)
+        self.saved_step = self.last_step
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Ctrl-C or SIGTERM ends the run after the step at hand, saved; a second one ends it at once.
+
+    `received` is the signal's name afterwards, or None.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.received = None
+
+    def on_train_begin(self, logs=None):
+        self.before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_train_end(self, logs=None):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number, frame):
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+        self.model.stop_training = True

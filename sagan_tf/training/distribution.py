@@ -1,0 +1,119 @@
+"""One device or several: TensorFlow strategies, and what Keras' `fit` needs under them."""
+
+import keras
+import tensorflow as tf
+
+from sagan_tf.errors import UserError
+
+
+def make_strategy(distribution="auto", replicas=None):
+    """Makes the strategy to build and train under; call it before any other TensorFlow operation.
+
+    Args:
+        distribution: `single`: one device; `mirrored`: synchronous replicas on the devices of this machine; `auto`:
+            mirrored where there are several GPUs.
+        replicas: int >= 1 or None. Replicas when mirrored; without a GPU, as many logical CPU devices are made. None:
+            all GPUs.
+
+    Returns:
+        tf.distribute.Strategy.
+
+    Raises:
+        UserError: There are fewer GPUs than replicas, or TensorFlow has started already with fewer CPU devices.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if distribution == "single" or (distribution == "auto" and replicas in (None, 1) and len(gpus) < 2):
+        return tf.distribute.get_strategy()
+    if gpus:
+        wanted = len(gpus) if replicas is None else replicas
+        if wanted > len(gpus):
+            raise UserError(f"hardware.replicas: {wanted} replicas asked for, but this machine has {len(gpus)} GPU(s).")
+        return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(wanted)])
+    return tf.distribute.MirroredStrategy(_logical_cpus(replicas or 1))
+
+
+def _logical_cpus(replicas):
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    except RuntimeError:
+        if len(tf.config.list_logical_devices("CPU")) < replicas:
+            raise UserError(
+                f"hardware.replicas: {replicas} CPU replicas must be asked for before TensorFlow starts; "
+                "run the command in a new process."
+            ) from None
+    return [f"CPU:{i}" for i in range(replicas)]
+
+
+class DistributedFit:
+    """Makes `keras.Model.fit` work under every data-parallel strategy; put it before keras.Model in the bases.
+
+    Keras 3.15's TensorFlow trainer fails with `steps_per_execution` above 1 under MirroredStrategy, and on several
+    workers at all; both are in the function that `fit` calls for a batch, which this class makes itself.
+    """
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        if not self.built:
+            raise ValueError(f"{type(self).__name__} must be built before `fit`.")
+
+    def make_train_function(self, force=False):
+        """Makes `train_function`, of an iterator over distributed batches, that runs `steps_per_execution` steps.
+
+        Args:
+            force: bool. Make it anew.
+
+        Returns:
+            The function; it gives the metrics' means over replicas.
+
+        Raises:
+            ValueError: XLA is asked for on several replicas, where TensorFlow cannot compile it.
+        """
+        if self.train_function is not None and not force:
+            return self.train_function
+        strategy, steps, step = self.distribute_strategy, self.steps_per_execution, self.train_step
+        if self.jit_compile:
+            if strategy.num_replicas_in_sync > 1:
+                raise ValueError("`jit_compile` works on one replica only. Received: jit_compile=True, "
+                                 f"{strategy.num_replicas_in_sync} replicas.")
+            step = tf.function(step, jit_compile=True, reduce_retracing=True)
+
+        def one_step(iterator):
+            logs = strategy.run(step, args=(next(iterator),))
+            return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
+
+        def many_steps(iterator):
+            for _ in tf.range(steps - 1):
+                strategy.run(step, args=(next(iterator),))
+            return one_step(iterator)
+
+        function = one_step if steps == 1 else many_steps
+        self.train_function = function if self.run_eagerly else tf.function(function, reduce_retracing=True)
+        return self.train_function
+
+
+def apply_gradients(optimizer, loss_of_batch, batches, variables):
+    """Makes one optimiser step on the mean loss over batches and replicas.
+
+    Args:
+        optimizer: Keras optimizer.
+        loss_of_batch: Function of one element of `batches` that gives the scalar mean loss of this replica's part.
+        batches: Sequence; the gradients of its elements are averaged (gradient accumulation).
+        variables: Keras variables to move.
+
+    Returns:
+        Scalar, the mean loss of this replica.
+    """
+    # Keras' `apply` sums over replicas, so each gives its share of the mean.
+    share = len(batches) * tf.distribute.get_strategy().num_replicas_in_sync
+    total, losses = None, []
+    for batch in batches:
+        with tf.GradientTape() as tape:
+            loss = loss_of_batch(batch)
+            scaled = loss / share
+        gradients = tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        # Dense, because Keras' Adam squares the rows of a repeated label one by one.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        total = gradients if total is None else [a + b for a, b in zip(total, gradients)]
+        losses.append(loss)
+    optimizer.apply(total, variables)
+    return keras.ops.mean(keras.ops.stack(losses))

@@ -1,0 +1,50 @@
+"""The averaged generator; keras.ops alone."""
+
+import keras
+from keras import ops
+
+from sagan_tf.layers import spectral_normalizations
+
+
+class AveragedGenerator:
+    """Keeps a copy of a generator whose weights are the exponential moving average (EMA) of the generator's.
+
+        average <- average + (1 - decay) (weight - average)
+
+    Kernels, biases, class tables and BN's moving statistics are averaged alike, so that the statistics belong to the
+    weights. The vectors u of spectral normalisation are not: they follow the averaged kernels by a power iteration of
+    their own, because the average of singular vectors is none.
+
+    Args:
+        generator: Built keras.Model.
+        decay: float in [0, 1).
+        start_step: Steps before this one copy the generator.
+
+    Source: BigGAN (Brock et al. 2019), which averages from a start step on too; Polyak and Juditsky 1992.
+    """
+
+    def __init__(self, generator, decay, start_step=0):
+        if not 0 <= decay < 1:
+            raise ValueError(f"`decay` must be in [0, 1). Received: {decay=}.")
+        self.model = keras.models.clone_model(generator)
+        self.model.set_weights(generator.get_weights())
+        self._normalizations = list(spectral_normalizations(self.model).values())
+        vectors = {id(vector) for layer in self._normalizations for vector in layer.vectors}
+        # Paired before the copy is frozen, which changes the order of its weights.
+        pairs = zip(self.model.weights, generator.weights)
+        self._pairs = [(average, weight) for average, weight in pairs if id(average) not in vectors]
+        self.model.trainable = False
+        self.decay = decay
+        self.start_step = start_step
+
+    def update(self, step):
+        """Moves the average.
+
+        Args:
+            step: Scalar integer tensor, the step that was just made, counted from 0.
+        """
+        rate = ops.where(step < self.start_step, 1.0, 1.0 - self.decay)
+        for average, weight in self._pairs:
+            average.assign(average + ops.cast(rate, average.dtype) * (weight - average))
+        for layer in self._normalizations:
+            layer.update_u()

@@ -1,0 +1,302 @@
+"""SAGAN as a Keras model: compile, train_step, fit; TensorFlow."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from sagan_tf.layers import ConditionalBatchNormalization
+from sagan_tf.training import losses
+from sagan_tf.training.augmentation import diff_augment
+from sagan_tf.training.augmentation import UNIFORMS
+from sagan_tf.training.distribution import DistributedFit, apply_gradients
+from sagan_tf.training.ema import AveragedGenerator
+from sagan_tf.training.randomness import StepRandomness
+
+
+@keras.saving.register_keras_serializable(package="sagan_tf")
+class SAGAN(DistributedFit, keras.Model):
+    """Trains a generator against a discriminator; a plain `keras.Model` for `compile`, `fit` and callbacks.
+
+    A step updates the discriminator `d_steps` times, then the generator once, then the averaged generator. The
+    discriminator sees real and generated images in one call, so that one power iteration serves both and both meet the
+    same weights; in the generator's step its u rests. All random numbers are functions of the seed and the step
+    (`randomness.py`), losses and batch statistics those of the global batch: on one replica or several, it is the same
+    run. Build and compile it under the scope of the strategy that it is to train under.
+
+    Symbols: B batch, S image size in px, C image channels, D latent dimensions, K classes.
+
+    Args:
+        generator: keras.Model: latent (B, D), or [latent, label (B,) int32], to image (B, S, S, C) in [-1, 1].
+        discriminator: keras.Model: image, or [image, label], to logit (B, 1).
+        ema_decay: float in [0, 1), decay a step of `ema_generator`; None: `ema_generator` is the generator.
+        ema_start_step: int >= 0. Before this step `ema_generator` copies the generator.
+        label_distribution: Probabilities of the K classes for generated images; None: uniform.
+        augmentation: DiffAugment operations on all that the discriminator sees; see `augmentation.py`.
+        seed: int, of latents, labels and augmentation.
+    Raises:
+        ValueError: The networks do not fit one another, or an argument is out of range.
+    Example:
+        >>> from sagan_tf.networks import build_discriminator, build_generator
+        >>> sizes = dict(image_size=32, channels=8, num_classes=10, attention_sizes=(16,))
+        >>> gan = SAGAN(build_generator(**sizes), build_discriminator(**sizes))
+        >>> gan.compile()
+        >>> images, labels = tf.zeros((8, 32, 32, 3)), tf.zeros((8,), tf.int32)
+        >>> history = gan.fit(tf.data.Dataset.from_tensors((images, labels)), verbose=0)
+    Source: Zhang et al. 2019, https://arxiv.org/abs/1805.08318; EMA as in BigGAN, Brock et al. 2019.
+    """
+
+    def __init__(
+        self,
+        generator,
+        discriminator,
+        ema_decay=0.9999,
+        ema_start_step=0,
+        label_distribution=None,
+        augmentation=(),
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_pair(generator, discriminator)
+        self.generator = generator
+        self.discriminator = discriminator
+        self._average = None if ema_decay is None else AveragedGenerator(generator, ema_decay, ema_start_step)
+        self.ema_generator = generator if self._average is None else self._average.model
+        self.label_distribution = check_distribution(generator, label_distribution)
+        self.augmentation = tuple(augmentation)
+        self.seed = seed
+        self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
+        names = ("d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy", "r1")
+        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+        self.built = True
+
+    @property
+    def latent_dim(self):
+        """Dimensions of the latent."""
+        return self.generator.inputs[0].shape[-1]
+
+    @property
+    def num_classes(self):
+        """Classes, or None without labels."""
+        return None if self.label_distribution is None else len(self.label_distribution)
+
+    @property
+    def metrics(self):
+        """The means since they were last reset: losses, logits, discriminator's accuracy and, if used, R1."""
+        return [mean for name, mean in self._means.items() if name != "r1" or getattr(self, "r1_weight", 0)]
+
+    def compile(
+        self,
+        generator_optimizer=None,
+        discriminator_optimizer=None,
+        loss="hinge",
+        d_steps=1,
+        accumulation_steps=1,
+        r1_weight=0.0,
+        r1_interval=1,
+        jit_compile=False,
+        **kwargs,
+    ):
+        """Sets the optimisers and the game.
+
+        Args:
+            generator_optimizer: Keras optimizer; None: Adam(1e-4, beta_1=0, beta_2=0.9), as in the paper.
+            discriminator_optimizer: Keras optimizer; None: Adam(4e-4, beta_1=0, beta_2=0.9) (TTUR).
+            loss: Name among `losses.LOSSES`, or an `AdversarialLoss`.
+            d_steps: int >= 1. Discriminator updates a step.
+            accumulation_steps: int >= 1. Batches whose gradients are averaged for an update.
+            r1_weight: float >= 0. Weight of the R1 penalty |dD/dx|^2 / 2 on real images (Mescheder et al. 2018).
+            r1_interval: int >= 1. Discriminator updates from one penalty to the next, its weight times as much.
+            jit_compile: bool. Compile the step with XLA, on one replica.
+            **kwargs: `steps_per_execution` and `run_eagerly`, as in Keras.
+
+        Raises:
+            ValueError: An argument is out of range.
+        """
+        super().compile(optimizer=None, loss=None, jit_compile=jit_compile, **kwargs)
+        for name, value in (
+            ("d_steps", d_steps), ("accumulation_steps", accumulation_steps), ("r1_interval", r1_interval)
+        ):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
+        if not r1_weight >= 0:
+            raise ValueError(f"`r1_weight` must be >= 0. Received: {r1_weight=}.")
+        adam = keras.optimizers.Adam
+        self.generator_optimizer = generator_optimizer or adam(1e-4, beta_1=0.0, beta_2=0.9)
+        self.discriminator_optimizer = discriminator_optimizer or adam(4e-4, beta_1=0.0, beta_2=0.9)
+        # Now, so that a checkpoint finds the slots.
+        self.generator_optimizer.build(self.generator.trainable_variables)
+        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+        self.adversarial_loss = losses.get(loss)
+        self.d_steps, self.accumulation_steps = d_steps, accumulation_steps
+        self.r1_weight, self.r1_interval = r1_weight, r1_interval
+
+    def call(self, inputs, training=False):
+        """Generates images by the averaged generator: latent (B, D), or [latent, label], to (B, S, S, C)."""
+        return self.ema_generator(inputs, training=False)
+
+    def train_step(self, data):
+        """Makes one step on a batch of d_steps * accumulation_steps times as many images as an update sees.
+
+        Args:
+            data: (image (B, S, S, C) in [-1, 1], label (B,)), or the image alone.
+
+        Returns:
+            dict of the metrics' means, scalars.
+        """
+        randomness = StepRandomness(self.seed, self.step)
+        batches = self._split(data)
+        for i in range(self.d_steps):
+            part = range(i * self.accumulation_steps, (i + 1) * self.accumulation_steps)
+            loss = apply_gradients(
+                self.discriminator_optimizer,
+                lambda j: self._discriminator_loss(*batches[j], randomness, f"discriminator/{j}"),
+                part,
+                self.discriminator.trainable_variables,
+            )
+            self._means["d_loss"].update_state(loss)
+        rows = ops.shape(batches[0][0])[0]
+        loss = apply_gradients(
+            self.generator_optimizer,
+            lambda j: self._generator_loss(rows, randomness, f"generator/{j}"),
+            range(self.accumulation_steps),
+            self.generator.trainable_variables,
+        )
+        self._means["g_loss"].update_state(loss)
+        if self._average is not None:
+            self._average.update(self.step)
+        self.step.assign_add(1)
+        return self.get_metrics_result()
+
+    def _split(self, data):
+        """Splits a batch into those of the updates, a list of (image, label or None).
+
+        Image i goes to batch i modulo their number: so each update sees the same images on any number of replicas.
+        """
+        image, label = data if isinstance(data, (tuple, list)) and len(data) == 2 else (data, None)
+        image = image[0] if isinstance(image, (tuple, list)) else image
+        if label is None and self.num_classes is not None:
+            raise ValueError("The networks take labels, but the data set gives none: it must give (image, label).")
+        label = None if self.num_classes is None else ops.cast(ops.reshape(label, (-1,)), "int32")
+        count = self.d_steps * self.accumulation_steps
+        if image.shape[0] is not None and image.shape[0] % count:
+            raise ValueError(
+                "The batch of a replica must be a multiple of d_steps * accumulation_steps. "
+                f"Received: batch {image.shape[0]}, d_steps={self.d_steps}, "
+                f"accumulation_steps={self.accumulation_steps}."
+            )
+        return [(image[i::count], None if label is None else label[i::count]) for i in range(count)]
+
+    def _draw(self, rows, randomness, purpose):
+        latent = randomness.normal(f"{purpose}/latent", rows, self.latent_dim)
+        if self.num_classes is None:
+            return latent, None
+        return latent, randomness.labels(f"{purpose}/label", rows, self.label_distribution)
+
+    def _augment(self, image, randomness, purpose):
+        if not self.augmentation:
+            return image
+        uniforms = randomness.uniform(f"{purpose}/augmentation", ops.shape(image)[0], UNIFORMS)
+        return diff_augment(image, uniforms, self.augmentation)
+
+    def _discriminator_loss(self, real, label, randomness, purpose):
+        latent, fake_label = self._draw(ops.shape(real)[0], randomness, purpose)
+        # A constant for the discriminator: no gradient is kept for the generator.
+        fake = ops.stop_gradient(self.generator(with_label(latent, fake_label), training=True))
+        real = self._augment(ops.cast(real, fake.dtype), randomness, f"{purpose}/real")
+        fake = self._augment(fake, randomness, f"{purpose}/fake")
+        image = ops.concatenate([real, fake], axis=0)
+        labels = None if label is None else ops.concatenate([label, fake_label], axis=0)
+        logit = self.discriminator(with_label(image, labels), training=True)
+        real_logit, fake_logit = ops.split(logit, 2, axis=0)
+        self._record_logits(real_logit, fake_logit)
+        loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
+        return loss + self._r1_penalty(real, label) if self.r1_weight else loss
+
+    def _record_logits(self, real_logit, fake_logit):
+        self._means["real_logit"].update_state(real_logit)
+        self._means["fake_logit"].update_state(fake_logit)
+        right = ops.concatenate([real_logit > 0, fake_logit < 0], axis=0)
+        self._means["d_accuracy"].update_state(ops.cast(right, "float32"))
+
+    def _r1_penalty(self, real, label):
+        """r1_weight / 2 * mean |dD(x)/dx|^2: Mescheder et al. 2018, equation 9; lazily, as in StyleGAN2."""
+
+        def penalty():
+            with tf.GradientTape() as tape:
+                tape.watch(real)
+                logit = self.discriminator(with_label(real, label), training=False)
+            slope = ops.cast(tape.gradient(logit, real), "float32")
+            square = ops.mean(ops.sum(ops.square(slope), axis=(1, 2, 3)))
+            return 0.5 * self.r1_weight * self.r1_interval * square
+
+        if self.r1_interval == 1:
+            value = penalty()
+        else:
+            due = self.discriminator_optimizer.iterations % self.r1_interval == 0
+            value = tf.cond(due, penalty, lambda: tf.constant(0.0))
+        self._means["r1"].update_state(value)
+        return value
+
+    def _generator_loss(self, rows, randomness, purpose):
+        latent, label = self._draw(rows, randomness, purpose)
+        image = self._augment(self.generator(with_label(latent, label), training=True), randomness, purpose)
+        # Not `training`: the discriminator's u stays as the discriminator's own step left it.
+        logit = self.discriminator(with_label(image, label), training=False)
+        return self.adversarial_loss.generator(logit)
+
+
+def with_label(x, label):
+    """The input of a network: `x` alone without labels."""
+    return x if label is None else [x, label]
+
+
+def check_pair(generator, discriminator):
+    """Refuses networks that do not fit one another.
+
+    Args:
+        generator, discriminator: keras.Models as for `SAGAN`.
+
+    Raises:
+        ValueError: The image that one makes is not what the other takes, or only one takes labels.
+    """
+    made, taken = generator.outputs[0].shape[1:], discriminator.inputs[0].shape[1:]
+    if tuple(made) != tuple(taken):
+        raise ValueError(f"The generator makes images of {tuple(made)}, the discriminator takes {tuple(taken)}.")
+    if len(generator.inputs) != len(discriminator.inputs):
+        raise ValueError(
+            "Generator and discriminator must both take labels or neither. "
+            f"Received: {len(generator.inputs)} and {len(discriminator.inputs)} inputs."
+        )
+
+
+def check_distribution(generator, label_distribution):
+    """Finds the probabilities of the classes of generated images.
+
+    Args:
+        generator: keras.Model as for `SAGAN`.
+        label_distribution: Probabilities, or None for uniform.
+
+    Returns:
+        tuple of K floats that sum to 1, or None for a generator without labels.
+
+    Raises:
+        ValueError: They do not fit the generator, or are no distribution.
+    """
+    if len(generator.inputs) == 1:
+        if label_distribution is not None:
+            raise ValueError("`label_distribution` was given for a generator without labels.")
+        return None
+    counts = {layer.num_classes for layer in generator.layers if isinstance(layer, ConditionalBatchNormalization)}
+    if label_distribution is None:
+        if len(counts) != 1:
+            raise ValueError("Give `label_distribution`: the generator does not tell how many classes it has.")
+        (count,) = counts
+        return (1.0 / count,) * count
+    distribution = tuple(float(p) for p in label_distribution)
+    if (counts and counts != {len(distribution)}) or min(distribution) < 0 or abs(sum(distribution) - 1) > 1e-6:
+        raise ValueError(
+            f"`label_distribution` must be probabilities of the generator's classes {sorted(counts)}, summing to 1. "
+            f"Received: {len(distribution)} numbers that sum to {sum(distribution)}."
+        )
+    return distribution

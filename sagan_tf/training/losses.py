@@ -1,0 +1,140 @@
+"""Adversarial losses of logits, in keras.ops; each is a pair, of the discriminator and of the generator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keras import ops
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """A pair of losses.
+
+    Args:
+        name: As in a config.
+        discriminator: Function of (real_logit, fake_logit), each (B, 1), that gives a scalar.
+        generator: Function of fake_logit, (B, 1), that gives a scalar.
+    """
+
+    name: str
+    discriminator: Callable
+    generator: Callable
+
+
+def hinge_discriminator_loss(real_logit, fake_logit):
+    """mean(max(0, 1 - D(x))) + mean(max(0, 1 + D(G(z)))): Zhang et al. 2019, equation 4; Lim and Ye 2017.
+
+    Args:
+        real_logit: (B, 1), logits of real images.
+        fake_logit: (B, 1), logits of generated images.
+
+    Returns:
+        Scalar, 0 or more.
+    """
+    return ops.mean(ops.relu(1.0 - real_logit)) + ops.mean(ops.relu(1.0 + fake_logit))
+
+
+def hinge_generator_loss(fake_logit):
+    """-mean(D(G(z))): Zhang et al. 2019, equation 4.
+
+    Args:
+        fake_logit: (B, 1), logits of generated images.
+
+    Returns:
+        Scalar.
+    """
+    return -ops.mean(fake_logit)
+
+
+def non_saturating_discriminator_loss(real_logit, fake_logit):
+    """-mean(log s(D(x))) - mean(log(1 - s(D(G(z))))), s the sigmoid: Goodfellow et al. 2014, equation 1.
+
+    Args:
+        real_logit: (B, 1), logits of real images.
+        fake_logit: (B, 1), logits of generated images.
+
+    Returns:
+        Scalar, 0 or more.
+    """
+    return ops.mean(ops.softplus(-real_logit)) + ops.mean(ops.softplus(fake_logit))
+
+
+def non_saturating_generator_loss(fake_logit):
+    """-mean(log s(D(G(z)))), s the sigmoid: Goodfellow et al. 2014, section 3.
+
+    Args:
+        fake_logit: (B, 1), logits of generated images.
+
+    Returns:
+        Scalar, 0 or more.
+    """
+    return ops.mean(ops.softplus(-fake_logit))
+
+
+def wasserstein_discriminator_loss(real_logit, fake_logit):
+    """mean(D(G(z))) - mean(D(x)): Arjovsky et al. 2017, equation 3; spectral normalisation bounds D's slope.
+
+    Args:
+        real_logit: (B, 1), logits of real images.
+        fake_logit: (B, 1), logits of generated images.
+
+    Returns:
+        Scalar.
+    """
+    return ops.mean(fake_logit) - ops.mean(real_logit)
+
+
+def least_squares_discriminator_loss(real_logit, fake_logit):
+    """(mean((D(x) - 1)^2) + mean(D(G(z))^2)) / 2: Mao et al. 2017, equation 9.
+
+    Args:
+        real_logit: (B, 1), logits of real images.
+        fake_logit: (B, 1), logits of generated images.
+
+    Returns:
+        Scalar, 0 or more.
+    """
+    return (ops.mean(ops.square(real_logit - 1.0)) + ops.mean(ops.square(fake_logit))) / 2.0
+
+
+def least_squares_generator_loss(fake_logit):
+    """mean((D(G(z)) - 1)^2) / 2: Mao et al. 2017, equation 9.
+
+    Args:
+        fake_logit: (B, 1), logits of generated images.
+
+    Returns:
+        Scalar, 0 or more.
+    """
+    return ops.mean(ops.square(fake_logit - 1.0)) / 2.0
+
+
+LOSSES = {
+    loss.name: loss
+    for loss in (
+        AdversarialLoss("hinge", hinge_discriminator_loss, hinge_generator_loss),
+        AdversarialLoss("non_saturating", non_saturating_discriminator_loss, non_saturating_generator_loss),
+        # The generator of Wasserstein's distance is that of the hinge loss.
+        AdversarialLoss("wasserstein", wasserstein_discriminator_loss, hinge_generator_loss),
+        AdversarialLoss("least_squares", least_squares_discriminator_loss, least_squares_generator_loss),
+    )
+}
+
+
+def get(loss):
+    """Finds an adversarial loss.
+
+    Args:
+        loss: Name, a key of `LOSSES`, or an `AdversarialLoss`, which is returned as it is.
+
+    Returns:
+        AdversarialLoss.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if isinstance(loss, AdversarialLoss):
+        return loss
+    if loss not in LOSSES:
+        raise ValueError(f"`loss` must be one of {sorted(LOSSES)} or an AdversarialLoss. Received: {loss=}.")
+    return LOSSES[loss]

@@ -1,0 +1,73 @@
+"""Random numbers of a training step as a pure function of seed, step and purpose; TensorFlow.
+
+Nothing has to be saved for an exact resume, and a run draws the same numbers on one replica or on many: each draws
+for the whole global batch and takes its own rows (`keras.random` would give every replica the same numbers).
+"""
+
+import hashlib
+
+import tensorflow as tf
+
+
+class StepRandomness:
+    """The random numbers of one step on one replica.
+
+    Args:
+        seed: int, of the run.
+        step: Scalar integer tensor.
+    """
+
+    def __init__(self, seed, step):
+        self.seed = seed
+        self.step = tf.cast(step, tf.int64)
+
+    def normal(self, purpose, rows, columns):
+        """Draws from N(0, 1).
+
+        Args:
+            purpose: str, names the stream; one purpose gives the same numbers again.
+            rows: int or scalar tensor, rows of this replica.
+            columns: int.
+
+        Returns:
+            (rows, columns) float32.
+        """
+        draw = tf.random.stateless_normal((self._all_rows(rows), columns), self._seeds(purpose), alg="philox")
+        return self._own_rows(draw, rows)
+
+    def uniform(self, purpose, rows, columns):
+        """Draws from U[0, 1); arguments and result as for `normal`."""
+        draw = tf.random.stateless_uniform((self._all_rows(rows), columns), self._seeds(purpose), alg="philox")
+        return self._own_rows(draw, rows)
+
+    def labels(self, purpose, rows, distribution):
+        """Draws class labels.
+
+        Args:
+            purpose: str, names the stream.
+            rows: int or scalar tensor, rows of this replica.
+            distribution: Probabilities of the K classes, a sequence that sums to 1.
+
+        Returns:
+            (rows,) int32 in 0..K-1.
+        """
+        uniform = self.uniform(purpose, rows, 1)[:, 0]
+        upper = tf.cumsum(tf.constant(distribution, tf.float64))[:-1]
+        label = tf.searchsorted(upper, tf.cast(uniform, tf.float64), side="right")
+        return tf.cast(label, tf.int32)
+
+    def _seeds(self, purpose):
+        digest = hashlib.blake2b(f"{self.seed}/{purpose}".encode(), digest_size=8).digest()
+        return tf.stack([tf.constant(int.from_bytes(digest, "big") >> 1, tf.int64), self.step])
+
+    @staticmethod
+    def _all_rows(rows):
+        context = tf.distribute.get_replica_context()
+        return rows * (context.num_replicas_in_sync if context else 1)
+
+    @staticmethod
+    def _own_rows(draw, rows):
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return draw
+        return tf.slice(draw, [rows * context.replica_id_in_sync_group, 0], [rows, draw.shape[1]])

@@ -1,0 +1,121 @@
+"""Ranges and contradictions: what is refused, what just passes."""
+
+import math
+import typing
+
+import pytest
+
+from sagan_tf.config import Config, ConfigError, DataConfig, TrainingConfig, checks, load_config
+from sagan_tf.config.names import field_types
+
+OUT_OF_RANGE = [
+    ("training.steps", "0", "must be at least 1. Got 0."),
+    ("training.steps", "2147483648", "must be at most 2147483647. Got 2147483648."),
+    ("training.seed", "-1", "must be from 0 to 4294967295. Got -1."),
+    ("training.seed", "4294967296", "must be from 0 to 4294967295. Got 4294967296."),
+    ("training.ema_decay", "1", "must be at least 0 and below 1. Got 1.0."),
+    ("training.r1_weight", ".nan", "must be at least 0. Got nan."),
+    ("training.r1_weight", ".inf", "must be at least 0. Got inf."),
+    ("generator_optimizer.learning_rate", "0", "must be above 0. Got 0.0."),
+    ("discriminator_optimizer.beta_1", "-0.1", "must be at least 0 and below 1. Got -0.1."),
+    ("data.image_size", "48", "has no architecture; there is one for 32, 64, 128, 256 px. Got 48."),
+    ("data.image_channels", "0", "must be at least 1. Got 0."),
+    ("data.name", "", "is empty."),
+    ("data.split", " ", "is empty."),
+    ("training.augmentation", "[color,color]", "lists a value twice. Got ['color', 'color']."),
+    (
+        "generator.attention_sizes",
+        "[64]",
+        "must be among the generator's feature maps, 4, 8, 16, 32 px for 32 px pictures. Got 64.",
+    ),
+    (
+        "discriminator.attention_sizes",
+        "[32]",
+        "must be among the discriminator's feature maps, 8, 16 px for 32 px pictures. Got 32.",
+    ),
+    (
+        "attention.key_reduction",
+        "65",
+        "must be at most 64, the channels of the generator's 16 px feature map (more with a larger "
+        "`generator.channels`). Got 65.",
+    ),
+    ("attention.pool_size", "3", "must divide the size of the generator's 16 px feature map. Got 3."),
+    ("output.checkpoint_interval", "75", "must be a multiple of output.log_interval, 50. Got 75."),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), OUT_OF_RANGE)
+def test_value_out_of_range_is_rejected_with_its_place(refusal, key, value, message):
+    assert refusal(f"--{key}={value}") == f"command line: `{key}` {message}"
+
+
+def test_value_out_of_range_in_a_file_is_rejected_with_its_line(refusal, yaml_file):
+    path = yaml_file("training:\n  batch_size: 0\n")
+    assert refusal("--config", path) == f"{path}, line 2: `training.batch_size` must be at least 1. Got 0."
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--attention.output_projection", "false"], "`attention.value_reduction` must be 1 where"),
+        (["--hardware.replicas", "3"], "`training.batch_size` must be a multiple of hardware.replicas, 3. Got 32."),
+        (["--hardware.replicas", "2", "--hardware.distribution", "single"], "`hardware.replicas` must be 1 or null"),
+        (["--hardware.distribution", "mirrored", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on"),
+        (["--hardware.replicas", "2", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on several"),
+        (["--hardware.steps_per_execution", "7"], "must be a multiple of hardware.steps_per_execution, 7."),
+        (
+            ["--generator_optimizer.schedule=linear", "--generator_optimizer.decay_start_step=1500"],
+            "`generator_optimizer.decay_start_step` must be below 1500",
+        ),
+        (
+            ["--generator_optimizer.schedule=cosine", "--generator_optimizer.final_learning_rate=1"],
+            "`generator_optimizer.final_learning_rate` must be at most the learning rate, 0.0002. Got 1.0.",
+        ),
+    ],
+)
+def test_contradiction_between_fields_is_rejected(refusal, argv, message):
+    assert message in refusal(*argv)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--attention.output_projection", "false", "--attention.value_reduction", "1"],
+        ["--hardware.replicas", "4", "--hardware.distribution", "mirrored"],
+        ["--hardware.jit_compile", "--hardware.distribution", "single"],
+        ["--hardware.steps_per_execution", "50"],
+        ["--generator_optimizer.schedule=linear", "--generator_optimizer.decay_start_step=1499"],
+        # The discriminator makes d_steps times as many optimiser steps.
+        [
+            "--training.d_steps=5",
+            "--discriminator_optimizer.schedule=linear",
+            "--discriminator_optimizer.decay_start_step=7499",
+        ],
+        ["--attention.block", "residual", "--attention.key_reduction", "65", "--attention.pool_size", "3"],
+        ["--attention.key_reduction", "64"],
+        ["--generator.attention_sizes=[4,8,16,32]", "--discriminator.attention_sizes=[8,16]"],
+    ],
+)
+def test_neighbours_of_the_contradictions_are_accepted(argv):
+    load_config(argv)
+
+
+def test_python_users_are_checked_too():
+    with pytest.raises(ConfigError, match="`training.batch_size` must be at least 1. Got -1."):
+        Config(training=TrainingConfig(batch_size=-1))
+    with pytest.raises(ConfigError, match="control character"):
+        Config(data=DataConfig(name="a\0b"))
+
+
+def test_every_number_has_a_range_and_every_range_a_number():
+    numbers = {
+        key
+        for key, hint in field_types().items()
+        if {int, float} & {hint, *typing.get_args(hint)}
+    }
+    assert numbers == set(checks.RANGES)
+
+
+def test_nan_is_in_no_range():
+    for key, (_, allowed) in checks.RANGES.items():
+        assert not allowed(math.nan), key

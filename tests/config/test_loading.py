@@ -1,0 +1,236 @@
+"""Where settings come from, in which order; wrong names and types are one line that says where."""
+
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sagan_tf.config import QUICK_START, Config, checks, config_differences, load_config, read_config
+from sagan_tf.config.names import field_types, type_in_words
+from sagan_tf.errors import UserError
+
+
+def test_no_arguments_give_the_quick_start():
+    assert load_config([]) == QUICK_START
+
+
+def test_flags_change_the_quick_start():
+    config = load_config(["--training.steps", "7"])
+    assert config_differences(QUICK_START, config) == ["training.steps: 1500 -> 7"]
+
+
+def test_file_starts_from_the_defaults_and_names_the_run(yaml_file):
+    config = load_config(["--config", yaml_file("training: {steps: 7}", "seven.yaml")])
+    assert config_differences(Config(), config) == ["run: null -> runs/seven", "training.steps: 1000000 -> 7"]
+
+
+def test_later_files_win_and_flags_always_win(yaml_file):
+    first = yaml_file("training: {steps: 1, batch_size: 8, seed: 5}", "first.yaml")
+    second = yaml_file("training: {steps: 2, batch_size: 16}", "second.yaml")
+    config = load_config(["--training.steps=3", "--config", first, "--config", second])
+    assert (config.training.steps, config.training.batch_size, config.training.seed) == (3, 16, 5)
+    assert config.run == "runs/second"
+
+
+def test_partly_set_section_keeps_the_other_defaults_of_its_section():
+    # A default factory of its own: the discriminator's rate must not fall back to that of OptimizerConfig.
+    config = load_config(["--discriminator_optimizer.beta_2", "0.99"])
+    assert config.discriminator_optimizer.learning_rate == QUICK_START.discriminator_optimizer.learning_rate != 1e-4
+
+
+@pytest.mark.parametrize(
+    ("argv", "key", "value"),
+    [
+        (["--generator.attention_sizes", "[8,16]"], "generator.attention_sizes", (8, 16)),
+        (["--generator.attention_sizes=[]"], "generator.attention_sizes", ()),
+        (["--training.augmentation", "[color, cutout]"], "training.augmentation", ("color", "cutout")),
+        (["--training.ema_decay", "null"], "training.ema_decay", None),
+        (["--data.conditional", "false"], "data.conditional", False),
+        (["--data.flip"], "data.flip", True),
+        (["--data.flip", "--data.dequantize", "false"], "data.flip", True),
+        (["--data.flip=false"], "data.flip", False),
+        (["--generator_optimizer.learning_rate", "1e-4"], "generator_optimizer.learning_rate", 0.0001),
+        (["--training.r1_weight", "10"], "training.r1_weight", 10.0),
+        (["--data.name", "2024"], "data.name", "2024"),
+        (["--run", "no"], "run", "no"),
+        (["--run", "null"], "run", "runs/quickstart"),
+    ],
+)
+def test_flag_is_read_as(argv, key, value):
+    read = dict(checks.flat_fields(load_config(argv)))[key]
+    assert read == value and type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("generator:\n  attention_sizes: [8, 16]\n", "generator.attention_sizes", (8, 16)),
+        ("generator:\n  attention_sizes:\n  - 8\n", "generator.attention_sizes", (8,)),
+        ("training:\n  ema_decay: null\n", "training.ema_decay", None),
+        ("training:\n  ema_decay:\n", "training.ema_decay", None),
+        ("training:\n  r1_weight: 1e-4\n", "training.r1_weight", 0.0001),
+        ("training:\n", "training.steps", 1_000_000),
+        ("training.steps: 5\n", "training.steps", 5),
+        ("data: {name: 2024-01-01}\n", "data.name", "2024-01-01"),
+        ("data: {flip: yes}\n", "data.flip", True),
+        ("generator_optimizer: &adam {beta_2: 0.5}\ndiscriminator_optimizer: *adam\n",
+         "discriminator_optimizer.beta_2", 0.5),
+    ],
+)
+def test_yaml_is_read_as(yaml_file, text, key, value):
+    read = dict(checks.flat_fields(load_config(["--config", yaml_file(text)])))[key]
+    assert read == value and type(read) is type(value)
+
+
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--trainig.steps", "5"], "unknown option --trainig.steps. Did you mean `--training.steps`?"),
+        (["--training.step", "5"], "unknown option --training.step. Did you mean `--training.steps`?"),
+        (["--training.batch-size=5"], "unknown option --training.batch-size. Did you mean `--training.batch_size`?"),
+        (["--batch_size", "5"], "unknown option --batch_size. Did you mean `--training.batch_size`?"),
+        (
+            ["--learning_rate", "1"],
+            "unknown option --learning_rate. Did you mean `--generator_optimizer.learning_rate` or "
+            "`--discriminator_optimizer.learning_rate`?",
+        ),
+        (["--confg", "x.yaml"], "unknown option --confg. Did you mean `--config`?"),
+        (["--qqq"], "unknown option --qqq."),
+        (["cifar10.yaml"], "unexpected `cifar10.yaml`. Options look like --training.steps 1000."),
+        (["--training", "x"], "--training is a section; give its fields, such as --training.steps 1000."),
+        (["--training.steps"], "a value must follow --training.steps."),
+        (["--config"], "a value must follow --config."),
+    ],
+)
+def test_flags_reject_wrong_names(refusal, argv, message):
+    assert refusal(*argv) == f"command line: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training:\n  step: 5\n", ", line 2: unknown key `training.step`. Did you mean `training.steps`?"),
+        ("steps: 5\n", ", line 1: unknown key `steps`. Did you mean `training.steps`?"),
+        ("\ntraning:\n  steps: 5\n", ", line 2: unknown key `traning`. Did you mean `training`?"),
+        ("training:\n  steps: 5\n  steps: 6\n", ", line 3: `training.steps` is given twice."),
+        ("training:\n  steps: 5\ntraining:\n  seed: 6\n", ", line 3: `training` is given twice."),
+        ("training:\n  steps: 5\ntraining.steps: 6\n", ", line 3: `training.steps` is given twice."),
+        ("training: 5\n", ", line 1: `training` must hold `key: value` lines, indented below it."),
+        (
+            "training:\n  loss:\n    hinge: 1\n",
+            ", line 2: `training.loss` must be one of hinge, non_saturating, wasserstein, least_squares, "
+            "without keys below it.",
+        ),
+        ("- 1\n", ", line 1: expected `key: value` lines."),
+        ("? [a]\n: 1\n", ", line 1: a key must be a name."),
+        ("", ": the file holds no settings."),
+        ("# nothing\n", ": the file holds no settings."),
+        ("run: [\n", ", line 2: while parsing a flow node, expected the node content, but found '<stream end>'."),
+        ("a: 1\n---\nb: 2\n", ", line 2: expected a single document in the stream, but found another document."),
+        (b"run: \x80\n", ": this is not a text file in UTF-8."),
+        ("run: " + "[" * 5_000, ": lists or keys are nested too deep."),
+        ("generator: {attention_sizes: &x [*x]}\n", ": lists or keys are nested too deep."),
+    ],
+)
+def test_yaml_rejects(refusal, yaml_file, text, message):
+    path = yaml_file(text)
+    assert refusal("--config", path) == path + message
+
+
+def test_yaml_rejects_self_reference(refusal, yaml_file):
+    assert "unknown key `training.training`" in refusal("--config", yaml_file("training: &x {training: *x}\n"))
+
+
+def test_missing_config_file_names_the_nearest(refusal, yaml_file):
+    path = yaml_file("run: x\n", "cifar10.yaml")
+    wrong = path.replace("cifar10", "cifar-10")
+    assert refusal("--config", wrong) == f"{wrong}: there is no such config file. Did you mean {path}?"
+
+
+def test_folder_for_a_config_file_is_rejected(refusal, tmp_path):
+    assert refusal("--config", str(tmp_path)) == f"{tmp_path}: the config file cannot be read: Is a directory."
+
+
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("training.steps", "1e6", "a whole number"),
+        ("training.steps", "64.0", "a whole number"),
+        ("training.steps", "true", "a whole number"),
+        ("training.steps", "null", "a whole number"),
+        ("training.r1_weight", "much", "a number"),
+        ("data.flip", "perhaps", "true or false"),
+        ("data.flip", "1", "true or false"),
+        ("data.conditional", "perhaps", "true or false or null"),
+        ("hardware.replicas", "two", "a whole number or null"),
+        ("training.loss", "hing", "one of hinge, non_saturating, wasserstein, least_squares"),
+        ("generator.attention_sizes", "8", "a list of whole numbers such as [8, 16]"),
+        ("generator.attention_sizes", "[8.5]", "a list of whole numbers such as [8, 16]"),
+        ("generator.attention_sizes", "null", "a list of whole numbers such as [8, 16]"),
+        ("training.augmentation", "[colour]", "a list such as [color, translation], of color, translation, cutout"),
+    ],
+)
+def test_wrong_type_is_named_in_plain_words_with_its_place(refusal, yaml_file, key, value, words):
+    assert refusal(f"--{key}={value}") == f"command line: `{key}` must be {words}. Got {value!r}."
+    section, name = key.split(".")
+    path = yaml_file(f"# a comment\n{section}:\n  {name}: {value}\n")
+    message = refusal("--config", path)
+    assert message.startswith(f"{path}, line 3: `{key}` must be {words}. Got ")
+
+
+def test_every_type_has_plain_words():
+    for key, hint in field_types().items():
+        words = type_in_words(hint)
+        assert words and not set(words) & set("<>|'"), key
+
+
+def test_help_lists_every_field_with_its_text(capsys):
+    with pytest.raises(SystemExit) as caught:
+        load_config(["--help", "--config", "not-there.yaml"], prog="sagan train")
+    text = capsys.readouterr().out
+    assert caught.value.code == 0 and "sagan train [--config FILE" in text
+    assert "such as `train[:90%]`" in " ".join(text.split())
+    for key in field_types():
+        entry = " ".join(text.partition(f"  --{key} ")[2].split("\n  --")[0].split())
+        # Flag, text and default; the text is at least a few words.
+        assert "default: " in entry and len(entry.split()) > 6, key
+
+
+def test_print_config_reads_back(capsys, tmp_path):
+    with pytest.raises(SystemExit) as caught:
+        load_config(["--training.steps", "7", "--print_config"])
+    assert caught.value.code == 0
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    assert read_config(tmp_path / "printed.yaml") == load_config(["--training.steps", "7"])
+
+
+def test_print_config_checks_first(refusal):
+    assert "at least 1" in refusal("--training.steps", "0", "--print_config")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    key=st.sampled_from(sorted(field_types())),
+    value=st.text(string.printable + "é\x85\u2028😀"),
+)
+def test_any_text_for_a_flag_gives_a_config_or_one_line(key, value):
+    try:
+        load_config([f"--{key}={value}"])
+    except UserError as error:
+        assert f"`{key}`" in str(error) or "quick start" in str(error)
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=st.binary(max_size=60) | st.text("training:seps[]{}&*!?-|>%@`'\"\n #1", max_size=60).map(str.encode))
+def test_any_bytes_for_a_file_give_a_config_or_one_line(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("config") / "config.yaml"
+    path.write_bytes(content)
+    try:
+        load_config(["--config", str(path)])
+    except UserError as error:
+        assert str(error).startswith(str(path))

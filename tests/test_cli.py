@@ -1,0 +1,82 @@
+"""`sagan` and `python -m sagan_tf.train` as a user meets them: verbs, exit codes, one line on bad input."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sagan_tf
+from sagan_tf import cli, train
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def exit_of(capsys, main, *arguments):
+    """Exit code, stdout and stderr of a command that ends itself."""
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return caught.value.code, out, err
+
+
+def test_version(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"sagan_tf {sagan_tf.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_help_lists_every_verb(capsys, arguments):
+    cli.main(arguments)
+    out = capsys.readouterr().out
+    assert all(f"\n  {verb} " in out and purpose in out for verb, (_, purpose) in cli.VERBS.items())
+
+
+@pytest.mark.parametrize(
+    ("verb", "line"),
+    [
+        ("tain", "error: unknown verb `tain`. Did you mean `train`?\n"),
+        ("zzz", "error: unknown verb `zzz`. The verbs are train.\n"),
+    ],
+)
+def test_unknown_verb_is_one_line(capsys, verb, line):
+    assert exit_of(capsys, cli.main, verb) == (2, "", line)
+
+
+def test_verb_gets_its_arguments_and_name(capsys):
+    code, out, _ = exit_of(capsys, cli.main, "train", "--help")
+    assert code == 0 and out.startswith("usage: sagan train [--config FILE")
+
+
+def test_train_refuses_before_anything_slow(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sagan_tf.experiment", None)  # importing it would raise
+    code, out, err = exit_of(capsys, train.main, "--training.stepz", "5")
+    assert (code, out) == (2, "")
+    assert err == "error: command line: unknown option --training.stepz. Did you mean `--training.steps`?\n"
+
+
+def test_train_hands_the_config_over_and_says_where_the_run_is(capsys, monkeypatch, tmp_path):
+    class Experiment:
+        @staticmethod
+        def train(config):
+            Experiment.config = config
+            return type("Run", (), {"path": config.run})
+
+    monkeypatch.setitem(sys.modules, "sagan_tf.experiment", Experiment)
+    train.main(["--run", str(tmp_path), "--training.steps", "5"])
+    assert Experiment.config.training.steps == 5
+    assert capsys.readouterr().out == f"Run folder: {tmp_path}\n"
+
+
+@pytest.mark.parametrize("command", [["-m", "sagan_tf.train"], ["-m", "sagan_tf", "train"]])
+def test_bad_input_in_a_process_of_its_own_is_one_line_and_code_2(command, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *command, "--config", "nowhere.yaml"],
+        capture_output=True, text=True, env=environment, cwd=tmp_path,
+    )
+    ours = [line for line in done.stderr.splitlines() if "nowhere" in line]
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert ours == ["error: nowhere.yaml: there is no such config file."]
+    assert os.listdir(tmp_path) == []

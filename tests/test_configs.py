@@ -1,0 +1,125 @@
+"""The files in configs/: each loads, says how it is run, and the ablations change what their names say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sagan_tf.config import QUICK_START, config_differences, load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+HEADER_FIELDS = ("Command:", "Hardware:", "Expect:", "Paper:")
+
+
+def load(name):
+    return load_config(["--config", str(ROOT / "configs" / f"{name}.yaml")])
+
+
+def header(file):
+    return "".join(line for line in file.read_text().splitlines(True) if line.startswith("#"))
+
+
+def test_there_are_files():
+    assert len(FILES) >= 22
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_file_loads_and_its_command_is_its_own(file):
+    load_config(["--config", str(file)])
+    text = header(file)
+    assert [field for field in HEADER_FIELDS if f"# {field}" not in text] == []
+    commands = re.findall(r"python -m sagan_tf\.train(?: --[^\n(]*)?", text)
+    assert any(f"--config {file.relative_to(ROOT).as_posix()}" in command for command in commands)
+    assert max(map(len, file.read_text().splitlines())) <= 120
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_flags_in_the_header_exist(file):
+    """Every flag that a header mentions is accepted, with the value beside it where there is one."""
+    for key, value in re.findall(r"--([a-z_]+\.[a-z_0-9]+)(?: ([0-9]+)\b)?", header(file)):
+        value = value or ("true" if key == "data.download" else "x")
+        steps = ["--training.steps", "850000"] if "decay_start_step" in key else []
+        load_config(["--config", str(file), *steps, f"--{key}={value}"])
+
+
+def test_run_names_are_unique():
+    runs = [load_config(["--config", str(file)]).run for file in FILES]
+    assert len(set(runs)) == len(runs)
+
+
+def test_quick_start_file_says_what_is_built_in():
+    assert config_differences(load("quickstart"), QUICK_START) == []
+
+
+def both(attention):
+    return {
+        f"{network}.attention_sizes: [32] -> {attention}" for network in ("generator", "discriminator")
+    } - {"generator.attention_sizes: [32] -> [32]", "discriminator.attention_sizes: [32] -> [32]"}
+
+
+EQUAL_RATES = "discriminator_optimizer.learning_rate: 0.0004 -> 0.0001"
+NO_SN_IN_G = "generator.spectral_normalization: true -> false"
+RESIDUAL = "attention.block: self_attention -> residual"
+
+ABLATIONS = {
+    "attention_8": both("[8]"),
+    "attention_16": both("[16]"),
+    "attention_32": set(),
+    "attention_64": both("[64]"),
+    "attention_none": both("[]"),
+    "residual_8": both("[8]") | {RESIDUAL},
+    "residual_16": both("[16]") | {RESIDUAL},
+    "residual_32": {RESIDUAL},
+    "residual_64": both("[64]") | {RESIDUAL},
+    "sn_discriminator_only": both("[]") | {NO_SN_IN_G, EQUAL_RATES},
+    "sn_discriminator_only_ttur": both("[]") | {NO_SN_IN_G},
+    "sn_both": both("[]") | {EQUAL_RATES},
+    "sn_both_ttur": both("[]"),
+    "sngan_projection": both("[]")
+    | {
+        NO_SN_IN_G,
+        "generator.batch_normalization_momentum: 0.99 -> 0.9",
+        "generator.batch_normalization_epsilon: 1e-05 -> 2e-05",
+        "discriminator.hidden_channels: output -> input",
+        "generator_optimizer.learning_rate: 0.0001 -> 0.0002",
+        "generator_optimizer.schedule: constant -> linear",
+        "generator_optimizer.decay_start_step: 0 -> 400000",
+        "discriminator_optimizer.learning_rate: 0.0004 -> 0.0002",
+        "discriminator_optimizer.schedule: constant -> linear",
+        "discriminator_optimizer.decay_start_step: 0 -> 2000000",
+        "training.steps: 1000000 -> 450000",
+        "training.batch_size: 256 -> 64",
+        "training.d_steps: 1 -> 5",
+    },
+}
+
+
+def test_every_ablation_is_listed():
+    assert {file.stem for file in (ROOT / "configs" / "ablations").glob("*.yaml")} == set(ABLATIONS)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablation_differs_from_the_paper_in_what_its_name_says(name):
+    differences = config_differences(load("imagenet128_paper"), load(f"ablations/{name}"))
+    assert set(differences) - {f"run: runs/imagenet128_paper -> runs/{name}"} == ABLATIONS[name]
+
+
+def test_authors_code_differs_from_the_paper_in_what_its_header_says():
+    differences = config_differences(load("imagenet128_paper"), load("imagenet128_authors_code"))
+    assert set(differences) == {
+        "run: runs/imagenet128_paper -> runs/imagenet128_authors_code",
+        "generator.batch_normalization_momentum: 0.99 -> 0.999",
+        "generator_optimizer.beta_2: 0.9 -> 0.999",
+        "discriminator_optimizer.beta_2: 0.9 -> 0.999",
+        "training.steps: 1000000 -> 2000000",
+    }
+
+
+def test_paper_has_the_papers_optimisers():
+    """Zhang et al. 2019, section 5: Adam, betas 0 and 0.9, learning rates 4e-4 and 1e-4, as many updates of each."""
+    config = load("imagenet128_paper")
+    rates = config.generator_optimizer.learning_rate, config.discriminator_optimizer.learning_rate
+    assert rates == (1e-4, 4e-4) and config.training.d_steps == 1 and config.training.loss == "hinge"
+    for optimizer in (config.generator_optimizer, config.discriminator_optimizer):
+        assert (optimizer.beta_1, optimizer.beta_2) == (0.0, 0.9)
