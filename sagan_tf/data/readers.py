@@ -57,6 +57,10 @@ class ArrayReader:
         """Pictures in an epoch."""
         return len(self.images)
 
+    def all_labels(self):
+        """Labels of all pictures, int32 array (N,)."""
+        return self.labels
+
     def batches(self, batch_size, seed, start_step):
         """The stream of uint8 batches from number `start_step`, each a tuple (images,) or (images, labels)."""
         with tf.device("CPU:0"):  # Elsewhere the whole set would go to the accelerator and back.
@@ -91,6 +95,10 @@ class IndexedReader:
     num_images: int
     load: Callable
     labels: np.ndarray | None
+
+    def all_labels(self):
+        """Labels of all pictures, int32 array (N,)."""
+        return self.labels
 
     def batches(self, batch_size, seed, start_step):
         """The stream of uint8 batches from number `start_step`, each a tuple (images,) or (images, labels)."""
@@ -170,6 +178,11 @@ class RecordReader:
         """All pictures once, in the order of the files, and without decoding: (load function, label or -1) pairs."""
         for image, *label in self.parsed().as_numpy_iterator():
             yield (lambda data=image: self.decode(tf.constant(data)).numpy()), (int(label[0]) if label else -1)
+
+    def all_labels(self):
+        """Labels of all pictures, int32 array (N,), read without decoding one."""
+        labels = self.parsed().map(lambda image, label: label).batch(4096)
+        return np.concatenate(list(labels.as_numpy_iterator()))
 
     def parsed(self):
         """All records once, in the order of the files: a data set of (encoded picture,) or (encoded picture, label)."""
