@@ -1,4 +1,4 @@
-"""The one error a user is meant to see: a line that says what is wrong, where, and what to do. Imports nothing of ours."""
+"""The one error a user is meant to see: a line that says what is wrong, where, and what to do; imports nothing."""
 
 import contextlib
 import errno

@@ -159,6 +159,7 @@ def _colour(canvas, hue, light):
 def _stamp(canvas, masks, top, left, colours):
     """Paints shape i, masks (n, side, side), in its colour at (top, left) of picture i."""
     side = np.arange(masks.shape[1])
-    place = (np.arange(len(canvas))[:, None, None], (top[:, None] + side)[:, :, None], (left[:, None] + side)[:, None, :])
+    rows, columns = (top[:, None] + side)[:, :, None], (left[:, None] + side)[:, None, :]
+    place = (np.arange(len(canvas))[:, None, None], rows, columns)
     below = canvas[place]
     canvas[place] = below + (colours[:, None, None, :] - below) * masks[..., None]

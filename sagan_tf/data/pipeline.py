@@ -10,9 +10,9 @@ from sagan_tf.data.preprocessing import finish_batch
 def make_dataset(source, batch_size, *, seed=0, start_step=0, flip=False, dequantize=False):
     """The endless stream of training batches of a source.
 
-    Element number s is a pure function of (source, seed, s): a stream made with `start_step=k` equals the whole one after
-    k elements, bit by bit, and gets there without decoding what lies before. Each data epoch of `source.num_images`
-    pictures is a permutation of all of them; a batch may reach over the end of an epoch, or hold several epochs.
+    Element number s is a pure function of (source, seed, s): a stream made with `start_step=k` equals the whole one
+    after k elements, bit by bit, and gets there without decoding what lies before. Each data epoch
+    of `source.num_images` pictures is a permutation of all of them; a batch may reach over the end of an epoch, or hold several epochs.
     Under a `tf.distribute` strategy the elements are global batches, to be split by pictures (`AutoShardPolicy.DATA`).
 
     Args:
@@ -24,8 +24,8 @@ def make_dataset(source, batch_size, *, seed=0, start_step=0, flip=False, dequan
         dequantize: Add uniform noise of one grey level.
 
     Returns:
-        tf.data.Dataset of (image, label): float32 (B, H, W, C) in [-1, 1] and int32 (B,); (image,) alone where the source
-        has no labels.
+        tf.data.Dataset of (image, label): float32 (B, H, W, C) in [-1, 1] and int32 (B,); (image,) alone where the
+        source has no labels.
 
     Raises:
         ValueError: An argument is out of its range.

@@ -132,6 +132,6 @@ def _other_square(encoded):
 
 
 def _on_white(picture):
-    # The colour below a transparent part is arbitrary (often black or a leftover of the editor); white is what pages show.
+    # The colour below a transparent part is arbitrary (often black or what the editor left); white is what pages show.
     colour, alpha = tf.cast(picture[..., :3], tf.float32), tf.cast(picture[..., 3:], tf.float32) / 255.0
     return tf.cast(tf.round(colour * alpha + 255.0 * (1.0 - alpha)), tf.uint8)

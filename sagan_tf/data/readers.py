@@ -1,8 +1,8 @@
 """Ways to read a data set: pictures in memory, pictures by number, records in order; each a stream in a seeded order.
 
-Every reader has `num_images` and `batches(batch_size, seed, start_step)`. The stream of batches is a pure function of the
-reader and the seed, so that `start_step` resumes it bit-exactly; data epoch e, the pictures e*N to (e+1)*N - 1 of the
-stream, holds each picture once, and a batch may reach over the end of an epoch.
+Every reader has `num_images` and `batches(batch_size, seed, start_step)`. The stream of batches is a pure function of
+the reader and the seed, so that `start_step` resumes it bit-exactly; data epoch e, the pictures e*N to (e+1)*N - 1
+of the stream, holds each picture once, and a batch may reach over the end of an epoch.
 """
 
 from __future__ import annotations
@@ -125,9 +125,9 @@ class IndexedReader:
 class RecordReader:
     """Records that can only be read in order from the start of a file, as TFRecord.
 
-    An epoch takes the files in a seeded order, some at a time (a segment), reads those in turn, and shuffles the records
-    in windows before they are decoded. Both depend on the seed and the number of the epoch alone. To start in the middle,
-    whole segments are passed over unread, and the records before the place undecoded.
+    An epoch takes the files in a seeded order, some at a time (a segment), reads those in turn, and shuffles the
+    records in windows before they are decoded. Both depend on the seed and the number of the epoch alone. To start in
+    the middle, whole segments are passed over unread, and the records before the place undecoded.
 
     Args:
         files: Paths of the files.

@@ -126,8 +126,8 @@ def _labels_as_asked(name, reader, names, conditional):
         raise UserError(f"data.conditional: data set `{name}` has no labels; set it to false or null.")
     if conditional and len(names) < 2:
         raise UserError(
-            f"data.conditional: data set `{name}` has one class, `{names[0]}`, where several are asked; put the pictures "
-            "into a folder a class, or set data.conditional to false."
+            f"data.conditional: data set `{name}` has one class, `{names[0]}`, where several are asked; put the "
+            "pictures into a folder a class, or set data.conditional to false."
         )
     if conditional is False or names is None or len(names) < 2:
         return dataclasses.replace(reader, **_without_labels(reader)), None, None
@@ -180,7 +180,8 @@ def describe(source):
         )
         if counts.min() < _FEW:
             least = source.class_names[int(counts.argmin())]
-            lines.append(f"Warning: {int((counts < _FEW).sum())} class(es) have fewer than {_FEW} pictures (`{least}`).")
+            few = int((counts < _FEW).sum())
+            lines.append(f"Warning: {few} class(es) have fewer than {_FEW} pictures, such as `{least}`.")
     if source.skipped:
         lines.append(f"Skipped: {len(source.skipped)} unreadable file(s):")
         lines += [f"  {path}: {reason}" for path, reason in source.skipped[:10]]
@@ -210,5 +211,7 @@ def contact_sheet_images(source, rows, columns):
         if len(found) == places:
             break
     found.sort(key=lambda item: item[0])
-    captions = [source.class_names[label] if source.class_names else f"no. {i + 1}" for i, (label, _) in enumerate(found)]
+    captions = [f"no. {i + 1}" for i in range(len(found))]
+    if source.class_names is not None:
+        captions = [source.class_names[label] for label, _ in found]
     return np.stack([np.asarray(load()) for _, load in found]), captions

@@ -91,8 +91,8 @@ def _prepare(builder, name, manual_dir, download):
         return
     if not manual_dir and not download:
         raise UserError(
-            f"data set `{name}` is not prepared in {builder.data_path.parent.parent}; set data.data_dir to where it is, "
-            "data.manual_dir to the folder of its archives, or data.download to true."
+            f"data set `{name}` is not prepared in {builder.data_path.parent.parent}; set data.data_dir to where it "
+            "is, data.manual_dir to the folder of its archives, or data.download to true."
         )
     config = tfds.download.DownloadConfig(manual_dir=manual_dir)
     try:
@@ -119,8 +119,9 @@ def _files(builder, name, split):
     except (KeyError, ValueError):
         have = ", ".join(builder.info.splits) or "none"
         raise UserError(f"data set `{name}`: has no split `{split}`; it has {have}.") from None
-    columns = [(i.filename, i.skip, i.examples_in_shard if i.take == -1 else i.take) for i in instructions]
-    columns = [(path, skip, take - skip if i.take == -1 else take) for (path, skip, take), i in zip(columns, instructions)]
+    columns = [
+        (i.filename, i.skip, i.examples_in_shard - i.skip if i.take == -1 else i.take) for i in instructions
+    ]
     if not columns:
         raise UserError(f"data set `{name}`, split `{split}`: holds no picture.")
     paths, skips, takes = zip(*columns)

@@ -1,6 +1,8 @@
 """Keras layers in keras.ops alone; each works in any Keras model on any backend."""
 
-from sagan_tf.layers.conditional_batch_normalization import ConditionalBatchNormalization as ConditionalBatchNormalization
+from sagan_tf.layers.conditional_batch_normalization import (
+    ConditionalBatchNormalization as ConditionalBatchNormalization,
+)
 from sagan_tf.layers.self_attention import SelfAttention as SelfAttention
 from sagan_tf.layers.spectral_normalization import SpectralNormalization as SpectralNormalization
 from sagan_tf.layers.spectral_normalization import spectral_normalizations as spectral_normalizations

@@ -22,7 +22,9 @@ class SelfAttention(keras.layers.Layer):
     |---|---|---|---|---|
     | authors' code, TF-GAN, BigGAN-PyTorch, StudioGAN | 8 | 2 | 2 | True |
     | paper as printed (ICML 2019) | 8 | 8 | 1 | True |
-    | first arXiv version; popular PyTorch ports (with `spectral_normalization=False, use_bias=True`) | 8 | 1 | 1 | False |
+    | first arXiv version; popular PyTorch ports (*) | 8 | 1 | 1 | False |
+
+    (*) with `spectral_normalization=False, use_bias=True`
 
     Symbols: B batch, H, W height and width in px, C channels, N = H*W queries, M = (H/pool_size)*(W/pool_size) keys.
 

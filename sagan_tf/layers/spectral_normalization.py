@@ -142,7 +142,8 @@ class SpectralNormalization(keras.layers.Wrapper):
         layers = keras.layers
         if kernel.name == "embeddings":
             return (0,)
-        if kernel.name == "depthwise_kernel" or isinstance(self.layer, (layers.DepthwiseConv1D, layers.DepthwiseConv2D)):
+        depthwise = isinstance(self.layer, (layers.DepthwiseConv1D, layers.DepthwiseConv2D))
+        if depthwise or kernel.name == "depthwise_kernel":
             return (-2, -1)
         if isinstance(self.layer, (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)):
             return (-2,)

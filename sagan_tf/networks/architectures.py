@@ -1,8 +1,7 @@
 """Widths of the networks by image size, as plain numbers; imports nothing.
 
-A number is a multiple of the base width `channels`. 128 px follows the authors' code (brain-research/self-attention-gan,
-generator.py and discriminator.py); 32, 64 and 256 px follow PyTorch-StudioGAN (src/models/resnet.py), whose 64 and 256 px
-widths are those of BigGAN-PyTorch less its wider first block at 64 px.
+A number is a multiple of the base width `channels`. 128 px follows the authors' code (generator.py and discriminator.py
+of brain-research/self-attention-gan); 32, 64 and 256 px follow PyTorch-StudioGAN (src/models/resnet.py).
 """
 
 # Entry 0 is the 4x4 map that the dense layer makes; each next one is a residual block that doubles the size.

@@ -59,7 +59,8 @@ def build_generator(
     Source: Zhang et al. 2019, https://arxiv.org/abs/1805.08318; brain-research/self-attention-gan, generator.py.
     """
     sizes = check_network(
-        image_size, channels, num_classes, image_channels, attention_sizes, attention_block, generator_attention_channels
+        image_size, channels, num_classes, image_channels, attention_sizes, attention_block,
+        generator_attention_channels,
     )
     style = LayerStyle(
         spectral_normalization=spectral_normalization,

@@ -6,8 +6,7 @@ from keras import ops
 
 from sagan_tf.layers import ConditionalBatchNormalization
 from sagan_tf.training import losses
-from sagan_tf.training.augmentation import diff_augment
-from sagan_tf.training.augmentation import UNIFORMS
+from sagan_tf.training.augmentation import UNIFORMS, diff_augment
 from sagan_tf.training.distribution import DistributedFit, apply_gradients
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.randomness import StepRandomness

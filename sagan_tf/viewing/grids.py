@@ -47,7 +47,8 @@ def save_grid(images, path, columns, scale=None):
     for i, image in enumerate(images):
         top, left = i // columns * height, i % columns * width
         canvas[top : top + height, left : left + width] = image
-    _write(Image.fromarray(canvas).resize((columns * width * scale, rows * height * scale), Image.Resampling.NEAREST), path)
+    size = (columns * width * scale, rows * height * scale)
+    _write(Image.fromarray(canvas).resize(size, Image.Resampling.NEAREST), path)
 
 
 def save_contact_sheet(images, captions, path, columns, title):
