@@ -11,8 +11,9 @@ def make_dataset(source, batch_size, *, seed=0, start_step=0, flip=False, dequan
     """The endless stream of training batches of a source.
 
     Element number s is a pure function of (source, seed, s): a stream made with `start_step=k` equals the whole one
-    after k elements, bit by bit, and gets there without decoding what lies before. Each data epoch
-    of `source.num_images` pictures is a permutation of all of them; a batch may reach over the end of an epoch, or hold several epochs.
+    after k elements, bit by bit, and gets there without decoding what lies before. Each data epoch of
+    `source.num_images` pictures is a permutation of all of them; a batch may reach over the end of an epoch, or hold
+    several epochs.
     Under a `tf.distribute` strategy the elements are global batches, to be split by pictures (`AutoShardPolicy.DATA`).
 
     Args:
