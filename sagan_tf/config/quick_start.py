@@ -13,10 +13,10 @@ from sagan_tf.config.fields import (
 QUICK_START = Config(
     run="runs/quickstart",
     data=DataConfig(name="twins", image_size=32),
-    generator=GeneratorConfig(channels=16, attention_sizes=(16,)),
-    discriminator=DiscriminatorConfig(channels=32, attention_sizes=(16,)),
-    generator_optimizer=OptimizerConfig(learning_rate=2e-4),
-    discriminator_optimizer=OptimizerConfig(learning_rate=4e-4),
-    training=TrainingConfig(steps=1_500, batch_size=32, ema_decay=0.999),
+    generator=GeneratorConfig(channels=16, attention_sizes=(16,), batch_normalization_momentum=0.9),
+    discriminator=DiscriminatorConfig(channels=16, attention_sizes=(16,)),
+    generator_optimizer=OptimizerConfig(learning_rate=5e-4, beta_2=0.99),
+    discriminator_optimizer=OptimizerConfig(learning_rate=5e-4, beta_2=0.99),
+    training=TrainingConfig(steps=2_000, batch_size=32, ema_decay=0.99),
     output=OutputConfig(log_interval=50, sample_interval=250, checkpoint_interval=250, checkpoints_to_keep=2),
 )

@@ -1,0 +1,151 @@
+"""Generator and discriminator: published parameter counts, shapes, options, export and errors."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from sagan_tf.layers import SelfAttention, spectral_normalizations
+from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.networks.architectures import discriminator_attention_channels, generator_attention_channels
+
+# (generator, discriminator) as published: reference counts of the authors' code and of StudioGAN's logs
+COUNTS = {
+    "authors_128": (dict(), (42_078_852, 39_463_618)),
+    "studiogan_imagenet_128": (dict(attention_sizes=(64,)), (42_017_412, 39_448_258)),
+    "no_attention_128": (dict(attention_sizes=()), (41_996_931, 39_443_137)),
+    "unconditional_128": (dict(num_classes=None), (32_232_708, 38_439_618)),
+    "ten_classes_128": (dict(num_classes=10), (32_321_412, 38_449_858)),
+    "studiogan_cifar10": (dict(image_size=32, num_classes=10, attention_sizes=(16,)), (4_386_308, 1_075_586)),
+    "studiogan_tiny_imagenet": (dict(image_size=64, num_classes=200, attention_sizes=(32,)), (13_387_396, 19_752_642)),
+}
+
+
+def count(model):
+    return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+
+
+@pytest.mark.parametrize("case", COUNTS)
+def test_trainable_parameters_are_those_published(case):
+    arguments, want = COUNTS[case]
+    with keras.device("cpu"):
+        assert (count(build_generator(**arguments)), count(build_discriminator(**arguments))) == want
+
+
+def test_thin_discriminator_has_the_baselines_count():
+    # mimicry's sagan_128 with ndf 1024: hidden width of the input
+    assert count(build_discriminator(hidden_channels="input")) == 30_062_338
+
+
+@pytest.mark.parametrize("image_size", [32, 64, 128, 256])
+@pytest.mark.parametrize("num_classes, image_channels", [(None, 1), (5, 3), (3, 2)])
+def test_shapes_and_ranges(image_size, num_classes, image_channels):
+    arguments = dict(image_size=image_size, channels=8, num_classes=num_classes, image_channels=image_channels)
+    generator = build_generator(**arguments, latent_dim=7, attention_sizes=(8,))
+    discriminator = build_discriminator(**arguments, attention_sizes=(8,))
+    latent = ops.convert_to_tensor(np.random.default_rng(0).normal(size=(2, 7)).astype("float32"))
+    label = ops.convert_to_tensor(np.array([0, 2], "int32"))
+    image = generator(latent if num_classes is None else [latent, label])
+    assert image.shape == (2, image_size, image_size, image_channels)
+    assert float(ops.max(ops.abs(image))) <= 1
+    logit = discriminator(image if num_classes is None else [image, label])
+    assert logit.shape == (2, 1)
+
+
+@pytest.mark.parametrize("block", ["self_attention", "residual"])
+def test_attention_block_stands_at_every_size_asked_for(block):
+    arguments = dict(image_size=64, channels=16, num_classes=None, attention_block=block)
+    generator = build_generator(attention_sizes=(4, 16, 32), **arguments)
+    discriminator = build_discriminator(attention_sizes=(4, 16, 32), **arguments)
+    for network in (generator, discriminator):
+        for size in (4, 16, 32):
+            assert network.get_layer(f"attention_{size}").output.shape[1] == size
+        assert sum(layer.name.startswith("attention_") and "_conv_" not in layer.name and "_relu_" not in layer.name
+                   for layer in network.layers) == 3
+
+
+@pytest.mark.parametrize("size", [8, 16, 32, 64])
+def test_residual_control_has_about_as_many_parameters(size):
+    attention = count(build_generator(attention_sizes=(size,), num_classes=2))
+    residual = count(build_generator(attention_sizes=(size,), num_classes=2, attention_block="residual"))
+    none = count(build_generator(attention_sizes=(), num_classes=2))
+    assert (residual - none) / (attention - none) == pytest.approx(1, abs=0.02)
+
+
+def test_spectral_normalization_is_everywhere_or_nowhere():
+    arguments = dict(image_size=32, channels=8, num_classes=3, attention_sizes=(16,))
+    for build in (build_generator, build_discriminator):
+        network = build(**arguments)
+        kernels = [w for w in network.trainable_variables if w.name in ("kernel", "embeddings")]
+        assert len(spectral_normalizations(network)) == len(kernels)
+        assert not spectral_normalizations(build(**arguments, spectral_normalization=False))
+
+
+def test_attention_options_reach_the_layer():
+    options = dict(value_reduction=8, pool_size=1, spectral_normalization=False)
+    network = build_discriminator(32, 8, None, (16,), attention_options=options)
+    (layer,) = (layer for layer in network.layers if isinstance(layer, SelfAttention))
+    assert (layer.value_reduction, layer.pool_size, layer.spectral_normalization) == (8, 1, False)
+
+
+def test_label_changes_image_and_logit():
+    arguments = dict(image_size=32, channels=8, num_classes=3, attention_sizes=())
+    generator, discriminator = build_generator(**arguments), build_discriminator(**arguments)
+    for layer in generator.layers:
+        if layer.name.endswith("norm_1"):
+            layer.beta.assign(np.random.default_rng(0).normal(size=layer.beta.shape))
+    latent = ops.ones((2, 128))
+    image = generator([latent, ops.array([0, 1])])
+    assert float(ops.max(ops.abs(image[0] - image[1]))) > 1e-3
+    logit = discriminator([image[:1] * ops.ones((2, 1, 1, 1)), ops.array([0, 1])])
+    assert abs(float(logit[0, 0] - logit[1, 0])) > 1e-6
+
+
+def test_projection_discriminator_adds_the_embedding_product():
+    discriminator = build_discriminator(32, 8, 3, ())
+    image, label = ops.ones((1, 32, 32, 3)), ops.array([2])
+    probe = keras.Model(discriminator.inputs, discriminator.get_layer("output_relu").output)
+    features = np.array(probe([image, label])).sum((1, 2)).astype(np.float64)
+    dense, embedding = (discriminator.get_layer(n).fold() for n in ("output_dense", "embedding"))
+    kernel, bias = (w.numpy() for w in dense.weights)
+    want = features @ kernel + bias + np.sum(features * embedding.weights[0].numpy()[2])
+    np.testing.assert_allclose(discriminator([image, label]), want, rtol=1e-4)
+
+
+def test_networks_survive_a_file(tmp_path):
+    arguments = dict(image_size=32, channels=8, num_classes=3, attention_sizes=(16,), dtype="mixed_bfloat16")
+    generator, discriminator = build_generator(**arguments), build_discriminator(**arguments)
+    label = ops.array([0, 2])
+    image = generator([ops.ones((2, 128)), label])
+    assert keras.backend.standardize_dtype(image.dtype) == "float32"
+    for network, inputs in ((generator, [ops.ones((2, 128)), label]), (discriminator, [image, label])):
+        network.save(tmp_path / "network.keras")
+        np.testing.assert_array_equal(keras.models.load_model(tmp_path / "network.keras")(inputs), network(inputs))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(image_size=48), "image_size"),
+        (dict(attention_sizes=(24,)), "feature maps"),
+        (dict(channels=0), "channels"),
+        (dict(num_classes=0), "num_classes"),
+        (dict(image_channels=0), "image_channels"),
+        (dict(attention_block="nothing"), "attention_block"),
+        (dict(attention_sizes=(256,)), "feature maps"),
+    ],
+)
+def test_builders_reject_what_they_cannot_build(arguments, message):
+    for build in (build_generator, build_discriminator):
+        with pytest.raises(ValueError, match=message):
+            build(**arguments)
+
+
+def test_discriminator_rejects_an_unknown_hidden_width():
+    with pytest.raises(ValueError, match="hidden_channels"):
+        build_discriminator(hidden_channels="wide")
+
+
+def test_feature_maps_are_those_of_the_networks():
+    assert generator_attention_channels(128, 64) == {4: 1024, 8: 1024, 16: 512, 32: 256, 64: 128, 128: 64}
+    assert discriminator_attention_channels(128, 64) == {64: 64, 32: 128, 16: 256, 8: 512, 4: 1024}
