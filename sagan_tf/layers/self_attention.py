@@ -131,7 +131,7 @@ class SelfAttention(keras.layers.Layer):
             filters,
             kernel_size=1,
             use_bias=self.use_bias,
-            # A copy each: one seeded initialiser would start query and key alike.
+            # A copy each: one and the same object would start query and key alike.
             kernel_initializer=self.kernel_initializer.clone(),
             data_format="channels_last",
             dtype=self.dtype_policy,

@@ -147,6 +147,10 @@ class SpectralNormalization(keras.layers.Wrapper):
             return (-2, -1)
         if isinstance(self.layer, (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)):
             return (-2,)
+        if isinstance(self.layer, layers.EinsumDense):
+            operands, result = self.layer.equation.replace(" ", "").split("->")
+            letters = operands.split(",")[1]
+            return tuple(i - len(letters) for i, letter in enumerate(letters) if letter in result)
         return (-1,)
 
     def _num_outputs(self, kernel):
@@ -198,6 +202,10 @@ class SpectralNormalization(keras.layers.Wrapper):
 
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)
+
+    def compute_output_spec(self, inputs, training=None):
+        # The wrapped layer's, not one of this layer's own policy: under a mixed policy the dtypes differ.
+        return self.layer.compute_output_spec(inputs)
 
     def compute_mask(self, inputs, mask=None):
         return self.layer.compute_mask(inputs, mask)

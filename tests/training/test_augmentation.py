@@ -11,7 +11,8 @@ from sagan_tf.training.augmentation import OPERATIONS, UNIFORMS, diff_augment
 
 def pictures(seed=0, count=3):
     rng = np.random.default_rng(seed)
-    return rng.uniform(-1, 1, (count, 16, 24, 3)).astype("float32"), rng.uniform(size=(count, UNIFORMS)).astype("float32")
+    images = rng.uniform(-1, 1, (count, 16, 24, 3)).astype("float32")
+    return images, rng.uniform(size=(count, UNIFORMS)).astype("float32")
 
 
 def numpy_augment(image, u, operations):

@@ -1,0 +1,29 @@
+"""Trains the tiny SAGAN on REPLICAS logical CPU devices and writes its weights to FILE; run in its own process."""
+
+import sys
+
+import keras
+import numpy as np
+from training.tiny import fit, make_data, make_gan
+
+from sagan_tf.training.distribution import make_strategy
+
+
+def main(replicas, path, options):
+    strategy = make_strategy("mirrored" if replicas > 1 else "single", replicas if replicas > 1 else None)
+    keras.utils.set_random_seed(0)
+    arguments = dict(compile_arguments=dict(steps_per_execution=2)) if options == "plain" else dict(
+        augmentation=("color", "translation", "cutout"),
+        compile_arguments=dict(d_steps=2, r1_weight=0.1),
+    )
+    with strategy.scope():
+        gan = make_gan(rate=1e-4, ema_decay=0.9, **arguments)
+    fit(gan, make_data(8, 4))
+    weights = gan.generator.weights + gan.discriminator.weights + gan.ema_generator.weights
+    # The last replica's copy, so that replicas that drift apart are seen.
+    copies = [w.value.values[-1] if hasattr(w.value, "values") else w.value for w in weights]
+    np.savez(path, *[copy.numpy() for copy in copies])
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])

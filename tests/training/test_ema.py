@@ -1,0 +1,52 @@
+"""The averaged generator against the closed form of an exponential moving average."""
+
+import keras
+import numpy as np
+import pytest
+
+from sagan_tf.layers import spectral_normalizations
+from sagan_tf.networks import build_generator
+from sagan_tf.training.ema import AveragedGenerator
+
+
+def test_average_has_the_closed_form_after_its_start():
+    generator = build_generator(32, 8, 2, attention_sizes=(16,))
+    average = AveragedGenerator(generator, decay=0.9, start_step=3)
+    rng = np.random.default_rng(0)
+    seen = []
+    for step in range(8):
+        for weight in generator.weights:
+            weight.assign(rng.normal(size=weight.shape))
+        seen.append({id(w): w.numpy().astype(np.float64) for w in generator.weights})
+        average.update(keras.ops.convert_to_tensor(step))
+    assert average._pairs
+    for mean, weight in average._pairs:
+        want = seen[2][id(weight)]  # the last copy
+        for values in seen[3:]:
+            want = 0.9 * want + 0.1 * values[id(weight)]
+        np.testing.assert_allclose(mean, want, atol=1e-5)
+
+
+def test_singular_vectors_follow_the_averaged_kernels():
+    generator = build_generator(32, 8, 2, attention_sizes=(16,))
+    average = AveragedGenerator(generator, decay=0.5)
+    for step in range(200):
+        average.update(keras.ops.convert_to_tensor(step))
+    for layer in spectral_normalizations(average.model).values():
+        kernel = layer.layer.kernel.numpy()
+        want = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2)
+        assert float(layer.sigma()) == pytest.approx(want, rel=1e-2)
+
+
+def test_average_starts_equal_and_is_not_trainable():
+    generator = build_generator(32, 8, None, attention_sizes=())
+    average = AveragedGenerator(generator, decay=0.9)
+    latent = np.random.default_rng(0).normal(size=(2, 128)).astype("float32")
+    np.testing.assert_array_equal(average.model(latent), generator(latent))
+    assert not average.model.trainable_variables
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0])
+def test_decay_out_of_range_is_refused(decay):
+    with pytest.raises(ValueError, match="decay"):
+        AveragedGenerator(build_generator(32, 8, None, attention_sizes=()), decay)

@@ -1,0 +1,182 @@
+"""The training step: what moves, what rests, and options against their definitions."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from training.tiny import fit, make_data, make_gan
+
+from sagan_tf.layers import spectral_normalizations
+from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.training import SAGAN
+
+
+def values(variables):
+    return [np.array(v) for v in variables]
+
+
+def vectors(network):
+    return [layer.u.numpy() for layer in spectral_normalizations(network).values()]
+
+
+def test_a_step_moves_all_weights_of_both_networks():
+    gan = make_gan(keras.optimizers.Adam)
+    before = values(gan.generator.trainable_variables), values(gan.discriminator.trainable_variables)
+    history = fit(gan, make_data(8, 3))
+    after = values(gan.generator.trainable_variables), values(gan.discriminator.trainable_variables)
+    for old, new in zip(before, after):
+        assert all(not np.array_equal(a, b) for a, b in zip(old, new))
+    assert int(gan.step.numpy()) == 3
+    assert set(history) == {"d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy"}
+    assert np.isfinite(list(history.values())).all()
+
+
+def test_one_power_iteration_of_the_discriminator_a_step():
+    gan = make_gan(rate=0.0)
+    wanted = []
+    for layer in spectral_normalizations(gan.discriminator).values():
+        before = layer.u.numpy()
+        layer.update_u()
+        wanted.append(layer.u.numpy())
+        layer.u.assign(before)
+    fit(gan, make_data(4, 1))
+    # Real and fake in one call, and the generator's step leaves u alone: exactly one iteration.
+    for got, want in zip(vectors(gan.discriminator), wanted):
+        np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_same_seed_same_run_and_another_seed_another():
+    runs = []
+    for seed in (1, 1, 2):
+        keras.utils.set_random_seed(0)
+        gan = make_gan(seed=seed)
+        fit(gan, make_data(4, 2))
+        runs.append(np.concatenate([v.ravel() for v in values(gan.generator.trainable_variables)]))
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+def test_batches_of_the_updates_are_interleaved():
+    gan = make_gan(compile_arguments=dict(d_steps=2, accumulation_steps=2))
+    image = tf.reshape(tf.range(8.0), (8, 1, 1, 1))
+    parts = gan._split((image, tf.range(8)))
+    assert [part[1].numpy().tolist() for part in parts] == [[0, 4], [1, 5], [2, 6], [3, 7]]
+
+
+@pytest.mark.parametrize("loss", ["hinge", "non_saturating", "wasserstein", "least_squares"])
+def test_every_option_trains_finitely(loss):
+    options = dict(loss=loss, d_steps=2, accumulation_steps=2, r1_weight=0.5, r1_interval=2)
+    gan = make_gan(augmentation=("color", "translation", "cutout"), ema_start_step=1, compile_arguments=options)
+    history = fit(gan, make_data(8, 2))
+    assert np.isfinite(list(history.values())).all()
+    assert history["r1"][0] > 0
+    assert int(gan.discriminator_optimizer.iterations.numpy()) == 4
+    assert int(gan.generator_optimizer.iterations.numpy()) == 2
+
+
+def test_accumulation_averages_gradients():
+    """Two accumulated batches move the discriminator as far as the mean of their two single moves (SGD)."""
+    data = make_data(8, 1)
+    keras.utils.set_random_seed(0)
+    gan = make_gan(compile_arguments=dict(accumulation_steps=2))
+    start = gan.discriminator.get_weights()
+    moves = []
+    from sagan_tf.training.randomness import StepRandomness
+
+    (batch,) = data
+    variables = gan.discriminator.trainable_variables
+    for j, part in enumerate(gan._split(batch)):
+        with tf.GradientTape() as tape:
+            loss = gan._discriminator_loss(*part, StepRandomness(0, gan.step), f"discriminator/{j}")
+        moves.append([np.array(g) for g in tape.gradient(loss, [v.value for v in variables])])
+    gan.discriminator.set_weights(start)
+    keras.utils.set_random_seed(0)
+    twin = make_gan(compile_arguments=dict(accumulation_steps=2))
+    before = values(twin.discriminator.trainable_variables)
+    fit(twin, data)
+    for old, new, a, b in zip(before, values(twin.discriminator.trainable_variables), *moves):
+        np.testing.assert_allclose(new, old - 4e-3 * (a + b) / 2, atol=2e-5)
+
+
+def test_r1_of_a_linear_discriminator_is_its_squared_length():
+    sizes = dict(image_size=32, channels=8, num_classes=None, attention_sizes=())
+    image = keras.Input((32, 32, 3))
+    dense = keras.layers.Dense(1, use_bias=False)
+    discriminator = keras.Model(image, dense(keras.layers.Flatten()(image)))
+    gan = SAGAN(build_generator(**sizes), discriminator)
+    gan.compile(r1_weight=3.0)
+    real = tf.random.stateless_normal((4, 32, 32, 3), (0, 0))
+    want = 3.0 / 2 * float(np.sum(dense.kernel.numpy().astype(np.float64) ** 2))
+    assert float(gan._r1_penalty(real, None)) == pytest.approx(want, rel=1e-5)
+
+
+def test_unconditional_training_takes_images_alone():
+    gan = make_gan(num_classes=None)
+    fit(gan, make_data(4, 1).map(lambda image, label: (image,)))
+    fit(gan, make_data(4, 1).map(lambda image, label: image))
+    fit(gan, make_data(4, 1))
+    assert int(gan.step.numpy()) == 3
+
+
+def test_mixed_bfloat16_trains_and_keeps_float32_weights():
+    gan = make_gan(keras.optimizers.Adam, dtype="mixed_bfloat16")
+    history = fit(gan, make_data(4, 2))
+    assert np.isfinite(list(history.values())).all()
+    assert {w.dtype for w in gan.generator.weights + gan.discriminator.weights} == {"float32"}
+
+
+def test_several_steps_a_call_are_the_same_steps():
+    runs = []
+    for steps in (1, 2):
+        keras.utils.set_random_seed(0)
+        gan = make_gan(compile_arguments=dict(steps_per_execution=steps))
+        fit(gan, make_data(4, 4))
+        runs.append(values(gan.generator.weights))
+    for a, b in zip(*runs):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_label_distribution_is_followed():
+    from sagan_tf.training.randomness import StepRandomness
+
+    label = StepRandomness(0, tf.constant(5)).labels("x", 20_000, (0.5, 0.0, 0.2, 0.3)).numpy()
+    frequencies = np.bincount(label, minlength=4) / 20_000
+    np.testing.assert_allclose(frequencies, (0.5, 0.0, 0.2, 0.3), atol=0.015)  # 4 standard deviations
+    assert frequencies[1] == 0
+
+
+def test_latents_are_normal_and_differ_by_step_and_purpose():
+    from sagan_tf.training.randomness import StepRandomness
+
+    def draw(step, purpose):
+        return StepRandomness(0, tf.constant(step)).normal(purpose, 500, 40).numpy()
+
+    a = draw(0, "a")
+    assert abs(a.mean()) < 0.03 and abs(a.std() - 1) < 0.03
+    np.testing.assert_array_equal(a, draw(0, "a"))
+    for other in (draw(1, "a"), draw(0, "b")):
+        assert abs(np.corrcoef(a.ravel(), other.ravel())[0, 1]) < 0.03
+
+
+def test_networks_that_do_not_fit_are_refused():
+    sizes = dict(image_size=32, channels=8, attention_sizes=())
+    generator = build_generator(**sizes, num_classes=3)
+    with pytest.raises(ValueError, match="labels"):
+        SAGAN(generator, build_discriminator(**sizes, num_classes=None))
+    with pytest.raises(ValueError, match="images of"):
+        SAGAN(generator, build_discriminator(64, 8, 3, ()))
+    with pytest.raises(ValueError, match="label_distribution"):
+        SAGAN(generator, build_discriminator(**sizes, num_classes=3), label_distribution=(0.5, 0.5))
+
+
+def test_arguments_out_of_range_are_refused():
+    gan = make_gan()
+    for arguments in (dict(d_steps=0), dict(accumulation_steps=1.5), dict(r1_weight=-1.0), dict(loss="x")):
+        with pytest.raises(ValueError, match="Received"):
+            gan.compile(**arguments)
+    gan.compile(d_steps=3)
+    with pytest.raises(ValueError, match="multiple of d_steps"):
+        fit(gan, make_data(4, 1))
+    gan = make_gan()
+    with pytest.raises(ValueError, match="take labels"):
+        fit(gan, make_data(4, 1).map(lambda image, label: image))
