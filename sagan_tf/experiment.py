@@ -1,6 +1,7 @@
 """A run from its config to its folder; below this module nobody sees a Config."""
 
 import math
+import os
 import time
 
 import keras
@@ -33,8 +34,10 @@ def train(config, callbacks=()):
         UserError: The data, the folder or the surroundings do not allow it, or the training diverged.
     """
     strategy = make_strategy(config.hardware.distribution, config.hardware.replicas)
+    # A new run folder is not made for data that cannot be read; one that is there is checked before they are.
+    source = None if os.path.exists(config.run) else open_data(config)
     with Run.create_or_resume(config.run, config) as run:
-        source = open_data(config)
+        source = source or open_data(config)
         report_data(source, run)
         with strategy.scope():
             gan = build_gan(config, source)

@@ -66,14 +66,14 @@ class SpectralNormalization(keras.layers.Wrapper):
     def build(self, input_shape=None):
         super().build(input_shape)
         self._input_shape = input_shape
-        self._kernels = [weight for weight in self.layer.weights if weight.name in KERNEL_NAMES]
-        if not self._kernels:
+        kernels = self._kernels
+        if not kernels:
             raise ValueError(
                 "`SpectralNormalization` needs a layer with a kernel or embeddings. "
                 f"Received: layer={self.layer.name} ({type(self.layer).__name__}) "
                 f"with weights {[weight.name for weight in self.layer.weights]}."
             )
-        self._vectors = [self._add_vector(kernel, i) for i, kernel in enumerate(self._kernels)]
+        self._vectors = [self._add_vector(kernel, i) for i, kernel in enumerate(kernels)]
         self.built = True
 
     def _add_vector(self, kernel, index):
@@ -84,6 +84,11 @@ class SpectralNormalization(keras.layers.Wrapper):
             trainable=False,
             dtype=keras.backend.result_type(kernel.dtype, "float32"),
         )
+
+    @property
+    def _kernels(self):
+        # Not an attribute: Keras would count the kernels as this layer's own too and save each of them twice.
+        return [weight for weight in self.layer.weights if weight.name in KERNEL_NAMES]
 
     @property
     def u(self):

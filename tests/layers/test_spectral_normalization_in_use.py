@@ -1,0 +1,283 @@
+"""SpectralNormalization as a part of models: its state, saving, folding, and what wrapped layers do besides."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from layer_contract import assert_same, values
+from layers.spectral_oracle import CASES, as_matrix, normalized, power_iteration, relative_error
+
+from sagan_tf.layers import (
+    ConditionalBatchNormalization,
+    SelfAttention,
+    SpectralNormalization,
+    spectral_normalizations,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def noise(*shape):
+    return np.random.default_rng(1).normal(size=shape).astype("float32")
+
+
+def iterated(layer, calls):
+    """The u of a wrapped Dense after a number of power iterations, by NumPy."""
+    return power_iteration(as_matrix(layer.layer.kernel.numpy(), (1,)), layer.u.numpy(), calls)[1]
+
+
+# What a training call is made of, around a layer: (layer, x) -> function of no arguments.
+CALLS = {
+    "eager": lambda layer, x: lambda: layer(x, training=True),
+    "function": lambda layer, x: tf.function(lambda: layer(x, training=True)),
+    "xla": lambda layer, x: tf.function(lambda: layer(x, training=True), jit_compile=True),
+    "update_u": lambda layer, x: layer.update_u,
+    "update_u in a function": lambda layer, x: tf.function(layer.update_u),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_each_training_call_moves_u_once_and_the_kernel_never(call):
+    layer, x = SpectralNormalization(layers.Dense(6)), noise(3, 5)
+    layer(x)
+    kernel, want = layer.layer.kernel.numpy(), [iterated(layer, calls) for calls in (1, 2, 3)]
+    step = call(layer, x)
+    for u in want:
+        step()
+        assert relative_error(layer.u, u) < 1e-5
+    np.testing.assert_array_equal(layer.layer.kernel, kernel)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"jit_compile": True}, {"run_eagerly": True}, {"steps_per_execution": 2}])
+def test_fit_moves_u_once_a_step(arguments):
+    model = keras.Sequential([keras.Input((5,)), SpectralNormalization(layers.Dense(6))])
+    layer, kernel = model.layers[0], model.layers[0].layer.kernel.numpy()
+    want = iterated(layer, 4)
+    model.compile(keras.optimizers.SGD(0.0), "mse", **arguments)
+    model.fit(noise(8, 5), noise(8, 6), batch_size=2, verbose=0)
+    assert relative_error(layer.u, want) < 1e-5
+    np.testing.assert_array_equal(layer.layer.kernel, kernel)
+    before = layer.u.numpy()
+    model.evaluate(noise(8, 5), noise(8, 6), verbose=0)
+    model.predict(noise(8, 5), verbose=0)
+    np.testing.assert_array_equal(layer.u, before)
+
+
+def test_fit_with_xla_learns_a_map_of_norm_below_one():
+    model = keras.Sequential([keras.Input((3,)), SpectralNormalization(layers.Dense(3))])
+    model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=True)
+    x = noise(64, 3)
+    losses = model.fit(x, x[:, ::-1], epochs=150, verbose=0).history["loss"]
+    assert losses[-1] < 1e-2 * losses[0]  # an orthogonal map, which a normalised kernel can be
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_training_and_inference_compute_the_same_from_the_same_state(name):
+    layer, x = SpectralNormalization(CASES[name].make()), CASES[name].inputs()
+    layer(x, training=True)
+    inference = layer(x)
+    np.testing.assert_array_equal(layer(x, training=True), inference)
+    assert not np.array_equal(layer(x, training=True), inference)  # u moved by then
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fold_is_the_plain_layer_and_a_copy(name):
+    layer, x = SpectralNormalization(CASES[name].make()), CASES[name].inputs()
+    layer(x, training=True)
+    plain, output = layer.fold(), layer(x)
+    assert type(plain) is type(layer.layer)
+    assert plain.name == layer.layer.name
+    np.testing.assert_array_equal(plain(x), output)
+    before = values(layer.weights)
+    for weight in plain.weights:
+        weight.assign(weight + 1.0)
+    assert_same(values(layer.weights), before)
+    np.testing.assert_array_equal(layer(x), output)
+
+
+def small_model():
+    inputs = keras.Input((8, 8, 3))
+    x = SpectralNormalization(layers.Conv2D(16, 3, dtype="mixed_bfloat16"), name="first")(inputs)
+    x = layers.Flatten()(layers.ReLU()(x))
+    return keras.Model(inputs, SpectralNormalization(layers.Dense(2), power_iterations=2, name="last")(x))
+
+
+def test_folded_loaded_model_is_plain_keras(tmp_path):
+    model, x = small_model(), noise(2, 8, 8, 3)
+    model(x, training=True)
+    model.save(tmp_path / "model.keras")
+
+    def fold(layer):
+        plain = isinstance(layer, SpectralNormalization)
+        return layer.fold() if plain else type(layer).from_config(layer.get_config())
+
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    folded = keras.models.clone_model(loaded, clone_function=fold)
+    assert not spectral_normalizations(folded)
+    assert len(folded.weights) == 4
+    np.testing.assert_array_equal(folded(x), model(x))
+
+
+def test_saved_file_holds_every_weight_once(tmp_path):
+    model = small_model()
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive, archive.open("model.weights.h5") as file:
+        sizes = []
+        h5py.File(file).visititems(lambda _, item: sizes.append(getattr(item, "size", 0)))
+    assert sum(sizes) == sum(weight.size for weight in values(model.weights))
+
+
+def test_saved_layers_load_after_importing_the_package_alone(tmp_path):
+    inputs = [keras.Input((4, 4, 16)), keras.Input((), dtype="int32")]
+    x = ConditionalBatchNormalization(3)(inputs)
+    model = keras.Model(inputs, SpectralNormalization(layers.Conv2D(2, 1))(SelfAttention()(x)))
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "x.npy", noise(2, 4, 4, 16))
+    code = (
+        "import sys, keras, numpy, sagan_tf; path = sys.argv[1]; model = keras.models.load_model(path + '/model.keras');"
+        "y = model([numpy.load(path + '/x.npy'), numpy.array([0, 2], 'int32')]); numpy.save(path + '/y.npy', y)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    want = model([noise(2, 4, 4, 16), np.array([0, 2], "int32")])
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), want, atol=1e-6)
+
+
+def test_freezing_the_wrapped_layer_freezes_the_kernel():
+    layer = SpectralNormalization(layers.Dense(2))
+    layer(noise(2, 3))
+    assert len(layer.trainable_weights) == 2
+    layer.layer.trainable = False
+    assert layer.trainable_weights == []
+
+
+def test_regularizers_see_the_raw_kernel_and_the_output_and_do_not_pile_up():
+    layer = SpectralNormalization(
+        layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.5), activity_regularizer=keras.regularizers.L1(0.25))
+    )
+    model, x = keras.Sequential([keras.Input((4,)), layer]), noise(2, 4)
+    for _ in range(2):
+        output = model(x, training=True)
+    want = [0.25 * np.abs(output).sum(), 0.5 * np.square(layer.layer.kernel).sum()]
+    np.testing.assert_allclose(sorted(map(float, model.losses)), sorted(want), rtol=1e-5)
+    model.compile("sgd", "mse")
+    output = model(x)
+    want = np.square(output - 1).mean() + 0.25 * np.abs(output).sum() + want[1]
+    assert model.evaluate(x, np.ones((2, 3)), verbose=0) == pytest.approx(float(want), rel=1e-5)
+
+
+def test_mask_of_an_embedding_reaches_the_layers_after_it():
+    embedding = SpectralNormalization(layers.Embedding(9, 4, mask_zero=True))
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), embedding, SpectralNormalization(layers.LSTM(3))])
+    tokens = np.array([[5, 3, 0, 0]], "int32")
+    np.testing.assert_allclose(model(tokens), model(tokens[:, :2]), atol=1e-6)
+    np.testing.assert_array_equal(embedding.compute_mask(tokens), tokens != 0)
+    plain = keras.Sequential([layers.Embedding.from_config({**embedding.layer.get_config(), "mask_zero": False})])
+    plain.build((1, 4))
+    plain.set_weights(embedding.fold().get_weights())
+    lstm = model.layers[1]
+    assert not np.allclose(lstm(plain(tokens)), model(tokens), atol=1e-3)  # padding counts where nobody masks it
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_dropout_in_a_wrapped_layer_draws_what_the_plain_layer_draws(compiled):
+    layer, x = SpectralNormalization(layers.LSTM(3, dropout=0.5, seed=7)), noise(2, 5, 4)
+    layer(x)
+    for _ in range(300):
+        layer.update_u()  # from here on W / sigma stands still
+    plain = layer.fold()
+    calls = [tf.function(one) if compiled else one for one in (layer, plain)]
+    (first, want_first), (second, want_second) = ([call(x, training=True) for call in calls] for _ in range(2))
+    np.testing.assert_allclose(first, want_first, atol=1e-5)
+    np.testing.assert_allclose(second, want_second, atol=1e-5)
+    assert not np.allclose(first, second, atol=1e-3)
+
+
+def test_state_of_a_wrapped_layer_is_kept():
+    layer, x = SpectralNormalization(layers.LSTM(3, stateful=True)), noise(2, 5, 4)
+    layer(x)
+    layer.layer.reset_state()
+    plain = layer.fold()
+    first, second = layer(x), layer(x)
+    assert not np.allclose(first, second, atol=1e-3)
+    np.testing.assert_allclose(first, plain(x), atol=1e-6)
+    np.testing.assert_allclose(second, plain(x), atol=1e-6)
+
+
+def test_every_output_of_a_wrapped_layer_is_returned():
+    layer = SpectralNormalization(layers.LSTM(3, return_sequences=True, return_state=True))
+    assert [tuple(x.shape) for x in layer(keras.Input((5, 4)))] == [(None, 5, 3), (None, 3), (None, 3)]
+    assert [tuple(x.shape) for x in layer(noise(2, 5, 4))] == [(2, 5, 3), (2, 3), (2, 3)]
+
+
+def test_gradient_penalty_differentiates_twice():
+    layer, x = SpectralNormalization(layers.Dense(1, use_bias=False)), tf.constant(noise(2, 3))
+    layer(x)
+    kernel, u = layer.layer.kernel.numpy(), layer.u.numpy()
+    with tf.GradientTape() as outer:
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            output = tf.tanh(layer(x))
+        penalty = tf.reduce_sum(inner.gradient(output, x) ** 2)
+    gradient = outer.gradient(penalty, layer.layer.kernel.value).numpy()
+
+    def loss(kernel):
+        w = normalized(kernel, u, (1,))
+        slope = 1 - np.tanh(x.numpy() @ w) ** 2
+        return np.sum((slope * w.T) ** 2)
+
+    # One output: u is a sign, so sigma is the kernel's length and the finite difference is of the same function.
+    for i in range(3):
+        step = 1e-6 * np.eye(3)[:, [i]]
+        assert gradient[i, 0] == pytest.approx((loss(kernel + step) - loss(kernel - step)) / 2e-6, abs=1e-4)
+
+
+def test_all_normalized_layers_of_a_model_are_found_by_their_path():
+    inner_inputs = keras.Input((8, 8, 16))
+    x = SelfAttention(name="attention")(inner_inputs)
+    inner = keras.Model(inner_inputs, SpectralNormalization(layers.Conv2D(2, 1), name="narrow")(x), name="inner")
+    inputs = keras.Input((8, 8, 16))
+    x = keras.Sequential([inner, layers.Flatten()], name="body")(inputs)
+    model = keras.Model(inputs, SpectralNormalization(layers.Dense(2), name="last")(x))
+    found = spectral_normalizations(model)
+    attention = [f"body/inner/attention/{part}" for part in ("query", "key", "value", "projection")]
+    assert list(found) == [*attention, "body/inner/narrow", "last"]
+    assert found["last"] is model.layers[-1]
+    assert spectral_normalizations(keras.Sequential([layers.Dense(2)])) == {}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"power_iterations": 0}, "`power_iterations` must be an integer >= 1. Received: power_iterations=0."),
+        ({"power_iterations": 1.5}, "`power_iterations` must be an integer >= 1. Received: power_iterations=1.5."),
+        ({"power_iterations": True}, "`power_iterations` must be an integer >= 1. Received: power_iterations=True."),
+        ({"epsilon": 0}, "`epsilon` must be > 0. Received: epsilon=0."),
+        ({"epsilon": float("nan")}, "`epsilon` must be > 0. Received: epsilon=nan."),
+    ],
+)
+def test_rejects_arguments_out_of_range(arguments, message):
+    with pytest.raises(ValueError) as error:
+        SpectralNormalization(layers.Dense(3), **arguments)
+    assert str(error.value) == message
+
+
+def test_rejects_a_layer_without_a_kernel():
+    with pytest.raises(ValueError) as error:
+        SpectralNormalization(layers.PReLU(name="slope")).build((2, 3))
+    assert str(error.value) == (
+        "`SpectralNormalization` needs a layer with a kernel or embeddings. "
+        "Received: layer=slope (PReLU) with weights ['alpha']."
+    )
+
+
+def test_fold_needs_a_built_layer():
+    with pytest.raises(ValueError) as error:
+        SpectralNormalization(layers.Dense(3), name="early").fold()
+    assert str(error.value) == "`fold` needs a built layer. Received: early, never called."

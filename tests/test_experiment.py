@@ -1,0 +1,154 @@
+"""The real program, small: a run, its folder, an exact resume, and bad input."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from sagan_tf.config import Config, load_config
+from sagan_tf.errors import UserError
+from sagan_tf.experiment import train
+
+
+def tiny_config(run, steps=4, **changes):
+    flags = [
+        "--run", str(run), "--generator.channels", "8", "--discriminator.channels", "8", "--training.batch_size", "4",
+        "--training.steps", str(steps), "--output.log_interval", "1", "--output.sample_interval", "2",
+        "--output.checkpoint_interval", "2", "--output.sample_rows", "2", "--output.sample_columns", "3",
+    ]
+    for name, value in changes.items():
+        flags += [f"--{name.replace('__', '.')}", str(value)]
+    return load_config(flags)
+
+
+@pytest.fixture(autouse=True)
+def small_embedded_data(monkeypatch):
+    from sagan_tf.data import embedded
+
+    monkeypatch.setattr(embedded, "SPLITS", {"train": 60, "test": 20})
+
+
+class StopAfter(keras.callbacks.Callback):
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.step.numpy()) == self.step:
+            raise Killed
+
+
+class Killed(Exception):
+    pass
+
+
+class KeepModel(keras.callbacks.Callback):
+    def on_train_end(self, logs=None):
+        self.gan = self.model
+
+
+def state_of(callback):
+    gan = callback.gan
+    variables = gan.variables + gan.generator_optimizer.variables + gan.discriminator_optimizer.variables
+    return [np.array(v) for v in variables if "metric" not in v.path]
+
+
+def untimed(run):
+    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in run.read_metrics()]
+
+
+def test_run_folder_holds_what_it_should(tmp_path):
+    run = train(tiny_config(tmp_path / "run"))
+    lines = run.read_metrics()
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    wanted = {"d_loss", "g_loss", "real_logit", "fake_logit", "gamma/g/attention_16", "sigma/d/embedding"}
+    assert wanted <= set(lines[-1])
+    assert lines[-1]["images"] == 16 and lines[-1]["images_per_second"] > 0
+    for step in (0, 2, 4):
+        assert Image.open(run.sample_path(step)).size == (3 * 64, 2 * 64)
+    assert run.contact_sheet_path.exists()
+    generator = keras.models.load_model(run.generator_path)
+    assert generator([keras.ops.zeros((1, 128)), keras.ops.array([0])]).shape == (1, 32, 32, 3)
+    assert not list(run.path.rglob("*partial*"))
+
+
+def test_killed_run_goes_on_bit_exactly(tmp_path):
+    whole, resumed = KeepModel(), KeepModel()
+    one = train(tiny_config(tmp_path / "whole", steps=5), [whole])
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path / "killed", steps=5), [StopAfter(3)])
+    two = train(tiny_config(tmp_path / "killed", steps=5), [resumed])
+    pairs = list(zip(state_of(whole), state_of(resumed), strict=True))
+    assert len(pairs) > 150
+    for a, b in pairs:
+        np.testing.assert_array_equal(a, b)
+    first, second = (untimed(run) for run in (one, two))
+    assert first == second
+    assert (one.sample_path(4).read_bytes()) == two.sample_path(4).read_bytes()
+
+
+def test_run_with_all_steps_made_does_nothing(tmp_path, capsys):
+    train(tiny_config(tmp_path / "run", steps=2))
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    train(tiny_config(tmp_path / "run", steps=2))
+    assert "All 2 steps are made" in capsys.readouterr().out
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_folder_of_another_config_is_refused(tmp_path):
+    train(tiny_config(tmp_path / "run", steps=2))
+    with pytest.raises(UserError, match="training.loss"):
+        train(tiny_config(tmp_path / "run", steps=2, training__loss="wasserstein"))
+
+
+def test_divergence_stops_before_a_checkpoint(tmp_path):
+    class Poison(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                kernel = self.model.generator.trainable_variables[0]
+                kernel.assign(kernel * np.nan)
+
+    with pytest.raises(UserError, match="training diverged.*step 3"):
+        train(tiny_config(tmp_path / "run"), [Poison()])
+    assert (tmp_path / "run" / "checkpoints" / "ckpt-2.index").exists()
+    assert not (tmp_path / "run" / "checkpoints" / "ckpt-4.index").exists()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2]
+
+
+def test_optimizers_follow_their_schedule(tmp_path):
+    config = tiny_config(tmp_path / "run", generator_optimizer__schedule="linear")
+    lines = train(config).read_metrics()
+    rate = config.generator_optimizer.learning_rate
+    got = [line["generator_learning_rate"] for line in lines]
+    np.testing.assert_allclose(got, rate * np.array([0.75, 0.5, 0.25, 0]), rtol=1e-5, atol=1e-12)
+    got = [line["discriminator_learning_rate"] for line in lines]
+    np.testing.assert_allclose(got, config.discriminator_optimizer.learning_rate, rtol=1e-5)
+
+
+def test_command_refuses_bad_input_in_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for arguments, wanted in (
+        (["--data.name", "cifar11"], "cifar10"),
+        (["--data.name", str(tmp_path / "nowhere") + "/"], "is not there"),
+        (["--data.name", str(tmp_path / "empty")], "holds no picture"),
+        (["--data.name", "twins", "--data.split", "validation"], "no split"),
+    ):
+        command = [sys.executable, "-m", "sagan_tf.train", "--run", str(tmp_path / "run"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2
+        message = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(message) == 1 and wanted in message[0]
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "run").exists()
+
+
+def test_default_config_is_the_papers():
+    config = Config()
+    assert (config.generator_optimizer.learning_rate, config.discriminator_optimizer.learning_rate) == (1e-4, 4e-4)
+    assert dataclasses.asdict(config.generator_optimizer)["beta_2"] == 0.9
