@@ -70,7 +70,8 @@ def test_run_folder_holds_what_it_should(tmp_path):
     assert wanted <= set(lines[-1])
     assert lines[-1]["images"] == 16 and lines[-1]["images_per_second"] > 0
     for step in (0, 2, 4):
-        assert Image.open(run.sample_path(step)).size == (3 * 64, 2 * 64)
+        with Image.open(run.sample_path(step)) as picture:
+            assert picture.size == (3 * 64, 2 * 64)
     assert run.contact_sheet_path.exists()
     generator = keras.models.load_model(run.generator_path)
     assert generator([keras.ops.zeros((1, 128)), keras.ops.array([0])]).shape == (1, 32, 32, 3)

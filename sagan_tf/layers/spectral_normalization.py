@@ -9,6 +9,18 @@ from keras import ops
 KERNEL_NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "embeddings")
 
 
+class _RecordingScope(keras.StatelessScope):
+    """Keeps the variables that are assigned: those of a stateful LSTM are not among its `variables`."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.updates = {}
+
+    def add_update(self, update):
+        super().add_update(update)
+        self.updates[id(update[0])] = update
+
+
 @keras.saving.register_keras_serializable(package="sagan_tf")
 class SpectralNormalization(keras.layers.Wrapper):
     """Divides a layer's kernel by its largest singular value, inside the forward pass.
@@ -74,6 +86,9 @@ class SpectralNormalization(keras.layers.Wrapper):
                 f"with weights {[weight.name for weight in self.layer.weights]}."
             )
         self._vectors = [self._add_vector(kernel, i) for i, kernel in enumerate(kernels)]
+        # As attributes u, u_1 ... besides: tf.train.Checkpoint does not look into Keras' lists.
+        for vector in self._vectors:
+            setattr(self, vector.name, vector)
         self.built = True
 
     def _add_vector(self, kernel, index):
@@ -91,11 +106,6 @@ class SpectralNormalization(keras.layers.Wrapper):
         return [weight for weight in self.layer.weights if weight.name in KERNEL_NAMES]
 
     @property
-    def u(self):
-        """The stored left singular vector of the (first) kernel, (outputs,), not normalised before the first call."""
-        return self._vectors[0]
-
-    @property
     def vectors(self):
         """The stored left singular vector of every kernel, a list."""
         return list(self._vectors)
@@ -107,13 +117,10 @@ class SpectralNormalization(keras.layers.Wrapper):
         values = {id(variable): ops.convert_to_tensor(variable) for variable in self.layer.variables}
         values |= {id(kernel): value for kernel, value in zip(self._kernels, normalized)}
         mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
-        with keras.StatelessScope(mapping, collect_losses=True) as scope:
-            before = {id(variable): scope.get_current_value(variable) for variable in self.layer.variables}
+        with _RecordingScope(mapping, collect_losses=True) as scope:
             outputs = self.layer(inputs)
-        for variable in self.layer.variables:
-            after = scope.get_current_value(variable)
-            if after is not before[id(variable)]:
-                variable.assign(after)
+        for variable, value in scope.updates.values():
+            variable.assign(value)
         for loss in scope.losses:
             self.add_loss(loss)
         return outputs

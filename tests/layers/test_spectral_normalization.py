@@ -256,3 +256,16 @@ def test_mixed_precision_inside_attention_is_float32_too(policy):
     for part, (kernel, u) in zip((attention.query, attention.projection), before):
         assert relative_error(part.u, power_iteration(as_matrix(kernel, (3,)), u)[1]) < 1e-5
         np.testing.assert_array_equal(part.layer.kernel.numpy(), kernel)
+
+
+def test_singular_vectors_are_in_a_tensorflow_checkpoint(tmp_path):
+    # Keras' lists hide their variables from tf.train.Checkpoint: a resumed run lost u.
+    inputs = keras.Input((5, 5, 2))
+    model = keras.Model(inputs, SpectralNormalization(layers.SeparableConv2D(3, 3))(inputs))
+    path = tf.train.Checkpoint(model=model).write(str(tmp_path / "checkpoint"))
+    before = [vector.numpy() for vector in model.layers[-1].vectors]
+    for vector in model.layers[-1].vectors:
+        vector.assign(vector * 0)
+    tf.train.Checkpoint(model=model).read(path).assert_consumed()
+    for vector, value in zip(model.layers[-1].vectors, before, strict=True):
+        np.testing.assert_array_equal(vector.numpy(), value)

@@ -72,9 +72,9 @@ def test_fit_moves_u_once_a_step(arguments):
 
 def test_fit_with_xla_learns_a_map_of_norm_below_one():
     model = keras.Sequential([keras.Input((3,)), SpectralNormalization(layers.Dense(3))])
-    model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=True)
+    model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=True)
     x = noise(64, 3)
-    losses = model.fit(x, x[:, ::-1], epochs=150, verbose=0).history["loss"]
+    losses = model.fit(x, x[:, ::-1], epochs=50, verbose=0).history["loss"]
     assert losses[-1] < 1e-2 * losses[0]  # an orthogonal map, which a normalised kernel can be
 
 
@@ -141,7 +141,8 @@ def test_saved_layers_load_after_importing_the_package_alone(tmp_path):
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "x.npy", noise(2, 4, 4, 16))
     code = (
-        "import sys, keras, numpy, sagan_tf; path = sys.argv[1]; model = keras.models.load_model(path + '/model.keras');"
+        "import sys, keras, numpy, sagan_tf; path = sys.argv[1];"
+        "model = keras.models.load_model(path + '/model.keras');"
         "y = model([numpy.load(path + '/x.npy'), numpy.array([0, 2], 'int32')]); numpy.save(path + '/y.npy', y)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
@@ -164,11 +165,12 @@ def test_regularizers_see_the_raw_kernel_and_the_output_and_do_not_pile_up():
     model, x = keras.Sequential([keras.Input((4,)), layer]), noise(2, 4)
     for _ in range(2):
         output = model(x, training=True)
-    want = [0.25 * np.abs(output).sum(), 0.5 * np.square(layer.layer.kernel).sum()]
+    # Keras takes the mean of activity losses over the batch of 2.
+    want = [0.25 * np.abs(output).sum() / 2, 0.5 * np.square(layer.layer.kernel).sum()]
     np.testing.assert_allclose(sorted(map(float, model.losses)), sorted(want), rtol=1e-5)
     model.compile("sgd", "mse")
     output = model(x)
-    want = np.square(output - 1).mean() + 0.25 * np.abs(output).sum() + want[1]
+    want = np.square(output - 1).mean() + 0.25 * np.abs(output).sum() / 2 + want[1]
     assert model.evaluate(x, np.ones((2, 3)), verbose=0) == pytest.approx(float(want), rel=1e-5)
 
 
@@ -192,6 +194,7 @@ def test_dropout_in_a_wrapped_layer_draws_what_the_plain_layer_draws(compiled):
     for _ in range(300):
         layer.update_u()  # from here on W / sigma stands still
     plain = layer.fold()
+    plain(x)  # Keras' LSTM draws in every call, as `layer` did above, and drops in training calls
     calls = [tf.function(one) if compiled else one for one in (layer, plain)]
     (first, want_first), (second, want_second) = ([call(x, training=True) for call in calls] for _ in range(2))
     np.testing.assert_allclose(first, want_first, atol=1e-5)
@@ -204,7 +207,7 @@ def test_state_of_a_wrapped_layer_is_kept():
     layer(x)
     layer.layer.reset_state()
     plain = layer.fold()
-    first, second = layer(x), layer(x)
+    first, second = (np.array(layer(x)) for _ in range(2))
     assert not np.allclose(first, second, atol=1e-3)
     np.testing.assert_allclose(first, plain(x), atol=1e-6)
     np.testing.assert_allclose(second, plain(x), atol=1e-6)
