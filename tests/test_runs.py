@@ -79,10 +79,10 @@ def test_another_config_is_refused_and_the_old_one_stays(tmp_path):
     other = dataclasses.replace(
         QUICK_START,
         run="elsewhere",
-        training=TrainingConfig(steps=1_500, batch_size=64, ema_decay=None, loss="wasserstein", seed=1),
+        training=TrainingConfig(steps=2_000, batch_size=64, ema_decay=None, loss="wasserstein", seed=1),
     )
     message = refusal(tmp_path / "run", other)
-    shown = "training.batch_size: 32 -> 64; training.loss: hinge -> wasserstein; training.ema_decay: 0.999 -> null"
+    shown = "training.batch_size: 32 -> 64; training.loss: hinge -> wasserstein; training.ema_decay: 0.99 -> null"
     assert f"({shown}; 1 more)" in message
     assert Run.open(tmp_path / "run").config() == QUICK_START
 

@@ -64,12 +64,12 @@ def test_value_out_of_range_in_a_file_is_rejected_with_its_line(refusal, yaml_fi
         (["--hardware.replicas", "2", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on several"),
         (["--hardware.steps_per_execution", "7"], "must be a multiple of hardware.steps_per_execution, 7."),
         (
-            ["--generator_optimizer.schedule=linear", "--generator_optimizer.decay_start_step=1500"],
-            "`generator_optimizer.decay_start_step` must be below 1500",
+            ["--generator_optimizer.schedule=linear", "--generator_optimizer.decay_start_step=2000"],
+            "`generator_optimizer.decay_start_step` must be below 2000",
         ),
         (
             ["--generator_optimizer.schedule=cosine", "--generator_optimizer.final_learning_rate=1"],
-            "`generator_optimizer.final_learning_rate` must be at most the learning rate, 0.0002. Got 1.0.",
+            "`generator_optimizer.final_learning_rate` must be at most the learning rate, 0.0005. Got 1.0.",
         ),
     ],
 )
@@ -92,7 +92,7 @@ def test_contradiction_between_fields_is_rejected(refusal, argv, message):
             "--discriminator_optimizer.decay_start_step=7499",
         ],
         ["--attention.block", "residual", "--attention.key_reduction", "65", "--attention.pool_size", "3"],
-        ["--attention.key_reduction", "64"],
+        ["--attention.key_reduction", "32"],
         ["--generator.attention_sizes=[4,8,16,32]", "--discriminator.attention_sizes=[8,16]"],
     ],
 )

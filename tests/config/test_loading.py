@@ -17,7 +17,7 @@ def test_no_arguments_give_the_quick_start():
 
 def test_flags_change_the_quick_start():
     config = load_config(["--training.steps", "7"])
-    assert config_differences(QUICK_START, config) == ["training.steps: 1500 -> 7"]
+    assert config_differences(QUICK_START, config) == ["training.steps: 2000 -> 7"]
 
 
 def test_file_starts_from_the_defaults_and_names_the_run(yaml_file):

@@ -87,5 +87,5 @@ def test_differences_are_readable():
     assert config_differences(QUICK_START, new) == [
         "generator.attention_sizes: [16] -> []",
         "training.loss: hinge -> wasserstein",
-        "training.ema_decay: 0.999 -> null",
+        "training.ema_decay: 0.99 -> null",
     ]
