@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sagan_tf.data import embedded, rules
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import class_distribution, contact_sheet_images, describe, open_source
 from sagan_tf.errors import UserError
@@ -16,8 +17,9 @@ from sagan_tf.runs import Run
 from sagan_tf.training import SAGAN
 from sagan_tf.training.callbacks import Checkpoints, Metrics, Progress, Samples, StopOnSignal
 from sagan_tf.training.distribution import make_strategy
+from sagan_tf.training.gan import with_label
 from sagan_tf.training.schedules import WarmupAndDecay
-from sagan_tf.viewing.grids import save_contact_sheet
+from sagan_tf.viewing.grids import save_contact_sheet, to_levels
 
 
 def train(config, callbacks=()):
@@ -234,7 +236,32 @@ def fit(config, gan, source, run, manager, callbacks=()):
     print(f"Made {done - start} steps in {time.monotonic() - began:.0f} s.")
     if stop.received:
         print(f"Stopped by {stop.received} at step {done} of {training.steps}, saved. The same command goes on.")
+    else:
+        report_rule(gan, source, training.seed)
     print(f"Samples: {run.sample_path(done)}\nGenerator: {run.generator_path}")
+
+
+def report_rule(gan, source, seed, num_images=1000):
+    """Says how often the averaged generator keeps the rule of an embedded data set; says nothing of other data.
+
+    Args:
+        gan: SAGAN.
+        source: `data.sources.Source`.
+        seed: int, of the latents.
+        num_images: Pictures to generate.
+    """
+    if source.name not in embedded.NAMES:
+        return
+    latent, label = fixed_latents(gan, num_images, 1, seed + 1)
+    generate = tf.function(lambda inputs: gan(inputs, training=False))
+    parts = [slice(start, start + 100) for start in range(0, num_images, 100)]
+    images = [generate(with_label(latent[part], None if label is None else label[part])) for part in parts]
+    images = to_levels(np.concatenate([batch.numpy() for batch in images]))
+    found = rules.score(source.name, images, label)
+    chance = rules.chance_levels(source.name, image_size=source.image_size, channels=source.image_channels)
+    chances = {name: f" (chance {value:.3f})" for name, value in chance.items() if name.endswith("_agreement")}
+    shown = ", ".join(f"{name} {value:.3f}{chances.get(name, '')}" for name, value in found.items())
+    print(f"Rule of {source.name}, {num_images} samples of the averaged generator, seed {seed + 1}: {shown}")
 
 
 def fixed_latents(gan, rows, columns, seed):

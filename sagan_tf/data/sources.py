@@ -11,7 +11,7 @@ import numpy as np
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import open_folder
 from sagan_tf.data.readers import ArrayReader
-from sagan_tf.data.tfds_sources import open_tfds
+from sagan_tf.data.tfds_sources import is_tfds_name, open_tfds
 from sagan_tf.errors import UserError
 
 _FEW = 50  # Pictures a class below which a conditional GAN has little to learn from.
@@ -97,7 +97,7 @@ def open_source(
     if name in embedded.NAMES:
         reader, names = _open_embedded(name, split, **wanted)
         skipped = ()
-    elif os.sep in name or os.path.isdir(name):
+    elif os.path.isdir(name) or (os.sep in name and not is_tfds_name(name)):
         reader, names, skipped = open_folder(
             name, split, resize=resize, corrupt=corrupt, memory_limit_gib=memory_limit_gib, **wanted
         )

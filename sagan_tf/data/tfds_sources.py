@@ -64,6 +64,20 @@ def open_tfds(
     return reader, names
 
 
+def is_tfds_name(name):
+    """Whether a name with slashes, as `imagenet_resized/64x64`, begins with that of a known data set.
+
+    Args:
+        name: str.
+
+    Returns:
+        bool.
+    """
+    import tensorflow_datasets as tfds
+
+    return name.split("/")[0] in tfds.list_builders(with_community_datasets=False)
+
+
 def _undecoded(image_key):
     import tensorflow_datasets as tfds
 

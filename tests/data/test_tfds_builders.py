@@ -1,0 +1,46 @@
+"""The embedded data sets as TensorFlow Datasets builders hold the pictures that training renders."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from sagan_tf.data import embedded
+from sagan_tf.data.sources import open_source
+from sagan_tf.data.tfds_builders import EmbeddedConfig
+
+FEW = {"train": 60, "test": 20}
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch):
+    monkeypatch.setattr(embedded, "SPLITS", FEW)
+
+
+def pictures(dataset):
+    return sorted((image.tobytes(), int(label)) for image, label in tfds.as_numpy(dataset))
+
+
+@pytest.mark.parametrize("name", embedded.NAMES)
+@pytest.mark.parametrize("split", FEW)
+def test_holds_what_is_rendered(name, split, tmp_path):
+    dataset = tfds.load(name, split=split, data_dir=tmp_path, as_supervised=True)
+    images, labels = embedded.render(name, range(FEW[split]), split=split)
+    assert pictures(dataset) == sorted((image.tobytes(), int(label)) for image, label in zip(images, labels))
+
+
+def test_other_sizes_and_grey_have_folders_of_their_own(tmp_path):
+    config = EmbeddedConfig(image_size=48, channels=1)
+    builder = tfds.builder("twins", data_dir=tmp_path, config=config)
+    builder.download_and_prepare()
+    assert builder.info.full_name == f"twins/48px_grey/{embedded.VERSION}"
+    assert builder.info.features["image"].shape == (48, 48, 1)
+    assert tfds.builder("mirror/64px", data_dir=tmp_path).info.features["image"].shape == (64, 64, 3)
+    images = embedded.render("twins", range(20), split="test", image_size=48, channels=1)[0]
+    got = np.stack([example["image"] for example in tfds.as_numpy(builder.as_dataset(split="test"))])
+    assert sorted(image.tobytes() for image in got) == sorted(image.tobytes() for image in images)
+
+
+def test_a_prepared_one_is_read_by_the_normal_path(tmp_path):
+    tfds.load("mirror/64px", data_dir=tmp_path)
+    source = open_source("mirror/64px", "test", data_dir=str(tmp_path), image_size=64, show_progress=False)
+    assert (source.num_images, source.class_names) == (20, embedded.KINDS)
