@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from sagan_tf.data import embedded, rules
 from sagan_tf.data.pipeline import make_dataset
-from sagan_tf.data.sources import class_distribution, contact_sheet_images, describe, open_source
+from sagan_tf.data.sources import class_distribution, contact_sheet_images, damage_named, describe, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.runs import Run
@@ -36,6 +36,16 @@ def train(config, callbacks=()):
         UserError: The data, the folder or the surroundings do not allow it, or the training diverged.
     """
     strategy = make_strategy(config.hardware.distribution, config.hardware.replicas)
+    if config.hardware.jit_compile and strategy.num_replicas_in_sync > 1:
+        raise UserError(
+            f"hardware.jit_compile: works on one device, and here are {strategy.num_replicas_in_sync}; "
+            "set hardware.distribution to single, or hardware.jit_compile to false."
+        )
+    with damage_named(config.data.name):
+        return _train(config, strategy, callbacks)
+
+
+def _train(config, strategy, callbacks):
     # A new run folder is not made for data that cannot be read; one that is there is checked before they are.
     source = None if os.path.exists(config.run) else open_data(config)
     with Run.create_or_resume(config.run, config) as run:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
 
 import numpy as np
+import tensorflow as tf
 
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import open_folder
@@ -139,6 +141,30 @@ def _without_labels(reader):
     if hasattr(reader, "labels"):
         return {"labels": None}
     return {"parse": lambda record: reader.parse(record)[:1]}
+
+
+@contextlib.contextmanager
+def damage_named(name):
+    """Turns TensorFlow's errors about a damaged picture or record, met while reading a data set, into one line.
+
+    Folders are checked before they are read; prepared data sets are met here.
+
+    Args:
+        name: The data set's.
+
+    Raises:
+        UserError: In their place.
+    """
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+        lost = isinstance(error, tf.errors.DataLossError)
+        if not lost and not any(sign in error.message for sign in ("IteratorGetNext", "Decode")):
+            raise
+        reason = error.message.split("}} ")[-1].split("\n")[0].split(" [Op:")[0]
+        raise UserError(
+            f"data set `{name}`: a picture or record is damaged and cannot be read: {reason} Prepare the data again."
+        ) from None
 
 
 def class_distribution(source):
