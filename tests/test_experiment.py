@@ -4,12 +4,14 @@ import dataclasses
 import json
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from sagan_tf import experiment
 from sagan_tf.config import Config, load_config
 from sagan_tf.errors import UserError
 from sagan_tf.experiment import train
@@ -62,8 +64,9 @@ def untimed(run):
     return [{name: value for name, value in line.items() if name != "images_per_second"} for line in run.read_metrics()]
 
 
-def test_run_folder_holds_what_it_should(tmp_path):
+def test_run_folder_holds_what_it_should(tmp_path, capsys):
     run = train(tiny_config(tmp_path / "run"))
+    assert "Rule of twins, 1000 samples of the averaged generator, seed 1: valid 0." in capsys.readouterr().out
     lines = run.read_metrics()
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     wanted = {"d_loss", "g_loss", "real_logit", "fake_logit", "gamma/g/attention_16", "sigma/d/embedding"}
@@ -130,6 +133,14 @@ def test_optimizers_follow_their_schedule(tmp_path):
     np.testing.assert_allclose(got, rate * np.array([0.75, 0.5, 0.25, 0]), rtol=1e-5, atol=1e-12)
     got = [line["discriminator_learning_rate"] for line in lines]
     np.testing.assert_allclose(got, config.discriminator_optimizer.learning_rate, rtol=1e-5)
+
+
+def test_xla_on_several_devices_is_refused(tmp_path, monkeypatch):
+    # Two GPUs that `auto` would find; the config alone cannot know of them.
+    several = types.SimpleNamespace(num_replicas_in_sync=2)
+    monkeypatch.setattr(experiment, "make_strategy", lambda distribution, replicas: several)
+    with pytest.raises(UserError, match="hardware.jit_compile: works on one device, and here are 2"):
+        train(tiny_config(tmp_path / "run", hardware__jit_compile="true"))
 
 
 def test_command_refuses_bad_input_in_one_line(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,7 +15,7 @@ from sagan_tf.data.folders import load_picture
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.preprocessing import to_float, to_uint8
 from sagan_tf.data.readers import ArrayReader
-from sagan_tf.data.sources import Source, class_distribution, contact_sheet_images, describe, open_source
+from sagan_tf.data.sources import Source, class_distribution, contact_sheet_images, damage_named, describe, open_source
 from sagan_tf.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -131,6 +132,15 @@ def test_modes_and_rotation(tmp_path):
     assert turned[:6].mean() < 10 and turned[10:].mean() > 245
 
 
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "webp", "JPG", "jpeg", "PNG"])
+def test_every_file_type_is_read(tmp_path, suffix):
+    rows = np.repeat(np.array([[255, 255, 255], [0, 0, 0]], np.uint8), 16, axis=0)
+    image = np.broadcast_to(rows[:, None], (32, 32, 3))
+    save(tmp_path / f"a.{suffix}", image)
+    got = take(make_dataset(open_source(str(tmp_path), show_progress=False), 1), 1)[0][0]
+    np.testing.assert_allclose(got[0], image / 127.5 - 1, atol=0.1)
+
+
 def test_crop_and_resize_are_close_to_pillow(tmp_path):
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 255, (9, 12, 3), dtype=np.uint8))
@@ -184,3 +194,35 @@ def test_unprepared_and_unknown_names_are_refused(tmp_path):
         open_source("cifar10", data_dir=str(tmp_path))
     with pytest.raises(UserError, match="Did you mean `cifar10"):
         open_source("cifar11", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("memory", [1.0, 0.0])
+def test_a_damaged_record_is_one_line(tmp_path, memory):
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(8, 8, 3), encoding_format="png")})
+    good = np.zeros((8, 8, 3), np.uint8)
+    folder = tmp_path / "broken" / "1.0.0"
+    folder.mkdir(parents=True)
+    record = features.serialize_example({"image": good})
+    damaged = record.replace(b"IHDR", b"NONE")
+    assert damaged != record
+    path = folder / "broken-train.tfrecord-00000-of-00001"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for data in [record] * 5 + [damaged]:
+            writer.write(data)
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=features,
+        split_infos=[tfds.core.SplitInfo(name="train", shard_lengths=[6], num_bytes=1)],
+        filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+    )
+    with pytest.raises(UserError, match="data set `broken`: a picture or record is damaged.*PNG"):
+        with damage_named("broken"):
+            source = open_source("broken", data_dir=str(tmp_path), memory_limit_gib=memory, show_progress=False)
+            take(make_dataset(source, 6), 1)
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(tf.errors.InvalidArgumentError), damage_named("any"):
+        tf.reshape(tf.zeros(3), (2, 2))
