@@ -69,7 +69,7 @@ def test_value_out_of_range_in_a_file_is_rejected_with_its_line(refusal, yaml_fi
         ),
         (
             ["--generator_optimizer.schedule=cosine", "--generator_optimizer.final_learning_rate=1"],
-            "`generator_optimizer.final_learning_rate` must be at most the learning rate, 0.0005. Got 1.0.",
+            "`generator_optimizer.final_learning_rate` must be at most the learning rate, 0.001. Got 1.0.",
         ),
     ],
 )
