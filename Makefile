@@ -2,6 +2,7 @@
 #   make train                                        the quick start
 #   make train ARGS="--config configs/cifar10.yaml"   another run; ARGS="--help" lists every option
 #   make test                                         style, import rules, tests
+#   make parity                                       TF-GAN and TensorFlow Addons anew against tests/parity/files (Python 3.11)
 
 VENV ?= .venv
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
@@ -15,7 +16,7 @@ WORKERS ?= 2
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help train test lint clean
+.PHONY: help train test lint parity clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -30,6 +31,15 @@ test: lint
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --config setup.cfg
+
+parity: .venv-parity/.installed ## in their own environment, for they do not run beside today's TensorFlow
+	.venv-parity/bin/python tests/parity/check_goldens.py $(ARGS)
+
+.venv-parity/.installed: tests/parity/requirements.txt
+	python3.11 -m venv .venv-parity || { python3.11 -m venv --clear --without-pip .venv-parity && \
+	python3.11 -m pip --python .venv-parity/bin/python install --quiet pip; }
+	.venv-parity/bin/python -m pip install --quiet -r $<
+	@touch $@
 
 $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/python -m pip install --quiet --editable '.$(if $(EXTRAS),[$(EXTRAS)])'
@@ -48,5 +58,5 @@ $(VENV)/bin/pip:
 	$(PYTHON) -m pip --python $(VENV)/bin/python install --quiet pip; }
 
 clean: ## the environment and what tools left behind; never runs/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-parity build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find sagan_tf tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,53 @@
+"""Runs make_goldens.py anew and fails where the outcome differs from the committed files; `make parity` calls it.
+
+    .venv-parity/bin/python tests/parity/check_goldens.py [--write]
+
+`--write` replaces the committed files, for a change of the recipe.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import make_goldens
+import numpy as np
+
+FILES = Path(__file__).with_name("files")
+# Other processors and thread counts add up float32 numbers in another order.
+RELATIVE = 2e-5
+
+
+def difference(got, want):
+    """|got - want| / |want|, infinite where shapes differ, 0 or infinite for text."""
+    if got.dtype.kind in "US" or want.dtype.kind in "US":
+        return 0.0 if str(got) == str(want) else np.inf
+    if got.shape != want.shape:
+        return np.inf
+    got, want = got.astype(np.float64), want.astype(np.float64)
+    norm = np.linalg.norm(want)
+    return float(np.linalg.norm(got - want) / norm) if norm else float(np.linalg.norm(got))
+
+
+def compare(folder):
+    """Prints the largest difference of each file; returns whether all are alike."""
+    alike = True
+    for name in make_goldens.GOLDENS:
+        with np.load(Path(folder) / f"{name}.npz") as got, np.load(FILES / f"{name}.npz") as want:
+            differences = {key: difference(got[key], want[key]) for key in got.files if key in want.files}
+            unpaired = sorted(set(got.files) ^ set(want.files))
+            worst = max(differences, key=differences.get)
+            print(f"{name}: {len(differences)} arrays, largest relative difference {differences[worst]:.1e} ({worst})")
+            if unpaired:
+                print(f"  only in one of both: {', '.join(unpaired[:5])}")
+            alike &= not unpaired and differences[worst] <= RELATIVE
+    return alike
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv[1:]:
+        make_goldens.main(FILES)
+    else:
+        with tempfile.TemporaryDirectory() as made:
+            make_goldens.main(made)
+            if not compare(made):
+                sys.exit(f"error: the goldens in {FILES} are not what the packages give; see above.")

@@ -1,0 +1,78 @@
+"""TensorFlow Addons' SpectralNormalization and MovingAverage: where they agree with ours, and where not."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from parity import recipe
+from parity.goldens import golden, relative_error
+from sagan_tf.layers import SpectralNormalization
+from sagan_tf.training.ema import AveragedGenerator
+
+CASES = [(kind, iterations) for kind in recipe.SPECTRAL_SHAPES for iterations in (1, 3, 20)]
+
+
+def our_layer(kind, iterations):
+    shape = recipe.SPECTRAL_SHAPES[kind]
+    plain = keras.layers.Dense(shape[-1]) if kind == "dense" else keras.layers.Conv2D(shape[-1], shape[0])
+    layer = SpectralNormalization(plain, power_iterations=iterations)
+    layer.build((None, shape[0]) if kind == "dense" else (None, 5, 5, shape[2]))
+    layer.layer.kernel.assign(recipe.normal(f"spectral_{kind}", shape))
+    return layer
+
+
+@pytest.mark.parametrize("kind, iterations", CASES)
+def test_same_sigma_and_kernel_from_the_same_u(kind, iterations):
+    data = golden("addons_spectral_normalization")
+    layer = our_layer(kind, iterations)
+    layer.vectors[0].assign(recipe.normal(f"u_{kind}", (recipe.SPECTRAL_SHAPES[kind][-1],)))
+    assert float(layer.sigma()) == pytest.approx(float(data[f"{kind}/{iterations}/sigma"]), rel=2e-6)
+    assert relative_error(layer.fold().kernel, data[f"{kind}/{iterations}/kernel"]) < 2e-6
+    layer.update_u()
+    assert relative_error(layer.vectors[0], data[f"{kind}/{iterations}/u"]) < 5e-6
+
+
+def test_where_the_two_part_finite_differences_say_who_is_right():
+    """The function is f(W) = <x W / sigma(W), direction>. Addons hands out df/d(W / sigma) as if it were df/dW."""
+    kernel, x, direction = (array.astype(np.float64) for array in recipe.gradient_case())
+
+    def loss(w):
+        return np.sum(x @ w / np.linalg.norm(w, 2) * direction)
+
+    truth = np.zeros_like(kernel)
+    for index in np.ndindex(*kernel.shape):
+        step = np.zeros_like(kernel)
+        step[index] = 1e-6
+        truth[index] = (loss(kernel + step) - loss(kernel - step)) / 2e-6
+
+    layer = SpectralNormalization(keras.layers.Dense(4, use_bias=False, dtype="float64"))
+    layer.build((None, 6))
+    layer.layer.kernel.assign(kernel)
+    left, _, right = np.linalg.svd(kernel)
+    layer.vectors[0].assign(right[0])
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(layer(tf.constant(x), training=True) * direction)
+    ours = tape.gradient(value, layer.layer.kernel.value)
+    assert relative_error(ours, truth) < 1e-8
+
+    data = golden("addons_gradient")
+    assert relative_error(data["kernel"], kernel) < 1e-6  # normalised already: their call changed nothing
+    theirs = data["gradient"]
+    assert relative_error(theirs, truth) > 0.1
+    # What they lose is the way through sigma, and nothing else.
+    through_sigma = np.sum(theirs * kernel) * np.outer(left[:, 0], right[0])
+    assert relative_error(theirs - through_sigma, truth) < 1e-5
+
+
+def test_moving_average_of_a_hundred_steps():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, use_bias=False)])
+    weight = model.weights[0]
+    weight.assign(recipe.ema_value(0).reshape(weight.shape))
+    average = AveragedGenerator(model, recipe.EMA_DECAY)
+    for step in range(1, recipe.EMA_STEPS + 1):
+        weight.assign(recipe.ema_value(step).reshape(weight.shape))
+        average.update(keras.ops.convert_to_tensor(step - 1))
+    data = golden("addons_moving_average")
+    assert relative_error(weight.numpy().ravel(), data["last"]) < 1e-6
+    assert relative_error(average.model.weights[0].numpy().ravel(), data["average"]) < 2e-6

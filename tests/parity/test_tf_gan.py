@@ -1,0 +1,129 @@
+"""TF-GAN's own SAGAN, losses and variables, against ours with the same weights and inputs."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import Model, ops
+
+from parity import recipe
+from parity.goldens import golden, relative_error
+from sagan_tf.conversion.named_weights import weights_by_name
+from sagan_tf.conversion.tf_gan import check_constraint, load_tf_gan, rename
+from sagan_tf.errors import UserError
+from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.training import losses
+
+INPUT = {"generator": "latent", "discriminator": "image"}
+OUTPUT = {"generator": "image", "discriminator": "logit"}
+PARTS = tuple(INPUT)
+
+
+def variables():
+    return recipe.network_values(json.loads(str(golden("tf_gan_networks")["shapes"])))
+
+
+@pytest.fixture(scope="module")
+def networks():
+    generator = build_generator(
+        128, recipe.CHANNELS, recipe.NUM_CLASSES, recipe.LATENT_DIM, (32,), batch_normalization_epsilon=1e-3
+    )
+    discriminator = build_discriminator(128, recipe.CHANNELS, recipe.NUM_CLASSES, (32,))
+    load_tf_gan(variables(), generator, discriminator)
+    return {"generator": generator, "discriminator": discriminator}
+
+
+def inputs_of(part):
+    inputs = recipe.network_inputs()
+    return [ops.convert_to_tensor(inputs[INPUT[part]]), ops.convert_to_tensor(inputs["label"])]
+
+
+def loss_of(part, output):
+    if part == "generator":
+        return ops.sum(output * recipe.network_inputs()["direction"])
+    return losses.hinge_discriminator_loss(output, 0.5 * output)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_images_and_logits(networks, part):
+    output = networks[part](inputs_of(part), training=False)
+    assert relative_error(output, golden("tf_gan_networks")[OUTPUT[part]]) < 2e-6
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_attention_scores(networks, part):
+    network = networks[part]
+    attention = network.get_layer("attention_32")
+    feature_map = Model(network.inputs, attention.input)(inputs_of(part), training=False)
+    scores = attention(feature_map, return_attention_scores=True)[1]
+    want = golden("tf_gan_networks")[f"{part[0]}_scores"]
+    assert relative_error(scores[:, :: recipe.EVERY_QUERY], want) < 1e-6
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_gradient_of_every_variable(networks, part):
+    network = networks[part]
+    with tf.GradientTape() as tape:
+        loss = loss_of(part, network(inputs_of(part), training=False))
+    got = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
+    data = golden("tf_gan_networks")
+    want = rename({name[9:]: data[name] for name in data if name.startswith("gradient/")})[part]
+    names = {id(weight): name for name, weight in weights_by_name(network).items()}
+    errors = {
+        names[id(variable)]: relative_error(gradient, want[names[id(variable)]])
+        for variable, gradient in zip(network.trainable_variables, got, strict=True)
+    }
+    assert set(errors) == set(want)
+    # Each is a sum of up to 128 x 128 x 3 terms of both signs in float32.
+    assert max(errors.values()) < 1e-4 and np.median(list(errors.values())) < 1e-5
+
+
+def test_a_half_iteration_apart_before_the_vectors_have_settled(networks):
+    """Why the recipe stores singular vectors: from another u, sigma of TF-GAN and ours differ."""
+    kernel = variables()["generator/g_block1/snconv1/snconv1/kernel"]
+    matrix = kernel.reshape(-1, kernel.shape[-1]).astype(np.float64)
+    start = recipe.normal("start", (len(matrix),)).astype(np.float64)
+    right = matrix.T @ start / np.linalg.norm(matrix.T @ start)
+    left = matrix @ right / np.linalg.norm(matrix @ right)
+    theirs, largest = left @ matrix @ right, np.linalg.norm(matrix, 2)
+    layer = networks["generator"].get_layer("block_8_conv_1")
+    before = layer.vectors[0].numpy()
+    layer.vectors[0].assign(right)
+    ours = float(layer.sigma())
+    layer.vectors[0].assign(before)
+    assert ours == pytest.approx(np.linalg.norm(matrix.T @ left), rel=1e-5)
+    assert theirs < ours < largest
+
+
+def test_kernels_below_one_are_where_the_two_part(networks):
+    values = variables()
+    check_constraint(values)
+    name = "generator/g_block1/snconv1/snconv1/kernel"
+    with pytest.raises(UserError, match=f"{name}.*largest singular value of 0\\."):
+        check_constraint({**values, name: values[name] * np.float32(0.3)})
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_does_not_fit_is_named_and_changes_nothing(networks, part):
+    network, values = networks[part], variables()
+    before = [weight.numpy() for weight in network.weights]
+    some = next(name for name in values if name.startswith(part) and name.endswith("kernel"))
+    changed = {name: value + 1 for name, value in values.items()}
+    del changed[some]
+    changed |= {some.replace("kernel", "quernel"): values[some]}
+    with pytest.raises(UserError, match="1 missing: .*kernel; 1 left over: .*quernel"):
+        load_tf_gan(changed, **{part: network})
+    with pytest.raises(UserError, match=r"1 of another shape: .* is \(2,\) where"):
+        load_tf_gan({**values, some.replace("kernel", "bias"): np.zeros(2)}, **{part: network})
+    for weight, value in zip(network.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+
+
+@pytest.mark.parametrize("name", ["hinge", "wasserstein", "least_squares", "non_saturating"])
+def test_losses(name):
+    loss, data, logits = losses.get(name), golden("tf_gan_losses"), recipe.logits()
+    assert float(loss.discriminator(**{f"{kind}_logit": value for kind, value in logits.items()})) == pytest.approx(
+        float(data[f"{name}/discriminator"]), rel=1e-6
+    )
+    assert float(loss.generator(logits["fake"])) == pytest.approx(float(data[f"{name}/generator"]), rel=1e-6)
