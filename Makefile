@@ -13,6 +13,9 @@ EXTRAS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),cuda)
 # Test processes at a time; each holds a TensorFlow.
 WORKERS ?= 2
 
+# A Python with PyTorch (its CPU build will do), to compare anew with PyTorch too.
+TORCH_PYTHON ?= python3
+
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
@@ -34,6 +37,8 @@ lint: $(VENV)/.installed-test
 
 parity: .venv-parity/.installed ## in their own environment, for they do not run beside today's TensorFlow
 	.venv-parity/bin/python tests/parity/check_goldens.py $(ARGS)
+	@if $(TORCH_PYTHON) -c 'import torch' 2>/dev/null; then $(TORCH_PYTHON) tests/parity/check_goldens.py --torch $(ARGS); \
+	else echo 'PyTorch: not compared anew; name a Python that has it: make parity TORCH_PYTHON=...'; fi
 
 .venv-parity/.installed: tests/parity/requirements.txt
 	python3.11 -m venv .venv-parity || { python3.11 -m venv --clear --without-pip .venv-parity && \

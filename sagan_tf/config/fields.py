@@ -104,6 +104,7 @@ class DiscriminatorConfig:
             such as [32]; [] for none.
         spectral_normalization: Normalise every convolution, dense layer and embedding.
         hidden_channels: Width inside a residual block: that of its `output` (SAGAN) or its `input` (SNGAN-projection).
+        activate_skip: Give the skip of a block the ReLU of its input (PyTorch-StudioGAN; the authors' code does not).
         kernel_initializer: Keras name of the initialiser of all kernels.
     """
 
@@ -111,6 +112,7 @@ class DiscriminatorConfig:
     attention_sizes: tuple[int, ...] = (32,)
     spectral_normalization: bool = True
     hidden_channels: Literal["output", "input"] = "output"
+    activate_skip: bool = False
     kernel_initializer: Literal["glorot_uniform", "orthogonal"] = "glorot_uniform"
 
 

@@ -127,11 +127,11 @@ def upsampling_block(style, x, label, filters, name):
     return keras.layers.Add(dtype=style.dtype, name=f"{name}_add")([x, skip])
 
 
-def downsampling_block(style, x, filters, hidden, downsampling, first, name):
+def downsampling_block(style, x, filters, hidden, downsampling, first, name, activate_skip=False):
     """Residual block of the discriminator.
 
-    The skip takes `x` as it came, not its ReLU. Its average pooling stands before its 1x1 convolution, where that
-    costs a quarter; both are linear and act on different axes, so the result is the same.
+    The skip takes `x` as it came, not its ReLU, unless asked. Its average pooling stands before its 1x1 convolution,
+    where that costs a quarter; both are linear and act on different axes, so the result is the same.
 
     Args:
         style: `LayerStyle`.
@@ -141,18 +141,19 @@ def downsampling_block(style, x, filters, hidden, downsampling, first, name):
         downsampling: Halve height and width; otherwise the skip is the identity where `filters` is C.
         first: The block sees the image: no ReLU before its first convolution.
         name: Prefix of the layers' names.
+        activate_skip: Let the skip take the ReLU of `x`, as ports do whose ReLU works in place.
 
     Returns:
         Feature map, (B, H/2, W/2, filters) or (B, H, W, filters).
 
     Source: brain-research/self-attention-gan, discriminator.py.
     """
+    activated = x if first else style.relu(x, f"{name}_relu_1")
+    x = activated if activate_skip else x
     skip = average_pool(x) if downsampling else x
     if downsampling or x.shape[-1] != filters:
         skip = style.convolution(filters, 1, f"{name}_skip")(skip)
-    if not first:
-        x = style.relu(x, f"{name}_relu_1")
-    x = style.convolution(hidden, 3, f"{name}_conv_1")(x)
+    x = style.convolution(hidden, 3, f"{name}_conv_1")(activated)
     x = style.relu(x, f"{name}_relu_2")
     x = style.convolution(filters, 3, f"{name}_conv_2")(x)
     x = average_pool(x) if downsampling else x

@@ -23,6 +23,7 @@ def build_discriminator(
     attention_options=None,
     spectral_normalization=True,
     hidden_channels="output",
+    activate_skip=False,
     kernel_initializer="glorot_uniform",
     dtype=None,
     name="discriminator",
@@ -46,6 +47,8 @@ def build_discriminator(
         spectral_normalization: bool.
         hidden_channels: Width inside a block: that of its `output` (SAGAN) or of its `input` (SNGAN-projection, the
             paper's Table 2; the first block's is that of its output in both).
+        activate_skip: Give the skip of a block the ReLU of its input, as PyTorch-StudioGAN and mimicry do; the authors'
+            code gives it the input.
         kernel_initializer: Keras name of an initialiser.
         dtype: Dtype policy of the layers, None for Keras' global one.
         name: Name of the model.
@@ -81,7 +84,7 @@ def build_discriminator(
     for i, (multiplier, downsampling) in enumerate(blocks, start=1):
         filters = multiplier * channels
         hidden = x.shape[-1] if hidden_channels == "input" and i > 1 else filters
-        x = downsampling_block(style, x, filters, hidden, downsampling, first=i == 1, name=f"block_{i}")
+        x = downsampling_block(style, x, filters, hidden, downsampling, i == 1, f"block_{i}", activate_skip)
         size = size // 2 if downsampling else size
         if size in sizes:
             x = style.attention(x, f"attention_{size}")

@@ -1,15 +1,16 @@
-"""Runs make_goldens.py anew and fails where the outcome differs from the committed files; `make parity` calls it.
+"""Runs the makers of goldens anew and fails where the outcome differs from the committed files; `make parity` calls it.
 
-    .venv-parity/bin/python tests/parity/check_goldens.py [--write]
+    .venv-parity/bin/python tests/parity/check_goldens.py [--torch] [--write]
 
-`--write` replaces the committed files, for a change of the recipe.
+Without `--torch` it runs make_goldens.py (TF-GAN, TensorFlow Addons), with it make_torch_goldens.py, for which any
+Python with PyTorch will do. `--write` replaces the committed files, for a change of the recipe.
 """
 
+import importlib
 import sys
 import tempfile
 from pathlib import Path
 
-import make_goldens
 import numpy as np
 
 FILES = Path(__file__).with_name("files")
@@ -28,10 +29,10 @@ def difference(got, want):
     return float(np.linalg.norm(got - want) / norm) if norm else float(np.linalg.norm(got))
 
 
-def compare(folder):
+def compare(names, folder):
     """Prints the largest difference of each file; returns whether all are alike."""
     alike = True
-    for name in make_goldens.GOLDENS:
+    for name in names:
         with np.load(Path(folder) / f"{name}.npz") as got, np.load(FILES / f"{name}.npz") as want:
             differences = {key: difference(got[key], want[key]) for key in got.files if key in want.files}
             unpaired = sorted(set(got.files) ^ set(want.files))
@@ -43,11 +44,16 @@ def compare(folder):
     return alike
 
 
+def main(arguments):
+    maker = importlib.import_module("make_torch_goldens" if "--torch" in arguments else "make_goldens")
+    if "--write" in arguments:
+        maker.main(FILES)
+        return
+    with tempfile.TemporaryDirectory() as made:
+        maker.main(made)
+        if not compare(maker.GOLDENS, made):
+            sys.exit(f"error: the goldens in {FILES} are not what the packages give; see above.")
+
+
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        make_goldens.main(FILES)
-    else:
-        with tempfile.TemporaryDirectory() as made:
-            make_goldens.main(made)
-            if not compare(made):
-                sys.exit(f"error: the goldens in {FILES} are not what the packages give; see above.")
+    main(sys.argv[1:])

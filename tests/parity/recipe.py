@@ -97,3 +97,110 @@ def gradient_case():
     kernel, x = normal("gradient_kernel", (6, 4), np.float64), normal("gradient_x", (5, 6))
     kernel = (kernel / np.linalg.norm(kernel, 2)).astype(np.float32)
     return kernel, x, x @ kernel + normal("gradient_direction", (5, 4))
+
+
+# The PyTorch networks: 128 px for BigGAN-PyTorch's layout (attention at 64, as its script), 32 px for StudioGAN's.
+TORCH = {
+    "biggan_pytorch": {
+        "image_size": 128,
+        "generator": {"widths": [64, 64, 32, 16, 8, 4], "attention_after": [3]},
+        "discriminator": {
+            "widths": [8, 16, 32, 64, 128, 128], "down": [True] * 5 + [False], "attention_after": [0]
+        },
+    },
+    "studiogan": {
+        "image_size": 32,
+        "generator": {"widths": [16, 16, 16, 16], "attention_after": [1]},
+        "discriminator": {"widths": [16, 16, 16, 16], "down": [True, True, False, False], "attention_after": [0]},
+    },
+}
+
+
+def torch_values(shapes):
+    """Values for a PyTorch state dict of spectrally normalised layers, by its names and shapes; u and v converged."""
+    values = {name: _torch_value(name, tuple(shape)) for name, shape in shapes.items()}
+    for name in values:
+        for u_name, weight_name in ((".u0", ".weight"), (".weight_u", ".weight_orig"), (".weight_v", ".weight_orig")):
+            if name.endswith(u_name):
+                matrix = values[name.removesuffix(u_name) + weight_name].astype(np.float64)
+                left, _, right = np.linalg.svd(matrix.reshape(len(matrix), -1), full_matrices=False)
+                vector = right[0] if u_name == ".weight_v" else left[:, 0]
+                values[name] = vector.reshape(values[name].shape).astype(np.float32)
+    return values
+
+
+def _torch_value(name, shape):
+    noise, last = normal(name, shape), _last(name.replace(".", "/"))
+    if last == "num_batches_tracked":
+        return np.array(7)
+    if last in ("stored_var", "running_var", "sv0"):
+        return np.float32(1) + np.float32(0.2) * np.tanh(noise)
+    if last in ("gamma", "sigma"):
+        return np.full(shape, 0.7, np.float32)
+    if last == "gain" or (last == "weight" and len(shape) == 1):
+        return np.float32(1) + np.float32(0.1) * noise
+    if last in ("weight", "weight_orig") and len(shape) > 1:
+        return noise * np.float32(0.3)
+    return np.float32(0.1) * noise
+
+
+def torch_inputs(layout):
+    """Latents, labels and images for the PyTorch networks."""
+    size = TORCH[layout]["image_size"]
+    return {
+        "latent": normal("latent", (BATCH, LATENT_DIM)),
+        "label": np.array([4, 0, 2], np.int64),
+        "image": np.tanh(normal("image", (BATCH, size, size, 3))),
+    }
+
+
+SGD_STEPS, SGD_RATE = 20, 0.1
+SGD_ITERATIONS = {"parametrization": 300, "hook": 1}  # power iterations a call
+
+
+def sgd_cases():
+    """Kind -> (arguments of PyTorch's layer, inputs, targets), channels first."""
+    return {
+        "dense": ((7, 5), normal("sgd_x", (16, 7)), normal("sgd_y", (16, 5))),
+        "conv": ((3, 4, 3), normal("sgd_images", (4, 3, 6, 6)), normal("sgd_targets", (4, 4, 4, 4))),
+    }
+
+
+def sgd_start(kind):
+    """Weight and bias in PyTorch's layout, and u."""
+    shape = {"dense": (5, 7), "conv": (4, 3, 3, 3)}[kind]
+    return normal(f"sgd_{kind}", shape), normal(f"sgd_bias_{kind}", shape[:1]), normal(f"sgd_u_{kind}", shape[:1])
+
+
+ATTENTION_FORMS = {
+    "authors": {"key_reduction": 8, "value_reduction": 2, "pool_size": 2, "output_projection": True, "use_bias": False},
+    "paper": {"key_reduction": 8, "value_reduction": 8, "pool_size": 1, "output_projection": True, "use_bias": False},
+    "ports": {"key_reduction": 8, "value_reduction": 1, "pool_size": 1, "output_projection": False, "use_bias": True},
+}
+ATTENTION_SHAPE = (2, 6, 4, 16)
+
+
+def attention_input():
+    """A feature map (B, H, W, C)."""
+    return normal("attention_input", ATTENTION_SHAPE)
+
+
+def attention_direction():
+    """The direction of a loss that is linear in the outputs."""
+    return normal("attention_direction", ATTENTION_SHAPE)
+
+
+def attention_weights(form):
+    """Kernels (1, 1, I, O), biases and gamma by our names."""
+    options, channels = ATTENTION_FORMS[form], ATTENTION_SHAPE[-1]
+    key, value = channels // options["key_reduction"], channels // options["value_reduction"]
+    shapes = {"query": (channels, key), "key": (channels, key), "value": (channels, value)}
+    if options["output_projection"]:
+        shapes["projection"] = (value, channels)
+    weights = {f"{name}/kernel": 0.5 * normal(f"{form}_{name}", (1, 1, *shape)) for name, shape in shapes.items()}
+    if options["use_bias"]:
+        weights |= {f"{name}/bias": 0.5 * normal(f"{form}_{name}_bias", shape[1:]) for name, shape in shapes.items()}
+    return weights | {"gamma": np.float32(0.8)}
+
+
+ADAM_RATE, ADAM_EPSILON = 0.01, 1e-7
