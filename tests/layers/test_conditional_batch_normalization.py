@@ -1,77 +1,163 @@
-"""ConditionalBatchNormalization against NumPy, and its gradients under Adam."""
+"""ConditionalBatchNormalization against NumPy float64, and its tables under Adam."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from layer_contract import CONTRACT, Subject
+from layers.spectral_oracle import relative_error
 
-from sagan_tf.layers import ConditionalBatchNormalization
+from sagan_tf.layers import ConditionalBatchNormalization, spectral_normalizations
+
+LABELS = np.array([0, 1, 1, 2, 0, 1], "int32")
 
 
-def built(num_classes=3, channels=4, **arguments):
-    layer = ConditionalBatchNormalization(num_classes, **arguments)
-    layer.build([(None, 5, 5, channels), (None,)])
-    rng = np.random.default_rng(0)
+def built(shape=(6, 5, 4, 3), dtype="float32", **arguments):
+    layer, rng = ConditionalBatchNormalization(3, dtype=dtype, **arguments), np.random.default_rng(0)
+    layer.build([shape, (shape[0],)])
     layer.gamma.assign(rng.normal(size=layer.gamma.shape))
     layer.beta.assign(rng.normal(size=layer.beta.shape))
     return layer
 
 
-def test_training_output_and_moving_statistics_match_numpy():
-    layer = built(momentum=0.9, epsilon=1e-3)
-    x = np.random.default_rng(1).normal(2, 3, (6, 5, 5, 4)).astype("float32")
-    label = np.array([0, 1, 1, 2, 0, 1])
-    got = layer([x, label], training=True)
-    mean, variance = x.astype(np.float64).mean((0, 1, 2)), x.astype(np.float64).var((0, 1, 2))
-    gamma, beta = (table.numpy()[label][:, None, None] for table in (layer.gamma, layer.beta))
-    np.testing.assert_allclose(got, gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta, atol=1e-4)
-    np.testing.assert_allclose(layer.normalization.moving_mean, 0.1 * mean, atol=1e-5)
-    np.testing.assert_allclose(layer.normalization.moving_variance, 0.9 + 0.1 * variance, atol=1e-4)
-    inference = layer([x, label[:, None]], training=False)
-    want = gamma * (x - 0.1 * mean) / np.sqrt(0.9 + 0.1 * variance + 1e-3) + beta
-    np.testing.assert_allclose(inference, want, atol=1e-4)
+def feature_map(seed=1, shape=(6, 5, 4, 3)):
+    return np.random.default_rng(seed).normal(2, 3, shape).astype("float32")
+
+
+def oracle(layer, x, label, mean, variance):
+    """The formula, with one row of the tables for each image."""
+    gamma, beta = (table.numpy().astype(np.float64)[label] for table in (layer.gamma, layer.beta))
+    normalized = (x.astype(np.float64) - mean) / np.sqrt(variance + layer.epsilon)
+    return np.array([gamma[i] * image + beta[i] for i, image in enumerate(normalized)])
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+def test_contract(check, tmp_path):
+    subject = Subject(
+        make=lambda dtype: ConditionalBatchNormalization(3, momentum=0.8, epsilon=1e-3, dtype=dtype),
+        inputs=[feature_map(), LABELS],
+        output_shape=(6, 5, 4, 3),
+        trainable=2 * 3 * 3,
+        non_trainable=2 * 3,
+    )
+    check(subject, tmp_path)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-12)])
+@pytest.mark.parametrize("shape", [(6, 5, 4, 3), (6, 7, 3), (6, 3), (6, 2, 3, 2, 3)])
+def test_training_output_and_moving_statistics_match_numpy(shape, dtype, tolerance):
+    layer = built(shape, dtype, momentum=0.9, epsilon=1e-3)
+    axes = tuple(range(len(shape) - 1))
+    moving_mean, moving_variance = np.zeros(3), np.ones(3)
+    for seed in range(3):
+        x = feature_map(seed, shape)
+        mean, variance = x.astype(np.float64).mean(axes), x.astype(np.float64).var(axes)
+        output = layer([x, LABELS], training=True)
+        assert relative_error(output, oracle(layer, x, LABELS, mean, variance)) < tolerance
+        moving_mean = 0.9 * moving_mean + 0.1 * mean
+        moving_variance = 0.9 * moving_variance + 0.1 * variance
+        assert relative_error(layer.normalization.moving_mean, moving_mean) < tolerance
+        assert relative_error(layer.normalization.moving_variance, moving_variance) < tolerance
+    for training in (False, None):
+        want = oracle(layer, x, LABELS, moving_mean, moving_variance)
+        assert relative_error(layer([x, LABELS], training=training), want) < tolerance
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_labels_may_be_a_column(training):
+    layer, x = built(), feature_map()
+    outputs = [layer([x, label], training=training) for label in (LABELS[:, None], LABELS)]
+    np.testing.assert_array_equal(*outputs)
+
+
+def test_inference_of_an_image_does_not_see_the_rest_of_the_batch():
+    layer, x = built(), feature_map()
+    layer([x, LABELS], training=True)
+    together = layer([x, LABELS])
+    for i in range(6):
+        np.testing.assert_allclose(layer([x[i : i + 1], LABELS[i : i + 1]])[0], together[i], atol=1e-5)
 
 
 def test_starts_as_plain_batch_normalization():
-    x = np.random.default_rng(1).normal(size=(6, 5, 5, 4)).astype("float32")
-    plain = keras.layers.BatchNormalization(epsilon=1e-5)
-    got = ConditionalBatchNormalization(3)([x, np.arange(6) % 3], training=True)
-    np.testing.assert_allclose(got, plain(x, training=True), atol=1e-5)
+    x, layer, plain = feature_map(), ConditionalBatchNormalization(3), keras.layers.BatchNormalization(epsilon=1e-5)
+    for training in (True, False):
+        np.testing.assert_allclose(layer([x, LABELS], training=training), plain(x, training=training), atol=1e-5)
+
+
+def gradient_of_gamma(layer, x, label):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer([x, label], training=True) ** 3)
+    return tape.gradient(loss, layer.gamma.value)
+
+
+def test_gradient_is_a_dense_table_of_sums_over_repeated_labels():
+    layer, x = built(), feature_map()
+    gradient = gradient_of_gamma(layer, x, LABELS)
+    assert isinstance(gradient, tf.Tensor)  # and not tf.IndexedSlices
+    normalized = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
+    output = np.array(layer([x, LABELS], training=True))
+    of_images = np.sum(3 * output**2 * normalized, axis=(1, 2))
+    want = np.array([of_images[LABELS == label].sum(axis=0) for label in range(3)])
+    assert relative_error(gradient, want) < 1e-4
 
 
 def test_adam_treats_a_repeated_label_as_one_sum():
-    layer = built()
-    x = np.random.default_rng(1).normal(size=(4, 5, 5, 4)).astype("float32")
-    label = np.array([1, 1, 1, 2])
-    optimizer = keras.optimizers.Adam(0.1, beta_1=0.0, beta_2=0.9)
-    optimizer.build([layer.gamma])
-    before = layer.gamma.numpy().astype(np.float64)
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(layer([x, label], training=True) ** 3)
-    gradient = tape.gradient(loss, layer.gamma.value)
-    assert isinstance(gradient, tf.Tensor)  # and not IndexedSlices, whose rows Keras' Adam squares one by one
-    optimizer.apply([gradient], [layer.gamma])
-    g = gradient.numpy().astype(np.float64)
-    want = before - 0.1 * g / (np.sqrt(0.1 * g**2 / (1 - 0.9)) + 1e-7)
+    layer, x = built(), feature_map()
+    other = keras.Variable(layer.gamma.numpy())
+    optimizer, other_optimizer = (keras.optimizers.Adam(0.01, beta_1=0.5, beta_2=0.9) for _ in range(2))
+    want = layer.gamma.numpy().astype(np.float64)
+    mean, square = np.zeros_like(want), np.zeros_like(want)
+    for step in range(1, 6):
+        gradient = gradient_of_gamma(layer, x, np.roll(LABELS, step) % (2 + step % 2))  # class 2 is missing at times
+        optimizer.apply([gradient], [layer.gamma])
+        g = np.array(gradient, np.float64)
+        mean, square = 0.5 * mean + 0.5 * g, 0.9 * square + 0.1 * g**2
+        want -= 0.01 * mean / (1 - 0.5**step) / (np.sqrt(square / (1 - 0.9**step)) + 1e-7)
+        # The control: the same sums in two parts each, in the form that the gradient of a plain lookup has.
+        parts = tf.concat([0.25 * gradient, 0.75 * gradient], axis=0)
+        parts = tf.IndexedSlices(parts, tf.constant([0, 1, 2, 0, 1, 2]), tf.constant([3, 3]))
+        other_optimizer.apply([parts], [other])
     np.testing.assert_allclose(layer.gamma, want, atol=1e-5)
+    assert np.abs(other.numpy() - want).max() > 1e-3  # so this test would notice
 
 
-def test_saved_model_computes_the_same(tmp_path):
-    inputs = [keras.Input((5, 5, 4)), keras.Input((), dtype="int32")]
-    model = keras.Model(inputs, ConditionalBatchNormalization(3, momentum=0.8)(inputs))
-    x, label = np.random.default_rng(0).normal(size=(2, 5, 5, 4)).astype("float32"), np.array([0, 2], "int32")
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    tensors = [tf.constant(x), tf.constant(label)]
-    np.testing.assert_array_equal(loaded(tensors), model(tensors))
+def test_class_without_images_keeps_its_row():
+    layer, x = built(), feature_map()
+    before = layer.gamma.numpy()
+    gradient = gradient_of_gamma(layer, x, np.zeros(6, "int32"))
+    keras.optimizers.Adam(0.01).apply([gradient], [layer.gamma])
+    moved = (layer.gamma.numpy() != before).any(axis=1)
+    np.testing.assert_array_equal(moved, [True, False, False])
 
 
-@pytest.mark.parametrize("num_classes", [0, 2.5, True])
+def test_tables_are_not_spectrally_normalized():
+    layer, x = built(), feature_map()
+    layer.beta.assign(np.zeros((3, 3)))
+    once = layer([x, LABELS], training=True)
+    layer.gamma.assign(layer.gamma * 10)
+    np.testing.assert_allclose(layer([x, LABELS], training=True), 10 * once, rtol=1e-5, atol=1e-5)
+    assert spectral_normalizations(layer) == {}
+
+
+@pytest.mark.parametrize("synchronized", [None, True, False])
+def test_statistics_are_those_of_all_replicas_by_default(synchronized):
+    layer = ConditionalBatchNormalization(3, synchronized=synchronized)
+    assert layer.normalization.synchronized is (synchronized is not False)
+    assert layer.get_config()["synchronized"] is synchronized
+
+
+@pytest.mark.parametrize("num_classes", [0, -1, 2.5, True])
 def test_rejects_class_counts_out_of_range(num_classes):
-    with pytest.raises(ValueError, match="num_classes"):
+    with pytest.raises(ValueError) as error:
         ConditionalBatchNormalization(num_classes)
+    assert str(error.value) == f"`num_classes` must be an integer >= 1. Received: num_classes={num_classes}."
 
 
-def test_rejects_a_feature_map_alone():
-    with pytest.raises(ValueError, match="its labels"):
-        ConditionalBatchNormalization(3).build((2, 4, 4, 3))
+@pytest.mark.parametrize("shape", [(2, 4, 4, 3), [(2, 4, 4, 3)], [(2,), (2,)]])
+def test_rejects_anything_but_a_feature_map_and_labels(shape):
+    with pytest.raises(ValueError) as error:
+        ConditionalBatchNormalization(3).build(shape)
+    assert str(error.value) == (
+        "`ConditionalBatchNormalization` takes a list of a feature map and its labels. "
+        f"Received: input_shape={shape}."
+    )

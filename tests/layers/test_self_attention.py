@@ -3,8 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layer_contract import CONTRACT, Subject
+from layers.spectral_oracle import normalized, relative_error
 
-from sagan_tf.layers import SelfAttention
+from sagan_tf.layers import SelfAttention, SpectralNormalization
 
 FORMS = {
     "authors": {},
@@ -15,75 +20,176 @@ FORMS = {
 }
 
 
-def built(shape=(2, 4, 6, 16), seed=0, **arguments):
-    keras.utils.set_random_seed(seed)
-    layer = SelfAttention(**arguments)
-    x = np.random.default_rng(seed).normal(size=shape).astype("float32")
-    layer(x)
-    layer.gamma.assign(0.7)
-    return layer, x
+def built(shape=(2, 4, 6, 16), dtype="float32", **arguments):
+    """A layer whose weights are all random, and inputs."""
+    layer, rng = SelfAttention(dtype=dtype, **arguments), np.random.default_rng(0)
+    layer.build(shape)
+    for weight in layer.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    return layer, rng.normal(size=shape).astype("float32")
 
 
-def plain_weights(convolution):
-    plain = convolution.fold() if hasattr(convolution, "fold") else convolution
-    weights = [weight.numpy().astype(np.float64) for weight in plain.weights]
+def kernel_and_bias(convolution):
+    """What a 1x1 convolution multiplies by and adds, float64; the normalisation is NumPy's."""
+    wrapped = isinstance(convolution, SpectralNormalization)
+    weights = [weight.numpy().astype(np.float64) for weight in (convolution.layer if wrapped else convolution).weights]
+    if wrapped:
+        weights[0] = normalized(weights[0], convolution.u.numpy(), (3,))
     return weights[0][0, 0], weights[1] if len(weights) > 1 else 0.0
 
 
+def attend(query, key, value):
+    """Scores and mix of one image: query (H, W, D), key (M, D), value (M, E), one query after the other."""
+    scores, mixed = [], []
+    for position in query.reshape(-1, query.shape[-1]):
+        logit = key @ position
+        score = np.exp(logit - logit.max())
+        scores.append(score / score.sum())
+        mixed.append(scores[-1] @ value)
+    return np.array(scores), np.array(mixed)
+
+
 def oracle(layer, x):
-    """Equations 1 to 3 of Zhang et al. 2019 with explicit loops over pooled positions, float64."""
-    x = x.astype(np.float64)
-    batch, height, width, channels = x.shape
-    p = layer.pool_size
-
-    def project(name):
-        kernel, bias = plain_weights(getattr(layer, name))
-        return x @ kernel + bias
-
-    def pooled(t):
-        cells = [
-            t[:, i : i + p, j : j + p].max(axis=(1, 2)) for i in range(0, height, p) for j in range(0, width, p)
-        ]
-        return np.stack(cells, axis=1)
-
-    query = project("query").reshape(batch, height * width, -1)
-    key, value = pooled(project("key")), pooled(project("value"))
-    logits = np.einsum("bnd,bmd->bnm", query, key)
-    scores = np.exp(logits - logits.max(-1, keepdims=True))
-    scores /= scores.sum(-1, keepdims=True)
-    mixed = np.einsum("bnm,bmc->bnc", scores, value).reshape(batch, height, width, -1)
+    """Equations 1 to 3 of Zhang et al. 2019, float64: output and scores."""
+    x, p = x.astype(np.float64), layer.pool_size
+    batch, height, width, _ = x.shape
+    maps = {}
+    for name in ("query", "key", "value"):
+        kernel, bias = kernel_and_bias(getattr(layer, name))
+        maps[name] = x @ kernel + bias
+    cells = [np.s_[row : row + p, column : column + p] for row in range(0, height, p) for column in range(0, width, p)]
+    results = []
+    for image in range(batch):
+        pooled = (
+            np.array([maps[name][image][cell].max(axis=(0, 1)) for cell in cells]) for name in ("key", "value")
+        )
+        results.append(attend(maps["query"][image], *pooled))
+    scores, mixed = (np.array(part) for part in zip(*results))
+    mixed = mixed.reshape(batch, height, width, -1)
     if layer.output_projection:
-        kernel, bias = plain_weights(layer.projection)
+        kernel, bias = kernel_and_bias(layer.projection)
         mixed = mixed @ kernel + bias
     return x + float(layer.gamma.numpy()) * mixed, scores
 
 
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "arguments, trainable, non_trainable",
+    [({}, 1.25 * 32**2 + 1, 4 + 4 + 16 + 32), (FORMS["paper"], 0.5 * 32**2 + 1, 4 + 4 + 4 + 32)],
+    ids=["authors", "paper"],
+)
+def test_contract(check, arguments, trainable, non_trainable, tmp_path):
+    x = np.random.default_rng(0).normal(size=(2, 4, 6, 32)).astype("float32")
+    subject = Subject(lambda dtype: SelfAttention(dtype=dtype, **arguments), x, x.shape, trainable, non_trainable)
+    check(subject, tmp_path)
+
+
+# Sums of at most 24 products of numbers near 1, some of them in the exponent.
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-5), ("float64", 1e-12)])
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("form", FORMS)
-def test_output_and_scores_match_numpy_float64(form):
-    layer, x = built(**FORMS[form])
-    output, scores = layer(x, return_attention_scores=True)
+def test_output_and_scores_match_numpy(form, training, dtype, tolerance):
+    layer, x = built(dtype=dtype, **FORMS[form])
     want, want_scores = oracle(layer, x)
-    np.testing.assert_allclose(output, want, atol=1e-5)
-    np.testing.assert_allclose(scores, want_scores, atol=1e-5)
+    output, scores = layer(x, training=training, return_attention_scores=True)
+    assert relative_error(output, want) < tolerance
+    assert relative_error(scores, want_scores) < tolerance
 
 
-def test_rows_of_scores_sum_to_one_over_the_keys():
-    layer, x = built()
-    scores = np.array(layer(x, return_attention_scores=True)[1])
-    assert scores.shape == (2, 24, 6)
-    np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-6)
+@settings(max_examples=20, deadline=None)
+@given(
+    rows=st.integers(1, 3),
+    columns=st.integers(2, 3),  # of a single key Keras' softmax warns
+    pool_size=st.integers(1, 3),
+    channels=st.integers(4, 9),
+    key_reduction=st.integers(1, 4),
+    value_reduction=st.integers(1, 4),
+    use_bias=st.booleans(),
+)
+def test_any_shape_matches_numpy(rows, columns, pool_size, channels, **arguments):
+    layer, x = built((2, rows * pool_size, columns * pool_size, channels), "float64", pool_size=pool_size, **arguments)
+    for got, want in zip(layer(x, return_attention_scores=True), oracle(layer, x)):
+        assert relative_error(got, want) < 1e-10
 
 
-def test_layer_starts_as_identity_and_gamma_has_a_gradient():
-    import tensorflow as tf
+@pytest.mark.parametrize("form", FORMS)
+def test_gradient_matches_finite_differences(form):
+    layer, x = built(dtype="float64", **(FORMS[form] | {"spectral_normalization": False}))
+    rng, step = np.random.default_rng(1), 1e-6
+    start = [x.astype(np.float64), *(weight.numpy() for weight in layer.weights)]
+    direction = [rng.normal(size=value.shape) for value in start]
+    upstream = rng.normal(size=x.shape)
 
-    layer = SelfAttention()
-    x = np.random.default_rng(0).normal(size=(2, 4, 4, 16)).astype("float32")
+    def loss(t):
+        moved = [value + t * change for value, change in zip(start, direction)]
+        layer.set_weights(moved[1:])
+        return np.sum(upstream * oracle(layer, moved[0])[0])
+
+    want = (loss(step) - loss(-step)) / (2 * step)
+    layer.set_weights(start[1:])
+    inputs = tf.constant(start[0])
     with tf.GradientTape() as tape:
-        output = layer(x, training=True)
-        loss = tf.reduce_sum(output**3)
-    np.testing.assert_array_equal(output, x)
-    assert abs(float(tape.gradient(loss, layer.gamma.value))) > 1e-3
+        tape.watch(inputs)
+        total = tf.reduce_sum(upstream * layer(inputs))
+    gradients = tape.gradient(total, [inputs, *(weight.value for weight in layer.weights)])
+    # The slope is near 1e3 and the loss too: rounding over the step is near 1e-7.
+    assert sum(np.sum(g * d) for g, d in zip(gradients, direction)) == pytest.approx(want, rel=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16", "float64"])
+@pytest.mark.parametrize("form", FORMS)
+def test_scores_of_a_query_sum_to_one_over_the_keys(form, policy):
+    layer, x = built(dtype=policy, **FORMS[form])
+    scores = np.array(layer(x, return_attention_scores=True)[1])
+    assert scores.dtype == ("float64" if policy == "float64" else "float32")
+    assert (scores >= 0).all()
+    np.testing.assert_allclose(scores.sum(axis=2), 1, atol=1e-6)
+    assert np.abs(scores.sum(axis=1) - 1).max() > 0.1  # keys are free: some draw all queries, some none
+
+
+@pytest.mark.parametrize("pool_size", [1, 2])
+def test_scores_are_in_the_order_of_rows(pool_size):
+    """A query that shouts at one position and a key that listens at another find one another."""
+    layer = SelfAttention(
+        key_reduction=4, value_reduction=1, pool_size=pool_size, output_projection=False, spectral_normalization=False
+    )
+    x = np.zeros((1, 4, 6, 4), "float32")
+    x[0, 1, 4, 0] = 10  # the query
+    x[0, 3, 2, 1] = 10  # the key
+    layer(x)
+    layer.query.kernel.assign(np.array([1, 0, 0, 0]).reshape(1, 1, 4, 1))
+    layer.key.kernel.assign(np.array([0, 1, 0, 0]).reshape(1, 1, 4, 1))
+    scores = np.array(layer(x, return_attention_scores=True)[1])[0]
+    query, key = 1 * 6 + 4, (3 // pool_size) * (6 // pool_size) + 2 // pool_size
+    assert scores[query, key] == pytest.approx(1)
+    others = np.delete(scores, query, axis=0)
+    np.testing.assert_allclose(others, 1 / scores.shape[1], rtol=1e-6)  # nothing to look for: everywhere alike
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16", "float64"])
+def test_layer_starts_as_identity(policy):
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 4, 16)), policy.removeprefix("mixed_"))
+    for training in (False, True):
+        np.testing.assert_array_equal(SelfAttention(dtype=policy)(x, training=training), x)
+
+
+def test_gamma_alone_has_a_gradient_at_the_start():
+    layer, x = SelfAttention(), np.random.default_rng(0).normal(size=(2, 4, 4, 16)).astype("float32")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(x, training=True) ** 3)
+    gradients = tape.gradient(loss, [weight.value for weight in layer.trainable_weights])
+    sizes = {weight.path: float(tf.norm(g)) for weight, g in zip(layer.trainable_weights, gradients, strict=True)}
+    assert sizes.pop(layer.gamma.path) > 1e-3
+    assert len(sizes) == 4
+    assert set(sizes.values()) == {0.0}
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_query_and_key_start_apart(normalize):
+    layer = SelfAttention(spectral_normalization=normalize)
+    layer.build((None, 4, 4, 16))
+    query, key = (part.layer if normalize else part for part in (layer.query, layer.key))
+    assert not np.array_equal(query.kernel, key.kernel)
 
 
 def test_permuting_positions_permutes_the_output_without_pooling():
@@ -92,54 +198,117 @@ def test_permuting_positions_permutes_the_output_without_pooling():
     shuffled = x.reshape(2, 24, 16)[:, order].reshape(x.shape)
     want = np.array(layer(x)).reshape(2, 24, 16)[:, order].reshape(x.shape)
     np.testing.assert_allclose(layer(shuffled), want, atol=1e-5)
+    pooled = built()[0]  # the control: with pooling neighbours matter
+    want = np.array(pooled(x)).reshape(2, 24, 16)[:, order].reshape(x.shape)
+    assert np.abs(pooled(shuffled) - want).max() > 0.1
 
 
-@pytest.mark.parametrize("channels, count", [(256, 81_921), (128, 20_481)])
+def test_images_of_a_batch_do_not_see_one_another():
+    layer, x = built((3, 4, 6, 16))
+    together = layer(x)
+    for i in range(3):
+        np.testing.assert_allclose(layer(x[i : i + 1])[0], together[i], atol=1e-5)
+
+
+@pytest.mark.parametrize("channels, count", [(256, 81_921), (128, 20_481), (64, 5_121)])
 def test_parameter_count_is_the_authors(channels, count):
     layer = SelfAttention()
     layer.build((None, 8, 8, channels))
-    assert sum(np.prod(w.shape, dtype=int) for w in layer.trainable_weights) == count
+    assert sum(weight.numpy().size for weight in layer.trainable_weights) == count == 1.25 * channels**2 + 1
 
 
-def test_bfloat16_is_close_and_scores_stay_float32():
+# 8 and 11 significant bits: a relative error of 2**-8 and 2**-11 in each of some ten roundings.
+@pytest.mark.parametrize("policy, tolerance", [("mixed_bfloat16", 0.03), ("mixed_float16", 0.004)])
+def test_low_precision_is_close_to_float32(policy, tolerance):
     layer, x = built()
-    low = SelfAttention(dtype="mixed_bfloat16")
-    low(x)
+    low = SelfAttention(dtype=policy)
+    low.build(x.shape)
     low.set_weights(layer.get_weights())
-    output, scores = low(x, return_attention_scores=True)
-    assert keras.backend.standardize_dtype(output.dtype) == "bfloat16"
-    assert keras.backend.standardize_dtype(scores.dtype) == "float32"
-    np.testing.assert_allclose(np.array(scores).sum(-1), 1, atol=1e-6)
-    np.testing.assert_allclose(keras.ops.cast(output, "float32"), layer(x), atol=0.05)
+    assert relative_error(tf.cast(low(x), "float32"), layer(x)) < tolerance
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "float64"])
+def test_symbolic_scores_have_the_shape_and_type_of_the_eager_ones(policy):
+    inputs = keras.Input((4, 6, 16))
+    model = keras.Model(inputs, SelfAttention(dtype=policy)(inputs, return_attention_scores=True))
+    assert model.output_shape == [(None, 4, 6, 16), (None, 24, 6)]
+    eager = model(np.zeros((3, 4, 6, 16), "float32"))
+    assert [tuple(x.shape) for x in eager] == [(3, 4, 6, 16), (3, 24, 6)]
+    assert [x.dtype.name for x in eager] == [x.dtype for x in model.output]
 
 
 def test_saved_model_with_scores_computes_the_same(tmp_path):
     inputs = keras.Input((4, 6, 16))
-    model = keras.Model(inputs, SelfAttention(value_reduction=4)(inputs, return_attention_scores=True))
-    assert model.output_shape == [(None, 4, 6, 16), (None, 24, 6)]
+    layer = SelfAttention(value_reduction=4, kernel_initializer=keras.initializers.Orthogonal(2.0, seed=3))
+    model = keras.Model(inputs, layer(inputs, return_attention_scores=True))
+    layer.gamma.assign(0.7)
     model.save(tmp_path / "model.keras")
     x = np.random.default_rng(0).normal(size=(3, 4, 6, 16)).astype("float32")
-    for a, b in zip(keras.models.load_model(tmp_path / "model.keras")(x), model(x)):
-        np.testing.assert_array_equal(a, b)
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for got, want in zip(loaded(x), model(x), strict=True):
+        np.testing.assert_array_equal(got, want)
+    assert loaded.layers[-1].get_config() == layer.get_config()
+    assert loaded.layers[-1].kernel_initializer.gain == 2.0
 
 
 @pytest.mark.parametrize(
     "arguments, shape, message",
     [
-        ({}, (2, 4, 4, 7), "key_reduction"),
-        ({"pool_size": 2}, (2, 5, 4, 16), "pool_size"),
-        ({}, (2, None, None, 16), "known height"),
-        ({}, (2, 16, 16), "feature map"),
+        (
+            {},
+            (2, 4, 4, 7),
+            "`key_reduction` must not exceed the channels of the feature map. "
+            "Received: key_reduction=8, input_shape=(2, 4, 4, 7).",
+        ),
+        (
+            {"key_reduction": 1, "value_reduction": 4},
+            (2, 4, 4, 3),
+            "`value_reduction` must not exceed the channels of the feature map. "
+            "Received: value_reduction=4, input_shape=(2, 4, 4, 3).",
+        ),
+        (
+            {},
+            (2, 4, 5, 16),
+            "`pool_size` must divide height and width. Received: pool_size=2, input_shape=(2, 4, 5, 16).",
+        ),
+        (
+            {"pool_size": 3},
+            (2, 4, 6, 16),
+            "`pool_size` must divide height and width. Received: pool_size=3, input_shape=(2, 4, 6, 16).",
+        ),
+        (
+            {},
+            (2, None, None, 16),
+            "`SelfAttention` needs a known height, width and number of channels: give the model's Input a full shape. "
+            "Received: input_shape=(2, None, None, 16).",
+        ),
+        (
+            {},
+            (2, 16, 16),
+            "`SelfAttention` takes a feature map (batch, height, width, channels). Received: input_shape=(2, 16, 16).",
+        ),
     ],
 )
 def test_rejects_shapes_it_cannot_take(arguments, shape, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError) as error:
         SelfAttention(**arguments).build(shape)
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"output_projection": False}, {"key_reduction": 0}, {"pool_size": 1.5}, {"value_reduction": True}]
+    "arguments, message",
+    [
+        ({"key_reduction": 0}, "`key_reduction` must be an integer >= 1. Received: key_reduction=0."),
+        ({"pool_size": 1.5}, "`pool_size` must be an integer >= 1. Received: pool_size=1.5."),
+        ({"value_reduction": True}, "`value_reduction` must be an integer >= 1. Received: value_reduction=True."),
+        (
+            {"output_projection": False},
+            "Without `output_projection` the value must keep all channels: `value_reduction` must be 1. "
+            "Received: output_projection=False, value_reduction=2.",
+        ),
+    ],
 )
-def test_rejects_arguments_that_contradict(arguments):
-    with pytest.raises(ValueError, match="Received"):
+def test_rejects_arguments_that_contradict(arguments, message):
+    with pytest.raises(ValueError) as error:
         SelfAttention(**arguments)
+    assert str(error.value) == message

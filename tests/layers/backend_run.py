@@ -1,0 +1,99 @@
+"""Outputs, gradients and training steps of our layers on the backend that KERAS_BACKEND names, for comparison.
+
+    KERAS_BACKEND=jax python tests/layers/backend_run.py OUT.npz
+"""
+
+import sys
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from sagan_tf.layers import ConditionalBatchNormalization, SelfAttention, SpectralNormalization
+
+
+def noise(*shape):
+    return np.random.default_rng(1).normal(size=shape).astype("float32")
+
+
+IMAGES, LABELS = noise(4, 4, 6, 16), np.array([0, 2, 2, 1], "int32")
+SUBJECTS = {
+    "dense": (lambda: SpectralNormalization(layers.Dense(5)), noise(3, 7)),
+    "conv2d": (lambda: SpectralNormalization(layers.Conv2D(5, 3), power_iterations=3), IMAGES),
+    "transposed": (lambda: SpectralNormalization(layers.Conv2DTranspose(5, 3)), IMAGES),
+    "depthwise": (lambda: SpectralNormalization(layers.DepthwiseConv2D(3, depth_multiplier=2)), IMAGES),
+    "embedding": (lambda: SpectralNormalization(layers.Embedding(3, 4)), LABELS),
+    "attention": (lambda: SelfAttention(), IMAGES),
+    "attention_paper": (lambda: SelfAttention(value_reduction=8, pool_size=1), IMAGES),
+    "conditional": (lambda: ConditionalBatchNormalization(3), [IMAGES, LABELS]),
+}
+
+
+def random_weights(layer):
+    rng = np.random.default_rng(0)
+    for weight in layer.weights:
+        value = 0.5 * rng.normal(size=weight.shape)
+        weight.assign(np.abs(value) if "variance" in weight.name else value)
+
+
+def gradients(layer, inputs):
+    """Of the sum of the cubes of a training call's outputs, which also moves the layer's state."""
+    trainable = layer.trainable_variables
+    if keras.backend.backend() == "jax":
+        return jax_gradients(layer, inputs)
+    if keras.backend.backend() == "torch":
+        ops.sum(layer(inputs, training=True) ** 3).backward()
+        return [variable.value.grad for variable in trainable]
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = ops.sum(layer(inputs, training=True) ** 3)
+    return tape.gradient(loss, [variable.value for variable in trainable])
+
+
+def jax_gradients(layer, inputs):
+    import jax
+
+    def loss(trainable, state):
+        outputs, state = layer.stateless_call(trainable, state, inputs, training=True)
+        return ops.sum(outputs**3), state
+
+    groups = (layer.trainable_variables, layer.non_trainable_variables)
+    values = [[variable.value for variable in group] for group in groups]
+    result, state = jax.jit(jax.grad(loss, has_aux=True))(*values)
+    for variable, value in zip(layer.non_trainable_variables, state, strict=True):
+        variable.assign(value)
+    return result
+
+
+def run_layer(make, inputs):
+    layer, inputs = make(), keras.tree.map_structure(ops.convert_to_tensor, inputs)
+    layer(inputs)
+    random_weights(layer)
+    outputs = {"output": layer(inputs)}
+    outputs |= {f"gradient_{i}": gradient for i, gradient in enumerate(gradients(layer, inputs))}
+    outputs |= {f"state_{i}": weight for i, weight in enumerate(layer.non_trainable_weights)}
+    return outputs
+
+
+def run_fit():
+    """Weights after three steps of `fit` of a model of all three layers."""
+    inputs = [keras.Input((4, 6, 16)), keras.Input((), dtype="int32")]
+    x = SelfAttention()(SpectralNormalization(layers.Conv2D(16, 3, padding="same"))(inputs[0]))
+    x = ConditionalBatchNormalization(3)([x, inputs[1]])
+    model = keras.Model(inputs, SpectralNormalization(layers.Dense(2))(layers.GlobalAveragePooling2D()(x)))
+    random_weights(model)
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    model.fit([np.tile(IMAGES, (3, 1, 1, 1)), np.tile(LABELS, 3)], noise(12, 2), batch_size=4, shuffle=False, verbose=0)
+    return {f"weight_{i}": weight for i, weight in enumerate(model.weights)}
+
+
+def run():
+    """Everything, name -> NumPy array."""
+    results = {name: run_layer(*subject) for name, subject in SUBJECTS.items()} | {"fit": run_fit()}
+    pairs = ((f"{name}/{part}", value) for name, parts in results.items() for part, value in parts.items())
+    return {name: ops.convert_to_numpy(value) for name, value in pairs}
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[1], **run())
