@@ -1,0 +1,129 @@
+"""Distances of features against closed forms, SciPy, and what must hold for any sets."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sagan_tf.evaluation import frechet_distance, inception_score, kernel_distance
+from sagan_tf.evaluation.distances import COVARIANCES, trace_distance
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def features(seed, rows, columns, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(rows, columns)) @ rng.normal(size=(columns, columns)) + shift
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, rows=st.integers(2, 40), columns=st.integers(1, 12), covariance=st.sampled_from(COVARIANCES))
+def test_frechet_of_a_set_with_itself_is_zero_and_both_ways_are_equal(seed, rows, columns, covariance):
+    first, second = features(seed, rows, columns), features(seed + 1, rows + 3, columns, 1.0)
+    scale = np.trace(np.atleast_2d(np.cov(first, rowvar=False))) + 1
+    assert frechet_distance(first, first, covariance) == pytest.approx(0, abs=1e-10 * scale)
+    assert frechet_distance(first, second, covariance) == pytest.approx(
+        frechet_distance(second, first, covariance), rel=1e-9
+    )
+    shuffled = np.random.default_rng(seed).permutation(first)
+    assert frechet_distance(shuffled, second, covariance) == pytest.approx(
+        frechet_distance(first, second, covariance), rel=1e-9
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds, columns=st.integers(1, 8))
+def test_frechet_has_the_closed_form_of_gaussians_that_commute(seed, columns):
+    """Sets with means m1, m2 and variances in one basis: |m1 - m2|^2 + sum (s1 - s2)^2."""
+    rng = np.random.default_rng(seed)
+    basis = np.linalg.qr(rng.normal(size=(columns, columns)))[0]
+    whitened = features(seed, 5 * columns + 5, columns)
+    root = np.linalg.cholesky(np.cov(whitened.T).reshape(columns, -1))
+    whitened = (whitened - whitened.mean(0)) @ np.linalg.inv(root).T
+    sd, means = rng.uniform(0, 3, (2, columns)), rng.normal(size=(2, columns))
+    first, second = ((whitened * sd[i]) @ basis.T + means[i] for i in range(2))
+    want = np.sum((means[0] - means[1]) ** 2) + np.sum((sd[0] - sd[1]) ** 2)
+    assert frechet_distance(first, second) == pytest.approx(want, rel=1e-8)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds, columns=st.integers(2, 10))
+def test_trace_distance_is_that_of_the_matrix_square_root(seed, columns):
+    first, second = (np.cov(features(seed + i, 6 * columns, columns).T) for i in range(2))
+    want = np.trace(first + second - 2 * np.real(scipy.linalg.sqrtm(first @ second)))
+    assert trace_distance(first, second) == pytest.approx(want, rel=1e-6)
+
+
+def test_frechet_of_fewer_pictures_than_features_stays_exact():
+    """Rank 4 in 50 dimensions: the same numbers in their own 4 dimensions give the same distance."""
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(50, 50)))[0][:4]
+    small = [rng.normal(size=(5, 4)) + i for i in range(2)]
+    assert frechet_distance(*(s @ basis for s in small)) == pytest.approx(frechet_distance(*small), rel=1e-9)
+
+
+def test_kernel_distance_matches_its_definition_by_loops():
+    first, second = features(0, 6, 3), features(1, 5, 3)
+
+    def k(x, y):
+        return (x @ y / 3 + 1) ** 3
+
+    want = np.mean([k(a, b) for i, a in enumerate(first) for j, b in enumerate(first) if i != j])
+    want += np.mean([k(a, b) for i, a in enumerate(second) for j, b in enumerate(second) if i != j])
+    want -= 2 * np.mean([k(a, b) for a in first for b in second])
+    distance, error = kernel_distance(first, second)
+    assert distance == pytest.approx(want, rel=1e-10) and math.isnan(error)
+
+
+def test_kernel_distance_is_unbiased():
+    """The mean over pairs of sets of one distribution is 0 within its own standard error."""
+    pairs = [kernel_distance(np.random.default_rng(i).normal(size=(40, 4)),
+                             np.random.default_rng(1000 + i).normal(size=(40, 4)))[0] for i in range(300)]
+    assert abs(np.mean(pairs)) < 4 * np.std(pairs) / math.sqrt(len(pairs))
+    assert min(pairs) < 0 < max(pairs)
+
+
+def test_kernel_distance_of_blocks_is_their_mean_with_its_error():
+    first, second = features(0, 100, 3), features(1, 90, 3, 0.5)
+    alone = [kernel_distance(first[25 * i : 25 * i + 25], b)[0] for i, b in enumerate(
+        (second[:22], second[22:44], second[44:67], second[67:]))]
+    distance, error = kernel_distance(first, second, block_size=25)
+    assert distance == pytest.approx(np.mean(alone), rel=1e-10)
+    assert error == pytest.approx(np.std(alone, ddof=1) / 2, rel=1e-10)
+
+
+def test_inception_score_at_its_ends():
+    certain = np.eye(5)[np.arange(40) % 5]
+    assert inception_score(certain, splits=4) == pytest.approx((5, 0))
+    assert inception_score(np.full((40, 5), 0.2)) == pytest.approx((1, 0))
+    assert inception_score(np.eye(5)[np.zeros(40, int)]) == pytest.approx((1, 0))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, classes=st.integers(2, 10))
+def test_inception_score_lies_between_one_and_the_classes(seed, classes):
+    shares = np.random.default_rng(seed).dirichlet(np.full(classes, 0.3), 50)
+    mean, sd = inception_score(shares, splits=5)
+    assert 1 - 1e-12 <= mean <= classes and sd >= 0
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: frechet_distance(np.zeros((3, 2)), np.zeros((3, 4))), r"\(N, D\) and \(M, D\)"),
+        (lambda: frechet_distance(np.zeros((1, 2)), np.zeros((3, 2))), r"N and M >= 2"),
+        (lambda: frechet_distance(np.full((3, 2), np.nan), np.zeros((3, 2))), "finite"),
+        (lambda: frechet_distance(np.zeros((3, 2)), np.zeros((3, 2)), "block"), "`covariance`"),
+        (lambda: kernel_distance(np.zeros((3, 2)), np.zeros((3, 2)), 1), "`block_size`"),
+        (lambda: kernel_distance(np.zeros((30, 2)), np.zeros((3, 2)), 10), "`block_size`"),
+        (lambda: inception_score(np.zeros((3, 2))), "`splits`"),
+        (lambda: inception_score(np.ones((30, 2))), "sum to 1"),
+        (lambda: inception_score(np.full((30, 2), np.nan)), "sum to 1"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
