@@ -10,6 +10,8 @@ from sagan_tf.errors import UserError, one_line_errors
 # Verb -> (module with `main(argv, prog)`, what it does). Modules load when they are asked for.
 VERBS = {
     "train": ("sagan_tf.train", "train as a config says, or go on with an interrupted run"),
+    "convert": ("sagan_tf.convert", "write a run folder from a PyTorch checkpoint"),
+    "export": ("sagan_tf.export.__main__", "write SavedModel, TFLite and more from a run folder"),
 }
 
 

@@ -40,15 +40,16 @@ def test_sigma_of_the_normalized_kernel_is_one_within_the_power_iterations_bound
 @settings(max_examples=5, deadline=None)
 @given(seed=seeds)
 def test_sigma_reaches_one_as_iterations_grow(seed):
-    kernel = np.random.default_rng(seed).normal(size=(5, 4))
+    left, _, right = np.linalg.svd(np.random.default_rng(seed).normal(size=(5, 4)), full_matrices=False)
+    kernel = left * [3.0, 2.7, 2.0, 0.1] @ right  # a gap of 0.9: 64 iterations leave 0.9^256 of any start
     u = np.random.default_rng(seed + 1).normal(size=4)
     errors = []
-    for iterations in (1, 4, 16, 1000):
+    for iterations in (1, 4, 16, 64):
         layer = normalized_dense(kernel, iterations)
         layer.vectors[0].assign(u)
         errors.append(np.linalg.norm(ops.convert_to_numpy(layer.fold().kernel), 2) - 1)
     assert errors == sorted(errors, reverse=True) or max(errors) < 1e-9
-    assert errors[-1] < 1e-5
+    assert errors[-1] < 1e-8
 
 
 @settings(max_examples=20, deadline=None)
