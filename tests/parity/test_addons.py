@@ -10,6 +10,7 @@ from parity.goldens import golden, relative_error
 from sagan_tf.layers import SpectralNormalization
 from sagan_tf.training.ema import AveragedGenerator
 
+ADDONS = "TensorFlow Addons 0.23.0"
 CASES = [(kind, iterations) for kind in recipe.SPECTRAL_SHAPES for iterations in (1, 3, 20)]
 
 
@@ -23,17 +24,17 @@ def our_layer(kind, iterations):
 
 
 @pytest.mark.parametrize("kind, iterations", CASES)
-def test_same_sigma_and_kernel_from_the_same_u(kind, iterations):
+def test_same_sigma_and_kernel_from_the_same_u(kind, iterations, agrees):
     data = golden("addons_spectral_normalization")
     layer = our_layer(kind, iterations)
     layer.vectors[0].assign(recipe.normal(f"u_{kind}", (recipe.SPECTRAL_SHAPES[kind][-1],)))
-    assert float(layer.sigma()) == pytest.approx(float(data[f"{kind}/{iterations}/sigma"]), rel=2e-6)
-    assert relative_error(layer.fold().kernel, data[f"{kind}/{iterations}/kernel"]) < 2e-6
+    agrees(ADDONS, "spectral norm: sigma", layer.sigma(), data[f"{kind}/{iterations}/sigma"], 2e-6)
+    agrees(ADDONS, "spectral norm: kernel", layer.fold().kernel, data[f"{kind}/{iterations}/kernel"], 2e-6)
     layer.update_u()
-    assert relative_error(layer.vectors[0], data[f"{kind}/{iterations}/u"]) < 5e-6
+    agrees(ADDONS, "spectral norm: u", layer.vectors[0], data[f"{kind}/{iterations}/u"], 5e-6)
 
 
-def test_where_the_two_part_finite_differences_say_who_is_right():
+def test_where_the_two_part_finite_differences_say_who_is_right(agrees):
     """The function is f(W) = <x W / sigma(W), direction>. Addons hands out df/d(W / sigma) as if it were df/dW."""
     kernel, x, direction = (array.astype(np.float64) for array in recipe.gradient_case())
 
@@ -54,7 +55,7 @@ def test_where_the_two_part_finite_differences_say_who_is_right():
     with tf.GradientTape() as tape:
         value = tf.reduce_sum(layer(tf.constant(x), training=True) * direction)
     ours = tape.gradient(value, layer.layer.kernel.value)
-    assert relative_error(ours, truth) < 1e-8
+    agrees("finite differences, float64", "spectral norm: gradient", ours, truth, 1e-8)
 
     data = golden("addons_gradient")
     assert relative_error(data["kernel"], kernel) < 1e-6  # normalised already: their call changed nothing
@@ -65,7 +66,7 @@ def test_where_the_two_part_finite_differences_say_who_is_right():
     assert relative_error(theirs - through_sigma, truth) < 1e-5
 
 
-def test_moving_average_of_a_hundred_steps():
+def test_moving_average_of_a_hundred_steps(agrees):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, use_bias=False)])
     weight = model.weights[0]
     weight.assign(recipe.ema_value(0).reshape(weight.shape))
@@ -75,4 +76,4 @@ def test_moving_average_of_a_hundred_steps():
         average.update(keras.ops.convert_to_tensor(step - 1))
     data = golden("addons_moving_average")
     assert relative_error(weight.numpy().ravel(), data["last"]) < 1e-6
-    assert relative_error(average.model.weights[0].numpy().ravel(), data["average"]) < 2e-6
+    agrees(ADDONS, "moving average, 100 steps", average.model.weights[0].numpy().ravel(), data["average"], 2e-6)

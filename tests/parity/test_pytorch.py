@@ -18,6 +18,7 @@ from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import losses
 
 BUILDERS = {"generator": build_generator, "discriminator": build_discriminator}
+TORCH = "PyTorch 2.13.0"
 PARTS = [(layout, part) for layout in recipe.TORCH for part in BUILDERS]
 
 
@@ -34,14 +35,14 @@ def converted_network(layout, part):
 
 
 @pytest.mark.parametrize("layout, part", PARTS)
-def test_converted_networks_give_the_same_images_and_logits(layout, part):
+def test_converted_networks_give_the_same_images_and_logits(layout, part, agrees):
     network, converted = converted_network(layout, part)
     assert (converted.layout, converted.part, converted.left_over) == (layout, part, ())
     inputs, key = recipe.torch_inputs(layout), {"generator": "latent", "discriminator": "image"}[part]
     got = network([ops.convert_to_tensor(inputs[key]), ops.convert_to_tensor(inputs["label"].astype("int32"))])
     want = golden(f"torch_{layout}")[{"generator": "image", "discriminator": "logit"}[part]]
     assert np.std(want) > 0.05
-    assert relative_error(got, want) < 5e-6
+    agrees(TORCH, f"{part} in {layout}'s layout", got, want, 5e-6)
 
 
 @pytest.mark.parametrize("layout, part", PARTS)
@@ -103,7 +104,7 @@ def test_what_does_not_fit_is_named(layout, part):
 
 @pytest.mark.parametrize("kind", ["dense", "conv"])
 @pytest.mark.parametrize("name", recipe.SGD_ITERATIONS)
-def test_spectral_norm_over_twenty_steps_of_sgd(kind, name):
+def test_spectral_norm_over_twenty_steps_of_sgd(kind, name, agrees):
     make, x, target = recipe.sgd_cases()[kind]
     weight, bias, u = recipe.sgd_start(kind)
     plain = keras.layers.Dense(make[1]) if kind == "dense" else keras.layers.Conv2D(make[1], make[2])
@@ -121,11 +122,12 @@ def test_spectral_norm_over_twenty_steps_of_sgd(kind, name):
         gradients = tape.gradient(loss, [plain.kernel.value, plain.bias.value])
         if step in (0, recipe.SGD_STEPS - 1):
             want = data[f"output_{step}"]
-            assert relative_error(output, want if kind == "dense" else want.transpose(0, 2, 3, 1)) < 5e-6
-            assert relative_error(gradients[0], ours(data[f"gradient_{step}"])) < 2e-5
+            want = want if kind == "dense" else want.transpose(0, 2, 3, 1)
+            agrees(TORCH, "spectral norm, 20 SGD steps: output", output, want, 5e-6)
+            agrees(TORCH, "the same: gradient", gradients[0], ours(data[f"gradient_{step}"]), 2e-5)
         for variable, gradient in zip((plain.kernel, plain.bias), gradients):
             variable.assign(variable - recipe.SGD_RATE * gradient)
-    assert relative_error(plain.kernel, ours(data["weight"])) < 5e-6
+    agrees(TORCH, "the same: kernel", plain.kernel, ours(data["weight"]), 5e-6)
 
 
 def ours(weight):
@@ -134,7 +136,7 @@ def ours(weight):
 
 
 @pytest.mark.parametrize("form", recipe.ATTENTION_FORMS)
-def test_attention_in_its_published_forms(form):
+def test_attention_in_its_published_forms(form, agrees):
     layer = SelfAttention(**recipe.ATTENTION_FORMS[form], spectral_normalization=False)
     layer.build(recipe.ATTENTION_SHAPE)
     named = {name.removeprefix(f"{layer.name}/"): weight for name, weight in weights_by_name(layer).items()}
@@ -149,24 +151,24 @@ def test_attention_in_its_published_forms(form):
         loss = tf.reduce_sum(output * recipe.attention_direction())
     got = {"output": output, "scores": scores, "gradient": tape.gradient(loss, x)}
     for part, value in got.items():
-        assert relative_error(value, golden("torch_attention")[f"{form}/{part}"]) < 2e-6
+        agrees(TORCH, f"attention, three forms: {part}", value, golden("torch_attention")[f"{form}/{part}"], 2e-6)
 
 
-def test_hinge_losses_and_their_gradients():
+def test_hinge_losses_and_their_gradients(agrees):
     data, logits = golden("torch_hinge"), [tf.constant(value) for value in recipe.logits().values()]
     with tf.GradientTape() as tape:
         tape.watch(logits)
         loss = losses.hinge_discriminator_loss(*logits)
-    assert float(loss) == pytest.approx(float(data["discriminator"]), rel=1e-6)
+    agrees(TORCH, "hinge losses", loss, data["discriminator"], 1e-6)
     for got, name in zip(tape.gradient(loss, logits), ("real_gradient", "fake_gradient")):
         np.testing.assert_allclose(got, data[name], atol=1e-8)
-    assert float(losses.hinge_generator_loss(logits[1])) == pytest.approx(float(data["generator"]), rel=1e-6)
+    agrees(TORCH, "hinge losses", losses.hinge_generator_loss(logits[1]), data["generator"], 1e-6)
 
 
-def test_adam_with_the_papers_betas():
+def test_adam_with_the_papers_betas(agrees):
     weight = keras.Variable(recipe.ema_value(0))
     optimizer = keras.optimizers.Adam(recipe.ADAM_RATE, beta_1=0.0, beta_2=0.9, epsilon=recipe.ADAM_EPSILON)
     for step in range(1, 51):
         optimizer.apply([tf.constant(recipe.ema_value(step))], [weight])
     # Keras adds epsilon before the bias correction of the second moment, PyTorch after it: 1e-7 of a gradient of 1.
-    assert relative_error(weight, golden("torch_adam")["weight"]) < 1e-5
+    agrees(TORCH, "Adam, betas 0 and 0.9, 50 steps", weight, golden("torch_adam")["weight"], 1e-5)

@@ -8,23 +8,26 @@ from parity import recipe
 from parity.goldens import golden
 from sagan_tf.evaluation import frechet_distance, inception_score, kernel_distance
 
+TF_GAN = "TF-GAN 2.1.0"
+
 
 @pytest.mark.parametrize("covariance, name", [("full", ""), ("diagonal", "_diagonal"), ("none", "_mean_only")])
-def test_frechet_distances(covariance, name):
+def test_frechet_distances(covariance, name, agrees):
     data = recipe.activations()
     got = frechet_distance(data["first"], data["second"], covariance)
-    assert got == pytest.approx(float(golden("tf_gan_evaluation")[f"frechet{name}"]), rel=1e-9)
+    agrees(TF_GAN, "Fréchet distances", got, golden("tf_gan_evaluation")[f"frechet{name}"], 1e-9)
 
 
-def test_kernel_distance_and_its_blocks():
+def test_kernel_distance_and_its_blocks(agrees):
     data, want = recipe.activations(), golden("tf_gan_evaluation")
     distance, error = kernel_distance(data["first"], data["second"], block_size=90)
-    assert (distance, error) == pytest.approx((float(want["kernel"]), float(want["kernel_error"])), rel=1e-9)
+    agrees(TF_GAN, "kernel distance, its error", [distance, error], [want["kernel"], want["kernel_error"]], 1e-9)
     distance, error = kernel_distance(data["first"][:200], data["second"][:200])
-    assert distance == pytest.approx(float(want["kernel_one_block"]), rel=1e-9) and np.isnan(error)
+    agrees(TF_GAN, "kernel distance, its error", distance, want["kernel_one_block"], 1e-9)
+    assert np.isnan(error)
 
 
-def test_inception_score_is_the_classifier_score():
+def test_inception_score_is_the_classifier_score(agrees):
     probabilities = softmax(recipe.activations()["class_logits"], axis=1)
-    want = float(golden("tf_gan_evaluation")["classifier_score"])
-    assert inception_score(probabilities, splits=1)[0] == pytest.approx(want, rel=1e-9)
+    want = golden("tf_gan_evaluation")["classifier_score"]
+    agrees(TF_GAN, "Inception score", inception_score(probabilities, splits=1)[0], want, 1e-9)
