@@ -1,0 +1,167 @@
+"""What each format of an exported generator costs: size, milliseconds, and how far its images are from the original's.
+
+    python benchmarks/export_formats.py RUN
+
+takes a run folder and prints two tables as Markdown, in about a minute on two cores for a 32 px generator: what
+folding saves, and the formats side by side. Needs `pip install '.[tflite,onnx]'`. Times are medians of interleaved
+calls, so that a busy moment of the machine meets all alike. Text: docs/export.md.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import sagan_tf  # noqa: F401  registers the layers
+from sagan_tf.data import embedded, rules
+from sagan_tf.environment import describe_environment
+from sagan_tf.export import export_onnx, export_saved_model, export_tflite, fold_generator
+from sagan_tf.runs import Run
+from sagan_tf.viewing.grids import to_levels
+
+BATCHES = (1, 8, 64)
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("--images", type=int, default=1000, help="pictures that errors are measured on (default 1000)")
+    parser.add_argument("--calls", type=int, default=30, help="timed calls of each size of batch (default 30)")
+    options = parser.parse_args()
+    run = Run.open(options.run)
+    generator, data = keras.models.load_model(run.generator_path, compile=False), run.config().data.name
+    folded = fold_generator(generator)
+    inputs = draw_inputs(folded, options.images)
+    machine = describe_environment()
+    print(f"{machine['cpu']}, {CORES} cores, TensorFlow {machine['tensorflow']}, {options.images} pictures\n")
+    print(folding_table(generator, folded, inputs, options.calls) + "\n")
+    with tempfile.TemporaryDirectory() as folder:
+        print(format_table(generator, make_formats(folded, Path(folder)), inputs, options.calls, data))
+
+
+def draw_inputs(folded, count):
+    """Latents (N, D) and, with classes, labels (N,)."""
+    latent = np.random.default_rng(0).standard_normal((count, folded.latent_dim), np.float32)
+    return (latent,) if folded.num_classes is None else (latent, np.arange(count, dtype=np.int32) % folded.num_classes)
+
+
+def graph_of(model):
+    """A model as a graph, called as (latent, label)."""
+    return tf.function(lambda *x: model(list(x) if len(x) > 1 else x[0], training=False), autograph=False)
+
+
+def count_operations(function, inputs):
+    """Nodes of the graph, those of the functions it calls included."""
+    specs = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in inputs]
+    definition = function.get_concrete_function(*specs).graph.as_graph_def()
+    return len(definition.node) + sum(len(one.node_def) for one in definition.library.function)
+
+
+def folding_table(generator, folded, inputs, calls):
+    graphs = {"as trained": graph_of(generator), "folded": graph_of(folded.model)}
+    callers = {name: lambda *x, graph=graph: graph(*x).numpy() for name, graph in graphs.items()}
+    times = {batch: medians(callers, [x[:batch] for x in inputs], calls) for batch in BATCHES}
+    images = {name: in_parts(caller, inputs) for name, caller in callers.items()}
+    rows = [
+        [name, count_operations(graphs[name], inputs), *(f"{times[batch][name]:.2f}" for batch in BATCHES)]
+        for name in graphs
+    ]
+    error = abs(images["folded"] - images["as trained"]).max()
+    heads = ["generator", "graph nodes", *(f"ms, batch {batch}" for batch in BATCHES)]
+    return f"{table(heads, rows)}\n\nLargest difference of the images, in [-1, 1]: {error:.1e}"
+
+
+def make_formats(folded, folder):
+    """Writes every format; name -> (bytes, function of latents and labels)."""
+    saved_model = export_saved_model(folded, folder / "sagan", warm_up=False)
+    size = sum(path.stat().st_size for path in saved_model.rglob("*") if path.is_file())
+    formats = {"SavedModel": (size, saved_model_caller(saved_model))}
+    for variant, path in export_tflite(folded, folder / "tflite").items():
+        formats[f"TFLite {variant}"] = (path.stat().st_size, tflite_caller(path))
+    path = export_onnx(folded, folder / "generator.onnx")
+    return formats | {"ONNX": (path.stat().st_size, onnx_caller(path))}
+
+
+NAMES = ("latent", "label")
+
+
+def saved_model_caller(path):
+    loaded = tf.saved_model.load(str(path))  # kept alive by the function below
+    signature = loaded.signatures["serving_default"]
+
+    def call(*inputs, keep=loaded):
+        return signature(**{name: tf.constant(x) for name, x in zip(NAMES, inputs)})["image"].numpy()
+
+    return call
+
+
+def tflite_caller(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(str(path), num_threads=CORES).get_signature_runner("serving_default")
+    return lambda *inputs: runner(**dict(zip(NAMES, inputs)))["image"]
+
+
+def onnx_caller(path):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = CORES, 3
+    session = onnxruntime.InferenceSession(path, options)
+    return lambda *inputs: session.run(["image"], dict(zip(NAMES, inputs)))[0]
+
+
+def format_table(generator, formats, inputs, calls, data):
+    def predict(*x):
+        return generator.predict(list(x) if len(x) > 1 else x[0], batch_size=len(x[0]), verbose=0)
+
+    callers = {"Keras `predict`, as trained": predict} | {name: caller for name, (_, caller) in formats.items()}
+    times = {batch: medians(callers, [x[:batch] for x in inputs], calls) for batch in BATCHES}
+    original, rows = in_parts(predict, inputs), []
+    for name, caller in callers.items():
+        images = in_parts(caller, inputs)
+        size = f"{formats[name][0] / 1e6:.2f}" if name in formats else "-"
+        rows.append([name, size, *(f"{times[batch][name]:.2f}" for batch in BATCHES), *errors(images, original)])
+        if data in embedded.NAMES:
+            rows[-1].append(f"{rules.score(data, to_levels(images), *inputs[1:])['score']:.3f}")
+    heads = ["format", "MB", *(f"ms, batch {batch}" for batch in BATCHES), "max error", "PSNR, dB"]
+    return table(heads + (["rule score"] if data in embedded.NAMES else []), rows)
+
+
+def errors(images, original):
+    """Largest difference in [-1, 1], and PSNR in dB for the peak-to-peak range of 2."""
+    difference = np.float64(images) - original
+    square = np.mean(difference**2)
+    return f"{abs(difference).max():.1e}", f"{10 * np.log10(4 / square):.1f}" if square else "inf"
+
+
+def in_parts(caller, inputs, size=100):
+    starts = range(0, len(inputs[0]), size)
+    return np.concatenate([caller(*(x[start : start + size] for x in inputs)) for start in starts])
+
+
+def medians(callers, inputs, calls):
+    """Milliseconds of each, called in turns."""
+    times = {name: [] for name in callers}
+    for turn in range(calls + 3):
+        for name, caller in callers.items():
+            began = time.perf_counter()
+            caller(*inputs)
+            if turn >= 3:  # the first ones allocate and compile
+                times[name].append(1e3 * (time.perf_counter() - began))
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def table(heads, rows):
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

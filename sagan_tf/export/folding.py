@@ -1,0 +1,266 @@
+"""A trained generator as the fewest plain layers that make the same images; knows nothing of files and servers."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from sagan_tf.layers import ConditionalBatchNormalization, SelfAttention, SpectralNormalization
+
+
+@dataclass(frozen=True)
+class FoldedGenerator:
+    """A generator without spectral normalisation, batch statistics and layers of our own, in float32.
+
+    Symbols: B batch, D latent_dim, S image size in px, C image channels, K classes, R row_size.
+
+    Args:
+        model: keras.Model of stock Keras layers, [latent (B, D), label (B,) int32] -> image (B, S, S, C) in [-1, 1];
+            without classes the latent alone.
+        body: keras.Model sharing its weights, [latent (B, D), row (B, R)] -> dict of `image` and, for every attention
+            layer by its name, the map (B, N, M); without classes the latent alone. A row holds the factors and offsets
+            of all class-conditional normalisations, so that rows between those of two classes can be asked for.
+        class_rows: Variable (K, R) float32, the row of each class; None without classes.
+    """
+
+    model: keras.Model
+    body: keras.Model
+    class_rows: keras.Variable | None
+
+    @property
+    def latent_dim(self):
+        """D, an int."""
+        return self.model.inputs[0].shape[-1]
+
+    @property
+    def num_classes(self):
+        """K, an int, or None."""
+        return None if self.class_rows is None else self.class_rows.shape[0]
+
+    @property
+    def row_size(self):
+        """R, an int, or None."""
+        return None if self.class_rows is None else self.class_rows.shape[1]
+
+    @property
+    def image_shape(self):
+        """(S, S, C)."""
+        return tuple(self.model.output.shape[1:])
+
+    @property
+    def attention_shapes(self):
+        """dict, name of an attention layer -> (N, M): queries and keys, both row by row."""
+        return {name: tuple(map_.shape[1:]) for name, map_ in self.body.output.items() if name != "image"}
+
+    def paint(self, latent, label=None):
+        """Makes images inside a graph.
+
+        A label out of range is whatever the device makes of it: an error on a CPU and in TFLite.
+
+        Args:
+            latent: (B, D) float32.
+            label: (B,) int32, or None without classes.
+
+        Returns:
+            dict of `image` and the attention maps, as of `body`.
+        """
+        latent = tf.convert_to_tensor(latent)
+        if self.class_rows is None:
+            return self.body(latent, training=False)
+        # Not by Keras' lookup, which takes -1 for the last class.
+        return self.body([latent, tf.gather(self.class_rows.value, label)], training=False)
+
+
+def as_folded(generator):
+    """Folds what is not folded yet.
+
+    Args:
+        generator: `FoldedGenerator`, or what `fold_generator` takes.
+
+    Returns:
+        FoldedGenerator.
+    """
+    return generator if isinstance(generator, FoldedGenerator) else fold_generator(generator)
+
+
+def fold_generator(generator):
+    """Folds a generator: the same images (but for the order of float32 sums) from fewer operations.
+
+    Spectral normalisation becomes a plain kernel W / sigma, with the sigma that inference computes; a conditional batch
+    normalisation one factor and one offset by class and channel, a plain one by channel; the weight gamma of attention
+    goes into its last convolution. Whatever dtype policy it was trained under, the result computes in float32.
+
+    Args:
+        generator: Functional keras.Model, [latent, label] or the latent alone -> image; see `build_generator`.
+
+    Returns:
+        FoldedGenerator.
+
+    Raises:
+        ValueError: It is no such model, or the label is used by other layers than conditional batch normalisations.
+    """
+    _check(generator)
+    latent, *labels = [
+        keras.Input(batch_shape=tensor.shape, dtype=dtype, name=name)
+        for tensor, dtype, name in zip(generator.inputs, ("float32", "int32"), ("latent", "label"))
+    ]
+    conditional = [layer for layer in generator.layers if isinstance(layer, ConditionalBatchNormalization)]
+    if bool(labels) != bool(conditional):
+        raise ValueError(
+            "A generator with labels must use them in `ConditionalBatchNormalization`, and one without has none. "
+            f"Received: inputs {[tensor.name for tensor in generator.inputs]}, {len(conditional)} such layers."
+        )
+    wiring = _Wiring()
+    embedding = row = None
+    if labels:
+        embedding, row = wiring.class_rows(conditional, labels[0])
+    copy = keras.models.clone_model(
+        generator,
+        input_tensors=[latent, *labels] if labels else latent,
+        clone_function=wiring.plain,
+        call_function=lambda make, *args, **kwargs: make(*args),
+    )
+    image = copy.output
+    body = keras.Model([latent, row] if labels else latent, {"image": image, **wiring.scores}, name="body")
+    model = keras.Model(copy.input, image, name=generator.name)
+    return FoldedGenerator(model, body, embedding.embeddings if labels else None)
+
+
+def _check(generator):
+    try:
+        inputs, output = generator.inputs, generator.output
+        good = len(inputs) in (1, 2) and isinstance(generator.input, (list, tuple)) == (len(inputs) == 2)
+        good = good and len(inputs[0].shape) == 2 and len(output.shape) == 4
+    except AttributeError:
+        good = False
+    if not good:
+        raise ValueError(
+            "The generator must be a functional keras.Model, [latent (B, D), label (B,)] or latent -> image. "
+            f"Received: {generator!r}."
+        )
+
+
+class _Wiring:
+    """Makes what stands for each layer in the folded graph.
+
+    Attributes:
+        scores: dict, name of an attention layer -> its map, filled as the graph is wired.
+    """
+
+    def __init__(self):
+        self.scores = {}
+        self._pieces = {}
+
+    def class_rows(self, layers, label):
+        """One table for all conditional normalisations, so that a label is looked up once.
+
+        Args:
+            layers: Conditional normalisations.
+            label: KerasTensor (B,).
+
+        Returns:
+            (keras.layers.Embedding, KerasTensor (B, R)).
+        """
+        tables = [table for layer in layers for table in _class_affine(layer)]
+        widths = [table.shape[1] for table in tables]
+        embedding = keras.layers.Embedding(len(tables[0]), sum(widths), dtype="float32", name="class_rows")
+        row = embedding(label)
+        embedding.set_weights([np.concatenate(tables, axis=1)])
+        flat = keras.layers.Reshape((1, 1, sum(widths)), dtype="float32", name="class_row")(row)
+        pieces = ops.split(flat, [int(end) for end in np.cumsum(widths)[:-1]], axis=-1)
+        self._pieces = {id(layer): pieces[2 * i : 2 * i + 2] for i, layer in enumerate(layers)}
+        return embedding, row
+
+    def plain(self, layer):
+        """What is called in place of a layer, with the layer's inputs.
+
+        Args:
+            layer: Layer or operation of the generator.
+
+        Returns:
+            Function of KerasTensors.
+        """
+        if isinstance(layer, ConditionalBatchNormalization):
+            scale, offset = self._pieces[id(layer)]
+            return lambda inputs: _affine(inputs[0], scale, offset, layer.name)
+        if isinstance(layer, SelfAttention):
+            return lambda x: self._attention(layer, x)
+        if isinstance(layer, keras.layers.BatchNormalization):
+            scale, offset = _channel_affine(layer)
+            return _layer(keras.layers.Rescaling, layer.name, scale=scale.tolist(), offset=offset.tolist())
+        return _copy(layer)
+
+    def _attention(self, layer, x):
+        _, height, width, _ = x.shape
+        name, pool = layer.name, layer.pool_size
+
+        def positions(kind, pooled):
+            y = _copy(getattr(layer, kind), f"{name}_{kind}")(x)
+            if pooled and pool > 1:
+                y = _layer(keras.layers.MaxPooling2D, f"{name}_{kind}_pool", pool_size=pool)(y)
+            return _layer(keras.layers.Reshape, f"{name}_{kind}_positions", target_shape=(-1, y.shape[-1]))(y)
+
+        query, key, value = positions("query", False), positions("key", True), positions("value", True)
+        logits = _layer(keras.layers.Dot, f"{name}_logits", axes=(2, 2))([query, key])
+        scores = _layer(keras.layers.Softmax, f"{name}_scores")(logits)
+        mixed = _layer(keras.layers.Dot, f"{name}_mixed", axes=(2, 1))([scores, value])
+        mixed = _layer(keras.layers.Reshape, f"{name}_map", target_shape=(height, width, value.shape[-1]))(mixed)
+        gamma = np.float32(keras.ops.convert_to_numpy(layer.gamma))
+        if layer.output_projection:
+            mixed = _copy(layer.projection, f"{name}_projection", factor=gamma)(mixed)
+        else:
+            mixed = _layer(keras.layers.Rescaling, f"{name}_gamma", scale=float(gamma))(mixed)
+        self.scores[name] = scores
+        return _layer(keras.layers.Add, f"{name}_add")([x, mixed])
+
+
+def _layer(cls, name, **arguments):
+    return cls(dtype="float32", name=name, **arguments)
+
+
+def _affine(x, scale, offset, name):
+    if len(x.shape) != 4:
+        raise ValueError(f"`ConditionalBatchNormalization` must stand on feature maps. Received: {name}, {x.shape}.")
+    scaled = _layer(keras.layers.Multiply, f"{name}_scale")([x, scale])
+    return _layer(keras.layers.Add, f"{name}_offset")([scaled, offset])
+
+
+def _copy(layer, name=None, factor=None):
+    """A layer or operation again, in float32, with all its weights times a factor."""
+    if isinstance(layer, SpectralNormalization):
+        layer = layer.fold()
+    if not isinstance(layer, keras.layers.Layer):
+        return type(layer).from_config(layer.get_config())
+    config = {**layer.get_config(), "dtype": "float32", "name": name or layer.name}
+    copy = type(layer).from_config(config)
+    weights = [np.float32(value) * (1 if factor is None else factor) for value in layer.get_weights()]
+
+    def call(*args):
+        outputs = copy(*args)
+        copy.set_weights(weights)
+        return outputs
+
+    return call
+
+
+def _channel_affine(layer):
+    """Factor and offset (C,) of batch normalisation at inference, float32, computed in float64."""
+    if layer.axis not in (-1, 3):
+        raise ValueError(f"Batch normalisation must be over the last axis. Received: {layer.name}, axis={layer.axis}.")
+    variance, mean = (np.float64(ops.convert_to_numpy(x)) for x in (layer.moving_variance, layer.moving_mean))
+    scale = 1 / np.sqrt(variance + layer.epsilon)
+    if layer.scale:
+        scale = scale * np.float64(ops.convert_to_numpy(layer.gamma))
+    offset = -mean * scale
+    if layer.center:
+        offset = offset + np.float64(ops.convert_to_numpy(layer.beta))
+    return np.float32(scale), np.float32(offset)
+
+
+def _class_affine(layer):
+    """Factors and offsets (K, C) of conditional batch normalisation at inference."""
+    scale, offset = (np.float64(x) for x in _channel_affine(layer.normalization))
+    gamma, beta = (np.float64(ops.convert_to_numpy(x)) for x in (layer.gamma, layer.beta))
+    return np.float32(gamma * scale), np.float32(gamma * offset + beta)

@@ -1,0 +1,28 @@
+"""The formats of the command, by name."""
+
+from sagan_tf.export.keras_file import export_keras
+from sagan_tf.export.onnx_file import export_onnx
+from sagan_tf.export.saved_model import export_saved_model
+from sagan_tf.export.tflite import export_tflite
+
+
+def _saved_model(folded, folder, options):
+    return [export_saved_model(folded, folder / "saved_model" / options.name, version=options.version)]
+
+
+def _tflite(folded, folder, options):
+    return list(export_tflite(folded, folder / "tflite").values())
+
+
+def _keras(folded, folder, options):
+    return [export_keras(folded, folder / "keras" / "generator.keras")]
+
+
+def _onnx(folded, folder, options):
+    return [export_onnx(folded, folder / "onnx" / "generator.onnx")]
+
+
+# Name -> function of (FoldedGenerator, folder of the export, options of the command: `name` and `version`) that returns
+# what it made, pathlib.Paths of files and folders inside the folder.
+FORMATS = {"saved_model": _saved_model, "tflite": _tflite, "keras": _keras, "onnx": _onnx}
+DEFAULT_FORMATS = ("saved_model", "tflite", "keras")

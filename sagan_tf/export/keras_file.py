@@ -1,0 +1,27 @@
+"""The folded generator as a `.keras` file of stock layers, which Keras loads without this package."""
+
+from pathlib import Path
+
+from sagan_tf.export.folding import as_folded
+from sagan_tf.export.publishing import new_file
+
+
+def export_keras(generator, path):
+    """Writes a generator as a `.keras` file: [latent, label] -> image, or the latent alone without classes.
+
+    An attention map is the output of the layer `NAME_scores`. As in every Keras model, a label of -1 is the last class.
+
+    Args:
+        generator: `FoldedGenerator`, or keras.Model [latent, label] or latent -> image, which is folded.
+        path: Of the file, ending in `.keras`; its folder is made.
+
+    Returns:
+        pathlib.Path.
+
+    Raises:
+        ValueError: The generator cannot be folded.
+    """
+    folded = as_folded(generator)
+    with new_file(path) as beside:
+        folded.model.save(beside)
+    return Path(path)

@@ -1,0 +1,92 @@
+"""Where an exported generator comes from, read off its run folder."""
+
+import dataclasses
+import json
+import re
+
+import keras
+
+from sagan_tf.errors import UserError
+from sagan_tf.export.model_card import sha256
+
+
+def load_generator(run):
+    """Loads the averaged generator of a run.
+
+    Args:
+        run: `Run`.
+
+    Returns:
+        keras.Model.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        return keras.models.load_model(run.generator_path, compile=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{run.generator_path}: no generator of this program can be read from it: {reason}") from None
+
+
+def describe_training(run, config):
+    """Says what a run's generator was trained on, for how long, and how good it was found.
+
+    Args:
+        run: `Run`.
+        config: Its `Config`.
+
+    Returns:
+        dict of JSON values, as `make_model_card` takes.
+
+    Raises:
+        UserError: There is no generator yet, or a file of the run cannot be read.
+    """
+    if not run.generator_path.is_file():
+        raise UserError(
+            f"{run.generator_path}: there is no generator yet; training writes it with its first checkpoint. "
+            f"Train on with: python -m sagan_tf.train --config {run.config_path}"
+        )
+    return {
+        "data": f"{config.data.name}, split {config.data.split}",
+        "step": _last_step(run),
+        "seed": config.training.seed,
+        "generator_sha256": sha256(run.generator_path),
+        "metrics": _metrics(run),
+        "config": _public(config),
+        "environment": _last_environment(run),
+    }
+
+
+def _last_step(run):
+    # The name of the newest checkpoint, which is written together with the generator.
+    index = [re.fullmatch(r"ckpt-([0-9]+)\.index", path.name) for path in run.checkpoints_path.glob("ckpt-*.index")]
+    return max((int(match[1]) for match in index if match), default=None)
+
+
+def _metrics(run):
+    """Newest value of every metric and its step, but for those of single layers."""
+    newest = {}
+    for line in run.read_metrics():
+        for name, value in line.items():
+            if name not in ("step", "images") and "/" not in name and isinstance(value, (int, float)):
+                newest[name] = {"value": value, "step": line["step"]}
+    return newest
+
+
+def _public(config):
+    """The config without where things lie on this machine."""
+    values = json.loads(json.dumps(dataclasses.asdict(config)))
+    for section, name in ((values, "run"), (values["data"], "data_dir"), (values["data"], "manual_dir")):
+        section.pop(name)
+    return values
+
+
+def _last_environment(run):
+    if not run.environment_path.is_file():
+        return None
+    try:
+        newest = json.loads(run.environment_path.read_text(encoding="utf-8"))[-1]
+        return {name: value for name, value in newest.items() if name != "command"}
+    except (ValueError, IndexError, AttributeError):
+        raise UserError(f"{run.environment_path}: this is not JSON any more. Move it away.") from None

@@ -1,0 +1,45 @@
+"""The generator as a SavedModel: for TensorFlow Serving and every TensorFlow since 2.15, without this package."""
+
+import keras
+
+from sagan_tf.export.folding import as_folded
+from sagan_tf.export.publishing import new_version
+from sagan_tf.export.signatures import make_signatures
+from sagan_tf.export.warm_up import write_warm_up
+
+
+def export_saved_model(generator, directory, *, version=None, warm_up=True):
+    """Writes a generator as a new version of a served model.
+
+    It appears at once and complete, so that a server may poll `directory` meanwhile. What it can be asked:
+    `make_signatures`. The layout is TensorFlow Serving's, `directory/VERSION/saved_model.pb`, and the name of
+    `directory` the name of the model.
+
+    Args:
+        generator: `FoldedGenerator`, or keras.Model [latent, label] or latent -> image, which is folded.
+        directory: Folder of the versions; made if it is not there.
+        version: int >= 1, or None for one above the highest that is there.
+        warm_up: Write requests that TensorFlow Serving runs before it takes the version into service; needs
+            `tensorflow-serving-api` (the extra `serving`) and goes without, with a line on stdout, where that lacks.
+
+    Returns:
+        pathlib.Path of the new version.
+
+    Raises:
+        FileExistsError: The version is there already.
+        ValueError: The generator cannot be folded, its images are neither grey nor RGB, or `version` is no integer
+            >= 1.
+    """
+    folded = as_folded(generator)
+    if folded.image_shape[-1] not in (1, 3):
+        raise ValueError(f"Images must have 1 or 3 channels. Received: images of shape {folded.image_shape}.")
+    signatures = make_signatures(folded)
+    with new_version(directory, version) as new:
+        # Without `track`, which would write every variable twice (Keras 3.15).
+        archive = keras.export.ExportArchive()
+        for signature in signatures:
+            archive.add_endpoint(signature.name, signature.function, input_signature=list(signature.inputs))
+        archive.write_out(str(new.path), verbose=False)
+        if warm_up:
+            write_warm_up(new.path, new.path.parent.resolve().name, signatures)
+    return new.final_path

@@ -1,0 +1,174 @@
+"""`python -m sagan_tf.export` as a user meets it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from export.generators import LATENT_DIM, images_of, make_generator, make_inputs
+
+from sagan_tf import cli
+from sagan_tf.config import QUICK_START, save_config
+from sagan_tf.export.__main__ import main
+from sagan_tf.export.formats import DEFAULT_FORMATS, FORMATS
+from sagan_tf.export.model_card import sha256
+from sagan_tf.runs import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder as training leaves it, without its generator."""
+    run = Run(tmp_path / "run")
+    run.checkpoints_path.mkdir(parents=True)
+    for step in (900, 1500):
+        (run.checkpoints_path / f"ckpt-{step}.index").touch()
+    save_config(QUICK_START, run.config_path)
+    for line in ({"step": 1000, "d_loss": 2.0, "fid": 31.5, "sigma/g/dense": 3.0}, {"step": 1500, "d_loss": 1.5}):
+        run.append_metrics(line | {"images": 32 * line["step"], "g_loss": float("nan")})
+    run.environment_path.write_text(json.dumps([{"command": ["first"]}, {"command": ["/secret"], "cpu": "one"}]))
+    return run
+
+
+@pytest.fixture
+def trained(run):
+    make_generator().save(run.generator_path)
+    return run
+
+
+def refusal(capsys, *arguments):
+    """The line that a command ends with."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2 and out == "" and err.count("\n") == 1 and err.startswith("error: ")
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+def test_every_format_is_written(trained, tmp_path, capsys):
+    out = tmp_path / "deep" / "out"
+    main([str(trained.path), "--out", str(out), "--formats", ",".join(FORMATS), "--name", "twins", "--version", "7"])
+    for path in (
+        "saved_model/twins/7/saved_model.pb", "saved_model/twins/7/variables/variables.index", "onnx/generator.onnx",
+        "tflite/generator_float32.tflite", "tflite/generator_int8.tflite", "keras/generator.keras",
+    ):
+        assert (out / path).is_file(), path
+    printed = [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines() if ": " in line]
+    assert all(Path(path).exists() for path in printed) and str(out / "saved_model" / "twins" / "7") in printed
+    assert not [path for path in out.rglob(".*")]
+
+
+def test_card_tells_where_the_generator_comes_from(trained, tmp_path):
+    out = tmp_path / "out"
+    main([str(trained.path), "--out", str(out), "--formats", "keras"])
+    card = json.loads((out / "model_card.json").read_text())
+    training = card["training"]
+    assert (training["step"], training["seed"]) == (1500, QUICK_START.training.seed)
+    assert training["data"] == "twins, split train"
+    assert training["metrics"] == {"d_loss": {"value": 1.5, "step": 1500}, "fid": {"value": 31.5, "step": 1000}}
+    assert training["generator_sha256"] == sha256(trained.generator_path)
+    assert training["config"]["generator"]["channels"] == QUICK_START.generator.channels
+    assert training["environment"] == {"cpu": "one"}
+    assert card["generator"]["num_classes"] == 5 and card["generator"]["latent_dim"] == LATENT_DIM
+    assert card["generator"]["attention_maps"] == {"attention_8": [64, 16], "attention_16": [256, 64]}
+    assert card["versions"]["keras"] == keras.__version__ and "data set" in card["licence"]
+    assert [file["path"] for file in card["files"]] == ["keras/generator.keras"]
+    file = out / "keras" / "generator.keras"
+    assert card["files"][0]["sha256"] == sha256(file) and card["files"][0]["bytes"] == file.stat().st_size
+    text = (out / "model_card.md").read_text()
+    assert all(word in text for word in ("# sagan", "| fid | 31.5 (step 1000) |", "labels 0 .. 4", "## Licence"))
+    # Nobody else needs to know where things lay on this machine.
+    assert "/secret" not in text + json.dumps(card) and str(tmp_path) not in text + json.dumps(card)
+
+
+def test_images_are_those_of_the_run(trained, tmp_path):
+    main([str(trained.path), "--out", str(tmp_path / "out"), "--formats", "keras"])
+    exported = keras.models.load_model(tmp_path / "out" / "keras" / "generator.keras")
+    inputs = make_inputs()
+    expected = images_of(keras.models.load_model(trained.generator_path), inputs)
+    np.testing.assert_allclose(images_of(exported, inputs), expected, atol=3e-5)
+
+
+def test_again_replaces_files_and_adds_a_version(trained, tmp_path):
+    arguments = [str(trained.path), "--out", str(tmp_path / "out"), "--formats", "saved_model,keras"]
+    main(arguments)
+    main(arguments)
+    assert sorted(os.listdir(tmp_path / "out" / "saved_model" / "sagan")) == ["1", "2"]
+    assert os.listdir(tmp_path / "out" / "keras") == ["generator.keras"]
+
+
+def test_bad_lines_are_refused_before_anything_is_written(run, tmp_path, capsys):
+    out, nowhere = tmp_path / "out", tmp_path / "nowhere"
+    assert refusal(capsys, nowhere, "--out", out) == f"{nowhere}: this is no run folder; config.yaml is missing."
+    line = refusal(capsys, run.path, "--out", out)
+    assert line.startswith(f"{run.generator_path}: there is no generator yet") and "sagan_tf.train" in line
+    run.generator_path.write_bytes(b"no zip file")
+    assert refusal(capsys, run.path, "--out", out).startswith(f"{run.generator_path}: no generator of this program")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--formats", "tflit"], "--formats: unknown format `tflit`. Did you mean `tflite`?"),
+        (["--formats", "keras,saved-model"], "--formats: unknown format `saved-model`. Did you mean `saved_model`?"),
+        (["--formats", "zzz"], f"--formats: unknown format `zzz`. The formats are {', '.join(FORMATS)}."),
+        (["--formats", ","], f"--formats: name one of {', '.join(FORMATS)}."),
+        (["--version", "0"], "--version: must be a whole number from 1. Got `0`."),
+        (["--version", "new"], "--version: must be a whole number from 1. Got `new`."),
+        (["--name", "../up"], "--name: `../up` is no name of a model"),
+        (["--name", ".hidden"], "--name: `.hidden` is no name of a model"),
+        (["--outt", "x"], "command line: unrecognized arguments: --outt x"),
+        (["--formats"], "command line: argument --formats: expected one argument"),
+    ],
+)
+def test_bad_option_is_one_line(trained, tmp_path, capsys, arguments, line):
+    assert refusal(capsys, trained.path, "--out", tmp_path / "out", *arguments).startswith(line)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("arguments", "missing"), [([], "RUN, --out"), (["run"], "--out"), (["--out", "x"], "RUN")])
+def test_missing_argument_is_one_line(capsys, arguments, missing):
+    assert refusal(capsys, *arguments).startswith(f"command line: the following arguments are required: {missing}.")
+
+
+def test_folder_that_cannot_be_written_is_one_line(trained, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert refusal(capsys, trained.path, "--out", out).startswith(f"--out: a file lies where the folder {out} goes")
+    # Root may write everywhere but here.
+    assert re.match("--out: /proc/out cannot be written: ", refusal(capsys, trained.path, "--out", "/proc/out"))
+
+
+def test_version_that_is_there_is_one_line(trained, tmp_path, capsys):
+    (tmp_path / "out" / "saved_model" / "sagan" / "3").mkdir(parents=True)
+    line = refusal(capsys, trained.path, "--out", tmp_path / "out", "--version", "3")
+    assert "sagan/3: this version is there already. Choose another with --version" in line
+
+
+def test_help_names_every_format(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert caught.value.code == 0 and ",".join(FORMATS) in out and ",".join(DEFAULT_FORMATS) in out
+
+
+def test_sagan_export_is_the_same_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["export", "--help"])
+    assert capsys.readouterr().out.startswith("usage: sagan export ")
+
+
+def test_module_in_a_process_of_its_own_is_one_line_and_code_2(tmp_path):
+    command = [sys.executable, "-m", "sagan_tf.export", "nowhere", "--out", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    ours = [line for line in done.stderr.splitlines() if "nowhere" in line]
+    assert done.returncode == 2 and ours == ["error: nowhere: this is no run folder; config.yaml is missing."]
+    assert "Traceback" not in done.stderr and os.listdir(tmp_path) == []

@@ -1,0 +1,125 @@
+"""A folded generator makes the images, and has the attention maps, of the generator it came from."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from export.generators import NUM_CLASSES, images_of, make_generator, make_inputs
+
+from sagan_tf.export import fold_generator
+from sagan_tf.layers import SelfAttention
+
+# Sums of at most some thousand float32 products in another order, amplified by attention's softmax.
+TOLERANCE = 3e-5
+
+GENERATORS = {
+    "conditional": {},
+    "unconditional": {"num_classes": None},
+    "grey": {"image_channels": 1},
+    "one_class": {"num_classes": 1},
+    "no_attention": {"attention_sizes": ()},
+    "residual_control": {"attention_block": "residual"},
+    "no_spectral_normalization": {"spectral_normalization": False},
+    "attention_as_printed": {"attention_options": {"value_reduction": 8, "pool_size": 1}},
+    "attention_first_version": {
+        "attention_options": {
+            "value_reduction": 1, "pool_size": 1, "output_projection": False, "use_bias": True,
+            "spectral_normalization": False,
+        }
+    },
+    "attention_with_bias": {"attention_options": {"use_bias": True}},
+}
+
+
+@pytest.mark.parametrize("arguments", GENERATORS.values(), ids=GENERATORS)
+def test_folded_images_are_those_of_the_generator(arguments):
+    generator = make_generator(**arguments)
+    inputs = make_inputs(num_classes=arguments.get("num_classes", NUM_CLASSES))
+    images = images_of(generator, inputs)
+    assert images.std() > 0.05  # the weights above do not saturate tanh, so that an error would show
+    folded = fold_generator(generator)
+    np.testing.assert_allclose(images_of(folded.model, inputs), images, atol=TOLERANCE)
+    latent, *label = inputs if isinstance(inputs, list) else [inputs]
+    np.testing.assert_allclose(folded.paint(latent, *label)["image"], images, atol=TOLERANCE)
+
+
+def test_folding_changes_nothing_about_the_generator():
+    generator = make_generator()
+    weights, images = generator.get_weights(), images_of(generator, make_inputs())
+    fold_generator(generator)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, generator.get_weights(), strict=True))
+    np.testing.assert_array_equal(images_of(generator, make_inputs()), images)
+    keras.Model.from_config(generator.get_config())  # no stray nodes
+
+
+def test_folded_follows_the_generator_no_more():
+    generator = make_generator()
+    folded = fold_generator(generator)
+    images = images_of(folded.model, make_inputs())
+    for weight in generator.weights:
+        weight.assign(weight * 0)
+    np.testing.assert_array_equal(images_of(folded.model, make_inputs()), images)
+
+
+def test_mixed_precision_generator_folds_to_the_float32_one_of_the_same_weights():
+    mixed = make_generator(dtype="mixed_bfloat16")
+    exact = make_generator(dtype="float32")
+    exact.set_weights(mixed.get_weights())
+    folded = fold_generator(mixed)
+    assert {layer.compute_dtype for layer in folded.model.layers} == {"float32"}
+    images = images_of(exact, make_inputs())
+    np.testing.assert_allclose(images_of(folded.model, make_inputs()), images, atol=TOLERANCE)
+    assert abs(images_of(mixed, make_inputs()) - images).max() > 100 * TOLERANCE  # bfloat16 would have shown
+
+
+def test_maps_are_those_of_the_attention_layers():
+    generator, (latent, label) = make_generator(), make_inputs()
+    outputs = fold_generator(generator).paint(latent, label)
+    layers = [layer for layer in generator.layers if isinstance(layer, SelfAttention)]
+    assert set(outputs) == {"image"} | {layer.name for layer in layers}
+    for layer in layers:
+        before = keras.Model(generator.inputs, layer.input)([latent, label], training=False)
+        _, scores = layer(before, return_attention_scores=True)
+        np.testing.assert_allclose(outputs[layer.name], scores, atol=TOLERANCE)
+
+
+def test_shapes_are_told():
+    folded = fold_generator(make_generator())
+    assert (folded.latent_dim, folded.num_classes, folded.image_shape) == (12, 5, (32, 32, 3))
+    assert folded.attention_shapes == {"attention_8": (64, 16), "attention_16": (256, 64)}
+    assert fold_generator(make_generator(None)).num_classes is None
+
+
+def count_operations(model):
+    function = tf.function(lambda *x: model(list(x), training=False), autograph=False)
+    specs = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
+    definition = function.get_concrete_function(*specs).graph.as_graph_def()
+    return len(definition.node) + sum(len(one.node_def) for one in definition.library.function)
+
+
+def test_folded_graph_is_less_than_half():
+    generator = make_generator()
+    assert 0 < count_operations(fold_generator(generator).model) < count_operations(generator) / 2
+
+
+def test_folded_is_made_of_stock_layers():
+    for layer in fold_generator(make_generator()).model.layers:
+        assert type(layer).__module__.startswith("keras."), layer
+
+
+def dense_model():
+    x = keras.Input((4,))
+    return keras.Model(x, keras.layers.Dense(3)(x))
+
+
+@pytest.mark.parametrize("model", [dense_model, keras.Sequential, lambda: keras.layers.Dense(3), lambda: None])
+def test_fold_generator_rejects_what_is_no_generator(model):
+    with pytest.raises(ValueError, match="must be a functional keras.Model.*Received"):
+        fold_generator(model())
+
+
+def test_fold_generator_rejects_labels_without_conditional_normalization():
+    latent, label = keras.Input((4,)), keras.Input((), dtype="int32")
+    image = keras.layers.Reshape((2, 2, 1))(latent + keras.layers.Embedding(3, 4)(label))
+    with pytest.raises(ValueError, match="must use them in `ConditionalBatchNormalization`"):
+        fold_generator(keras.Model([latent, label], image))

@@ -1,0 +1,64 @@
+"""The `.keras` file and the ONNX file, each in a runtime that knows nothing of this package."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from export.generators import NUM_CLASSES, images_of, make_generator, make_inputs
+
+from sagan_tf.errors import UserError
+from sagan_tf.export import export_keras, export_onnx, fold_generator
+
+TOLERANCE = 3e-5
+
+KERAS_ALONE = """
+import json, sys
+sys.modules["sagan_tf"] = None  # importing it would raise
+import keras, numpy as np
+model = keras.models.load_model(sys.argv[1])
+inputs = [np.array(x, t) for x, t in zip(json.loads(sys.argv[2]), ("float32", "int32"))]
+image = model.predict(inputs, verbose=0)
+maps = keras.Model(model.inputs, model.get_layer("attention_16_scores").output).predict(inputs, verbose=0)
+print(json.dumps([image.ravel().tolist(), maps.shape]))
+"""
+
+
+def test_keras_file_needs_keras_alone(tmp_path):
+    generator, inputs = make_generator(), make_inputs(3)
+    path = export_keras(generator, tmp_path / "deep" / "generator.keras")
+    command = [sys.executable, "-c", KERAS_ALONE, path, json.dumps([x.tolist() for x in inputs])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    image, shape = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(np.reshape(image, (3, 32, 32, 3)), images_of(generator, inputs), atol=TOLERANCE)
+    assert shape == [3, 256, 64]
+
+
+@pytest.mark.parametrize("num_classes", [NUM_CLASSES, None])
+def test_onnx_file_gives_images_and_maps(tmp_path, num_classes):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
+    pytest.importorskip("tf2onnx", reason="needs the extra `onnx`")
+    generator = make_generator(num_classes)
+    path = export_onnx(generator, tmp_path / "generator.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert {x.name for x in session.get_outputs()} == {"image", "attention_8", "attention_16"}
+    for batch in (1, 5):
+        inputs = make_inputs(batch, num_classes)
+        latent, *label = inputs if isinstance(inputs, list) else [inputs]
+        given = {"latent": latent} | ({"label": label[0]} if label else {})
+        outputs = dict(zip(["image", "attention_16"], session.run(["image", "attention_16"], given)))
+        expected = fold_generator(generator).paint(latent, *label)
+        for name, value in outputs.items():
+            np.testing.assert_allclose(value, expected[name], atol=TOLERANCE)
+    if num_classes is not None:
+        for wrong in (-1, num_classes):
+            with pytest.raises(Exception, match="out of data bounds"):  # the class is onnxruntime's own, and private
+                session.run(["image"], {"latent": latent[:1], "label": np.array([wrong], np.int32)})
+
+
+def test_onnx_without_its_converter_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(UserError, match=r"pip install 'sagan-tf\[onnx\]'"):
+        export_onnx(make_generator(), tmp_path / "generator.onnx")

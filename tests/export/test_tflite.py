@@ -1,0 +1,136 @@
+"""TFLite files in LiteRT, an interpreter that knows no TensorFlow."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from export.generators import NUM_CLASSES, images_of, make_generator, make_inputs
+
+from sagan_tf.export import export_tflite
+from sagan_tf.export.tflite import VARIANTS
+
+litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra `tflite`")
+pytest.importorskip("ai_edge_quantizer", reason="needs the extra `tflite`")
+
+# PSNR in dB on [-1, 1] that each variant must reach, and not exceed: a variant that did would not be what it says.
+# 8 bits of weights give errors of some hundredths after a dozen layers; 11 bits of float16 of some thousandths.
+PSNR = {"float32": (100, 200), "float16": (55, 100), "dynamic_int8": (30, 70), "int8": (25, 60)}
+CUSTOM = 32  # BuiltinOperator.CUSTOM, which Flex operations are
+
+
+def make_files(folder, num_classes, **options):
+    generator = make_generator(num_classes)
+    return generator, export_tflite(generator, folder, **options)
+
+
+@pytest.fixture(scope="module", params=[NUM_CLASSES, None], ids=["conditional", "unconditional"])
+def exported(request, tmp_path_factory):
+    return request.param, *make_files(tmp_path_factory.mktemp("tflite"), request.param)
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    return make_files(tmp_path_factory.mktemp("tflite"), NUM_CLASSES, variants=["float32", "dynamic_int8"], batch=1)
+
+
+def run(path, inputs, signature="serving_default"):
+    """Runs a file on inputs as of `make_inputs`."""
+    runner = litert.Interpreter(str(path)).get_signature_runner(signature)
+    latent, *label = inputs if isinstance(inputs, list) else [inputs]
+    return runner(latent=latent, **({"label": label[0]} if label else {}))
+
+
+def psnr(images, expected):
+    return 10 * np.log10(4 / np.mean((np.float64(images) - expected) ** 2))
+
+
+def test_every_variant_is_as_near_as_it_says(exported):
+    num_classes, generator, files = exported
+    assert tuple(files) == VARIANTS
+    inputs = make_inputs(24, num_classes)
+    expected = images_of(generator, inputs)
+    found = {variant: psnr(run(path, inputs)["image"], expected) for variant, path in files.items()}
+    assert all(low < found[variant] < high for variant, (low, high) in PSNR.items()), found
+
+
+def test_attention_gives_the_same_image_and_maps(exported):
+    num_classes, generator, files = exported
+    inputs = make_inputs(4, num_classes)
+    expected = run(files["float32"], inputs, "attention")
+    assert {name: value.shape[1:] for name, value in expected.items()} == {
+        "image": (32, 32, 3), "attention_8": (64, 16), "attention_16": (256, 64)
+    }
+    for variant, path in files.items():
+        outputs, image = run(path, inputs, "attention"), run(path, inputs)["image"]
+        np.testing.assert_allclose(outputs["image"], image, atol=1e-6, err_msg=variant)
+        for name in ("attention_8", "attention_16"):
+            np.testing.assert_allclose(outputs[name].sum(-1), 1, atol=1e-3)
+            assert abs(outputs[name] - expected[name]).max() < 0.5
+
+
+def test_quantised_files_are_smaller(exported):
+    sizes = {variant: path.stat().st_size for variant, path in exported[2].items()}
+    assert sizes["dynamic_int8"] < sizes["float16"] < sizes["float32"] and sizes["int8"] < sizes["float16"]
+
+
+def test_files_hold_built_in_operations_alone(exported):
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="LiteRT without its schema")
+    for path in exported[2].values():
+        model = schema.Model.GetRootAsModel(path.read_bytes(), 0)
+        codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
+        assert codes and all(code.CustomCode() is None and code.BuiltinCode() != CUSTOM for code in codes)
+
+
+# A process that has imported TensorFlow may run Flex operations that no phone has.
+ALONE = """
+import json, sys, numpy as np
+from ai_edge_litert.interpreter import Interpreter
+latent, label = (np.array(x, t) for x, t in zip(json.loads(sys.argv[2]), ("float32", "int32")))
+image = Interpreter(sys.argv[1]).get_signature_runner("serving_default")(latent=latent, label=label)["image"]
+assert "tensorflow" not in sys.modules and "sagan_tf" not in sys.modules
+print(json.dumps(image.ravel().tolist()))
+"""
+
+
+def test_runs_where_there_is_no_tensorflow(conditional):
+    generator, files = conditional
+    latent, label = make_inputs(1)
+    command = [sys.executable, "-c", ALONE, files["float32"], json.dumps([latent.tolist(), label.tolist()])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    image = np.reshape(json.loads(done.stdout.splitlines()[-1]), (1, 32, 32, 3))
+    np.testing.assert_allclose(image, images_of(generator, [latent, label]), atol=3e-5)
+
+
+def test_static_batch_is_in_the_file(conditional):
+    generator, files = conditional
+    for variant, path in files.items():
+        details = {detail["name"]: detail for detail in litert.Interpreter(str(path)).get_input_details()}
+        shapes = sorted(detail["shape_signature"].tolist() for detail in details.values())
+        assert shapes == [[1], [1, 12]], variant
+    inputs = make_inputs(1)
+    assert psnr(run(files["dynamic_int8"], inputs)["image"], images_of(generator, inputs)) > 30
+
+
+@pytest.mark.parametrize("label", [NUM_CLASSES, -1, 2**31 - 1])
+def test_label_out_of_range_is_refused(conditional, label):
+    for path in conditional[1].values():
+        with pytest.raises(RuntimeError, match="out of bounds"):
+            run(path, [np.zeros((1, 12), np.float32), np.array([label], np.int32)])
+
+
+def test_without_the_quantiser_there_is_one_line_and_no_int8(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    files = export_tflite(make_generator(None, attention_sizes=()), tmp_path, variants=["float32", "int8"])
+    assert list(files) == ["float32"] and os.listdir(tmp_path) == ["generator_float32.tflite"]
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+@pytest.mark.parametrize("variants", [["float64"], ["float32", "int4"], []])
+def test_export_tflite_rejects_unknown_variants(tmp_path, variants):
+    with pytest.raises(ValueError, match="`variants` must be among.*Received"):
+        export_tflite(make_generator(), tmp_path, variants=variants)
+    assert os.listdir(tmp_path) == []
