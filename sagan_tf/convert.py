@@ -1,13 +1,6 @@
 """`python -m sagan_tf.convert`: a run folder from checkpoints of BigGAN-PyTorch's or PyTorch-StudioGAN's SAGAN."""
 
-import argparse
-
-from sagan_tf.errors import UserError, one_line_errors
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError(f"command line: {message}. See --help.")
+from sagan_tf.errors import OneLineParser, one_line_errors
 
 
 def main(argv=None, prog="python -m sagan_tf.convert"):
@@ -20,7 +13,7 @@ def main(argv=None, prog="python -m sagan_tf.convert"):
     Raises:
         SystemExit: With code 0 after `--help`, 2 on bad input.
     """
-    parser = _Parser(prog=prog, description=__doc__.partition(": ")[2], allow_abbrev=False)
+    parser = OneLineParser(prog=prog, description=__doc__.partition(": ")[2], allow_abbrev=False)
     parser.add_argument("generator", help="checkpoint of the generator: .pth of torch.save, .safetensors or .npz")
     parser.add_argument("discriminator", nargs="?", help="checkpoint of the discriminator (default: none)")
     parser.add_argument("--out", required=True, help="run folder to write")

@@ -1,5 +1,6 @@
-"""The one error a user is meant to see: a line that says what is wrong, where, and what to do; imports nothing."""
+"""The one error a user is meant to see: one line of what is wrong, where, and what to do; imports nothing of ours."""
 
+import argparse
 import contextlib
 import errno
 import sys
@@ -7,6 +8,13 @@ import sys
 
 class UserError(Exception):
     """Bad input or surroundings; the message is one line, printed without traceback, exit code 2."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose complaints are `UserError`s; argparse's own print the usage first."""
+
+    def error(self, message):
+        raise UserError(f"command line: {message}. --help lists the options.")
 
 
 @contextlib.contextmanager

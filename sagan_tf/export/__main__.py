@@ -1,23 +1,17 @@
 """`python -m sagan_tf.export RUN --out DIR`: a run's averaged generator, ready to leave the training machine."""
 
-import argparse
 import re
 import sys
 import tempfile
 from pathlib import Path
 
 from sagan_tf.config.names import did_you_mean
-from sagan_tf.errors import UserError, one_line_errors
+from sagan_tf.errors import OneLineParser, UserError, one_line_errors
 from sagan_tf.export.folding import fold_generator
 from sagan_tf.export.formats import DEFAULT_FORMATS, FORMATS
 from sagan_tf.export.model_card import make_model_card, write_model_card
 from sagan_tf.export.provenance import describe_training, load_generator
 from sagan_tf.runs import Run
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError(f"command line: {message}. --help lists the options.")
 
 
 def main(argv=None, prog="python -m sagan_tf.export"):
@@ -40,7 +34,7 @@ def main(argv=None, prog="python -m sagan_tf.export"):
 
 
 def _options(argv, prog):
-    parser = _Parser(prog=prog, description=__doc__.partition(": ")[2], allow_abbrev=False)
+    parser = OneLineParser(prog=prog, description=__doc__.partition(": ")[2], allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", help="Run folder.")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="Folder to write to; may be there.")
     parser.add_argument(
