@@ -102,12 +102,12 @@ def _model_rows(generator):
             f"`{name}` {queries} x {keys}" for name, (queries, keys) in generator["attention_maps"].items()
         ) or "none",
         "parameters": f"{generator['parameters']:,}",
-        "weights": "averaged over training (EMA), spectral and batch normalisation folded into them",
+        "weights": "spectral and batch normalisation are folded into them",
     }
 
 
 def _training_rows(training):
-    rows = {"data": training["data"], "step": training["step"], "seed": training["seed"]}
+    rows = {name: training[name] for name in ("data", "step", "seed", "average")}
     rows["weights' SHA-256"] = f"`{training['generator_sha256']}`"
     return {name: "unknown" if value is None else value for name, value in rows.items()}
 

@@ -50,12 +50,17 @@ def describe_training(run, config):
     return {
         "data": f"{config.data.name}, split {config.data.split}",
         "step": _last_step(run),
+        "average": _average(config.training.ema_decay),
         "seed": config.training.seed,
         "generator_sha256": sha256(run.generator_path),
         "metrics": _metrics(run),
         "config": _public(config),
         "environment": _last_environment(run),
     }
+
+
+def _average(decay):
+    return "none, the last weights" if decay is None else f"of the weights over training (EMA), decay {decay:g}"
 
 
 def _last_step(run):

@@ -69,6 +69,7 @@ def test_card_tells_where_the_generator_comes_from(trained, tmp_path):
     main([str(trained.path), "--out", str(out), "--formats", "keras"])
     card = json.loads((out / "model_card.json").read_text())
     training = card["training"]
+    assert training["average"].endswith(f"decay {QUICK_START.training.ema_decay}")
     assert (training["step"], training["seed"]) == (1500, QUICK_START.training.seed)
     assert training["data"] == "twins, split train"
     assert training["metrics"] == {"d_loss": {"value": 1.5, "step": 1500}, "fid": {"value": 31.5, "step": 1000}}
