@@ -166,9 +166,12 @@ def make_optimizer(options, steps):
         keras.optimizers.Adam.
     """
     rate = options.learning_rate
-    if options.schedule != "constant" or options.warmup_steps:
+    # A short trial of a long run's config ends before the decay starts.
+    schedule = options.schedule if options.decay_start_step < steps else "constant"
+    if schedule != "constant" or options.warmup_steps:
+        end = max(steps, options.decay_start_step + 1)
         rate = WarmupAndDecay(
-            rate, options.schedule, options.warmup_steps, options.decay_start_step, steps, options.final_learning_rate
+            rate, schedule, options.warmup_steps, options.decay_start_step, end, options.final_learning_rate
         )
     return keras.optimizers.Adam(rate, beta_1=options.beta_1, beta_2=options.beta_2, epsilon=options.epsilon)
 

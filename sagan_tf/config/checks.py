@@ -189,15 +189,8 @@ def _check_block(attention, size, channels, network):
 
 
 def _check_optimizers(config):
-    training = config.training
-    for name, steps in (("generator", training.steps), ("discriminator", training.steps * training.d_steps)):
+    for name in ("generator", "discriminator"):
         options = getattr(config, f"{name}_optimizer")
-        if options.schedule != "constant" and options.decay_start_step >= steps:
-            raise ConfigError(
-                f"{name}_optimizer.decay_start_step",
-                f"must be below {steps}, the {name}'s optimiser steps, with a {options.schedule} schedule. "
-                f"Got {options.decay_start_step}.",
-            )
         if options.schedule != "constant" and options.final_learning_rate > options.learning_rate:
             raise ConfigError(
                 f"{name}_optimizer.final_learning_rate",

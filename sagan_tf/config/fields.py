@@ -127,7 +127,7 @@ class OptimizerConfig:
         epsilon: Added to the root of the second moment.
         schedule: `constant`, or `linear` or `cosine` decay to `final_learning_rate` from `decay_start_step` to the end.
         warmup_steps: Optimiser steps over which the rate rises linearly from 0.
-        decay_start_step: Optimiser step at which the decay starts.
+        decay_start_step: Optimiser step at which the decay starts; a run that ends before it has none.
         final_learning_rate: Learning rate at the end of the decay.
     """
 

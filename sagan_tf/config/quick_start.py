@@ -15,8 +15,12 @@ QUICK_START = Config(
     data=DataConfig(name="twins", image_size=32),
     generator=GeneratorConfig(channels=16, attention_sizes=(16,), batch_normalization_momentum=0.9),
     discriminator=DiscriminatorConfig(channels=16, attention_sizes=(16,)),
-    generator_optimizer=OptimizerConfig(learning_rate=1e-3, beta_2=0.99),
-    discriminator_optimizer=OptimizerConfig(learning_rate=2e-3, beta_2=0.99),
+    generator_optimizer=OptimizerConfig(
+        learning_rate=1e-3, beta_2=0.99, schedule="linear", decay_start_step=500, final_learning_rate=5e-5
+    ),
+    discriminator_optimizer=OptimizerConfig(
+        learning_rate=2e-3, beta_2=0.99, schedule="linear", decay_start_step=500, final_learning_rate=1e-4
+    ),
     training=TrainingConfig(steps=2_000, batch_size=32, ema_decay=0.99),
     output=OutputConfig(log_interval=50, sample_interval=250, checkpoint_interval=250, checkpoints_to_keep=2),
 )
