@@ -79,13 +79,15 @@ def open_data(config):
 
 
 def report_data(source, run):
-    """Says what was found, and lays a sheet of captioned pictures in the run folder.
+    """Says what was found, and lays a sheet of captioned pictures and the names of the classes in the run folder.
 
     Args:
         source: `data.sources.Source`.
         run: `Run`.
     """
     print(describe(source))
+    if source.class_names is not None:
+        run.save_class_names(source.class_names)
     if not run.contact_sheet_path.exists():
         images, captions = contact_sheet_images(source, rows=10, columns=10)
         save_contact_sheet(images, captions, run.contact_sheet_path, 10, f"{source.name}, {source.split}")

@@ -32,7 +32,7 @@ class Run:
     Attributes:
         path: pathlib.Path of the folder.
         config_path, checkpoints_path, generator_path, metrics_path, samples_path, contact_sheet_path,
-            environment_path: pathlib.Paths of what is in it.
+            class_names_path, environment_path: pathlib.Paths of what is in it.
     """
 
     def __init__(self, path):
@@ -43,6 +43,7 @@ class Run:
         self.metrics_path = self.path / "metrics.jsonl"
         self.samples_path = self.path / "samples"
         self.contact_sheet_path = self.path / "data" / "contact_sheet.png"
+        self.class_names_path = self.path / "data" / "class_names.json"
         self.environment_path = self.path / "environment.json"
         self._lock = filelock.FileLock(self.path / ".lock", blocking=False)
 
@@ -126,6 +127,33 @@ class Run:
             pathlib.Path.
         """
         return self.samples_path / f"step_{step:08d}.png"
+
+    def save_class_names(self, names):
+        """Keeps the names of the classes, so that tools that have no data at hand can say them.
+
+        Args:
+            names: list of str in the order of the labels.
+        """
+        _write(self.class_names_path, json.dumps(list(names), ensure_ascii=False, indent=0) + "\n")
+
+    def class_names(self):
+        """Reads the names of the classes.
+
+        Returns:
+            list of str in the order of the labels; None where none were saved.
+
+        Raises:
+            UserError: The file holds something else.
+        """
+        if not self.class_names_path.is_file():
+            return None
+        try:
+            names = json.loads(self.class_names_path.read_text(encoding="utf-8"))
+        except ValueError:
+            names = None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{self.class_names_path}: this is no list of names any more. Move it away.")
+        return names
 
     def append_metrics(self, metrics):
         """Adds a line to the metrics file; it is on the disk when this returns.

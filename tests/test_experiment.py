@@ -13,6 +13,7 @@ from PIL import Image
 
 from sagan_tf import experiment
 from sagan_tf.config import Config, load_config
+from sagan_tf.data.embedded import KINDS
 from sagan_tf.errors import UserError
 from sagan_tf.experiment import train
 
@@ -76,6 +77,7 @@ def test_run_folder_holds_what_it_should(tmp_path, capsys):
         with Image.open(run.sample_path(step)) as picture:
             assert picture.size == (3 * 64, 2 * 64)
     assert run.contact_sheet_path.exists()
+    assert run.class_names() == list(KINDS)
     generator = keras.models.load_model(run.generator_path)
     assert generator([keras.ops.zeros((1, 128)), keras.ops.array([0])]).shape == (1, 32, 32, 3)
     assert not list(run.path.rglob("*partial*"))

@@ -244,3 +244,14 @@ def test_metrics_of_a_run_without_any_are_empty(tmp_path):
     run = Run(tmp_path)
     run.truncate_metrics_after(5)
     assert run.read_metrics() == [] and os.listdir(tmp_path) == []
+
+
+def test_class_names_come_back_and_what_is_none_is_refused(tmp_path):
+    run = Run(tmp_path)
+    run.class_names_path.parent.mkdir()
+    assert run.class_names() is None
+    run.save_class_names(("chat", "犬", 'a "b"'))
+    assert run.class_names() == ["chat", "犬", 'a "b"']
+    run.class_names_path.write_text("{}")
+    with pytest.raises(UserError, match="no list of names"):
+        run.class_names()
