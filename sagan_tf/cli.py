@@ -12,6 +12,7 @@ VERBS = {
     "train": ("sagan_tf.train", "train as a config says, or go on with an interrupted run"),
     "convert": ("sagan_tf.convert", "write a run folder from a PyTorch checkpoint"),
     "export": ("sagan_tf.export.__main__", "write SavedModel, TFLite and more from a run folder"),
+    "serve": ("sagan_tf.serve", "serve an exported model on this machine, as TensorFlow Serving does"),
 }
 
 

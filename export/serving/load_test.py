@@ -1,0 +1,160 @@
+"""Asks a server for pictures as fast as it gives them, and says how many and how quickly.
+
+    python load_test.py --classes 10                                              # REST
+    python load_test.py --classes 10 --grpc 127.0.0.1:8500 --clients 1,8,32 --rows 4
+
+Works against TensorFlow Serving and `python -m sagan_tf.serve`; needs `pip install 'sagan-tf[serving]'`. Each client
+sends the next request when the last is answered; every answer is checked to be PNG files. Ends with code 1 if any was
+not. A program of its own, because none of the well-kept tools is installed by pip and speaks both protocols out of the
+box: locust has no gRPC, ghz nothing else, k6 is no Python.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+
+from client import MODEL, REST, make_request
+
+_PNG = b"\x89PNG"
+_PNG_IN_BASE64 = b"iVBORw0KGgo"
+
+
+async def rest_caller(address, model, requests):
+    """Makes a coroutine function that sends the i-th request and says whether the answer is pictures."""
+    import aiohttp
+
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    bodies = [json.dumps({"signature_name": "sample", "inputs": _without_none(one)}).encode() for one in requests]
+    url, rows = f"{address}/v1/models/{model}:predict", len(requests[0]["seed"])
+
+    async def call(i):
+        async with session.post(url, data=bodies[i % len(bodies)]) as answer:
+            return answer.status == 200 and (await answer.read()).count(_PNG_IN_BASE64) == rows
+
+    return call, session.close
+
+
+async def grpc_caller(address, model, requests):
+    """The same over gRPC."""
+    import grpc
+    from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+    channel = grpc.aio.insecure_channel(address)
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    messages = [make_request(one["seed"], one["label"], one["truncation"], model) for one in requests]
+    rows = len(requests[0]["seed"])
+
+    async def call(i):
+        try:
+            answer = await stub.Predict(messages[i % len(messages)])
+        except grpc.RpcError:
+            return False
+        files = answer.outputs["image_bytes"].string_val
+        return len(files) == rows and all(file[:4] == _PNG for file in files)
+
+    return call, channel.close
+
+
+def _without_none(inputs):
+    return {name: value for name, value in inputs.items() if value is not None}
+
+
+def make_requests(rows, classes, count=256):
+    """Inputs of `sample` with seeds and labels that all differ."""
+    starts = range(0, count * rows, rows)
+    return [
+        {
+            "seed": list(range(start, start + rows)),
+            "label": None if classes is None else [i % classes for i in range(start, start + rows)],
+            "truncation": [1.0] * rows,
+        }
+        for start in starts
+    ]
+
+
+async def measure(call, clients, seconds, warm_up=1.0):
+    """Keeps `clients` requests on their way.
+
+    Args:
+        call: Coroutine function of a number.
+        clients: int.
+        seconds: float, how long.
+        warm_up: float, seconds before that are not counted.
+
+    Returns:
+        dict: requests per second, latencies in ms, failures, seconds of this process' processor per request.
+    """
+    numbers, latencies, failures = iter(range(10**12)), [], 0
+    start = time.perf_counter() + warm_up
+    end, processor = start + seconds, None
+
+    async def client():
+        nonlocal failures, processor
+        while (begun := time.perf_counter()) < end:
+            if processor is None and begun >= start:
+                processor = time.process_time()
+            right = await call(next(numbers))
+            failures += not right
+            if begun >= start:
+                latencies.append(time.perf_counter() - begun)
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    took = time.perf_counter() - start
+    quantiles = statistics.quantiles(latencies, n=100) if len(latencies) > 1 else latencies * 99
+    return {
+        "clients": clients, "failures": failures, "requests_per_second": len(latencies) / took,
+        "processor_ms": 1e3 * (time.process_time() - processor) / len(latencies),
+        **{f"p{q}_ms": 1e3 * quantiles[q - 1] for q in (50, 95, 99)},
+    }  # fmt: skip
+
+
+async def run(options):
+    requests = make_requests(options.rows, options.classes)
+    make = (grpc_caller, options.grpc) if options.grpc else (rest_caller, options.rest)
+    call, close = await make[0](make[1], options.model, requests)
+    results = []
+    for clients in options.clients:
+        results.append(await measure(call, clients, options.seconds))
+        report(results[-1], options)
+    await close()
+    return results
+
+
+def report(result, options):
+    if options.json:
+        print(json.dumps(result), flush=True)
+        return
+    if result["clients"] == options.clients[0]:
+        print("clients | requests/s | images/s | p50 ms | p95 ms | p99 ms | failed")
+    print(
+        f"{result['clients']:7d} | {result['requests_per_second']:10.1f} | "
+        f"{result['requests_per_second'] * options.rows:8.1f} | {result['p50_ms']:6.1f} | {result['p95_ms']:6.1f} | "
+        f"{result['p99_ms']:6.1f} | {result['failures']}", flush=True,
+    )  # fmt: skip
+
+
+def main(argv=None):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rest", default=REST, metavar="URL", help=f"default {REST}")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="ask this gRPC server instead")
+    parser.add_argument("--model", default=MODEL, help=f"name under which it is served (default {MODEL})")
+    parser.add_argument("--classes", type=int, metavar="N", help="labels 0 to N - 1; leave out for a model without")
+    parser.add_argument("--clients", type=_numbers, default=(1, 8, 32), help="at a time (default 1,8,32)")
+    parser.add_argument("--rows", type=int, default=1, help="pictures a request (default 1)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each number of clients (default 5)")
+    parser.add_argument("--json", action="store_true", help="a line of JSON each instead of a table")
+    results = asyncio.run(run(parser.parse_args(argv)))
+    sys.exit(any(result["failures"] for result in results))
+
+
+def _numbers(text):
+    return tuple(int(number) for number in text.split(","))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A local server that speaks TensorFlow Serving's predict API; a stand-in for development, not TensorFlow Serving."""

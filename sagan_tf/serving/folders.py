@@ -1,0 +1,66 @@
+"""Models and versions as they lie on disk; imports nothing of TensorFlow, so that bad paths are told at once."""
+
+import os
+import re
+
+
+def find_versions(folder):
+    """The versions of a model that lie complete in a folder.
+
+    Args:
+        folder: Of the model.
+
+    Returns:
+        list of ints, rising. What is being written has another name, or lacks its graph or its variables' index.
+    """
+    names = [name for name in _folders_in(folder) if re.fullmatch(r"0|[1-9][0-9]{0,18}", name)]
+    return sorted(int(name) for name in names if _is_complete(os.path.join(folder, name)))
+
+
+def find_models(folder):
+    """The models in a folder: it is one itself, holds some, or is what `python -m sagan_tf.export` wrote.
+
+    Args:
+        folder: Path.
+
+    Returns:
+        dict, name -> folder.
+    """
+    folder = os.path.abspath(folder)
+    if find_versions(folder):
+        return {os.path.basename(folder): folder}
+    for parent in (folder, os.path.join(folder, "saved_model")):
+        inner = {name: os.path.join(parent, name) for name in sorted(_folders_in(parent))}
+        models = {name: path for name, path in inner.items() if find_versions(path)}
+        if models:
+            return models
+    return {}
+
+
+def state_of(folder):
+    """What tells whether a version has changed since it was last looked at.
+
+    Args:
+        folder: Of the version.
+
+    Returns:
+        frozenset of (path, size, time of change).
+    """
+    files = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    return frozenset((path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in files)
+
+
+def _folders_in(folder):
+    try:
+        return [entry.name for entry in os.scandir(folder) if entry.is_dir()]
+    except OSError:
+        return []
+
+
+def _is_complete(folder):
+    variables = os.path.join(folder, "variables")
+    return os.path.isfile(os.path.join(folder, "saved_model.pb")) and (
+        # A model without variables has an empty folder, or none.
+        not os.path.isdir(variables) or not os.listdir(variables)
+        or os.path.isfile(os.path.join(variables, "variables.index"))
+    )  # fmt: skip

@@ -1,0 +1,161 @@
+"""The batcher alone, with a function that says what it was given; then through the server."""
+
+import asyncio
+import base64
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serving.servers import make_request, running, together
+
+from sagan_tf.serving.batching import Batcher
+from sagan_tf.serving.limits import Limits
+from sagan_tf.serving.problems import RequestProblem
+
+
+class Recorder:
+    """Doubles its input, refuses negative numbers, and writes down what it got."""
+
+    def __init__(self, seconds=0.0):
+        self.batches, self.seconds = [], seconds
+
+    async def __call__(self, inputs):
+        self.batches.append(inputs["x"].tolist())
+        await asyncio.sleep(self.seconds)
+        if (inputs["x"] < 0).any():
+            raise RequestProblem("negative")
+        return {"y": 2 * inputs["x"]}
+
+
+def submit_all(groups, run, joins=True, **limits):
+    """Results or exceptions of requests that are sent at once."""
+    observed = []
+
+    async def main():
+        batcher = Batcher(run, Limits(**{"batch_timeout": 0.01} | limits), observed.append, joins)
+        requests = (batcher.submit({"x": np.array(group)}, len(group)) for group in groups)
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        await batcher.close()
+        return answers
+
+    return asyncio.run(main()), observed
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=6), min_size=1, max_size=20), st.integers(6, 12))
+def test_everybody_gets_their_own_in_full_batches(groups, most):
+    run = Recorder()
+    answers, observed = submit_all(groups, run, max_batch_size=most)
+    assert [answer["y"].tolist() for answer in answers] == [[2 * x for x in group] for group in groups]
+    assert [x for batch in run.batches for x in batch] == [x for group in groups for x in group]  # in order
+    assert observed == [len(batch) for batch in run.batches] and max(observed) <= most
+    # Two neighbours that fit into one are never apart.
+    assert all(a + b > most for a, b in zip(observed, observed[1:]))
+
+
+def test_one_bad_request_fails_alone():
+    (first, second, third), _ = submit_all([[1], [-1], [2, 3]], Recorder())
+    assert first["y"].tolist() == [2] and third["y"].tolist() == [4, 6]
+    assert isinstance(second, RequestProblem) and str(second) == "negative"
+
+
+def test_an_error_reaches_everybody():
+    async def broken(inputs):
+        raise MemoryError("none left")
+
+    answers, _ = submit_all([[1], [2]], broken)
+    assert [str(answer) for answer in answers] == ["none left"] * 2
+
+
+def test_what_cannot_be_joined_runs_alone():
+    run = Recorder()
+    submit_all([[1], [2], [3]], run, joins=False)
+    assert run.batches == [[1], [2], [3]]
+
+
+def test_too_many_rows_and_too_many_waiting_are_refused():
+    answers, _ = submit_all([[0] * 5, [0] * 4, [0] * 4, [0]], Recorder(), max_batch_size=4, max_enqueued_batches=2)
+    assert [isinstance(answer, RequestProblem) for answer in answers] == [True, False, False, True]
+    assert answers[0].status == 400 and answers[3].status == 503
+
+
+def test_a_lone_request_waits_for_the_timeout_and_no_longer():
+    async def main():
+        batcher = Batcher(Recorder(), Limits(batch_timeout=0.2), lambda rows: None)
+        start = asyncio.get_running_loop().time()
+        await batcher.submit({"x": np.array([1])}, 1)
+        took = asyncio.get_running_loop().time() - start
+        await batcher.close()
+        return took
+
+    assert 0.19 < asyncio.run(main()) < 2
+
+
+def test_what_waited_during_a_batch_runs_at_once():
+    run = Recorder(seconds=0.6)
+
+    async def main():
+        batcher = Batcher(run, Limits(batch_timeout=0.6, max_batch_size=2), lambda rows: None)
+        start = asyncio.get_running_loop().time()
+        full = [asyncio.create_task(batcher.submit({"x": np.array([i])}, 1)) for i in range(3)]
+        await asyncio.gather(*full)
+        took = asyncio.get_running_loop().time() - start
+        await batcher.close()
+        return took
+
+    assert 1.19 < asyncio.run(main()) < 1.7  # 1.8 with the timeout once more
+    assert run.batches == [[0, 1], [2]]
+
+
+def test_who_hangs_up_costs_nothing():
+    run = Recorder()
+
+    async def main():
+        batcher = Batcher(run, Limits(batch_timeout=0.05), lambda rows: None)
+        gone = asyncio.create_task(batcher.submit({"x": np.array([1])}, 1))
+        there = asyncio.create_task(batcher.submit({"x": np.array([2])}, 1))
+        await asyncio.sleep(0)
+        gone.cancel()
+        answer = await there
+        await batcher.close()
+        return answer
+
+    assert asyncio.run(main())["y"].tolist() == [4] and run.batches == [[2]]
+
+
+def test_closing_answers_what_waits():
+    async def main():
+        batcher = Batcher(Recorder(0.05), Limits(batch_timeout=10, max_batch_size=2), lambda rows: None)
+        waiting = [asyncio.create_task(batcher.submit({"x": np.array([i])}, 1)) for i in range(5)]
+        await asyncio.sleep(0)
+        await batcher.close()
+        return [task.result()["y"].tolist() for task in waiting]
+
+    assert asyncio.run(main()) == [[0], [2], [4], [6], [8]]
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_concurrent_clients_get_the_pictures_of_single_calls_in_few_batches(version_1, call, protocol):
+    def inputs_of(i):
+        return {
+            "seed": np.array([i, i + 1000]), "label": np.array([i % 5, 0], np.int32),
+            "truncation": np.array([1, 2], np.float32),
+        }  # fmt: skip
+
+    with running(version_1.parent, Limits(batch_timeout=0.03)) as server, server.stubs() as (predictions, _):
+
+        def by_rest(i):
+            columns = {name: array.tolist() for name, array in inputs_of(i).items()}
+            answer = server.predict({"signature_name": "sample", "inputs": columns})
+            return [base64.b64decode(one["b64"]) for one in answer.json["outputs"]]
+
+        def by_grpc(i):
+            answer = predictions.Predict(make_request("sample", **inputs_of(i)), timeout=20)
+            return list(answer.outputs["image_bytes"].string_val)
+
+        answers = together(by_rest if protocol == "rest" else by_grpc, range(96))
+        counted = server.metrics()
+    assert answers == [call["sample"](**inputs_of(i))["image_bytes"].tolist() for i in range(96)]
+    rows, batches = (counted[f"sagan_serving_batch_rows_{what}", "sagan", "sample"] for what in ("sum", "count"))
+    assert rows == 192 and rows / batches > 6

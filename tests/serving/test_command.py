@@ -1,0 +1,132 @@
+"""`python -m sagan_tf.serve` as a user meets it."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from serving.models import make_inputs
+from serving.servers import Running
+
+from sagan_tf import cli, serve
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def refusal(capsys, *arguments):
+    """The line that the command ends with."""
+    with pytest.raises(SystemExit) as caught:
+        serve.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2 and err.count("\n") == 1 and err.startswith("error: ")
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+def test_folder_that_is_not_there(capsys, tmp_path):
+    assert "no such folder. `python -m sagan_tf.export" in refusal(capsys, tmp_path / "nothing")
+
+
+def test_folder_without_a_version(capsys, tmp_path):
+    (tmp_path / "1").mkdir()
+    assert refusal(capsys, tmp_path).startswith(f"{tmp_path} holds no model")
+
+
+def test_taken_port(capsys, version_1):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for option in ("--port", "--rest_port", "--rest_api_port"):
+            free = "--port" if option != "--port" else "--rest_port"
+            words = refusal(capsys, version_1.parent, option, port, free, 0)
+            assert words.startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use")
+
+
+def test_host_that_is_not_ours(capsys, version_1):
+    assert "cannot listen on 192.0.2.1:" in refusal(capsys, version_1.parent, "--host", "192.0.2.1")
+
+
+def test_version_that_cannot_be_loaded(capsys, version_1, tmp_path):
+    shutil.copytree(version_1, tmp_path / "sagan" / "1")
+    (tmp_path / "sagan" / "1" / "saved_model.pb").write_bytes(b"nothing of the kind")
+    with pytest.raises(SystemExit) as caught:
+        serve.main([str(tmp_path), "--port", "0", "--rest_port", "0"])
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2 and out.startswith(f"cannot load {tmp_path}/sagan/1: ")
+    assert err == f"error: no version in {tmp_path} can be loaded, see above.\n"
+
+
+@pytest.mark.parametrize(
+    "option, value, words",
+    [
+        ("--port", "70000", "a port, 0 to 65535; got `70000`"), ("--max_batch_size", "0", "a whole number from 1"),
+        ("--batch_timeout_ms", "-1", "a number from 0"), ("--max_body_mb", "inf", "a number above 0"),
+        ("--poll_seconds", "nan", "a number above 0"), ("--max_enqueued_batches", "2.5", "a whole number from 1"),
+        ("--nothing", "1", "unrecognized arguments"),
+    ],
+)  # fmt: skip
+def test_bad_options(capsys, tmp_path, option, value, words):
+    assert words in refusal(capsys, tmp_path, option, value)
+
+
+def test_missing_package_is_named(capsys, version_1, monkeypatch):
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    assert refusal(capsys, version_1.parent) == (
+        "aiohttp is not installed. `pip install 'sagan-tf[serving]'` brings it."
+    )
+
+
+def test_options_reach_the_limits():
+    options = serve._options(
+        ["d", "--max_batch_size", "3", "--batch_timeout_ms", "2.5", "--max_body_mb", "0.5", "--poll_seconds", "9",
+         "--max_enqueued_batches", "4", "--drain_seconds", "0"], "serve",
+    )  # fmt: skip
+    assert serve._limits(options) == serve.Limits(3, 0.0025, 4, 2**19, 9.0, 0.0)
+
+
+def test_verb_of_the_console_script():
+    assert cli.VERBS["serve"][0] == "sagan_tf.serve"
+
+
+class Process:
+    """The command, and what it has said so far."""
+
+    def __init__(self, *arguments):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sagan_tf.serve", *map(str, arguments), "--port", "0", "--rest_port", "0"], cwd=ROOT,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        )  # fmt: skip
+
+    def lines_until(self, pattern):
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line.rstrip("\n"))
+            if match := re.search(pattern, line):
+                return lines, match
+        raise AssertionError(f"ended before it said {pattern}: {lines}, {self.process.stderr.read()}")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_says_what_it_serves_and_ends_without_losing_a_request(version_1, name):
+    command = Process(version_1.parent.parent, "--batch_timeout_ms", "1500")
+    try:
+        lines, match = command.lines_until(r"^REST on (http://.*)/v1/models, gRPC on (.*)$")
+        assert lines[:-1] == ["serving sagan, version 1: attention, no_batch, sample, serving_default, texts"]
+        server, answers = Running(match[1], match[2]), []
+        request = threading.Thread(target=lambda: answers.append(server.predict({"inputs": make_inputs(1)})))
+        request.start()
+        time.sleep(0.5)  # the request is there, and waits for others
+        assert not answers
+        command.process.send_signal(getattr(signal, name))
+        out, err = command.process.communicate(timeout=30)
+        request.join()
+    finally:
+        command.process.kill()
+    assert command.process.returncode == 0 and out == "stopping: answering what is there\n"
+    assert [answer.status for answer in answers] == [200]
+    assert "Traceback" not in err and "deprecated" not in err

@@ -1,0 +1,44 @@
+"""What Prometheus reads."""
+
+from prometheus_client.parser import text_string_to_metric_families
+from serving.models import make_inputs
+from serving.servers import make_request, running
+
+
+def test_both_paths_are_prometheus_text(live):
+    live.predict({"inputs": make_inputs(1)})
+    texts = [live.get(path) for path in ("/metrics", "/monitoring/prometheus/metrics")]
+    assert [text.status for text in texts] == [200, 200]
+    for text in texts:
+        names = {family.name for family in text_string_to_metric_families(text.body.decode())}
+        assert {f"sagan_serving_{name}" for name in ("requests", "request_seconds", "batch_rows", "version")} <= names
+
+
+def test_requests_are_counted_by_outcome(version_1):
+    inputs = make_inputs(3)
+    with running(version_1.parent) as server, server.stubs() as (predictions, _):
+        for body in ({"inputs": inputs}, {"inputs": inputs}, {"inputs": inputs | {"label": [9] * 3}}):
+            server.predict(body)
+        server.predict({"signature_name": "made up", "inputs": inputs})
+        server.predict({"inputs": inputs}, model="made-up")
+        predictions.Predict(make_request("texts", text=[b"a", b"b"]), timeout=10)
+        counted = server.metrics()
+    requests = {key[1:]: value for key, value in counted.items() if key[0] == "sagan_serving_requests_total"}
+    assert requests == {
+        ("sagan", "rest", "serving_default", "200"): 2,
+        ("sagan", "rest", "serving_default", "400"): 1,
+        ("unknown", "rest", "unknown", "400"): 1,  # names that clients make up are not kept
+        ("unknown", "rest", "unknown", "404"): 1,
+        ("sagan", "grpc", "texts", "200"): 1,
+    }
+    assert counted["sagan_serving_batch_rows_sum", "sagan", "serving_default"] == 9
+    assert counted["sagan_serving_request_seconds_count", "sagan", "serving_default"] == 2
+    assert counted["sagan_serving_version", "sagan"] == 1
+    inside, whole = (
+        counted[f"sagan_serving_{name}_sum", "sagan", "texts"] for name in ("run_seconds", "request_seconds")
+    )
+    assert 0 < inside < whole < 10
+
+
+def test_health(live):
+    assert live.get("/healthz").json == {"status": "ok"}
