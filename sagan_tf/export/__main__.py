@@ -27,10 +27,10 @@ def main(argv=None, prog="python -m sagan_tf.export"):
     with one_line_errors():
         options = _options(argv, prog)
         run = Run.open(options.run)
-        training = describe_training(run, run.config())
+        options.training = describe_training(run, run.config())
         generator = load_generator(run)
         _make_folder(options.out)
-        export(generator, training, options)
+        export(generator, options)
 
 
 def _options(argv, prog):
@@ -44,6 +44,9 @@ def _options(argv, prog):
     parser.add_argument("--name", type=_name, default="sagan", help="Name of the served model. Default: sagan.")
     parser.add_argument(
         "--version", type=_version, metavar="N", help="Version of the served model. Default: the next free one."
+    )
+    parser.add_argument(
+        "--node_modules", type=Path, metavar="DIR", help="LiteRT.js for `web`. Default: fetched by npm, once."
     )
     return parser.parse_args(sys.argv[1:] if argv is None else argv)
 
@@ -82,13 +85,13 @@ def _make_folder(folder):
         raise UserError(f"--out: {folder} cannot be written: {error.strerror}. Choose another.") from None
 
 
-def export(generator, training, options):
+def export(generator, options):
     """Writes all formats and the model card.
 
     Args:
         generator: keras.Model.
-        training: dict of `describe_training`.
-        options: argparse.Namespace with `out`, `formats`, `name` and `version`.
+        options: argparse.Namespace with `out`, `formats`, `name`, `version`, `node_modules`, and `training`, a dict of
+            `describe_training`.
 
     Raises:
         UserError: The version is there already.
@@ -103,7 +106,7 @@ def export(generator, training, options):
         for path in made:
             print(f"{name}: {path}")
         artefacts += made
-    card = make_model_card(options.name, folded, options.out, artefacts, training)
+    card = make_model_card(options.name, folded, options.out, artefacts, options.training)
     print(f"model card: {write_model_card(card, options.out)[-1]}")
 
 

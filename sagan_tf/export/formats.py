@@ -4,6 +4,7 @@ from sagan_tf.export.keras_file import export_keras
 from sagan_tf.export.onnx_file import export_onnx
 from sagan_tf.export.saved_model import export_saved_model
 from sagan_tf.export.tflite import export_tflite
+from sagan_tf.export.web import export_web
 
 
 def _saved_model(folded, folder, options):
@@ -22,7 +23,15 @@ def _onnx(folded, folder, options):
     return [export_onnx(folded, folder / "onnx" / "generator.onnx")]
 
 
-# Name -> function of (FoldedGenerator, folder of the export, options of the command: `name` and `version`) that returns
-# what it made, pathlib.Paths of files and folders inside the folder.
-FORMATS = {"saved_model": _saved_model, "tflite": _tflite, "keras": _keras, "onnx": _onnx}
+def _web(folded, folder, options):
+    return [
+        export_web(
+            folded, folder / "web", name=options.name, training=options.training, node_modules=options.node_modules
+        )
+    ]
+
+
+# Name -> function of (FoldedGenerator, folder of the export, options of the command: `name`, `version`, `node_modules`
+# and `training`) that returns what it made, pathlib.Paths of files and folders inside the folder.
+FORMATS = {"saved_model": _saved_model, "tflite": _tflite, "keras": _keras, "onnx": _onnx, "web": _web}
 DEFAULT_FORMATS = ("saved_model", "tflite", "keras")

@@ -24,8 +24,8 @@ def make_model_card(name, folded, folder, artefacts, training):
         folded: `FoldedGenerator`.
         folder: pathlib.Path of the export.
         artefacts: pathlib.Paths of what was written, inside `folder`.
-        training: dict of JSON values: `data`, `seed`, `step`, `metrics`, `config`, `environment`, `generator_sha256`;
-            None for what is not known.
+        training: dict of JSON values: `data`, `seed`, `step`, `average`, `class_names`, `metrics`, `config`,
+            `environment`, `generator_sha256`; None for what is not known.
 
     Returns:
         dict of JSON values.

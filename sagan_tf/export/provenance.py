@@ -52,6 +52,7 @@ def describe_training(run, config):
         "step": _last_step(run),
         "average": _average(config.training.ema_decay),
         "seed": config.training.seed,
+        "class_names": run.class_names(),
         "generator_sha256": sha256(run.generator_path),
         "metrics": _metrics(run),
         "config": _public(config),

@@ -30,6 +30,35 @@ def new_file(path):
 
 
 @contextlib.contextmanager
+def new_folder(path, mark):
+    """Writes a folder beside its place, and moves it there at the end in place of an older one.
+
+    Args:
+        path: Of the folder; its parent is made.
+        mark: str, name of a file in every such folder. What lacks it is not ours to replace.
+
+    Yields:
+        pathlib.Path to write in.
+
+    Raises:
+        FileExistsError: Something else lies there.
+    """
+    path = Path(path)
+    if path.exists() and not (path / mark).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"{path}: something else lies there. Move it away, or choose another folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as beside:
+        new, old = Path(beside) / "new", Path(beside) / "old"
+        new.mkdir()
+        yield new
+        for file in new.rglob("*"):
+            _to_disk(file)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(new, path)
+
+
+@contextlib.contextmanager
 def new_version(directory, version=None):
     """Writes a numbered folder beside its place, and moves it there at the end.
 

@@ -1,0 +1,155 @@
+"""The generator as a page that runs it in the browser: a folder for any static web server."""
+
+import datetime
+import json
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from sagan_tf.errors import UserError
+from sagan_tf.export.directions import principal_directions
+from sagan_tf.export.folding import as_folded
+from sagan_tf.export.publishing import new_folder
+from sagan_tf.export.tflite import export_tflite
+
+VARIANTS = ("dynamic_int8", "float16")  # the first one there is runs first; the page offers the others
+MARK = "model.json"  # a folder with it may be replaced
+_PAGE = Path(__file__).with_name("page")  # `export/web` of the repository, by a link
+_PAGE_FILES = ("index.html", "app.js", "latents.js", "style.css")
+# Of the four builds of LiteRT.js, that for browsers with relaxed SIMD and that for the others. The two left out need
+# headers or flags that a static server does not send.
+_RUNTIME_FILES = {
+    "@litertjs/core/dist/index.js": "core/index.js",
+    "@litertjs/wasm-utils/dist/index.js": "wasm-utils/index.js",
+    **{
+        f"@litertjs/core/wasm/litert_wasm_{build}internal.{suffix}": f"wasm/litert_wasm_{build}internal.{suffix}"
+        for build in ("", "compat_")
+        for suffix in ("js", "wasm")
+    },
+}
+_NPM_SECONDS = 600
+
+
+def export_web(generator, folder, *, name="sagan", training=None, node_modules=None):
+    """Writes a page that runs a generator in the browser, by LiteRT.js on the user's own machine.
+
+    The page draws latents as the signature `sample` does, moves them along the generator's principal directions, and
+    shows where the position under the pointer looks.
+
+    Args:
+        generator: `FoldedGenerator`, or keras.Model [latent, label] or latent -> image, which is folded.
+        folder: Of the page. An older page in it is replaced at once.
+        name: str, the title.
+        training: dict of `describe_training`: data, step and names of the classes are shown. None: nothing is known.
+        node_modules: Folder with `@litertjs/core` and `@litertjs/wasm-utils` of the versions in
+            `export/web/package.json`. None: fetched by npm once, into a cache.
+
+    Returns:
+        pathlib.Path of the folder.
+
+    Raises:
+        UserError: LiteRT.js cannot be had, or the folder holds other things.
+        ValueError: The generator cannot be folded.
+    """
+    folded = as_folded(generator)
+    if folded.image_shape[-1] not in (1, 3):
+        raise UserError(f"web: a page can show 1 or 3 image channels; the generator makes {folded.image_shape[-1]}.")
+    runtime = _runtime(node_modules)
+    try:
+        with new_folder(folder, MARK) as beside:
+            for file in _PAGE_FILES:
+                shutil.copyfile(_PAGE / file, beside / file)
+            for source, target in _RUNTIME_FILES.items():
+                (beside / "litert" / target).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(runtime / source, beside / "litert" / target)
+            files = export_tflite(folded, beside, variants=VARIANTS, batch=1)
+            description = describe(folded, name, training or {}, files)
+            (beside / MARK).write_text(json.dumps(description, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    except FileExistsError as error:
+        raise UserError(f"web: {error}") from None
+    return Path(folder)
+
+
+def describe(folded, name, training, files):
+    """What the page must know of a generator.
+
+    Args:
+        folded: `FoldedGenerator`.
+        name: str.
+        training: dict with `data`, `step` and `class_names`, each of which may be missing.
+        files: dict, variant -> pathlib.Path of a TFLite file beside the page.
+
+    Returns:
+        dict of JSON values.
+    """
+    return {
+        "name": name,
+        "exported_at": datetime.date.today().isoformat(),
+        "image_shape": list(folded.image_shape),
+        "latent_dim": folded.latent_dim,
+        "num_classes": folded.num_classes,
+        "class_names": training.get("class_names"),
+        # The page takes both grids for squares.
+        "attention": {
+            layer: list(sizes)
+            for layer, sizes in folded.attention_shapes.items()
+            if all(math.isqrt(size) ** 2 == size for size in sizes)
+        },
+        "directions": [[round(float(x), 6) for x in row] for row in principal_directions(folded)],
+        "training": {key: training.get(key) for key in ("data", "step", "seed")},
+        "files": [
+            {"variant": variant, "path": path.name, "bytes": path.stat().st_size} for variant, path in files.items()
+        ],
+    }
+
+
+def _runtime(node_modules):
+    if node_modules is None:
+        node_modules = _fetched_runtime()
+    missing = [file for file in _RUNTIME_FILES if not (Path(node_modules) / file).is_file()]
+    if missing:
+        raise UserError(
+            f"web: {node_modules} lacks {missing[0]}. Run `npm ci` beside export/web/package.json, and name the "
+            "node_modules that it makes."
+        )
+    return Path(node_modules)
+
+
+def _fetched_runtime():
+    version = json.loads((_PAGE / "package.json").read_text(encoding="utf-8"))["dependencies"]["@litertjs/core"]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sagan_tf"
+    kept = cache / f"litertjs-{version}"
+    if not kept.is_dir():
+        print(f"Fetching LiteRT.js {version} by npm, once, into {kept}", flush=True)
+        _fetch(kept)
+    return kept / "node_modules"
+
+
+def _fetch(folder):
+    hint = "Fetch it on another machine by `npm ci` beside export/web/package.json, and name it with --node_modules."
+    npm = shutil.which("npm")
+    if npm is None:
+        raise UserError(f"web: npm is not installed, which fetches LiteRT.js. Install it. Or: {hint}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as beside:
+        for file in ("package.json", "package-lock.json"):
+            shutil.copyfile(_PAGE / file, Path(beside) / file)
+        # `ci` takes what the lock file says and checks its hashes.
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        try:
+            result = subprocess.run(command, cwd=beside, capture_output=True, text=True, timeout=_NPM_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise UserError(f"web: npm did not end within {_NPM_SECONDS} s. {hint}") from None
+        if result.returncode:
+            said = " ".join((result.stderr or result.stdout).split())[:200]
+            raise UserError(f"web: npm could not fetch LiteRT.js: {said} {hint}")
+        try:
+            os.rename(beside, folder)
+        except OSError:
+            if not folder.is_dir():  # another export was quicker
+                raise
+        else:
+            os.mkdir(beside)  # for the context manager to remove

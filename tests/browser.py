@@ -1,0 +1,55 @@
+"""A headless Chromium and a static web server, for tests of pages."""
+
+import contextlib
+import functools
+import http.server
+import shutil
+import threading
+
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@contextlib.contextmanager
+def static_server(folder):
+    """Serves a folder; yields its URL."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module", name="browser")
+def chromium_browser():
+    """A headless Chromium, playwright's Browser; not for the session, for others need an event loop of their own."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def opened_page(browser, width=1000, height=900, **options):
+    """Yields a playwright Page; `page.asked` lists every URL that it asked for, `page.failed` every exception in it."""
+    page = browser.new_page(viewport={"width": width, "height": height}, **options)
+    page.asked, page.failed = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("pageerror", lambda error: page.failed.append(str(error)))
+    try:
+        yield page
+    finally:
+        page.close()

@@ -1,0 +1,159 @@
+"""The folder of the page: what is in it, and what is refused."""
+
+import dataclasses
+import json
+import os
+import re
+import stat
+import types
+
+import keras
+import numpy as np
+import pytest
+from export.generators import LATENT_DIM, NUM_CLASSES, make_generator
+
+from sagan_tf.errors import UserError
+from sagan_tf.export import web
+from sagan_tf.export.directions import principal_directions
+from sagan_tf.export.folding import fold_generator
+from sagan_tf.export.web import MARK, export_web
+
+TRAINING = {"data": "pictures, split train", "step": 7, "seed": 3, "class_names": list("abcde"), "config": {}}
+
+
+@pytest.fixture
+def node_modules(tmp_path):
+    """Files with the names of LiteRT.js."""
+    for file in web._RUNTIME_FILES:
+        path = tmp_path / "node_modules" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file)
+    return tmp_path / "node_modules"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Without the conversion, which takes seconds and is tested elsewhere."""
+
+    def export_tflite(folded, directory, variants, batch):
+        assert batch == 1  # LiteRT.js takes no other
+        paths = {variant: directory / f"generator_{variant}.tflite" for variant in variants}
+        for path in paths.values():
+            path.write_bytes(b"model")
+        return paths
+
+    monkeypatch.setattr(web, "export_tflite", export_tflite)
+
+
+@pytest.fixture(scope="module")
+def folded():
+    return fold_generator(make_generator())
+
+
+def files_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_page_holds_all_that_it_asks_for(folded, node_modules, tmp_path, quick):
+    folder = export_web(folded, tmp_path / "out" / "web", name="cats", training=TRAINING, node_modules=node_modules)
+    assert os.listdir(folder.parent) == ["web"]  # nothing half-written is left
+    description = json.loads((folder / MARK).read_text())
+    assert description["name"] == "cats" and description["class_names"] == list("abcde")
+    assert description["training"] == {"data": "pictures, split train", "step": 7, "seed": 3}
+    assert (description["latent_dim"], description["num_classes"]) == (LATENT_DIM, NUM_CLASSES)
+    assert description["attention"] == {"attention_8": [64, 16], "attention_16": [256, 64]}
+    assert all((folder / file["path"]).stat().st_size == file["bytes"] for file in description["files"])
+    named = re.findall(r'"(?:\./)?([\w./-]+\.(?:js|css|json))"', (folder / "index.html").read_text())
+    named += re.findall(r'(?:from|fetch\() ?"(?:\./)?([\w./-]+)"', (folder / "app.js").read_text().split("const at")[1])
+    assert {"app.js", "style.css", "litert/core/index.js", "model.json"} <= set(named)
+    assert set(named) <= set(files_in(folder))
+    assert not re.search(r"https?://", "".join((folder / file).read_text() for file in web._PAGE_FILES))
+
+
+def test_older_page_is_replaced_and_nothing_else(folded, node_modules, tmp_path, quick):
+    folder = tmp_path / "web"
+    export_web(folded, folder, node_modules=node_modules)
+    (folder / "left over").touch()
+    export_web(folded, folder, name="second", node_modules=node_modules)
+    assert "left over" not in files_in(folder)
+    assert json.loads((folder / MARK).read_text())["name"] == "second"
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years")
+    with pytest.raises(UserError, match=r"^web: .*mine: something else lies there"):
+        export_web(folded, tmp_path / "mine", node_modules=node_modules)
+    assert files_in(tmp_path / "mine") == ["thesis.txt"]
+
+
+def test_failure_leaves_the_older_page(folded, node_modules, tmp_path, quick, monkeypatch):
+    folder = export_web(folded, tmp_path / "web", node_modules=node_modules)
+    before = (folder / MARK).read_bytes()
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("no conversion")
+
+    monkeypatch.setattr(web, "export_tflite", fail)
+    with pytest.raises(RuntimeError):
+        export_web(folded, folder, node_modules=node_modules)
+    assert (folder / MARK).read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["node_modules", "web"]
+
+
+def test_maps_that_are_no_squares_are_not_shown(folded):
+    # A page that took the root of 48 for a side would paint nonsense.
+    one = types.SimpleNamespace(
+        **{field.name: getattr(folded, field.name) for field in dataclasses.fields(folded)},
+        image_shape=(8, 6, 3), latent_dim=folded.latent_dim, num_classes=None,
+        attention_shapes={"attention_8": (48, 12), "attention_4": (16, 4)},
+    )  # fmt: skip
+    assert web.describe(one, "x", {}, {})["attention"] == {"attention_4": [16, 4]}
+
+
+def test_runtime_that_is_not_there_is_told_in_one_line(folded, node_modules, tmp_path, quick, monkeypatch):
+    (node_modules / "@litertjs/core/dist/index.js").unlink()
+    with pytest.raises(UserError, match=r"lacks @litertjs/core/dist/index.js. Run `npm ci`"):
+        export_web(folded, tmp_path / "web", node_modules=node_modules)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(UserError, match="npm is not installed.*--node_modules"):
+        export_web(folded, tmp_path / "web")
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text("#!/bin/sh\necho 'npm error network\nis down' >&2\nexit 1\n")
+    npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
+    with pytest.raises(UserError, match="npm could not fetch LiteRT.js: npm error network is down Fetch it on"):
+        export_web(folded, tmp_path / "web")
+    assert not (tmp_path / "web").exists() and not files_in(tmp_path / "cache")
+
+
+def test_runtime_is_fetched_once(folded, tmp_path, quick, monkeypatch, capsys):
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    lines = [f"/bin/mkdir -p node_modules/{os.path.dirname(file)}\necho x > node_modules/{file}"
+             for file in web._RUNTIME_FILES]  # fmt: skip
+    npm.write_text("\n".join(["#!/bin/sh -e", "/bin/cat package-lock.json > /dev/null", *lines]) + "\n")
+    npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(npm.parent))
+    export_web(folded, tmp_path / "web")
+    assert "Fetching LiteRT.js" in capsys.readouterr().out
+    npm.unlink()
+    export_web(folded, tmp_path / "web")
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "web" / "litert" / "core" / "index.js").read_text() == "x\n"
+
+
+def test_two_channels_are_refused(node_modules, tmp_path):
+    generator = make_generator(image_channels=2)
+    with pytest.raises(UserError, match="1 or 3 image channels; the generator makes 2"):
+        export_web(generator, tmp_path / "web", node_modules=node_modules)
+
+
+def test_directions_are_those_of_greatest_stretch(folded):
+    directions = np.float64(principal_directions(folded, 4))
+    np.testing.assert_allclose(directions @ directions.T, np.eye(4), atol=1e-6)
+    dense = next(layer for layer in folded.model.layers if isinstance(layer, keras.layers.Dense))
+    kernel = np.float64(dense.kernel.numpy())
+    lengths = np.linalg.norm(directions @ kernel, axis=1)
+    np.testing.assert_allclose(lengths, np.linalg.svd(kernel, compute_uv=False)[:4], rtol=1e-5)
+    assert len(principal_directions(folded, 99)) == LATENT_DIM

@@ -1,0 +1,210 @@
+"""The page in a real browser, and its latents, against Python."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from browser import chromium_browser, needs_chromium, opened_page, static_server  # noqa: F401 (a fixture)
+from export.generators import LATENT_DIM, NUM_CLASSES, make_generator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sagan_tf.export.folding import fold_generator
+from sagan_tf.export.sampling import draw_latents
+from sagan_tf.export.web import export_web
+
+PAGE = Path(__file__).resolve().parents[2] / "export" / "web"
+NODE = shutil.which("node")
+needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm, which fetches LiteRT.js")
+QUIET = "!sagan.state.working && !sagan.state.stale && !sagan.state.thumbnails.length && sagan.state.picture !== null"
+
+seeds = st.integers(0, 2**53 - 1) | st.sampled_from([0, 1, 2**32 - 1, 2**32, 2**53 - 1])
+truncations = st.floats(0.01, 8)
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no node")
+@settings(max_examples=1, deadline=None)
+@given(cases=st.lists(st.tuples(seeds, truncations), min_size=100, max_size=100))
+def test_latents_are_those_of_the_saved_model(cases):
+    program = (
+        f"import {{ drawLatent }} from {json.dumps((PAGE / 'latents.js').as_uri())};"
+        f"console.log(JSON.stringify({json.dumps(cases)}.map(([s, t]) => Array.from(drawLatent(s, t, 33)))));"
+    )
+    done = subprocess.run([NODE, "--input-type=module", "-e", program], capture_output=True, text=True, check=True)
+    seed, truncation = map(np.array, zip(*cases))
+    expected = draw_latents(tf.constant(seed, tf.int64), tf.constant(truncation, tf.float32), 33).numpy()
+    # The page has the truncation in float64, the SavedModel in float32.
+    np.testing.assert_allclose(np.array(json.loads(done.stdout)), expected, rtol=2e-6, atol=1e-7)
+
+
+@contextlib.contextmanager
+def live(browser, folder, **options):
+    with static_server(folder) as address, opened_page(browser, **options) as page:
+        page.goto(address)
+        page.wait_for_function("window.sagan !== undefined")
+        page.evaluate("sagan.ready")
+        page.wait_for_function(QUIET)
+        yield page
+        assert not page.failed
+        assert all(url.startswith((address, "data:", "blob:")) for url in page.asked)  # nobody else is asked
+
+
+@pytest.fixture(scope="module")
+def folded():
+    return fold_generator(make_generator())
+
+
+@pytest.fixture(scope="module")
+def folder(folded, tmp_path_factory):
+    training = {"data": "pictures", "step": 7, "class_names": ["ant", "bee", "cow", "dog", "elk"]}
+    return export_web(folded, tmp_path_factory.mktemp("page") / "web", name="zoo", training=training)
+
+
+@pytest.fixture(scope="module")
+def page(browser, folder):
+    with live(browser, folder) as page:
+        yield page
+
+
+def latent_of(seed, truncation):
+    return draw_latents(tf.constant([seed], tf.int64), tf.constant([truncation]), LATENT_DIM)
+
+
+def decibels(got, expected):
+    return 10 * np.log10(4 / np.mean((np.float64(got) - expected) ** 2))
+
+
+def shown(page):
+    """The picture on the canvas, (S, S, 3) in 0 .. 255."""
+    values = page.evaluate("Array.from(image.getContext('2d').getImageData(0, 0, image.width, image.height).data)")
+    return np.array(values).reshape(32, 32, 4)[..., :3]
+
+
+def choose(page, variant):
+    page.select_option("#variant", f"generator_{variant}.tflite")
+    page.wait_for_function(QUIET)
+
+
+@needs_chromium
+@needs_npm
+@pytest.mark.parametrize(("variant", "least"), [("float16", 60), ("dynamic_int8", 30)])
+def test_page_shows_the_picture_that_python_paints(page, folded, variant, least):
+    choose(page, variant)
+    for seed, label in ((0, 0), (123456, NUM_CLASSES - 1)):
+        page.fill("#seed", str(seed))
+        page.press("#seed", "Enter")
+        page.select_option("#class", str(label))
+        page.wait_for_function(QUIET)
+        latent = latent_of(seed, 1.5)
+        expected = folded.paint(latent, tf.constant([label]))["image"][0].numpy()
+        got = np.array(page.evaluate("Array.from(sagan.state.picture.image)")).reshape(expected.shape)
+        assert decibels(got, expected) > least
+        np.testing.assert_array_equal(shown(page), np.clip(np.floor((got + 1) * 127.5 + 0.5), 0, 255))
+        other = folded.paint(latent, tf.constant([(label + 1) % NUM_CLASSES]))["image"][0].numpy()
+        assert decibels(got, other) < decibels(got, expected) - 5  # the label is heard
+    assert " ms an image" in page.inner_text("#time")
+
+
+@needs_chromium
+@needs_npm
+def test_pointer_and_keys_show_where_a_position_looks(page, folded):
+    choose(page, "float16")
+    seed, label = int(page.input_value("#seed")), int(page.input_value("#class"))
+    maps = folded.paint(latent_of(seed, 1.5), tf.constant([label]))
+    box = page.locator("#overlay").bounding_box()
+    overlay = "Array.from(overlay.getContext('2d').getImageData(0, 0, overlay.width, overlay.height).data).join()"
+    for layer, side in (("attention_8", 8), ("attention_16", 16)):
+        page.select_option("#layer", layer)
+        page.hover("#name")
+        assert page.evaluate("sagan.queriedRow()") is None
+        before = page.evaluate(overlay)
+        for x, y in ((0.1, 0.2), (0.9, 0.6)):
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+            page.wait_for_function(f"sagan.queriedRow() !== null && {QUIET}")
+            row = np.array(page.evaluate("Array.from(sagan.queriedRow().row)"))
+            query = int(y * side) * side + int(x * side)
+            np.testing.assert_allclose(row, maps[layer][0, query], atol=2e-3)
+            after = page.evaluate(overlay)
+            assert after != before
+            before = after
+    page.focus("#overlay")
+    page.keyboard.press("ArrowLeft")
+    moved = page.evaluate("[sagan.queriedRow().column, sagan.queriedRow().line]")
+    assert moved == [int(0.9 * 16) - 1, int(0.6 * 16)]
+    page.keyboard.press("Escape")
+    assert page.evaluate("sagan.queriedRow()") is None
+
+
+@needs_chromium
+@needs_npm
+def test_controls(page):
+    assert page.inner_text("h1") == "zoo"
+    assert page.locator("#class option").all_inner_texts() == ["ant", "bee", "cow", "dog", "elk"]
+    before = shown(page)
+    slider = page.locator("#directions input").first
+    slider.fill("3")
+    page.wait_for_function(QUIET)
+    moved = shown(page)
+    assert (moved != before).any()
+    page.click("#reset")
+    page.wait_for_function(QUIET)
+    np.testing.assert_array_equal(shown(page), before)
+    page.fill("#seed", "50")
+    page.press("#seed", "Enter")
+    page.wait_for_function(QUIET)
+    page.locator("#gallery button").nth(2).click()
+    page.wait_for_function(QUIET)
+    assert page.input_value("#seed") == "53"
+    page.fill("#seed", "-3")
+    page.press("#seed", "Enter")
+    assert page.input_value("#seed") == "53"
+    page.click("#new")
+    page.wait_for_function(QUIET)
+    assert page.input_value("#seed") != "53"
+    thumbnails = page.evaluate("[...document.querySelectorAll('#gallery canvas')].map((one) => one.toDataURL())")
+    assert len(set(thumbnails)) == 8
+
+
+@needs_chromium
+@needs_npm
+def test_finger_leaves_the_map(browser, folder):
+    with live(browser, folder, width=400, has_touch=True) as page:
+        box = page.locator("#overlay").bounding_box()
+        assert box["width"] < 400
+        page.touchscreen.tap(box["x"] + box["width"] / 4, box["y"] + box["height"] / 4)
+        page.wait_for_function(f"sagan.queriedRow() !== null && {QUIET}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+@needs_chromium
+@needs_npm
+def test_without_classes_attention_and_colours(browser, tmp_path):
+    generator = make_generator(num_classes=None, attention_sizes=(), image_channels=1)
+    folder = export_web(generator, tmp_path / "web")
+    with live(browser, folder) as page:
+        picture = shown(page)
+        assert picture.std() > 0 and (picture[..., 0] == picture[..., 2]).all()
+        assert not page.is_visible("#class-row") and not page.is_visible("#layer-row") and not page.is_visible("#hint")
+        page.mouse.move(200, 300)
+        page.wait_for_function(QUIET)
+
+
+@needs_chromium
+@needs_npm
+def test_what_goes_wrong_is_said(browser, folder, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    for path in broken.glob("*.tflite"):
+        path.write_bytes(b"nothing")
+    with static_server(broken) as address, opened_page(browser) as page:
+        page.goto(address)
+        page.wait_for_selector("#problem:not([hidden])")
+        assert page.inner_text("#problem").startswith("The generator cannot run here: ")
+        page.goto((folder / "index.html").as_uri())
+        page.wait_for_selector("#problem:not([hidden])")
+        assert "python -m http.server" in page.inner_text("#problem")
