@@ -4,7 +4,7 @@
 
 takes a run folder, exports it, starts the server on free ports and prints a table as Markdown, in about three minutes.
 All rows are measured in turns, round by round, and the medians over the rounds are printed, so that a busy moment of
-the machine meets all alike. The client runs on the same cores as the server; what it takes of them is in its own column.
+the machine meets all alike. The client runs on the same cores as the server; what it takes of them has its own column.
 Needs `pip install '.[serving,tflite]'`. Text: docs/serving.md.
 """
 
