@@ -19,6 +19,13 @@ from sagan_tf.training.callbacks import Checkpoints, Metrics, Progress, Samples,
 from sagan_tf.training.distribution import make_strategy
 from sagan_tf.training.gan import with_label
 from sagan_tf.training.schedules import WarmupAndDecay
+from sagan_tf.training.workers import (
+    check_same_step,
+    loss_of_workers_named,
+    read_worker,
+    silence_unless,
+    wait_for_all,
+)
 from sagan_tf.viewing.grids import save_contact_sheet, to_levels
 
 
@@ -35,26 +42,38 @@ def train(config, callbacks=()):
     Raises:
         UserError: The data, the folder or the surroundings do not allow it, or the training diverged.
     """
+    worker = read_worker()
     strategy = make_strategy(config.hardware.distribution, config.hardware.replicas)
     if config.hardware.jit_compile and strategy.num_replicas_in_sync > 1:
         raise UserError(
             f"hardware.jit_compile: works on one device, and here are {strategy.num_replicas_in_sync}; "
             "set hardware.distribution to single, or hardware.jit_compile to false."
         )
-    with damage_named(config.data.name):
-        return _train(config, strategy, callbacks)
+    replicas = strategy.num_replicas_in_sync
+    if config.training.batch_size % replicas:
+        raise UserError(
+            f"training.batch_size: {config.training.batch_size} cannot be split evenly over {replicas} replicas; "
+            f"make it a multiple of {replicas}."
+        )
+    with damage_named(config.data.name), loss_of_workers_named(worker), silence_unless(worker.is_chief):
+        return _train(config, strategy, worker, callbacks)
 
 
-def _train(config, strategy, callbacks):
+def _train(config, strategy, worker, callbacks):
     # A new run folder is not made for data that cannot be read; one that is there is checked before they are.
     source = None if os.path.exists(config.run) else open_data(config)
-    with Run.create_or_resume(config.run, config) as run:
+    with Run.create_or_resume(config.run, config) if worker.is_chief else Run(config.run) as run:
         source = source or open_data(config)
-        report_data(source, run)
+        if worker.is_chief:
+            report_data(source, run)
+        wait_for_all(strategy, worker)  # the folder is there now
         with strategy.scope():
             gan = build_gan(config, source)
-        manager = restore(gan, run, config.output.checkpoints_to_keep)
+        restore(gan, run)
+        check_same_step(strategy, worker, int(gan.step.numpy()))
+        manager = make_manager(gan, run, config.output.checkpoints_to_keep) if worker.is_chief else None
         fit(config, gan, source, run, manager, callbacks)
+        wait_for_all(strategy, worker)  # whoever left before the chief has saved would take it along
     return run
 
 
@@ -178,11 +197,40 @@ def make_optimizer(options, steps):
     return keras.optimizers.Adam(rate, beta_1=options.beta_1, beta_2=options.beta_2, epsilon=options.epsilon)
 
 
-def restore(gan, run, checkpoints_to_keep):
-    """Restores the newest checkpoint of a run, if there is one, and takes back later lines of the metrics file.
+def restore(gan, run):
+    """Restores the newest checkpoint of a run that can be read, if there is one.
+
+    A damaged one, or one of other networks, is named, and the one before is taken.
 
     Args:
         gan: Compiled SAGAN; it gets the weights, optimiser slots and step of the checkpoint.
+        run: `Run`.
+
+    Raises:
+        UserError: There are checkpoints, and none can be restored.
+    """
+    paths = run.checkpoints()
+    for path in paths:
+        try:
+            tf.train.Checkpoint(model=gan).restore(path).assert_consumed()
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            reason = " ".join(str(error).split())[:200]
+            print(f"{path}: cannot be restored into these networks, the one before is tried: {reason}")
+            continue
+        print(f"Going on from step {int(gan.step.numpy())}: {path}")
+        return
+    if paths:
+        raise UserError(
+            f"{paths[0]}: neither it nor any checkpoint before it can be restored: {reason} Move them away to begin "
+            "anew, or choose another folder with --run."
+        )
+
+
+def make_manager(gan, run, checkpoints_to_keep):
+    """Makes what writes the checkpoints of a run from the step on that it stands at; takes back what is later.
+
+    Args:
+        gan: Compiled SAGAN.
         run: `Run`.
         checkpoints_to_keep: Newest checkpoints kept from now on.
 
@@ -190,22 +238,20 @@ def restore(gan, run, checkpoints_to_keep):
         tf.train.CheckpointManager.
 
     Raises:
-        UserError: The disk has no room for the checkpoints, or the checkpoint is of other networks.
+        UserError: The disk has no room for the checkpoints.
     """
-    checkpoint = tf.train.Checkpoint(model=gan)
-    manager = tf.train.CheckpointManager(checkpoint, str(run.checkpoints_path), max_to_keep=checkpoints_to_keep)
+    step, paths = int(gan.step.numpy()), run.checkpoints()
     state = gan.variables + gan.generator_optimizer.variables + gan.discriminator_optimizer.variables
     size = sum(4 * math.prod(v.shape) for v in state)  # bytes, float32
-    run.check_space((checkpoints_to_keep + 1 - len(manager.checkpoints)) * size)
-    if manager.latest_checkpoint:
-        try:
-            checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{manager.latest_checkpoint}: cannot be restored into these networks: {reason}") from None
-        print(f"Going on from step {int(gan.step.numpy())}: {manager.latest_checkpoint}")
-    run.truncate_metrics_after(int(gan.step.numpy()))
-    return manager
+    run.check_space((checkpoints_to_keep + 1 - len(paths)) * size)
+    run.truncate_metrics_after(step)
+    kept = [path for path in reversed(paths) if int(path.rpartition("-")[2]) <= step]
+    if kept:
+        # TensorFlow's own list may be gone, older than the files, or name one that cannot be read.
+        tf.compat.v1.train.update_checkpoint_state(str(run.checkpoints_path), kept[-1], kept)
+    return tf.train.CheckpointManager(
+        tf.train.Checkpoint(model=gan), str(run.checkpoints_path), max_to_keep=checkpoints_to_keep
+    )
 
 
 def fit(config, gan, source, run, manager, callbacks=()):
@@ -216,7 +262,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
         gan: Compiled SAGAN.
         source: `data.sources.Source`.
         run: `Run`.
-        manager: tf.train.CheckpointManager.
+        manager: tf.train.CheckpointManager; None: another worker writes, and this one nothing.
         callbacks: More Keras callbacks.
     """
     training, output = config.training, config.output
@@ -233,25 +279,23 @@ def fit(config, gan, source, run, manager, callbacks=()):
     stop = StopOnSignal()
     resume = f"The last good checkpoint is in {run.checkpoints_path}."
     began = time.monotonic()
+    writes = manager is not None
+    metrics = Metrics(run.append_metrics if writes else lambda line: None, output.log_interval, images_a_step, resume)
+    samples = Samples(run.sample_path, output.sample_interval, latent, label, output.sample_columns)
     gan.fit(
         dataset,
         steps_per_epoch=left,
         shuffle=False,
         verbose=0,
-        callbacks=[
-            stop,
-            Progress(training.steps),
-            Metrics(run.append_metrics, output.log_interval, images_a_step, resume),
-            Samples(run.sample_path, output.sample_interval, latent, label, output.sample_columns),
-            *callbacks,
-            Checkpoints(manager, output.checkpoint_interval, run.generator_path),
-        ],
+        callbacks=[stop, Progress(training.steps), metrics, samples, *callbacks,
+                   Checkpoints(manager, output.checkpoint_interval, run.generator_path)]
+        if writes else [stop, metrics],
     )
     done = int(gan.step.numpy())
     print(f"Made {done - start} steps in {time.monotonic() - began:.0f} s.")
     if stop.received:
         print(f"Stopped by {stop.received} at step {done} of {training.steps}, saved. The same command goes on.")
-    else:
+    elif writes:
         report_rule(gan, source, training.seed)
     print(f"Samples: {run.sample_path(done)}\nGenerator: {run.generator_path}")
 

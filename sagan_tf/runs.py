@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -154,6 +155,17 @@ class Run:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"{self.class_names_path}: this is no list of names any more. Move it away.")
         return names
+
+    def checkpoints(self):
+        """Lists the checkpoints, the newest first, as they lie in the folder; whether they are whole is not looked at.
+
+        Returns:
+            list of str, paths as `tf.train.Checkpoint.restore` takes them.
+        """
+        names = [path.name for path in self.checkpoints_path.glob("ckpt-*.index")]
+        found = [re.fullmatch(r"ckpt-([0-9]+)\.index", name) for name in names]
+        steps = sorted((int(match[1]) for match in found if match), reverse=True)
+        return [str(self.checkpoints_path / f"ckpt-{step}") for step in steps]
 
     def append_metrics(self, metrics):
         """Adds a line to the metrics file; it is on the disk when this returns.

@@ -214,6 +214,7 @@ class Checkpoints(StepCallback):
 class StopOnSignal(keras.callbacks.Callback):
     """Ctrl-C or SIGTERM ends the run after the step at hand, saved; a second one ends it at once.
 
+    On several workers all end after the same step, whichever of them got the signal.
     `received` is the signal's name afterwards, or None.
     """
 
@@ -224,6 +225,12 @@ class StopOnSignal(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    def on_train_batch_end(self, batch, logs=None):
+        agreed = self.model.stop_agreed
+        if agreed is not None and float(agreed) > 0:
+            self.received = self.received or "another worker"
+            self.model.stop_training = True
+
     def on_train_end(self, logs=None):
         for number, handler in self.before.items():
             signal.signal(number, handler)
@@ -232,4 +239,6 @@ class StopOnSignal(keras.callbacks.Callback):
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
-        self.model.stop_training = True
+        self.model.stop_wanted = True
+        if not isinstance(self.model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            self.model.stop_training = True

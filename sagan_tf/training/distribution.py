@@ -1,9 +1,11 @@
 """One device or several: TensorFlow strategies, and what Keras' `fit` needs under them."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from sagan_tf.errors import UserError
+from sagan_tf.training.workers import read_worker
 
 
 def make_strategy(distribution="auto", replicas=None):
@@ -11,7 +13,7 @@ def make_strategy(distribution="auto", replicas=None):
 
     Args:
         distribution: `single`: one device; `mirrored`: synchronous replicas on the devices of this machine; `auto`:
-            mirrored where there are several GPUs.
+            all devices of all workers where `TF_CONFIG` names several, else mirrored where there are several GPUs.
         replicas: int >= 1 or None. Replicas when mirrored; without a GPU, as many logical CPU devices are made. None:
             all GPUs.
 
@@ -19,8 +21,12 @@ def make_strategy(distribution="auto", replicas=None):
         tf.distribute.Strategy.
 
     Raises:
-        UserError: There are fewer GPUs than replicas, or TensorFlow has started already with fewer CPU devices.
+        UserError: There are fewer GPUs than replicas, TensorFlow has started already with fewer CPU devices, or
+            `TF_CONFIG` cannot be used.
     """
+    worker = read_worker()
+    if worker.count > 1:
+        return _across_workers(distribution, replicas, worker)
     gpus = tf.config.list_physical_devices("GPU")
     if distribution == "single" or (distribution == "auto" and replicas in (None, 1) and len(gpus) < 2):
         return tf.distribute.get_strategy()
@@ -30,6 +36,20 @@ def make_strategy(distribution="auto", replicas=None):
             raise UserError(f"hardware.replicas: {wanted} replicas asked for, but this machine has {len(gpus)} GPU(s).")
         return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(wanted)])
     return tf.distribute.MirroredStrategy(_logical_cpus(replicas or 1))
+
+
+def _across_workers(distribution, replicas, worker):
+    if distribution != "auto" or replicas is not None:
+        raise UserError(
+            f"hardware.distribution: TF_CONFIG names {worker.count} workers, which train together by `auto` with "
+            "hardware.replicas null. Take TF_CONFIG away to train on this machine alone."
+        )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        if "program startup" not in str(error):
+            raise
+        raise UserError("several workers must be joined before TensorFlow starts; run the command in a new process.")
 
 
 def _logical_cpus(replicas):
@@ -50,7 +70,15 @@ class DistributedFit:
 
     Keras 3.15's TensorFlow trainer fails with `steps_per_execution` above 1 under MirroredStrategy, and on several
     workers at all; both are in the function that `fit` calls for a batch, which this class makes itself.
+
+    Attributes:
+        stop_wanted: bool. Whether this worker wants to stop; set by callbacks.
+        stop_agreed: Scalar tensor, on several workers: how many replicas wanted to when the latest step was made. All
+            workers read the same, so that all stop after the same step. None on one worker.
     """
+
+    stop_wanted = False
+    stop_agreed = None
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         if not self.built:
@@ -71,15 +99,20 @@ class DistributedFit:
         if self.train_function is not None and not force:
             return self.train_function
         strategy, steps, step = self.distribute_strategy, self.steps_per_execution, self.train_step
+        several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         if self.jit_compile:
             if strategy.num_replicas_in_sync > 1:
                 raise ValueError("`jit_compile` works on one replica only. Received: jit_compile=True, "
                                  f"{strategy.num_replicas_in_sync} replicas.")
             step = tf.function(step, jit_compile=True, reduce_retracing=True)
 
+        def wanted():
+            return tf.numpy_function(lambda: np.float32(self.stop_wanted), [], tf.float32)
+
         def one_step(iterator):
             logs = strategy.run(step, args=(next(iterator),))
-            return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
+            logs = {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
+            return logs, strategy.reduce("SUM", strategy.run(wanted), axis=None) if several_workers else None
 
         def many_steps(iterator):
             for _ in tf.range(steps - 1):
@@ -87,7 +120,13 @@ class DistributedFit:
             return one_step(iterator)
 
         function = one_step if steps == 1 else many_steps
-        self.train_function = function if self.run_eagerly else tf.function(function, reduce_retracing=True)
+        function = function if self.run_eagerly else tf.function(function, reduce_retracing=True)
+
+        def train_function(iterator):
+            logs, self.stop_agreed = function(iterator)
+            return logs
+
+        self.train_function = train_function
         return self.train_function
 
 

@@ -1,4 +1,7 @@
-"""Trains the tiny SAGAN on REPLICAS logical CPU devices and writes its weights to FILE; run in its own process."""
+"""Trains the tiny SAGAN on REPLICAS logical CPU devices and writes its weights to FILE; run in its own process.
+
+0 REPLICAS: on the workers that `TF_CONFIG` names.
+"""
 
 import sys
 
@@ -10,7 +13,8 @@ from sagan_tf.training.distribution import make_strategy
 
 
 def main(replicas, path, options):
-    strategy = make_strategy("mirrored" if replicas > 1 else "single", replicas if replicas > 1 else None)
+    kinds = {0: ("auto", None), 1: ("single", None)}
+    strategy = make_strategy(*kinds.get(replicas, ("mirrored", replicas)))
     keras.utils.set_random_seed(0)
     arguments = dict(compile_arguments=dict(steps_per_execution=2)) if options == "plain" else dict(
         augmentation=("color", "translation", "cutout"),
