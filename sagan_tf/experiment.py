@@ -213,7 +213,7 @@ def restore(gan, run):
     for path in paths:
         try:
             tf.train.Checkpoint(model=gan).restore(path).assert_consumed()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
+        except Exception as error:  # damaged bytes make the reader raise anything, an IndexError among others
             reason = " ".join(str(error).split())[:200]
             print(f"{path}: cannot be restored into these networks, the one before is tried: {reason}")
             continue
