@@ -1,0 +1,121 @@
+"""Kills a training process again and again, lets it go on, and compares the end with that of a run never killed.
+
+    python tests/stress/kill_and_resume.py --kills 50
+    python tests/stress/kill_and_resume.py --kills 20 --hardware.distribution mirrored --hardware.replicas 2
+
+Not part of the test suite, for it takes a quarter of an hour. Every process is killed by SIGKILL at a random moment:
+four in five after it has begun to train, with a checkpoint at every step, so that many moments fall into a save; the
+others at any moment since its start. Options behind the known ones go to `python -m sagan_tf.train`. Ends with code 1 and
+the names of what differs, if anything does.
+"""
+
+import argparse
+import collections
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import sagan_tf  # noqa: F401  registers the layers
+from sagan_tf.runs import Run
+
+SECONDS = 600  # that a life may last
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    options, more = parser.parse_known_args()
+    rng = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, broken = Run(Path(folder) / "whole"), Run(Path(folder) / "broken")
+        live(command(whole, options.steps, more))
+        states = collections.Counter(kill_once(broken, options, more, rng, i) for i in range(options.kills))
+        live(command(broken, options.steps, more))
+        different = compare(whole, broken)
+    print(f"{options.kills} kills: " + ", ".join(f"{count} {name}" for name, count in states.items()))
+    print(f"different: {different}" if different else "bit-identical: checkpoint, generator, metrics, samples")
+    sys.exit(bool(different))
+
+
+def command(run, steps, more):
+    return [
+        sys.executable, "-m", "sagan_tf.train", "--run", str(run.path), "--generator.channels", "8",
+        "--discriminator.channels", "8", "--training.batch_size", "4", "--training.steps", str(steps),
+        "--output.log_interval", "1", "--output.checkpoint_interval", "1", "--output.sample_interval", "50", *more,
+    ]  # fmt: skip
+
+
+def live(arguments):
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=SECONDS)
+    if done.returncode:
+        sys.exit(f"the run failed: {done.stderr[-2000:]}")
+
+
+def kill_once(run, options, more, rng, number):
+    """Starts, kills, and says what the process was at."""
+    before = last_step(run)
+    process = subprocess.Popen(command(run, options.steps, more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    if rng.random() < 0.8:
+        end = time.monotonic() + SECONDS
+        while last_step(run) <= before and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1.5))
+    else:
+        time.sleep(rng.uniform(0, 15))
+    ended = process.poll()
+    process.kill()
+    error = process.communicate()[1].decode(errors="replace")
+    if ended not in (None, 0):
+        sys.exit(f"life {number} ended with {ended}: {error[-2000:]}")
+    state = "after its end" if ended == 0 else "while it saved" if is_saving(run) else "while it trained"
+    state = state if last_step(run) > before or ended == 0 else "before its first step"
+    print(f"kill {number + 1}: {state}, step {last_step(run)}", flush=True)
+    return state
+
+
+def last_step(run):
+    lines = run.read_metrics() if run.metrics_path.exists() else []
+    return lines[-1]["step"] if lines else 0
+
+
+def is_saving(run):
+    if list(run.path.rglob("*partial*")) or list(run.path.rglob("*temp*")):
+        return True
+    return last_step(run) > max((int(path.rpartition("-")[2]) for path in run.checkpoints()), default=0)
+
+
+def compare(whole, broken):
+    """Names of what differs, at most ten."""
+    one, two = (tf.train.load_checkpoint(run.checkpoints()[0]) for run in (whole, broken))
+    names = one.get_variable_to_shape_map()
+    assert len(names) > 300
+    different = sorted(names.keys() ^ two.get_variable_to_shape_map().keys())
+    for name in names:
+        # TensorFlow's own count of saves, and its description of the objects.
+        if "save_counter" in name or "CHECKPOINTABLE" in name:
+            continue
+        if not np.array_equal(one.get_tensor(name), two.get_tensor(name)):
+            different.append(name)
+    generators = [keras.models.load_model(run.generator_path).get_weights() for run in (whole, broken)]
+    if not all(np.array_equal(a, b) for a, b in zip(*generators, strict=True)):
+        different.append("generator.keras")
+    lines = [[{k: v for k, v in x.items() if "second" not in k} for x in run.read_metrics()] for run in (whole, broken)]
+    if lines[0] != lines[1]:
+        different.append("metrics.jsonl")
+    for path in whole.samples_path.iterdir():
+        if path.read_bytes() != (broken.samples_path / path.name).read_bytes():
+            different.append(path.name)
+    return different[:10]
+
+
+if __name__ == "__main__":
+    main()
