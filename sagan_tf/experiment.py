@@ -7,17 +7,20 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
+from tqdm.auto import tqdm
 
 from sagan_tf.data import embedded, rules
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import class_distribution, contact_sheet_images, damage_named, describe, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.recovery import prepare_recovery, rate_factor
 from sagan_tf.runs import Run
 from sagan_tf.training import SAGAN
 from sagan_tf.training.callbacks import Checkpoints, Metrics, Progress, Samples, StopOnSignal
 from sagan_tf.training.distribution import make_strategy
 from sagan_tf.training.gan import with_label
+from sagan_tf.training.guard import GROUPS, SAMPLES, Guard, Trouble
 from sagan_tf.training.schedules import WarmupAndDecay
 from sagan_tf.training.workers import (
     check_same_step,
@@ -66,13 +69,18 @@ def _train(config, strategy, worker, callbacks):
         source = source or open_data(config)
         if worker.is_chief:
             report_data(source, run)
-        wait_for_all(strategy, worker)  # the folder is there now
-        with strategy.scope():
-            gan = build_gan(config, source)
-        restore(gan, run)
-        check_same_step(strategy, worker, int(gan.step.numpy()))
-        manager = make_manager(gan, run, config.output.checkpoints_to_keep) if worker.is_chief else None
-        fit(config, gan, source, run, manager, callbacks)
+        while True:
+            wait_for_all(strategy, worker)  # the folder is there now, with all recoveries
+            with strategy.scope():
+                gan = build_gan(config, source, rate_factor(run))
+            restore(gan, run)
+            check_same_step(strategy, worker, int(gan.step.numpy()))
+            manager = make_manager(gan, run, config.output.checkpoints_to_keep) if worker.is_chief else None
+            try:
+                fit(config, gan, source, run, manager, callbacks)
+                break
+            except Trouble as trouble:
+                prepare_recovery(config.guard, run, trouble, worker.is_chief)
         wait_for_all(strategy, worker)  # whoever left before the chief has saved would take it along
     return run
 
@@ -113,12 +121,13 @@ def report_data(source, run):
     print(f"Look before you train: {run.contact_sheet_path}")
 
 
-def build_gan(config, source):
+def build_gan(config, source, rate_factor=1.0):
     """Builds and compiles the SAGAN of a config, under the strategy in scope.
 
     Args:
         config: `Config`.
         source: `data.sources.Source`, for the number of classes and how often they occur.
+        rate_factor: float, what the learning rates are multiplied by.
 
     Returns:
         SAGAN with freshly drawn weights.
@@ -137,8 +146,8 @@ def build_gan(config, source):
         seed=training.seed,
     )
     gan.compile(
-        make_optimizer(config.generator_optimizer, training.steps),
-        make_optimizer(config.discriminator_optimizer, training.steps * training.d_steps),
+        make_optimizer(config.generator_optimizer, training.steps, rate_factor),
+        make_optimizer(config.discriminator_optimizer, training.steps * training.d_steps, rate_factor),
         loss=training.loss,
         d_steps=training.d_steps,
         accumulation_steps=training.accumulation_steps,
@@ -176,24 +185,23 @@ def build_networks(config, num_classes):
     )
 
 
-def make_optimizer(options, steps):
+def make_optimizer(options, steps, rate_factor=1.0):
     """Makes Adam with its schedule.
 
     Args:
         options: `OptimizerConfig`.
         steps: Optimiser steps of the whole run, where a decay ends.
+        rate_factor: float, what all its learning rates are multiplied by.
 
     Returns:
         keras.optimizers.Adam.
     """
-    rate = options.learning_rate
+    rate, final = options.learning_rate * rate_factor, options.final_learning_rate * rate_factor
     # A short trial of a long run's config ends before the decay starts.
     schedule = options.schedule if options.decay_start_step < steps else "constant"
     if schedule != "constant" or options.warmup_steps:
         end = max(steps, options.decay_start_step + 1)
-        rate = WarmupAndDecay(
-            rate, schedule, options.warmup_steps, options.decay_start_step, end, options.final_learning_rate
-        )
+        rate = WarmupAndDecay(rate, schedule, options.warmup_steps, options.decay_start_step, end, final)
     return keras.optimizers.Adam(rate, beta_1=options.beta_1, beta_2=options.beta_2, epsilon=options.epsilon)
 
 
@@ -210,6 +218,9 @@ def restore(gan, run):
         UserError: There are checkpoints, and none can be restored.
     """
     paths = run.checkpoints()
+    # A constant rate is a variable and comes back with the rest; after a recovery it is another one.
+    optimizers = gan.generator_optimizer, gan.discriminator_optimizer
+    rates = [optimizer.get_config()["learning_rate"] for optimizer in optimizers]
     for path in paths:
         try:
             tf.train.Checkpoint(model=gan).restore(path).assert_consumed()
@@ -217,6 +228,9 @@ def restore(gan, run):
             reason = " ".join(str(error).split())[:200]
             print(f"{path}: cannot be restored into these networks, the one before is tried: {reason}")
             continue
+        for optimizer, rate in zip(optimizers, rates):
+            if isinstance(rate, float):
+                optimizer.learning_rate = rate
         print(f"Going on from step {int(gan.step.numpy())}: {path}")
         return
     if paths:
@@ -277,10 +291,10 @@ def fit(config, gan, source, run, manager, callbacks=()):
     )
     latent, label = fixed_latents(gan, output.sample_rows, output.sample_columns, training.seed)
     stop = StopOnSignal()
-    resume = f"The last good checkpoint is in {run.checkpoints_path}."
     began = time.monotonic()
     writes = manager is not None
-    metrics = Metrics(run.append_metrics if writes else lambda line: None, output.log_interval, images_a_step, resume)
+    guard = make_guard(config, gan, run)
+    metrics = Metrics(run.append_metrics if writes else lambda line: None, output.log_interval, images_a_step, guard)
     samples = Samples(run.sample_path, output.sample_interval, latent, label, output.sample_columns)
     gan.fit(
         dataset,
@@ -298,6 +312,22 @@ def fit(config, gan, source, run, manager, callbacks=()):
     elif writes:
         report_rule(gan, source, training.seed)
     print(f"Samples: {run.sample_path(done)}\nGenerator: {run.generator_path}")
+
+
+def make_guard(config, gan, run):
+    """Makes what watches over a run.
+
+    Args:
+        config: `Config`.
+        gan: SAGAN.
+        run: `Run`, for what has been so far.
+
+    Returns:
+        Guard.
+    """
+    latent, label = fixed_latents(gan, GROUPS, SAMPLES // GROUPS, config.training.seed)
+    before = [line.get("sample_diversity") or 0.0 for line in run.read_metrics()]
+    return Guard(latent, label, config.guard.on_collapse != "warn", tqdm.write, max(before, default=0.0))
 
 
 def report_rule(gan, source, seed, num_images=1000):

@@ -17,7 +17,7 @@ from sagan_tf.errors import UserError
 # What a run may change when it goes on. None of it changes the game that was played so far: where the folder lies,
 # what is written and when, the machine, and how far to train. (A decaying learning rate gets its new end.)
 CHANGEABLE = ("run", "training.steps")
-CHANGEABLE_SECTIONS = ("hardware", "output")
+CHANGEABLE_SECTIONS = ("hardware", "output", "guard")
 
 _DIFFERENCES_SHOWN = 3
 
@@ -33,7 +33,7 @@ class Run:
     Attributes:
         path: pathlib.Path of the folder.
         config_path, checkpoints_path, generator_path, metrics_path, samples_path, contact_sheet_path,
-            class_names_path, environment_path: pathlib.Paths of what is in it.
+            class_names_path, recoveries_path, environment_path: pathlib.Paths of what is in it.
     """
 
     def __init__(self, path):
@@ -45,6 +45,7 @@ class Run:
         self.samples_path = self.path / "samples"
         self.contact_sheet_path = self.path / "data" / "contact_sheet.png"
         self.class_names_path = self.path / "data" / "class_names.json"
+        self.recoveries_path = self.path / "recoveries.json"
         self.environment_path = self.path / "environment.json"
         self._lock = filelock.FileLock(self.path / ".lock", blocking=False)
 
@@ -155,6 +156,34 @@ class Run:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"{self.class_names_path}: this is no list of names any more. Move it away.")
         return names
+
+    def recoveries(self):
+        """Reads how often the run went back to a checkpoint because training went wrong.
+
+        Returns:
+            list of dicts, in order, each with `kind`, `step` and `rate_factor`.
+
+        Raises:
+            UserError: The file holds something else.
+        """
+        if not self.recoveries_path.is_file():
+            return []
+        try:
+            found = json.loads(self.recoveries_path.read_text(encoding="utf-8"))
+            return [{**one, "rate_factor": float(one["rate_factor"])} for one in found]
+        except (ValueError, TypeError, KeyError):
+            raise UserError(f"{self.recoveries_path}: this is no list of recoveries any more.") from None
+
+    def add_recovery(self, kind, step, rate_factor):
+        """Records that the run goes back.
+
+        Args:
+            kind: str, what was wrong.
+            step: int, at which it was seen.
+            rate_factor: float, what the learning rates are multiplied by from now on, on top of earlier ones.
+        """
+        new = {"kind": kind, "step": step, "rate_factor": rate_factor}
+        _write(self.recoveries_path, json.dumps([*self.recoveries(), new], indent=1) + "\n")
 
     def checkpoints(self):
         """Lists the checkpoints, the newest first, as they lie in the folder; whether they are whole is not looked at.

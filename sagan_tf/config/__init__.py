@@ -7,6 +7,7 @@ from sagan_tf.config.fields import Config as Config
 from sagan_tf.config.fields import DataConfig as DataConfig
 from sagan_tf.config.fields import DiscriminatorConfig as DiscriminatorConfig
 from sagan_tf.config.fields import GeneratorConfig as GeneratorConfig
+from sagan_tf.config.fields import GuardConfig as GuardConfig
 from sagan_tf.config.fields import HardwareConfig as HardwareConfig
 from sagan_tf.config.fields import OptimizerConfig as OptimizerConfig
 from sagan_tf.config.fields import OutputConfig as OutputConfig

@@ -29,6 +29,7 @@ POSITIVE = ("above 0", lambda x: x > 0)
 AT_LEAST_ZERO = ("at least 0", lambda x: x >= 0)
 AT_LEAST_ONE = ("at least 1", lambda x: x >= 1)
 DECAY = ("at least 0 and below 1", lambda x: 0 <= x < 1)
+FACTOR = ("above 0 and at most 1", lambda x: 0 < x <= 1)
 SEED = ("from 0 to 4294967295", lambda x: 0 <= x < 2**32)
 
 _LARGEST = 2**31 - 1  # for whole numbers without another bound; what fits the 32-bit counters of the frameworks
@@ -77,6 +78,8 @@ RANGES = {
     "output.checkpoints_to_keep": AT_LEAST_ONE,
     "output.sample_rows": AT_LEAST_ONE,
     "output.sample_columns": AT_LEAST_ONE,
+    "guard.rate_factor": FACTOR,
+    "guard.max_recoveries": AT_LEAST_ZERO,
 }
 
 

@@ -218,6 +218,25 @@ class OutputConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """What to do when training goes wrong. It is looked at with every line of metrics.
+
+    Args:
+        on_divergence: A loss or weight that is not finite: `stop` at the last good checkpoint, or `recover`: go back to
+            it and on with lower learning rates.
+        on_collapse: A discriminator that tells all pictures apart, or pictures that become alike: `warn`, `stop` or
+            `recover`.
+        rate_factor: What both learning rates are multiplied by at each recovery.
+        max_recoveries: Recoveries of a run; then it stops.
+    """
+
+    on_divergence: Literal["stop", "recover"] = "stop"
+    on_collapse: Literal["warn", "stop", "recover"] = "warn"
+    rate_factor: float = 0.5
+    max_recoveries: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """A run.
 
@@ -232,6 +251,7 @@ class Config:
         training: The adversarial game.
         hardware: What it runs on.
         output: What the run folder receives, and when.
+        guard: What to do when training goes wrong.
     """
 
     run: str | None = None
@@ -244,6 +264,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
 
     def __post_init__(self):
         check_config(self)

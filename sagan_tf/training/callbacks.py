@@ -5,11 +5,9 @@ import signal
 import time
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from sagan_tf.errors import UserError
 from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.training.gan import with_label
 from sagan_tf.viewing.grids import save_grid
@@ -58,21 +56,19 @@ class Progress(StepCallback):
 class Metrics(StepCallback):
     """Writes a line every `interval` steps: step, images, means since the last line, gamma, sigma, speed.
 
-    A mean that is not finite stops the run before the line or a checkpoint is written.
-
     Args:
         write: Function of a dict.
         interval: Steps from one line to the next.
         images_a_step: Real images that a step takes, over all replicas.
-        where_to_resume: What to tell the user when the run is stopped.
+        guard: `Guard`, which sees the means before the line or a checkpoint is written, and may end the run.
     """
 
-    def __init__(self, write, interval, images_a_step, where_to_resume):
+    def __init__(self, write, interval, images_a_step, guard):
         super().__init__()
         self.write = write
         self.interval = interval
         self.images_a_step = images_a_step
-        self.where_to_resume = where_to_resume
+        self.guard = guard
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -92,22 +88,13 @@ class Metrics(StepCallback):
         if step % self.interval:
             return
         means = {name: float(value) for name, value in logs.items()}
-        self._refuse_non_finite(step, means)
-        line = {"step": step, "images": step * self.images_a_step, **means, **self.read_state()}
+        more = self.guard.examine(self.model, step, means)
+        line = {"step": step, "images": step * self.images_a_step, **means, **more, **self.read_state()}
         if self.seconds:
             line["images_per_second"] = self.steps * self.images_a_step / self.seconds
         self.write(line)
         self.seconds, self.steps = 0.0, 0
         self.model.reset_metrics()
-
-    def _refuse_non_finite(self, step, means):
-        bad = [name for name, value in means.items() if not np.isfinite(value)]
-        if bad or not bool(_all_finite(self.model)):
-            what = f"{', '.join(bad)} became" if bad else "a weight became"
-            raise UserError(
-                f"training diverged: {what} not finite in the {self.interval} steps before step {step}. "
-                f"{self.where_to_resume} Lower the learning rates or change the seed before you go on."
-            )
 
 
 def _state_reader(gan):
@@ -133,11 +120,6 @@ def _state_reader(gan):
         return rates | {name: float(value) for name, value in read().items()}
 
     return state
-
-
-def _all_finite(gan):
-    weights = [w for w in gan.weights if keras.backend.is_float_dtype(w.dtype)]
-    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(w))) for w in weights])
 
 
 class Samples(StepCallback):

@@ -5,8 +5,8 @@
 
 Not part of the test suite, for it takes a quarter of an hour. Every process is killed by SIGKILL at a random moment:
 four in five after it has begun to train, with a checkpoint at every step, so that many moments fall into a save; the
-others at any moment since its start. Options behind the known ones go to `python -m sagan_tf.train`. Ends with code 1 and
-the names of what differs, if anything does.
+others at any moment since its start. Options behind the known ones go to `python -m sagan_tf.train`. Ends with code 1
+and the names of what differs, if anything does.
 """
 
 import argparse
