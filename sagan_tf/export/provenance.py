@@ -24,7 +24,7 @@ def load_generator(run):
     """
     try:
         return keras.models.load_model(run.generator_path, compile=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # damaged bytes make zip, JSON, HDF5 and Keras raise anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{run.generator_path}: no generator of this program can be read from it: {reason}") from None
 
