@@ -75,10 +75,12 @@ class DistributedFit:
         stop_wanted: bool. Whether this worker wants to stop; set by callbacks.
         stop_agreed: Scalar tensor, on several workers: how many replicas wanted to when the latest step was made. All
             workers read the same, so that all stop after the same step. None on one worker.
+        traced_function: The `tf.function` behind `train_function`, once there is one.
     """
 
     stop_wanted = False
     stop_agreed = None
+    traced_function = None
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         if not self.built:
@@ -120,10 +122,10 @@ class DistributedFit:
             return one_step(iterator)
 
         function = one_step if steps == 1 else many_steps
-        function = function if self.run_eagerly else tf.function(function, reduce_retracing=True)
+        self.traced_function = function if self.run_eagerly else tf.function(function, reduce_retracing=True)
 
         def train_function(iterator):
-            logs, self.stop_agreed = function(iterator)
+            logs, self.stop_agreed = self.traced_function(iterator)
             return logs
 
         self.train_function = train_function
