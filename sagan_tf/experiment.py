@@ -86,6 +86,7 @@ def report_data(source, run):
         run: `Run`.
     """
     print(describe(source))
+    run.record_class_names(source.class_names)
     if not run.contact_sheet_path.exists():
         images, captions = contact_sheet_images(source, rows=10, columns=10)
         save_contact_sheet(images, captions, run.contact_sheet_path, 10, f"{source.name}, {source.split}")

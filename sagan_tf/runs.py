@@ -32,7 +32,7 @@ class Run:
     Attributes:
         path: pathlib.Path of the folder.
         config_path, checkpoints_path, generator_path, metrics_path, samples_path, contact_sheet_path,
-            environment_path: pathlib.Paths of what is in it.
+            class_names_path, environment_path: pathlib.Paths of what is in it.
     """
 
     def __init__(self, path):
@@ -43,6 +43,7 @@ class Run:
         self.metrics_path = self.path / "metrics.jsonl"
         self.samples_path = self.path / "samples"
         self.contact_sheet_path = self.path / "data" / "contact_sheet.png"
+        self.class_names_path = self.path / "data" / "class_names.json"
         self.environment_path = self.path / "environment.json"
         self._lock = filelock.FileLock(self.path / ".lock", blocking=False)
 
@@ -126,6 +127,30 @@ class Run:
             pathlib.Path.
         """
         return self.samples_path / f"step_{step:08d}.png"
+
+    def record_class_names(self, names):
+        """Keeps the names of the classes, so that those who look need not open the data.
+
+        Args:
+            names: Names in the order of the labels, or None without labels.
+        """
+        _write(self.class_names_path, json.dumps(names, indent=2) + "\n")
+
+    def read_class_names(self):
+        """Reads the names of the classes.
+
+        Returns:
+            list of str; None without labels, or where an older program made the folder.
+
+        Raises:
+            UserError: The file is not JSON.
+        """
+        if not self.class_names_path.is_file():
+            return None
+        try:
+            return json.loads(self.class_names_path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise UserError(f"{self.class_names_path}: this is not JSON any more. Move it away.") from None
 
     def append_metrics(self, metrics):
         """Adds a line to the metrics file; it is on the disk when this returns.
