@@ -12,6 +12,7 @@ VERBS = {
     "train": ("sagan_tf.train", "train as a config says, or go on with an interrupted run"),
     "convert": ("sagan_tf.convert", "write a run folder from a PyTorch checkpoint"),
     "sample": ("sagan_tf.sample", "draw pictures by class and seed, truncations, interpolations"),
+    "attend": ("sagan_tf.attend", "draw and measure attention maps; write an explorer"),
     "export": ("sagan_tf.export.__main__", "write SavedModel, TFLite and more from a run folder"),
 }
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
+from sagan_tf.config.names import did_you_mean
 from sagan_tf.data import embedded
 from sagan_tf.errors import UserError
 from sagan_tf.experiment import build_networks
 from sagan_tf.export.provenance import load_generator
 from sagan_tf.layers import ConditionalBatchNormalization
 from sagan_tf.training import SAGAN
+
+_CLASSES_SHOWN = 10  # Where none are named.
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,43 @@ def class_names(run, num_classes):
     return tuple(names) if names and len(names) == num_classes else tuple(map(str, range(num_classes)))
 
 
+def choose_classes(wanted, names):
+    """Finds the classes that a user named.
+
+    Args:
+        wanted: Names and numbers, ("all",), or None for the first ones.
+        names: Names of all classes; None without classes.
+
+    Returns:
+        dict, label -> name, in the order wanted; None without classes.
+
+    Raises:
+        UserError: There are no classes, or there is none of that name or number.
+    """
+    if names is None:
+        if wanted is not None:
+            raise UserError("--classes: the model was trained without classes; leave --classes out.")
+        return None
+    if wanted is None or wanted == ("all",):
+        return dict(list(enumerate(names))[: None if wanted else _CLASSES_SHOWN])
+    labels = []
+    for word in wanted:
+        if word in names:
+            labels.append(names.index(word))
+        elif word.lstrip("-").isdigit():
+            labels.append(int(word))
+        else:
+            hint = did_you_mean(word, names) or f" The classes are {_listed(names)}."
+            raise UserError(f"--classes: the model has no class `{word}`.{hint}")
+        if not 0 <= labels[-1] < len(names):
+            raise UserError(f"--classes: {word} is out of range; the model has the classes 0 .. {len(names) - 1}.")
+    return {label: names[label] for label in labels}
+
+
 def _num_classes(generator):
     counts = {layer.num_classes for layer in generator.layers if isinstance(layer, ConditionalBatchNormalization)}
     return counts.pop() if counts else None
+
+
+def _listed(names):
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

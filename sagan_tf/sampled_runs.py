@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from sagan_tf.config.names import did_you_mean
 from sagan_tf.errors import UserError
-from sagan_tf.restored_networks import class_names, restore_networks
+from sagan_tf.restored_networks import choose_classes, class_names, restore_networks
 from sagan_tf.viewing import samplings
 from sagan_tf.viewing.painter import WHOLE_DISTRIBUTION, Painter
 from sagan_tf.viewing.tables import Table, save_animation, save_picture, save_table
 
-_ROWS = 10  # Classes shown where none are named.
 _FRAMES_A_LEG = 24  # Of an animation, from one station to the next.
 
 
@@ -126,40 +124,3 @@ def _single_files(painter, classes, wishes, folder):
                 save_picture(image, folder / samplings.file_name(label, name, seed))
             bar.update(len(part))
     return folder
-
-
-def choose_classes(wanted, names):
-    """Finds the classes that a user named.
-
-    Args:
-        wanted: Names and numbers, ("all",), or None for the first ones.
-        names: Names of all classes; None without classes.
-
-    Returns:
-        dict, label -> name, in the order wanted; None without classes.
-
-    Raises:
-        UserError: There are no classes, or there is none of that name or number.
-    """
-    if names is None:
-        if wanted is not None:
-            raise UserError("--classes: the model was trained without classes; leave --classes out.")
-        return None
-    if wanted is None or wanted == ("all",):
-        return dict(list(enumerate(names))[: None if wanted else _ROWS])
-    labels = []
-    for word in wanted:
-        if word in names:
-            labels.append(names.index(word))
-        elif word.lstrip("-").isdigit():
-            labels.append(int(word))
-        else:
-            hint = did_you_mean(word, names) or f" The classes are {_listed(names)}."
-            raise UserError(f"--classes: the model has no class `{word}`.{hint}")
-        if not 0 <= labels[-1] < len(names):
-            raise UserError(f"--classes: {word} is out of range; the model has the classes 0 .. {len(names) - 1}.")
-    return {label: names[label] for label in labels}
-
-
-def _listed(names):
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
