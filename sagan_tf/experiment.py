@@ -13,13 +13,24 @@ from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import class_distribution, contact_sheet_images, damage_named, describe, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.reports import write_report
 from sagan_tf.runs import Run
 from sagan_tf.training import SAGAN
-from sagan_tf.training.callbacks import Checkpoints, Metrics, Progress, Samples, StopOnSignal
+from sagan_tf.training.callbacks import (
+    AttentionPictures,
+    Checkpoints,
+    Metrics,
+    Progress,
+    Report,
+    Samples,
+    StopOnSignal,
+)
 from sagan_tf.training.distribution import make_strategy
 from sagan_tf.training.gan import with_label
 from sagan_tf.training.schedules import WarmupAndDecay
 from sagan_tf.viewing.grids import save_contact_sheet, to_levels
+
+_ATTENDED = 3  # Pictures whose attention is drawn as training goes on.
 
 
 def train(config, callbacks=()):
@@ -229,6 +240,8 @@ def fit(config, gan, source, run, manager, callbacks=()):
         dequantize=config.data.dequantize,
     )
     latent, label = fixed_latents(gan, output.sample_rows, output.sample_columns, training.seed)
+    rows = slice(0, _ATTENDED * output.sample_columns, output.sample_columns)  # the first of each row
+    few = (latent[rows], None if label is None else label[rows])
     stop = StopOnSignal()
     resume = f"The last good checkpoint is in {run.checkpoints_path}."
     began = time.monotonic()
@@ -242,8 +255,10 @@ def fit(config, gan, source, run, manager, callbacks=()):
             Progress(training.steps),
             Metrics(run.append_metrics, output.log_interval, images_a_step, resume),
             Samples(run.sample_path, output.sample_interval, latent, label, output.sample_columns),
+            AttentionPictures(run.attention_picture_path, output.sample_interval, *few),
             *callbacks,
             Checkpoints(manager, output.checkpoint_interval, run.generator_path),
+            Report(lambda: write_report([run], run.report_path), output.sample_interval),
         ],
     )
     done = int(gan.step.numpy())
@@ -252,7 +267,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
         print(f"Stopped by {stop.received} at step {done} of {training.steps}, saved. The same command goes on.")
     else:
         report_rule(gan, source, training.seed)
-    print(f"Samples: {run.sample_path(done)}\nGenerator: {run.generator_path}")
+    print(f"Samples: {run.sample_path(done)}\nReport: {run.report_path}\nGenerator: {run.generator_path}")
 
 
 def report_rule(gan, source, seed, num_images=1000):
