@@ -17,7 +17,7 @@ from sagan_tf.restored_networks import checkpoint_steps, choose_classes, class_n
 from sagan_tf.viewing.attention import AttentionProbe
 from sagan_tf.viewing.attention_measures import figures_table, measure, measure_symmetry
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
-from sagan_tf.viewing.explorer import Explored, save_explorer
+from sagan_tf.viewing.explorer import Explored, save_explorer, shrink
 from sagan_tf.viewing.files import write_beside, write_text
 from sagan_tf.viewing.grids import to_levels
 from sagan_tf.viewing.painter import WHOLE_DISTRIBUTION, Painter
@@ -25,7 +25,8 @@ from sagan_tf.viewing.query_points import choose_points
 
 POINTS = 5  # A picture, as in the paper.
 _EXPLORED = 16  # Pictures of an explorer.
-_BATCH = 8
+_BATCH = 8  # Pictures looked at together, where their maps are not too large for it:
+_BATCH_SCORES = 1 << 24  # scores of a layer; float32 and a few copies in float64.
 
 
 @dataclass(frozen=True)
@@ -184,36 +185,39 @@ class _Viewer:
         pairs = [(seed, label) for label in labels for seed in seeds]
         each = None if labels[0] is None else np.int32([label for _, label in pairs])
         latents = self._painter.latents([seed for seed, _ in pairs], self.wishes.truncation)
-        looks = self._generated(with_labels(latents, each), [""] * len(pairs), len(pairs))
+        looks = self._generated(with_labels(latents, each), [""] * len(pairs), len(pairs), shrink)
         names = ["" if label is None else self.classes[label] for _, label in pairs]
         maps = {(look.network, name): found for look in looks for name, found in look.maps.items()}
         title = f"{self.run.path.name}, step {self.step}"
         return Explored(title, looks[0].images, tuple(names), tuple(seed for seed, _ in pairs), maps)
 
-    def _generated(self, inputs, titles, drawn):
+    def _generated(self, inputs, titles, drawn, keep=lambda maps: maps):
         """Looks of both networks at the pictures that the generator makes."""
-        look, images = self._look("generator", "generated", inputs, titles, drawn)
+        look, images = self._look("generator", "generated", inputs, titles, drawn, keep=keep)
         looks = [look]
         if "discriminator" in self._wanted():
             label = inputs[1] if isinstance(inputs, list) else None
-            looks.append(self._look("discriminator", "generated", with_labels(images, label), titles, drawn, images)[0])
+            inputs = with_labels(images, label)
+            looks.append(self._look("discriminator", "generated", inputs, titles, drawn, images, keep)[0])
         return [look for look in looks if look.network in self._wanted() and look.maps]
 
-    def _look(self, network, pictures, inputs, titles, drawn, images=None):
+    def _look(self, network, pictures, inputs, titles, drawn, images=None, keep=lambda maps: maps):
         """Looks at all rows of inputs, keeps the maps of the first ones and the measures of all.
 
         Maps of large layers are large; no more than a batch of those that are only measured is kept.
         """
         rows = inputs if isinstance(inputs, list) else [inputs]
         outputs, kept, figures, weights = [], [], {}, []
-        starts = range(0, len(rows[0]), _BATCH)
+        probe = self._probes[network]
+        batch = max(1, min(_BATCH, _BATCH_SCORES // max(probe.scores_a_picture, 1)))
+        starts = range(0, len(rows[0]), batch)
         for start in tqdm(starts, unit="batch", desc=f"{network}, {pictures}", leave=False, disable=len(starts) < 4):
-            output, maps = self._probes[network].look([x[start : start + _BATCH] for x in rows], _BATCH)
+            output, maps = probe.look([x[start : start + batch] for x in rows], batch)
             maps = {name: found for name, found in maps.items() if name in (self.wishes.layers or maps)}
             outputs.append(output)
             weights.append(len(output))
             if start < drawn:
-                kept.append(maps)
+                kept.append({name: keep(found) for name, found in maps.items()})
             for name, found in maps.items():
                 figures.setdefault(name, []).append(self._measure(found))
         images = np.concatenate(outputs) if images is None else images

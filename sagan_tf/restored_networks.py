@@ -77,16 +77,24 @@ def restore_networks(run, step=None, discriminator=False):
     if not steps:
         raise UserError(f"{run.checkpoints_path}: there is no checkpoint, and the discriminator is nowhere else.")
     config = run.config()
-    step = steps[-1] if step is None else step
     gan = SAGAN(*build_networks(config, num_classes), ema_decay=config.training.ema_decay)
+    step = _restore(gan, run, steps[-1] if step is None else step, newest=step is None)
+    return Networks(gan.ema_generator, gan.discriminator, num_classes, step)
+
+
+def _restore(gan, run, step, newest):
+    """Restores a checkpoint, and gives its step. One that training has just replaced gives way to its heir."""
     path = run.checkpoints_path / f"ckpt-{step}"
     try:
         # A checkpoint holds more, the optimisers; but all that is here has to be in it.
         tf.train.Checkpoint(model=gan).restore(str(path)).expect_partial().assert_existing_objects_matched()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
+        heir = max(checkpoint_steps(run), default=step)
+        if newest and heir != step:
+            return _restore(gan, run, heir, newest)
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: cannot be restored into the networks of its config: {reason}") from None
-    return Networks(gan.ema_generator, gan.discriminator, num_classes, step)
+    return step
 
 
 def class_names(run, num_classes):

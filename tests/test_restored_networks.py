@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 from small_runs import KINDS, make_run
 
+from sagan_tf import restored_networks
 from sagan_tf.errors import UserError
 from sagan_tf.restored_networks import checkpoint_steps, class_names, restore_networks
 
@@ -37,6 +38,12 @@ def test_looking_changes_nothing_in_the_folder(run):
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
     restore_networks(run, 40, discriminator=True)
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+def test_checkpoint_that_training_has_just_replaced_gives_way_to_its_heir(run, monkeypatch):
+    listed = iter([[7], [5, 40, 300], [5, 40, 300]])
+    monkeypatch.setattr(restored_networks, "checkpoint_steps", lambda run: next(listed))
+    assert restore_networks(run, discriminator=True).step == 300
 
 
 def test_class_names_come_from_the_run_and_from_older_ones_by_number(tmp_path):

@@ -24,6 +24,7 @@ class AttentionMaps:
         gamma: float, the weight of the layer's sum.
         field: (H, h) bool: whether convolutions alone join a query's row (or column) with a key's; see
             `receptive_fields`.
+        shrunken: bool. Brought to coarser grids than the layer's, for an explorer.
     """
 
     layer: str
@@ -32,6 +33,7 @@ class AttentionMaps:
     key_shape: tuple
     gamma: float
     field: np.ndarray
+    shrunken: bool = False
 
     @property
     def query_shape(self):
@@ -60,11 +62,16 @@ class AttentionProbe:
 
     Attributes:
         layers: dict, name -> `SelfAttention`, from the network's input on.
+        scores_a_picture: int, N*M of the largest layer; 0 without attention.
     """
 
     def __init__(self, network):
         self.network = network
         self.layers = {layer.name: layer for layer in network.layers if isinstance(layer, SelfAttention)}
+        sizes = {name: layer.input.shape[1] * layer.input.shape[2] for name, layer in self.layers.items()}
+        self.scores_a_picture = max(
+            [sizes[name] ** 2 // layer.pool_size**2 for name, layer in self.layers.items()], default=0
+        )
         self._fields = receptive_fields(network) if self.layers else {}
         taps = {name: layer.input for name, layer in self.layers.items()}
         self._tapped = keras.Model(network.inputs, {"output": network.output, **taps})

@@ -1,6 +1,7 @@
 """One HTML file, without server or network, in which a person moves over pictures and sees where each place looks."""
 
 import base64
+import dataclasses
 import io
 import json
 import zlib
@@ -61,18 +62,40 @@ def explorer_page(explored):
     Returns:
         str, HTML.
     """
-    limit = MAX_BYTES * max(len(explored.images), _PICTURES) // _PICTURES
+    count = len(explored.images)
+    limit = MAX_BYTES * max(count, _PICTURES) // _PICTURES
     for plan in _PLANS:
-        page = _page(explored, *plan)
+        # One picture tells what all will take, near enough to spare the rest of a plan that is much too large.
+        if len(_page(explored, slice(0, 1), *plan)) * count > 1.5 * limit and plan != _PLANS[-1]:
+            continue
+        page = _page(explored, slice(None), *plan)
         if len(page) < limit:
             break
     return page
 
 
-def _page(explored, most_queries, most_keys, levels):
+def shrink(maps):
+    """Brings maps to the largest grids that an explorer shows, so that many fit into memory.
+
+    Args:
+        maps: `AttentionMaps`.
+
+    Returns:
+        AttentionMaps, the same where they are small enough.
+    """
+    (most_queries, most_keys, _), (height, _) = _PLANS[0], maps.query_shape
+    if height <= most_queries and maps.key_shape[0] <= most_keys:
+        return maps
+    scores, _, keys = _reduced(maps, slice(None), most_queries, most_keys)
+    step = -(-height // most_queries)
+    features = maps.features[:, step // 2 :: step, step // 2 :: step]
+    return dataclasses.replace(maps, scores=scores, features=features, key_shape=tuple(keys), shrunken=True)
+
+
+def _page(explored, part, most_queries, most_keys, levels):
     layers, packed = [], []
     for (network, name), maps in explored.maps.items():
-        scores, queries, keys = _reduced(maps, most_queries, most_keys)
+        scores, queries, keys = _reduced(maps, part, most_queries, most_keys)
         # Row by row, the maximum apart: what is drawn is relative, what is told absolute.
         highest = scores.max(-1)
         values = np.rint(np.sqrt(scores / np.maximum(highest, 1e-30)[..., None]) * (levels - 1)).astype(np.uint8)
@@ -81,15 +104,17 @@ def _page(explored, most_queries, most_keys, levels):
         packed.append([_packed(row) for row in values])
         layers.append({
             "network": network, "name": name, "gamma": round(maps.gamma, 4), "queries": queries, "keys": keys,
-            "levels": levels, "reduced": (queries, keys) != (list(maps.query_shape), list(maps.key_shape)),
+            "levels": levels,
+            "reduced": maps.shrunken or (queries, keys) != (list(maps.query_shape), list(maps.key_shape)),
             "highest": [_base64(np.float16(row).tobytes()) for row in highest],
         })
+    shown = zip(explored.classes[part], explored.seeds[part], explored.images[part])
     data = {
         "title": explored.title,
         "layers": layers,
         "pictures": [
             {"class": name, "seed": int(seed), "png": _png(image), "maps": [maps[i] for maps in packed]}
-            for i, (name, seed, image) in enumerate(zip(explored.classes, explored.seeds, explored.images))
+            for i, (name, seed, image) in enumerate(shown)
         ],
     }
     # "<" would let a class name end the script.
@@ -98,10 +123,10 @@ def _page(explored, most_queries, most_keys, levels):
     return template.replace("__DATA__", island)
 
 
-def _reduced(maps, most_queries, most_keys):
-    """(scores (P, n, m) float64, query grid, key grid) on grids no larger than asked."""
+def _reduced(maps, part, most_queries, most_keys):
+    """(scores (P, n, m) float32, query grid, key grid) of a part of the pictures, on grids no larger than asked."""
     (height, width), (rows, columns) = maps.query_shape, maps.key_shape
-    scores = np.asarray(maps.scores, np.float64).reshape(-1, height, width, rows, columns)
+    scores = maps.scores[part].reshape(-1, height, width, rows, columns)
     step = -(-height // most_queries)
     scores = scores[:, step // 2 :: step, step // 2 :: step]
     pool = -(-rows // most_keys)
@@ -109,7 +134,7 @@ def _reduced(maps, most_queries, most_keys):
         pool += 1
     pictures, height, width = scores.shape[:3]
     shape = (pictures, height * width, rows // pool, pool, columns // pool, pool)
-    scores = scores.reshape(shape).sum((3, 5)).reshape(pictures, height * width, -1)
+    scores = scores.reshape(shape).sum((3, 5), dtype=np.float32).reshape(pictures, height * width, -1)
     return scores, [height, width], [rows // pool, columns // pool]
 
 
