@@ -15,9 +15,18 @@ from sagan_tf.data.sources import class_distribution, contact_sheet_images, dama
 from sagan_tf.errors import UserError
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.recovery import prepare_recovery, rate_factor
+from sagan_tf.reports import write_report
 from sagan_tf.runs import Run
 from sagan_tf.training import SAGAN
-from sagan_tf.training.callbacks import Checkpoints, Metrics, Progress, Samples, StopOnSignal
+from sagan_tf.training.callbacks import (
+    AttentionPictures,
+    Checkpoints,
+    Metrics,
+    Progress,
+    Report,
+    Samples,
+    StopOnSignal,
+)
 from sagan_tf.training.distribution import make_strategy
 from sagan_tf.training.gan import with_label
 from sagan_tf.training.guard import GROUPS, SAMPLES, Guard, Trouble
@@ -30,6 +39,8 @@ from sagan_tf.training.workers import (
     wait_for_all,
 )
 from sagan_tf.viewing.grids import save_contact_sheet, to_levels
+
+_ATTENDED = 3  # Pictures whose attention is drawn as training goes on.
 
 
 def train(config, callbacks=()):
@@ -290,6 +301,8 @@ def fit(config, gan, source, run, manager, callbacks=()):
         dequantize=config.data.dequantize,
     )
     latent, label = fixed_latents(gan, output.sample_rows, output.sample_columns, training.seed)
+    rows = slice(0, _ATTENDED * output.sample_columns, output.sample_columns)  # the first of each row
+    few = (latent[rows], None if label is None else label[rows])
     stop = StopOnSignal()
     began = time.monotonic()
     writes = manager is not None
@@ -301,9 +314,18 @@ def fit(config, gan, source, run, manager, callbacks=()):
         steps_per_epoch=left,
         shuffle=False,
         verbose=0,
-        callbacks=[stop, Progress(training.steps), metrics, samples, *callbacks,
-                   Checkpoints(manager, output.checkpoint_interval, run.generator_path)]
-        if writes else [stop, metrics],
+        callbacks=[
+            stop,
+            Progress(training.steps),
+            metrics,
+            samples,
+            AttentionPictures(run.attention_picture_path, output.sample_interval, *few),
+            *callbacks,
+            Checkpoints(manager, output.checkpoint_interval, run.generator_path),
+            Report(lambda: write_report([run], run.report_path), output.sample_interval),
+        ]
+        if writes
+        else [stop, metrics],
     )
     done = int(gan.step.numpy())
     print(f"Made {done - start} steps in {time.monotonic() - began:.0f} s.")
@@ -311,7 +333,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
         print(f"Stopped by {stop.received} at step {done} of {training.steps}, saved. The same command goes on.")
     elif writes:
         report_rule(gan, source, training.seed)
-    print(f"Samples: {run.sample_path(done)}\nGenerator: {run.generator_path}")
+    print(f"Samples: {run.sample_path(done)}\nReport: {run.report_path}\nGenerator: {run.generator_path}")
 
 
 def make_guard(config, gan, run):

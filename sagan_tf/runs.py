@@ -32,8 +32,8 @@ class Run:
 
     Attributes:
         path: pathlib.Path of the folder.
-        config_path, checkpoints_path, generator_path, metrics_path, samples_path, contact_sheet_path,
-            class_names_path, recoveries_path, environment_path: pathlib.Paths of what is in it.
+        config_path, checkpoints_path, generator_path, metrics_path, samples_path, attention_path, report_path,
+            contact_sheet_path, class_names_path, recoveries_path, environment_path: pathlib.Paths of what is in it.
     """
 
     def __init__(self, path):
@@ -43,6 +43,8 @@ class Run:
         self.generator_path = self.path / "generator.keras"
         self.metrics_path = self.path / "metrics.jsonl"
         self.samples_path = self.path / "samples"
+        self.attention_path = self.path / "attention"
+        self.report_path = self.path / "report.html"
         self.contact_sheet_path = self.path / "data" / "contact_sheet.png"
         self.class_names_path = self.path / "data" / "class_names.json"
         self.recoveries_path = self.path / "recoveries.json"
@@ -129,6 +131,17 @@ class Run:
             pathlib.Path.
         """
         return self.samples_path / f"step_{step:08d}.png"
+
+    def attention_picture_path(self, step):
+        """Names the picture of attention maps after a step.
+
+        Args:
+            step: int >= 0.
+
+        Returns:
+            pathlib.Path.
+        """
+        return self.attention_path / f"step_{step:08d}.png"
 
     def save_class_names(self, names):
         """Keeps the names of the classes, so that tools that have no data at hand can say them.

@@ -30,7 +30,11 @@ def test_run_folder_holds_what_it_should(tmp_path, capsys):
     for step in (0, 2, 4):
         with Image.open(run.sample_path(step)) as picture:
             assert picture.size == (3 * 64, 2 * 64)
+        with Image.open(run.attention_picture_path(step)) as picture:
+            assert picture.width > 6 * 160
     assert run.contact_sheet_path.exists()
+    page = run.report_path.read_text(encoding="utf-8")
+    assert '"step":4,"steps":4' in page and page.count("data:image/webp") == 3 + 3 + 1
     assert run.class_names() == list(KINDS)
     generator = keras.models.load_model(run.generator_path)
     assert generator([keras.ops.zeros((1, 128)), keras.ops.array([0])]).shape == (1, 32, 32, 3)

@@ -1,16 +1,21 @@
-"""What happens between steps: progress, metrics file, samples, checkpoints, and the end of a run that goes wrong."""
+"""What happens between steps: progress, metrics, pictures, report, checkpoints, and the end of a run gone wrong."""
 
 import os
 import signal
+import sys
 import time
 
 import keras
 import tensorflow as tf
 from tqdm.auto import tqdm
 
+from sagan_tf.errors import UserError
 from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.training.gan import with_label
+from sagan_tf.viewing.attention import AttentionProbe
+from sagan_tf.viewing.attention_pictures import make_row, save_rows
 from sagan_tf.viewing.grids import save_grid
+from sagan_tf.viewing.query_points import choose_points
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -156,6 +161,86 @@ class Samples(StepCallback):
 
     def _draw(self, step):
         save_grid(self.generate(self.inputs).numpy(), self.path_of(step), self.columns)
+
+
+class AttentionPictures(StepCallback):
+    """Draws where five positions of the same latents look, every `interval` steps, at the first step and at the end.
+
+    Does nothing for a generator without attention.
+
+    Args:
+        path_of: Function of a step that gives the picture's path.
+        interval: Steps from one picture to the next.
+        latent: (N, D) float32.
+        label: (N,) int32, or None.
+    """
+
+    def __init__(self, path_of, interval, latent, label):
+        super().__init__()
+        self.path_of, self.interval = path_of, interval
+        self.inputs = [latent] if label is None else [latent, label]
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.last_step = self.first_step
+        self.probe = AttentionProbe(self.model.ema_generator)
+        if self.first_step == 0:
+            self._draw(0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.last_step = self.step_after(batch)
+        if self.last_step % self.interval == 0:
+            self._draw(self.last_step)
+
+    def on_train_end(self, logs=None):
+        if self.last_step % self.interval:
+            self._draw(self.last_step)
+
+    def _draw(self, step):
+        if not self.probe.layers:
+            return
+        image, maps = self.probe.look(self.inputs)
+        rows = []
+        for name, found in maps.items():
+            count = min(5, found.scores.shape[1])
+            points = [choose_points(features, picture, count) for features, picture in zip(found.features, image)]
+            rows += [make_row(found, i, image[i], points[i]) for i in range(len(image))]
+        gammas = ", ".join(f"{name} gamma {found.gamma:.3f}" for name, found in maps.items())
+        save_rows(rows, self.path_of(step), f"Step {step}, {gammas}")
+
+
+class Report(StepCallback):
+    """Writes the page of the run at the start, every `interval` steps and at the end.
+
+    A page that cannot be written is told of once, and the training goes on.
+
+    Args:
+        write: Function without arguments.
+        interval: Steps from one page to the next.
+    """
+
+    def __init__(self, write, interval):
+        super().__init__()
+        self.write, self.interval, self.failed = write, interval, False
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self._try()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.step_after(batch) % self.interval == 0:
+            self._try()
+
+    def on_train_end(self, logs=None):
+        self._try()
+
+    def _try(self):
+        try:
+            self.write()
+        except (OSError, ValueError, UserError) as error:
+            if not self.failed:
+                print(f"The report is not written: {error}", file=sys.stderr)
+            self.failed = True
 
 
 class Checkpoints(StepCallback):

@@ -1,9 +1,9 @@
 """Many pictures in one: sample grids and captioned contact sheets, as PNG files."""
 
-import os
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from sagan_tf.viewing.files import write_beside
 
 _BACKGROUND = (250, 250, 248)
 _INK = (40, 40, 40)
@@ -101,8 +101,4 @@ def _fitting(caption, width, font):
 
 
 def _write(picture, path):
-    path = os.fspath(path)
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    beside = f"{path}.partial"
-    picture.save(beside, format="PNG")
-    os.replace(beside, path)
+    write_beside(path, lambda file: picture.save(file, format="PNG"))

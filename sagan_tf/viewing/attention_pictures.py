@@ -1,0 +1,211 @@
+"""Attention drawn as in the paper: a picture with query points, and beside it where each of them looks; Pillow."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from sagan_tf.viewing.files import write_beside
+from sagan_tf.viewing.grids import to_levels
+from sagan_tf.viewing.tables import BACKGROUND, FAINT, INK
+
+# Apart for the colour-blind too, and from most pictures.
+COLOURS = ((230, 60, 50), (60, 200, 80), (60, 140, 255), (250, 200, 40), (220, 90, 230), (40, 210, 210))
+_CELL = 160  # px, or the picture's own size where that is larger
+_MARGIN, _GAP, _ROW_GAP = 16, 4, 10  # px
+_FINE = 4  # Marks are drawn so many times larger and then reduced, for smooth edges.
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture and the maps of its query points.
+
+    Args:
+        image: (S, S, C), as for `grids.to_levels`.
+        points: (row, column) in the feature map, one a map.
+        query_shape: (H, W) of the feature map.
+        maps: (points, h, w) float, one a point.
+        title: str.
+    """
+
+    image: np.ndarray
+    points: tuple
+    query_shape: tuple
+    maps: np.ndarray
+    title: str = ""
+
+
+def make_row(maps, picture, image, points, title=""):
+    """Gathers what `draw_rows` draws of one picture.
+
+    Args:
+        maps: `AttentionMaps`.
+        picture: int, its number in them.
+        image: (S, S, C), as for `grids.to_levels`.
+        points: (row, column) in the feature map.
+        title: str.
+
+    Returns:
+        Row.
+    """
+    each = np.stack([maps.map_of(picture, point) for point in points])
+    return Row(image, tuple(points), tuple(maps.query_shape), each, title)
+
+
+def draw_rows(rows, title, columns=1):
+    """Draws pictures with their query points and, for each point, its map with an arrow to what it attends to most.
+
+    Args:
+        rows: `Row`s, with as many points each.
+        title: str.
+        columns: int >= 1, pictures with their maps side by side.
+
+    Returns:
+        PIL.Image.Image, RGB.
+
+    Source: Zhang et al. 2019, Figures 1 (one column) and 5 (several).
+    """
+    cell = max(_CELL, rows[0].image.shape[0])
+    font, large = ImageFont.load_default(13), ImageFont.load_default(16)
+    titled = 18 if any(row.title for row in rows) else 0
+    wide = (1 + len(rows[0].points)) * (cell + _GAP) + _GAP
+    high = cell + titled + _ROW_GAP
+    columns = min(columns, len(rows))
+    lines = -(-len(rows) // columns)
+    top = _MARGIN + 30
+    size = (2 * _MARGIN + columns * (wide + _MARGIN) - _MARGIN, top + lines * high + _MARGIN - _ROW_GAP)
+    size = (max(size[0], 2 * _MARGIN + int(large.getlength(title))), size[1])
+    canvas = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((_MARGIN, _MARGIN - 2), title, INK, large)
+    for i, row in enumerate(rows):
+        left, y = _MARGIN + i % columns * (wide + _MARGIN), top + i // columns * high
+        draw.text((left, y), row.title, FAINT, font)
+        cells = [_with_points(row, cell)] + [_with_map(row, k, cell) for k in range(len(row.points))]
+        for k, picture in enumerate(cells):
+            # The first picture stands a little apart from its maps.
+            canvas.paste(picture, (left + k * (cell + _GAP) + (_GAP if k else 0), y + titled))
+    return canvas
+
+
+def save_rows(rows, path, title, columns=1):
+    """Writes `draw_rows` as a PNG file, which appears only when it is complete; the folder is made."""
+    picture = draw_rows(rows, title, columns)
+    write_beside(path, lambda file: picture.save(file, format="PNG"))
+
+
+def strongest_region(map_):
+    """Finds the region of a map that holds the most attention.
+
+    A map may have a needle in one place and much more attention, spread, in another: what counts is the sum over 3x3
+    keys.
+
+    Args:
+        map_: (h, w) float, >= 0.
+
+    Returns:
+        (row, column) floats in [0, 1], its centre of mass as a share of height and width.
+    """
+    height, width = map_.shape
+    padded = np.pad(np.asarray(map_, np.float64), 1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
+    row, column = np.unravel_index(windows.sum((-2, -1)).argmax(), (height, width))
+    window = windows[row, column]
+    mass = window.sum() or 1.0
+    down, right = (window.sum(axis) @ np.arange(-1, 2) / mass for axis in (1, 0))
+    return (row + down + 0.5) / height, (column + right + 0.5) / width
+
+
+def overlay(image, map_, size):
+    """Lays a map over a picture: attended places keep their colours, the rest is dark.
+
+    Args:
+        image: (S, S, C), as for `grids.to_levels`.
+        map_: (h, w) float, >= 0.
+        size: int, px of the result.
+
+    Returns:
+        PIL.Image.Image, RGB.
+    """
+    picture = np.asarray(_enlarged(image, size), np.float32)
+    # The strongest few percent are white hot in any map; else one needle leaves all the others dark.
+    highest = max(np.quantile(map_, 0.98), map_.max() / 3, 1e-12)
+    level = Image.fromarray(np.clip(map_ / highest, 0, 1).astype(np.float32))
+    level = np.asarray(level.resize((size, size), Image.Resampling.BICUBIC))
+    level = np.clip(level, 0, 1)[..., None]
+    grey = picture @ np.float32([0.3, 0.59, 0.11])
+    dark = 0.38 * (0.3 * picture + 0.7 * grey[..., None])
+    return Image.fromarray((dark + level * (0.85 * picture + 0.15 * 255 - dark)).clip(0, 255).astype(np.uint8))
+
+
+def _enlarged(image, size):
+    levels = to_levels(image)
+    levels = np.broadcast_to(levels, (*levels.shape[:2], 3))
+    exact = size % levels.shape[0] == 0
+    return Image.fromarray(np.ascontiguousarray(levels)).resize(
+        (size, size), Image.Resampling.NEAREST if exact else Image.Resampling.BICUBIC
+    )
+
+
+def _spot(row, k, size):
+    """(x, y) in px of point k."""
+    (y, x), (height, width) = row.points[k], row.query_shape
+    return np.array([(x + 0.5) / width * size, (y + 0.5) / height * size])
+
+
+def _with_points(row, size):
+    def draw(pen, scale):
+        for k in range(len(row.points)):
+            _dot(pen, _spot(row, k, size) * scale, COLOURS[k % len(COLOURS)], 6 * scale, scale)
+
+    return _marked(_enlarged(row.image, size), draw)
+
+
+def _with_map(row, k, size):
+    colour = COLOURS[k % len(COLOURS)]
+    start = _spot(row, k, size)
+    y, x = strongest_region(row.maps[k])
+    end = np.array([x * size, y * size])
+
+    def draw(pen, scale):
+        if np.hypot(*(end - start)) > 16:
+            _arrow(pen, start * scale, end * scale, colour, scale)
+        else:  # The point looks at its own place: an arrow would have no length.
+            _ring(pen, end * scale, colour, scale)
+        _dot(pen, start * scale, colour, 4.5 * scale, scale)
+
+    return _marked(overlay(row.image, row.maps[k], size), draw)
+
+
+def _marked(picture, draw):
+    fine = Image.new("RGBA", (picture.width * _FINE, picture.height * _FINE), (0, 0, 0, 0))
+    draw(ImageDraw.Draw(fine), _FINE)
+    # Premultiplied, or the transparent black bleeds into the edges.
+    marks = fine.convert("RGBa").resize(picture.size, Image.Resampling.BOX).convert("RGBA")
+    picture = picture.convert("RGBA")
+    picture.alpha_composite(marks)
+    return picture.convert("RGB")
+
+
+def _dot(pen, centre, colour, radius, scale):
+    for grown, fill in ((1.5 * scale, (0, 0, 0, 200)), (0.9 * scale, (255, 255, 255, 255)), (0, (*colour, 255))):
+        pen.ellipse([*(centre - radius - grown), *(centre + radius + grown)], fill=fill)
+
+
+def _ring(pen, centre, colour, scale):
+    for radius, width, fill in ((14, 5, (0, 0, 0, 160)), (13, 3, (*colour, 255))):
+        pen.ellipse([*(centre - radius * scale), *(centre + radius * scale)], outline=fill, width=width * scale)
+
+
+def _arrow(pen, start, end, colour, scale):
+    way = end - start
+    along = way / np.hypot(*way)
+    across = np.array([-along[1], along[0]])
+    for grown, fill in ((1.2 * scale, (0, 0, 0, 160)), (0, (*colour, 255))):
+        neck = end - along * 11 * scale
+        half = 1.4 * scale + grown
+        shaft = [start - across * half, start + across * half, neck + across * half, neck - across * half]
+        back, side = neck - along * grown, across * (6 * scale + 1.8 * grown)
+        head = [end + along * 2 * grown, back + side, back - side]
+        for corners in (shaft, head):
+            pen.polygon([tuple(corner) for corner in corners], fill=fill)

@@ -1,0 +1,72 @@
+"""`python -m sagan_tf.report` as a user meets it."""
+
+import json
+
+import pytest
+from small_runs import make_run
+
+from sagan_tf import cli, report
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run") / "run")
+
+
+def data_of(path):
+    page = path.read_text(encoding="utf-8")
+    return json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+
+
+def refusal(capsys, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        report.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2 and out == "" and err.count("\n") == 1 and err.startswith("error: ")
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+def test_report_of_a_run_lies_in_its_folder_and_tells_all_of_it(run, capsys):
+    report.main([str(run.path)])
+    assert capsys.readouterr().out == f"{run.report_path}\n"
+    (told,) = data_of(run.report_path)["runs"]
+    assert (told["name"], told["step"], told["steps"]) == ("run", 200, 2000)
+    assert told["curves"]["gamma/g/attention_16"] == [[100, 200], [0.1, 0.2]]
+    assert [picture["step"] for picture in told["samples"]] == [100, 200]
+    assert ["training.loss", "hinge"] in told["config"]
+    assert {"tensorflow", "cpu", "command"} <= {name for name, _ in told["environment"]}
+
+
+def test_killed_run_has_a_report(tmp_path):
+    run = make_run(tmp_path / "run", steps=(7,))
+    with open(run.metrics_path, "a") as file:
+        file.write('{"step": 8, "d_lo')  # what a killed process leaves
+    (run.samples_path / "step_00000008.png.123.partial").write_bytes(b"half")
+    report.main([str(run.path)])
+    (told,) = data_of(run.report_path)["runs"]
+    assert told["step"] == 7 and [picture["step"] for picture in told["samples"]] == [7]
+
+
+def test_several_runs_make_one_page_where_one_is(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    other = make_run(tmp_path / "other", steps=(), attention_sizes=(16,))
+    report.main([str(run.path), str(other.path)])
+    assert capsys.readouterr().out == "comparison.html\n"
+    data = data_of(tmp_path / "comparison.html")
+    assert [each["name"] for each in data["runs"]] == ["run", "other"]
+    assert data["differences"] == [
+        [f"{network}.attention_sizes", ["[8, 16]", "[16]"]] for network in ("generator", "discriminator")]
+    report.main([str(run.path), "--out", "deep/page.html"])
+    assert (tmp_path / "deep" / "page.html").is_file()
+
+
+def test_what_is_no_run_folder_is_refused(run, tmp_path, capsys):
+    assert refusal(capsys, run.path, tmp_path).startswith(f"{tmp_path}: this is no run folder")
+    assert refusal(capsys, run.path, "--out", tmp_path) == f"--out: {tmp_path} is a folder; name a file."
+    assert refusal(capsys).startswith("command line: the following arguments are required: RUN")
+
+
+def test_sagan_report_is_the_same_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["report", "--help"])
+    assert capsys.readouterr().out.startswith("usage: sagan report ")

@@ -1,0 +1,53 @@
+"""Pictures and the report come when they are due, and never end a training."""
+
+import numpy as np
+import pytest
+from training.tiny import make_gan
+
+from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.training import SAGAN
+from sagan_tf.training.callbacks import AttentionPictures, Report
+
+
+def started(callback, gan, step):
+    gan.step.assign(step)
+    callback.set_model(gan)
+    callback.on_train_begin()
+    return callback
+
+
+def run_through(callback, batches):
+    for batch in range(batches):
+        callback.on_train_batch_end(batch)
+    callback.on_train_end()
+
+
+@pytest.mark.parametrize(("first", "batches", "steps"), [(0, 7, [0, 3, 6, 7]), (3, 3, [6]), (2, 2, [3, 4])])
+def test_attention_is_drawn_when_it_is_due(tmp_path, first, batches, steps):
+    latent, label = np.zeros((2, 128), np.float32), np.int32([0, 1])
+    callback = AttentionPictures(lambda step: tmp_path / f"{step}.png", 3, latent, label)
+    run_through(started(callback, make_gan(), first), batches)
+    assert sorted(int(path.stem) for path in tmp_path.iterdir()) == steps
+
+
+def test_generator_without_attention_has_no_pictures_of_it(tmp_path):
+    sizes = dict(image_size=32, channels=4, num_classes=None, attention_sizes=())
+    gan = SAGAN(build_generator(**sizes, latent_dim=8), build_discriminator(**sizes))
+    callback = AttentionPictures(lambda step: tmp_path / f"{step}.png", 1, np.zeros((2, 8), np.float32), None)
+    run_through(started(callback, gan, 0), 2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_report_is_written_at_the_start_when_due_and_at_the_end():
+    written = []
+    callback = Report(lambda: written.append(len(written)), 3)
+    run_through(started(callback, make_gan(), 1), 4)  # after steps 2, 3, 4, 5
+    assert len(written) == 3
+
+
+def test_report_that_cannot_be_written_is_told_of_once(capsys):
+    def fail():
+        raise OSError("no space")
+
+    run_through(started(Report(fail, 1), make_gan(), 0), 4)
+    assert capsys.readouterr().err == "The report is not written: no space\n"

@@ -1,0 +1,89 @@
+"""What the probe reads is what the network computes; fields are what gradients reach."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from export.generators import make_generator, make_inputs
+
+from sagan_tf.export.folding import fold_generator
+from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.viewing.attention import AttentionProbe, receptive_fields
+
+
+def make_discriminator(image_size=32, attention_sizes=(8, 16)):
+    return build_discriminator(
+        image_size, channels=4, num_classes=3, attention_sizes=attention_sizes,
+        attention_options={"key_reduction": 4, "pool_size": 2},
+    )
+
+
+def test_maps_are_those_of_the_folded_generator():
+    generator = make_generator()
+    inputs = make_inputs(5)
+    image, maps = AttentionProbe(generator).look(inputs, batch_size=2)
+    np.testing.assert_allclose(image, generator(inputs, training=False), atol=1e-5)
+    expected = fold_generator(generator).paint(*inputs)
+    assert list(maps) == ["attention_8", "attention_16"]
+    for name, found in maps.items():
+        np.testing.assert_allclose(found.scores, expected[name], atol=1e-5)
+        assert found.gamma == pytest.approx(0.7 if name == "attention_8" else -0.7)
+        side = int(name.rpartition("_")[2])
+        assert found.query_shape == (side, side) and found.key_shape == (side // 2, side // 2)
+        row, column = 3, 5
+        np.testing.assert_array_equal(found.map_of(4, (row, column)).ravel(), found.scores[4, row * side + column])
+
+
+def test_looking_moves_no_weight():
+    network = make_discriminator()
+    before = [weight.numpy() for weight in network.weights]
+    AttentionProbe(network).look([np.ones((2, 32, 32, 3), np.float32), np.int32([0, 1])])
+    for weight, value in zip(network.weights, before):
+        np.testing.assert_array_equal(weight, value)
+
+
+@pytest.mark.parametrize(("size", "attention"), [(32, (8, 16)), (64, (8, 32))])
+def test_field_of_a_discriminator_is_what_gradients_reach(size, attention):
+    network = make_discriminator(size, attention)
+    fields = receptive_fields(network)
+    # The attention above the one that is looked at would join everything; the question is what convolutions join.
+    for layer in AttentionProbe(network).layers.values():
+        layer.gamma.assign(0.0)
+    for name, field in fields.items():
+        tapped = keras.Model(network.inputs, network.get_layer(name).input)
+        side = tapped.output.shape[1]
+        found = np.zeros((side, size), bool)
+        for row in {0, 1, side // 2, side - 1}:
+            image = tf.random.normal((8, size, size, 3), seed=row)
+            with tf.GradientTape() as tape:
+                tape.watch(image)
+                value = tf.reduce_sum(tapped([image, tf.zeros(8, tf.int32)])[:, row, side // 2] ** 2)
+            found[row] = np.abs(tape.gradient(value, image)).sum((0, 2, 3)) > 0
+            reached = found[row].reshape(field.shape[1], -1).any(-1)
+            np.testing.assert_array_equal(field[row], reached, f"{name}, row {row}")
+
+
+def test_field_of_a_generator_is_what_gradients_join():
+    network = build_generator(64, 4, 3, 8, (16, 32), attention_options={"key_reduction": 4, "pool_size": 1})
+    for name, field in receptive_fields(network).items():
+        layer = network.get_layer(name)
+        rest = keras.Model([layer.output, network.inputs[1]], network.output)
+        side = layer.output.shape[1]
+        for later in rest.layers:
+            if hasattr(later, "gamma") and later.name.startswith("attention"):
+                later.gamma.assign(0.0)
+        depends = np.zeros((64, side), bool)
+        x = tf.random.normal((4, *layer.output.shape[1:]), seed=1)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            image = rest([x, tf.zeros(4, tf.int32)])
+            rows = [tf.reduce_sum(image[:, row, 32]) for row in range(64)]
+        for row, value in enumerate(rows):
+            depends[row] = np.abs(tape.gradient(value, x)).sum((0, 2, 3)) > 0
+        np.testing.assert_array_equal(field, depends.T.astype(int) @ depends > 0, name)
+
+
+def test_network_without_attention_has_no_maps():
+    probe = AttentionProbe(make_discriminator(attention_sizes=()))
+    logit, maps = probe.look([np.zeros((3, 32, 32, 3), np.float32), np.int32([0, 1, 2])])
+    assert maps == {} and logit.shape == (3, 1)
