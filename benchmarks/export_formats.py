@@ -4,7 +4,8 @@
 
 takes a run folder and prints two tables as Markdown, in about a minute on two cores for a 32 px generator: what
 folding saves, and the formats side by side. Needs `pip install '.[tflite,onnx]'`. Times are medians of interleaved
-calls, so that a busy moment of the machine meets all alike. Text: docs/export.md.
+calls, so that a busy moment of the machine meets all alike. The Fréchet distance is that of FID, but of features of the
+run's own discriminator, before its last layer: no other network is at hand everywhere. Text: docs/export.md.
 """
 
 import argparse
@@ -20,7 +21,9 @@ import tensorflow as tf
 import sagan_tf  # noqa: F401  registers the layers
 from sagan_tf.data import embedded, rules
 from sagan_tf.environment import describe_environment
+from sagan_tf.evaluation import frechet_distance
 from sagan_tf.export import export_onnx, export_saved_model, export_tflite, fold_generator
+from sagan_tf.restored_networks import restore_networks
 from sagan_tf.runs import Run
 from sagan_tf.viewing.grids import to_levels
 
@@ -35,19 +38,20 @@ def main():
     parser.add_argument("--calls", type=int, default=30, help="timed calls of each size of batch (default 30)")
     options = parser.parse_args()
     run = Run.open(options.run)
-    generator, data = keras.models.load_model(run.generator_path, compile=False), run.config().data.name
+    networks, data = restore_networks(run, discriminator=True), run.config().data.name
+    generator, features = networks.generator, feature_caller(networks.discriminator)
     folded = fold_generator(generator)
     inputs = draw_inputs(folded, options.images)
     machine = describe_environment()
     print(f"{machine['cpu']}, {CORES} cores, TensorFlow {machine['tensorflow']}, {options.images} pictures\n")
     print(folding_table(generator, folded, inputs, options.calls) + "\n")
     with tempfile.TemporaryDirectory() as folder:
-        print(format_table(generator, make_formats(folded, Path(folder)), inputs, options.calls, data))
+        print(format_table(generator, make_formats(folded, Path(folder)), inputs, options.calls, data, features))
 
 
-def draw_inputs(folded, count):
+def draw_inputs(folded, count, seed=0):
     """Latents (N, D) and, with classes, labels (N,)."""
-    latent = np.random.default_rng(0).standard_normal((count, folded.latent_dim), np.float32)
+    latent = np.random.default_rng(seed).standard_normal((count, folded.latent_dim), np.float32)
     return (latent,) if folded.num_classes is None else (latent, np.arange(count, dtype=np.int32) % folded.num_classes)
 
 
@@ -88,6 +92,17 @@ def make_formats(folded, folder):
     return formats | {"ONNX": (path.stat().st_size, onnx_caller(path))}
 
 
+def feature_caller(discriminator):
+    """A function of images (N, S, S, C) that gives what the discriminator's last layer sees, (N, F)."""
+    model = keras.Model(discriminator.inputs, discriminator.get_layer("output_dense").input)
+
+    def call(images):
+        labels = [np.zeros(len(images), np.int32)] * (len(model.inputs) - 1)
+        return model.predict([images, *labels], batch_size=100, verbose=0)
+
+    return call
+
+
 NAMES = ("latent", "label")
 
 
@@ -117,21 +132,28 @@ def onnx_caller(path):
     return lambda *inputs: session.run(["image"], dict(zip(NAMES, inputs)))[0]
 
 
-def format_table(generator, formats, inputs, calls, data):
+def format_table(generator, formats, inputs, calls, data, features):
     def predict(*x):
         return generator.predict(list(x) if len(x) > 1 else x[0], batch_size=len(x[0]), verbose=0)
 
     callers = {"Keras `predict`, as trained": predict} | {name: caller for name, (_, caller) in formats.items()}
     times = {batch: medians(callers, [x[:batch] for x in inputs], calls) for batch in BATCHES}
     original, rows = in_parts(predict, inputs), []
+    seen = features(original)
+    other = np.random.default_rng(1).standard_normal(inputs[0].shape, np.float32)
+    noise = frechet_distance(features(in_parts(predict, (other, *inputs[1:]))), seen)
     for name, caller in callers.items():
         images = in_parts(caller, inputs)
         size = f"{formats[name][0] / 1e6:.2f}" if name in formats else "-"
         rows.append([name, size, *(f"{times[batch][name]:.2f}" for batch in BATCHES), *errors(images, original)])
+        rows[-1].append(f"{frechet_distance(features(images), seen):.2g}")
         if data in embedded.NAMES:
             rows[-1].append(f"{rules.score(data, to_levels(images), *inputs[1:])['score']:.3f}")
-    heads = ["format", "MB", *(f"ms, batch {batch}" for batch in BATCHES), "max error", "PSNR, dB"]
-    return table(heads + (["rule score"] if data in embedded.NAMES else []), rows)
+    heads = ["format", "MB", *(f"ms, batch {batch}" for batch in BATCHES), "max error", "PSNR, dB", "Fréchet distance"]
+    return (
+        table(heads + (["rule score"] if data in embedded.NAMES else []), rows)
+        + f"\n\nFréchet distance of the same generator with other latents: {noise:.2g}"
+    )
 
 
 def errors(images, original):

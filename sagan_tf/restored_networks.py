@@ -1,6 +1,5 @@
 """The networks of a run as they were at a step, for those who look at them; nothing in the run folder changes."""
 
-import re
 from dataclasses import dataclass
 
 import keras
@@ -43,8 +42,7 @@ def checkpoint_steps(run):
     Returns:
         list of ints, ascending.
     """
-    names = [re.fullmatch(r"ckpt-([0-9]+)\.index", path.name) for path in run.checkpoints_path.glob("ckpt-*.index")]
-    return sorted(int(match[1]) for match in names if match)
+    return sorted(int(path.rpartition("-")[2]) for path in run.checkpoints())
 
 
 def restore_networks(run, step=None, discriminator=False):
@@ -88,7 +86,7 @@ def _restore(gan, run, step, newest):
     try:
         # A checkpoint holds more, the optimisers; but all that is here has to be in it.
         tf.train.Checkpoint(model=gan).restore(str(path)).expect_partial().assert_existing_objects_matched()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
+    except Exception as error:  # damaged bytes make the reader raise anything
         heir = max(checkpoint_steps(run), default=step)
         if newest and heir != step:
             return _restore(gan, run, heir, newest)

@@ -31,15 +31,22 @@ def static_server(folder):
             thread.join()
 
 
-@pytest.fixture(scope="module", name="browser")
-def chromium_browser():
-    """A headless Chromium, playwright's Browser; not for the session, for others need an event loop of their own."""
+@contextlib.contextmanager
+def launched():
+    """Yields a playwright Browser."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module", name="browser")
+def chromium_browser():
+    """A headless Chromium, playwright's Browser; not for the session, for others need an event loop of their own."""
+    with launched() as browser:
+        yield browser
 
 
 @contextlib.contextmanager
@@ -53,3 +60,30 @@ def opened_page(browser, width=1000, height=900, **options):
         yield page
     finally:
         page.close()
+
+
+@contextlib.contextmanager
+def opened(path, width=1000, height=700, **options):
+    """Opens a file.
+
+    Args:
+        path: pathlib.Path of an HTML file.
+        width, height: px of the window.
+        options: Of playwright's `new_context`.
+
+    Yields:
+        playwright Page. Errors of its scripts, and whatever it asks of a network, fail the test at the end.
+    """
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    with launched() as browser:
+        context = browser.new_context(viewport={"width": width, "height": height}, offline=True, **options)
+        page = context.new_page()
+        errors, asked = [], []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        yield page
+        assert errors == []
+        assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []

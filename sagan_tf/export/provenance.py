@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 
 import keras
 
@@ -66,8 +65,7 @@ def _average(decay):
 
 def _last_step(run):
     # The name of the newest checkpoint, which is written together with the generator.
-    index = [re.fullmatch(r"ckpt-([0-9]+)\.index", path.name) for path in run.checkpoints_path.glob("ckpt-*.index")]
-    return max((int(match[1]) for match in index if match), default=None)
+    return next((int(path.rpartition("-")[2]) for path in run.checkpoints()), None)
 
 
 def _metrics(run):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from viewing.browser import opened
+from browser import opened
 from viewing.maps import make_maps
 
 from sagan_tf.viewing.explorer import MAX_BYTES, Explored, explorer_page, save_explorer

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from browser import opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from viewing.browser import opened
 
 from sagan_tf.viewing.report import MAX_PICTURES, RunRecord, curves, differences, picked_steps, report_page
 
