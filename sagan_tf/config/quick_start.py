@@ -16,11 +16,13 @@ QUICK_START = Config(
     generator=GeneratorConfig(channels=16, attention_sizes=(16,), batch_normalization_momentum=0.9),
     discriminator=DiscriminatorConfig(channels=16, attention_sizes=(16,)),
     generator_optimizer=OptimizerConfig(
-        learning_rate=1e-3, beta_2=0.99, schedule="linear", decay_start_step=500, final_learning_rate=5e-5
+        learning_rate=1e-3, beta_2=0.99, schedule="linear", decay_start_step=1_000, final_learning_rate=5e-5
     ),
     discriminator_optimizer=OptimizerConfig(
-        learning_rate=2e-3, beta_2=0.99, schedule="linear", decay_start_step=500, final_learning_rate=1e-4
+        learning_rate=2e-3, beta_2=0.99, schedule="linear", decay_start_step=1_000, final_learning_rate=1e-4
     ),
-    training=TrainingConfig(steps=2_000, batch_size=32, ema_decay=0.99),
+    training=TrainingConfig(
+        steps=2_000, batch_size=32, ema_decay=0.99, augmentation=("color", "translation")
+    ),
     output=OutputConfig(log_interval=50, sample_interval=250, checkpoint_interval=250, checkpoints_to_keep=2),
 )
