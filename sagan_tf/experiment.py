@@ -1,5 +1,6 @@
 """A run from its config to its folder; below this module nobody sees a Config."""
 
+import contextlib
 import math
 import os
 import time
@@ -270,6 +271,7 @@ def make_manager(gan, run, checkpoints_to_keep):
     size = sum(4 * math.prod(v.shape) for v in state)  # bytes, float32
     run.check_space((checkpoints_to_keep + 1 - len(paths)) * size)
     run.truncate_metrics_after(step)
+    run.remove_unfinished()
     kept = [path for path in reversed(paths) if int(path.rpartition("-")[2]) <= step]
     if kept:
         # TensorFlow's own list may be gone, older than the files, or name one that cannot be read.
@@ -303,30 +305,31 @@ def fit(config, gan, source, run, manager, callbacks=()):
     latent, label = fixed_latents(gan, output.sample_rows, output.sample_columns, training.seed)
     rows = slice(0, _ATTENDED * output.sample_columns, output.sample_columns)  # the first of each row
     few = (latent[rows], None if label is None else label[rows])
-    stop = StopOnSignal()
+    stop, progress = StopOnSignal(), Progress(training.steps)
     began = time.monotonic()
     writes = manager is not None
     guard = make_guard(config, gan, run)
     metrics = Metrics(run.append_metrics if writes else lambda line: None, output.log_interval, images_a_step, guard)
     samples = Samples(run.sample_path, output.sample_interval, latent, label, output.sample_columns)
-    gan.fit(
-        dataset,
-        steps_per_epoch=left,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            stop,
-            Progress(training.steps),
-            metrics,
-            samples,
-            AttentionPictures(run.attention_picture_path, output.sample_interval, *few),
-            *callbacks,
-            Checkpoints(manager, output.checkpoint_interval, run.generator_path),
-            Report(lambda: write_report([run], run.report_path), output.sample_interval),
-        ]
-        if writes
-        else [stop, metrics],
-    )
+    with contextlib.closing(progress):
+        gan.fit(
+            dataset,
+            steps_per_epoch=left,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                stop,
+                progress,
+                metrics,
+                samples,
+                AttentionPictures(run.attention_picture_path, output.sample_interval, *few),
+                *callbacks,
+                Checkpoints(manager, output.checkpoint_interval, run.generator_path),
+                Report(lambda: write_report([run], run.report_path), output.sample_interval),
+            ]
+            if writes
+            else [stop, metrics],
+        )
     done = int(gan.step.numpy())
     print(f"Made {done - start} steps in {time.monotonic() - began:.0f} s.")
     if stop.received:

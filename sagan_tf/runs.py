@@ -242,6 +242,14 @@ class Run:
         kept = [line for line in self._metrics_lines() if json.loads(line)["step"] <= step]
         _write(self.metrics_path, "".join(line + "\n" for line in kept))
 
+    def remove_unfinished(self):
+        """Removes what processes that were killed in the middle of a file have left; the caller holds the lock."""
+        for path in self.checkpoints_path.glob("ckpt-*_temp"):
+            shutil.rmtree(path, ignore_errors=True)
+        for pattern in ("*.partial*", "samples/*.partial*", "data/*.partial*"):
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
+
     def check_space(self, bytes_needed):
         """Refuses a disk that is too full.
 

@@ -1,6 +1,8 @@
 """What happens between steps: progress, metrics, pictures, report, checkpoints, and the end of a run gone wrong."""
 
+import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -38,7 +40,7 @@ class Progress(StepCallback):
 
     def __init__(self, steps):
         super().__init__()
-        self.steps = steps
+        self.steps, self.bar = steps, None
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -55,7 +57,12 @@ class Progress(StepCallback):
         self.bar.update(self.step_after(batch) - self.bar.n)
 
     def on_train_end(self, logs=None):
-        self.bar.close()
+        self.close()
+
+    def close(self):
+        """Ends the line of the bar; for runs that end by an exception, which Keras does not tell its callbacks."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 class Metrics(StepCallback):
@@ -271,10 +278,20 @@ class Checkpoints(StepCallback):
             self._save()
 
     def _save(self):
-        self.manager.save(checkpoint_number=self.last_step)
         beside = self.generator_path.removesuffix(".keras") + ".partial.keras"
-        self.model.ema_generator.save(beside)
-        os.replace(beside, self.generator_path)
+        try:
+            self.manager.save(checkpoint_number=self.last_step)
+            self.model.ema_generator.save(beside)
+            os.replace(beside, self.generator_path)
+        except (OSError, tf.errors.OpError) as error:  # TensorFlow and HDF5 have their own words for a full disk
+            shutil.rmtree(os.path.join(self.manager.directory, f"ckpt-{self.last_step}_temp"), ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+            reason = " ".join(str(error).split())[-160:]
+            raise UserError(
+                f"{self.manager.directory}: the checkpoint of step {self.last_step} cannot be written ({reason}). "
+                "Those before it are whole: free some space, or mend what is wrong, and the same command goes on."
+            ) from None
         self.saved_step = self.last_step
 
 
