@@ -28,6 +28,7 @@ from sagan_tf.training.callbacks import (
 from sagan_tf.training.distribution import make_strategy
 from sagan_tf.training.gan import with_label
 from sagan_tf.training.schedules import WarmupAndDecay
+from sagan_tf.training.tensorboard import EventFile, TensorBoard, peak_memory_gib
 from sagan_tf.viewing.grids import save_contact_sheet, to_levels
 
 _ATTENDED = 3  # Pictures whose attention is drawn as training goes on.
@@ -242,6 +243,14 @@ def fit(config, gan, source, run, manager, callbacks=()):
     latent, label = fixed_latents(gan, output.sample_rows, output.sample_columns, training.seed)
     rows = slice(0, _ATTENDED * output.sample_columns, output.sample_columns)  # the first of each row
     few = (latent[rows], None if label is None else label[rows])
+    events = EventFile(run.tensorboard_path)
+    pictures = {"samples": run.sample_path, "attention": run.attention_picture_path}
+
+    def record(line):
+        run.append_metrics(line)
+        if output.tensorboard != "none":
+            events.scalars(line["step"], line | peak_memory_gib())
+
     stop = StopOnSignal()
     resume = f"The last good checkpoint is in {run.checkpoints_path}."
     began = time.monotonic()
@@ -253,9 +262,10 @@ def fit(config, gan, source, run, manager, callbacks=()):
         callbacks=[
             stop,
             Progress(training.steps),
-            Metrics(run.append_metrics, output.log_interval, images_a_step, resume),
+            Metrics(record, output.log_interval, images_a_step, resume),
             Samples(run.sample_path, output.sample_interval, latent, label, output.sample_columns),
             AttentionPictures(run.attention_picture_path, output.sample_interval, *few),
+            TensorBoard(events, output.tensorboard, output.sample_interval, pictures),
             *callbacks,
             Checkpoints(manager, output.checkpoint_interval, run.generator_path),
             Report(lambda: write_report([run], run.report_path), output.sample_interval),
