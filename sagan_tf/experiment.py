@@ -249,7 +249,8 @@ def fit(config, gan, source, run, manager, callbacks=()):
     def record(line):
         run.append_metrics(line)
         if output.tensorboard != "none":
-            events.scalars(line["step"], line | peak_memory_gib())
+            values = {name: value for name, value in line.items() if name != "step"}
+            events.scalars(line["step"], values | peak_memory_gib())
 
     stop = StopOnSignal()
     resume = f"The last good checkpoint is in {run.checkpoints_path}."
