@@ -3,14 +3,14 @@
 import base64
 import functools
 import io
-import json
 import math
 import os
 from dataclasses import dataclass, field
-from importlib import resources
 
 import numpy as np
 from PIL import Image
+
+from sagan_tf.viewing.page_files import fill_page
 
 MAX_POINTS = 1000  # Of a curve; more than a screen shows.
 MAX_PICTURES = 24  # By step; the first, the last, and evenly between.
@@ -62,12 +62,7 @@ def report_page(records, written_at):
         "differences": differences(records),
         "runs": [_run(record) for record in records],
     }
-    pages = resources.files("sagan_tf.viewing").joinpath("pages")
-    page = pages.joinpath("report.html").read_text(encoding="utf-8")
-    for mark, part in (("/*UPLOT_CSS*/", "uplot/uPlot.min.css"), ("/*UPLOT_JS*/", "uplot/uPlot.iife.min.js")):
-        page = page.replace(mark, pages.joinpath(*part.split("/")).read_text(encoding="utf-8"))
-    # "<" would let a name end the script. Last: nothing in the data is a mark then.
-    return page.replace("__DATA__", json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
+    return fill_page("report.html", data)
 
 
 def differences(records):
