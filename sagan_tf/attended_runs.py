@@ -1,6 +1,7 @@
 """Attention maps of a run as pictures, numbers, arrays and a page: what `python -m sagan_tf.attend` does."""
 
 import dataclasses
+import functools
 import json
 import sys
 from dataclasses import dataclass
@@ -256,6 +257,7 @@ def with_labels(x, labels):
     return x if labels is None else [x, np.int32(labels)]
 
 
+@functools.lru_cache(maxsize=1)  # One reading serves all steps.
 def real_pictures(config, count):
     """Reads pictures of a run's data set, the classes in turn.
 

@@ -15,19 +15,11 @@ from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import class_distribution, contact_sheet_images, damage_named, describe, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.recording import recording_callbacks
 from sagan_tf.recovery import prepare_recovery, rate_factor
-from sagan_tf.reports import write_report
 from sagan_tf.runs import Run
 from sagan_tf.training import SAGAN
-from sagan_tf.training.callbacks import (
-    AttentionPictures,
-    Checkpoints,
-    Metrics,
-    Progress,
-    Report,
-    Samples,
-    StopOnSignal,
-)
+from sagan_tf.training.callbacks import Metrics, Progress, StopOnSignal
 from sagan_tf.training.distribution import make_strategy
 from sagan_tf.training.gan import with_label
 from sagan_tf.training.guard import GROUPS, SAMPLES, Guard, Trouble
@@ -40,8 +32,6 @@ from sagan_tf.training.workers import (
     wait_for_all,
 )
 from sagan_tf.viewing.grids import save_contact_sheet, to_levels
-
-_ATTENDED = 3  # Pictures whose attention is drawn as training goes on.
 
 
 def train(config, callbacks=()):
@@ -303,32 +293,18 @@ def fit(config, gan, source, run, manager, callbacks=()):
         dequantize=config.data.dequantize,
     )
     latent, label = fixed_latents(gan, output.sample_rows, output.sample_columns, training.seed)
-    rows = slice(0, _ATTENDED * output.sample_columns, output.sample_columns)  # the first of each row
-    few = (latent[rows], None if label is None else label[rows])
     stop, progress = StopOnSignal(), Progress(training.steps)
     began = time.monotonic()
     writes = manager is not None
     guard = make_guard(config, gan, run)
-    metrics = Metrics(run.append_metrics if writes else lambda line: None, output.log_interval, images_a_step, guard)
-    samples = Samples(run.sample_path, output.sample_interval, latent, label, output.sample_columns)
+    if writes:
+        watching = recording_callbacks(config, run, manager, guard, images_a_step, latent, label, callbacks)
+    else:
+        watching = [Metrics(lambda line: None, output.log_interval, images_a_step, guard)]
     with contextlib.closing(progress):
         gan.fit(
-            dataset,
-            steps_per_epoch=left,
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                stop,
-                progress,
-                metrics,
-                samples,
-                AttentionPictures(run.attention_picture_path, output.sample_interval, *few),
-                *callbacks,
-                Checkpoints(manager, output.checkpoint_interval, run.generator_path),
-                Report(lambda: write_report([run], run.report_path), output.sample_interval),
-            ]
-            if writes
-            else [stop, metrics],
+            dataset, steps_per_epoch=left, shuffle=False, verbose=0,
+            callbacks=[stop, *([progress] if writes else []), *watching],
         )
     done = int(gan.step.numpy())
     print(f"Made {done - start} steps in {time.monotonic() - began:.0f} s.")

@@ -33,7 +33,8 @@ class Run:
     Attributes:
         path: pathlib.Path of the folder.
         config_path, checkpoints_path, generator_path, metrics_path, samples_path, attention_path, report_path,
-            contact_sheet_path, class_names_path, recoveries_path, environment_path: pathlib.Paths of what is in it.
+            tensorboard_path, contact_sheet_path, class_names_path, recoveries_path, environment_path: pathlib.Paths of
+            what is in it.
     """
 
     def __init__(self, path):
@@ -44,6 +45,7 @@ class Run:
         self.metrics_path = self.path / "metrics.jsonl"
         self.samples_path = self.path / "samples"
         self.attention_path = self.path / "attention"
+        self.tensorboard_path = self.path / "tensorboard"
         self.report_path = self.path / "report.html"
         self.contact_sheet_path = self.path / "data" / "contact_sheet.png"
         self.class_names_path = self.path / "data" / "class_names.json"

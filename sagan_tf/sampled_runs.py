@@ -12,7 +12,8 @@ from sagan_tf.viewing import samplings
 from sagan_tf.viewing.painter import WHOLE_DISTRIBUTION, Painter
 from sagan_tf.viewing.tables import Table, save_animation, save_picture, save_table
 
-_FRAMES_A_LEG = 24  # Of an animation, from one station to the next.
+_STATIONS = 4  # Latents that an animation goes through before it comes back.
+_FRAMES_A_LEG = 24  # From one station to the next.
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def _animation(painter, classes, wishes, way, path):
         ways = [[(seed, label) for label in classes] for seed in seeds]
         titles = ("",)
     else:
-        legs = range(wishes.seed, wishes.seed + 4)
-        ways = [[(seed, label) for seed in legs] for label in classes or [None]]
+        starts = range(wishes.seed, wishes.seed + _STATIONS * min(wishes.columns, 4), _STATIONS)
+        ways = [[(start + i, label) for i in range(_STATIONS)] for label in classes or [None] for start in starts]
         titles = tuple(classes.values()) if classes else ("",)
     tracks = []
     for way in tqdm(ways, unit="way", desc="interpolating", leave=False):

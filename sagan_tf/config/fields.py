@@ -207,6 +207,7 @@ class OutputConfig:
         checkpoints_to_keep: Newest checkpoints kept.
         sample_rows: Rows of the sample grid; with classes, a row a class as far as they reach.
         sample_columns: Columns of the sample grid.
+        tensorboard: What TensorBoard gets: `none`, `scalars`, `pictures` too, or `histograms` of all weights too.
     """
 
     log_interval: int = 100
@@ -215,6 +216,7 @@ class OutputConfig:
     checkpoints_to_keep: int = 3
     sample_rows: int = 8
     sample_columns: int = 8
+    tensorboard: Literal["none", "scalars", "pictures", "histograms"] = "scalars"
 
 
 @dataclass(frozen=True, kw_only=True)

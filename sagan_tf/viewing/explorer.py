@@ -3,15 +3,14 @@
 import base64
 import dataclasses
 import io
-import json
 import zlib
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 from PIL import Image
 
 from sagan_tf.viewing.files import write_text
+from sagan_tf.viewing.page_files import fill_page
 
 MAX_BYTES = 5_000_000  # Of the page with 16 pictures, in proportion with more.
 _PICTURES = 16
@@ -117,10 +116,7 @@ def _page(explored, part, most_queries, most_keys, levels):
             for i, (name, seed, image) in enumerate(shown)
         ],
     }
-    # "<" would let a class name end the script.
-    island = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    template = resources.files("sagan_tf.viewing").joinpath("pages", "explorer.html").read_text(encoding="utf-8")
-    return template.replace("__DATA__", island)
+    return fill_page("explorer.html", data)
 
 
 def _reduced(maps, part, most_queries, most_keys):

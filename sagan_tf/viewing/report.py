@@ -3,19 +3,19 @@
 import base64
 import functools
 import io
-import json
 import math
 import os
 from dataclasses import dataclass, field
-from importlib import resources
 
 import numpy as np
 from PIL import Image
 
+from sagan_tf.viewing.page_files import fill_page
+
 MAX_POINTS = 1000  # Of a curve; more than a screen shows.
 MAX_PICTURES = 24  # By step; the first, the last, and evenly between.
 MAX_SIDE = 1024  # px of a picture in the page
-_QUALITY = 86
+_QUALITY = 82
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,7 @@ def report_page(records, written_at):
         "differences": differences(records),
         "runs": [_run(record) for record in records],
     }
-    pages = resources.files("sagan_tf.viewing").joinpath("pages")
-    page = pages.joinpath("report.html").read_text(encoding="utf-8")
-    for mark, part in (("/*UPLOT_CSS*/", "uplot/uPlot.min.css"), ("/*UPLOT_JS*/", "uplot/uPlot.iife.min.js")):
-        page = page.replace(mark, pages.joinpath(*part.split("/")).read_text(encoding="utf-8"))
-    # "<" would let a name end the script. Last: nothing in the data is a mark then.
-    return page.replace("__DATA__", json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
+    return fill_page("report.html", data)
 
 
 def differences(records):
@@ -129,9 +124,9 @@ def picked_steps(steps, most=MAX_PICTURES):
 
 def _thinned(steps, values, most):
     if len(steps) > most:
-        parts = np.array_split(np.arange(len(steps)), most)
-        values = [float(np.mean(np.take(values, part))) for part in parts]
-        steps = [steps[part[-1]] for part in parts]
+        bounds = np.linspace(0, len(steps), most + 1).astype(int)
+        values = np.add.reduceat(np.array(values), bounds[:-1]) / np.diff(bounds)
+        steps = [steps[end - 1] for end in bounds[1:]]
     return steps, [float(f"{value:.5g}") for value in values]
 
 

@@ -115,7 +115,7 @@ def save_animation(tables, path, frame_seconds=0.05):
         # One palette for all, or colours flicker from frame to frame.
         palette = _common_palette(frames)
         frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    options = {"lossless": True, "quality": 60} if kind == "WEBP" else {"optimize": False, "disposal": 1}
+    options = {"quality": 90} if kind == "WEBP" else {"optimize": False, "disposal": 1}
 
     def write(file):
         frames[0].save(
