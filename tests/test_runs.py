@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sagan_tf
-from sagan_tf.config import QUICK_START, TrainingConfig
+from sagan_tf.config import QUICK_START
 from sagan_tf.errors import UserError
 from sagan_tf.runs import Run
 
@@ -76,10 +76,9 @@ def test_harmless_change_resumes_and_is_saved(tmp_path, config):
 
 def test_another_config_is_refused_and_the_old_one_stays(tmp_path):
     Run.create_or_resume(tmp_path / "run", QUICK_START).close()
+    changes = dict(batch_size=64, ema_decay=None, loss="wasserstein", seed=1)
     other = dataclasses.replace(
-        QUICK_START,
-        run="elsewhere",
-        training=TrainingConfig(steps=2_000, batch_size=64, ema_decay=None, loss="wasserstein", seed=1),
+        QUICK_START, run="elsewhere", training=dataclasses.replace(QUICK_START.training, **changes)
     )
     message = refusal(tmp_path / "run", other)
     shown = "training.batch_size: 32 -> 64; training.loss: hinge -> wasserstein; training.ema_decay: 0.99 -> null"

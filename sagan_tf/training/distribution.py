@@ -142,7 +142,8 @@ def apply_gradients(optimizer, loss_of_batch, batches, variables):
         variables: Keras variables to move.
 
     Returns:
-        Scalar, the mean loss of this replica.
+        (loss, norm), scalars: the mean loss of this replica, and the Euclidean norm of the gradient over all variables;
+        None on several replicas, where each knows its own share alone.
     """
     # Keras' `apply` sums over replicas, so each gives its share of the mean.
     share = len(batches) * tf.distribute.get_strategy().num_replicas_in_sync
@@ -156,5 +157,7 @@ def apply_gradients(optimizer, loss_of_batch, batches, variables):
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         total = gradients if total is None else [a + b for a, b in zip(total, gradients)]
         losses.append(loss)
+    alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+    norm = tf.linalg.global_norm([tf.cast(gradient, tf.float32) for gradient in total]) if alone else None
     optimizer.apply(total, variables)
-    return keras.ops.mean(keras.ops.stack(losses))
+    return keras.ops.mean(keras.ops.stack(losses)), norm

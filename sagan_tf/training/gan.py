@@ -11,6 +11,8 @@ from sagan_tf.training.distribution import DistributedFit, apply_gradients
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.randomness import StepRandomness
 
+_NORMS = ("d_gradient_norm", "g_gradient_norm")
+
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
 class SAGAN(DistributedFit, keras.Model):
@@ -65,7 +67,7 @@ class SAGAN(DistributedFit, keras.Model):
         self.augmentation = tuple(augmentation)
         self.seed = seed
         self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
-        names = ("d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy", "r1")
+        names = ("d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy", "r1", *_NORMS)
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True
 
@@ -81,8 +83,14 @@ class SAGAN(DistributedFit, keras.Model):
 
     @property
     def metrics(self):
-        """The means since they were last reset: losses, logits, discriminator's accuracy and, if used, R1."""
-        return [mean for name, mean in self._means.items() if name != "r1" or getattr(self, "r1_weight", 0)]
+        """The means since they were last reset: losses, logits, discriminator's accuracy, R1 if used, gradient norms.
+
+        On several replicas no gradient norms: each replica knows its own share alone.
+        """
+        left_out = [] if getattr(self, "r1_weight", 0) else ["r1"]
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            left_out += _NORMS
+        return [mean for name, mean in self._means.items() if name not in left_out]
 
     def compile(
         self,
@@ -147,21 +155,21 @@ class SAGAN(DistributedFit, keras.Model):
         batches = self._split(data)
         for i in range(self.d_steps):
             part = range(i * self.accumulation_steps, (i + 1) * self.accumulation_steps)
-            loss = apply_gradients(
+            loss, norm = apply_gradients(
                 self.discriminator_optimizer,
                 lambda j: self._discriminator_loss(*batches[j], randomness, f"discriminator/{j}"),
                 part,
                 self.discriminator.trainable_variables,
             )
-            self._means["d_loss"].update_state(loss)
+            self._record_update("d", loss, norm)
         rows = ops.shape(batches[0][0])[0]
-        loss = apply_gradients(
+        loss, norm = apply_gradients(
             self.generator_optimizer,
             lambda j: self._generator_loss(rows, randomness, f"generator/{j}"),
             range(self.accumulation_steps),
             self.generator.trainable_variables,
         )
-        self._means["g_loss"].update_state(loss)
+        self._record_update("g", loss, norm)
         if self._average is not None:
             self._average.update(self.step)
         self.step.assign_add(1)
@@ -211,6 +219,11 @@ class SAGAN(DistributedFit, keras.Model):
         self._record_logits(real_logit, fake_logit)
         loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
         return loss + self._r1_penalty(real, label) if self.r1_weight else loss
+
+    def _record_update(self, letter, loss, norm):
+        self._means[f"{letter}_loss"].update_state(loss)
+        if norm is not None:
+            self._means[f"{letter}_gradient_norm"].update_state(norm)
 
     def _record_logits(self, real_logit, fake_logit):
         self._means["real_logit"].update_state(real_logit)

@@ -116,6 +116,20 @@ if (keys.length) {
     chart(grid, "Accuracy of the discriminator", all([["d_accuracy", "accuracy"]]), unit);
     chart(
       grid,
+      "Diversity of fixed latents",
+      all([["sample_diversity", "distance within a class"]]),
+      (u, low, high) => [0, high * 1.1],
+    );
+    chart(
+      grid,
+      "Norms of the gradients",
+      all([
+        ["d_gradient_norm", "discriminator"],
+        ["g_gradient_norm", "generator"],
+      ]),
+    );
+    chart(
+      grid,
       "gamma of attention",
       all(
         prefixed("gamma/").map(k => [k, k.replace("gamma/g/", "generator ").replace("gamma/d/", "discriminator ")]),
@@ -153,6 +167,9 @@ if (keys.length) {
       ["real_logit", "Logit of real"],
       ["fake_logit", "Logit of generated"],
       ["d_accuracy", "Accuracy of the discriminator", unit],
+      ["sample_diversity", "Diversity of fixed latents"],
+      ["d_gradient_norm", "Gradient norm, discriminator"],
+      ["g_gradient_norm", "Gradient norm, generator"],
     ])
       chart(grid, title, each(key), range);
     for (const key of prefixed("gamma/")) chart(grid, key, each(key));
