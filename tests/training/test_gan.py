@@ -81,7 +81,7 @@ def test_batches_of_the_updates_are_interleaved():
 def test_every_loss_trains_finitely(loss):
     gan = make_gan(rate=1e-5, compile_arguments=dict(loss=loss))
     history = fit(gan, make_data(8, 2))
-    assert np.isfinite(list(history.values())).all() and max(map(abs, sum(history.values(), []))) < 1e3
+    assert np.isfinite(list(history.values())).all() and max(map(abs, sum(history.values(), []))) < 1e5
 
 
 def test_all_options_together_train_finitely():
