@@ -10,10 +10,12 @@ from keras import ops
 from parity import recipe
 from parity.goldens import golden, relative_error
 
+from sagan_tf import attend, sample
 from sagan_tf.conversion.files import read_state_dict
 from sagan_tf.convert import main
 from sagan_tf.errors import UserError
 from sagan_tf.experiment import build_networks
+from sagan_tf.export.__main__ import main as export
 from sagan_tf.runs import Run
 from sagan_tf.training import SAGAN
 
@@ -56,6 +58,19 @@ def test_the_run_folder_computes_what_pytorch_did(checkpoints, tmp_path, capsys)
     latest = tf.train.latest_checkpoint(str(run.checkpoints_path))
     tf.train.Checkpoint(model=gan).restore(latest).assert_existing_objects_matched()
     assert relative_error(gan.discriminator(inputs("image")), golden(f"torch_{LAYOUT}")["logit"]) < 5e-6
+
+
+def test_sample_attend_and_export_take_the_run_folder(checkpoints, tmp_path):
+    run = tmp_path / "run"
+    main([*map(str, checkpoints.values()), "--out", str(run)])
+    sample.main([str(run), "--out", str(tmp_path / "pictures"), "--columns", "2"])
+    few = ["--pictures", "generated", "--images", "1", "--measured", "2"]
+    attend.main([str(run), "--out", str(tmp_path / "attention"), *few])
+    export([str(run), "--out", str(tmp_path / "exported"), "--formats", "keras"])
+    assert list((tmp_path / "pictures").glob("*.png"))
+    drawn = {path.name.split("_")[0] for path in (tmp_path / "attention").glob("*.png")}
+    assert drawn == {"generator", "discriminator"}
+    assert (tmp_path / "exported" / "keras" / "generator.keras").is_file()
 
 
 def test_a_generator_alone_is_enough(checkpoints, tmp_path):
