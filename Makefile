@@ -2,6 +2,7 @@
 #   make train                                        the quick start
 #   make train ARGS="--config configs/cifar10.yaml"   another run; ARGS="--help" lists every option
 #   make test                                         style, import rules, tests
+#   make stress                                       tests that take minutes each: killed workers, kills, a long run
 #   make parity                                       TF-GAN and TensorFlow Addons anew against tests/parity/files (Python 3.11)
 
 VENV ?= .venv
@@ -19,7 +20,7 @@ TORCH_PYTHON ?= python3
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help train test lint parity clean
+.PHONY: help train test stress lint parity clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -30,6 +31,11 @@ train: $(VENV)/.installed
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+stress: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m stress
+	$(BIN)/python tests/stress/kill_and_resume.py --kills 50
+	$(BIN)/python tests/stress/long_run.py --steps 20000
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

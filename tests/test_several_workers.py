@@ -37,7 +37,7 @@ def state(run):
     return arrays, lines
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.replicas
 def test_killed_and_stopped_workers_lose_nothing(tmp_path):
     whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
