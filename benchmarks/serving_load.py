@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export" / "serving
 from load_test import grpc_caller, make_requests, measure, rest_caller  # noqa: E402
 
 BATCH = 64
-# Protocol, pictures a request, clients at a time.
-LOADS = [(protocol, *load) for protocol in ("gRPC", "REST") for load in ((1, 1), (1, 64), (8, 16))]
+# Protocol, pictures a request, clients at a time: twice a full batch, so that one waits while another runs.
+LOADS = [(protocol, *load) for protocol in ("gRPC", "REST") for load in ((1, 1), (1, 128), (8, 16))]
 
 
 def main():
