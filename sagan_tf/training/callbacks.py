@@ -134,26 +134,22 @@ def _state_reader(gan):
     return state
 
 
-class Samples(StepCallback):
-    """Draws the same latents every `interval` steps, at the first step and at the end.
+class Pictures(StepCallback):
+    """Draws every `interval` steps, before the first step and at the end; a subclass has `_prepare` and `_draw(step)`.
 
     Args:
         path_of: Function of a step that gives the picture's path.
         interval: Steps from one picture to the next.
-        latent: (N, D) float32.
-        label: (N,) int32, or None.
-        columns: Columns of the picture.
     """
 
-    def __init__(self, path_of, interval, latent, label, columns):
+    def __init__(self, path_of, interval):
         super().__init__()
-        self.path_of, self.interval, self.columns = path_of, interval, columns
-        self.inputs = with_label(tf.constant(latent), None if label is None else tf.constant(label))
+        self.path_of, self.interval = path_of, interval
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self.last_step = self.first_step
-        self.generate = tf.function(lambda inputs: self.model(inputs, training=False))
+        self._prepare()
         if self.first_step == 0:
             self._draw(0)
 
@@ -166,11 +162,31 @@ class Samples(StepCallback):
         if self.last_step % self.interval:
             self._draw(self.last_step)
 
+
+class Samples(Pictures):
+    """Draws the same latents every `interval` steps, at the first step and at the end.
+
+    Args:
+        path_of: Function of a step that gives the picture's path.
+        interval: Steps from one picture to the next.
+        latent: (N, D) float32.
+        label: (N,) int32, or None.
+        columns: Columns of the picture.
+    """
+
+    def __init__(self, path_of, interval, latent, label, columns):
+        super().__init__(path_of, interval)
+        self.columns = columns
+        self.inputs = with_label(tf.constant(latent), None if label is None else tf.constant(label))
+
+    def _prepare(self):
+        self.generate = tf.function(lambda inputs: self.model(inputs, training=False))
+
     def _draw(self, step):
         save_grid(self.generate(self.inputs).numpy(), self.path_of(step), self.columns)
 
 
-class AttentionPictures(StepCallback):
+class AttentionPictures(Pictures):
     """Draws where five positions of the same latents look, every `interval` steps, at the first step and at the end.
 
     Does nothing for a generator without attention.
@@ -183,25 +199,11 @@ class AttentionPictures(StepCallback):
     """
 
     def __init__(self, path_of, interval, latent, label):
-        super().__init__()
-        self.path_of, self.interval = path_of, interval
+        super().__init__(path_of, interval)
         self.inputs = [latent] if label is None else [latent, label]
 
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
-        self.last_step = self.first_step
+    def _prepare(self):
         self.probe = AttentionProbe(self.model.ema_generator)
-        if self.first_step == 0:
-            self._draw(0)
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.last_step = self.step_after(batch)
-        if self.last_step % self.interval == 0:
-            self._draw(self.last_step)
-
-    def on_train_end(self, logs=None):
-        if self.last_step % self.interval:
-            self._draw(self.last_step)
 
     def _draw(self, step):
         if not self.probe.layers:
