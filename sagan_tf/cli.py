@@ -13,6 +13,7 @@ VERBS = {
     "convert": ("sagan_tf.convert", "write a run folder from a PyTorch checkpoint"),
     "sample": ("sagan_tf.sample", "draw pictures by class and seed, truncations, interpolations"),
     "attend": ("sagan_tf.attend", "draw and measure attention maps; write an explorer"),
+    "evaluate": ("sagan_tf.evaluate", "measure FID, KID and more, of a run or of a folder of pictures"),
     "report": ("sagan_tf.report", "write the page of a run, or of several side by side"),
     "export": ("sagan_tf.export.__main__", "write SavedModel, TFLite and more from a run folder"),
     "serve": ("sagan_tf.serve", "serve an exported model on this machine, as TensorFlow Serving does"),

@@ -1,6 +1,7 @@
 """A run from its config to its folder; below this module nobody sees a Config."""
 
 import contextlib
+import functools
 import math
 import os
 import time
@@ -14,6 +15,7 @@ from sagan_tf.data import embedded, rules
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import class_distribution, contact_sheet_images, damage_named, describe, open_source
 from sagan_tf.errors import UserError
+from sagan_tf.evaluated_training import evaluation_callbacks
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.recording import recording_callbacks
 from sagan_tf.recovery import prepare_recovery, rate_factor
@@ -298,7 +300,10 @@ def fit(config, gan, source, run, manager, callbacks=()):
     writes = manager is not None
     guard = make_guard(config, gan, run)
     if writes:
-        watching = recording_callbacks(config, run, manager, guard, images_a_step, latent, label, callbacks)
+        evaluations = functools.partial(evaluation_callbacks, config, run, gan, source)
+        watching = recording_callbacks(
+            config, run, manager, guard, images_a_step, latent, label, evaluations, callbacks
+        )
     else:
         watching = [Metrics(lambda line: None, output.log_interval, images_a_step, guard)]
     with contextlib.closing(progress):

@@ -7,7 +7,7 @@ from sagan_tf.training.tensorboard import EventFile, TensorBoard, peak_memory_gi
 _ATTENDED = 3  # pictures whose attention is drawn
 
 
-def recording_callbacks(config, run, manager, guard, images_a_step, latent, label, more=()):
+def recording_callbacks(config, run, manager, guard, images_a_step, latent, label, evaluations, more=()):
     """Makes the callbacks that write, in the order in which they must look at a step.
 
     Args:
@@ -18,6 +18,7 @@ def recording_callbacks(config, run, manager, guard, images_a_step, latent, labe
         images_a_step: int, real images that a step takes, over all replicas.
         latent: (R*C, D) float32, of the sample pictures, R rows of C.
         label: (R*C,) int32, or None without classes.
+        evaluations: Function of what takes a line of metrics, that gives Keras callbacks which measure.
         more: Keras callbacks that see a step before its checkpoint is written.
 
     Returns:
@@ -40,6 +41,7 @@ def recording_callbacks(config, run, manager, guard, images_a_step, latent, labe
         Samples(run.sample_path, output.sample_interval, latent, label, output.sample_columns),
         AttentionPictures(run.attention_picture_path, output.sample_interval, *few),
         TensorBoard(events, output.tensorboard, output.sample_interval, pictures),
+        *evaluations(record),
         *more,
         Checkpoints(manager, output.checkpoint_interval, run.generator_path),
         Report(lambda: write_report([run], run.report_path), output.sample_interval),

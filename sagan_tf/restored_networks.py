@@ -45,13 +45,14 @@ def checkpoint_steps(run):
     return sorted(int(path.rpartition("-")[2]) for path in run.checkpoints())
 
 
-def restore_networks(run, step=None, discriminator=False):
+def restore_networks(run, step=None, discriminator=False, best=False):
     """Restores networks of a run that is going on, finished or was killed.
 
     Args:
         run: `Run`.
         step: int, of a checkpoint; None: the newest.
         discriminator: bool. The generator alone needs no checkpoint.
+        best: bool. The generator that the evaluations during training found best, instead of one of a step.
 
     Returns:
         Networks.
@@ -59,6 +60,8 @@ def restore_networks(run, step=None, discriminator=False):
     Raises:
         UserError: There is no generator or checkpoint yet, none of that step, or it cannot be read.
     """
+    if best:
+        return _restore_best(run, step)
     if not run.generator_path.is_file():
         raise UserError(
             f"{run.generator_path}: there is no generator yet; training writes it with its first checkpoint. "
@@ -78,6 +81,18 @@ def restore_networks(run, step=None, discriminator=False):
     gan = SAGAN(*build_networks(config, num_classes), ema_decay=config.training.ema_decay)
     step = _restore(gan, run, steps[-1] if step is None else step, newest=step is None)
     return Networks(gan.ema_generator, gan.discriminator, num_classes, step)
+
+
+def _restore_best(run, step):
+    if step is not None:
+        raise UserError("--best: the best generator has a step of its own; leave --step out.")
+    found = run.best()
+    if found is None:
+        raise UserError(
+            f"{run.path}: no generator was evaluated in training; its --evaluation.interval has that done."
+        )
+    generator = load_generator(run, run.best_generator_path)
+    return Networks(generator, None, _num_classes(generator), found["step"])
 
 
 def _restore(gan, run, step, newest):

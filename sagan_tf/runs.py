@@ -17,7 +17,7 @@ from sagan_tf.errors import UserError
 # What a run may change when it goes on. None of it changes the game that was played so far: where the folder lies,
 # what is written and when, the machine, and how far to train. (A decaying learning rate gets its new end.)
 CHANGEABLE = ("run", "training.steps")
-CHANGEABLE_SECTIONS = ("hardware", "output", "guard")
+CHANGEABLE_SECTIONS = ("hardware", "output", "guard", "evaluation")
 
 _DIFFERENCES_SHOWN = 3
 
@@ -32,9 +32,9 @@ class Run:
 
     Attributes:
         path: pathlib.Path of the folder.
-        config_path, checkpoints_path, generator_path, metrics_path, samples_path, attention_path, report_path,
-            tensorboard_path, contact_sheet_path, class_names_path, recoveries_path, environment_path: pathlib.Paths of
-            what is in it.
+        config_path, checkpoints_path, generator_path, best_generator_path, best_path, metrics_path, samples_path,
+            attention_path, report_path, evaluation_path, tensorboard_path, contact_sheet_path, class_names_path,
+            recoveries_path, environment_path: pathlib.Paths of what is in it.
     """
 
     def __init__(self, path):
@@ -42,9 +42,12 @@ class Run:
         self.config_path = self.path / "config.yaml"
         self.checkpoints_path = self.path / "checkpoints"
         self.generator_path = self.path / "generator.keras"
+        self.best_generator_path = self.path / "best_generator.keras"
+        self.best_path = self.path / "best_generator.json"
         self.metrics_path = self.path / "metrics.jsonl"
         self.samples_path = self.path / "samples"
         self.attention_path = self.path / "attention"
+        self.evaluation_path = self.path / "evaluation"
         self.tensorboard_path = self.path / "tensorboard"
         self.report_path = self.path / "report.html"
         self.contact_sheet_path = self.path / "data" / "contact_sheet.png"
@@ -171,6 +174,31 @@ class Run:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"{self.class_names_path}: this is no list of names any more. Move it away.")
         return names
+
+    def best(self):
+        """Reads which generator the evaluations during training found best.
+
+        Returns:
+            dict with `step`, `metric` and `value`; None where none was evaluated.
+
+        Raises:
+            UserError: The file holds something else.
+        """
+        if not self.best_path.is_file() or not self.best_generator_path.is_file():
+            return None
+        try:
+            found = json.loads(self.best_path.read_text(encoding="utf-8"))
+            return {"step": int(found["step"]), "metric": str(found["metric"]), "value": float(found["value"])}
+        except (ValueError, TypeError, KeyError):
+            raise UserError(f"{self.best_path}: this does not say which generator is best any more.") from None
+
+    def save_best(self, found):
+        """Records which generator is best.
+
+        Args:
+            found: dict with `step`, `metric` and `value`.
+        """
+        _write(self.best_path, json.dumps(found) + "\n")
 
     def recoveries(self):
         """Reads how often the run went back to a checkpoint because training went wrong.

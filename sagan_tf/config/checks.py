@@ -78,6 +78,8 @@ RANGES = {
     "output.checkpoints_to_keep": AT_LEAST_ONE,
     "output.sample_rows": AT_LEAST_ONE,
     "output.sample_columns": AT_LEAST_ONE,
+    "evaluation.interval": AT_LEAST_ZERO,
+    "evaluation.num_samples": ("at least 20", lambda x: x >= 20),
     "guard.rate_factor": FACTOR,
     "guard.max_recoveries": AT_LEAST_ZERO,
 }
@@ -232,6 +234,7 @@ def _check_intervals(config):
         ("output.log_interval", output.log_interval),
         ("output.sample_interval", output.sample_interval),
         ("output.checkpoint_interval", output.checkpoint_interval),
+        ("evaluation.interval", config.evaluation.interval),
     ):
         if steps % together:
             raise ConfigError(key, f"must be a multiple of hardware.steps_per_execution, {together}. Got {steps}.")

@@ -239,6 +239,28 @@ class GuardConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How good the averaged generator is, measured as training goes on; the best one is kept.
+
+    Args:
+        interval: Steps from one measurement to the next; 0 for none.
+        num_samples: Samples that are compared with the data.
+        features: `PATH` or `PATH:NAME` of a Keras file and a layer, or of a SavedModel and an output, that pictures are
+            compared by; null for Inception, which FIDs are made with.
+        inception: Folder or archive of TF-GAN's Inception; null: from the cache, or fetched into it.
+        pixel_range: What `features` takes black and white for.
+        split: Split to compare with; null: that of training.
+    """
+
+    interval: int = 0
+    num_samples: int = 10_000
+    features: str | None = None
+    inception: str | None = None
+    pixel_range: Literal["-1,1", "0,1", "0,255"] = "-1,1"
+    split: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """A run.
 
@@ -254,6 +276,7 @@ class Config:
         hardware: What it runs on.
         output: What the run folder receives, and when.
         guard: What to do when training goes wrong.
+        evaluation: How good the averaged generator is, measured as training goes on.
     """
 
     run: str | None = None
@@ -267,6 +290,7 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self):
         check_config(self)

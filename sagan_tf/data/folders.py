@@ -52,8 +52,9 @@ def open_folder(folder, split, *, image_size, channels, resize, corrupt, memory_
     labels = None if labels is None else np.asarray(labels, np.int32)[good]
     if in_memory:
         return ArrayReader(np.stack(images), labels), names, tuple(skipped)
-    kept = tf.constant([paths[i] for i in good])
-    return IndexedReader(len(good), _loader(kept, image_size, channels, resize), labels), names, tuple(skipped)
+    kept = tuple(paths[i] for i in good)
+    load = _loader(tf.constant(kept), image_size, channels, resize)
+    return IndexedReader(len(good), load, labels, kept), names, tuple(skipped)
 
 
 def _refuse_unreadable(folder, skipped, total, corrupt):
@@ -151,10 +152,12 @@ def _square(picture):
 
 
 def _loader(paths, image_size, channels, resize):
+    def read(path):
+        # Bytes inside a graph, an array of them outside.
+        return load_picture(np.asarray(path).item().decode(), image_size, channels, resize)
+
     def load(index):
-        picture = tf.numpy_function(
-            lambda path: load_picture(path.decode(), image_size, channels, resize), [tf.gather(paths, index)], tf.uint8
-        )
+        picture = tf.numpy_function(read, [tf.gather(paths, index)], tf.uint8)
         return tf.ensure_shape(picture, (image_size, image_size, channels))
 
     return load

@@ -1,6 +1,7 @@
 """Ways to read a data set: pictures in memory, pictures by number, records in order; each a stream in a seeded order.
 
-Every reader has `num_images` and `batches(batch_size, seed, start_step)`. The stream of batches is a pure function of
+Every reader has `num_images`, `batches(batch_size, seed, start_step)`, for training, and `in_order_batches(batch_size,
+start)`, for looking at each picture once. The stream of batches is a pure function of
 the reader and the seed, so that `start_step` resumes it bit-exactly; data epoch e, the pictures e*N to (e+1)*N - 1
 of the stream, holds each picture once, and a batch may reach over the end of an epoch.
 """
@@ -76,6 +77,12 @@ class ArrayReader:
         steps = tf.data.Dataset.counter(start=start_step)
         return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
+    def in_order_batches(self, batch_size, start=0):
+        """All pictures from number `start` on, once, in their own order: uint8 (images,) or (images, labels)."""
+        for first in range(start, self.num_images, batch_size):
+            part = slice(first, first + batch_size)
+            yield (self.images[part],) if self.labels is None else (self.images[part], self.labels[part])
+
     def in_order(self):
         """All pictures once, in their own order, and without decoding: (load function, label or -1) pairs."""
         for index in range(self.num_images):
@@ -90,11 +97,13 @@ class IndexedReader:
         num_images: N.
         load: Graph function, int64 scalar 0 .. N - 1 -> uint8 picture (H, W, C).
         labels: int32 array (N,), or None.
+        files: Paths of the N pictures.
     """
 
     num_images: int
     load: Callable
     labels: np.ndarray | None
+    files: tuple[str, ...] = ()
 
     def all_labels(self):
         """Labels of all pictures, int32 array (N,)."""
@@ -113,6 +122,16 @@ class IndexedReader:
         positions = tf.data.Dataset.counter(start=start_step * batch_size)
         pictures = positions.map(picture, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return pictures.batch(batch_size, drop_remainder=True)
+
+    def in_order_batches(self, batch_size, start=0):
+        """All pictures from number `start` on, once, in their own order: uint8 (images,) or (images, labels)."""
+        positions = tf.data.Dataset.range(start, self.num_images)
+        pictures = positions.map(self.load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        first = start
+        for images in pictures.batch(batch_size).prefetch(2).as_numpy_iterator():
+            part = slice(first, first + len(images))
+            first += len(images)
+            yield (images,) if self.labels is None else (images, self.labels[part])
 
     def in_order(self):
         """All pictures once, in their own order, and without decoding: (load function, label or -1) pairs."""
@@ -166,13 +185,20 @@ class RecordReader:
     def batches(self, batch_size, seed, start_step):
         """The stream of uint8 batches from number `start_step`, each a tuple (images,) or (images, labels)."""
 
-        def decoded(record):
-            image, *label = self.parse(record)
-            return (self.decode(image), *label)
+        records = self._records(seed, start_step * batch_size).map(
+            self.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        return self._decoded(records).batch(batch_size, drop_remainder=True)
 
-        records = self._records(seed, start_step * batch_size)
-        pictures = records.map(decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return pictures.batch(batch_size, drop_remainder=True)
+    def in_order_batches(self, batch_size, start=0):
+        """All pictures from number `start` on, once, in the order of the files: uint8 (images,) or (images, labels)."""
+        pictures = self._decoded(self.parsed().skip(start))
+        yield from pictures.batch(batch_size).prefetch(2).as_numpy_iterator()
+
+    def _decoded(self, parsed):
+        return parsed.map(
+            lambda image, *label: (self.decode(image), *label), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
 
     def in_order(self):
         """All pictures once, in the order of the files, and without decoding: (load function, label or -1) pairs."""

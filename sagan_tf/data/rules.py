@@ -54,6 +54,13 @@ class Reading:
     column: np.ndarray
     image_size: int
 
+    @classmethod
+    def join(cls, readings):
+        """Joins readings of pictures of one size, a non-empty list, into one."""
+        names = ("correlation", "kind", "hue", "row", "column")
+        columns = [np.concatenate([getattr(one, name) for one in readings]) for name in names]
+        return cls(*columns, image_size=readings[0].image_size)
+
     @property
     def valid(self):
         """(N,) bool: every shape that the rule wants is there."""
@@ -108,7 +115,20 @@ def score(name, images, labels=None):
         raise ValueError(
             f"`labels` must be (N,). Received: {len(images)} images, labels of shape {np.shape(labels)}"
         )
-    reading = read_shapes(name, images)
+    return score_reading(name, read_shapes(name, images), labels)
+
+
+def score_reading(name, reading, labels=None):
+    """As `score`, of shapes that were read already.
+
+    Args:
+        name: `twins` or `mirror`.
+        reading: `Reading`.
+        labels: int array (N,), or None.
+
+    Returns:
+        dict of floats, as `score`.
+    """
     valid, agreements = reading.valid, _agreements(name, reading)
     result = {"valid": float(valid.mean())}
     result |= {f"{part}_agreement": _mean(agrees[valid]) for part, agrees in agreements.items()}

@@ -31,15 +31,52 @@ def frechet_distance(features, reference, covariance="full"):
     """
     if covariance not in COVARIANCES:
         raise ValueError(f"`covariance` must be one of {COVARIANCES}. Received: {covariance=}.")
-    features, reference = _checked(features, reference)
+    features, reference = check_features(features, reference)
     means = float(np.sum((features.mean(axis=0) - reference.mean(axis=0)) ** 2))
     if covariance == "none":
         return means
     if covariance == "diagonal":
         first, second = features.var(axis=0), reference.var(axis=0)
         return means + float(np.sum((np.sqrt(first) - np.sqrt(second)) ** 2))
+    if min(len(features), len(reference)) < features.shape[1]:
+        return max(means + _trace_distance_of_few(features, reference), 0.0)
     first, second = (np.atleast_2d(np.cov(array, rowvar=False)) for array in (features, reference))
     return max(means + trace_distance(first, second), 0.0)
+
+
+def frechet_distance_of_moments(first, second):
+    """The Fréchet distance of two sets of which only mean and covariance are known; see `frechet_distance`.
+
+    Args:
+        first, second: `Moments` of two rows or more, or whatever has `mean` (D,) and `covariance` (D, D), float64.
+
+    Returns:
+        float, 0 or more.
+
+    Raises:
+        ValueError: The shapes do not fit, or a value is not finite.
+    """
+    if np.shape(first.covariance) != np.shape(second.covariance):
+        raise ValueError(
+            "`first` and `second` must have as many features. "
+            f"Received: covariances of shapes {np.shape(first.covariance)} and {np.shape(second.covariance)}."
+        )
+    for moments in (first, second):
+        if not (np.isfinite(moments.mean).all() and np.isfinite(moments.covariance).all()):
+            raise ValueError("`first` and `second` must be finite. Received NaN or infinite values.")
+    means = float(np.sum((np.asarray(first.mean) - second.mean) ** 2))
+    return max(means + trace_distance(first.covariance, second.covariance), 0.0)
+
+
+def _trace_distance_of_few(features, reference):
+    """`trace_distance` of sets of which one has fewer rows than features.
+
+    With S1 = A'A and S2 = B'B the eigenvalues of S1 S2 are the squared singular values of A B', a matrix that is as
+    small as the sets.
+    """
+    first, second = ((rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1) for rows in (features, reference))
+    across = np.linalg.svd(first @ second.T, compute_uv=False).sum()
+    return float((first**2).sum() + (second**2).sum() - 2 * across)
 
 
 def trace_distance(first, second):
@@ -80,7 +117,7 @@ def kernel_distance(features, reference, block_size=1000):
 
     Source: Binkowski et al. 2018, section 4, https://arxiv.org/abs/1801.01401; TF-GAN, classifier_metrics.py.
     """
-    features, reference = _checked(features, reference)
+    features, reference = check_features(features, reference)
     blocks = -(-max(len(features), len(reference)) // block_size) if block_size >= 2 else 0
     if blocks < 1 or min(len(features), len(reference)) // blocks < 2:
         raise ValueError(
@@ -135,17 +172,67 @@ def inception_score(probabilities, splits=10):
     # Sums of a thousand float32 shares are off by 1e-4 at most. Not `any(wrong)`: NaN compares false.
     if not ((probabilities >= 0).all() and (abs(probabilities.sum(axis=1) - 1) < 1e-3).all()):
         raise ValueError("`probabilities` must have rows of shares that sum to 1. Received rows that do not.")
-    scores = [_score(part) for part in np.array_split(probabilities, splits)]
-    return float(np.mean(scores)), float(np.std(scores))
+    parts = np.repeat(np.arange(splits), [len(part) for part in np.array_split(probabilities, splits)])
+    sums = ScoreSums(parts, probabilities.shape[1])
+    sums.add(probabilities)
+    return sums.score()
 
 
-def _score(probabilities):
-    marginal = probabilities.mean(axis=0)
-    ratio = np.divide(probabilities, marginal, out=np.ones_like(probabilities), where=probabilities > 0)
-    return np.exp((probabilities * np.log(ratio)).sum(axis=1).mean())
+class ScoreSums:
+    """What the Inception score needs of rows that come in batches.
+
+    Args:
+        parts: (N,) ints from 0, the part that each row is scored in.
+        num_classes: int, K.
+
+    Attributes:
+        totals: (parts, K) float64, sums of the probabilities p.
+        entropies: (parts,) float64, sums of p log p.
+        done: int, rows so far.
+    """
+
+    def __init__(self, parts, num_classes):
+        self._parts, self._sizes = np.asarray(parts), np.bincount(parts)
+        self.totals, self.entropies = np.zeros((len(self._sizes), num_classes)), np.zeros(len(self._sizes))
+        self.done = 0
+
+    def add(self, probabilities):
+        """Takes the next rows.
+
+        Args:
+            probabilities: (n, K), rows sum to 1.
+        """
+        probabilities = np.asarray(probabilities, np.float64)
+        parts = self._parts[self.done : self.done + len(probabilities)]
+        np.add.at(self.totals, parts, probabilities)
+        entropies = (probabilities * np.log(np.where(probabilities > 0, probabilities, 1.0))).sum(axis=1)
+        np.add.at(self.entropies, parts, entropies)
+        self.done += len(probabilities)
+
+    def score(self):
+        """Computes the score once all rows are there.
+
+        Returns:
+            (mean, standard deviation) over the parts: floats.
+        """
+        shares = np.where(self.totals > 0, self.totals, 1.0) / self._sizes[:, None]
+        marginal = (self.totals * np.log(shares)).sum(axis=1)
+        scores = np.exp((self.entropies - marginal) / self._sizes)
+        return float(np.mean(scores)), float(np.std(scores))
 
 
-def _checked(features, reference):
+def check_features(features, reference):
+    """Refuses sets that cannot be compared.
+
+    Args:
+        features, reference: Arrays.
+
+    Returns:
+        (features, reference): float64 arrays (N, D) and (M, D).
+
+    Raises:
+        ValueError: The shapes do not fit, there are fewer than two rows, or a value is not finite.
+    """
     features, reference = np.asarray(features, np.float64), np.asarray(reference, np.float64)
     shapes = features.ndim == reference.ndim == 2 and features.shape[1] == reference.shape[1]
     if not shapes or min(len(features), len(reference)) < 2:

@@ -9,11 +9,12 @@ from sagan_tf.errors import UserError
 from sagan_tf.export.model_card import sha256
 
 
-def load_generator(run):
+def load_generator(run, path=None):
     """Loads the averaged generator of a run.
 
     Args:
         run: `Run`.
+        path: Another generator's in the run folder; None: the newest.
 
     Returns:
         keras.Model.
@@ -21,11 +22,12 @@ def load_generator(run):
     Raises:
         UserError: The file cannot be read.
     """
+    path = path or run.generator_path
     try:
-        return keras.models.load_model(run.generator_path, compile=False)
+        return keras.models.load_model(path, compile=False)
     except Exception as error:  # damaged bytes make zip, JSON, HDF5 and Keras raise anything
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{run.generator_path}: no generator of this program can be read from it: {reason}") from None
+        raise UserError(f"{path}: no generator of this program can be read from it: {reason}") from None
 
 
 def describe_training(run, config):

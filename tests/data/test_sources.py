@@ -183,6 +183,20 @@ def test_cifar10_in_order_resumes_bit_exactly():
 
 
 @needs_shared
+def test_cifar10_in_its_own_order_is_the_same_from_disk_and_from_memory():
+    disk, memory = (
+        open_source("cifar10", data_dir=str(SHARED / "tfds"), split="train[:300]", memory_limit_gib=limit)
+        for limit in (0.0, 1.0)
+    )
+    for start in (0, 130):
+        pairs = list(zip(disk.reader.in_order_batches(64, start), memory.reader.in_order_batches(64, start), strict=True))
+        assert sum(len(one[0]) for one, _ in pairs) == 300 - start
+        for one, other in pairs:
+            np.testing.assert_array_equal(one[0], other[0])
+            np.testing.assert_array_equal(one[1], other[1])
+
+
+@needs_shared
 def test_imagenet_is_prepared_from_its_archives(tmp_path):
     options = dict(data_dir=str(tmp_path), manual_dir=str(SHARED / "imagenet_mini" / "manual"), show_progress=False)
     source = open_source("imagenet2012", image_size=64, **options)

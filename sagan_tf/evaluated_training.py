@@ -1,0 +1,96 @@
+"""Measures the averaged generator of a run that is going on, as its config's section `evaluation` says."""
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from sagan_tf.data.sources import open_source
+from sagan_tf.evaluation.features import open_features
+from sagan_tf.evaluation.measures import measure
+from sagan_tf.measuring import Measurer, Samples
+from sagan_tf.training.evaluations import Evaluations
+from sagan_tf.training.gan import with_label
+
+_NAMES = {"frechet_distance": "fid", "kernel_distance": "kid"}  # With Inception's features.
+
+
+def evaluation_callbacks(config, run, gan, source, record):
+    """Makes what measures, where the config wants it.
+
+    Args:
+        config: `Config`.
+        run: `Run`.
+        gan: Compiled SAGAN.
+        source: `data.sources.Source` that is trained on.
+        record: Function of a dict, `step` and figures by name.
+
+    Returns:
+        list of Keras callbacks, empty or one.
+
+    Raises:
+        UserError: The features or the split are not to be had; said before the first step.
+    """
+    options = config.evaluation
+    if not options.interval:
+        return []
+    strategy = gan.distribute_strategy
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        strategy = None  # The chief measures alone: the others wait in the next step for it.
+    with strategy.scope() if strategy is not None else contextlib.nullcontext():
+        network = open_features(options.features, options.inception, options.pixel_range)
+    measurer = Measurer(network, strategy)
+    reference = measurer.of_source(_source(config, source))
+    samples = Samples(options.num_samples, config.training.seed + 1)
+    paint, folder = measurer.painter(_Averaged(gan)), run.evaluation_path / "training.collecting"
+    print(f"Evaluation: every {options.interval:,} steps, {samples.count:,} samples against {reference.count:,} "
+          f"pictures, by {network.name}; the best generator: {run.best_generator_path}")
+
+    def figures_at(step):
+        shutil.rmtree(folder, ignore_errors=True)  # of another life of this run, perhaps with other weights
+        found, collector = measurer.of_generator(paint, gan.num_classes, samples, {"step": step}, folder)
+        figures, _ = measure(found, reference, ("fid", "kid"))
+        collector.close()
+        names = _NAMES if network.is_inception else {}
+        values = {names.get(figure.key, figure.key): figure.value for figure in figures}
+        return values | {"evaluation_samples": samples.count}
+
+    return [Evaluations(figures_at, record, lambda *found: _keep_best(run, *found), options.interval)]
+
+
+@dataclass(frozen=True)
+class _Averaged:
+    """The averaged generator of a SAGAN, as a `Measurer` asks for it; its weights are those of the moment."""
+
+    gan: object
+
+    @property
+    def latent_dim(self):
+        return self.gan.latent_dim
+
+    def paint(self, latent, label=None):
+        return {"image": self.gan(with_label(latent, label), training=False)}
+
+
+def _source(config, source):
+    split, data = config.evaluation.split, config.data
+    if split is None or split == data.split:
+        return source
+    return open_source(
+        data.name, split, data_dir=data.data_dir, manual_dir=data.manual_dir, image_size=data.image_size,
+        image_channels=data.image_channels, conditional=data.conditional, resize=data.resize, corrupt=data.corrupt,
+        memory_limit_gib=data.memory_limit_gib,
+    )
+
+
+def _keep_best(run, gan, step, figures):
+    metric = next(name for name in figures if name in ("fid", "frechet_distance"))
+    best = run.best()
+    if best is not None and best["metric"] == metric and best["value"] <= figures[metric]:
+        return
+    beside = str(run.best_generator_path).removesuffix(".keras") + ".partial.keras"
+    gan.ema_generator.save(beside)
+    os.replace(beside, run.best_generator_path)
+    run.save_best({"step": step, "metric": metric, "value": figures[metric]})

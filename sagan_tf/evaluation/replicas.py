@@ -1,0 +1,56 @@
+"""A function of rows on all replicas of a process, with the rows in their order."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def on_all_replicas(function, strategy, batch_size):
+    """Spreads a function of rows over the replicas of a strategy.
+
+    Every call runs whole batches: what is missing is filled up with the last row, so that a row's result does not
+    depend on its company.
+
+    Args:
+        function: Graph function of tensors with B rows that gives a tensor, or a tuple of tensors and None.
+        strategy: tf.distribute.Strategy of this process; None: no strategy, this device.
+        batch_size: int, B, rows a replica.
+
+    Returns:
+        Function of arrays with n rows each, 1 <= n <= B times the replicas, that gives NumPy arrays with n rows.
+    """
+    replicas = 1 if strategy is None else strategy.num_replicas_in_sync
+
+    @tf.function
+    def step(*values):
+        return function(*values) if strategy is None else strategy.run(function, args=values)
+
+    def run(*arrays):
+        count = len(arrays[0])
+        missing = replicas * batch_size - count
+        if count < 1 or missing < 0:
+            raise ValueError(f"There must be 1 to {replicas * batch_size} rows. Received: {count}.")
+        whole = [np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in arrays]
+        found = step(*[_spread(array, strategy, batch_size) for array in whole])
+        return _joined(found, strategy, count)
+
+    return run
+
+
+def _spread(array, strategy, batch_size):
+    if strategy is None:
+        return tf.constant(array)
+
+    def part(context):
+        start = context.replica_id_in_sync_group * batch_size
+        return tf.constant(array[start : start + batch_size])
+
+    return strategy.experimental_distribute_values_from_function(part)
+
+
+def _joined(found, strategy, count):
+    if isinstance(found, tuple):
+        return tuple(_joined(part, strategy, count) for part in found)
+    if found is None:
+        return None
+    parts = [found] if strategy is None else strategy.experimental_local_results(found)
+    return np.concatenate([part.numpy() for part in parts])[:count]

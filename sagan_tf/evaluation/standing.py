@@ -1,0 +1,58 @@
+"""Batch statistics of a generator taken anew, for a generator whose moving ones do not fit its weights."""
+
+import contextlib
+
+import keras
+import numpy as np
+
+from sagan_tf.layers import ConditionalBatchNormalization
+
+
+def take_standing_statistics(generator, num_classes, batches=100, batch_size=64, seed=0):
+    """Sets the moving means and variances of a generator to their averages over freshly drawn batches.
+
+    Everything else, the u of spectral normalisation too, stays as it is.
+
+    Args:
+        generator: keras.Model, latent (B, D), or [latent, label (B,)], to images; its moving statistics change.
+        num_classes: int, or None without labels; labels are drawn uniformly.
+        batches: int >= 1, drawn and averaged.
+        batch_size: int >= 2, B.
+        seed: int, of latents and labels.
+
+    Source: Brock et al. 2019, section 4.1 ("standing statistics"), https://arxiv.org/abs/1809.11096.
+    """
+    normalizations = batch_normalizations(generator)
+    moving = {id(weight) for layer in normalizations for weight in layer.non_trainable_weights}
+    others = [weight for weight in generator.non_trainable_weights if id(weight) not in moving]
+    before = [weight.numpy() for weight in others]
+    rng = np.random.Generator(np.random.Philox(key=[seed, 2]))
+    with contextlib.ExitStack() as stack:
+        for layer in normalizations:
+            stack.callback(setattr, layer, "momentum", layer.momentum)
+        for i in range(batches):
+            latent = rng.standard_normal((batch_size, generator.inputs[0].shape[-1]), dtype=np.float32)
+            inputs = [latent]
+            if num_classes is not None:
+                inputs.append(rng.integers(num_classes, size=batch_size, dtype=np.int32))
+            # A running mean: batch i has weight 1 / (i + 1).
+            for layer in normalizations:
+                layer.momentum = i / (i + 1)
+            inputs = [keras.ops.convert_to_tensor(value) for value in inputs]
+            generator(inputs if len(inputs) > 1 else inputs[0], training=True)
+            for weight, value in zip(others, before):
+                weight.assign(value)
+
+
+def batch_normalizations(generator):
+    """Finds the layers with moving statistics.
+
+    Args:
+        generator: keras.Model.
+
+    Returns:
+        list of keras.layers.BatchNormalization.
+    """
+    found = [getattr(layer, "normalization", layer) for layer in generator.layers
+             if isinstance(layer, (ConditionalBatchNormalization, keras.layers.BatchNormalization))]
+    return found

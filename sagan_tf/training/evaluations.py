@@ -1,0 +1,39 @@
+"""Figures of the averaged generator as training goes on, and the best generator so far."""
+
+from sagan_tf.training.callbacks import StepCallback
+
+
+class Evaluations(StepCallback):
+    """Measures every `interval` steps and at the end.
+
+    Args:
+        measure: Function of a step that gives a dict of figures by name.
+        record: Function of a dict with `step` and the figures.
+        keep: Function of (SAGAN, step, figures) that keeps the generator if it is the best so far.
+        interval: Steps from one measurement to the next.
+    """
+
+    def __init__(self, measure, record, keep, interval):
+        super().__init__()
+        self.measure, self.record, self.keep, self.interval = measure, record, keep, interval
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.last_step = self.measured_step = self.first_step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.last_step = self.step_after(batch)
+        if self.last_step % self.interval == 0:
+            self._evaluate()
+
+    def on_train_end(self, logs=None):
+        # A run that is interrupted is measured where one that is not would be.
+        stopped = getattr(self.model, "stop_training", False)
+        if self.measured_step != self.last_step and not stopped:
+            self._evaluate()
+
+    def _evaluate(self):
+        figures = self.measure(self.last_step)
+        self.record({"step": self.last_step, **figures})
+        self.keep(self.model, self.last_step, figures)
+        self.measured_step = self.last_step

@@ -1,0 +1,82 @@
+"""Collecting that is cut off and gone on with ends as one that is not."""
+
+import numpy as np
+import pytest
+
+from sagan_tf.evaluation import inception_score
+from sagan_tf.evaluation.collecting import Collector
+
+ABOUT = {"generator": "one", "seed": 3}
+
+
+def rows(count=53, dimensions=6, classes=4):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(count, dimensions)).astype(np.float32)
+    return features, rng.dirichlet(np.ones(classes), count).astype(np.float32), rng.integers(0, 3, count)
+
+
+def collect(folder, values, start, end, about=ABOUT, keep=1000, batch=7):
+    collector = Collector(folder, about, len(values[0]), 6, 4, keep)
+    assert collector.done == start
+    for first in range(start, end, batch):
+        collector.add(*(value[first : min(first + batch, end)] for value in values))
+    return collector
+
+
+def same(one, other):
+    np.testing.assert_array_equal(one.features, other.features)
+    np.testing.assert_array_equal(one.labels, other.labels)
+    np.testing.assert_array_equal(one.indices, other.indices)
+    np.testing.assert_allclose(one.moments.covariance, other.moments.covariance, rtol=1e-12)
+    assert one.score == pytest.approx(other.score, rel=1e-12) and one.count == other.count
+
+
+@pytest.mark.parametrize("keep", [1000, 20])
+def test_a_second_process_goes_on_where_the_first_was_saved(tmp_path, keep):
+    values = rows()
+    whole = collect(tmp_path / "whole", values, 0, 53, keep=keep).finish()
+    first = collect(tmp_path / "parts", values, 0, 21, keep=keep)
+    first.save()
+    first.add(*(value[21:28] for value in values))  # never saved: lost with the process
+    second = collect(tmp_path / "parts", values, 21, 53, keep=keep, batch=5)
+    same(second.finish(), whole)
+    assert len(whole.features) == min(keep, 53)
+    np.testing.assert_array_equal(whole.features, values[0][whole.indices])
+    np.testing.assert_array_equal(whole.labels, values[2][whole.indices])
+    np.testing.assert_allclose(whole.moments.mean, values[0].mean(axis=0, dtype=np.float64))
+    second.close()
+    assert not (tmp_path / "parts").exists()
+
+
+def test_the_score_is_that_of_random_parts(tmp_path):
+    values = rows(count=4000)
+    mean, deviation = collect(tmp_path / "x", values, 0, 4000, batch=64).finish().score
+    want = inception_score(values[1].astype(np.float64))
+    assert mean == pytest.approx(want[0], abs=4 * want[1]) and deviation == pytest.approx(want[1], rel=1)
+    by_class = np.argsort(values[1].argmax(axis=1), kind="stable")  # as folders come
+    sorted_score = collect(tmp_path / "y", tuple(value[by_class] for value in values), 0, 4000).finish().score
+    assert sorted_score[0] == pytest.approx(want[0], abs=4 * want[1])
+
+
+@pytest.mark.parametrize("damage", ["about", "state", "features"])
+def test_other_work_and_damaged_work_begins_anew(tmp_path, damage):
+    values = rows()
+    first = collect(tmp_path / "x", values, 0, 21)
+    first.save()
+    if damage != "about":
+        path = tmp_path / "x" / {"state": "state.npz", "features": "features.npy"}[damage]
+        path.write_bytes(path.read_bytes()[:100])
+    other = collect(tmp_path / "x", values, 0, 53, about={"seed": 4} if damage == "about" else ABOUT).finish()
+    same(other, collect(tmp_path / "whole", values, 0, 53).finish())
+
+
+def test_too_many_too_few_and_bad_rows_are_refused(tmp_path):
+    values = rows()
+    collector = collect(tmp_path / "x", values, 0, 50)
+    with pytest.raises(ValueError, match="to be 53"):
+        collector.finish()
+    with pytest.raises(ValueError, match="to be 53"):
+        collector.add(*(value[:9] for value in values))
+    collector.add(np.full((3, 6), np.inf, np.float32), values[1][:3], values[2][:3])
+    with pytest.raises(ValueError, match="finite"):
+        collector.finish()

@@ -1,0 +1,206 @@
+"""Feature networks: Inception laid out as TF-GAN's, Keras files, SavedModels; what is not one is refused."""
+
+import functools
+import http.server
+import re
+import tarfile
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sagan_tf.errors import UserError
+from sagan_tf.evaluation import inception
+from sagan_tf.evaluation.features import open_features
+from sagan_tf.evaluation.files import sha256
+from sagan_tf.evaluation.inception import load_inception, to_inception_input
+
+rng = np.random.default_rng(0)
+PICTURES = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+
+
+class StandIn(tf.Module):
+    """What TF-GAN's SavedModel looks like from outside, with drawn weights."""
+
+    def __init__(self, logits=1008):
+        super().__init__()
+        self.kernel = tf.Variable(np.random.default_rng(1).normal(size=(75, 2048)).astype(np.float32))
+        self.logits = logits
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 299, 299, 3))])
+    def __call__(self, images):
+        coarse = tf.reshape(tf.image.resize(images, [5, 5], antialias=True), [-1, 75])
+        features = tf.nn.relu(coarse @ self.kernel)
+        return {"pool_3": features, "logits": features[:, : self.logits]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("inception") / "saved"
+    module = StandIn()
+    tf.saved_model.save(module, str(path), signatures=module.__call__)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def resized_by_hand(image, size=299):
+    """TensorFlow 1's rule in float64: output i reads input i * S / size, between floor and the next pixel."""
+    place = np.arange(size) * (len(image) / size)
+    low = np.floor(place).astype(int)
+    high, share = np.minimum(low + 1, len(image) - 1), place - low
+    rows = image[low] * (1 - share)[:, None, None] + image[high] * share[:, None, None]
+    return rows[:, low] * (1 - share)[None, :, None] + rows[:, high] * share[None, :, None]
+
+
+@pytest.mark.parametrize("size", [32, 128, 299])
+def test_pictures_reach_inception_by_the_rule_of_2015(size):
+    images = rng.integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+    want = (np.stack([resized_by_hand(image.astype(np.float64)) for image in images]) - 128) / 128
+    np.testing.assert_allclose(to_inception_input(images), want, atol=5e-5)
+    # Keras' and TensorFlow 2's own rule is another, by far more than rounding.
+    modern = (tf.image.resize(images, [299, 299]).numpy() - 128) / 128
+    assert size == 299 or np.abs(modern - want).max() > 0.05
+    grey = to_inception_input(images[..., :1])
+    np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
+
+
+def test_inception_by_path_as_folder_and_as_archive(folder, tmp_path):
+    with tarfile.open(tmp_path / "inception.tar.gz", "w:gz") as file:
+        for path in folder.iterdir():
+            file.add(path, path.name)
+    found = []
+    for path in (folder, tmp_path / "inception.tar.gz"):
+        network = open_features(inception=str(path))
+        features, probabilities = network(PICTURES)
+        want = StandIn()(to_inception_input(PICTURES))
+        np.testing.assert_allclose(features, want["pool_3"], rtol=1e-5)
+        np.testing.assert_allclose(probabilities, tf.nn.softmax(want["logits"]), rtol=1e-4, atol=1e-7)
+        assert network.is_inception and (network.dimensions, network.num_classes) == (2048, 1008)
+        found.append(network.sha256)
+    assert found[0] == found[1] == sha256(folder)
+    with pytest.raises(UserError, match="wants abc"):
+        load_inception(folder, "abc")
+
+
+@pytest.fixture
+def server(folder, tmp_path, monkeypatch):
+    """A server that gives the archive, and counts."""
+    served = tmp_path / "served"
+    served.mkdir()
+    with tarfile.open(served / "inception", "w:gz") as file:
+        for path in folder.iterdir():
+            file.add(path, path.name)
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            asked.append(self.path)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=served)) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        monkeypatch.setattr(inception, "URL", f"http://127.0.0.1:{running.server_port}/inception?compressed")
+        yield asked
+        running.shutdown()
+        thread.join()
+
+
+def test_inception_is_fetched_once_and_watched(server, cache, folder):
+    first = open_features()
+    assert open_features().sha256 == first.sha256 == sha256(folder) and len(server) == 1
+    assert sorted(path.name for path in cache.iterdir()) == ["inception", "inception.json"]
+    with open(cache / "inception" / "saved_model.pb", "ab") as file:
+        file.write(b" ")
+    with pytest.raises(UserError, match="has changed since it was fetched"):
+        open_features()
+
+
+def test_inception_that_cannot_be_had_is_told_in_one_line(monkeypatch, cache):
+    monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/nothing")
+    with pytest.raises(UserError, match=r"cannot be fetched .*--inception PATH.*--features") as caught:
+        open_features()
+    assert "\n" not in str(caught.value) and not list(cache.iterdir())
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([
+        keras.Input((32, 32, 3)), keras.layers.Conv2D(6, 3, name="maps"),
+        keras.layers.GlobalAveragePooling2D(name="pool"), keras.layers.Dense(5, name="logits"),
+    ])
+    path = tmp_path_factory.mktemp("keras") / "my.keras"
+    model.save(path)
+    return model, path
+
+
+@pytest.mark.parametrize("part, layer", [("", "pool"), (":pool", "pool"), (":maps", "pool")])
+def test_a_keras_layer_is_the_features(classifier, part, layer):
+    model, path = classifier
+    network = open_features(f"{path}{part}", pixel_range="0,1")
+    features, probabilities = network(PICTURES)
+    inputs = PICTURES.astype(np.float32) / 255
+    # A feature map is averaged over its positions, which here is what the layer after it does.
+    want = keras.Model(model.inputs[0], model.get_layer(layer).output)(inputs)
+    np.testing.assert_allclose(features, want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(probabilities, tf.nn.softmax(model(inputs)), rtol=1e-5)
+    assert not network.is_inception and network.sha256 == sha256(path) and (network.dimensions, 5) == (6, 5)
+    assert network.num_classes == 5 and network.name.startswith("my.keras:")
+
+
+def test_pictures_are_fitted_to_the_network(classifier):
+    network = open_features(str(classifier[1]))
+    large = PICTURES.repeat(2, axis=1).repeat(2, axis=2)
+    np.testing.assert_allclose(network(large)[0], network(PICTURES)[0], atol=0.02)
+    grey = np.repeat(PICTURES[..., :1], 3, axis=-1)
+    np.testing.assert_allclose(network(grey[..., :1])[0], network(grey)[0], rtol=1e-6)
+
+
+def test_a_saved_model_by_output(tmp_path):
+    class Net(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3))])
+        def serve(self, pixels):
+            return {"maps": pixels[:, ::2, ::2], "probabilities": tf.nn.softmax(pixels[:, 0, :2, 0])}
+
+    module = Net()
+    tf.saved_model.save(module, str(tmp_path / "net"), signatures=module.serve)
+    network = open_features(f"{tmp_path / 'net'}:maps", pixel_range="0,255")
+    features, probabilities = network(PICTURES[:, :16, :16])
+    np.testing.assert_allclose(features, PICTURES[:, :16:2, :16:2].mean(axis=(1, 2)), rtol=1e-5)
+    assert network.num_classes == 2 and probabilities.shape == (3, 2)
+    with pytest.raises(UserError, match=r"several outputs; name one: .*maps"):
+        open_features(str(tmp_path / "net"))
+    with pytest.raises(UserError, match="no output `map`"):
+        open_features(f"{tmp_path / 'net'}:map")
+
+
+def test_what_is_no_network_is_refused_in_one_line(classifier, tmp_path, folder):
+    (tmp_path / "bad.keras").write_bytes(b"PK\x03\x04")
+    (tmp_path / "bad.tar.gz").write_bytes(b"no archive")
+    (tmp_path / "empty").mkdir()
+    for call, message in [
+        (lambda: open_features("nothing.keras"), "no file or folder"),
+        (lambda: open_features(f"{classifier[1]}:pol"), "no layer `pol`; it has maps, pool, logits"),
+        (lambda: open_features(str(tmp_path / "bad.keras")), "no Keras model"),
+        (lambda: open_features(str(tmp_path / "empty")), "no SavedModel"),
+        (lambda: open_features(inception=str(tmp_path / "none")), "no file or folder"),
+        (lambda: open_features(inception=str(tmp_path / "empty")), "not TF-GAN's Inception"),
+        (lambda: open_features(inception=str(tmp_path / "bad.tar.gz")), "no whole archive"),
+    ]:
+        with pytest.raises(UserError, match=re.escape(message)) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_another_saved_model_is_not_taken_for_inception(tmp_path):
+    module = StandIn(logits=1000)
+    tf.saved_model.save(module, str(tmp_path / "net"))
+    with pytest.raises(UserError, match="other shapes"):
+        load_inception(tmp_path / "net")

@@ -1,0 +1,84 @@
+"""Precision, recall, density, coverage against their definitions in loops, in float64."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sagan_tf.evaluation import manifolds
+from sagan_tf.evaluation.manifolds import manifold_measures, nearest_neighbours
+
+
+def definitions(features, reference, k, k_wide):
+    """Straight from the papers' equations."""
+
+    def distance(a, b):
+        return np.linalg.norm(a - b)
+
+    def radii(rows, k):
+        return [sorted(distance(a, b) for j, b in enumerate(rows) if j != i)[k - 1] for i, a in enumerate(rows)]
+
+    narrow, wide, own = radii(reference, k), radii(reference, k_wide), radii(features, k)
+    inside = [any(distance(x, y) <= r for y, r in zip(reference, narrow)) for x in features]
+    recalled = [any(distance(x, y) <= r for x, r in zip(features, own)) for y in reference]
+    hits = [sum(distance(x, y) <= r for y, r in zip(reference, wide)) for x in features]
+    covered = [any(distance(x, y) <= r for x in features) for y, r in zip(reference, wide)]
+    return np.mean(inside), np.mean(recalled), np.sum(hits) / (k_wide * len(features)), np.mean(covered)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(5, 25), others=st.integers(6, 25), columns=st.integers(1, 6),
+       shift=st.floats(0, 3), offset=st.sampled_from([0.0, 300.0]))
+def test_they_are_what_the_papers_define(seed, rows, others, columns, shift, offset):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(rows, columns)).astype(np.float32) + np.float32(shift + offset)
+    reference = rng.normal(size=(others, columns)).astype(np.float32) + np.float32(offset)
+    found = manifold_measures(features, reference, 3, 5)
+    want = definitions(features.astype(np.float64), reference.astype(np.float64), 3, 5)
+    # A distance within rounding of a radius may fall to either side: one row of the smaller set.
+    got = (found.precision, found.recall, found.density, found.coverage)
+    assert got == pytest.approx(want, abs=1.01 / min(rows, others))
+    assert np.mean(np.abs(np.subtract(got, want)) < 1e-6) >= 0.5
+
+
+def test_blocks_change_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    features, reference = rng.normal(size=(50, 4)), rng.normal(size=(70, 4)) + 0.5
+    whole = manifold_measures(features, reference), nearest_neighbours(features, reference, 3)
+    monkeypatch.setattr(manifolds, "_BLOCK_VALUES", 70 * 7)  # blocks of seven rows, the last ones shorter
+    parts = manifold_measures(features, reference), nearest_neighbours(features, reference, 3)
+    assert parts[0] == whole[0]
+    for part, all_ in zip(parts[1], whole[1]):
+        np.testing.assert_allclose(part, all_, rtol=1e-5)
+
+
+def test_equal_sets_far_sets_and_a_collapsed_one():
+    rng = np.random.default_rng(1)
+    reference = rng.normal(size=(200, 8))
+    same = manifold_measures(reference, reference)
+    assert (same.precision, same.recall, same.coverage) == (1, 1, 1) and same.density > 1
+    far = manifold_measures(reference + 100, reference)
+    assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
+    collapsed = manifold_measures(reference[:10].repeat(20, axis=0) + 1e-3 * rng.normal(size=(200, 8)), reference)
+    assert collapsed.precision == 1 and collapsed.recall < 0.2 and collapsed.coverage < 0.6
+
+
+def test_nearest_neighbours_are_those_of_all_distances():
+    rng = np.random.default_rng(2)
+    queries, reference = rng.normal(size=(9, 5)), rng.normal(size=(40, 5))
+    apart = np.linalg.norm(queries[:, None] - reference[None], axis=-1)
+    distances, indices = nearest_neighbours(queries, reference, 4)
+    np.testing.assert_array_equal(indices, np.argsort(apart, axis=1)[:, :4])
+    np.testing.assert_allclose(distances, np.sort(apart, axis=1)[:, :4], rtol=1e-5)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: manifold_measures(np.zeros((3, 2)), np.zeros((9, 2))), "fewer than the rows"),
+    (lambda: manifold_measures(np.zeros((9, 2)), np.zeros((5, 2))), "fewer than the rows"),
+    (lambda: manifold_measures(np.zeros((9, 2)), np.zeros((9, 3))), r"\(N, D\) and \(M, D\)"),
+    (lambda: manifold_measures(np.full((9, 2), np.nan), np.zeros((9, 2))), "finite"),
+    (lambda: nearest_neighbours(np.zeros((3, 2)), np.zeros((9, 2)), 10), "`count`"),
+])
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,61 @@
+"""Files of statistics: what comes back, and what is refused with which reason."""
+
+import numpy as np
+import pytest
+
+from sagan_tf.errors import UserError
+from sagan_tf.evaluation.collecting import FeatureSet
+from sagan_tf.evaluation.moments import Moments
+from sagan_tf.evaluation.statistics import mismatch, read_statistics, save_statistics
+
+
+def feature_set(**changes):
+    features = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    about = {"data": "twins", "count": 9, "features": {"name": "Inception", "sha256": "ab"}, "class_names": ["ü", "b"]}
+    return FeatureSet(**{
+        "about": about, "count": 9, "moments": Moments.of(features), "features": features, "indices": np.arange(9),
+        "labels": np.arange(9, dtype=np.int32) % 2, "score": (1.5, 0.1), **changes,
+    })
+
+
+@pytest.mark.parametrize("missing", [{}, {"labels": None, "score": None}, {"features": None, "indices": None}])
+def test_all_comes_back(tmp_path, missing):
+    given = feature_set(**missing)
+    save_statistics(given, tmp_path / "new" / "x.npz")
+    back = read_statistics(tmp_path / "new" / "x.npz")
+    assert back.about == given.about and back.count == 9 and back.score == given.score
+    np.testing.assert_allclose(back.moments.covariance, given.moments.covariance, rtol=1e-12)
+    for name in ("features", "indices", "labels"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(given, name))
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.npz"]
+
+
+def test_another_programs_file_has_its_moments_and_says_so(tmp_path):
+    covariance = np.cov(np.random.default_rng(1).normal(size=(3, 20)))
+    np.savez(tmp_path / "theirs.npz", mu=np.arange(3.0), sigma=covariance)
+    found = read_statistics(tmp_path / "theirs.npz")
+    np.testing.assert_allclose(found.moments.covariance, covariance)
+    assert found.features is None and found.count == 0 and "unknown" in found.about["made_by"]
+    assert len(found.about["sha256"]) == 64
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"PK\x03\x04 no zip", {"mu": np.zeros(3)}, {"mu": np.zeros(3), "sigma": np.zeros((2, 2))},
+    {"mu": np.full(2, np.nan), "sigma": np.eye(2)}, {"mu": np.array([object()]), "sigma": np.eye(1)},
+])
+def test_anything_else_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "x.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.savez(path, **content)
+    with pytest.raises(UserError, match="no file of statistics"):
+        read_statistics(path)
+
+
+def test_the_first_difference_is_told():
+    about = feature_set().about
+    assert mismatch(about, about) is None and mismatch({**about, "more": 1}, about) is None
+    assert mismatch(about, {**about, "count": 10}) == "`count` is 9, wanted 10"
+    assert "`features`" in mismatch(about, {**about, "features": {"name": "Inception", "sha256": "cd"}})
+    assert mismatch({}, {"split": "test"}) == '`split` is null, wanted "test"'
