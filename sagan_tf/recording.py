@@ -38,10 +38,10 @@ def recording_callbacks(config, run, manager, guard, images_a_step, latent, labe
 
     return [
         Metrics(record, output.log_interval, images_a_step, guard),
+        *evaluations(record),
         Samples(run.sample_path, output.sample_interval, latent, label, output.sample_columns),
         AttentionPictures(run.attention_picture_path, output.sample_interval, *few),
         TensorBoard(events, output.tensorboard, output.sample_interval, pictures),
-        *evaluations(record),
         *more,
         Checkpoints(manager, output.checkpoint_interval, run.generator_path),
         Report(lambda: write_report([run], run.report_path), output.sample_interval),

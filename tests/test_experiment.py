@@ -17,6 +17,7 @@ from sagan_tf.config import Config
 from sagan_tf.data.embedded import KINDS
 from sagan_tf.errors import UserError
 from sagan_tf.experiment import train
+from sagan_tf.restored_networks import restore_networks
 
 
 def test_run_folder_holds_what_it_should(tmp_path, capsys):
@@ -41,12 +42,23 @@ def test_run_folder_holds_what_it_should(tmp_path, capsys):
     assert not list(run.path.rglob("*partial*"))
 
 
-def test_killed_run_goes_on_bit_exactly(tmp_path):
+def save_feature_network(path):
+    keras.Sequential([
+        keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 5, strides=4), keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(4, activation="softmax"),
+    ]).save(path)  # fmt: skip
+    return path
+
+
+def test_killed_run_goes_on_bit_exactly_and_so_do_its_evaluations(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
+    evaluation = dict(evaluation__interval=2, evaluation__num_samples=20,
+                      evaluation__features=save_feature_network(tmp_path / "features.keras"))
     whole, resumed = KeepModel(), KeepModel()
-    one = train(tiny_config(tmp_path / "whole", steps=5), [whole])
+    one = train(tiny_config(tmp_path / "whole", steps=5, **evaluation), [whole])
     with pytest.raises(Killed):
-        train(tiny_config(tmp_path / "killed", steps=5), [StopAfter(3)])
-    two = train(tiny_config(tmp_path / "killed", steps=5), [resumed])
+        train(tiny_config(tmp_path / "killed", steps=5, **evaluation), [StopAfter(3)])
+    two = train(tiny_config(tmp_path / "killed", steps=5, **evaluation), [resumed])
     pairs = list(zip(state_of(whole), state_of(resumed), strict=True))
     assert len(pairs) > 150
     for a, b in pairs:
@@ -54,6 +66,15 @@ def test_killed_run_goes_on_bit_exactly(tmp_path):
     first, second = (untimed(run) for run in (one, two))
     assert first == second
     assert (one.sample_path(4).read_bytes()) == two.sample_path(4).read_bytes()
+    distances = {line["step"]: line["frechet_distance"] for line in first if "frechet_distance" in line}
+    assert list(distances) == [2, 4, 5] and len(set(distances.values())) == 3
+    best = min(distances, key=distances.get)
+    for run in (one, two):
+        assert run.best() == {"step": best, "metric": "frechet_distance", "value": distances[best]}
+        assert restore_networks(run, best=True).step == best
+    last = [np.array(weight) for weight in keras.models.load_model(one.generator_path).weights]
+    kept = [np.array(weight) for weight in restore_networks(two, best=True).generator.weights]
+    assert all(map(np.array_equal, last, kept)) == (best == 5)
 
 
 def test_run_with_all_steps_made_does_nothing(tmp_path, capsys):

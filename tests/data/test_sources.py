@@ -189,7 +189,8 @@ def test_cifar10_in_its_own_order_is_the_same_from_disk_and_from_memory():
         for limit in (0.0, 1.0)
     )
     for start in (0, 130):
-        pairs = list(zip(disk.reader.in_order_batches(64, start), memory.reader.in_order_batches(64, start), strict=True))
+        batches = (source.reader.in_order_batches(64, start) for source in (disk, memory))
+        pairs = list(zip(*batches, strict=True))
         assert sum(len(one[0]) for one, _ in pairs) == 300 - start
         for one, other in pairs:
             np.testing.assert_array_equal(one[0], other[0])
