@@ -45,6 +45,9 @@ parity: .venv-parity/.installed ## in their own environment, for they do not run
 	.venv-parity/bin/python tests/parity/check_goldens.py $(ARGS)
 	@if $(TORCH_PYTHON) -c 'import torch' 2>/dev/null; then $(TORCH_PYTHON) tests/parity/check_goldens.py --torch $(ARGS); \
 	else echo 'PyTorch: not compared anew; name a Python that has it: make parity TORCH_PYTHON=...'; fi
+	@if $(TORCH_PYTHON) -c 'import cleanfid, prdc, torch_fidelity' 2>/dev/null; then \
+	$(TORCH_PYTHON) tests/parity/check_goldens.py --metrics $(ARGS); \
+	else echo 'torch-fidelity, clean-fid, prdc: not compared anew; the same Python must have them.'; fi
 
 .venv-parity/.installed: tests/parity/requirements.txt
 	python3.11 -m venv .venv-parity || { python3.11 -m venv --clear --without-pip .venv-parity && \

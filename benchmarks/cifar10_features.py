@@ -28,7 +28,7 @@ PADDING = 4  # px that a picture is moved at most
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data_dir", help="folder of prepared TensorFlow Datasets")
-    parser.add_argument("--epochs", type=float, default=8.0)
+    parser.add_argument("--epochs", type=float, default=10.0)
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--learning_rate", type=float, default=0.3, help="at its highest")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,9 +1,10 @@
 """Runs the makers of goldens anew and fails where the outcome differs from the committed files; `make parity` calls it.
 
-    .venv-parity/bin/python tests/parity/check_goldens.py [--torch] [--write]
+    .venv-parity/bin/python tests/parity/check_goldens.py [--torch | --metrics] [--write]
 
-Without `--torch` it runs make_goldens.py (TF-GAN, TensorFlow Addons), with it make_torch_goldens.py, for which any
-Python with PyTorch will do. `--write` replaces the committed files, for a change of the recipe.
+It runs make_goldens.py (TF-GAN, TensorFlow Addons); with `--torch` make_torch_goldens.py, for which any Python with
+PyTorch will do; with `--metrics` make_metrics_goldens.py, which needs what its head names. `--write`
+replaces the committed files, for a change of the recipe.
 """
 
 import importlib
@@ -45,7 +46,8 @@ def compare(names, folder):
 
 
 def main(arguments):
-    maker = importlib.import_module("make_torch_goldens" if "--torch" in arguments else "make_goldens")
+    kind = next((kind for kind in ("torch", "metrics") if f"--{kind}" in arguments), None)
+    maker = importlib.import_module(f"make_{kind}_goldens" if kind else "make_goldens")
     if "--write" in arguments:
         maker.main(FILES)
         return

@@ -80,6 +80,11 @@ def activations():
     return {"first": first, "second": second, "class_logits": 2 * normal("class_logits", (300, 10), np.float64)}
 
 
+def small_images():
+    """Noise around grey, uint8 (2, 32, 32, 3)."""
+    return np.clip(128 + 60 * normal("small_images", (2, 32, 32, 3), np.float64), 0, 255).astype(np.uint8)
+
+
 SPECTRAL_SHAPES = {"dense": (7, 5), "conv": (3, 3, 4, 6)}
 EMA_DECAY, EMA_STEPS = 0.97, 100
 

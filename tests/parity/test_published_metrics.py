@@ -1,0 +1,43 @@
+"""The published metric packages on the same arrays of features against ours: torch-fidelity, clean-fid, prdc."""
+
+import pytest
+from scipy.special import softmax
+
+from parity import recipe
+from parity.goldens import golden
+from sagan_tf.evaluation import frechet_distance, inception_score, kernel_distance
+from sagan_tf.evaluation.inception import to_inception_input
+from sagan_tf.evaluation.manifolds import manifold_measures
+
+FIDELITY, CLEAN, PRDC = "torch-fidelity 0.4.0", "clean-fid 0.1.35", "prdc 0.2"
+
+
+@pytest.fixture(scope="module")
+def want():
+    return golden("published_metrics")
+
+
+@pytest.mark.parametrize("package, name", [(FIDELITY, "fidelity"), (CLEAN, "clean")])
+def test_frechet_and_kernel_distances(package, name, want, agrees):
+    data = recipe.activations()
+    agrees(package, "Fréchet distance", frechet_distance(data["first"], data["second"]), want[f"{name}_frechet"], 1e-9)
+    distance, _ = kernel_distance(data["first"][:260], data["second"])
+    agrees(package, "kernel distance", distance, want[f"{name}_kernel"], 1e-9)
+
+
+def test_inception_score_of_ten_splits(want, agrees):
+    probabilities = softmax(recipe.activations()["class_logits"], axis=1)
+    agrees(FIDELITY, "Inception score", inception_score(probabilities, splits=10), want["fidelity_score"], 1e-9)
+
+
+def test_precision_recall_density_coverage(want, agrees):
+    data = recipe.activations()
+    three, five = (manifold_measures(data["first"], data["second"], k, 5) for k in (3, 5))
+    agrees(FIDELITY, "precision, recall", [three.precision, three.recall], want["fidelity_precision_recall"], 1e-6)
+    got = [five.precision, five.recall, five.density, five.coverage]
+    agrees(PRDC, "precision, recall, density, coverage", got, want["prdc"], 1e-6)
+
+
+def test_pictures_are_resized_as_tensorflow_1_did(want, agrees):
+    ours = to_inception_input(recipe.small_images()).numpy()[:, ::13, ::13] * 128 + 128
+    agrees(FIDELITY, "pictures for Inception", ours, want["fidelity_resized"], 1e-6)
