@@ -27,6 +27,8 @@ def main(argv=None, prog="python -m sagan_tf.evaluate"):
         options["out"] = options["out"] and Path(options["out"])
         subject = options.pop("subject")
         result = evaluate(subject, Wishes(**options, data=data))
+        if result is None:
+            return  # a worker that has made its share
         print(table(result))
         for path in result.files:
             print(path)

@@ -80,7 +80,8 @@ def _similarities(painter, source):
     scales = scales_that_fit(images.shape[1])
     found = class_similarities(images, labels)
     note = f"mean of {len(found)} class(es), random pairs of {len(images):,} samples, {scales} scales"
-    figures = [Figure("ms_ssim_within_classes", float(np.mean(list(found.values()))), None, note)]
+    by_class = {"by_class": {str(label): value for label, value in found.items()}}
+    figures = [Figure("ms_ssim_within_classes", float(np.mean(list(found.values()))), None, note, by_class)]
     if source is not None and source.num_classes == painter.num_classes:
         images, labels = _some_of_each(source, a_class, classes)
         found = class_similarities(images, labels)

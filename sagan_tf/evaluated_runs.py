@@ -15,6 +15,7 @@ from sagan_tf.errors import UserError
 from sagan_tf.evaluated_pictures import Painted, picture_figures, save_class_picture, save_neighbour_picture
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.measures import METRICS, PICTURE_METRICS, measure
+from sagan_tf.evaluation.shards import join, save_shard, wait_for_shards
 from sagan_tf.evaluation.standing import take_standing_statistics
 from sagan_tf.evaluation.statistics import read_statistics
 from sagan_tf.experiment import open_data
@@ -22,8 +23,11 @@ from sagan_tf.export.folding import fold_generator
 from sagan_tf.measuring import KEPT, Measurer, Samples, plain_name
 from sagan_tf.restored_networks import class_names, restore_networks
 from sagan_tf.runs import Run
-from sagan_tf.training.distribution import make_strategy
+from sagan_tf.training.distribution import make_local_strategy
+from sagan_tf.training.workers import read_worker
 from sagan_tf.viewing.files import write_text
+
+_WORKERS_MINUTES = 30  # That the chief waits for another worker's share.
 
 
 @dataclass(frozen=True)
@@ -105,14 +109,12 @@ def evaluate_run(run, wishes):
         wishes: `Wishes`.
 
     Returns:
-        Result.
+        Result; None on workers but the chief, where `TF_CONFIG` names several: they make their share of the samples.
 
     Raises:
         UserError: The run has no generator, or the reference or the features are not to be had.
     """
     began, config = time.monotonic(), run.config()
-    if wishes.reference is None and wishes.split is None:
-        wishes = _replaced(wishes, image_size=config.data.image_size)
     measurer, strategy = _measurer(wishes)
     with strategy.scope():
         networks = restore_networks(run, wishes.step, best=wishes.best)
@@ -128,11 +130,13 @@ def evaluate_run(run, wishes):
         "moving statistics of training",
     }
     samples = Samples(wishes.num_samples, wishes.seed, wishes.truncation, _label_shares(source, wishes, folded))
-    reference = _reference(measurer, source, wishes)
-    out = Path(wishes.out or run.path / "evaluation")
+    out, worker = Path(wishes.out or run.path / "evaluation"), read_worker()
     stem = _stem(networks.step, measurer.network, wishes)
+    reference = _reference(measurer, source, wishes) if worker.is_chief else None
     paint, classes = measurer.painter(folded, samples.truncation), folded.num_classes
-    generated, collector = measurer.of_generator(paint, classes, samples, subject, out / f"{stem}.collecting")
+    generated, collectors = _collect_with_others(measurer, paint, classes, samples, subject, out / stem, worker)
+    if generated is None:
+        return None
     figures, left_out = _measure(generated, reference, wishes)
     painter = Painted(paint, measurer.rows, samples, classes)
     rule_of = config.data.name if config.data.name in embedded.NAMES else None
@@ -150,8 +154,35 @@ def evaluate_run(run, wishes):
         measurer.network.is_inception, files,
     )
     _write(result, out / f"{stem}.json")
-    collector.close()
+    for collector in collectors:
+        collector.close()
     return result
+
+
+def _collect_with_others(measurer, paint, num_classes, samples, subject, stem, worker):
+    """Collects this worker's share of the samples; the chief gets all, and others None."""
+    share, stem = (worker.index, worker.count), str(stem)
+    if worker.count == 1:
+        found, collector = measurer.of_generator(paint, num_classes, samples, subject, stem + ".collecting")
+        return found, [collector]
+    names = [Path(f"{stem}.share_{i + 1}_of_{worker.count}.npz") for i in range(worker.count)]
+    mine = names[worker.index]
+    found, collector = measurer.of_generator(paint, num_classes, samples, subject, f"{mine}.collecting", share)
+    if worker.is_chief:
+        others = wait_for_shards(names[1:], found.about, _WORKERS_MINUTES)
+        return join([found, *others]), [collector, *map(_File, names[1:])]
+    save_shard(found, mine)
+    collector.close()
+    print(f"This worker's share of the samples is there, the chief goes on with it: {mine}")
+    return None, []
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+
+    def close(self):
+        self.path.unlink(missing_ok=True)
 
 
 def evaluate_folder(folder, wishes):
@@ -215,12 +246,8 @@ def _plain_metric(name):
     return name.replace("_", " ")
 
 
-def _replaced(wishes, **changes):
-    return Wishes(**{**vars(wishes), **{name: value for name, value in changes.items() if vars(wishes)[name] is None}})
-
-
 def _measurer(wishes):
-    strategy = make_strategy("mirrored" if wishes.replicas else "auto", wishes.replicas)
+    strategy = make_local_strategy("mirrored" if wishes.replicas else "auto", wishes.replicas)
     with strategy.scope():
         network = open_features(wishes.features, wishes.inception, wishes.pixel_range, wishes.inception_sha256)
     print(f"Features: {network.name} ({network.dimensions:,} numbers, SHA-256 {network.sha256[:12]}), "
@@ -354,7 +381,7 @@ def evaluate(subject, wishes):
         wishes: `Wishes`.
 
     Returns:
-        Result.
+        Result, or None: see `evaluate_run`.
 
     Raises:
         UserError: It is neither, or cannot be measured.

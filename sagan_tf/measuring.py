@@ -1,7 +1,7 @@
 """Features of a generator's samples and of data sets, on all replicas, with what is computed once kept in the cache."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from sagan_tf.data.preprocessing import to_uint8
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.collecting import Collector
 from sagan_tf.evaluation.inception import cache_folder
+from sagan_tf.evaluation.manifolds import own_distances
 from sagan_tf.evaluation.replicas import on_all_replicas
 from sagan_tf.evaluation.statistics import FORMAT, mismatch, read_statistics, save_statistics
 from sagan_tf.export.sampling import draw_latents
@@ -84,7 +85,7 @@ class Measurer:
         on_all = on_all_replicas(paint, self.strategy, self.batch_size)
         return lambda seeds, labels: on_all(*([seeds] if labels is None else [seeds, labels]))
 
-    def of_generator(self, paint, num_classes, samples, about, folder):
+    def of_generator(self, paint, num_classes, samples, about, folder, share=(0, 1)):
         """Measures samples of a generator.
 
         Args:
@@ -93,21 +94,22 @@ class Measurer:
             samples: `Samples`.
             about: dict of JSON values, which generator it is.
             folder: Where to collect; what another process left of the same work is gone on with.
+            share: (index, count) of this worker among those that share the work.
 
         Returns:
             (FeatureSet, Collector); the features lie in the folder until the collector is closed.
         """
         about = {**about, **asdict(samples), "features": self.network.about(), "format": FORMAT}
 
-        def batches(start):
-            for first in range(start, samples.count, self.rows):
-                last = min(first + self.rows, samples.count)
+        def batches(start, end):
+            for first in range(start, end, self.rows):
+                last = min(first + self.rows, end)
                 labels = samples.labels(first, last, num_classes)
                 seeds = np.arange(samples.seed + first, samples.seed + last)
                 _, features, probabilities = paint(seeds, labels)
                 yield features, probabilities, labels
 
-        return self._collect(batches, samples.count, about, folder, "generating")
+        return self._collect(batches, samples.count, about, folder, "generating", share=share)
 
     def of_source(self, source, keep=KEPT, cache=None, refresh=False):
         """Measures a data set, or reads what was measured of it before.
@@ -129,7 +131,8 @@ class Measurer:
                 return read_statistics(path)
             print(f"Not used: {path}: {reason}. Computed anew.")
         found, collector = self.of_pictures(source, about, path.with_suffix(".collecting"), keep)
-        save_statistics(found, path)
+        distances = own_distances(found.features, show_progress=self.show_progress)
+        save_statistics(replace(found, own_distances=distances), path)
         collector.close()
         return read_statistics(path)
 
@@ -146,7 +149,7 @@ class Measurer:
             (FeatureSet, Collector), as `of_generator`.
         """
 
-        def batches(start):
+        def batches(start, _):
             for images, *label in source.reader.in_order_batches(self.rows, start):
                 yield *self._features_of(images), (label[0] if label else None)
 
@@ -178,12 +181,13 @@ class Measurer:
         except UserError as error:
             return str(error)
 
-    def _collect(self, batches, count, about, folder, title, keep=KEPT):
+    def _collect(self, batches, count, about, folder, title, keep=KEPT, share=(0, 1)):
         network = self.network
-        collector = Collector(folder, about, count, network.dimensions, network.num_classes, keep)
-        with tqdm(total=count, initial=collector.done, unit="img", desc=title, disable=not self.show_progress) as bar:
+        collector = Collector(folder, about, count, network.dimensions, network.num_classes, keep, share=share)
+        first, end, done = collector.first, collector.end, collector.done
+        with tqdm(total=end - first, initial=done, unit="img", desc=title, disable=not self.show_progress) as bar:
             try:
-                for features, probabilities, labels in batches(collector.done):
+                for features, probabilities, labels in batches(first + done, end):
                     collector.add(features, probabilities if network.num_classes else None, labels)
                     bar.update(len(features))
             except KeyboardInterrupt:

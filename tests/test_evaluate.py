@@ -157,6 +157,35 @@ def test_interrupted_work_is_gone_on_with(run, features, tmp_path, monkeypatch, 
     assert not list((tmp_path / "broken").glob("*collecting*"))
 
 
+def test_workers_share_the_samples_and_the_chief_tells(run, features, tmp_path, monkeypatch, capsys):
+    arguments = (run.path, "--features", features, "--num_samples", 101, "--metrics", "fid,kid,is,intra_fid")
+    measured(*arguments, "--out", tmp_path / "alone")
+    capsys.readouterr()
+    for index in (2, 1, 0):  # the chief last: here it need not wait
+        cluster = {"worker": ["a:1", "b:1", "c:1"]}
+        task = {"type": "worker", "index": index}
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+        measured(*arguments, "--out", tmp_path / "together")
+        assert ("Fréchet distance" in capsys.readouterr().out) == (index == 0)
+    alone, together = (read(tmp_path / name)["figures"] for name in ("alone", "together"))
+    assert set(alone) == set(together) >= {"frechet_distance", "inception_score", "intra_frechet_distance"}
+    for name, figure in alone.items():
+        assert together[name]["value"] == pytest.approx(figure["value"], rel=1e-6), name
+    assert sorted(path.suffix for path in (tmp_path / "together").iterdir()) == [".json", ".png", ".png"]
+
+
+def test_a_share_that_does_not_come_is_named(run, features, tmp_path, monkeypatch, capsys):
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    monkeypatch.setattr("sagan_tf.evaluated_runs._WORKERS_MINUTES", 0.01)
+    arguments = (run.path, "--features", features, "--num_samples", 40, "--out", tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        measured(*arguments)
+    err = capsys.readouterr().err
+    assert caught.value.code == 2 and "missing: step_00000200-small.keras_input_of_dense.share_2_of_2.npz" in err
+    assert not list(tmp_path.glob("*.json"))
+
+
 def test_options_change_what_is_measured_and_say_so(run, unconditional, features, tmp_path):
     common = ("--features", features, "--num_samples", 60, "--metrics", "fid,is,rule,intra_fid")
     measured(run.path, *common, "--standing", 2, "--truncation", 0.5, "--step", 100, "--labels", "data",

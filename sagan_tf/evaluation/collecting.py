@@ -27,6 +27,8 @@ class FeatureSet:
         indices: (n,) int64, their numbers; None as above.
         labels: (n,) int32, or None without labels.
         score: (mean, standard deviation) of the Inception score of all N, or None.
+        sums: `ScoreSums` that the score comes of, or None.
+        own_distances: (n, k) float32 of `manifolds.own_distances(features)`, or None.
     """
 
     about: dict
@@ -36,6 +38,8 @@ class FeatureSet:
     indices: np.ndarray | None = None
     labels: np.ndarray | None = None
     score: tuple[float, float] | None = None
+    sums: ScoreSums | None = None
+    own_distances: np.ndarray | None = None
 
 
 class Collector:
@@ -49,20 +53,25 @@ class Collector:
         num_classes: int, K, or None without class probabilities.
         keep: int, largest number of pictures whose own features are kept; of more, random ones are.
         splits: int, of the Inception score.
+        share: (index, count) of the worker; of several, each collects its share of the N, picture by picture in order.
 
     Attributes:
-        done: int, pictures so far.
+        first, end: ints, the share.
+        done: int, pictures of it so far.
     """
 
-    def __init__(self, folder, about, count, dimensions, num_classes, keep, splits=10):
-        self._folder, self._about = Path(folder), {**about, "collected": [count, dimensions, num_classes, keep, splits]}
-        self._plain_about, self._count = about, count
-        chosen = np.random.default_rng(0).permutation(count)[:keep]
-        self._indices = np.sort(chosen).astype(np.int64)
+    def __init__(self, folder, about, count, dimensions, num_classes, keep, splits=10, share=(0, 1)):
+        collected = [count, dimensions, num_classes, keep, splits, *share]
+        self._folder, self._about = Path(folder), {**about, "collected": collected}
+        self.first, self.end = (count * (share[0] + i) // share[1] for i in (0, 1))
+        self._plain_about, self._count = about, self.end - self.first
+        chosen = np.sort(np.random.default_rng(0).permutation(count)[:keep]).astype(np.int64)
+        # Counted from the start of the share.
+        self._indices = chosen[(chosen >= self.first) & (chosen < self.end)] - self.first
         self._moments = Moments(dimensions)
         # Folders come class by class, and a part with one class would score like a collapse.
-        parts = np.random.default_rng(1).permutation(count) % splits
-        self._sums = None if num_classes is None or count < splits else ScoreSums(parts, num_classes)
+        parts = (np.random.default_rng(1).permutation(count) % splits)[self.first : self.end]
+        self._sums = None if num_classes is None or count < splits else ScoreSums(parts, splits, num_classes)
         self._labels = None
         self._pending, self.done, self._saved_at = [], 0, time.monotonic()
         shape = (len(self._indices), dimensions)
@@ -117,7 +126,7 @@ class Collector:
         state = {"about": json.dumps(self._about), "done": self.done, "moments_count": self._moments.count,
                  "mean": self._moments.mean, "scatter": self._moments.scatter}
         if self._sums is not None:
-            state |= {"totals": self._sums.totals, "entropies": self._sums.entropies}
+            state |= {name: getattr(self._sums, name) for name in ("sizes", "totals", "entropies")}
         if self._labels is not None:
             state["labels"] = self._labels
         beside = self._state_path.with_suffix(".partial")
@@ -138,15 +147,16 @@ class Collector:
         if self.done != self._count:
             raise ValueError(f"There were to be {self._count} pictures. Received: {self.done}.")
         self._join_pending()
-        scored = self._sums is not None and self._sums.done == self._count
+        scored = self._sums is not None and self._sums.sizes.sum() == self._count
         return FeatureSet(
             about=self._plain_about,
             count=self._count,
             moments=self._moments,
             features=self._features,
-            indices=self._indices,
+            indices=self._indices + self.first,
             labels=self._labels,
-            score=self._sums.score() if scored else None,
+            score=self._sums.score() if scored and (self._sums.sizes > 0).all() else None,
+            sums=self._sums if scored else None,
         )
 
     def close(self):
@@ -177,7 +187,8 @@ class Collector:
         done, moments_count = int(state["done"]), int(state["moments_count"])
         mean, scatter = state["mean"], state["scatter"]
         if self._sums is not None:
-            self._sums.totals, self._sums.entropies, self._sums.done = state["totals"], state["entropies"], done
+            for name in ("sizes", "totals", "entropies"):
+                setattr(self._sums, name, state[name])
         self._labels = state["labels"] if "labels" in state else None
         self._moments.count, self._moments.mean, self._moments.scatter = moments_count, mean, scatter
         self.done = done

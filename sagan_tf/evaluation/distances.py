@@ -117,7 +117,7 @@ def kernel_distance(features, reference, block_size=1000):
 
     Source: Binkowski et al. 2018, section 4, https://arxiv.org/abs/1801.01401; TF-GAN, classifier_metrics.py.
     """
-    features, reference = check_features(features, reference)
+    features, reference = check_features(features, reference, convert=False)
     blocks = -(-max(len(features), len(reference)) // block_size) if block_size >= 2 else 0
     if blocks < 1 or min(len(features), len(reference)) // blocks < 2:
         raise ValueError(
@@ -138,6 +138,8 @@ def _blocks(rows, count):
 
 
 def _discrepancy(first, second):
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+
     def mean_of_others(kernel):
         return (kernel.sum() - np.trace(kernel)) / (len(kernel) * (len(kernel) - 1))
 
@@ -173,7 +175,7 @@ def inception_score(probabilities, splits=10):
     if not ((probabilities >= 0).all() and (abs(probabilities.sum(axis=1) - 1) < 1e-3).all()):
         raise ValueError("`probabilities` must have rows of shares that sum to 1. Received rows that do not.")
     parts = np.repeat(np.arange(splits), [len(part) for part in np.array_split(probabilities, splits)])
-    sums = ScoreSums(parts, probabilities.shape[1])
+    sums = ScoreSums(parts, splits, probabilities.shape[1])
     sums.add(probabilities)
     return sums.score()
 
@@ -183,18 +185,18 @@ class ScoreSums:
 
     Args:
         parts: (N,) ints from 0, the part that each row is scored in.
+        num_parts: int.
         num_classes: int, K.
 
     Attributes:
-        totals: (parts, K) float64, sums of the probabilities p.
-        entropies: (parts,) float64, sums of p log p.
-        done: int, rows so far.
+        sizes: (num_parts,) ints, rows of each part so far.
+        totals: (num_parts, K) float64, sums of the probabilities p.
+        entropies: (num_parts,) float64, sums of p log p.
     """
 
-    def __init__(self, parts, num_classes):
-        self._parts, self._sizes = np.asarray(parts), np.bincount(parts)
-        self.totals, self.entropies = np.zeros((len(self._sizes), num_classes)), np.zeros(len(self._sizes))
-        self.done = 0
+    def __init__(self, parts, num_parts, num_classes):
+        self._parts, self.sizes = np.asarray(parts), np.zeros(num_parts, int)
+        self.totals, self.entropies = np.zeros((num_parts, num_classes)), np.zeros(num_parts)
 
     def add(self, probabilities):
         """Takes the next rows.
@@ -203,11 +205,12 @@ class ScoreSums:
             probabilities: (n, K), rows sum to 1.
         """
         probabilities = np.asarray(probabilities, np.float64)
-        parts = self._parts[self.done : self.done + len(probabilities)]
+        done = self.sizes.sum()
+        parts = self._parts[done : done + len(probabilities)]
         np.add.at(self.totals, parts, probabilities)
         entropies = (probabilities * np.log(np.where(probabilities > 0, probabilities, 1.0))).sum(axis=1)
         np.add.at(self.entropies, parts, entropies)
-        self.done += len(probabilities)
+        np.add.at(self.sizes, parts, 1)
 
     def score(self):
         """Computes the score once all rows are there.
@@ -215,25 +218,26 @@ class ScoreSums:
         Returns:
             (mean, standard deviation) over the parts: floats.
         """
-        shares = np.where(self.totals > 0, self.totals, 1.0) / self._sizes[:, None]
+        shares = np.where(self.totals > 0, self.totals, 1.0) / self.sizes[:, None]
         marginal = (self.totals * np.log(shares)).sum(axis=1)
-        scores = np.exp((self.entropies - marginal) / self._sizes)
+        scores = np.exp((self.entropies - marginal) / self.sizes)
         return float(np.mean(scores)), float(np.std(scores))
 
 
-def check_features(features, reference):
+def check_features(features, reference, convert=True):
     """Refuses sets that cannot be compared.
 
     Args:
         features, reference: Arrays.
+        convert: bool. Make them float64; large sets are better left as they are.
 
     Returns:
-        (features, reference): float64 arrays (N, D) and (M, D).
+        (features, reference): arrays (N, D) and (M, D).
 
     Raises:
         ValueError: The shapes do not fit, there are fewer than two rows, or a value is not finite.
     """
-    features, reference = np.asarray(features, np.float64), np.asarray(reference, np.float64)
+    features, reference = (np.asarray(rows, np.float64 if convert else None) for rows in (features, reference))
     shapes = features.ndim == reference.ndim == 2 and features.shape[1] == reference.shape[1]
     if not shapes or min(len(features), len(reference)) < 2:
         raise ValueError(

@@ -35,7 +35,9 @@ class Manifolds:
     coverage: float
 
 
-def manifold_measures(features, reference, neighbours=3, coverage_neighbours=5, show_progress=False):
+def manifold_measures(
+    features, reference, neighbours=3, coverage_neighbours=5, show_progress=False, of_reference=None
+):
     """Measures precision, recall, density and coverage.
 
     The manifold of a set is the union of balls around its rows, each reaching to the row's k-th nearest neighbour in
@@ -47,6 +49,7 @@ def manifold_measures(features, reference, neighbours=3, coverage_neighbours=5, 
         neighbours: int >= 1, k of precision and recall.
         coverage_neighbours: int >= `neighbours`, k of density and coverage.
         show_progress: Draw a bar.
+        of_reference: What `own_distances(reference)` gave, if it is known; it takes a third of the time.
 
     Returns:
         Manifolds.
@@ -63,14 +66,33 @@ def manifold_measures(features, reference, neighbours=3, coverage_neighbours=5, 
             f"former. Received: {neighbours=}, {coverage_neighbours=}, {len(features)} and {len(reference)} rows."
         )
     features, reference = _centred(features, reference)
-    starts = _starts(len(features), len(reference)), _starts(len(reference), len(reference))
-    blocks = 2 * len(starts[0]) + len(starts[1])
+    known = of_reference is not None and of_reference.shape[1] > coverage_neighbours
+    blocks = len(_starts(len(features), len(reference))) + len(_starts(len(features), len(features)))
+    blocks += 0 if known else len(_starts(len(reference), len(reference)))
     with tqdm(total=blocks, desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
-        # Of a row's distances to its own set the smallest is the one to itself.
-        of_reference = _smallest(reference, reference, coverage_neighbours + 1, bar)[0]
+        if not known:
+            of_reference = _smallest(reference, reference, coverage_neighbours + 1, bar)[0]
+        # The smallest of a row's distances to its own set is the one to itself.
         narrow, wide = of_reference[:, neighbours], of_reference[:, coverage_neighbours]
         own = _smallest(features, features, neighbours + 1, bar)[0][:, neighbours]
         return _overlap(features, reference, narrow, wide, own, coverage_neighbours, bar)
+
+
+def own_distances(rows, count=11, show_progress=False):
+    """The smallest distances of each row to its own set, the one to itself among them.
+
+    Args:
+        rows: (M, D).
+        count: int >= 1; fewer where there are fewer rows.
+        show_progress: Draw a bar.
+
+    Returns:
+        (M, count) float32, squared, ascending.
+    """
+    rows, _ = _centred(rows, rows)
+    starts = _starts(len(rows), len(rows))
+    with tqdm(total=len(starts), desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
+        return _smallest(rows, rows, min(count, len(rows)), bar)[0]
 
 
 def _overlap(features, reference, narrow, wide, own, coverage_neighbours, bar):
@@ -125,13 +147,15 @@ def nearest_neighbours(queries, reference, count):
 
 
 def _centred(features, reference):
-    checked = [np.asarray(rows, np.float32) for rows in (features, reference)]
+    checked = [np.asarray(features, np.float32)]
+    checked.append(checked[0] if reference is features else np.asarray(reference, np.float32))
     if any(rows.ndim != 2 for rows in checked) or checked[0].shape[1] != checked[1].shape[1] or not len(checked[0]):
         check_features(features, reference)
     if not all(np.isfinite(rows).all() for rows in checked):
         raise ValueError("`features` and `reference` must be finite. Received NaN or infinite values.")
     mean = checked[1].mean(axis=0, dtype=np.float64).astype(np.float32)
-    return [rows - mean for rows in checked]
+    first = checked[0] - mean
+    return [first, first if checked[0] is checked[1] else checked[1] - mean]
 
 
 def _rows(columns):

@@ -80,7 +80,8 @@ def measure(generated, reference, wanted=METRICS, at_infinity=False, neighbours=
             figures.append(_intra(generated, reference))
         else:
             found = manifold_measures(
-                generated.features, reference.features, neighbours, coverage_neighbours, show_progress
+                generated.features, reference.features, neighbours, coverage_neighbours, show_progress,
+                reference.own_distances,
             )
             figures += _manifolds(found, wanted, neighbours, coverage_neighbours, generated, reference)
     return figures, left_out

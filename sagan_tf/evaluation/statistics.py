@@ -25,7 +25,7 @@ def save_statistics(feature_set, path):
     moments = feature_set.moments
     arrays = {"about": json.dumps(feature_set.about), "count": feature_set.count, "mu": moments.mean,
               "sigma": moments.covariance}
-    for name in ("features", "indices", "labels", "score"):
+    for name in ("features", "indices", "labels", "score", "own_distances"):
         if getattr(feature_set, name) is not None:
             arrays[name] = np.asarray(getattr(feature_set, name))
     beside = path.with_name(path.name + ".partial")
@@ -71,6 +71,7 @@ def read_statistics(path):
         indices=arrays.get("indices"),
         labels=arrays.get("labels"),
         score=tuple(map(float, arrays["score"])) if "score" in arrays else None,
+        own_distances=arrays.get("own_distances"),
     )
 
 

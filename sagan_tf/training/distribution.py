@@ -27,6 +27,11 @@ def make_strategy(distribution="auto", replicas=None):
     worker = read_worker()
     if worker.count > 1:
         return _across_workers(distribution, replicas, worker)
+    return make_local_strategy(distribution, replicas)
+
+
+def make_local_strategy(distribution="auto", replicas=None):
+    """As `make_strategy`, of this machine's devices alone, whatever `TF_CONFIG` says."""
     gpus = tf.config.list_physical_devices("GPU")
     if distribution == "single" or (distribution == "auto" and replicas in (None, 1) and len(gpus) < 2):
         return tf.distribute.get_strategy()

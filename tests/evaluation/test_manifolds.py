@@ -48,6 +48,8 @@ def test_blocks_change_nothing(monkeypatch):
     monkeypatch.setattr(manifolds, "_BLOCK_VALUES", 70 * 7)  # blocks of seven rows, the last ones shorter
     parts = manifold_measures(features, reference), nearest_neighbours(features, reference, 3)
     assert parts[0] == whole[0]
+    known = manifolds.own_distances(reference)
+    assert known.shape == (70, 11) and manifold_measures(features, reference, of_reference=known) == whole[0]
     for part, all_ in zip(parts[1], whole[1]):
         np.testing.assert_allclose(part, all_, rtol=1e-5)
 

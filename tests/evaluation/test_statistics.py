@@ -14,7 +14,8 @@ def feature_set(**changes):
     about = {"data": "twins", "count": 9, "features": {"name": "Inception", "sha256": "ab"}, "class_names": ["ü", "b"]}
     return FeatureSet(**{
         "about": about, "count": 9, "moments": Moments.of(features), "features": features, "indices": np.arange(9),
-        "labels": np.arange(9, dtype=np.int32) % 2, "score": (1.5, 0.1), **changes,
+        "labels": np.arange(9, dtype=np.int32) % 2, "score": (1.5, 0.1),
+        "own_distances": np.ones((9, 2), np.float32), **changes,
     })
 
 
@@ -25,7 +26,7 @@ def test_all_comes_back(tmp_path, missing):
     back = read_statistics(tmp_path / "new" / "x.npz")
     assert back.about == given.about and back.count == 9 and back.score == given.score
     np.testing.assert_allclose(back.moments.covariance, given.moments.covariance, rtol=1e-12)
-    for name in ("features", "indices", "labels"):
+    for name in ("features", "indices", "labels", "own_distances"):
         np.testing.assert_array_equal(getattr(back, name), getattr(given, name))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.npz"]
 

@@ -1,0 +1,95 @@
+"""Whether the figures of `sagan_tf.evaluate` order what everybody can order: data, worse data, noise, training.
+
+    python benchmarks/evaluation_checks.py --data_dir DIR --features cifar10_features.keras:features --run RUN
+
+measures CIFAR-10's test pictures, the same blurred and with noise of several strengths, and noise alone, against its
+training pictures; and draws them, and the distances that a run with `--evaluation.interval` has in its metrics, as one
+chart. Needs `pip install '.[docs]'`. Text: docs/evaluation.md.
+"""
+
+import argparse
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image, ImageFilter
+
+from sagan_tf.data.readers import ArrayReader
+from sagan_tf.data.sources import open_source
+from sagan_tf.environment import describe_environment
+from sagan_tf.evaluation.features import open_features
+from sagan_tf.evaluation.measures import measure
+from sagan_tf.measuring import Measurer
+from sagan_tf.runs import Run
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data_dir", help="folder of prepared TensorFlow Datasets")
+    parser.add_argument("--features", help="as for sagan_tf.evaluate (default: Inception)")
+    parser.add_argument("--run", help="run folder whose curve is drawn")
+    parser.add_argument("--out", type=Path, default=Path("."))
+    options = parser.parse_args()
+    measurer = Measurer(open_features(options.features), None)
+    train, test = (
+        open_source("cifar10", split, data_dir=options.data_dir, image_size=32) for split in ("train", "test")
+    )
+    reference, found = measurer.of_source(train), {}
+    for name, images in worsened(test.reader.images).items():
+        source = dataclasses.replace(test, reader=ArrayReader(images, test.reader.labels))
+        with tempfile.TemporaryDirectory() as folder:
+            features, collector = measurer.of_pictures(source, {"pictures": name}, folder + "/collecting")
+            figures, _ = measure(features, reference)
+            collector.close()
+        found[name] = {figure.key: figure.value for figure in figures}
+        print(f"{name:24}" + "".join(f"  {key} {value:.4g}" for key, value in found[name].items()), flush=True)
+    curve = [] if options.run is None else [
+        (line["step"], distance) for line in Run.open(options.run).read_metrics()
+        if (distance := line.get("frechet_distance", line.get("fid"))) is not None
+    ]  # fmt: skip
+    options.out.mkdir(parents=True, exist_ok=True)
+    result = {"features": measurer.network.about(), "pictures": found, "curve": curve,
+              "environment": {**describe_environment(), "command": None}}
+    (options.out / "evaluation_checks.json").write_text(json.dumps(result, indent=1) + "\n")
+    draw(found, curve, measurer.network.name, options.out / "evaluation_checks.png")
+
+
+def worsened(images):
+    """Name -> uint8 pictures, from as good as the data to nothing of it."""
+    rng = np.random.default_rng(0)
+    result = {"test pictures": images}
+    for radius in (0.5, 1.0, 2.0):
+        blurred = [np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius))) for image in images]
+        result[f"blurred, {radius:g} px"] = np.stack(blurred)
+    for deviation in (8, 16, 32, 64):
+        noisy = images + rng.normal(0, deviation, images.shape)
+        result[f"noise of {deviation} levels"] = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+    result["noise alone"] = rng.integers(0, 256, images.shape, dtype=np.uint8)
+    return result
+
+
+def draw(found, curve, features, path):
+    figure, axes = plt.subplots(1, 2 if curve else 1, figsize=(11 if curve else 6, 4), squeeze=False)
+    bars = axes[0][0]
+    bars.barh(list(found)[::-1], [values["frechet_distance"] for values in found.values()][::-1], color="#4878a8")
+    bars.set_xscale("log")
+    bars.set_xlabel("Fréchet distance to the 50,000 training pictures")
+    if curve:
+        line = axes[0][1]
+        line.plot(*zip(*curve), marker="o", markersize=3, color="#c0563b")
+        floor = found["test pictures"]["frechet_distance"]
+        line.axhline(floor, color="#4878a8", linewidth=1)
+        line.annotate("test pictures", (curve[-1][0], floor), ha="right", va="bottom", color="#4878a8")
+        line.set_yscale("log")
+        line.set_xlabel("training step")
+        line.set_ylabel("Fréchet distance of the samples")
+    figure.suptitle(f"CIFAR-10, features: {features}", fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
