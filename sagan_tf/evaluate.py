@@ -21,7 +21,8 @@ def main(argv=None, prog="python -m sagan_tf.evaluate"):
         # Not before the arguments are found good: these imports take seconds.
         from pathlib import Path
 
-        from sagan_tf.evaluated_runs import Wishes, evaluate, table
+        from sagan_tf.evaluated_runs import Wishes, evaluate
+        from sagan_tf.evaluation.results import table
 
         data = {name: options.pop(name) for name in ("data_dir", "manual_dir", "download")}
         options["out"] = options["out"] and Path(options["out"])

@@ -1,11 +1,11 @@
 """Figures of a run's generator, or of a folder of pictures: what `python -m sagan_tf.evaluate` does."""
 
-import json
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
+import filelock
 
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import list_pictures
@@ -15,6 +15,7 @@ from sagan_tf.errors import UserError
 from sagan_tf.evaluated_pictures import Painted, picture_figures, save_class_picture, save_neighbour_picture
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.measures import METRICS, PICTURE_METRICS, measure
+from sagan_tf.evaluation.results import Result, page
 from sagan_tf.evaluation.shards import join, save_shard, wait_for_shards
 from sagan_tf.evaluation.standing import take_standing_statistics
 from sagan_tf.evaluation.statistics import read_statistics
@@ -80,27 +81,6 @@ class Wishes:
     data: dict = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Result:
-    """What was measured.
-
-    Args:
-        subject: dict of JSON values, what was measured.
-        figures: list of `Figure`.
-        left_out: dict, metric -> why it is not there.
-        about: dict of JSON values, the rest of what made the numbers.
-        is_inception: bool, as of the feature network.
-        files: list of pathlib.Paths that were written.
-    """
-
-    subject: dict
-    figures: list
-    left_out: dict
-    about: dict
-    is_inception: bool
-    files: list
-
-
 def evaluate_run(run, wishes):
     """Measures a run's averaged generator and writes the result.
 
@@ -134,7 +114,8 @@ def evaluate_run(run, wishes):
     stem = _stem(networks.step, measurer.network, wishes)
     reference = _reference(measurer, source, wishes) if worker.is_chief else None
     paint, classes = measurer.painter(folded, samples.truncation), folded.num_classes
-    generated, collectors = _collect_with_others(measurer, paint, classes, samples, subject, out / stem, worker)
+    with _alone(out / stem, worker):
+        generated, collectors = _collect_with_others(measurer, paint, classes, samples, subject, out / stem, worker)
     if generated is None:
         return None
     figures, left_out = _measure(generated, reference, wishes)
@@ -175,6 +156,22 @@ def _collect_with_others(measurer, paint, num_classes, samples, subject, stem, w
     collector.close()
     print(f"This worker's share of the samples is there, the chief goes on with it: {mine}")
     return None, []
+
+
+@contextlib.contextmanager
+def _alone(stem, worker):
+    """Refuses to collect where another process does: they would write into one another's files."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(f"{stem}.{worker.index}.lock", blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(f"{stem}: another process measures the same. Wait for it, or name another --out.") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -219,31 +216,6 @@ def evaluate_folder(folder, wishes):
     _write(result, out / f"{stem}.json")
     collector.close()
     return result
-
-
-def table(result):
-    """Lays out a result for the terminal.
-
-    Args:
-        result: `Result`.
-
-    Returns:
-        str, several lines.
-    """
-    names = [(figure.title(result.is_inception), figure) for figure in result.figures]
-    width = max((len(title) for title, _ in names), default=0)
-    lines = [f"{title:{width}}  {_number(figure):>20}  {figure.note}".rstrip() for title, figure in names]
-    lines += [f"{_plain_metric(name):{width}}  {'-':>20}  {reason}" for name, reason in result.left_out.items()]
-    return "\n".join(lines)
-
-
-def _number(figure):
-    value = f"{figure.value:.4g}" if abs(figure.value) < 1000 else f"{figure.value:.1f}"
-    return value if figure.error is None else f"{value} ± {figure.error:.2g}"
-
-
-def _plain_metric(name):
-    return name.replace("_", " ")
 
 
 def _measurer(wishes):
@@ -359,18 +331,8 @@ def _about(measurer, reference, strategy, began, **more):
 
 
 def _write(result, path):
-    figures = {
-        figure.key: {"title": figure.title(result.is_inception), "value": _json_number(figure.value),
-                     "error": figure.error, "note": figure.note, **(figure.more or {})}
-        for figure in result.figures
-    }
-    page = {"subject": result.subject, "figures": figures, "left_out": result.left_out, **result.about}
-    write_text(path, json.dumps(page, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, page(result))
     result.files.insert(0, path)
-
-
-def _json_number(value):
-    return float(value) if np.isfinite(value) else None
 
 
 def evaluate(subject, wishes):

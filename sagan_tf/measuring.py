@@ -1,9 +1,11 @@
 """Features of a generator's samples and of data sets, on all replicas, with what is computed once kept in the cache."""
 
+import contextlib
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import filelock
 import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
@@ -125,6 +127,11 @@ class Measurer:
         """
         about = self.about_source(source) | {"kept": min(keep, source.num_images)}
         path = self.statistics_path(source, cache)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path):
+            return self._read_or_compute(source, about, path, keep, refresh)
+
+    def _read_or_compute(self, source, about, path, keep, refresh):
         if path.is_file() and not refresh:
             reason = self._unfit(path, about)
             if reason is None:
@@ -194,6 +201,21 @@ class Measurer:
                 collector.save()
                 raise
         return collector.finish(), collector
+
+
+@contextlib.contextmanager
+def _alone(path):
+    """Waits for other processes that compute the same statistics."""
+    lock = filelock.FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print(f"Another process computes {path}; waiting for it.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def plain_name(text):

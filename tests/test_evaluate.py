@@ -2,6 +2,7 @@
 
 import json
 
+import filelock
 import keras
 import numpy as np
 import pytest
@@ -62,7 +63,8 @@ def read(folder):
 def refusal(capsys, *arguments):
     with pytest.raises(SystemExit) as caught:
         measured(*arguments)
-    err = [line for line in capsys.readouterr().err.splitlines() if "img/s" not in line]
+    lines = capsys.readouterr().err.splitlines()
+    err = [line for line in lines if line.strip() and not any(unit in line for unit in ("img/s", "block/s"))]
     assert caught.value.code == 2 and len(err) == 1 and err[0].startswith("error: ")
     return err[0].removeprefix("error: ")
 
@@ -219,6 +221,12 @@ def test_what_cannot_be_measured_is_one_line(run, features, tmp_path, capsys, ca
     assert "was made with the features small.keras" in other
     assert read_statistics(statistics).count == 240
     assert not (run.path / "evaluation").exists()
+
+
+def test_two_processes_do_not_measure_into_one_folder(run, features, tmp_path, capsys):
+    with filelock.FileLock(tmp_path / "step_00000200-small.keras_input_of_dense.0.lock"):
+        arguments = ("--features", features, "--num_samples", 20, "--out", tmp_path)
+        assert "another process measures the same" in refusal(capsys, run.path, *arguments)
 
 
 def test_the_console_script_and_the_module_are_one(capsys):

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -63,7 +66,7 @@ def test_statistics_are_kept_and_taken_only_for_what_they_are_of(tmp_path, capsy
     want = network()(twins.reader.images)[0].numpy()
     np.testing.assert_allclose(first.features, want, atol=1e-6)
     np.testing.assert_allclose(first.moments.covariance, np.cov(want.T.astype(np.float64)), rtol=1e-5)
-    (path,) = (tmp_path / "statistics").iterdir()
+    (path,) = (tmp_path / "statistics").glob("*.npz")
     made = path.stat().st_mtime_ns
     assert measurer.of_source(twins, cache=tmp_path).about == first.about
     assert path.stat().st_mtime_ns == made and capsys.readouterr().out == ""
@@ -76,12 +79,27 @@ def test_statistics_are_kept_and_taken_only_for_what_they_are_of(tmp_path, capsy
     # Another network of the same name: another file.
     other = Measurer(network(sha256="cd", scale=2.0), None, 256, show_progress=False)
     np.testing.assert_allclose(other.of_source(twins, cache=tmp_path).moments.mean, 2 * again.moments.mean, rtol=1e-5)
-    assert len(list((tmp_path / "statistics").iterdir())) == 2
+    assert len(list((tmp_path / "statistics").glob("*.npz"))) == 2
     # What cannot be read is said and made anew.
     path.write_bytes(b"PK")
     measurer.of_source(twins, cache=tmp_path)
     assert "no file of statistics" in capsys.readouterr().out
     assert plain_name("a/b c:d") == "a_b_c_d" and plain_name("::") == "x"
+
+
+def test_two_processes_do_not_compute_one_thing(tmp_path, capsys):
+    measurer, twins, results = Measurer(network(), None, 256, show_progress=False), source(), []
+    lock = filelock.FileLock(f"{measurer.statistics_path(twins, tmp_path)}.lock")
+    (tmp_path / "statistics").mkdir()
+    with lock:  # as another process holds it
+        thread = threading.Thread(target=lambda: results.append(measurer.of_source(twins, cache=tmp_path)))
+        thread.start()
+        deadline = time.monotonic() + 30
+        while "waiting for it" not in capsys.readouterr().out and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not results and time.monotonic() < deadline
+    thread.join(60)
+    assert results[0].count == 2000
 
 
 def test_fewer_are_kept_than_are_counted(tmp_path):
