@@ -3,6 +3,7 @@
 #   make train ARGS="--config configs/cifar10.yaml"   another run; ARGS="--help" lists every option
 #   make test                                         style, import rules, tests
 #   make stress                                       tests that take minutes each: killed workers, kills, a long run
+#   make bench                                        training and attention: speed and memory; TORCH_PYTHON=... for the peer
 #   make parity                                       TF-GAN and TensorFlow Addons anew against tests/parity/files (Python 3.11)
 
 VENV ?= .venv
@@ -20,7 +21,7 @@ TORCH_PYTHON ?= python3
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help train test stress lint parity clean
+.PHONY: help train test stress lint bench parity clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -40,6 +41,14 @@ stress: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --config setup.cfg
+
+# Half an hour on two cores; the peer is measured where TORCH_PYTHON has PyTorch.
+bench: $(VENV)/.installed
+	mkdir -p build
+	$(BIN)/python benchmarks/training_speed.py --json build/training_speed.json \
+	$(shell $(TORCH_PYTHON) -c 'import torch' 2>/dev/null && echo --torch_python $(TORCH_PYTHON)) $(ARGS)
+	$(BIN)/python benchmarks/step_parts.py
+	$(BIN)/python benchmarks/attention_memory.py --json build/attention_memory.json
 
 parity: .venv-parity/.installed ## in their own environment, for they do not run beside today's TensorFlow
 	.venv-parity/bin/python tests/parity/check_goldens.py $(ARGS)

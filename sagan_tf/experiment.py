@@ -21,6 +21,7 @@ from sagan_tf.recording import recording_callbacks
 from sagan_tf.recovery import prepare_recovery, rate_factor
 from sagan_tf.runs import Run
 from sagan_tf.training import SAGAN
+from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.callbacks import Metrics, Progress, StopOnSignal
 from sagan_tf.training.distribution import make_strategy
 from sagan_tf.training.gan import with_label
@@ -157,6 +158,7 @@ def build_gan(config, source, rate_factor=1.0):
         accumulation_steps=training.accumulation_steps,
         r1_weight=training.r1_weight,
         r1_interval=training.r1_interval,
+        share_fake_batch=training.share_fake_batch,
         jit_compile=hardware.jit_compile,
         steps_per_execution=hardware.steps_per_execution,
     )
@@ -198,7 +200,7 @@ def make_optimizer(options, steps, rate_factor=1.0):
         rate_factor: float, what all its learning rates are multiplied by.
 
     Returns:
-        keras.optimizers.Adam.
+        FusedAdam.
     """
     rate, final = options.learning_rate * rate_factor, options.final_learning_rate * rate_factor
     # A short trial of a long run's config ends before the decay starts.
@@ -206,7 +208,7 @@ def make_optimizer(options, steps, rate_factor=1.0):
     if schedule != "constant" or options.warmup_steps:
         end = max(steps, options.decay_start_step + 1)
         rate = WarmupAndDecay(rate, schedule, options.warmup_steps, options.decay_start_step, end, final)
-    return keras.optimizers.Adam(rate, beta_1=options.beta_1, beta_2=options.beta_2, epsilon=options.epsilon)
+    return FusedAdam(rate, beta_1=options.beta_1, beta_2=options.beta_2, epsilon=options.epsilon)
 
 
 def restore(gan, run):

@@ -117,6 +117,7 @@ def check_config(config):
     _check_architecture(config)
     _check_attention(config)
     _check_optimizers(config)
+    _check_training(config.training)
     _check_hardware(config)
     _check_intervals(config)
 
@@ -201,6 +202,14 @@ def _check_optimizers(config):
                 f"{name}_optimizer.final_learning_rate",
                 f"must be at most the learning rate, {options.learning_rate}. Got {options.final_learning_rate}.",
             )
+
+
+def _check_training(training):
+    if training.share_fake_batch and training.accumulation_steps > 1:
+        raise ConfigError(
+            "training.share_fake_batch",
+            f"must be false where training.accumulation_steps, {training.accumulation_steps}, is above 1.",
+        )
 
 
 def _check_hardware(config):

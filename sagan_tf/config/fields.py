@@ -155,6 +155,8 @@ class TrainingConfig:
         r1_weight: Gamma of the R1 penalty on real pictures, gamma/2 times the squared gradient norm (Mescheder et al.
             2018, equation 9); 0 for none.
         r1_interval: Discriminator updates from one R1 penalty to the next, its weight multiplied by as much.
+        share_fake_batch: Train the generator on the pictures that the discriminator has just seen, not on new ones: a
+            faster step, but other random draws, and batch statistics that move once a step less.
         augmentation: DiffAugment operations (Zhao et al. 2020) on real and generated pictures, such as
             [color, translation, cutout]; [] for none.
         fake_labels: Draw labels of generated pictures `uniform` or as often as in the `data`.
@@ -170,6 +172,7 @@ class TrainingConfig:
     loss: Literal["hinge", "non_saturating", "wasserstein", "least_squares"] = "hinge"
     r1_weight: float = 0.0
     r1_interval: int = 1
+    share_fake_batch: bool = False
     augmentation: tuple[Literal["color", "translation", "cutout"], ...] = ()
     fake_labels: Literal["uniform", "data"] = "uniform"
     ema_decay: float | None = 0.9999

@@ -1,9 +1,16 @@
 """Self-attention over the positions of a feature map; knows nothing of GANs."""
 
+import math
+
 import keras
 from keras import ops
 
 from sagan_tf.layers.spectral_normalization import SpectralNormalization
+
+# Of an image's score matrix: the largest that is computed whole, and the size of the blocks of a larger one (4 and
+# 1 MiB). Measured on a CPU: smaller blocks save no more memory, larger ones no time.
+WHOLE_SCORES = 2**20
+BLOCK_SCORES = 2**18
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
@@ -26,22 +33,28 @@ class SelfAttention(keras.layers.Layer):
 
     (*) with `spectral_normalization=False, use_bias=True`
 
+    The scores of an image take N*M*4 bytes, and training keeps several such matrices. So where they are large the
+    queries are taken in blocks, one after the other, and the backward pass computes the scores of a block anew: the
+    memory grows with N and not with N*M, the result is the same but for rounding.
+
     Symbols: B batch, H, W height and width in px, C channels, N = H*W queries, M = (H/pool_size)*(W/pool_size) keys.
 
     Args:
         key_reduction: int >= 1. Query and key have C // key_reduction channels.
         value_reduction: int >= 1. Value has C // value_reduction channels.
-        pool_size: int >= 1. Key and value are max-pooled by it; the scores take N*M*4 bytes an image.
+        pool_size: int >= 1. Key and value are max-pooled by it.
         output_projection: bool. Last 1x1 convolution, back to C channels; without it `value_reduction` must be 1.
         spectral_normalization: bool. Normalise the convolutions.
         use_bias: bool. Give the convolutions a bias.
         kernel_initializer: Initialiser of the convolutions.
         power_iterations: int >= 1. See `SpectralNormalization`.
         epsilon: float > 0. See `SpectralNormalization`.
+        query_block_size: int >= 1, queries of a block; N or more: all at once. None: blocks of about 2^18 scores where
+            an image has more than 2^20 (4 MiB), else all at once.
     Call arguments:
         inputs: Feature map, (B, H, W, C), floating point, channels last.
         training: bool. True moves the power iteration of the convolutions.
-        return_attention_scores: bool. Also return the scores.
+        return_attention_scores: bool. Also return the scores; all queries at once.
     Returns:
         Feature map, (B, H, W, C); with scores also (B, N, M) float32, each row sums to 1, both axes row by row.
     Raises:
@@ -65,12 +78,16 @@ class SelfAttention(keras.layers.Layer):
         kernel_initializer="glorot_uniform",
         power_iterations=1,
         epsilon=1e-12,
+        query_block_size=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         for name, value in (
-            ("key_reduction", key_reduction), ("value_reduction", value_reduction), ("pool_size", pool_size)
+            ("key_reduction", key_reduction), ("value_reduction", value_reduction), ("pool_size", pool_size),
+            ("query_block_size", query_block_size),
         ):
+            if value is None and name == "query_block_size":
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
         if not output_projection and value_reduction != 1:
@@ -87,6 +104,7 @@ class SelfAttention(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.power_iterations = power_iterations
         self.epsilon = epsilon
+        self.query_block_size = query_block_size
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -146,15 +164,26 @@ class SelfAttention(keras.layers.Layer):
         query = self._positions(self.query(inputs, training=training))  # (B, N, C / key_reduction)
         key = self._positions(self._pool(self.key(inputs, training=training)))  # (B, M, C / key_reduction)
         value = self._positions(self._pool(self.value(inputs, training=training)))  # (B, M, C / value_reduction)
-        # Scores in float32 under any policy: softmax turns an error of the logits into a factor.
-        logits = ops.matmul(self._full_precision(query), ops.transpose(self._full_precision(key), (0, 2, 1)))
-        scores = ops.softmax(logits, axis=-1)  # (B, N, M)
-        mixed = ops.matmul(ops.cast(scores, value.dtype), value)
+        query, key = _full_precision(query), _full_precision(key)
+        block = self._queries_of_a_block(query.shape[1], key.shape[1])
+        if return_attention_scores or block >= query.shape[1]:
+            scores = _scores(query, key)  # (B, N, M)
+            mixed = ops.matmul(ops.cast(scores, value.dtype), value)
+        else:
+            mixed = _mix_in_blocks(query, key, value, block)
         mixed = ops.reshape(mixed, (-1, height, width, channels // self.value_reduction))
         if self.output_projection:
             mixed = self.projection(mixed, training=training)
         outputs = inputs + self.gamma * mixed
         return (outputs, scores) if return_attention_scores else outputs
+
+    def _queries_of_a_block(self, queries, keys):
+        if self.query_block_size is not None:
+            return self.query_block_size
+        if queries * keys <= WHOLE_SCORES:
+            return queries
+        blocks = math.ceil(queries * keys / BLOCK_SCORES)
+        return math.ceil(queries / blocks)
 
     def _pool(self, x):
         if self.pool_size == 1:
@@ -165,10 +194,6 @@ class SelfAttention(keras.layers.Layer):
     def _positions(x):
         _, height, width, channels = x.shape
         return ops.reshape(x, (-1, height * width, channels))
-
-    @staticmethod
-    def _full_precision(x):
-        return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
     def compute_output_shape(self, input_shape):
         self._check_shape(input_shape)
@@ -195,4 +220,54 @@ class SelfAttention(keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "power_iterations": self.power_iterations,
             "epsilon": self.epsilon,
+            "query_block_size": self.query_block_size,
         }
+
+
+def _full_precision(x):
+    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+
+
+def _scores(query, key):
+    # In float32 under any policy: softmax turns an error of the logits into a factor.
+    return ops.softmax(ops.matmul(query, _transpose(key)), axis=-1)
+
+
+def _transpose(x):
+    return ops.transpose(x, (0, 2, 1))
+
+
+def _mix_in_blocks(query, key, value, size):
+    """The mix (B, N, E) of query (B, N, D), key (B, M, D) and value (B, M, E), `size` queries at a time."""
+    queries, dtype = query.shape[1], value.dtype
+    blocks = math.ceil(queries / size)
+    query = ops.pad(query, ((0, 0), (0, blocks * size - queries), (0, 0)))  # what is added is cut off below
+    query = ops.transpose(ops.reshape(query, (-1, blocks, size, query.shape[-1])), (1, 0, 2, 3))
+    # In float32, because the blocks' gradients of the value are summed one by one.
+    value, mix = _full_precision(value), _recomputing_mix(dtype)
+    mixed = ops.map(lambda block: mix(block, key, value), query)  # (blocks, B, size, E)
+    mixed = ops.reshape(ops.transpose(mixed, (1, 0, 2, 3)), (-1, blocks * size, value.shape[-1]))
+    return mixed[:, :queries]
+
+
+def _recomputing_mix(dtype):
+    """Makes the mix of some queries whose backward pass computes the scores anew, with matrix products in `dtype`.
+
+    Without it a loop keeps the scores of all its rounds for the backward pass. The gradient is written out, because
+    `keras.remat` cannot be differentiated twice on TensorFlow, as the R1 penalty asks.
+    """
+
+    @ops.custom_gradient
+    def mix(query, key, value):
+        def gradient(*arguments, upstream=None):
+            upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
+            scores = _scores(query, key)
+            slope = ops.matmul(upstream, _transpose(ops.cast(value, dtype)))
+            slope = ops.cast(slope, scores.dtype)
+            slope = scores * (slope - ops.sum(scores * slope, axis=-1, keepdims=True))  # of the logits
+            of_value = ops.matmul(_transpose(ops.cast(scores, dtype)), upstream)
+            return ops.matmul(slope, key), ops.matmul(_transpose(slope), query), ops.cast(of_value, value.dtype)
+
+        return ops.matmul(ops.cast(_scores(query, key), dtype), ops.cast(value, dtype)), gradient
+
+    return mix

@@ -137,7 +137,7 @@ class DistributedFit:
         return self.train_function
 
 
-def apply_gradients(optimizer, loss_of_batch, batches, variables):
+def apply_gradients(optimizer, loss_of_batch, batches, variables, tape=None):
     """Makes one optimiser step on the mean loss over batches and replicas.
 
     Args:
@@ -145,6 +145,7 @@ def apply_gradients(optimizer, loss_of_batch, batches, variables):
         loss_of_batch: Function of one element of `batches` that gives the scalar mean loss of this replica's part.
         batches: Sequence; the gradients of its elements are averaged (gradient accumulation).
         variables: Keras variables to move.
+        tape: tf.GradientTape that has recorded what the loss of the only batch builds on; None: a new one a batch.
 
     Returns:
         (loss, norm), scalars: the mean loss of this replica, and the Euclidean norm of the gradient over all variables;
@@ -154,10 +155,10 @@ def apply_gradients(optimizer, loss_of_batch, batches, variables):
     share = len(batches) * tf.distribute.get_strategy().num_replicas_in_sync
     total, losses = None, []
     for batch in batches:
-        with tf.GradientTape() as tape:
+        with tape or tf.GradientTape() as recorded:
             loss = loss_of_batch(batch)
             scaled = loss / share
-        gradients = tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = recorded.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         # Dense, because Keras' Adam squares the rows of a repeated label one by one.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         total = gradients if total is None else [a + b for a, b in zip(total, gradients)]

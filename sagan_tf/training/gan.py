@@ -6,6 +6,7 @@ from keras import ops
 
 from sagan_tf.layers import ConditionalBatchNormalization
 from sagan_tf.training import losses
+from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.augmentation import UNIFORMS, diff_augment
 from sagan_tf.training.distribution import DistributedFit, apply_gradients
 from sagan_tf.training.ema import AveragedGenerator
@@ -101,6 +102,7 @@ class SAGAN(DistributedFit, keras.Model):
         accumulation_steps=1,
         r1_weight=0.0,
         r1_interval=1,
+        share_fake_batch=False,
         jit_compile=False,
         **kwargs,
     ):
@@ -114,6 +116,9 @@ class SAGAN(DistributedFit, keras.Model):
             accumulation_steps: int >= 1. Batches whose gradients are averaged for an update.
             r1_weight: float >= 0. Weight of the R1 penalty |dD/dx|^2 / 2 on real images (Mescheder et al. 2018).
             r1_interval: int >= 1. Discriminator updates from one penalty to the next, its weight times as much.
+            share_fake_batch: bool. The generator's update takes the images that the last discriminator update saw, and
+                draws none of its own: one forward pass of the generator a step less, and as much less often a move
+                of its batch statistics and its u. Needs `accumulation_steps` 1.
             jit_compile: bool. Compile the step with XLA, on one replica.
             **kwargs: `steps_per_execution` and `run_eagerly`, as in Keras.
 
@@ -128,15 +133,17 @@ class SAGAN(DistributedFit, keras.Model):
                 raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
         if not r1_weight >= 0:
             raise ValueError(f"`r1_weight` must be >= 0. Received: {r1_weight=}.")
-        adam = keras.optimizers.Adam
-        self.generator_optimizer = generator_optimizer or adam(1e-4, beta_1=0.0, beta_2=0.9)
-        self.discriminator_optimizer = discriminator_optimizer or adam(4e-4, beta_1=0.0, beta_2=0.9)
+        if share_fake_batch and accumulation_steps > 1:
+            raise ValueError(f"`share_fake_batch` needs `accumulation_steps` 1. Received: {accumulation_steps=}.")
+        self.generator_optimizer = generator_optimizer or FusedAdam(1e-4, beta_1=0.0, beta_2=0.9)
+        self.discriminator_optimizer = discriminator_optimizer or FusedAdam(4e-4, beta_1=0.0, beta_2=0.9)
         # Now, so that a checkpoint finds the slots.
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
         self.adversarial_loss = losses.get(loss)
         self.d_steps, self.accumulation_steps = d_steps, accumulation_steps
         self.r1_weight, self.r1_interval = r1_weight, r1_interval
+        self.share_fake_batch = share_fake_batch
 
     def call(self, inputs, training=False):
         """Generates images by the averaged generator: latent (B, D), or [latent, label], to (B, S, S, C)."""
@@ -153,21 +160,26 @@ class SAGAN(DistributedFit, keras.Model):
         """
         randomness = StepRandomness(self.seed, self.step)
         batches = self._split(data)
+        rows = ops.shape(batches[0][0])[0]
+        fake = tape = None
         for i in range(self.d_steps):
             part = range(i * self.accumulation_steps, (i + 1) * self.accumulation_steps)
+            if self.share_fake_batch and i == self.d_steps - 1:
+                with tf.GradientTape() as tape:
+                    fake = self._generate(rows, randomness, f"discriminator/{part[0]}")
             loss, norm = apply_gradients(
                 self.discriminator_optimizer,
-                lambda j: self._discriminator_loss(*batches[j], randomness, f"discriminator/{j}"),
+                lambda j: self._discriminator_loss(*batches[j], randomness, f"discriminator/{j}", fake),
                 part,
                 self.discriminator.trainable_variables,
             )
             self._record_update("d", loss, norm)
-        rows = ops.shape(batches[0][0])[0]
         loss, norm = apply_gradients(
             self.generator_optimizer,
-            lambda j: self._generator_loss(rows, randomness, f"generator/{j}"),
+            lambda j: self._generator_loss(rows, randomness, f"generator/{j}", fake),
             range(self.accumulation_steps),
             self.generator.trainable_variables,
+            tape,
         )
         self._record_update("g", loss, norm)
         if self._average is not None:
@@ -200,16 +212,20 @@ class SAGAN(DistributedFit, keras.Model):
             return latent, None
         return latent, randomness.labels(f"{purpose}/label", rows, self.label_distribution)
 
+    def _generate(self, rows, randomness, purpose):
+        latent, label = self._draw(rows, randomness, purpose)
+        return self.generator(with_label(latent, label), training=True), label
+
     def _augment(self, image, randomness, purpose):
         if not self.augmentation:
             return image
         uniforms = randomness.uniform(f"{purpose}/augmentation", ops.shape(image)[0], UNIFORMS)
         return diff_augment(image, uniforms, self.augmentation)
 
-    def _discriminator_loss(self, real, label, randomness, purpose):
-        latent, fake_label = self._draw(ops.shape(real)[0], randomness, purpose)
+    def _discriminator_loss(self, real, label, randomness, purpose, fake=None):
+        fake, fake_label = fake or self._generate(ops.shape(real)[0], randomness, purpose)
         # A constant for the discriminator: no gradient is kept for the generator.
-        fake = ops.stop_gradient(self.generator(with_label(latent, fake_label), training=True))
+        fake = ops.stop_gradient(fake)
         real = self._augment(ops.cast(real, fake.dtype), randomness, f"{purpose}/real")
         fake = self._augment(fake, randomness, f"{purpose}/fake")
         image = ops.concatenate([real, fake], axis=0)
@@ -250,9 +266,9 @@ class SAGAN(DistributedFit, keras.Model):
         self._means["r1"].update_state(value)
         return value
 
-    def _generator_loss(self, rows, randomness, purpose):
-        latent, label = self._draw(rows, randomness, purpose)
-        image = self._augment(self.generator(with_label(latent, label), training=True), randomness, purpose)
+    def _generator_loss(self, rows, randomness, purpose, fake=None):
+        image, label = fake or self._generate(rows, randomness, purpose)
+        image = self._augment(image, randomness, purpose)
         # Not `training`: the discriminator's u stays as the discriminator's own step left it.
         logit = self.discriminator(with_label(image, label), training=False)
         return self.adversarial_loss.generator(logit)

@@ -62,6 +62,10 @@ def test_value_out_of_range_in_a_file_is_rejected_with_its_line(refusal, yaml_fi
         (["--hardware.replicas", "2", "--hardware.distribution", "single"], "`hardware.replicas` must be 1 or null"),
         (["--hardware.distribution", "mirrored", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on"),
         (["--hardware.replicas", "2", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on several"),
+        (
+            ["--training.share_fake_batch", "true", "--training.accumulation_steps", "2"],
+            "`training.share_fake_batch` must be false where training.accumulation_steps, 2, is above 1.",
+        ),
         (["--hardware.steps_per_execution", "7"], "must be a multiple of hardware.steps_per_execution, 7."),
         (
             ["--generator_optimizer.schedule=cosine", "--generator_optimizer.final_learning_rate=1"],

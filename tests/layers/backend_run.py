@@ -25,6 +25,7 @@ SUBJECTS = {
     "embedding": (lambda: SpectralNormalization(layers.Embedding(3, 4)), LABELS),
     "attention": (lambda: SelfAttention(), IMAGES),
     "attention_paper": (lambda: SelfAttention(value_reduction=8, pool_size=1), IMAGES),
+    "attention_in_blocks": (lambda: SelfAttention(query_block_size=5), IMAGES),
     "conditional": (lambda: ConditionalBatchNormalization(3), [IMAGES, LABELS]),
 }
 

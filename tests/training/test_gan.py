@@ -9,6 +9,7 @@ from training.tiny import fit, make_data, make_gan
 from sagan_tf.layers import spectral_normalizations
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
+from sagan_tf.training.randomness import StepRandomness
 
 
 def values(variables):
@@ -101,8 +102,6 @@ def test_accumulation_averages_gradients():
     gan = make_gan(compile_arguments=dict(accumulation_steps=2))
     start = gan.discriminator.get_weights()
     moves = []
-    from sagan_tf.training.randomness import StepRandomness
-
     (batch,) = data
     variables = gan.discriminator.trainable_variables
     for j, part in enumerate(gan._split(batch)):
@@ -116,6 +115,46 @@ def test_accumulation_averages_gradients():
     fit(twin, data)
     for old, new, a, b in zip(before, values(twin.discriminator.trainable_variables), *moves):
         np.testing.assert_allclose(new, old - 4e-3 * (a + b) / 2, atol=2e-5)
+
+
+def test_shared_fake_batch_is_that_of_the_discriminator():
+    """The discriminator moves as without sharing; the generator by its gradient on the same latents (SGD)."""
+    data, gans = make_data(4, 1), []
+    for share in (False, True):
+        keras.utils.set_random_seed(0)
+        gans.append(make_gan(compile_arguments=dict(share_fake_batch=share)))
+        start = gans[-1].generator.get_weights()
+        before = values(gans[-1].generator.trainable_variables)
+        fit(gans[-1], data)
+    apart, shared = gans
+    for a, b in zip(values(apart.discriminator.weights), values(shared.discriminator.weights)):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    after = values(shared.generator.trainable_variables)
+    shared.generator.set_weights(start)
+    randomness, uniform = StepRandomness(0, tf.constant(0)), (1 / 3,) * 3
+    latent = randomness.normal("discriminator/0/latent", 4, shared.latent_dim)
+    label = randomness.labels("discriminator/0/label", 4, uniform)
+    with tf.GradientTape() as tape:
+        image = shared.generator([latent, label], training=True)
+        loss = -tf.reduce_mean(shared.discriminator([image, label], training=False))
+    gradients = tape.gradient(loss, [v.value for v in shared.generator.trainable_variables])
+    for old, new, gradient in zip(before, after, gradients):
+        np.testing.assert_allclose(new, old - 1e-3 * np.array(tf.convert_to_tensor(gradient)), atol=1e-6)
+    assert any(not np.allclose(a, b, atol=1e-6) for a, b in zip(values(apart.generator.trainable_variables), after))
+
+
+def test_sharing_makes_one_generator_pass_a_step():
+    gan = make_gan(rate=0.0, compile_arguments=dict(share_fake_batch=True, d_steps=2))
+    layers, wanted = spectral_normalizations(gan.generator).values(), []
+    for layer in layers:
+        before = layer.u.numpy()
+        layer.update_u()  # of the first discriminator update
+        layer.update_u()  # of the second, and of the generator's
+        wanted.append(layer.u.numpy())
+        layer.u.assign(before)
+    fit(gan, make_data(8, 1))
+    for got, want in zip(vectors(gan.generator), wanted):
+        np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 def test_r1_of_a_linear_discriminator_is_its_squared_length():
@@ -157,8 +196,6 @@ def test_several_steps_a_call_are_the_same_steps():
 
 
 def test_label_distribution_is_followed():
-    from sagan_tf.training.randomness import StepRandomness
-
     label = StepRandomness(0, tf.constant(5)).labels("x", 20_000, (0.5, 0.0, 0.2, 0.3)).numpy()
     frequencies = np.bincount(label, minlength=4) / 20_000
     np.testing.assert_allclose(frequencies, (0.5, 0.0, 0.2, 0.3), atol=0.015)  # 4 standard deviations
@@ -166,8 +203,6 @@ def test_label_distribution_is_followed():
 
 
 def test_latents_are_normal_and_differ_by_step_and_purpose():
-    from sagan_tf.training.randomness import StepRandomness
-
     def draw(step, purpose):
         return StepRandomness(0, tf.constant(step)).normal(purpose, 500, 40).numpy()
 
@@ -194,6 +229,8 @@ def test_arguments_out_of_range_are_refused():
     for arguments in (dict(d_steps=0), dict(accumulation_steps=1.5), dict(r1_weight=-1.0), dict(loss="x")):
         with pytest.raises(ValueError, match="Received"):
             gan.compile(**arguments)
+    with pytest.raises(ValueError, match="`share_fake_batch` needs `accumulation_steps` 1"):
+        gan.compile(share_fake_batch=True, accumulation_steps=2)
     gan.compile(d_steps=3)
     with pytest.raises(ValueError, match="multiple of d_steps"):
         fit(gan, make_data(4, 1))

@@ -1,0 +1,251 @@
+"""SAGAN's training step as BigGAN-PyTorch makes it, in our own words, from the published architecture.
+
+    python benchmarks/peers/biggan_pytorch.py '{"image_size": 128, "channels": 32, ...}' channels_last bfloat16
+
+is one contender of `training_speed.py`, which says what is in the JSON. Imports PyTorch and nothing of ours, so it runs
+in any Python that has it. What belongs to BigGAN-PyTorch's step: real and generated images in one call of D; a fresh
+batch of images for G's own update, with D's parameters frozen; one power iteration from the stored u in every training
+call, of D in G's step too; both skips' 1x1 convolutions after the up-sampling and, but for the first block, before the
+pooling; an averaged copy of the whole state. Before it starts it builds the full networks without memory and checks
+that they have as many parameters as the published ones.
+"""
+
+import copy
+import json
+import sys
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from turns import resident_mib, take_turns
+
+# Trainable parameters at 128 px, 64 channels, 1,000 classes, attention at 64 px, as PyTorch-StudioGAN's published log
+# of SAGAN on ImageNet prints them (logs/IMAGENET/SAGAN-train-2021_02_11); BigGAN-PyTorch's have the same shapes.
+PUBLISHED = {"generator": 42_017_412, "discriminator": 39_448_258}
+FULL = {
+    "image_size": 128, "channels": 64, "num_classes": 1000, "latent_dim": 128, "attention_size": 64,
+    "generator": [16, 16, 8, 4, 2, 1], "discriminator": [1, 2, 4, 8, 16, 16], "down": [True] * 5 + [False],
+}  # fmt: skip
+
+
+class Normalized(nn.Module):
+    """The weight over its sigma, by one power iteration; a training call keeps u."""
+
+    def keep_u(self):
+        self.register_buffer("u", torch.randn(1, self.weight.shape[0]))
+
+    def normalized(self):
+        matrix = self.weight.flatten(1)
+        with torch.no_grad():
+            v = F.normalize(self.u @ matrix)
+            u = F.normalize(v @ matrix.T)
+            if self.training:
+                self.u.copy_(u)
+        return self.weight / (v @ matrix.T @ u.T).squeeze()
+
+
+class Conv(nn.Conv2d, Normalized):
+    def __init__(self, inputs, outputs, size=3, bias=True):
+        super().__init__(inputs, outputs, size, padding=size // 2, bias=bias)
+        self.keep_u()
+
+    def forward(self, x):
+        return F.conv2d(x, self.normalized(), self.bias, padding=self.padding)
+
+
+class Linear(nn.Linear, Normalized):
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.keep_u()
+
+    def forward(self, x):
+        return F.linear(x, self.normalized(), self.bias)
+
+
+class Embedding(nn.Embedding, Normalized):
+    def __init__(self, rows, columns):
+        super().__init__(rows, columns)
+        self.keep_u()
+
+    def forward(self, label):
+        return F.embedding(label, self.normalized())
+
+
+class ClassNorm(nn.Module):
+    """Batch normalisation with a gain and a bias a class."""
+
+    def __init__(self, classes, channels):
+        super().__init__()
+        self.gain, self.bias = nn.Embedding(classes, channels), nn.Embedding(classes, channels)
+        self.register_buffer("stored_mean", torch.zeros(channels))
+        self.register_buffer("stored_var", torch.ones(channels))
+
+    def forward(self, x, label):
+        x = F.batch_norm(x, self.stored_mean, self.stored_var, None, None, self.training, 0.1, 1e-5)
+        return x * (1 + self.gain(label))[:, :, None, None] + self.bias(label)[:, :, None, None]
+
+
+class Attention(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.theta, self.phi = Conv(channels, channels // 8, 1, False), Conv(channels, channels // 8, 1, False)
+        self.g, self.o = Conv(channels, channels // 2, 1, False), Conv(channels // 2, channels, 1, False)
+        self.gamma = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, x):
+        batch, _, height, width = x.shape
+        query, key = self.theta(x).flatten(2), F.max_pool2d(self.phi(x), 2).flatten(2)
+        scores = torch.softmax(torch.bmm(query.transpose(1, 2), key), -1)
+        mixed = torch.bmm(F.max_pool2d(self.g(x), 2).flatten(2), scores.transpose(1, 2))
+        return x + self.gamma * self.o(mixed.view(batch, -1, height, width))
+
+
+class UpBlock(nn.Module):
+    def __init__(self, classes, inputs, outputs):
+        super().__init__()
+        self.norm1, self.norm2 = ClassNorm(classes, inputs), ClassNorm(classes, outputs)
+        self.conv1, self.conv2, self.skip = Conv(inputs, outputs), Conv(outputs, outputs), Conv(inputs, outputs, 1)
+
+    def forward(self, x, label):
+        y = F.interpolate(F.relu(self.norm1(x, label)), scale_factor=2)
+        y = self.conv2(F.relu(self.norm2(self.conv1(y), label)))
+        return y + self.skip(F.interpolate(x, scale_factor=2))
+
+
+class DownBlock(nn.Module):
+    def __init__(self, inputs, outputs, down, first):
+        super().__init__()
+        self.conv1, self.conv2 = Conv(inputs, outputs), Conv(outputs, outputs)
+        self.down, self.first = down, first
+        self.skip = Conv(inputs, outputs, 1) if down or inputs != outputs else None
+
+    def forward(self, x):
+        y = self.conv2(F.relu(self.conv1(x if self.first else F.relu(x))))
+        if not self.down:
+            return y + (x if self.skip is None else self.skip(x))
+        x = self.skip(F.avg_pool2d(x, 2)) if self.first else F.avg_pool2d(self.skip(x), 2)
+        return F.avg_pool2d(y, 2) + x
+
+
+class Generator(nn.Module):
+    def __init__(self, spec):
+        super().__init__()
+        widths = [spec["channels"] * multiple for multiple in spec["generator"]]
+        self.width, self.linear = widths[0], Linear(spec["latent_dim"], widths[0] * 16)
+        self.blocks, size = nn.ModuleList(), 4
+        for inputs, outputs in zip(widths, widths[1:]):
+            size *= 2
+            self.blocks.append(UpBlock(spec["num_classes"], inputs, outputs))
+            if size == spec["attention_size"]:
+                self.blocks.append(Attention(outputs))
+        self.norm, self.conv = nn.BatchNorm2d(widths[-1]), Conv(widths[-1], 3)
+
+    def forward(self, latent, label):
+        x = self.linear(latent).view(-1, self.width, 4, 4)
+        for block in self.blocks:
+            x = block(x, label) if isinstance(block, UpBlock) else block(x)
+        return torch.tanh(self.conv(F.relu(self.norm(x))))
+
+
+class Discriminator(nn.Module):
+    def __init__(self, spec):
+        super().__init__()
+        widths = [spec["channels"] * multiple for multiple in spec["discriminator"]]
+        self.blocks, size, attention = nn.ModuleList(), spec["image_size"], spec["attention_size"]
+        for i, (inputs, outputs, down) in enumerate(zip([3, *widths], widths, spec["down"])):
+            self.blocks.append(DownBlock(inputs, outputs, down, i == 0))
+            size = size // 2 if down else size
+            if size == attention:
+                self.blocks.append(Attention(outputs))
+                attention = None  # after the first block of this size alone
+        self.linear, self.embed = Linear(widths[-1], 1), Embedding(spec["num_classes"], widths[-1])
+
+    def forward(self, image, label):
+        x = image
+        for block in self.blocks:
+            x = block(x)
+        features = F.relu(x).sum((2, 3))
+        return self.linear(features) + (self.embed(label) * features).sum(1, keepdim=True)
+
+
+def count(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def check_published():
+    with torch.device("meta"):
+        counts = {"generator": count(Generator(FULL)), "discriminator": count(Discriminator(FULL))}
+    if counts != PUBLISHED:
+        raise SystemExit(f"the networks are not those that were published: {counts}, not {PUBLISHED}")
+
+
+class Training:
+    """A pair of networks and one step of theirs."""
+
+    def __init__(self, spec, channels_last, bfloat16):
+        self.spec, self.bfloat16 = spec, bfloat16
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.generator = Generator(spec).to(memory_format=self.layout)
+        self.discriminator = Discriminator(spec).to(memory_format=self.layout)
+        self.average = copy.deepcopy(self.generator)
+        rates = {self.generator: 1e-4, self.discriminator: 4e-4}
+        self.adam_g, self.adam_d = (
+            torch.optim.Adam(network.parameters(), rate, (0.0, 0.999), 1e-8) for network, rate in rates.items()
+        )
+        size, batch = spec["image_size"], spec["batch"]
+        self.image = (2 * torch.rand(batch, 3, size, size) - 1).to(memory_format=self.layout)
+        self.label = torch.randint(spec["num_classes"], (batch,))
+
+    def draw(self):
+        batch = self.spec["batch"]
+        return torch.randn(batch, self.spec["latent_dim"]), torch.randint(self.spec["num_classes"], (batch,))
+
+    def step(self):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            losses = self.discriminator_loss()
+        self.update(self.adam_d, losses)
+        for parameter in self.discriminator.parameters():
+            parameter.requires_grad_(False)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            latent, label = self.draw()
+            loss = -self.discriminator(self.generator(latent, label), label).mean()
+        self.update(self.adam_g, loss)
+        for parameter in self.discriminator.parameters():
+            parameter.requires_grad_(True)
+        self.move_average()
+        return losses.item(), loss.item()
+
+    def discriminator_loss(self):
+        latent, label = self.draw()
+        with torch.no_grad():
+            fake = self.generator(latent, label)
+        image, labels = torch.cat([fake.to(self.image.dtype), self.image]), torch.cat([label, self.label])
+        made, real = self.discriminator(image, labels).chunk(2)
+        return F.relu(1 - real).mean() + F.relu(1 + made).mean()
+
+    @staticmethod
+    def update(adam, loss):
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+    @torch.no_grad()
+    def move_average(self, decay=0.9999):
+        for average, value in zip(self.average.state_dict().values(), self.generator.state_dict().values()):
+            average.copy_(average * decay + value * (1 - decay))
+
+
+def main():
+    imported = resident_mib("VmRSS")
+    check_published()
+    spec = json.loads(sys.argv[1])
+    torch.set_num_threads(spec["threads"])
+    torch.manual_seed(0)
+    training = Training(spec, "channels_last" in sys.argv[2:], "bfloat16" in sys.argv[2:])
+    counts = {"generator": count(training.generator), "discriminator": count(training.discriminator)}
+    description = {"parameters": counts, "versions": {"torch": torch.__version__}}
+    take_turns(training.step, description, imported)
+
+
+if __name__ == "__main__":
+    main()

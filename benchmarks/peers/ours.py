@@ -1,0 +1,67 @@
+"""Our training step as a contender of `training_speed.py`: the function that `fit` calls for a batch.
+
+    python benchmarks/peers/ours.py '{"image_size": 128, "channels": 32, ...}' precision=mixed_bfloat16 share_fake_batch
+
+Options: `precision=` a dtype policy, `share_fake_batch`, `jit_compile`, `keras_adam` (Keras' own Adam in place of
+ours), `steps_per_execution=`, `inter=` threads between operations. Environment variables are for the caller to set.
+"""
+
+import json
+import sys
+
+import keras
+import tensorflow as tf
+from turns import resident_mib, take_turns
+
+from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.training import SAGAN
+from sagan_tf.training.adam import FusedAdam
+
+
+def main():
+    imported = resident_mib("VmRSS")
+    spec = json.loads(sys.argv[1])
+    options = dict(part.partition("=")[::2] for part in sys.argv[2:])
+    tf.config.threading.set_intra_op_parallelism_threads(spec["threads"])
+    tf.config.threading.set_inter_op_parallelism_threads(int(options.get("inter", spec["threads"])))
+    keras.utils.set_random_seed(0)
+    gan, together = build(spec, options), int(options.get("steps_per_execution", 1))
+    train, batches = gan.make_train_function(), iter(data(spec))
+
+    def step():
+        logs = train(batches)
+        return [float(logs[name]) for name in ("d_loss", "g_loss")]  # waits for the step's end
+
+    networks = {"generator": gan.generator, "discriminator": gan.discriminator}
+    counts = {name: sum(v.numpy().size for v in network.trainable_variables) for name, network in networks.items()}
+    versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
+    description = {"parameters": counts, "versions": versions, "steps_together": together}
+    take_turns(step, description, imported)
+
+
+def build(spec, options):
+    shared = dict(
+        image_size=spec["image_size"], channels=spec["channels"], num_classes=spec["num_classes"],
+        attention_sizes=(spec["attention_size"],), dtype=options.get("precision", "float32"),
+    )  # fmt: skip
+    gan = SAGAN(build_generator(latent_dim=spec["latent_dim"], **shared), build_discriminator(**shared))
+    adam = keras.optimizers.Adam if "keras_adam" in options else FusedAdam
+    gan.compile(
+        *(adam(rate, beta_1=0.0, beta_2=0.999, epsilon=1e-8) for rate in (1e-4, 4e-4)),
+        share_fake_batch="share_fake_batch" in options,
+        jit_compile="jit_compile" in options,
+        steps_per_execution=int(options.get("steps_per_execution", 1)),
+    )
+    return gan
+
+
+def data(spec):
+    """One batch without end: the input pipeline is not what is measured."""
+    batch, size = spec["batch"], spec["image_size"]
+    image = tf.random.stateless_uniform((batch, size, size, 3), (0, 0), -1.0, 1.0)
+    label = tf.random.stateless_uniform((batch,), (0, 1), 0, spec["num_classes"], tf.int32)
+    return tf.data.Dataset.from_tensors((image, label)).repeat()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Where the time of a training step goes: the whole step, and its parts alone.
+
+    python benchmarks/step_parts.py --image_size 128
+
+Parts are graphs of their own, measured in turns; their sum is not the whole, which shares work between them and runs
+them side by side. On a machine that is busy with other work, `--clock processor --threads 1` counts the seconds of the
+processor. Prints Markdown. Text: docs/performance.md.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+from ours import build, data  # noqa: E402
+
+from sagan_tf.environment import describe_environment  # noqa: E402
+from sagan_tf.layers import spectral_normalizations  # noqa: E402
+from sagan_tf.training.adam import FusedAdam  # noqa: E402
+from sagan_tf.training.randomness import StepRandomness  # noqa: E402
+
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image_size", type=int, default=128)
+    parser.add_argument("--channels", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--precision", default="float32", help="dtype policy (default float32)")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
+    options = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(options.threads)
+    found = measure(parts_of(options), options.rounds, CLOCKS[options.clock])
+    machine, whole = describe_environment(), found["whole step"]
+    print(
+        f"{options.image_size} px, {options.channels} channels, batch {options.batch}, {options.precision}; "
+        f"{machine['cpu']}, {options.threads} thread(s), {options.clock} time, TensorFlow {machine['tensorflow']}, "
+        f"Keras {machine['keras']}; medians of {options.rounds} rounds\n\n| | ms | of the step |\n|---|---|---|"
+    )
+    for name, seconds in found.items():
+        print(f"| {name} | {1e3 * seconds:.1f} | {seconds / whole:.1%} |")
+
+
+def parts_of(options):
+    """name -> function without arguments."""
+    spec = {**vars(options), "num_classes": options.classes, "latent_dim": 128,
+            "attention_size": min(32, options.image_size // 2)}  # fmt: skip
+    gan = build(spec, {"precision": options.precision})
+    batches = iter(data(spec))
+    train, (image, label) = gan.make_train_function(), next(batches)
+    randomness, rows = StepRandomness(0, tf.constant(0)), options.batch
+    d_weights, g_weights = gan.discriminator.trainable_variables, gan.generator.trainable_variables
+    normalizations = [
+        layer for network in (gan.discriminator, gan.generator) for layer in spectral_normalizations(network).values()
+    ]
+
+    def gradients(loss, weights):
+        with tf.GradientTape() as tape:
+            value = loss()
+        return tape.gradient(value, [weight.value for weight in weights])
+
+    def normalized():
+        return [kernel for layer in normalizations for kernel in layer._normalized_kernels()]
+
+    kernels = [kernel for layer in normalizations for kernel in layer._kernels]
+    parts = {
+        "generator forward": lambda: gan._generate(rows, randomness, "x")[0],
+        "discriminator's loss and gradient, a generator forward included": lambda: gradients(
+            lambda: gan._discriminator_loss(image, label, randomness, "x"), d_weights
+        ),
+        "generator's loss and gradient": lambda: gradients(
+            lambda: gan._generator_loss(rows, randomness, "x"), g_weights
+        ),
+        "sigma of all kernels of both networks": lambda: [layer.sigma() for layer in normalizations],
+        "kernels over sigma": normalized,
+        "kernels over sigma, and their gradient": lambda: gradients(
+            lambda: tf.add_n([tf.reduce_sum(kernel) for kernel in normalized()]), kernels
+        ),
+        "averaged generator": lambda: gan._average.update(gan.step),
+    }
+    graphs = {name: tf.function(part, autograph=False) for name, part in parts.items()}
+    adams = {"Adam of both networks": FusedAdam, "the same by Keras": keras.optimizers.Adam}
+    graphs |= {name: adam_of(make, [d_weights, g_weights]) for name, make in adams.items()}
+    return {"whole step": lambda: train(batches), **graphs}
+
+
+def adam_of(make, groups):
+    optimizers = [make(1e-9, beta_1=0.0, beta_2=0.9) for _ in groups]
+    for optimizer, weights in zip(optimizers, groups):
+        optimizer.build(weights)
+    drawn = [[tf.random.stateless_normal(weight.shape, (0, 0)) for weight in weights] for weights in groups]
+
+    @tf.function(autograph=False)
+    def apply():
+        for optimizer, gradients, weights in zip(optimizers, drawn, groups):
+            optimizer.apply(gradients, weights)
+
+    return apply
+
+
+def measure(parts, rounds, clock):
+    times = {name: [] for name in parts}
+    for turn in range(rounds + 1):
+        for name, part in parts.items():
+            began = clock()
+            for one in tf.nest.flatten(part()):
+                if isinstance(one, tf.Tensor):
+                    one.numpy()
+            if turn:  # the first one traces
+                times[name].append(clock() - began)
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Training speed and peak memory of SAGAN against PyTorch, the same networks and batch on the same machine.
+
+    python benchmarks/training_speed.py --torch_python .venv-torch/bin/python --json speed.json --figure speed.png
+
+A contender is a process: ours of this Python (`peers/ours.py`), the peer, BigGAN-PyTorch's step (`peers/
+biggan_pytorch.py`), of the one that `--torch_python` names, without which only ours are measured. All are started
+first, make two steps to warm up, and then take turns, round by round, in an order that moves on by one a round, so that
+a busy moment of the machine meets all alike; medians of the rounds are printed. On a machine that is busy throughout,
+`--clock processor --threads 1` counts the seconds of the processor: with more threads than free cores PyTorch's wait
+for one another, and nothing can be compared. `make bench` runs it for 32, 64 and 128 px. Text: docs/performance.md.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from sagan_tf.environment import describe_environment
+from sagan_tf.networks.architectures import (
+    DISCRIMINATOR_DOWNSAMPLING,
+    DISCRIMINATOR_MULTIPLIERS,
+    GENERATOR_MULTIPLIERS,
+)
+
+HERE = Path(__file__).resolve().parent
+PEER = "BigGAN-PyTorch"
+# A contender: `peer` or `ours`, then its options; see the scripts in `peers`.
+CONTENDERS = (
+    "peer",
+    "peer channels_last",
+    "peer channels_last bfloat16",
+    "ours",
+    "ours share_fake_batch",
+    "ours precision=mixed_bfloat16",
+    "ours precision=mixed_bfloat16 share_fake_batch",
+)
+BATCHES = {32: 32, 64: 16, 128: 8}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image_sizes", type=numbers, default=[32, 64, 128], help="px (default 32,64,128)")
+    parser.add_argument("--channels", type=int, default=32, help="base width (default 32)")
+    parser.add_argument("--batch", type=int, help="default 32 at 32 px, 16 at 64, 8 at 128")
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default 7)")
+    parser.add_argument("--steps", type=int, default=2, help="of a turn (default 2)")
+    parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
+    parser.add_argument("--torch_python", help="a Python with PyTorch")
+    parser.add_argument("--contenders", type=lambda text: text.split(","), default=list(CONTENDERS),
+                        help=f"separated by commas, as in (default) {','.join(CONTENDERS)!r}")  # fmt: skip
+    parser.add_argument("--environment", type=lambda text: dict(one.split("=") for one in text.split(",")), default={},
+                        help="variables for all contenders, such as TF_ENABLE_ONEDNN_OPTS=0")  # fmt: skip
+    parser.add_argument("--json", type=Path, help="where to write what was measured")
+    parser.add_argument("--figure", type=Path, help="where to draw")
+    options = parser.parse_args()
+    if not options.torch_python:
+        options.contenders = [one for one in options.contenders if not one.startswith("peer")]
+    found = describe_environment()
+    machine = {name: found[name] for name in ("cpu", "cpu_cores", "python", "tensorflow", "keras", "platform")}
+    result = {"machine": machine, "options": shown(options), "sizes": []}
+    for size in options.image_sizes:
+        result["sizes"].append(compare(size, options))
+        print(f"{summary(result, result['sizes'][-1])}\n\n{table(result['sizes'][-1])}\n", flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if options.figure:
+        draw(result, options.figure)
+
+
+def numbers(text):
+    return [int(one) for one in text.split(",")]
+
+
+def shown(options):
+    return {name: value for name, value in vars(options).items() if name not in ("json", "figure", "torch_python")}
+
+
+def specification(size, options):
+    """The networks and the batch, in numbers that need nothing of ours to be read."""
+    return {
+        "image_size": size, "channels": options.channels, "num_classes": options.classes, "latent_dim": 128,
+        "attention_size": min(32, size // 2), "generator": GENERATOR_MULTIPLIERS[size],
+        "discriminator": DISCRIMINATOR_MULTIPLIERS[size], "down": DISCRIMINATOR_DOWNSAMPLING[size],
+        "batch": options.batch or BATCHES[size], "threads": options.threads,
+    }  # fmt: skip
+
+
+class Contender:
+    """A process that takes turns; see `peers/turns.py`."""
+
+    def __init__(self, name, spec, options):
+        kind, *arguments = name.split()
+        python, script = (options.torch_python, "biggan_pytorch") if kind == "peer" else (sys.executable, "ours")
+        self.name, self.turns = name, []
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": str(spec["threads"]), **os.environ}
+        self._process = subprocess.Popen(
+            [python, str(HERE / "peers" / f"{script}.py"), json.dumps(spec), *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment | options.environment,
+        )  # fmt: skip
+
+    def answer(self):
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name}: ended with code {self._process.wait()}; its message is above")
+        return json.loads(line)
+
+    def take_turn(self, steps):
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        self.turns.append(self.answer())
+
+    def end(self):
+        self._process.stdin.close()
+        memory = self.answer()
+        self._process.wait()
+        return memory
+
+
+def compare(size, options):
+    spec = specification(size, options)
+    contenders, descriptions = [], []
+    for name in options.contenders:  # one after the other, so that no two warm up at once
+        contenders.append(Contender(name, spec, options))
+        descriptions.append(contenders[-1].answer())
+    parameters = [one.pop("parameters") for one in descriptions]
+    if any(one != parameters[0] for one in parameters):
+        raise SystemExit(f"not the same networks: {dict(zip(options.contenders, parameters))}")
+    for round_number in range(options.rounds):
+        first = round_number % len(contenders)
+        for contender in contenders[first:] + contenders[:first]:
+            contender.take_turn(options.steps)
+    rows = []
+    for contender, description in zip(contenders, descriptions):
+        images = spec["batch"] * options.steps * description.get("steps_together", 1)
+        rates = [images / turn[options.clock] for turn in contender.turns]
+        rows.append({"contender": contender.name, "images_per_second": float(np.median(rates)), "rates": rates,
+                     **contender.end(), **description})  # fmt: skip
+    return {"specification": spec, "parameters": parameters[0], "rows": rows}
+
+
+def summary(result, one):
+    machine, options, spec = result["machine"], result["options"], one["specification"]
+    torch = {row["versions"]["torch"] for row in one["rows"] if "torch" in row["versions"]}
+    return (
+        f"{spec['image_size']} px, {spec['channels']} channels, batch {spec['batch']}: "
+        f"{one['parameters']['generator']:,} and {one['parameters']['discriminator']:,} parameters. {machine['cpu']}, "
+        f"{machine['cpu_cores']} cores, {options['threads']} thread(s), {options['clock']} time; TensorFlow "
+        f"{machine['tensorflow']}, Keras {machine['keras']}{''.join(f', PyTorch {version}' for version in torch)}; "
+        f"medians of {options['rounds']} turns of {options['steps']} steps"
+    )
+
+
+def base_of(rows):
+    """The row that ratios are of: the peer as shipped, else the first."""
+    return next((row for row in rows if row["contender"] == "peer"), rows[0])
+
+
+def title(name):
+    kind, *arguments = name.split()
+    arguments = [{"precision=mixed_bfloat16": "bfloat16"}.get(one, one.replace("_", " ")) for one in arguments]
+    return ", ".join([PEER if kind == "peer" else "sagan_tf", *arguments])
+
+
+def table(one):
+    heads = ["", "images/s", "ratio", "smallest and largest of the turns", "peak memory, MiB", "without libraries"]
+    lines, base = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)], base_of(one["rows"])
+    for row in one["rows"]:
+        ratio = row["images_per_second"] / base["images_per_second"]
+        cells = [title(row["contender"]), f"{row['images_per_second']:.2f}", f"{ratio:.2f}"]
+        cells += [f"{min(row['rates']):.2f}, {max(row['rates']):.2f}"]
+        cells += [f"{row['peak_mib']:,.0f}", f"{row['peak_without_libraries_mib']:,.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def draw(result, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    style = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titleweight": "bold"}
+    names = [title(row["contender"]) for row in result["sizes"][0]["rows"]]
+    with pyplot.rc_context(style):
+        count = len(result["sizes"])
+        figure, grid = pyplot.subplots(2, count, figsize=(2 + 3.4 * count, 1.6 + 0.7 * len(names)), sharey=True,
+                                       squeeze=False, layout="constrained")  # fmt: skip
+        for column, one in enumerate(result["sizes"]):
+            colours = ["#d9541e" if row["contender"].startswith("peer") else "#1b66b3" for row in one["rows"]]
+            size = one["specification"]["image_size"]
+            panels = {"images_per_second": f"{size} px: images/s", "peak_mib": "peak memory, MiB"}
+            for axes, (key, heading) in zip(grid[:, column], panels.items()):
+                bars = axes.barh(names, [row[key] for row in one["rows"]], color=colours)
+                axes.bar_label(bars, fmt="{:,.3g}" if key != "peak_mib" else "{:,.0f}", padding=3, fontsize=9)
+                axes.margins(x=0.18)
+                axes.set_title(heading, loc="left")
+        grid[0, 0].invert_yaxis()
+        figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
