@@ -14,6 +14,7 @@ from sagan_tf.data import embedded, rules
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import class_distribution, contact_sheet_images, damage_named, describe, open_source
 from sagan_tf.errors import UserError
+from sagan_tf.needs import check_memory, exhaustion_named
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.recording import recording_callbacks
 from sagan_tf.recovery import prepare_recovery, rate_factor
@@ -47,6 +48,7 @@ def train(config, callbacks=()):
     Raises:
         UserError: The data, the folder or the surroundings do not allow it, or the training diverged.
     """
+    check_memory(config)
     worker = read_worker()
     strategy = make_strategy(config.hardware.distribution, config.hardware.replicas)
     if config.hardware.jit_compile and strategy.num_replicas_in_sync > 1:
@@ -60,7 +62,10 @@ def train(config, callbacks=()):
             f"training.batch_size: {config.training.batch_size} cannot be split evenly over {replicas} replicas; "
             f"make it a multiple of {replicas}."
         )
-    with damage_named(config.data.name), loss_of_workers_named(worker), silence_unless(worker.is_chief):
+    with (
+        damage_named(config.data.name), loss_of_workers_named(worker), exhaustion_named(),
+        silence_unless(worker.is_chief),
+    ):  # fmt: skip
         return _train(config, strategy, worker, callbacks)
 
 
