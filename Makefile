@@ -2,7 +2,7 @@
 #   make train                                        the quick start
 #   make train ARGS="--config configs/cifar10.yaml"   another run; ARGS="--help" lists every option
 #   make test                                         style, import rules, tests
-#   make stress                                       tests that take minutes each: killed workers, kills, a long run
+#   make stress                                       tests that take minutes each: killed workers, kills, damage, a long run
 #   make bench                                        training and attention: speed and memory; TORCH_PYTHON=... for the peer
 #   make parity                                       TF-GAN and TensorFlow Addons anew against tests/parity/files (Python 3.11)
 
@@ -35,6 +35,7 @@ test: lint
 
 stress: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m stress
+	SAGAN_TF_FUZZ=20 $(BIN)/python -m pytest tests/test_hostile_*.py tests/serving/test_hostile_*.py tests/serving/test_malformed.py
 	$(BIN)/python tests/stress/kill_and_resume.py --kills 50
 	$(BIN)/python tests/stress/long_run.py --steps 20000
 

@@ -4,8 +4,10 @@ import dataclasses
 import os
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from sagan_tf.bounds import bounded_variables
 from sagan_tf.config import Config
 from sagan_tf.config.fields import DataConfig, DiscriminatorConfig, GeneratorConfig
 from sagan_tf.conversion.files import read_state_dict
@@ -15,6 +17,8 @@ from sagan_tf.errors import UserError
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.runs import Run
 from sagan_tf.training import SAGAN
+
+_SEVERAL = 4  # times the bytes of the tensors: they may be of half precision, and Keras adds variables of its own
 
 
 def convert_checkpoints(generator_path, discriminator_path, folder, data_name):
@@ -49,7 +53,15 @@ def convert_checkpoints(generator_path, discriminator_path, folder, data_name):
 
 
 def _convert(path, part):
-    converted = convert_state_dict(read_state_dict(path), str(path))
+    state = read_state_dict(path)
+    for name, value in state.items():
+        if value.dtype.kind not in "fiu" or not value.size or not np.isfinite(value).all():
+            raise UserError(f"{path}: {name} does not hold finite numbers.")
+    try:
+        converted = convert_state_dict(state, str(path))
+    except (ValueError, IndexError, TypeError, AttributeError) as error:  # names as they should be, and other shapes
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: its tensors do not fit together: {reason}") from None
     if converted.part != part:
         raise UserError(f"{path}: holds a {converted.part} where a {part} is wanted.")
     return converted
@@ -79,7 +91,13 @@ def _config(generator, discriminator, folder, data_name):
 
 
 def _build(converted, path, builder):
-    network = builder(**converted.options)
+    own = sum(value.nbytes for value in converted.values.values())
+    try:
+        # What widths and classes it claims must be borne out by the tensors.
+        with bounded_variables(_SEVERAL * own + (1 << 20)):
+            network = builder(**converted.options)
+    except ValueError as error:
+        raise UserError(f"{path}: no network can be made of it: {error}") from None
     set_weights(network, converted.values, str(path), converted.left_over)
     return network
 

@@ -5,6 +5,9 @@ import contextlib
 import errno
 import sys
 
+_NO_ROOM = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT)
+_WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTEMPTY)
+
 
 class UserError(Exception):
     """Bad input or surroundings; the message is one line, printed without traceback, exit code 2."""
@@ -21,7 +24,8 @@ class OneLineParser(argparse.ArgumentParser):
 def one_line_errors():
     """Turns a `UserError` into one line on stderr and exit code 2, and Ctrl-C into exit code 130.
 
-    A full disk and a missing permission are reported likewise, with the path that the system names.
+    A full disk, a missing permission and a folder where a file goes are reported likewise, with the path that the
+    system names.
 
     Raises:
         SystemExit: With code 2 or 130.
@@ -34,10 +38,13 @@ def one_line_errors():
         print("\nstopped by the keyboard.", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT):
-            raise
         where = f" `{error.filename}`" if error.filename else ""
-        message = f"cannot write{where}: {error.strerror}. Free some space or choose another run folder."
+        if error.errno in _NO_ROOM:
+            message = f"cannot write{where}: {error.strerror}. Free some space or choose another run folder."
+        elif error.errno in _WRONG_KIND:
+            message = f"cannot use{where}: {error.strerror}. Move it away or name another."
+        else:
+            raise
     else:
         return
     print("error: " + " ".join(message.split()), file=sys.stderr)

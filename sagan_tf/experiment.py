@@ -16,6 +16,7 @@ from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import class_distribution, contact_sheet_images, damage_named, describe, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.evaluated_training import evaluation_callbacks
+from sagan_tf.needs import check_memory, exhaustion_named
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.recording import recording_callbacks
 from sagan_tf.recovery import prepare_recovery, rate_factor
@@ -50,6 +51,7 @@ def train(config, callbacks=()):
     Raises:
         UserError: The data, the folder or the surroundings do not allow it, or the training diverged.
     """
+    check_memory(config)
     worker = read_worker()
     strategy = make_strategy(config.hardware.distribution, config.hardware.replicas)
     if config.hardware.jit_compile and strategy.num_replicas_in_sync > 1:
@@ -63,7 +65,10 @@ def train(config, callbacks=()):
             f"training.batch_size: {config.training.batch_size} cannot be split evenly over {replicas} replicas; "
             f"make it a multiple of {replicas}."
         )
-    with damage_named(config.data.name), loss_of_workers_named(worker), silence_unless(worker.is_chief):
+    with (
+        damage_named(config.data.name), loss_of_workers_named(worker), exhaustion_named(),
+        silence_unless(worker.is_chief),
+    ):  # fmt: skip
         return _train(config, strategy, worker, callbacks)
 
 

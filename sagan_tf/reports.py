@@ -1,12 +1,10 @@
 """The report of a run folder, and of several side by side."""
 
 import datetime
-import json
 import re
 
 from sagan_tf.config.checks import flat_fields
 from sagan_tf.config.differences import shown
-from sagan_tf.errors import UserError
 from sagan_tf.viewing.files import write_text
 from sagan_tf.viewing.report import RunRecord, report_page
 
@@ -38,7 +36,7 @@ def read_record(run):
         UserError: A file of the run folder cannot be read.
     """
     config = run.config()
-    training, starts = config.training, _starts(run)
+    training, starts = config.training, run.starts()
     return RunRecord(
         name=run.path.resolve().name,
         steps=training.steps,
@@ -56,12 +54,3 @@ def read_record(run):
 def _by_step(folder):
     names = ((re.fullmatch(r"step_([0-9]+)\.png", path.name), path) for path in sorted(folder.glob("step_*.png")))
     return {int(match[1]): path for match, path in names if match}
-
-
-def _starts(run):
-    if not run.environment_path.is_file():
-        return []
-    try:
-        return json.loads(run.environment_path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise UserError(f"{run.environment_path}: this is not JSON any more. Move it away.") from None

@@ -1,7 +1,6 @@
 """The run folder: what lies where in it. It is opened and written here; other modules get paths and functions."""
 
 import json
-import math
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ import filelock
 from sagan_tf.config import config_differences, read_config, save_config
 from sagan_tf.environment import describe_environment
 from sagan_tf.errors import UserError
+from sagan_tf.run_files import is_metrics, json_line, read_json, read_text, write_text
 
 # What a run may change when it goes on. None of it changes the game that was played so far: where the folder lies,
 # what is written and when, the machine, and how far to train. (A decaying learning rate gets its new end.)
@@ -74,6 +74,7 @@ class Run:
         if folder is None:
             raise UserError("`run` is null: name the folder of the run.")
         run = cls(folder)
+        run._refuse_pattern()
         run._make_folder()
         run._acquire()
         try:
@@ -154,7 +155,7 @@ class Run:
         Args:
             names: list of str in the order of the labels.
         """
-        _write(self.class_names_path, json.dumps(list(names), ensure_ascii=False, indent=0) + "\n")
+        write_text(self.class_names_path, json.dumps(list(names), ensure_ascii=False, indent=0) + "\n")
 
     def class_names(self):
         """Reads the names of the classes.
@@ -167,13 +168,26 @@ class Run:
         """
         if not self.class_names_path.is_file():
             return None
-        try:
-            names = json.loads(self.class_names_path.read_text(encoding="utf-8"))
-        except ValueError:
-            names = None
+        names = read_json(self.class_names_path)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"{self.class_names_path}: this is no list of names any more. Move it away.")
         return names
+
+    def starts(self):
+        """Reads on what, and by what command, the run was started.
+
+        Returns:
+            list of dicts of JSON values, one a start; empty where nothing was recorded.
+
+        Raises:
+            UserError: The file holds something else.
+        """
+        if not self.environment_path.is_file():
+            return []
+        found = read_json(self.environment_path)
+        if not isinstance(found, list) or not all(isinstance(start, dict) for start in found):
+            raise UserError(f"{self.environment_path}: this is no list of starts any more. Move it away.")
+        return found
 
     def best(self):
         """Reads which generator the evaluations during training found best.
@@ -186,10 +200,10 @@ class Run:
         """
         if not self.best_path.is_file() or not self.best_generator_path.is_file():
             return None
+        found = read_json(self.best_path)
         try:
-            found = json.loads(self.best_path.read_text(encoding="utf-8"))
             return {"step": int(found["step"]), "metric": str(found["metric"]), "value": float(found["value"])}
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             raise UserError(f"{self.best_path}: this does not say which generator is best any more.") from None
 
     def save_best(self, found):
@@ -198,7 +212,7 @@ class Run:
         Args:
             found: dict with `step`, `metric` and `value`.
         """
-        _write(self.best_path, json.dumps(found) + "\n")
+        write_text(self.best_path, json.dumps(found) + "\n")
 
     def recoveries(self):
         """Reads how often the run went back to a checkpoint because training went wrong.
@@ -212,10 +226,12 @@ class Run:
         if not self.recoveries_path.is_file():
             return []
         try:
-            found = json.loads(self.recoveries_path.read_text(encoding="utf-8"))
-            return [{**one, "rate_factor": float(one["rate_factor"])} for one in found]
-        except (ValueError, TypeError, KeyError):
-            raise UserError(f"{self.recoveries_path}: this is no list of recoveries any more.") from None
+            found = [{**one, "rate_factor": float(one["rate_factor"])} for one in read_json(self.recoveries_path)]
+        except (ValueError, TypeError, KeyError, OverflowError):
+            found = None
+        if found is None or not all(0 < one["rate_factor"] <= 1 for one in found):
+            raise UserError(f"{self.recoveries_path}: this is no list of recoveries any more.")
+        return found
 
     def add_recovery(self, kind, step, rate_factor):
         """Records that the run goes back.
@@ -226,7 +242,7 @@ class Run:
             rate_factor: float, what the learning rates are multiplied by from now on, on top of earlier ones.
         """
         new = {"kind": kind, "step": step, "rate_factor": rate_factor}
-        _write(self.recoveries_path, json.dumps([*self.recoveries(), new], indent=1) + "\n")
+        write_text(self.recoveries_path, json.dumps([*self.recoveries(), new], indent=1) + "\n")
 
     def checkpoints(self):
         """Lists the checkpoints, the newest first, as they lie in the folder; whether they are whole is not looked at.
@@ -246,7 +262,7 @@ class Run:
             metrics: dict, `step` and named numbers. Strict JSON knows no NaN or infinity; they become null.
         """
         with open(self.metrics_path, "a", encoding="utf-8") as file:
-            file.write(_json_line(metrics))
+            file.write(json_line(metrics))
             file.flush()
             os.fsync(file.fileno())
 
@@ -270,7 +286,7 @@ class Run:
         if not self.metrics_path.exists():
             return
         kept = [line for line in self._metrics_lines() if json.loads(line)["step"] <= step]
-        _write(self.metrics_path, "".join(line + "\n" for line in kept))
+        write_text(self.metrics_path, "".join(line + "\n" for line in kept))
 
     def remove_unfinished(self):
         """Removes what processes that were killed in the middle of a file have left; the caller holds the lock."""
@@ -314,6 +330,15 @@ class Run:
                 f"{self.path}: the run folder cannot be written: {error.strerror}. Choose another with --run."
             ) from None
 
+    def _refuse_pattern(self):
+        """Refuses a path that TensorFlow, which looks for checkpoints by pattern, would not find or find twice."""
+        found = [letter for letter in "*?[" + "\\" * (os.sep != "\\") if letter in str(self.path)]
+        if found:
+            raise UserError(
+                f"{self.path}: the name of a run folder must not hold `{found[0]}`; TensorFlow takes it for a pattern "
+                "and would not find the checkpoints again. Choose another with --run."
+            )
+
     def _acquire(self):
         try:
             self._lock.acquire()
@@ -336,20 +361,15 @@ class Run:
         )
 
     def _record_environment(self):
-        starts = []
-        if self.environment_path.exists():
-            try:
-                starts = json.loads(self.environment_path.read_text(encoding="utf-8"))
-            except ValueError:
-                raise UserError(f"{self.environment_path}: this is not JSON any more. Move it away.") from None
-        _write(self.environment_path, json.dumps([*starts, describe_environment()], indent=2) + "\n")
+        starts = [*self.starts(), describe_environment()]
+        write_text(self.environment_path, json.dumps(starts, indent=2) + "\n")
 
     def _metrics_lines(self):
         if not self.metrics_path.exists():
             return []
-        *lines, unfinished = self.metrics_path.read_text(encoding="utf-8", errors="replace").split("\n")
+        *lines, unfinished = read_text(self.metrics_path).split("\n")
         for number, line in enumerate(lines, start=1):
-            if not _is_json_object(line):
+            if not is_metrics(line):
                 raise UserError(f"{self.metrics_path}, line {number}: this is no line of metrics. Take it out.")
         return lines
 
@@ -357,31 +377,6 @@ class Run:
 def _is_changeable(difference):
     key = difference.partition(":")[0]
     return key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE_SECTIONS
-
-
-def _json_line(metrics):
-    finite = {key: value if _is_finite(value) else None for key, value in metrics.items()}
-    return json.dumps(finite, allow_nan=False) + "\n"
-
-
-def _is_finite(value):
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-def _is_json_object(line):
-    try:
-        return isinstance(json.loads(line)["step"], int)
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
-def _write(path, text):
-    beside = path.with_name(path.name + ".partial")
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def _gib(size):

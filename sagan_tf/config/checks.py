@@ -30,6 +30,7 @@ AT_LEAST_ZERO = ("at least 0", lambda x: x >= 0)
 AT_LEAST_ONE = ("at least 1", lambda x: x >= 1)
 DECAY = ("at least 0 and below 1", lambda x: 0 <= x < 1)
 FACTOR = ("above 0 and at most 1", lambda x: 0 < x <= 1)
+A_FEW = ("from 1 to 256", lambda x: 1 <= x <= 256)  # pictures in a row, devices of a machine
 SEED = ("from 0 to 4294967295", lambda x: 0 <= x < 2**32)
 
 _LARGEST = 2**31 - 1  # for whole numbers without another bound; what fits the 32-bit counters of the frameworks
@@ -70,14 +71,14 @@ RANGES = {
     "training.ema_decay": DECAY,
     "training.ema_start_step": AT_LEAST_ZERO,
     "training.seed": SEED,
-    "hardware.replicas": AT_LEAST_ONE,
+    "hardware.replicas": A_FEW,
     "hardware.steps_per_execution": AT_LEAST_ONE,
     "output.log_interval": AT_LEAST_ONE,
     "output.sample_interval": AT_LEAST_ONE,
     "output.checkpoint_interval": AT_LEAST_ONE,
     "output.checkpoints_to_keep": AT_LEAST_ONE,
-    "output.sample_rows": AT_LEAST_ONE,
-    "output.sample_columns": AT_LEAST_ONE,
+    "output.sample_rows": A_FEW,
+    "output.sample_columns": A_FEW,
     "evaluation.interval": AT_LEAST_ZERO,
     "evaluation.num_samples": ("at least 20", lambda x: x >= 20),
     "guard.rate_factor": FACTOR,

@@ -1,11 +1,10 @@
 """State dicts from files, as NumPy arrays."""
 
 import os
-import pickle
-import zipfile
 
 import numpy as np
 
+from sagan_tf.bounds import check_archive
 from sagan_tf.errors import UserError
 
 _HOLDERS = ("state_dict", "generator", "discriminator", "model")  # Where checkpoints keep the dict that matters.
@@ -21,16 +20,20 @@ def read_state_dict(path):
         dict, name -> NumPy array.
 
     Raises:
-        UserError: There is no such file, it cannot be read, or PyTorch is needed and not installed.
+        UserError: There is no such file, it cannot be read, unpacks to far more than its size, or PyTorch is needed
+            and not installed.
     """
     if not os.path.isfile(path):
         raise UserError(f"{path}: is not there.")
     try:
+        check_archive(path)
         if str(path).endswith(".npz"):
             with np.load(path, allow_pickle=False) as data:
                 return dict(data)
         return _from_torch(path)
-    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # damaged bytes make zip, zlib, pickle and NumPy raise anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: cannot be read as a checkpoint: {reason}") from None
 

@@ -108,6 +108,9 @@ def list_pictures(folder, split):
 def _entries(folder):
     """Names of the pictures and of the folders, sorted, without hidden ones and what systems leave behind."""
     visible = [entry for entry in os.scandir(folder) if not entry.name.startswith((".", "__"))]
+    for entry in visible:
+        if not entry.name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in entry.name):
+            raise UserError(f"{folder}: the name {os.fsencode(entry.name)} is no text in UTF-8. Rename it.")
     pictures = sorted(e.name for e in visible if e.is_file() and e.name.lower().endswith(SUFFIXES))
     return pictures, sorted(e.name for e in visible if e.is_dir())
 

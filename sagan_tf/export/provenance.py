@@ -3,9 +3,8 @@
 import dataclasses
 import json
 
-import keras
-
 from sagan_tf.errors import UserError
+from sagan_tf.export.generator_files import read_generator
 from sagan_tf.export.model_card import sha256
 
 
@@ -24,7 +23,7 @@ def load_generator(run, path=None):
     """
     path = path or run.generator_path
     try:
-        return keras.models.load_model(path, compile=False)
+        return read_generator(path)
     except Exception as error:  # damaged bytes make zip, JSON, HDF5 and Keras raise anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: no generator of this program can be read from it: {reason}") from None
@@ -89,10 +88,5 @@ def _public(config):
 
 
 def _last_environment(run):
-    if not run.environment_path.is_file():
-        return None
-    try:
-        newest = json.loads(run.environment_path.read_text(encoding="utf-8"))[-1]
-        return {name: value for name, value in newest.items() if name != "command"}
-    except (ValueError, IndexError, AttributeError):
-        raise UserError(f"{run.environment_path}: this is not JSON any more. Move it away.") from None
+    starts = run.starts()
+    return {name: value for name, value in starts[-1].items() if name != "command"} if starts else None

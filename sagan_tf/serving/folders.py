@@ -47,7 +47,15 @@ def state_of(folder):
         frozenset of (path, size, time of change).
     """
     files = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
-    return frozenset((path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in files)
+    return frozenset((path, *_size_and_time(path)) for path in files)
+
+
+def _size_and_time(path):
+    try:
+        found = os.stat(path)
+    except OSError:  # a link to nowhere or in a circle
+        found = os.lstat(path)
+    return found.st_size, found.st_mtime_ns
 
 
 def _folders_in(folder):
@@ -59,8 +67,11 @@ def _folders_in(folder):
 
 def _is_complete(folder):
     variables = os.path.join(folder, "variables")
-    return os.path.isfile(os.path.join(folder, "saved_model.pb")) and (
-        # A model without variables has an empty folder, or none.
-        not os.path.isdir(variables) or not os.listdir(variables)
-        or os.path.isfile(os.path.join(variables, "variables.index"))
-    )  # fmt: skip
+    try:
+        return os.path.isfile(os.path.join(folder, "saved_model.pb")) and (
+            # A model without variables has an empty folder, or none.
+            not os.path.isdir(variables) or not os.listdir(variables)
+            or os.path.isfile(os.path.join(variables, "variables.index"))
+        )  # fmt: skip
+    except OSError:  # not ours to read, or just taken away
+        return False

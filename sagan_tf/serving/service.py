@@ -98,6 +98,7 @@ class Service:
                 await self._load(name, f"{folder}/{newest}")
 
     async def _load(self, name, folder):
+        state = None
         try:
             state = state_of(folder)
             if self._failed.get(name) != state:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from sagan_tf.serving.problems import RequestProblem, UnknownSignature
@@ -16,6 +17,8 @@ DEFAULT_SIGNATURE = "serving_default"
 # TensorFlow Serving asks for no more.
 _LARGEST_RECORD_COUNT = 1000
 _WARM_UP = os.path.join("assets.extra", "tf_serving_warmup_requests")
+# A graph is a program. Nothing that is served here has a use for files, or for functions of a Python process.
+_REACHING_OUT = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles"}
 _BAD_INPUT = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, tf.errors.UnimplementedError, ValueError)
 
 
@@ -97,6 +100,7 @@ class LoadedVersion:
 
     def __init__(self, folder):
         self.number = int(os.path.basename(folder))
+        _refuse_reaching_out(os.path.join(folder, "saved_model.pb"))
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         with self._session.graph.as_default():
             meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(folder))
@@ -148,6 +152,16 @@ class LoadedVersion:
             arrays = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
             self.signature(request.model_spec.signature_name).run(arrays)
         return len(records)
+
+
+def _refuse_reaching_out(path):
+    with open(path, "rb") as file:
+        model = saved_model_pb2.SavedModel.FromString(file.read())
+    for graph in (meta_graph.graph_def for meta_graph in model.meta_graphs):
+        nodes = itertools.chain(graph.node, *(function.node_def for function in graph.library.function))
+        found = sorted({node.op for node in nodes} & _REACHING_OUT)
+        if found:
+            raise ValueError(f"its graph has {', '.join(found)}: a model that reaches outside itself is not served.")
 
 
 def count_rows(arrays, infos):

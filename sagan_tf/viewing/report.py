@@ -5,6 +5,7 @@ import functools
 import io
 import math
 import os
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -170,9 +171,11 @@ def _pictures(paths):
 def _picture(path, side=MAX_SIDE):
     """A picture as a data URL, or None where it cannot be read (as when a run has just replaced it)."""
     try:
-        return _encoded(os.fspath(path), os.stat(path).st_mtime_ns, side)
-    except OSError:
-        return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _encoded(os.fspath(path), os.stat(path).st_mtime_ns, side)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombWarning, Image.DecompressionBombError):
+        return None  # Pillow says all of these to what is no picture.
 
 
 @functools.lru_cache(maxsize=4 * MAX_PICTURES)  # A page is written anew and anew while a run goes on.

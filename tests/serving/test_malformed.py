@@ -1,13 +1,13 @@
 """Whatever is sent, the server answers that it is wrong, or answers it; it never breaks."""
 
-import copy
 import http.client
 import json
 
 import grpc
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from damage import places, replaced, tries
+from hypothesis import given
 from hypothesis import strategies as st
 from serving.servers import make_request
 from tensorflow.core.framework import tensor_pb2
@@ -27,25 +27,6 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(max_size=3), inner, max_size=4),
     max_leaves=12,
 )
-
-
-def places(value, path=()):
-    """Every place in a JSON value."""
-    yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield from places(inner, (*path, key))
-
-
-def replaced(value, path, new):
-    if not path:
-        return new
-    value = copy.deepcopy(value)
-    inner = value
-    for key in path[:-1]:
-        inner = inner[key]
-    inner[path[-1]] = new
-    return value
 
 
 @st.composite
@@ -81,13 +62,13 @@ def test_what_is_changed_below_is_right(post):
     assert [post(json.dumps(body))[0] for body in GOOD.values()] == [200] * len(GOOD)
 
 
-@settings(max_examples=250, deadline=None)
+@tries(250)
 @given(nearly_right() | VALUES)
 def test_json(post, body):
     check(*post(json.dumps(body)))
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(st.binary(max_size=60), st.sampled_from([json.dumps(body).encode() for body in GOOD.values()]), st.data())
 def test_bytes(post, noise, body, data):
     cut = data.draw(st.integers(0, len(body)))
@@ -129,7 +110,7 @@ def make_tensor(shape, **fields):
     return tensor
 
 
-@settings(max_examples=150, deadline=None)
+@tries(150)
 @given(TENSORS, st.sampled_from(["latent", "label"]))
 def test_tensors(live, tensor, name):
     request = make_request(latent=np.zeros([1, 3], np.float32), label=np.zeros(1, np.int32))
@@ -137,7 +118,7 @@ def test_tensors(live, tensor, name):
     check_rpc(live, request)
 
 
-@settings(max_examples=50, deadline=None)
+@tries(50)
 @given(st.floats(width=32), st.integers(0, 3))
 def test_tensors_of_the_right_type(live, value, rows):
     content = np.full([rows, 3], value, np.float32).tobytes()

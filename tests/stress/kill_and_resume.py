@@ -2,16 +2,21 @@
 
     python tests/stress/kill_and_resume.py --kills 50
     python tests/stress/kill_and_resume.py --kills 20 --hardware.distribution mirrored --hardware.replicas 2
+    python tests/stress/kill_and_resume.py --kills 10 --workers 2      # one of them at a time; the others must end
 
 Not part of the test suite, for it takes a quarter of an hour. Every process is killed by SIGKILL at a random moment:
 four in five after it has begun to train, with a checkpoint at every step, so that many moments fall into a save; the
 others at any moment since its start. Options behind the known ones go to `python -m sagan_tf.train`. Ends with code 1
-and the names of what differs, if anything does.
+and the names of what differs, if anything does; with `--keep DIR` both runs stay there.
 """
 
 import argparse
 import collections
+import contextlib
+import json
+import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +30,8 @@ import tensorflow as tf
 import sagan_tf  # noqa: F401  registers the layers
 from sagan_tf.runs import Run
 
-SECONDS = 600  # that a life may last
+SECONDS = 1800  # that a life may last
+LOST = 120  # seconds in which workers must notice that another is gone, on a machine that is busy with other things
 
 
 def main():
@@ -33,13 +39,15 @@ def main():
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--keep", metavar="DIR", help="folder for the runs (default: one that is removed)")
     options, more = parser.parse_known_args()
     rng = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as folder:
         whole, broken = Run(Path(folder) / "whole"), Run(Path(folder) / "broken")
-        live(command(whole, options.steps, more))
+        live(command(whole, options.steps, more), options.workers)
         states = collections.Counter(kill_once(broken, options, more, rng, i) for i in range(options.kills))
-        live(command(broken, options.steps, more))
+        live(command(broken, options.steps, more), options.workers)
         different = compare(whole, broken)
     print(f"{options.kills} kills: " + ", ".join(f"{count} {name}" for name, count in states.items()))
     print(f"different: {different}" if different else "bit-identical: checkpoint, generator, metrics, samples")
@@ -54,16 +62,40 @@ def command(run, steps, more):
     ]  # fmt: skip
 
 
-def live(arguments):
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=SECONDS)
-    if done.returncode:
-        sys.exit(f"the run failed: {done.stderr[-2000:]}")
+class Process(subprocess.Popen):
+    """A process whose errors go to a file: nobody reads a pipe while a process is waited for."""
+
+    def __init__(self, arguments, **options):
+        self.errors = tempfile.TemporaryFile()
+        super().__init__(arguments, stdout=subprocess.DEVNULL, stderr=self.errors, **options)
+
+    def said(self):
+        self.errors.seek(0)
+        return self.errors.read().decode(errors="replace")[-2000:]
+
+
+def start(arguments, workers):
+    """Starts a run as one process or several; list of `Process`."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(workers)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        cluster = {"worker": [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]}
+    configs = [json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}}) for i in range(workers)]
+    return [Process(arguments, env={**os.environ, "TF_CONFIG": config}) for config in configs]
+
+
+def live(arguments, workers):
+    for process in start(arguments, workers):
+        if process.wait(SECONDS):
+            sys.exit(f"the run failed: {process.said()}")
 
 
 def kill_once(run, options, more, rng, number):
     """Starts, kills, and says what the process was at."""
     before = last_step(run)
-    process = subprocess.Popen(command(run, options.steps, more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    processes = start(command(run, options.steps, more), options.workers)
+    process = rng.choice(processes)
     if rng.random() < 0.8:
         end = time.monotonic() + SECONDS
         while last_step(run) <= before and process.poll() is None and time.monotonic() < end:
@@ -73,13 +105,30 @@ def kill_once(run, options, more, rng, number):
         time.sleep(rng.uniform(0, 15))
     ended = process.poll()
     process.kill()
-    error = process.communicate()[1].decode(errors="replace")
+    killed_at = time.monotonic()
     if ended not in (None, 0):
-        sys.exit(f"life {number} ended with {ended}: {error[-2000:]}")
+        sys.exit(f"life {number} ended with {ended}: {process.said()}")
+    for other in processes:
+        end_after_loss(other, last_step(run) > before)
+    if len(processes) > 1:
+        print(f"all had ended {time.monotonic() - killed_at:.1f} s later", flush=True)
     state = "after its end" if ended == 0 else "while it saved" if is_saving(run) else "while it trained"
     state = state if last_step(run) > before or ended == 0 else "before its first step"
     print(f"kill {number + 1}: {state}, step {last_step(run)}", flush=True)
     return state
+
+
+def end_after_loss(process, trained):
+    """Waits until a worker that lost another has ended. Before the first step it may still wait for the lost one."""
+    try:
+        process.wait(LOST)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        if trained:
+            sys.exit(f"a worker went on for {LOST} s without another: {process.said()}")
+    if process.returncode not in (0, 2, -9):
+        sys.exit(f"a worker that had lost another ended with {process.returncode}: {process.said()}")
 
 
 def last_step(run):

@@ -1,0 +1,104 @@
+"""A generator from a `.keras` file that anybody may have written: no code of it is run, no memory taken on its word."""
+
+import json
+import math
+import os
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+from keras import ops
+
+from sagan_tf.bounds import bounded_variables, check_archive, check_claim
+from sagan_tf.layers import SelfAttention
+from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS
+
+# All that a generator of `sagan_tf.networks` is made of. Keras has more that can be named in such a file, among it
+# layers that read other files.
+_LAYERS = {"Activation", "Add", "BatchNormalization", "Conv2D", "Dense", "InputLayer", "ReLU", "Reshape"}
+_OURS = {"ConditionalBatchNormalization", "SelfAttention", "SpectralNormalization"}
+_OTHERS = {
+    ("keras", "DTypePolicy"), ("keras.src.models.functional", "Functional"), ("keras.src.ops.core", "Cast"),
+    ("keras.src.ops.image", "Resize"), (None, "__keras_tensor__"),
+}  # fmt: skip
+_LARGEST_MAP = 1 << 26  # values of a feature map of one picture: 16 times the widest of the paper's base width
+_LARGEST_SCORES = 1 << 28  # of an attention layer, for one picture: 128 px maps, keys not pooled
+_SEVERAL = 4  # times the bytes of the weights, for other dtypes and Keras' own variables
+
+
+def read_generator(path):
+    """Reads a generator.
+
+    Args:
+        path: Of the `.keras` file.
+
+    Returns:
+        keras.Model as of `build_generator`.
+
+    Raises:
+        Exception: It cannot be read, is none, or claims what the size of the file does not bear out. Damaged bytes make
+            zip, JSON, HDF5 and Keras raise anything.
+    """
+    check_archive(path)
+    with zipfile.ZipFile(path) as archive:
+        _check_classes(json.loads(archive.read("config.json")))
+        with archive.open("model.weights.h5") as file, h5py.File(file) as weights:
+            check_claim(path, _claimed_bytes(weights))
+    with bounded_variables(_SEVERAL * os.path.getsize(path) + (1 << 20)):
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    _check_model(model)
+    return model
+
+
+def _check_classes(config):
+    """Refuses whatever a generator has no use for, before Keras looks it up."""
+    waiting = [config]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            module, name = one.get("module"), one.get("class_name")
+            if name is not None and not _is_known(module, name):
+                raise ValueError(f"a generator has no {module}.{name}.")
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+
+
+def _is_known(module, name):
+    if module == "keras.initializers" or (module, name) in _OTHERS:
+        return True
+    if module == "keras.layers":
+        return name in _LAYERS
+    return str(module).startswith("sagan_tf.layers") and name in _OURS
+
+
+def _claimed_bytes(weights):
+    sizes = []
+    weights.visititems(lambda _, one: sizes.append(one.size * one.dtype.itemsize) if hasattr(one, "dtype") else None)
+    return sum(sizes)
+
+
+def _check_model(model):
+    latent, *labels = model.inputs
+    batch, height, width, channels = model.output.shape
+    good = batch is None and height == width and height in GENERATOR_MULTIPLIERS and 1 <= channels
+    good = good and len(latent.shape) == 2 and len(labels) <= 1 and all(len(label.shape) == 1 for label in labels)
+    if not good:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in model.inputs)
+        raise ValueError(f"it makes {tuple(model.output.shape)} of {shapes}, which is no generator.")
+    for layer in model.layers:
+        _check_size(layer)
+    for weight in model.weights:
+        if not np.isfinite(ops.convert_to_numpy(ops.cast(weight, "float32"))).all():
+            raise ValueError(f"{weight.path} is not finite.")
+
+
+def _check_size(layer):
+    values = max(math.prod(filter(None, tensor.shape)) for tensor in keras.tree.flatten(layer.output))
+    scores = 0
+    if isinstance(layer, SelfAttention):
+        positions = math.prod(layer.output.shape[1:3])
+        scores = positions * positions // layer.pool_size**2
+    if values > _LARGEST_MAP or scores > _LARGEST_SCORES:
+        raise ValueError(f"its layer {layer.name} is larger than that of any generator here.")

@@ -1,0 +1,96 @@
+"""The text files of a run folder, line by line or whole; they are written at once or not at all."""
+
+import json
+import math
+import os
+
+from sagan_tf.errors import UserError
+
+
+def json_line(metrics):
+    """Writes metrics as a line.
+
+    Args:
+        metrics: dict, `step` and named numbers. Strict JSON knows no NaN or infinity; they become null.
+
+    Returns:
+        str, with the end of the line.
+    """
+    finite = {key: value if _is_finite(value) else None for key, value in metrics.items()}
+    return json.dumps(finite, allow_nan=False) + "\n"
+
+
+def is_metrics(line):
+    """Whether a line is what `json_line` writes: a step, and finite numbers or null by name.
+
+    Args:
+        line: str.
+
+    Returns:
+        bool.
+    """
+    try:
+        values = json.loads(line)
+        step, good = values["step"], all(_is_number(value) for value in values.values())
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return False
+    return good and type(step) is int and 0 <= step < 2**63
+
+
+def read_json(path):
+    """Reads a JSON file that somebody may have edited.
+
+    Args:
+        path: pathlib.Path.
+
+    Returns:
+        The value; None where there is none in it.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_text(path):
+    """Reads a file, whatever its bytes.
+
+    Args:
+        path: pathlib.Path.
+
+    Returns:
+        str.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
+
+
+def write_text(path, text):
+    """Writes a file beside its place, and moves it there when it is on the disk.
+
+    Args:
+        path: pathlib.Path.
+        text: str.
+    """
+    beside = path.with_name(path.name + ".partial")
+    with open(beside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def _is_finite(value):
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _is_number(value):
+    return value is None or (type(value) in (int, float) and math.isfinite(value))

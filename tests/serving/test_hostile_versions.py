@@ -1,0 +1,119 @@
+"""Versions that anybody may have written or damaged: one line is said, and what was served goes on."""
+
+import asyncio
+import json
+import os
+import shutil
+
+import pytest
+import tensorflow as tf
+from damage import damage, tries
+from hypothesis import given
+from hypothesis import strategies as st
+from serving.models import copy_version, make_inputs
+from serving.servers import QUICK, running, wait_until
+from serving.test_versions import write_warm_up
+
+from sagan_tf.serving.problems import RequestProblem
+from sagan_tf.serving.service import Service
+
+FILES = (
+    "saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001",
+    "assets.extra/tf_serving_warmup_requests",
+)  # fmt: skip
+
+
+def served_after(folder, appear):
+    """What a service that serves version 1 serves once something has appeared, and the lines that it has said since."""
+    said = []
+
+    async def look():
+        service = Service(str(folder), QUICK, said.append)
+        await service.look()
+        assert [version.number for version in service.models.values()] == [1]
+        said.clear()
+        appear()
+        await service.look()
+        (version,) = service.models.values()
+        try:
+            version.signature("sample").run({"seed": [1], "label": [0], "truncation": [1.0]})
+        except RequestProblem:
+            pass  # the bytes of a variable may be others, and nobody can tell
+        await service.close()
+        return version.number
+
+    return asyncio.run(look()), said
+
+
+@tries(15)
+@given(file=st.sampled_from(FILES), change=damage())
+def test_damaged_version_is_said_in_a_line(version_1, tmp_path_factory, file, change):
+    folder = tmp_path_factory.mktemp("models") / "sagan"
+    folder.mkdir()
+    copy_version(version_1, folder, 1)
+
+    def appear():
+        shutil.copytree(folder / "1", folder / ".new")
+        write_warm_up(folder / ".new", label=0)
+        path = folder / ".new" / file
+        path.write_bytes(change(path.read_bytes()))
+        os.rename(folder / ".new", folder / "2")
+
+    number, (line,) = served_after(folder, appear)
+    assert line.startswith(f"cannot load {folder}/2: " if number == 1 else "serving sagan, version 2: ")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("file", FILES[:3])
+@pytest.mark.parametrize("kind", ["circle", "nowhere", "folder"])
+def test_what_is_no_file_is_said_in_a_line(version_1, tmp_path, file, kind):
+    folder = tmp_path / "sagan"
+    folder.mkdir()
+    copy_version(version_1, folder, 1)
+
+    def appear():
+        shutil.copytree(folder / "1", folder / ".new")
+        path = folder / ".new" / file
+        path.unlink()
+        if kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to(path.name if kind == "circle" else "nowhere")
+        os.rename(folder / ".new", folder / "2")
+
+    number, said = served_after(folder, appear)
+    assert number == 1
+    # Without a graph or an index it is no version yet; the rest is tried.
+    assert not said if not file.endswith("00001") else len(said) == 1 and said[0].startswith("cannot load")
+
+
+def test_version_that_reaches_outside_is_not_served(version_1, tmp_path):
+    folder, trap = tmp_path / "sagan", tmp_path / "ran"
+    folder.mkdir()
+    copy_version(version_1, folder, 1)
+
+    class Trap(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+        def write(self, text):
+            tf.io.write_file(str(trap), "x")
+            return {"text": text}
+
+    def appear():
+        module = Trap()
+        tf.saved_model.save(module, str(folder / ".new"), signatures={"serving_default": module.write})
+        os.rename(folder / ".new", folder / "2")
+
+    number, (line,) = served_after(folder, appear)
+    assert number == 1 and "its graph has WriteFile" in line and not trap.exists()
+
+
+def test_server_goes_on_beside_a_circle(version_1, tmp_path):
+    folder = tmp_path / "sagan"
+    folder.mkdir()
+    copy_version(version_1, folder, 1)
+    with running(folder) as server:
+        os.symlink(folder, folder / "1" / "again")
+        os.symlink("3", folder / "3")
+        copy_version(version_1, folder, 2)
+        wait_until(lambda: json.loads(server.get("/v1/models/sagan").body)["model_version_status"][0]["version"] == "2")
+        assert server.predict({"inputs": make_inputs(1)}).status == 200
