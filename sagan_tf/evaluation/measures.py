@@ -65,11 +65,11 @@ def measure(generated, reference, wanted=METRICS, at_infinity=False, neighbours=
     """
     figures, left_out = [], {}
     for name in wanted:
-        if name == "density_coverage" and "precision_recall" in wanted:
-            continue  # both come of the same distances
         reason = _impossible(name, generated, reference, coverage_neighbours)
         if reason:
             left_out[name] = reason
+        elif name == "density_coverage" and "precision_recall" in wanted:
+            continue  # both come of the same distances
         elif name == "fid":
             figures += _frechet(generated, reference, at_infinity)
         elif name == "kid":
@@ -104,7 +104,7 @@ def _impossible(name, generated, reference, coverage_neighbours):
 
 def _frechet(generated, reference, at_infinity):
     dimensions = len(generated.moments.mean)
-    sizes = {"samples": generated.count, "data": reference.count}
+    sizes = {"samples": generated.count, "pictures": reference.count}
     few = [f"{count:,} {name}" for name, count in sizes.items() if 0 < count < dimensions]
     note = f"biased upwards: {' and '.join(few)} for {dimensions:,} features" if few else ""
     value = frechet_distance_of_moments(generated.moments, reference.moments)
