@@ -16,6 +16,8 @@ from sagan_tf.evaluation.collecting import Collector
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.measures import METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.statistics import read_statistics
+from sagan_tf.export.model_card import card_as_text
+from sagan_tf.export.provenance import describe_training
 
 
 @pytest.fixture(autouse=True)
@@ -223,6 +225,21 @@ def test_what_cannot_be_measured_is_one_line(run, features, tmp_path, capsys, ca
     assert "was made with the features small.keras" in other
     assert read_statistics(statistics).count == 240
     assert not (run.path / "evaluation").exists()
+
+
+def test_the_model_card_tells_what_was_measured(features, tmp_path):
+    run = make_run(tmp_path / "run")
+    measured(run.path, "--features", features, "--num_samples", 20, "--metrics", "fid,kid")
+    (run.evaluation_path / "step_00000200-damaged.json").write_text('{"subject": {"step": 200}, "samples": 3}')
+    (evaluation,) = describe_training(run, run.config())["evaluations"]
+    assert set(evaluation["figures"]) == {"Fréchet distance", "kernel distance"}
+    assert evaluation["samples"]["count"] == 20
+    card = {"name": "sagan", "exported_at": "now", "licence": "", "versions": {}, "files": [], "generator": {
+        "num_classes": 4, "image_width": 32, "image_height": 32, "image_channels": 3, "latent_dim": 12, "parameters": 1,
+        "attention_maps": {}}, "training": describe_training(run, run.config())}
+    value = evaluation["figures"]["Fréchet distance"]["value"]
+    assert f"| Fréchet distance | {value:.6g} |" in card_as_text(card)
+    assert "20 samples from seed 0" in card_as_text(card) and "by small.keras" in card_as_text(card)
 
 
 def test_two_processes_do_not_measure_into_one_folder(run, features, tmp_path, capsys):

@@ -20,6 +20,8 @@ TITLES = {
     "kernel_distance": ("KID", "kernel distance"),
     "inception_score": ("Inception Score", "classifier score"),
     "inception_score_of_the_data": ("Inception Score of the data", "classifier score of the data"),
+    "ms_ssim_within_classes": ("MS-SSIM within classes",) * 2,
+    "ms_ssim_of_the_data": ("MS-SSIM of the data",) * 2,
     "intra_frechet_distance": ("intra-FID", "intra-class Fréchet distance"),
 }
 

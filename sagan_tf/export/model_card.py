@@ -81,6 +81,7 @@ def card_as_text(card):
         ("Model", _model_rows(generator)),
         ("Training", _training_rows(training)),
         ("Metrics", {name: f"{one['value']:.6g} (step {one['step']})" for name, one in training["metrics"].items()}),
+        *map(_evaluation_section, training.get("evaluations", [])),
         ("Versions", card["versions"]),
         ("Files", {file["path"]: f"{file['bytes']} bytes, SHA-256 `{file['sha256']}`" for file in card["files"]}),
     ]
@@ -104,6 +105,27 @@ def _model_rows(generator):
         "parameters": f"{generator['parameters']:,}",
         "weights": "spectral and batch normalisation are folded into them",
     }
+
+
+def _evaluation_section(found):
+    """Title and rows of what `sagan_tf.evaluate` found; numbers without what they were made with say nothing."""
+    rows = {
+        title: " ".join(part for part in (_figure(one), f"({one['note']})" if one["note"] else "") if part)
+        for title, one in found["figures"].items()
+    }
+    samples = found["samples"]
+    title = (
+        f"Evaluation: {samples['count']:,} samples from seed {samples['seeds'][0]}, truncation "
+        f"{samples['truncation']:g}, against {found['reference']}, split {found['split']}, by {found['features']} "
+        f"(SHA-256 {found['features_sha256'][:12]}), {found['batch_normalization']}"
+    )
+    return title, rows
+
+
+def _figure(one):
+    if one["value"] is None:
+        return "unknown"
+    return f"{one['value']:.6g}" if one["error"] is None else f"{one['value']:.6g} ± {one['error']:.2g}"
 
 
 def _training_rows(training):

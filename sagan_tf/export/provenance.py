@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 from sagan_tf.errors import UserError
 from sagan_tf.export.generator_files import read_generator
@@ -55,6 +56,7 @@ def describe_training(run, config):
         "class_names": run.class_names(),
         "generator_sha256": sha256(run.generator_path),
         "metrics": _metrics(run),
+        "evaluations": _evaluations(run),
         "config": _public(config),
         "environment": _last_environment(run),
     }
@@ -79,11 +81,50 @@ def _metrics(run):
     return newest
 
 
+def _evaluations(run):
+    """What `sagan_tf.evaluate` found of the newest generator; a file that is none of its results is passed over."""
+    found = []
+    for path in sorted(run.evaluation_path.glob("step_*.json")):
+        try:
+            page = json.loads(path.read_text(encoding="utf-8"))
+            if page["subject"]["step"] == _last_step(run):
+                found.append(_evaluation(page))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            continue
+    return found
+
+
+def _evaluation(page):
+    samples, features = page["samples"], page["features"]
+    return {
+        "features": str(features["name"]),
+        "features_sha256": str(features["sha256"]),
+        "samples": {"count": int(samples["count"]), "seeds": [int(seed) for seed in samples["seeds"]],
+                    "truncation": float(samples["truncation"])},
+        "batch_normalization": str(page["subject"]["batch_normalization"]),
+        "reference": str(page["reference"].get("data")),
+        "split": str(page["reference"].get("split")),
+        "figures": {
+            str(one["title"]): {
+                "value": _number(one["value"]), "error": _number(one["error"]), "note": str(one["note"])
+            }
+            for one in page["figures"].values()
+        },
+    }
+
+
+def _number(value):
+    return None if value is None else float(value)
+
+
 def _public(config):
     """The config without where things lie on this machine."""
     values = json.loads(json.dumps(dataclasses.asdict(config)))
     for section, name in ((values, "run"), (values["data"], "data_dir"), (values["data"], "manual_dir")):
         section.pop(name)
+    for name in ("features", "inception"):
+        path = values["evaluation"][name]
+        values["evaluation"][name] = None if path is None else os.path.basename(path)
     return values
 
 
