@@ -64,9 +64,9 @@ def make_parser(prog):
         help="data set, folder, or .npz of statistics to measure against (default: what the run was trained on)")
     add("--split", metavar="SPLIT", help="its split (default: that of training)")
     add("--image_size", type=whole_number(1), metavar="PX", help="of a folder's pictures (default: their own)")
-    add("--data_dir", metavar="DIR", help="folder of prepared TensorFlow Datasets, for --reference")
-    add("--manual_dir", metavar="DIR", help="archives of a data set, for --reference")
-    add("--download", action="store_true", help="let --reference be downloaded")
+    add("--data_dir", metavar="DIR", help="folder of prepared TensorFlow Datasets")
+    add("--manual_dir", metavar="DIR", help="folder of archives of a data set")
+    add("--download", action="store_true", help="let a data set be downloaded")
     add("--metrics", type=_metrics, metavar="LIST", help=f"some of {','.join(METRICS)} (default: all that can be told)")
     add("--at_infinity", action="store_true", help="extrapolate FID to infinitely many samples too")
     add("--features", metavar="PATH[:NAME]",

@@ -1,6 +1,7 @@
 """Figures of a run's generator, or of a folder of pictures: what `python -m sagan_tf.evaluate` does."""
 
 import contextlib
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,14 +232,9 @@ def _source_of_run(config, wishes, size):
     """The data set to measure against; None where statistics were given."""
     if wishes.reference is not None:
         return _open_reference(wishes, size, wishes.split or "train")
-    if wishes.split is None:
-        return open_data(config)
-    data = config.data
-    return open_source(
-        data.name, wishes.split, data_dir=data.data_dir, manual_dir=data.manual_dir, image_size=size,
-        image_channels=data.image_channels, conditional=data.conditional, resize=data.resize, corrupt=data.corrupt,
-        memory_limit_gib=data.memory_limit_gib,
-    )
+    # The data may lie elsewhere than where the run was trained.
+    given = {name: value for name, value in {**wishes.data, "split": wishes.split}.items() if value}
+    return open_data(dataclasses.replace(config, data=dataclasses.replace(config.data, **given)))
 
 
 def _open_reference(wishes, size, split):

@@ -75,13 +75,13 @@ class _Averaged:
 
 
 def _source(config, source):
-    split, data = config.evaluation.split, config.data
-    if split is None or split == data.split:
+    split = config.evaluation.split
+    if split in (None, config.data.split):
         return source
     return open_source(
-        data.name, split, data_dir=data.data_dir, manual_dir=data.manual_dir, image_size=data.image_size,
-        image_channels=data.image_channels, conditional=data.conditional, resize=data.resize, corrupt=data.corrupt,
-        memory_limit_gib=data.memory_limit_gib,
+        split=split,
+        seed=config.training.seed,
+        **{name: value for name, value in vars(config.data).items() if name not in ("split", "flip", "dequantize")},
     )
 
 

@@ -52,7 +52,7 @@ def save_feature_network(path):
 
 def test_killed_run_goes_on_bit_exactly_and_so_do_its_evaluations(tmp_path, monkeypatch):
     monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
-    evaluation = dict(evaluation__interval=2, evaluation__num_samples=20,
+    evaluation = dict(evaluation__interval=2, evaluation__num_samples=20, evaluation__split="test",
                       evaluation__features=save_feature_network(tmp_path / "features.keras"))
     whole, resumed = KeepModel(), KeepModel()
     one = train(tiny_config(tmp_path / "whole", steps=5, **evaluation), [whole])
