@@ -66,7 +66,7 @@ def states(run, gan):
     for step in STEPS:
         tf.train.Checkpoint(model=gan).restore(str(run.checkpoints_path / f"ckpt-{step}")).assert_consumed()
         found[step] = state(gan)
-    return found.__getitem__
+    return lambda step: found[step]
 
 
 @tries(12)
