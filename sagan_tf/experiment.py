@@ -273,8 +273,12 @@ def make_manager(gan, run, checkpoints_to_keep):
     run.remove_unfinished()
     kept = [path for path in reversed(paths) if int(path.rpartition("-")[2]) <= step]
     if kept:
-        # TensorFlow's own list may be gone, older than the files, or name one that cannot be read.
-        tf.compat.v1.train.update_checkpoint_state(str(run.checkpoints_path), kept[-1], kept)
+        # TensorFlow's own list may be gone, older than the files, or name one that cannot be read. Without their times
+        # it would keep the old ones for ever.
+        times = [os.path.getmtime(f"{path}.index") for path in kept]
+        tf.compat.v1.train.update_checkpoint_state(
+            str(run.checkpoints_path), kept[-1], kept, all_model_checkpoint_timestamps=times
+        )
     return tf.train.CheckpointManager(
         tf.train.Checkpoint(model=gan), str(run.checkpoints_path), max_to_keep=checkpoints_to_keep
     )

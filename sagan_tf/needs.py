@@ -46,7 +46,9 @@ def bytes_needed(config):
     inputs = [first, *multipliers[:-1]]
     generator = sum(9 * g * g * (here * there + there * there) for here, there in zip(inputs, multipliers))
     multipliers = DISCRIMINATOR_MULTIPLIERS[data.image_size]
-    discriminator = sum(9 * d * d * here * there for here, there in zip(multipliers, multipliers[1:]))
+    # The hidden width of a block is that of its input or of its output.
+    pairs = [(min(pair), max(pair)) for pair in zip(multipliers, multipliers[1:])]
+    discriminator = sum(9 * d * d * (less * less + less * more) for less, more in pairs)
     dense = config.generator.latent_dim * INITIAL_SIZE**2 * first * g
     picture = data.image_size**2 * data.image_channels
     sample = 4 * config.generator.latent_dim + picture

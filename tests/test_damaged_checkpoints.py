@@ -63,8 +63,8 @@ def test_tensorflows_own_list_is_not_needed(trained, tmp_path, capsys):
     truncated(run.checkpoints_path / "checkpoint")
     train(tiny_config(run.path, steps=8))
     assert "Going on from step 6" in capsys.readouterr().out
-    # The manager counts the old ones too: two are kept.
-    assert [path.rpartition("-")[2] for path in run.checkpoints()] == ["8", "6", "4"]
+    # The manager counts the old ones too: two are kept, or every restart would leave some for ever.
+    assert [path.rpartition("-")[2] for path in run.checkpoints()] == ["8", "6"]
 
 
 def test_no_readable_checkpoint_is_an_error_and_deletes_nothing(trained, tmp_path):

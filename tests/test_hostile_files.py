@@ -84,6 +84,8 @@ def test_links_in_a_circle_and_to_nowhere_end(tmp_path):
     (tmp_path / "cats" / "one.png").write_bytes(PICTURES["PNG"])
     os.symlink(tmp_path, tmp_path / "cats" / "again")
     os.symlink(tmp_path / "nowhere.png", tmp_path / "cats" / "gone.png")
+    os.symlink("itself.png", tmp_path / "cats" / "itself.png")
+    os.symlink("dogs", tmp_path / "dogs")
     with one_line_or_none():
         assert read_folder(tmp_path, "skip")[0].shape[0] == 1
 

@@ -28,7 +28,8 @@ def read_state_dict(path):
     try:
         check_archive(path)
         if str(path).endswith(".npz"):
-            with np.load(path, allow_pickle=False) as data:
+            # Opened here: NumPy leaves a file open that turns out to be damaged.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
                 return dict(data)
         return _from_torch(path)
     except UserError:

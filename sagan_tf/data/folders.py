@@ -111,8 +111,9 @@ def _entries(folder):
     for entry in visible:
         if not entry.name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in entry.name):
             raise UserError(f"{folder}: the name {os.fsencode(entry.name)} is no text in UTF-8. Rename it.")
-    pictures = sorted(e.name for e in visible if e.is_file() and e.name.lower().endswith(SUFFIXES))
-    return pictures, sorted(e.name for e in visible if e.is_dir())
+    # Not the entry's own `is_file`, which fails at a link that leads to itself.
+    pictures = sorted(e.name for e in visible if os.path.isfile(e.path) and e.name.lower().endswith(SUFFIXES))
+    return pictures, sorted(e.name for e in visible if os.path.isdir(e.path))
 
 
 def load_picture(path, image_size, channels, resize="bilinear"):

@@ -16,12 +16,11 @@ from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS
 
 # All that a generator of `sagan_tf.networks` is made of. Keras has more that can be named in such a file, among it
 # layers that read other files.
-_LAYERS = {"Activation", "Add", "BatchNormalization", "Conv2D", "Dense", "InputLayer", "ReLU", "Reshape"}
-_OURS = {"ConditionalBatchNormalization", "SelfAttention", "SpectralNormalization"}
-_OTHERS = {
-    ("keras", "DTypePolicy"), ("keras.src.models.functional", "Functional"), ("keras.src.ops.core", "Cast"),
-    ("keras.src.ops.image", "Resize"), (None, "__keras_tensor__"),
+_KERAS = {
+    "Activation", "Add", "BatchNormalization", "Cast", "Conv2D", "Dense", "DTypePolicy", "Functional", "InputLayer",
+    "ReLU", "Reshape", "Resize",
 }  # fmt: skip
+_OURS = {"ConditionalBatchNormalization", "SelfAttention", "SpectralNormalization"}
 _LARGEST_MAP = 1 << 26  # values of a feature map of one picture: 16 times the widest of the paper's base width
 _LARGEST_SCORES = 1 << 28  # of an attention layer, for one picture: 128 px maps, keys not pooled
 _SEVERAL = 4  # times the bytes of the weights, for other dtypes and Keras' own variables
@@ -66,11 +65,12 @@ def _check_classes(config):
 
 
 def _is_known(module, name):
-    if module == "keras.initializers" or (module, name) in _OTHERS:
-        return True
-    if module == "keras.layers":
-        return name in _LAYERS
-    return str(module).startswith("sagan_tf.layers") and name in _OURS
+    if module is None:
+        return name == "__keras_tensor__"
+    first = str(module).partition(".")[0]
+    return module == "keras.initializers" or (first == "keras" and name in _KERAS) or (
+        first == "sagan_tf" and name in _OURS
+    )
 
 
 def _claimed_bytes(weights):
@@ -92,6 +92,10 @@ def _check_model(model):
     for weight in model.weights:
         if not np.isfinite(ops.convert_to_numpy(ops.cast(weight, "float32"))).all():
             raise ValueError(f"{weight.path} is not finite.")
+    # A picture tells what no look at the config does: options that a layer refuses when it is called, or cannot bear.
+    inputs = [np.zeros([1, *tensor.shape[1:]], tensor.dtype) for tensor in model.inputs]
+    if not np.isfinite(ops.convert_to_numpy(model(inputs if labels else inputs[0], training=False))).all():
+        raise ValueError("its pictures are not finite.")
 
 
 def _check_size(layer):

@@ -60,7 +60,8 @@ def _size_and_time(path):
 
 def _folders_in(folder):
     try:
-        return [entry.name for entry in os.scandir(folder) if entry.is_dir()]
+        # Not the entry's own `is_dir`, which fails at a link that leads to itself.
+        return [name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name))]
     except OSError:
         return []
 

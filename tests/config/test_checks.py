@@ -20,6 +20,7 @@ OUT_OF_RANGE = [
     ("discriminator_optimizer.beta_1", "-0.1", "must be at least 0 and below 1. Got -0.1."),
     ("data.image_size", "48", "has no architecture; there is one for 32, 64, 128, 256 px. Got 48."),
     ("data.image_channels", "0", "must be at least 1. Got 0."),
+    ("output.sample_rows", "257", "must be from 1 to 256. Got 257."),
     ("data.name", "", "is empty."),
     ("data.split", " ", "is empty."),
     ("training.augmentation", "[color,color]", "lists a value twice. Got ['color', 'color']."),
