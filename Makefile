@@ -43,7 +43,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --config setup.cfg
 
-# Half an hour on two cores; the peer is measured where TORCH_PYTHON has PyTorch.
+# The peer is measured where TORCH_PYTHON has PyTorch.
 bench: $(VENV)/.installed
 	mkdir -p build
 	$(BIN)/python benchmarks/training_speed.py --json build/training_speed.json \
