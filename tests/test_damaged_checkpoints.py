@@ -39,7 +39,11 @@ def removed(path):
 
 @pytest.mark.parametrize(
     ("damage", "file"),
-    [(truncated, "data-00000-of-00001"), (removed, "data-00000-of-00001"), (flipped, "index")],
+    [
+        pytest.param(truncated, "data-00000-of-00001", marks=pytest.mark.stress),
+        pytest.param(removed, "data-00000-of-00001", marks=pytest.mark.stress),
+        (flipped, "index"),
+    ],
 )
 def test_damaged_checkpoint_is_passed_over(trained, tmp_path, capsys, damage, file):
     whole, expected = trained

@@ -36,7 +36,7 @@ def features(tmp_path_factory):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([
         keras.Input((32, 32, 3)), keras.layers.Conv2D(8, 5, strides=3, activation="relu"),
-        keras.layers.GlobalAveragePooling2D(name="pool"), keras.layers.Dense(4, activation="softmax"),
+        keras.layers.GlobalAveragePooling2D(name="pool"), keras.layers.Dense(4, activation="softmax", name="classes"),
     ])
     path = tmp_path_factory.mktemp("features") / "small.keras"
     model.save(path)
@@ -186,7 +186,7 @@ def test_a_share_that_does_not_come_is_named(run, features, tmp_path, monkeypatc
     with pytest.raises(SystemExit) as caught:
         measured(*arguments)
     err = capsys.readouterr().err
-    assert caught.value.code == 2 and "missing: step_00000200-small.keras_input_of_dense.share_2_of_2.npz" in err
+    assert caught.value.code == 2 and "missing: step_00000200-small.keras_input_of_classes.share_2_of_2.npz" in err
     assert not list(tmp_path.glob("*.json"))
 
 
@@ -243,7 +243,7 @@ def test_the_model_card_tells_what_was_measured(features, tmp_path):
 
 
 def test_two_processes_do_not_measure_into_one_folder(run, features, tmp_path, capsys):
-    with filelock.FileLock(tmp_path / "step_00000200-small.keras_input_of_dense.0.lock"):
+    with filelock.FileLock(tmp_path / "step_00000200-small.keras_input_of_classes.0.lock"):
         arguments = ("--features", features, "--num_samples", 20, "--out", tmp_path)
         assert "another process measures the same" in refusal(capsys, run.path, *arguments)
 

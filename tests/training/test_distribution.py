@@ -27,7 +27,10 @@ def train(replicas, folder, options):
 
 @pytest.mark.slow
 @pytest.mark.replicas
-@pytest.mark.parametrize("options, counts", [("plain", (2, 4)), pytest.param("all", (2,), marks=pytest.mark.stress)])
+@pytest.mark.parametrize(
+    "options, counts",
+    [("plain", (2,)), *(pytest.param(options, (4,), marks=pytest.mark.stress) for options in ("plain", "all"))],
+)
 def test_replicas_train_the_same_weights_as_one_device(tmp_path, options, counts):
     one = train(1, tmp_path, options)
     for replicas in counts:
