@@ -65,17 +65,17 @@ def manifold_measures(
             "`neighbours` and `coverage_neighbours` must be fewer than the rows, and the latter not fewer than the "
             f"former. Received: {neighbours=}, {coverage_neighbours=}, {len(features)} and {len(reference)} rows."
         )
-    features, reference = _centred(features, reference)
+    features, reference, mean = _checked(features, reference)
     known = of_reference is not None and of_reference.shape[1] > coverage_neighbours
     blocks = len(_starts(len(features), len(reference))) + len(_starts(len(features), len(features)))
     blocks += 0 if known else len(_starts(len(reference), len(reference)))
     with tqdm(total=blocks, desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
         if not known:
-            of_reference = _smallest(reference, reference, coverage_neighbours + 1, bar)[0]
+            of_reference = _smallest(reference, reference, mean, coverage_neighbours + 1, bar)[0]
         # The smallest of a row's distances to its own set is the one to itself.
         narrow, wide = of_reference[:, neighbours], of_reference[:, coverage_neighbours]
-        own = _smallest(features, features, neighbours + 1, bar)[0][:, neighbours]
-        return _overlap(features, reference, narrow, wide, own, coverage_neighbours, bar)
+        own = _smallest(features, features, mean, neighbours + 1, bar)[0][:, neighbours]
+        return _overlap(features, reference, mean, narrow, wide, own, coverage_neighbours, bar)
 
 
 def own_distances(rows, count=11, show_progress=False):
@@ -89,19 +89,19 @@ def own_distances(rows, count=11, show_progress=False):
     Returns:
         (M, count) float32, squared, ascending.
     """
-    rows, _ = _centred(rows, rows)
+    rows, _, mean = _checked(rows, rows)
     starts = _starts(len(rows), len(rows))
     with tqdm(total=len(starts), desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
-        return _smallest(rows, rows, min(count, len(rows)), bar)[0]
+        return _smallest(rows, rows, mean, min(count, len(rows)), bar)[0]
 
 
-def _overlap(features, reference, narrow, wide, own, coverage_neighbours, bar):
+def _overlap(features, reference, mean, narrow, wide, own, coverage_neighbours, bar):
     inside, counts = [], 0
     recalled, covered = np.zeros(len(reference), bool), np.zeros(len(reference), bool)
-    everything = tf.constant(reference)
+    everything = tf.constant(reference) - mean
     for start in _starts(len(features), len(reference)):
         rows = slice(start, start + _rows(len(reference)))
-        parts = _compare(tf.constant(features[rows]), everything, narrow, wide, own[rows])
+        parts = _compare(tf.constant(features[rows]) - mean, everything, narrow, wide, own[rows])
         precise, hits, recalls, covers = (part.numpy() for part in parts)
         inside.append(precise)
         counts += int(hits)
@@ -141,21 +141,19 @@ def nearest_neighbours(queries, reference, count):
     """
     if not 1 <= count <= len(reference):
         raise ValueError(f"`count` must be in 1 .. {len(reference)}. Received: {count=}.")
-    queries, reference = _centred(queries, reference)
-    squares, indices = _smallest(queries, reference, count)
+    queries, reference, mean = _checked(queries, reference)
+    squares, indices = _smallest(queries, reference, mean, count)
     return np.sqrt(squares), indices
 
 
-def _centred(features, reference):
-    checked = [np.asarray(features, np.float32)]
-    checked.append(checked[0] if reference is features else np.asarray(reference, np.float32))
+def _checked(features, reference):
+    """Float32 rows, and the mean of the reference; it is taken away block by block, for a copy of a set is large."""
+    checked = [np.asarray(rows, np.float32) for rows in (features, reference)]
     if any(rows.ndim != 2 for rows in checked) or checked[0].shape[1] != checked[1].shape[1] or not len(checked[0]):
         check_features(features, reference)
     if not all(np.isfinite(rows).all() for rows in checked):
         raise ValueError("`features` and `reference` must be finite. Received NaN or infinite values.")
-    mean = checked[1].mean(axis=0, dtype=np.float64).astype(np.float32)
-    first = checked[0] - mean
-    return [first, first if checked[0] is checked[1] else checked[1] - mean]
+    return *checked, checked[1].mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def _rows(columns):
@@ -166,11 +164,11 @@ def _starts(rows, columns):
     return range(0, rows, _rows(columns))
 
 
-def _smallest(queries, reference, count, bar=None):
+def _smallest(queries, reference, mean, count, bar=None):
     """The smallest squared distances of each query, ascending, and where they are: (N, count) float32, int32."""
-    everything, found = tf.constant(reference), []
+    everything, found = tf.constant(reference) - mean, []
     for start in _starts(len(queries), len(reference)):
-        block = tf.constant(queries[start : start + _rows(len(reference))])
+        block = tf.constant(queries[start : start + _rows(len(reference))]) - mean
         found.append([part.numpy() for part in _smallest_of_block(block, everything, count)])
         if bar is not None:
             bar.update(1)
