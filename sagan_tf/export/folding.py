@@ -7,7 +7,14 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from sagan_tf.layers import ConditionalBatchNormalization, SelfAttention, SpectralNormalization
+from sagan_tf.layers import (
+    ConditionalBatchNormalization,
+    Conv2D,
+    NearestUpsampling,
+    SelfAttention,
+    SpectralNormalization,
+)
+from sagan_tf.layers.nearest_upsampling import upsample
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ class _Wiring:
         if isinstance(layer, keras.layers.BatchNormalization):
             scale, offset = _channel_affine(layer)
             return _layer(keras.layers.Rescaling, layer.name, scale=scale.tolist(), offset=offset.tolist())
-        return _copy(layer)
+        return upsample if isinstance(layer, NearestUpsampling) else _copy(layer)
 
     def _attention(self, layer, x):
         _, height, width, _ = x.shape
@@ -234,7 +241,7 @@ def _copy(layer, name=None, factor=None):
     if not isinstance(layer, keras.layers.Layer):
         return type(layer).from_config(layer.get_config())
     config = {**layer.get_config(), "dtype": "float32", "name": name or layer.name}
-    copy = type(layer).from_config(config)
+    copy = (keras.layers.Conv2D if isinstance(layer, Conv2D) else type(layer)).from_config(config)
     weights = [np.float32(value) * (1 if factor is None else factor) for value in layer.get_weights()]
 
     def call(*args):

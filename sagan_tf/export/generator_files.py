@@ -20,7 +20,10 @@ _KERAS = {
     "Activation", "Add", "BatchNormalization", "Cast", "Conv2D", "Dense", "DTypePolicy", "Functional", "InputLayer",
     "ReLU", "Reshape", "Resize",
 }  # fmt: skip
-_OURS = {"ConditionalBatchNormalization", "SelfAttention", "SpectralNormalization"}
+_OURS = {
+    "BatchNormalization", "ConditionalBatchNormalization", "Conv2D", "NearestUpsampling", "SelfAttention",
+    "SpectralNormalization",
+}  # fmt: skip
 _LARGEST_MAP = 1 << 26  # values of a feature map of one picture: 16 times the widest of the paper's base width
 _LARGEST_SCORES = 1 << 28  # of an attention layer, for one picture: 128 px maps, keys not pooled
 _SEVERAL = 4  # times the bytes of the weights, for other dtypes and Keras' own variables

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from sagan_tf.layers.batch_normalization import BatchNormalization, scale_and_shift
+
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
 class ConditionalBatchNormalization(keras.layers.Layer):
@@ -44,7 +46,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         self.momentum = momentum
         self.epsilon = epsilon
         self.synchronized = synchronized
-        self.normalization = keras.layers.BatchNormalization(
+        self.normalization = BatchNormalization(
             center=False,
             scale=False,
             momentum=momentum,
@@ -76,14 +78,15 @@ class ConditionalBatchNormalization(keras.layers.Layer):
     def call(self, inputs, training=None):
         feature_map, label = inputs
         label = ops.reshape(label, (-1,))
-        normalized = self.normalization(feature_map, training=training)
-        row_shape = (-1, *[1] * (len(feature_map.shape) - 2), feature_map.shape[-1])
-        return normalized * self._rows(self.gamma, label, row_shape) + self._rows(self.beta, label, row_shape)
+        mean, variance = self.normalization.statistics(feature_map, training)
+        scale = self._rows(self.gamma, label, mean.dtype) * ops.rsqrt(variance + self.epsilon)  # (B, C)
+        offset = self._rows(self.beta, label, mean.dtype) - mean * scale
+        return scale_and_shift(feature_map, scale, offset)
 
     @staticmethod
-    def _rows(table, label, row_shape):
+    def _rows(table, label, dtype):
         # Rows of a product and not of the variable itself: its gradient reaches the optimiser as a dense table.
-        return ops.reshape(ops.take(ops.multiply(table, 1.0), label, axis=0), row_shape)
+        return ops.take(ops.multiply(ops.cast(table, dtype), 1.0), label, axis=0)
 
     def compute_output_shape(self, input_shape):
         return self._check_shape(input_shape)

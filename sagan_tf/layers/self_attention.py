@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from sagan_tf.layers.convolution import Conv2D
 from sagan_tf.layers.spectral_normalization import SpectralNormalization
 
 # Of an image's score matrix: the largest that is computed whole, and the size of the blocks of a larger one (4 and
@@ -145,7 +146,7 @@ class SelfAttention(keras.layers.Layer):
         return height, width, channels
 
     def _convolution(self, filters, name):
-        convolution = keras.layers.Conv2D(
+        convolution = Conv2D(
             filters,
             kernel_size=1,
             use_bias=self.use_bias,
@@ -166,9 +167,11 @@ class SelfAttention(keras.layers.Layer):
         value = self._positions(self._pool(self.value(inputs, training=training)))  # (B, M, C / value_reduction)
         query, key = _full_precision(query), _full_precision(key)
         block = self._queries_of_a_block(query.shape[1], key.shape[1])
-        if return_attention_scores or block >= query.shape[1]:
+        if return_attention_scores:
             scores = _scores(query, key)  # (B, N, M)
             mixed = ops.matmul(ops.cast(scores, value.dtype), value)
+        elif block >= query.shape[1]:
+            mixed = _mix(value.dtype, keep_scores=True)(query, key, value)
         else:
             mixed = _mix_in_blocks(query, key, value, block)
         mixed = ops.reshape(mixed, (-1, height, width, channels // self.value_reduction))
@@ -244,30 +247,46 @@ def _mix_in_blocks(query, key, value, size):
     query = ops.pad(query, ((0, 0), (0, blocks * size - queries), (0, 0)))  # what is added is cut off below
     query = ops.transpose(ops.reshape(query, (-1, blocks, size, query.shape[-1])), (1, 0, 2, 3))
     # In float32, because the blocks' gradients of the value are summed one by one.
-    value, mix = _full_precision(value), _recomputing_mix(dtype)
+    value, mix = _full_precision(value), _mix(dtype, keep_scores=False)
     mixed = ops.map(lambda block: mix(block, key, value), query)  # (blocks, B, size, E)
     mixed = ops.reshape(ops.transpose(mixed, (1, 0, 2, 3)), (-1, blocks * size, value.shape[-1]))
     return mixed[:, :queries]
 
 
-def _recomputing_mix(dtype):
-    """Makes the mix of some queries whose backward pass computes the scores anew, with matrix products in `dtype`.
+def _mix(dtype, keep_scores):
+    """Makes the mix of the values for some queries, with a gradient of few passes over the scores.
 
-    Without it a loop keeps the scores of all its rounds for the backward pass. The gradient is written out, because
-    `keras.remat` cannot be differentiated twice on TensorFlow, as the R1 penalty asks.
+    Args:
+        dtype: Of the products of matrices that have the value in them.
+        keep_scores: bool. Keep the scores for the backward pass, or compute them anew: a loop would keep those of all
+            its rounds. (`keras.remat` cannot be differentiated twice on TensorFlow, as the R1 penalty asks.)
+
+    Returns:
+        Function of query (B, n, D), key (B, M, D) and value (B, M, E) that gives (B, n, E).
     """
 
     @ops.custom_gradient
     def mix(query, key, value):
+        scores = _scores(query, key)
+        mixed = ops.matmul(ops.cast(scores, dtype), ops.cast(value, dtype))
+        kept = scores if keep_scores else None
+
         def gradient(*arguments, upstream=None):
             upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
-            scores = _scores(query, key)
+            scores = _scores(query, key) if kept is None else kept
             slope = ops.matmul(upstream, _transpose(ops.cast(value, dtype)))
-            slope = ops.cast(slope, scores.dtype)
-            slope = scores * (slope - ops.sum(scores * slope, axis=-1, keepdims=True))  # of the logits
+            slope = scores * (ops.cast(slope, scores.dtype) - _mean_slope(upstream, mixed, scores.dtype))
             of_value = ops.matmul(_transpose(ops.cast(scores, dtype)), upstream)
             return ops.matmul(slope, key), ops.matmul(_transpose(slope), query), ops.cast(of_value, value.dtype)
 
-        return ops.matmul(ops.cast(_scores(query, key), dtype), ops.cast(value, dtype)), gradient
+        return mixed, gradient
 
     return mix
+
+
+def _mean_slope(upstream, mixed, dtype):
+    """The mean of a row's slopes, each weighed by its score: as the mix, without another pass over the scores.
+
+    Source: Dao et al. 2022, https://arxiv.org/abs/2205.14135, equation 4 (there D).
+    """
+    return ops.sum(ops.cast(upstream, dtype) * ops.cast(mixed, dtype), axis=-1, keepdims=True)

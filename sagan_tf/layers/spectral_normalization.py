@@ -132,7 +132,8 @@ class SpectralNormalization(keras.layers.Wrapper):
             if store:
                 vector.assign(u)
             value = ops.cast(ops.convert_to_tensor(kernel), vector.dtype)
-            normalized.append(ops.cast(value / sigma, kernel.dtype))
+            # By a factor and not by a quotient, whose gradient goes over the kernel twice as often.
+            normalized.append(ops.cast(value * (1 / sigma), kernel.dtype))
         return normalized
 
     def _sigma_and_u(self, kernel, vector):

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 import keras
 from keras import ops
 
-from sagan_tf.layers import ConditionalBatchNormalization, SelfAttention, SpectralNormalization
+from sagan_tf.layers import (
+    BatchNormalization,
+    ConditionalBatchNormalization,
+    Conv2D,
+    NearestUpsampling,
+    SelfAttention,
+    SpectralNormalization,
+)
 from sagan_tf.layers.conditional_batch_normalization import can_synchronize
 
 
@@ -38,7 +45,7 @@ class LayerStyle:
 
     def convolution(self, filters, kernel_size, name, dtype=None):
         """A convolution of stride 1 that keeps the size, with a bias."""
-        layer = keras.layers.Conv2D(
+        layer = Conv2D(
             filters,
             kernel_size,
             padding="same",
@@ -65,7 +72,7 @@ class LayerStyle:
 
     def batch_normalization(self, name):
         """Plain batch normalisation over the global batch."""
-        return keras.layers.BatchNormalization(
+        return BatchNormalization(
             momentum=self.momentum,
             epsilon=self.epsilon,
             synchronized=can_synchronize(),
@@ -119,9 +126,9 @@ def upsampling_block(style, x, label, filters, name):
 
     Source: brain-research/self-attention-gan, generator.py.
     """
-    skip = upsample(style.convolution(filters, 1, f"{name}_skip")(x))
+    skip = NearestUpsampling()(style.convolution(filters, 1, f"{name}_skip")(x))
     x = style.relu(style.normalize(x, label, f"{name}_norm_1"), f"{name}_relu_1")
-    x = style.convolution(filters, 3, f"{name}_conv_1")(upsample(x))
+    x = style.convolution(filters, 3, f"{name}_conv_1")(NearestUpsampling()(x))
     x = style.relu(style.normalize(x, label, f"{name}_norm_2"), f"{name}_relu_2")
     x = style.convolution(filters, 3, f"{name}_conv_2")(x)
     return keras.layers.Add(dtype=style.dtype, name=f"{name}_add")([x, skip])
@@ -179,7 +186,7 @@ def residual_control_block(style, x, name):
     y = x
     for i, (filters, size) in enumerate(((hidden, 1), (hidden, 3), (channels, 1)), start=1):
         y = style.relu(y, f"{name}_relu_{i}")
-        layer = keras.layers.Conv2D(
+        layer = Conv2D(
             filters,
             size,
             padding="same",
@@ -191,15 +198,6 @@ def residual_control_block(style, x, name):
         )
         y = style._normalized(layer, f"{name}_conv_{i}")(y)
     return keras.layers.Add(dtype=style.dtype, name=name)([x, y])
-
-
-def upsample(x):
-    """Doubles height and width by nearest neighbour, (B, H, W, C) -> (B, 2H, 2W, C).
-
-    A resize and not `UpSampling2D`, which TFLite cannot convert for batches of unknown size.
-    """
-    size = (2 * x.shape[1], 2 * x.shape[2])
-    return ops.image.resize(x, size, interpolation="nearest", data_format="channels_last")
 
 
 def average_pool(x):

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from sagan_tf.layers import ConditionalBatchNormalization, SelfAttention, SpectralNormalization
+from sagan_tf.layers import BatchNormalization, ConditionalBatchNormalization, SelfAttention, SpectralNormalization
+from sagan_tf.layers.convolution import convolve_by_products, convolve_with_kernel_gradient_by_products
 
 
 def noise(*shape):
@@ -17,6 +18,21 @@ def noise(*shape):
 
 
 IMAGES, LABELS = noise(4, 4, 6, 16), np.array([0, 2, 2, 1], "int32")
+
+
+class ByProducts(layers.Conv2D):
+    """What `sagan_tf.layers.Conv2D` does in bfloat16 on TensorFlow alone, on any backend."""
+
+    way = staticmethod(convolve_by_products)
+
+    def convolution_op(self, inputs, kernel):
+        return self.way(inputs, kernel)
+
+
+class KernelGradientByProducts(ByProducts):
+    way = staticmethod(convolve_with_kernel_gradient_by_products)
+
+
 SUBJECTS = {
     "dense": (lambda: SpectralNormalization(layers.Dense(5)), noise(3, 7)),
     "conv2d": (lambda: SpectralNormalization(layers.Conv2D(5, 3), power_iterations=3), IMAGES),
@@ -26,6 +42,9 @@ SUBJECTS = {
     "attention": (lambda: SelfAttention(), IMAGES),
     "attention_paper": (lambda: SelfAttention(value_reduction=8, pool_size=1), IMAGES),
     "attention_in_blocks": (lambda: SelfAttention(query_block_size=5), IMAGES),
+    "by_products": (lambda: ByProducts(5, 3, padding="same"), IMAGES),
+    "kernel_gradient_by_products": (lambda: KernelGradientByProducts(5, 3, padding="same"), IMAGES),
+    "batch": (lambda: BatchNormalization(), IMAGES),
     "conditional": (lambda: ConditionalBatchNormalization(3), [IMAGES, LABELS]),
 }
 

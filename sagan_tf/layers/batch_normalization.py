@@ -1,0 +1,123 @@
+"""Batch normalisation in few passes over a feature map; knows nothing of GANs."""
+
+import math
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="sagan_tf")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` over the last axis: the same weights and numbers, from half the passes.
+
+    Keras' layer keeps several float32 copies of the feature map for its gradient and goes over it some thirty times;
+    here the gradients are written out, and the feature map is kept once, in its own dtype. Statistics and the
+    normalisation itself are in float32 (float64 for a float64 layer) under any policy. `axis`, `renorm` and masks are
+    not supported.
+
+    Symbols: B batch, H, W height and width in px, C channels.
+
+    Args: as `keras.layers.BatchNormalization`; `synchronized` makes the statistics those of all replicas.
+    Call arguments:
+        inputs: Feature map, (B, H, W, C), or (B, ..., C).
+        training: bool. True normalises by the batch and moves the moving statistics.
+    Returns:
+        Feature map, (B, H, W, C).
+    Raises:
+        ValueError: `axis` is not the last one, or `renorm` is asked for.
+    Example:
+        >>> tuple(BatchNormalization()(keras.ops.ones((2, 4, 4, 8))).shape)
+        (2, 4, 4, 8)
+    Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167.
+    """
+
+    def __init__(self, axis=-1, **kwargs):
+        super().__init__(axis=axis, **kwargs)
+        if axis != -1 or getattr(self, "renorm", False):
+            raise ValueError(
+                "`BatchNormalization` normalises the last axis, without `renorm`. "
+                f"Received: {axis=}, renorm={getattr(self, 'renorm', False)}."
+            )
+
+    def call(self, inputs, training=None):
+        mean, variance = self.statistics(inputs, training)
+        scale = ops.rsqrt(variance + self.epsilon)
+        if self.scale:
+            scale = scale * ops.cast(self.gamma, scale.dtype)
+        offset = -mean * scale
+        if self.center:
+            offset = offset + ops.cast(self.beta, scale.dtype)
+        rows = ops.shape(inputs)[0]
+        scale, offset = (ops.broadcast_to(x[None], (rows, inputs.shape[-1])) for x in (scale, offset))
+        return scale_and_shift(ops.cast(inputs, self.compute_dtype), scale, offset)
+
+    def statistics(self, inputs, training=None):
+        """Gives what to normalise by; in a training call of a trainable layer that of the batch, which is kept too.
+
+        Args:
+            inputs: (B, ..., C).
+            training: bool.
+
+        Returns:
+            (mean (C,), variance (C,)), float32 or wider.
+        """
+        dtype = keras.backend.result_type(inputs.dtype, "float32")
+        moving = [ops.cast(x, dtype) for x in (self.moving_mean, self.moving_variance)]
+        if not (training and self.trainable):
+            return moving
+        channels = inputs.shape[-1]
+        # Over the positions of each image first, by ourselves; over images and replicas by Keras, which knows how.
+        means, _ = ops.moments(_means(inputs), axes=[0], synchronized=self.synchronized)
+        mean, square = means[:channels], means[channels:]
+        found = mean, ops.maximum(square - ops.square(mean), 0)
+        for variable, old, new in zip((self.moving_mean, self.moving_variance), moving, found):
+            variable.assign(old * self.momentum + new * (1 - self.momentum))
+        return found
+
+
+@ops.custom_gradient
+def _means(x):
+    """Means over an image's positions of x (B, ..., C) and of its square: (B, 2C), float32 or wider."""
+    dtype, channels, axes = keras.backend.result_type(x.dtype, "float32"), x.shape[-1], _positions(x)
+    count = ops.cast(math.prod(ops.shape(x)[axis] for axis in axes), dtype)
+
+    def gradient(*arguments, upstream=None):
+        upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
+        slope = ops.cast(x, dtype) * _over_positions(upstream[:, channels:] * 2 / count, x)
+        return ops.cast(slope + _over_positions(upstream[:, :channels] / count, x), x.dtype)
+
+    exact = ops.cast(x, dtype)
+    parts = [ops.mean(exact, axis=axes), ops.mean(ops.square(exact), axis=axes)]
+    return ops.concatenate(parts, axis=-1), gradient
+
+
+@ops.custom_gradient
+def scale_and_shift(x, scale, offset):
+    """Scales and shifts an image's channels: x * scale + offset, computed in the dtype of `scale`.
+
+    Args:
+        x: (B, ..., C).
+        scale, offset: (B, C), float32 or wider.
+
+    Returns:
+        (B, ..., C), of the dtype of `x`.
+    """
+    axes = _positions(x)
+
+    def gradient(*arguments, upstream=None):
+        upstream = arguments[0] if upstream is None else upstream
+        exact = ops.cast(upstream, scale.dtype)
+        of_scale = ops.sum(exact * ops.cast(x, scale.dtype), axis=axes)
+        return ops.cast(exact * _over_positions(scale, x), x.dtype), of_scale, ops.sum(exact, axis=axes)
+
+    scaled = ops.cast(x, scale.dtype) * _over_positions(scale, x) + _over_positions(offset, x)
+    return ops.cast(scaled, x.dtype), gradient
+
+
+def _positions(x):
+    return tuple(range(1, len(x.shape) - 1))
+
+
+def _over_positions(rows, x):
+    """(B, C) as (B, 1, ..., C)."""
+    return ops.reshape(rows, (-1, *[1] * (len(x.shape) - 2), x.shape[-1]))

@@ -1,0 +1,131 @@
+"""Convolutions by matrix products against NumPy float64 and TensorFlow's own, to the second derivative."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layer_contract import CONTRACT, Subject
+from layers.spectral_oracle import relative_error
+
+from sagan_tf.layers import Conv2D
+from sagan_tf.layers import convolution as module
+
+WAYS = (module.convolve_by_products, module.convolve_with_kernel_gradient_by_products)
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def oracle(x, kernel):
+    """Pixel by pixel, with zeros around."""
+    rows, columns = kernel.shape[:2]
+    padded = np.pad(x, ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0)))
+    result = np.zeros((*x.shape[:3], kernel.shape[-1]))
+    for i in range(x.shape[1]):
+        for j in range(x.shape[2]):
+            result[:, i, j] = np.einsum("bijc,ijcf->bf", padded[:, i : i + rows, j : j + columns], kernel)
+    return result
+
+
+def derivatives(convolve, x, kernel):
+    """The output, the gradients of a loss that is no quadric, and the gradients of their norm."""
+    x, kernel = tf.constant(x), tf.constant(kernel)
+    with tf.GradientTape() as outer:
+        outer.watch([x, kernel])
+        with tf.GradientTape() as inner:
+            inner.watch([x, kernel])
+            output = convolve(x, kernel)
+            loss = tf.reduce_sum(tf.sin(output))
+        first = inner.gradient(loss, [x, kernel])
+        norm = sum(tf.reduce_sum(tf.square(one)) for one in first)
+    return [output, *first, *outer.gradient(norm, [x, kernel])]
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+def test_contract(check, tmp_path):
+    if "state" in check.__name__:
+        pytest.skip("the layer has no state to move")
+    subject = Subject(
+        make=lambda dtype: Conv2D(5, 3, padding="same", dtype=dtype),
+        inputs=noise(2, 4, 4, 3).astype("float32"),
+        output_shape=(2, 4, 4, 5),
+        trainable=3 * 3 * 3 * 5 + 5,
+        non_trainable=0,
+    )
+    check(subject, tmp_path)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    way=st.sampled_from(WAYS),
+    size=st.tuples(*[st.integers(1, 6)] * 2),
+    kernel=st.tuples(*[st.sampled_from((1, 3, 5))] * 2),
+    widths=st.tuples(*[st.integers(1, 4)] * 2),
+)
+def test_values_and_two_derivatives_are_those_of_a_convolution(way, size, kernel, widths):
+    x, weights = noise(2, *size, widths[0]), noise(*kernel, *widths, seed=1)
+    got = derivatives(way, x, weights)
+    want = derivatives(lambda x, w: tf.nn.conv2d(x, w, 1, "SAME"), x, weights)
+    np.testing.assert_allclose(got[0], oracle(x, weights), atol=1e-12)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("size, kernel", [(4, 3), (4, 1), (8, 3), (8, 5), (16, 3), (16, 1)])
+def test_bfloat16_is_as_close_to_float64_as_keras_own(size, kernel):
+    x, upstream = noise(4, size, size, 32), noise(4, size, size, 16, seed=2)
+    weights = noise(kernel, kernel, 32, 16, seed=1)
+
+    def errors(make):
+        layer = make(16, kernel, padding="same", use_bias=False, dtype="mixed_bfloat16")
+        layer.build(x.shape)
+        layer.set_weights([weights])
+        inputs = tf.constant(x, tf.bfloat16)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            output = layer(inputs)
+        gradients = tape.gradient(output, [inputs, layer.kernel.value], tf.constant(upstream, tf.bfloat16))
+        return [relative_error(tf.cast(a, tf.float64), b) for a, b in zip([output, *gradients], exact, strict=True)]
+
+    rounded = [tf.cast(tf.cast(one, tf.bfloat16), tf.float64) for one in (x, weights, upstream)]
+    with tf.GradientTape() as tape:
+        tape.watch(rounded[:2])
+        output = tf.nn.conv2d(*rounded[:2], 1, "SAME")
+    exact = [output, *tape.gradient(output, rounded[:2], rounded[2])]
+    for ours, keras_own in zip(errors(Conv2D), errors(keras.layers.Conv2D), strict=True):
+        assert ours < 1.5 * keras_own + 2**-9
+
+
+@pytest.mark.parametrize(
+    "size, kernel, way",
+    [(4, 3, "convolve_by_products"), (8, 3, "convolve_with_kernel_gradient_by_products"), (16, 3, None), (16, 1, None)],
+)
+def test_the_way_is_chosen_by_size_and_dtype(size, kernel, way, monkeypatch):
+    seen = []
+    for one in WAYS:
+        monkeypatch.setattr(module, one.__name__, lambda x, w, one=one: seen.append(one.__name__) or one(x, w))
+    for dtype in ("mixed_bfloat16", "float32"):
+        Conv2D(4, kernel, padding="same", dtype=dtype)(noise(2, size, size, 3).astype("float32"))
+    assert seen == ([] if way is None else [way])
+
+
+@pytest.mark.parametrize(
+    "options", [{"strides": 2}, {"dilation_rate": 2}, {"padding": "valid"}, {"groups": 2}, {"kernel_size": 2}], ids=str
+)
+def test_what_does_not_fit_is_left_to_keras(options):
+    options = {"filters": 4, "kernel_size": 3, "padding": "same", "dtype": "mixed_bfloat16", **options}
+    ours, keras_own = Conv2D(**options), keras.layers.Conv2D(**options)
+    x = noise(2, 4, 4, 6).astype("float32")
+    for layer in (ours, keras_own):
+        layer.build(x.shape)
+    keras_own.set_weights(ours.get_weights())
+    np.testing.assert_array_equal(tf.cast(ours(x), tf.float32), tf.cast(keras_own(x), tf.float32))
+
+
+def test_a_map_of_unknown_size_is_left_to_keras():
+    layer = Conv2D(4, 3, padding="same", dtype="mixed_bfloat16")
+    model = keras.Model(image := keras.Input((None, None, 3)), layer(image))
+    assert model(noise(2, 4, 6, 3).astype("float32")).shape == (2, 4, 6, 4)

@@ -1,0 +1,39 @@
+"""Up-sampling and its written-out gradient against NumPy."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sagan_tf.layers import NearestUpsampling
+
+
+def test_pixels_are_copied_and_their_slopes_added():
+    x, slope = np.random.default_rng(0).normal(size=(2, 3, 5, 4)), np.random.default_rng(1).normal(size=(2, 6, 10, 4))
+    inputs = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        output = NearestUpsampling()(inputs)
+    np.testing.assert_array_equal(output, x.repeat(2, axis=1).repeat(2, axis=2))
+    sums = slope.reshape(2, 3, 2, 5, 2, 4).sum((2, 4))
+    np.testing.assert_allclose(tape.gradient(output, inputs, tf.constant(slope)), sums, atol=1e-12)
+
+
+def test_second_derivative():
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 3, 5, 4)))
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            loss = tf.reduce_sum(NearestUpsampling()(x) ** 3)
+        first = inner.gradient(loss, x)
+    np.testing.assert_allclose(first, 4 * 3 * x**2)
+    np.testing.assert_allclose(outer.gradient(first, x), 4 * 6 * x)
+
+
+def test_saved_models_have_it(tmp_path):
+    image = keras.Input((3, 5, 4))
+    model = keras.Model(image, NearestUpsampling()(image))
+    assert model.output.shape == (None, 6, 10, 4)
+    model.save(tmp_path / "model.keras")
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype("float32")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(x), model(x))
