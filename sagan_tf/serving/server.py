@@ -104,13 +104,13 @@ async def serve(server, say=print):
 
 def _settle():
     # Of the process, therefore the command's alone. Requests leave few cycles behind, but so many objects that Python
-    # would look through TensorFlow's, hundreds of thousands, again and again: a tenth (REST) to a quarter (gRPC) of
-    # what a request costs.
+    # would look through TensorFlow's, hundreds of thousands, again and again: a twelfth (REST) to a quarter (gRPC)
+    # of what a request costs.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
     # A batch that is ready waits so long for the event loop to let go of Python, and its cores idle: 5 ms by default,
-    # 5 to 9 % of the throughput of small pictures.
+    # 8 to 10 % of the throughput of small pictures.
     sys.setswitchinterval(0.0005)
 
 
