@@ -1,11 +1,13 @@
 """What a server costs: pictures a second through `python -m sagan_tf.serve`, against the bare calls that it makes.
 
     python benchmarks/serving_load.py RUN
+    python benchmarks/serving_load.py --drawn 64 32 --server_alone --seconds 8 --rounds 3
 
-takes a run folder, exports it, starts the server on free ports and prints a table as Markdown, in about three minutes.
-All rows are measured in turns, round by round, and the medians over the rounds are printed, so that a busy moment of
-the machine meets all alike. The client runs on the same cores as the server; what it takes of them has its own column.
-Needs `pip install '.[serving,tflite]'`. Text: docs/serving.md.
+takes the generator of a run folder, or one of so many pixels and channels with drawn weights, exports it, starts the
+server on free ports and prints a table as Markdown, in about three minutes. All rows are measured in turns, round by
+round, and the medians over the rounds are printed, so that a busy moment of the machine meets all alike. The client
+runs on the same cores as the server; what it takes of them has its own column.
+Needs `pip install '.[serving,tflite,test]'`. Text: docs/serving.md.
 """
 
 import argparse
@@ -14,33 +16,42 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
+import psutil
 from export_formats import CORES, draw_inputs, saved_model_caller, table, tflite_caller
 
 from sagan_tf.environment import describe_environment
 from sagan_tf.export import export_saved_model, export_tflite, fold_generator
+from sagan_tf.networks import build_generator
 from sagan_tf.runs import Run
 from sagan_tf.serving.versions import LoadedVersion
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export" / "serving"))
 from load_test import grpc_caller, make_requests, measure, rest_caller  # noqa: E402
 
-BATCH = 64
-# Protocol, pictures a request, clients at a time: twice a full batch, so that one waits while another runs.
-LOADS = [(protocol, *load) for protocol in ("gRPC", "REST") for load in ((1, 1), (1, 128), (8, 16))]
+PROTOCOLS = ("gRPC", "REST")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("run", help="run folder")
+    parser.add_argument("run", nargs="?", help="run folder")
+    parser.add_argument("--drawn", type=int, nargs=2, metavar=("PX", "CHANNELS"), help="a generator nobody has trained")
+    parser.add_argument("--server_alone", action="store_true", help="leave out `predict` and the other formats")
+    parser.add_argument("--batch", type=int, default=64, help="pictures run together (default 64)")
     parser.add_argument("--rounds", type=int, default=5, help="times that each is measured (default 5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default 2)")
     options = parser.parse_args()
-    generator = keras.models.load_model(Run.open(options.run).generator_path, compile=False)
+    if (options.run is None) == (options.drawn is None):
+        parser.error("give a run folder or --drawn")
+    if options.run:
+        generator = keras.models.load_model(Run.open(options.run).generator_path, compile=False)
+    else:
+        generator = build_generator(*options.drawn, num_classes=10, attention_sizes=[min(32, options.drawn[0] // 2)])
     machine = describe_environment()
     print(f"{machine['cpu']}, {CORES} cores, TensorFlow {machine['tensorflow']}, medians of {options.rounds} rounds\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -50,70 +61,99 @@ def main():
 def compare(generator, folder, options):
     folded = fold_generator(generator)
     version = export_saved_model(folded, folder / "models" / "sagan")
-    bare = bare_callers(generator, folded, version, folder)
-    classes, found = folded.num_classes, {name: [] for name in [*bare, *LOADS]}
-    with served(folder / "models") as addresses:
+    bare = sample_callers(folded, version, options.batch)
+    if not options.server_alone:
+        bare |= other_callers(generator, folded, version, folder, options.batch)
+    # Pictures a request, clients: twice a full batch and half of one, so that two can run while requests come in.
+    loads = [(1, 1), (1, 2 * options.batch), (1, 5 * options.batch // 2), (8, options.batch // 4)]
+    loads = [(protocol, *load) for protocol in PROTOCOLS for load in loads]
+    found = {name: [] for name in [*bare, *loads]}
+    with served(folder / "models", options.batch) as (process, addresses):
         for _ in range(options.rounds):
-            for name, (call, rows) in bare.items():
-                found[name].append(measure_bare(call, rows, options.seconds))
-            for load in LOADS:
-                found[load].append(asyncio.run(measure_server(load, addresses, classes, options.seconds)))
-    return report(found)
+            for name, call in bare.items():
+                found[name].append(measure_bare(*call, options.seconds))
+            for load in loads:
+                measured = measure_server(load, addresses, process, folded.num_classes, options.seconds)
+                found[load].append(asyncio.run(measured))
+    return report(found, options.batch)
 
 
-def bare_callers(generator, folded, version, folder):
-    """name -> (function without arguments, pictures that it makes)."""
-    loaded, latents = LoadedVersion(str(version)), draw_inputs(folded, BATCH)
-    tflite = export_tflite(folded, folder / "tflite", variants=("float32", "dynamic_int8"))
-    keras_inputs = list(latents) if len(latents) > 1 else latents[0]
-    callers = {"Keras `predict`": lambda: generator.predict(keras_inputs, batch_size=BATCH, verbose=0)}
-    formats = {f"TFLite {variant}": tflite_caller(path) for variant, path in tflite.items()}
-    for name, call in {"SavedModel": saved_model_caller(version), **formats}.items():
-        callers[f"{name}, batch {BATCH}"] = lambda call=call: call(*latents)
-    callers = {name: (call, BATCH) for name, call in callers.items()}
-    for rows in (1, BATCH):
+def sample_callers(folded, version, batch):
+    """name -> (function without arguments, pictures that it makes, threads that call it)."""
+    call, callers = LoadedVersion(str(version)).signature("sample").run, {}
+    for rows, threads, words in ((1, 1, ""), (batch, 1, ""), (batch, 2, ", two at a time")):
         arrays = {"seed": np.arange(rows), "truncation": np.ones(rows, np.float32)}
-        if len(latents) > 1:
-            arrays["label"] = latents[1][:rows]
-        call = loaded.signature("sample").run
-        callers[f"`sample` (PNG), batch {rows}"] = (lambda call=call, arrays=arrays: call(arrays), rows)
+        if folded.num_classes:
+            arrays["label"] = np.arange(rows, dtype=np.int32) % folded.num_classes
+        callers[f"`sample` (PNG), batch {rows}{words}"] = (lambda arrays=arrays: call(arrays), rows, threads)
     return callers
 
 
-def measure_bare(call, rows, seconds):
+def other_callers(generator, folded, version, folder, batch):
+    """The same of the other ways to the picture as an array."""
+    latents = draw_inputs(folded, batch)
+    tflite = export_tflite(folded, folder / "tflite", variants=("float32", "dynamic_int8"))
+    keras_inputs = list(latents) if len(latents) > 1 else latents[0]
+    callers = {"Keras `predict`": lambda: generator.predict(keras_inputs, batch_size=batch, verbose=0)}
+    formats = {f"TFLite {variant}": tflite_caller(path) for variant, path in tflite.items()}
+    for name, call in {"SavedModel": saved_model_caller(version), **formats}.items():
+        callers[f"{name}, batch {batch}"] = lambda call=call: call(*latents)
+    return {name: (call, batch, 1) for name, call in callers.items()}
+
+
+def measure_bare(call, rows, threads, seconds):
     call()
-    times, end = [], time.perf_counter() + seconds
-    while (began := time.perf_counter()) < end:
-        call()
-        times.append(time.perf_counter() - began)
-    return {"images": rows / np.mean(times), "p50": 1e3 * np.median(times), "p99": 1e3 * np.percentile(times, 99)}
+    times, begun, processor = [], time.perf_counter(), time.process_time()
+
+    def repeat():
+        while (start := time.perf_counter()) < begun + seconds:
+            call()
+            times.append(time.perf_counter() - start)
+
+    callers = [threading.Thread(target=repeat) for _ in range(threads)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    # By the mean time of a call: at the end one thread is alone for a while.
+    images = rows * threads / np.mean(times)
+    processor = 1e3 * (time.process_time() - processor) / rows / len(times)
+    return {
+        "images": images, "p50": 1e3 * np.median(times), "p99": 1e3 * np.percentile(times, 99), "processor": processor
+    }  # fmt: skip
 
 
-async def measure_server(load, addresses, classes, seconds):
+async def measure_server(load, addresses, process, classes, seconds):
     protocol, rows, clients = load
     make = grpc_caller if protocol == "gRPC" else rest_caller
     call, close = await make(addresses[protocol], "sagan", make_requests(rows, classes))
-    result = await measure(call, clients, seconds, warm_up=0.5)
+    await measure(call, clients, 0.5, warm_up=0)
+    before, begun = process.cpu_times(), time.perf_counter()
+    result = await measure(call, clients, seconds, warm_up=0)
+    after, took = process.cpu_times(), time.perf_counter() - begun
     await close()
     if result["failures"]:
         raise RuntimeError(f"{result['failures']} requests failed: {load}")
+    images = rows * result["requests_per_second"]
     return {
-        "images": rows * result["requests_per_second"], "p50": result["p50_ms"], "p99": result["p99_ms"],
+        "images": images, "p50": result["p50_ms"], "p99": result["p99_ms"],
         "client": result["processor_ms"] / 1e3 * result["requests_per_second"] / CORES,
+        "processor": 1e3 * (after.user + after.system - before.user - before.system) / images / took,
     }  # fmt: skip
 
 
 class served:  # noqa: N801 (used as a function)
     """The command in a process of its own, as long as the block lasts."""
 
-    def __init__(self, folder):
-        self._command = [sys.executable, "-m", "sagan_tf.serve", str(folder), "--rest_port", "0", "--port", "0"]
+    def __init__(self, folder, batch):
+        options = ["--rest_port", "0", "--port", "0", "--max_batch_size", str(batch)]
+        self._command = [sys.executable, "-m", "sagan_tf.serve", str(folder), *options]
 
     def __enter__(self):
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
         for line in self._process.stdout:
             if match := re.match(r"REST on (\S+)/v1/models, gRPC on (\S+)", line):
-                return {"REST": match[1], "gRPC": match[2]}
+                return psutil.Process(self._process.pid), {"REST": match[1], "gRPC": match[2]}
         raise RuntimeError("the server did not start")
 
     def __exit__(self, *exception):
@@ -121,22 +161,30 @@ class served:  # noqa: N801 (used as a function)
         self._process.wait()
 
 
-def report(found):
-    bare = np.median([one["images"] for one in found[f"`sample` (PNG), batch {BATCH}"]])
+def report(found, batch):
+    one, two = (f"`sample` (PNG), batch {batch}{words}" for words in ("", ", two at a time"))
     rows = []
     for name, results in found.items():
-        median = {key: np.median([one[key] for one in results]) for key in results[0]}
+        median = {key: np.median([result[key] for result in results]) for key in results[0]}
         title = name if isinstance(name, str) else "server, {}: {} a request, {} at a time".format(*name)
-        row = [title, f"{median['images']:.0f}", f"{median['p50']:.1f}", f"{median['p99']:.1f}", "-", "-"]
+        row = [title, *(f"{median[key]:.{digits}f}" for key, digits in (("images", 0), ("p50", 1), ("p99", 1)))]
+        row += [f"{median['processor']:.2f}", "-", "-", "-"]
         if not isinstance(name, str):
-            row[4] = f"{median['client']:.0%}"
-            if name[1] * name[2] >= BATCH:  # full batches
-                row[5] = f"{1 - median['images'] / bare / (1 - median['client']):.0%}"
+            row[5] = f"{median['client']:.0%}"
+            if name[1] * name[2] >= batch:  # full batches
+                row[6:] = [f"{overhead(results, found[bare]):.0%}" for bare in (one, two)]
         rows.append(row)
-    heads = ["", "images/s", "p50, ms", "p99, ms", "client's share of the cores", "server's overhead"]
+    heads = ["", "images/s", "p50, ms", "p99, ms", "processor ms an image", "client's share of the cores", "overhead",
+             "overhead over two at a time"]  # fmt: skip
     return (
         f"{table(heads, rows)}\n\nOverhead: what is missing, of the cores that the client leaves, to the images/s of "
-        f"the bare `sample` at batch {BATCH}."
+        f"the bare `sample` at batch {batch}, one call at a time or two; the median over the rounds."
+    )
+
+
+def overhead(results, bare):
+    return np.median(
+        [1 - result["images"] / (1 - result["client"]) / one["images"] for result, one in zip(results, bare)]
     )
 
 

@@ -30,11 +30,12 @@ def main(argv=None, prog="python -m sagan_tf.serve"):
         # Only now: TensorFlow takes seconds.
         import tensorflow as tf
 
-        from sagan_tf.serving.server import Server, serve
+        from sagan_tf.serving.server import Server, new_event_loop, serve
 
         tf.get_logger().setLevel("ERROR")  # that the session is an old interface is of no use to the reader
         server = Server(options.folder, _limits(options), options.host, options.rest_port, options.port, _say)
-        asyncio.run(serve(server, _say))
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(serve(server, _say))
 
 
 def _say(line):
@@ -54,6 +55,7 @@ def _options(argv, prog):
     for name, type_, default, text in (
         ("max_batch_size", _whole, limits.max_batch_size, "Rows run together, and rows of a request, at most."),
         ("batch_timeout_ms", _not_negative, 1e3 * limits.batch_timeout, "Milliseconds a request waits for others."),
+        ("parallel_batches", _whole, limits.parallel_batches, "Batches run at a time, where they are full."),
         ("max_enqueued_batches", _whole, limits.max_enqueued_batches, "Full batches that may wait."),
         ("max_body_mb", _positive, limits.max_body / 2**20, "MiB of a request at most."),
         ("poll_seconds", _positive, limits.poll_interval, "Between looks for new versions."),
@@ -71,6 +73,7 @@ def _limits(options):
         max_body=int(options.max_body_mb * 2**20),
         poll_interval=options.poll_seconds,
         drain=options.drain_seconds,
+        parallel_batches=options.parallel_batches,
     )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import collections
-import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +20,11 @@ class _Waiting:
 class Batcher:
     """Collects the requests for one signature of one version.
 
-    A request waits for others for `limits.batch_timeout` at most; one that has waited that long while another batch ran
-    waits no more, so that a busy server fills its batches without pausing. Made inside a running event loop.
+    A request to an idle batcher waits for others for `limits.batch_timeout` at most; one that has waited that long
+    while a batch ran waits no more. Beside a batch that runs only a full one is started: so a busy server fills its
+    batches without pausing, and its cores have work while one batch ends and is answered.
+
+    Made inside a running event loop.
 
     Args:
         run: Coroutine function of a dict of arrays that gives a dict of arrays.
@@ -33,11 +35,12 @@ class Batcher:
 
     def __init__(self, run, limits, observe, joins=True):
         self._run, self._observe, self._joins = run, observe, joins
-        self._max_rows, self._timeout = limits.max_batch_size, limits.batch_timeout
+        self._max_rows, self._timeout, self._parallel = (
+            limits.max_batch_size, limits.batch_timeout, limits.parallel_batches
+        )  # fmt: skip
         self._max_waiting_rows = limits.max_enqueued_batches * limits.max_batch_size
-        self._waiting, self._rows = collections.deque(), 0
-        self._arrived, self._full, self._closing = asyncio.Event(), asyncio.Event(), False
-        self._task = asyncio.create_task(self._work())
+        self._waiting, self._rows, self._running = collections.deque(), 0, set()
+        self._loop, self._timer, self._look, self._closing = asyncio.get_running_loop(), None, None, False
 
     async def submit(self, inputs, rows):
         """Runs a request in some batch.
@@ -56,40 +59,42 @@ class Batcher:
             raise RequestProblem(f"Task size {rows} is larger than maximum input batch size {self._max_rows}")
         if self._rows + rows > self._max_waiting_rows:
             raise RequestProblem("The batch scheduling queue to which this task was submitted is full", 503)
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(inputs, rows, loop.time(), loop.create_future())
+        waiting = _Waiting(inputs, rows, self._loop.time(), self._loop.create_future())
         self._waiting.append(waiting)
         self._rows += rows
-        self._arrived.set()
-        if self._rows >= self._max_rows:
-            self._full.set()
+        if self._look is None:  # once for all requests that are read in one turn of the loop
+            self._look = self._loop.call_soon(self._start_what_can)
         return await waiting.answer
 
     async def close(self):
         """Answers what waits, then ends. Nothing may be submitted any more."""
         self._closing = True
-        self._arrived.set()
-        self._full.set()
-        await self._task
+        self._start_what_can()
+        while self._running:
+            await asyncio.wait(self._running)
 
-    async def _work(self):
-        while True:
-            await self._arrived.wait()
-            if self._waiting:
-                await self._fill()
-                await self._answer(self._take())
-            elif self._closing:
-                return
-            else:
-                self._arrived.clear()
+    def _start_what_can(self, ended=None):
+        # Called whenever something has changed: a request has come, a batch has ended, the time is over.
+        self._running.discard(ended)
+        self._look = None
+        while self._waiting and len(self._running) < self._parallel and self._is_time():
+            task = self._loop.create_task(self._answer(self._take()))
+            self._running.add(task)
+            task.add_done_callback(self._start_what_can)
 
-    async def _fill(self):
-        left = self._waiting[0].arrived + self._timeout - asyncio.get_running_loop().time()
-        if self._joins and not self._closing and self._rows < self._max_rows and left > 0:
-            self._full.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._full.wait()
+    def _is_time(self):
+        if self._rows >= self._max_rows or self._closing or not self._joins:
+            return True
+        if self._running:
+            return False
+        left = self._waiting[0].arrived + self._timeout - self._loop.time()
+        if left > 0 and self._timer is None:
+            self._timer = self._loop.call_later(left, self._end_of_waiting)
+        return left <= 0
+
+    def _end_of_waiting(self):
+        self._timer = None
+        self._start_what_can()
 
     def _take(self):
         batch, rows = [], 0

@@ -14,6 +14,7 @@ class Limits:
         max_body: Bytes of a request.
         poll_interval: Seconds between looks for new versions.
         drain: Seconds that requests have to end when the server is stopped.
+        parallel_batches: Batches run at a time; a second one beside another only when it is full.
     """
 
     max_batch_size: int = 64
@@ -22,3 +23,4 @@ class Limits:
     max_body: int = 16 << 20
     poll_interval: float = 2.0
     drain: float = 30.0
+    parallel_batches: int = 2

@@ -3,8 +3,10 @@
 import functools
 import logging
 import math
+from typing import NamedTuple
 
 import grpc
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
@@ -18,6 +20,7 @@ _CODES = {
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
+_FIELDS = {"float32": "float_val", "float64": "double_val", "int32": "int_val", "int64": "int64_val"}
 
 
 def make_server(service):
@@ -112,23 +115,45 @@ def _to_arrays(request, infos, largest):
 
 
 def _to_array(name, tensor, info, largest):
-    wanted = tf.as_dtype(info.dtype if info.dtype.kind != "O" else tf.string)
-    if tensor.dtype != wanted.as_datatype_enum:
+    wanted = _wire_type(info.dtype)
+    if tensor.dtype != wanted.number:
         raise RequestProblem(f"Input {name} must be of type {wanted.name}; another was given.")
-    shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
+    shape = tuple([dim.size for dim in tensor.tensor_shape.dim])
     check_shape(name, shape, info)
     # A tensor may say one value for all its entries: a few bytes would ask for any amount of memory.
-    if min(shape, default=0) < 0 or math.prod(shape) * wanted.size > largest:
+    count = math.prod(shape)
+    if min(shape, default=0) < 0 or count * wanted.size > largest:
         raise RequestProblem(f"Input {name} cannot have the shape {list(shape)}.")
+    if wanted.field:  # what `tf.make_ndarray` does, in a quarter of its 40 us, for tensors that say all their entries
+        if len(tensor.tensor_content) == count * wanted.size > 0:
+            return np.frombuffer(tensor.tensor_content, info.dtype).reshape(shape)
+        values = getattr(tensor, wanted.field)
+        if len(values) == count and not tensor.tensor_content:
+            return np.fromiter(values, info.dtype, count).reshape(shape)
     try:
         return tf.make_ndarray(tensor)
     except (TypeError, ValueError, IndexError) as error:
         raise RequestProblem(f"Input {name} is no tensor: {error}") from None
 
 
+class _WireType(NamedTuple):
+    """A type in a TensorProto: its number, name, bytes, and the field of its values; None where they are encoded."""
+
+    number: int
+    name: str
+    size: int
+    field: str | None
+
+
+@functools.cache
+def _wire_type(dtype):
+    kind = tf.as_dtype(tf.string if dtype.kind == "O" else dtype)
+    return _WireType(kind.as_datatype_enum, kind.name, kind.size, _FIELDS.get(kind.name))
+
+
 def _fill(tensor, array):
     # `tf.make_tensor_proto` looks at every element's type: 0.1 ms for a request that otherwise costs 0.3.
-    tensor.dtype = (tf.string if array.dtype.kind == "O" else tf.as_dtype(array.dtype)).as_datatype_enum
+    tensor.dtype = _wire_type(array.dtype).number
     tensor.tensor_shape.SetInParent()  # a scalar has a shape too
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
+import sys
 
 from aiohttp import web
 
@@ -61,6 +63,19 @@ class Server:
         await self.service.close()
 
 
+def new_event_loop():
+    """Makes the event loop that the command runs in.
+
+    Returns:
+        asyncio.AbstractEventLoop: uvloop's, with which a request costs less, where it is installed; it has no Windows.
+    """
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
 async def serve(server, say=print):
     """Serves until the process is asked to end.
 
@@ -79,11 +94,24 @@ async def serve(server, say=print):
     try:
         if not server.service.models:
             raise UserError(f"no version in {server.service.folder} can be loaded, see above.")
+        _settle()
         say(f"REST on http://{server.rest_address}/v1/models, gRPC on {server.grpc_address}")
         await asked_to_end.wait()
         say("stopping: answering what is there")
     finally:
         await server.stop()
+
+
+def _settle():
+    # Of the process, therefore the command's alone. Requests leave few cycles behind, but so many objects that Python
+    # would look through TensorFlow's, hundreds of thousands, again and again: a twelfth (REST) to a quarter (gRPC)
+    # of what a request costs.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+    # A batch that is ready waits so long for the event loop to let go of Python, and its cores idle: 5 ms by default,
+    # 8 to 10 % of the throughput of small pictures.
+    sys.setswitchinterval(0.0005)
 
 
 def _address(host, port):

@@ -45,7 +45,8 @@ def _timed(run, seconds, inputs):
 class Service:
     """Serves the newest version of every model in a folder, and the one before until its requests are answered.
 
-    TensorFlow runs one batch at a time, on all cores, outside the event loop.
+    TensorFlow runs outside the event loop, on all cores, `limits.parallel_batches` at a time at most: while the last
+    operations of one batch leave a core idle, the other's have it.
 
     Args:
         folder: See `folders.find_models`.
@@ -61,7 +62,7 @@ class Service:
     def __init__(self, folder, limits=None, say=print):
         self.folder, self.limits, self.metrics, self.stopping = folder, limits or Limits(), Metrics(), False
         self._say, self._served, self._folders, self._failed, self._closing = say, {}, {}, {}, set()
-        self._executor = concurrent.futures.ThreadPoolExecutor(1, "tensorflow")
+        self._executor = concurrent.futures.ThreadPoolExecutor(self.limits.parallel_batches, "tensorflow")
         self._poller = None
 
     async def start(self):

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
 from sagan_tf.serving.limits import Limits
-from sagan_tf.serving.server import Server
+from sagan_tf.serving.server import Server, new_event_loop
 
 QUICK = Limits(poll_interval=0.05, drain=5)
 
@@ -122,7 +122,7 @@ def together(function, arguments, workers=16):
 @contextlib.contextmanager
 def running(folder, limits=QUICK):
     """Our server in a thread."""
-    said, ready, loop, stop = [], threading.Event(), asyncio.new_event_loop(), asyncio.Event()
+    said, ready, loop, stop = [], threading.Event(), new_event_loop(), asyncio.Event()
     server = Server(folder, limits, say=said.append)
 
     async def serve():

@@ -108,6 +108,23 @@ def test_what_waited_during_a_batch_runs_at_once():
     assert run.batches == [[0, 1], [2]]
 
 
+@pytest.mark.parametrize("parallel, most", [(1, 1), (2, 2), (3, 3), (9, 5)])
+def test_full_batches_run_beside_one_another_and_no_other(parallel, most):
+    running, seen = [], []
+
+    async def run(inputs):
+        running.append(len(inputs["x"]))
+        seen.append(list(running))
+        await asyncio.sleep(0.05)
+        running.remove(len(inputs["x"]))
+        return inputs
+
+    answers, observed = submit_all([[i] for i in range(11)], run, max_batch_size=2, parallel_batches=parallel)
+    assert [answer["x"].tolist() for answer in answers] == [[i] for i in range(11)]
+    assert observed == [2] * 5 + [1] and max(map(len, seen)) == most
+    assert seen[-1] == [1]  # what is not full waits until nothing runs
+
+
 def test_who_hangs_up_costs_nothing():
     run = Recorder()
 

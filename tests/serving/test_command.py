@@ -84,9 +84,9 @@ def test_missing_package_is_named(capsys, version_1, monkeypatch):
 def test_options_reach_the_limits():
     options = serve._options(
         ["d", "--max_batch_size", "3", "--batch_timeout_ms", "2.5", "--max_body_mb", "0.5", "--poll_seconds", "9",
-         "--max_enqueued_batches", "4", "--drain_seconds", "0"], "serve",
+         "--max_enqueued_batches", "4", "--drain_seconds", "0", "--parallel_batches", "5"], "serve",
     )  # fmt: skip
-    assert serve._limits(options) == serve.Limits(3, 0.0025, 4, 2**19, 9.0, 0.0)
+    assert serve._limits(options) == serve.Limits(3, 0.0025, 4, 2**19, 9.0, 0.0, 5)
 
 
 def test_verb_of_the_console_script():

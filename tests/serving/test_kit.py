@@ -51,6 +51,7 @@ def test_batching_parameters_are_those_of_the_local_server():
     assert int(wrapped["max_batch_size"]) == limits.max_batch_size == sizes[-1]  # or the server refuses to start
     assert int(wrapped["batch_timeout_micros"]) == round(1e6 * limits.batch_timeout)
     assert int(wrapped["max_enqueued_batches"]) == limits.max_enqueued_batches
+    assert int(wrapped["num_batch_threads"]) == limits.parallel_batches
     assert sizes == sorted(set(sizes))
 
 

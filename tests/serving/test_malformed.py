@@ -2,15 +2,20 @@
 
 import http.client
 import json
+import math
 
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
 from damage import places, replaced, tries
 from hypothesis import given
 from hypothesis import strategies as st
 from serving.servers import make_request
 from tensorflow.core.framework import tensor_pb2
+
+from sagan_tf.serving import rpc
+from sagan_tf.serving.versions import TensorInfo
 
 GOOD = {
     "rows": {"instances": [{"latent": [1.0, 2.0, 3.0], "label": 0}, {"latent": [0.5, 0.0, 1.0], "label": 4}]},
@@ -125,6 +130,23 @@ def test_tensors_of_the_right_type(live, value, rows):
     request = make_request(label=np.zeros(rows, np.int32))
     request.inputs["latent"].CopyFrom(make_tensor([rows, 3], dtype=1, tensor_content=content))
     assert check_rpc(live, request) == (rows > 0)
+
+
+FIELDS = {"float32": "float_val", "float64": "double_val", "int32": "int_val", "int64": "int64_val", "uint8": "int_val"}
+
+
+@tries(150)
+@given(st.sampled_from(sorted(FIELDS)), st.lists(st.integers(1, 3), max_size=3), st.data())
+def test_tensors_mean_what_tensorflow_says(name, shape, data):
+    """In every form that a TensorProto has: bytes, a value each, fewer values than entries, both."""
+    dtype, count = np.dtype(name), math.prod(shape)
+    tensor = make_tensor(shape, dtype=tf.as_dtype(dtype).as_datatype_enum)
+    getattr(tensor, FIELDS[name]).extend(data.draw(st.lists(st.integers(0, 100), min_size=1, max_size=count)))
+    if data.draw(st.booleans()):
+        values = data.draw(st.lists(st.integers(0, 100), min_size=count, max_size=count))
+        tensor.tensor_content = np.array(values, dtype).tobytes()
+    array = rpc._to_array("x", tensor, TensorInfo(dtype, None, "x:0"), 1000)
+    np.testing.assert_array_equal(array, tf.make_ndarray(tensor), strict=True)
 
 
 def check_rpc(live, request):

@@ -1,0 +1,171 @@
+"""What a request costs of the processor: our server with a model that does nothing, and its frameworks without us.
+
+    python benchmarks/serving_floor.py
+
+starts two servers. One is `sagan_tf.serve`'s, with a model whose `sample` waits as long as pictures would take and
+answers with files that are there. The other is the least that the frameworks (aiohttp with a route and a middleware,
+grpc.aio with a handler of bytes) can do: it reads the request, waits for the batch, and sends an answer that is there.
+Both run on uvloop, both join up to 64 requests; 128 clients. Prints milliseconds of the server's processor a request:
+medians of rounds in turns. Linux; needs `pip install '.[serving,test]'`. Text: docs/serving.md.
+"""
+
+import argparse
+import asyncio
+import base64
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from sagan_tf.serving.server import Server, new_event_loop, serve
+from sagan_tf.serving.versions import Signature
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export" / "serving"))
+from load_test import grpc_caller, make_requests, measure, rest_caller  # noqa: E402
+
+CLIENTS, BATCH, SECONDS_A_PICTURE = 128, 64, 0.0004
+PICTURE = b"\x89PNG\r\n\x1a\n\0" + os.urandom(1030)  # as long as a picture of 32 px
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="times that each is measured (default 7)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each measurement (default 1.5)")
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run({"ours": serve_ours, "floor": serve_floor}[options.serve[0]](options.serve[1]))
+    else:
+        compare(options)
+
+
+def compare(options):
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        export_nothing(Path(folder) / "sagan" / "1")
+        servers = {name: started(name, folder) for name in ("ours", "floor")}
+        try:
+            for _ in range(options.rounds):
+                for protocol in ("REST", "gRPC"):
+                    for name, (process, addresses) in servers.items():
+                        measured = asyncio.run(processor_ms(process, protocol, addresses, options.seconds))
+                        found.setdefault((protocol, name), []).append(measured)
+        finally:
+            for process, _ in servers.values():
+                process.kill()
+    print("| protocol | server | processor ms a request |\n|---|---|---|")
+    for (protocol, name), values in found.items():
+        print(f"| {protocol} | {name} | {np.median(values):.3f} ({min(values):.3f} to {max(values):.3f}) |")
+
+
+def started(name, folder):
+    command = [sys.executable, __file__, "--serve", name, folder]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("ports "):
+            _, rest, rpc = line.split()
+            return psutil.Process(process.pid), {"REST": f"http://{rest}", "gRPC": rpc}
+    raise RuntimeError(f"{name} did not start")
+
+
+async def processor_ms(process, protocol, addresses, seconds):
+    make = rest_caller if protocol == "REST" else grpc_caller
+    call, close = await make(addresses[protocol], "sagan", make_requests(1, 4))
+    await measure(call, CLIENTS, 0.3, warm_up=0)
+    before, begun = process.cpu_times(), time.perf_counter()
+    result = await measure(call, CLIENTS, seconds, warm_up=0)
+    after, took = process.cpu_times(), time.perf_counter() - begun
+    await close()
+    if result["failures"]:
+        raise RuntimeError(f"{result['failures']} requests failed")
+    spent = after.user + after.system - before.user - before.system
+    return 1e3 * spent / result["requests_per_second"] / took
+
+
+def export_nothing(folder):
+    """A SavedModel whose `sample` has the inputs of an exported generator."""
+    import tensorflow as tf
+
+    def sample(seed, label, truncation):
+        return {"image_bytes": tf.fill(tf.shape(seed), PICTURE)}
+
+    specs = {"seed": tf.int64, "label": tf.int32, "truncation": tf.float32}
+    specs = [tf.TensorSpec([None], dtype, name) for name, dtype in specs.items()]
+    module = tf.Module()
+    module.sample = tf.function(sample, input_signature=specs)
+    tf.saved_model.save(module, str(folder), signatures={"sample": module.sample})
+
+
+async def serve_ours(folder):
+    run = Signature.run
+
+    def waiting(self, inputs):
+        time.sleep(SECONDS_A_PICTURE * len(inputs["seed"]))
+        return run(self, inputs)
+
+    Signature.run = waiting
+    server = Server(folder, say=lambda line: None)
+    await serve(server, lambda line: print("ports", server.rest_address, server.grpc_address, flush=True))
+
+
+async def serve_floor(folder):
+    import grpc
+    from aiohttp import web
+    from tensorflow_serving.apis import predict_pb2
+
+    waiting = []
+
+    async def batch():
+        done = asyncio.get_running_loop().create_future()
+        waiting.append(done)
+        await done
+
+    async def answer_batches():
+        while True:
+            now = waiting[:BATCH]
+            del waiting[:BATCH]
+            await asyncio.sleep(SECONDS_A_PICTURE * max(1, len(now)))
+            for done in now:
+                done.done() or done.set_result(None)
+
+    response = predict_pb2.PredictResponse()
+    response.outputs["image_bytes"].string_val.append(PICTURE)
+    message, text = response.SerializeToString(), b'{"outputs": ["%s"]}' % base64.b64encode(PICTURE)
+
+    async def predict(request, context):
+        await batch()
+        return message
+
+    async def post(request):
+        await request.read()
+        await batch()
+        return web.Response(body=text, content_type="application/json")
+
+    @web.middleware
+    async def middleware(request, handler):
+        return await handler(request)
+
+    app = web.Application(middlewares=[middleware])
+    app.router.add_route("*", "/v1/{rest:.*}", post)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server = grpc.aio.server()
+    handlers = {"Predict": grpc.unary_unary_rpc_method_handler(predict)}
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", handlers)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(f"ports 127.0.0.1:{runner.addresses[0][1]} 127.0.0.1:{port}", flush=True)
+    await answer_batches()
+
+
+if __name__ == "__main__":
+    main()
