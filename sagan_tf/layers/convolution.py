@@ -37,7 +37,8 @@ class Conv2D(keras.layers.Conv2D):
         sizes = inputs.shape[1:3]
         if None in sizes or not self._is_plain() or not products_pay(inputs):
             return super().convolution_op(inputs, kernel)
-        kernel = ops.cast(ops.convert_to_tensor(kernel), inputs.dtype)
+        # A copy in name alone: TensorFlow wants no variables inside a written-out gradient.
+        kernel = ops.copy(ops.cast(kernel, inputs.dtype))
         if self.kernel_size == (1, 1):
             return ops.matmul(inputs, kernel[0, 0])
         if max(sizes) <= LARGEST_MAP_BY_PRODUCTS:

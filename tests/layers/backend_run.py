@@ -26,7 +26,7 @@ class ByProducts(layers.Conv2D):
     way = staticmethod(convolve_by_products)
 
     def convolution_op(self, inputs, kernel):
-        return self.way(inputs, ops.convert_to_tensor(kernel))
+        return self.way(inputs, ops.copy(kernel))
 
 
 class KernelGradientByProducts(ByProducts):

@@ -125,6 +125,14 @@ def test_what_does_not_fit_is_left_to_keras(options):
     np.testing.assert_array_equal(tf.cast(ours(x), tf.float32), tf.cast(keras_own(x), tf.float32))
 
 
+@pytest.mark.parametrize("size, kernel", [(4, 3), (8, 3), (4, 1)])
+def test_weights_in_bfloat16_have_gradients(size, kernel):
+    layer = Conv2D(4, kernel, padding="same", dtype="bfloat16")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(noise(2, size, size, 3)))
+    assert np.any(tf.cast(tape.gradient(loss, layer.kernel.value), tf.float32) != 0)
+
+
 def test_a_map_of_unknown_size_is_left_to_keras():
     layer = Conv2D(4, 3, padding="same", dtype="mixed_bfloat16")
     model = keras.Model(image := keras.Input((None, None, 3)), layer(image))
