@@ -74,12 +74,12 @@ class Process(subprocess.Popen):
     """A process whose errors go to a file: nobody reads a pipe while a process is waited for."""
 
     def __init__(self, arguments, **options):
-        self.errors = tempfile.TemporaryFile()
-        super().__init__(arguments, stdout=subprocess.DEVNULL, stderr=self.errors, **options)
+        self.messages = tempfile.TemporaryFile()
+        super().__init__(arguments, stdout=subprocess.DEVNULL, stderr=self.messages, **options)
 
     def said(self):
-        self.errors.seek(0)
-        return self.errors.read().decode(errors="replace")[-2000:]
+        self.messages.seek(0)
+        return self.messages.read().decode(errors="replace")[-2000:]
 
 
 def start(arguments, workers):
