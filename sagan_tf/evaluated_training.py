@@ -14,7 +14,29 @@ from sagan_tf.measuring import Measurer, Samples
 from sagan_tf.training.evaluations import Evaluations
 from sagan_tf.training.gan import with_label
 
+_COUNT = "evaluation_samples"  # In every line of figures, and in no other.
 _NAMES = {"frechet_distance": "fid", "kernel_distance": "kid"}  # With Inception's features.
+
+
+class _Stopped(Exception):
+    """The run stops, and waits for no measurement."""
+
+
+def is_missing(config, run, step):
+    """Whether a step was to be measured, and was not because the run was stopped there.
+
+    Args:
+        config: `Config`.
+        run: `Run`.
+        step: int, of the checkpoint that the run goes on from.
+
+    Returns:
+        bool.
+    """
+    interval = config.evaluation.interval
+    if not interval or not step or (step % interval and step != config.training.steps):
+        return False
+    return not any(line["step"] == step and _COUNT in line for line in run.read_metrics())
 
 
 def evaluation_callbacks(config, run, gan, source, record):
@@ -37,7 +59,8 @@ def evaluation_callbacks(config, run, gan, source, record):
     if not options.interval:
         return []
     strategy = gan.distribute_strategy
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if several_workers:
         strategy = None  # The chief measures alone: the others wait in the next step for it.
     with strategy.scope() if strategy is not None else contextlib.nullcontext():
         network = open_features(options.features, options.inception, options.pixel_range)
@@ -48,16 +71,34 @@ def evaluation_callbacks(config, run, gan, source, record):
     print(f"Evaluation: every {options.interval:,} steps, {samples.count:,} samples against {reference.count:,} "
           f"pictures, by {network.name}; the best generator: {run.best_generator_path}")
 
+    def paint_unless_stopped(seeds, labels):
+        # Several workers stop together, after the next step: what was to be measured would be gone.
+        if gan.stop_wanted and not several_workers:
+            raise _Stopped
+        return paint(seeds, labels)
+
     def figures_at(step):
         shutil.rmtree(folder, ignore_errors=True)  # of another life of this run, perhaps with other weights
-        found, collector = measurer.of_generator(paint, gan.num_classes, samples, {"step": step}, folder)
+        try:
+            found, collector = measurer.of_generator(
+                paint_unless_stopped, gan.num_classes, samples, {"step": step}, folder
+            )
+        except _Stopped:
+            shutil.rmtree(folder, ignore_errors=True)
+            print(f"The evaluation at step {step} is left to the next start, for the run stops.")
+            return None
         figures, _ = measure(found, reference, ("fid", "kid"))
         collector.close()
         names = _NAMES if network.is_inception else {}
         values = {names.get(figure.key, figure.key): figure.value for figure in figures}
-        return values | {"evaluation_samples": samples.count}
+        return values | {_COUNT: samples.count}
 
-    return [Evaluations(figures_at, record, lambda *found: _keep_best(run, *found), options.interval)]
+    return [
+        Evaluations(
+            figures_at, record, lambda *found: _keep_best(run, *found), options.interval,
+            lambda step: is_missing(config, run, step),
+        )
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)

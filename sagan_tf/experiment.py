@@ -15,11 +15,12 @@ from sagan_tf.data import embedded, rules
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import class_distribution, contact_sheet_images, damage_named, describe, open_source
 from sagan_tf.errors import UserError
-from sagan_tf.evaluated_training import evaluation_callbacks
+from sagan_tf.evaluated_training import evaluation_callbacks, is_missing
 from sagan_tf.needs import check_memory, exhaustion_named
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.recording import recording_callbacks
 from sagan_tf.recovery import prepare_recovery, rate_factor
+from sagan_tf.run_files import read_unfinished_line
 from sagan_tf.runs import Run
 from sagan_tf.training import SAGAN
 from sagan_tf.training.adam import FusedAdam
@@ -299,6 +300,10 @@ def fit(config, gan, source, run, manager, callbacks=()):
     start, left = int(gan.step.numpy()), training.steps - int(gan.step.numpy())
     if left <= 0:
         print(f"All {training.steps} steps are made: {run.path}")
+        if manager is not None and is_missing(config, run, start):
+            for evaluation in evaluation_callbacks(config, run, gan, source, run.append_metrics):
+                evaluation.set_model(gan)
+                evaluation.on_train_begin()
         return
     images_a_step = training.batch_size * training.d_steps * training.accumulation_steps
     dataset = make_dataset(
@@ -316,8 +321,9 @@ def fit(config, gan, source, run, manager, callbacks=()):
             config, run, manager, guard, images_a_step, latent, label, evaluations, callbacks
         )
     else:
-        watching = [Metrics(lambda line: None, output.log_interval, images_a_step, guard)]
-    with contextlib.closing(progress):
+        carried = read_unfinished_line(run.unfinished_line_path)
+        watching = [Metrics(lambda line: None, output.log_interval, images_a_step, guard, carried)]
+    with contextlib.closing(progress), contextlib.closing(stop):
         gan.fit(
             dataset, steps_per_epoch=left, shuffle=False, verbose=0,
             callbacks=[stop, *([progress] if writes else []), *watching],

@@ -1,6 +1,9 @@
 """What a run writes into its folder as it goes on."""
 
+import functools
+
 from sagan_tf.reports import write_report
+from sagan_tf.run_files import read_unfinished_line, save_unfinished_line
 from sagan_tf.training.callbacks import AttentionPictures, Checkpoints, Metrics, Report, Samples
 from sagan_tf.training.tensorboard import EventFile, TensorBoard, peak_memory_gib
 
@@ -37,12 +40,15 @@ def recording_callbacks(config, run, manager, guard, images_a_step, latent, labe
             events.scalars(line["step"], values | peak_memory_gib())
 
     return [
-        Metrics(record, output.log_interval, images_a_step, guard),
+        Metrics(
+            record, output.log_interval, images_a_step, guard, read_unfinished_line(run.unfinished_line_path),
+            functools.partial(save_unfinished_line, run.unfinished_line_path),
+        ),
         *evaluations(record),
         Samples(run.sample_path, output.sample_interval, latent, label, output.sample_columns),
         AttentionPictures(run.attention_picture_path, output.sample_interval, *few),
         TensorBoard(events, output.tensorboard, output.sample_interval, pictures),
         *more,
-        Checkpoints(manager, output.checkpoint_interval, run.generator_path),
+        Checkpoints(manager, output.checkpoint_interval, run.generator_path, config.training.steps),
         Report(lambda: write_report([run], run.report_path), output.sample_interval),
     ]

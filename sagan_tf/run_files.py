@@ -37,6 +37,42 @@ def is_metrics(line):
     return good and type(step) is int and 0 <= step < 2**63
 
 
+def save_unfinished_line(path, found):
+    """Keeps what a run that stops between two lines of metrics has of the next one.
+
+    Args:
+        path: pathlib.Path.
+        found: dict with `step`, `steps`, over how many, and `means`, floats by name.
+    """
+    if all(map(math.isfinite, found["means"].values())):
+        write_text(path, json.dumps(found) + "\n")
+
+
+def read_unfinished_line(path):
+    """Reads what an earlier process had of the next line of metrics when it stopped.
+
+    Args:
+        path: pathlib.Path.
+
+    Returns:
+        dict as of `save_unfinished_line`; None where there is none.
+
+    Raises:
+        UserError: The file holds something else.
+    """
+    if not path.is_file():
+        return None
+    value = read_json(path)
+    try:
+        step, steps = int(value["step"]), int(value["steps"])
+        means = {name: float(number) for name, number in value["means"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        step = steps = means = None
+    if means is None or not step >= steps > 0 or not all(map(math.isfinite, means.values())):
+        raise UserError(f"{path}: this is no part of a line of metrics any more. Move it away.")
+    return {"step": step, "steps": steps, "means": means}
+
+
 def read_json(path):
     """Reads a JSON file that somebody may have edited.
 

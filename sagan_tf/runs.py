@@ -52,6 +52,7 @@ class Run:
         self.report_path = self.path / "report.html"
         self.contact_sheet_path = self.path / "data" / "contact_sheet.png"
         self.class_names_path = self.path / "data" / "class_names.json"
+        self.unfinished_line_path = self.path / "unfinished_line.json"
         self.recoveries_path = self.path / "recoveries.json"
         self.environment_path = self.path / "environment.json"
         self._lock = filelock.FileLock(self.path / ".lock", blocking=False)

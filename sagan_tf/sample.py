@@ -55,7 +55,8 @@ def make_parser(prog):
         help="strips between latents, classes or both: latents,classes")
     add("--frames", type=whole_number(2), default=9, metavar="N", help="pictures of a strip (default: 9)")
     add("--animate", choices=("gif", "webp"), help="interpolation as an animation too")
-    add("--files", type=whole_number(1), default=0, metavar="N", help="N single PNG files, the classes in turn")
+    add("--files", type=whole_number(1), default=0, metavar="N",
+        help="N single PNG files, the classes in turn; the workers of TF_CONFIG share them")
     return parser
 
 

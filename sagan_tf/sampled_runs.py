@@ -1,5 +1,6 @@
 """Pictures of a run's generator as files: what `python -m sagan_tf.sample` does."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +9,15 @@ from tqdm.auto import tqdm
 
 from sagan_tf.errors import UserError
 from sagan_tf.restored_networks import choose_classes, class_names, restore_networks
+from sagan_tf.training.workers import read_worker
 from sagan_tf.viewing import samplings
 from sagan_tf.viewing.painter import WHOLE_DISTRIBUTION, Painter
+from sagan_tf.viewing.shares import SharedFolder, batches_of
 from sagan_tf.viewing.tables import Table, save_animation, save_picture, save_table
 
 _STATIONS = 4  # Latents that an animation goes through before it comes back.
 _FRAMES_A_LEG = 24  # From one station to the next.
+_WORKERS_MINUTES = 30  # That the chief waits for another worker's next picture.
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,20 @@ class Wishes:
 def sample_run(run, wishes):
     """Draws and writes pictures of a run's averaged generator.
 
+    Where `TF_CONFIG` names several workers, they share the single files; the rest is drawn by the chief alone.
+
     Args:
         run: `Run`.
         wishes: `Wishes`.
 
     Yields:
-        pathlib.Path of each file or folder, once it is complete.
+        pathlib.Path of each file or folder, once it is complete; nothing on workers but the chief.
 
     Raises:
-        UserError: The run has no generator yet, or its generator cannot do what is wished.
+        UserError: The run has no generator yet, its generator cannot do what is wished, `TF_CONFIG` cannot be used, or
+            another worker's pictures did not come.
     """
+    worker = read_worker()
     networks = restore_networks(run, wishes.step)
     classes = choose_classes(wishes.classes, class_names(run, networks.num_classes))
     if "classes" in wishes.interpolate and (classes is None or len(classes) < 2):
@@ -67,13 +75,20 @@ def sample_run(run, wishes):
         raise UserError(f"--interpolate classes: {reason}.")
     painter = Painter(networks.generator)
     out = wishes.out or run.path / "pictures"
-    yield from _draw(painter, classes, wishes, out)
+    if wishes.files:
+        folder = out / "samples"
+        if worker.count == 1:
+            _write_files(painter, classes, wishes, folder, batches_of(wishes.files, painter.batch_size))
+        else:
+            _write_share(painter, classes, wishes, folder, worker, _digest(networks.generator))
+        if worker.is_chief:
+            yield folder
+    if worker.is_chief:
+        yield from _draw(painter, classes, wishes, out)
 
 
 def _draw(painter, classes, wishes, out):
     seeds = range(wishes.seed, wishes.seed + wishes.columns * (1 if classes else 8))
-    if wishes.files:
-        yield _single_files(painter, classes, wishes, out / "samples")
     if wishes.sweep:
         yield _table(samplings.truncation_sweep(painter, classes, wishes.seed, wishes.sweep), out / "truncation.png")
     fractions = np.linspace(0, 1, wishes.frames)
@@ -111,17 +126,56 @@ def _animation(painter, classes, wishes, way, path):
     return path
 
 
-def _single_files(painter, classes, wishes, folder):
-    """Writes N files, the classes in turn; memory holds a batch of them."""
-    labels = list(classes) if classes else [None]
-    seeds = range(wishes.seed, wishes.seed + wishes.files)
-    with tqdm(total=wishes.files, unit="img", desc="writing", leave=False) as bar:
-        for start in range(0, wishes.files, painter.batch_size):
-            part = seeds[start : start + painter.batch_size]
-            mine = [labels[(seed - wishes.seed) % len(labels)] for seed in part]
-            images = painter.sample(part, mine if classes else None, wishes.truncation)
-            for seed, label, image in zip(part, mine, images):
-                name = classes[label] if classes else None
-                save_picture(image, folder / samplings.file_name(label, name, seed))
-            bar.update(len(part))
-    return folder
+def _label(classes, i):
+    """Class of picture i of the single files, the classes in turn; None without classes."""
+    return list(classes)[i % len(classes)] if classes else None
+
+
+def _file_names(classes, wishes):
+    labels = [_label(classes, i) for i in range(wishes.files)]
+    names = [classes[label] if classes else None for label in labels]
+    return [samplings.file_name(*both, wishes.seed + i) for i, both in enumerate(zip(labels, names))]
+
+
+def _write_files(painter, classes, wishes, folder, batches, wrote=None):
+    """Writes some batches of the single files, and calls `wrote()` after each; memory holds one."""
+    names = _file_names(classes, wishes)
+    with tqdm(total=wishes.files, unit="img", desc="writing", leave=False, disable=wrote is not None) as bar:
+        for batch in batches:
+            labels = [_label(classes, i) for i in batch] if classes else None
+            images = painter.sample([wishes.seed + i for i in batch], labels, wishes.truncation)
+            for i, image in zip(batch, images):
+                save_picture(image, folder / names[i])
+            bar.update(len(batch))
+            if wrote is not None:
+                wrote()
+
+
+def _write_share(painter, classes, wishes, folder, worker, generator):
+    """Writes this worker's share of the single files; the chief waits for the others'."""
+    about = {"generator": generator, "seed": wishes.seed, "truncation": wishes.truncation}
+    names = _file_names(classes, wishes)
+    shared = SharedFolder(folder, about, names, painter.batch_size, (worker.index, worker.count))
+    with tqdm(total=wishes.files, initial=shared.count(), unit="img", desc=f"{worker.count} workers writing",
+              leave=False, disable=not worker.is_chief) as bar:
+
+        def tell(count):
+            bar.update(count - bar.n)
+
+        def wrote():
+            shared.add()
+            if worker.is_chief:
+                tell(shared.count())
+
+        _write_files(painter, classes, wishes, folder, shared.batches[shared.done :], wrote)
+        if worker.is_chief:
+            shared.wait(_WORKERS_MINUTES, tell)
+            shared.close()
+
+
+def _digest(generator):
+    """SHA-256 of the weights: workers that found different checkpoints must not fill one folder."""
+    found = hashlib.sha256()
+    for weight in generator.get_weights():
+        found.update(weight.tobytes())
+    return found.hexdigest()

@@ -23,6 +23,7 @@ from sagan_tf.data.sources import contact_sheet_images, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.export.provenance import describe_training, load_generator
 from sagan_tf.reports import write_report
+from sagan_tf.run_files import read_unfinished_line, save_unfinished_line
 from sagan_tf.runs import Run
 
 
@@ -129,11 +130,15 @@ def run_folder(tmp_path_factory):
     run.environment_path.write_text(json.dumps([{"cpu": "one"}]))
     run.save_class_names(["a", "b", "c", "d", "e"])
     run.add_recovery("divergence", 2, 0.5)
+    save_unfinished_line(run.unfinished_line_path, {"step": 3, "steps": 1, "means": {"d_loss": 0.5}})
     make_generator().save(run.generator_path)
     return run
 
 
-TEXTS = ("config.yaml", "metrics.jsonl", "environment.json", "data/class_names.json", "recoveries.json")
+TEXTS = (
+    "config.yaml", "metrics.jsonl", "environment.json", "data/class_names.json", "recoveries.json",
+    "unfinished_line.json",
+)  # fmt: skip
 
 
 @tries(30)
@@ -151,7 +156,8 @@ def test_edited_run_folders(run_folder, file, change):
 def read_all(run):
     """Reads a run folder as training, exporting and reporting do."""
     for read in (lambda: describe_training(run, run.config()), run.recoveries, run.class_names, run.starts,
-                 lambda: run.truncate_metrics_after(10), lambda: write_report([run], run.report_path)):
+                 lambda: read_unfinished_line(run.unfinished_line_path), lambda: run.truncate_metrics_after(10),
+                 lambda: write_report([run], run.report_path)):
         with one_line_or_none():
             read()
 

@@ -1,11 +1,18 @@
 """`python -m sagan_tf.sample` as a user meets it."""
 
+import json
+import os
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
 from small_runs import make_run
+from training.test_workers import TESTS, end_of, tf_config
 
-from sagan_tf import cli, sample
+from sagan_tf import cli, sample, sampled_runs
 from sagan_tf.restored_networks import restore_networks
 from sagan_tf.viewing.painter import Painter
 
@@ -63,6 +70,108 @@ def test_single_files_are_the_pictures_that_their_names_say(run, tmp_path):
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted(names)
     for i, name in enumerate(names):
         np.testing.assert_array_equal(read(tmp_path / "samples" / name), painter.sample([40 + i], [(3, 1)[i % 2]])[0])
+
+
+def become(monkeypatch, index, workers=2):
+    cluster = {"cluster": {"worker": [f"a:{i}" for i in range(workers)]}, "task": {"type": "worker", "index": index}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_workers_share_the_single_files_and_the_chief_tells(run, tmp_path, monkeypatch, capsys):
+    arguments = [str(run.path), "--files", "70", "--seed", "5", "--truncation", "0.7", "--out"]
+    sample.main([*arguments, str(tmp_path / "alone")])
+    capsys.readouterr()
+    together = tmp_path / "together" / "samples"
+    made = []
+    for index in (2, 1, 0):  # the chief last: here it need not wait
+        become(monkeypatch, index, workers=3)
+        sample.main([*arguments, str(tmp_path / "together"), "--interpolate", "latents"])
+        made.append(len(list(together.glob("*.png"))))
+        out, err = capsys.readouterr()
+        assert out == (f"{together}\n{tmp_path / 'together' / 'between_latents.png'}\n" if index == 0 else "")
+        assert index == 0 or err == ""
+        assert (tmp_path / "together" / "between_latents.png").exists() == (index == 0)
+    assert made == [6, 38, 70]  # batches of 32
+    assert contents(together) == contents(tmp_path / "alone" / "samples")
+
+
+def test_worker_that_was_stopped_goes_on(run, tmp_path, monkeypatch, capsys):
+    arguments = [str(run.path), "--files", "100", "--out"]
+    sample.main([*arguments, str(tmp_path / "whole")])
+    become(monkeypatch, 1)
+    written = []
+
+    def stop(image, path):
+        if len(written) == 34:
+            raise KeyboardInterrupt
+        written.append(path)
+        save(image, path)
+
+    save = sampled_runs.save_picture
+    with monkeypatch.context() as patch:
+        patch.setattr(sampled_runs, "save_picture", stop)
+        with pytest.raises(SystemExit):
+            sample.main([*arguments, str(tmp_path / "broken")])
+        written.clear()
+        sample.main([*arguments, str(tmp_path / "broken")])
+    assert len(written) == 4  # seeds 96 to 99; its first batch was whole
+    become(monkeypatch, 0)
+    sample.main([*arguments, str(tmp_path / "broken")])
+    assert contents(tmp_path / "broken" / "samples") == contents(tmp_path / "whole" / "samples")
+
+
+def test_share_that_does_not_come_or_is_of_another_step_is_named(run, tmp_path, monkeypatch, capsys):
+    arguments = [run.path, "--files", "40", "--out", tmp_path]
+    become(monkeypatch, 1)
+    sample.main([*map(str, arguments), "--step", "100"])
+    become(monkeypatch, 0)
+    monkeypatch.setattr("sagan_tf.sampled_runs._WORKERS_MINUTES", 0.001)
+    with pytest.raises(SystemExit) as caught:
+        sample.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    line = err.replace("\r", "\n").strip().splitlines()[-1]
+    assert caught.value.code == 2 and out == ""
+    assert line.startswith(f"error: {tmp_path / 'samples'}: no other worker wrote a picture")
+    assert "32 of 40 are there" in line and "worker 1 of 2" in line
+
+
+@pytest.mark.stress
+@pytest.mark.replicas
+def test_two_processes_of_which_one_is_killed_write_the_files_of_one(run, tmp_path):
+    command = [sys.executable, "-m", "sagan_tf.sample", str(run.path), "--files", "3000", "--out"]
+    folder = tmp_path / "together" / "samples"
+
+    def start(index):
+        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+        return subprocess.Popen(
+            [*command, str(tmp_path / "together")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": path, "TF_CONFIG": tf_config("worker", index, worker=["a:1", "b:1"])},
+        )  # fmt: skip
+
+    def wait_for(count, *processes):
+        deadline = time.monotonic() + 300
+        while len(list(folder.glob("*.png"))) < count:
+            assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
+            time.sleep(0.01)
+
+    chief, other = start(0), start(1)
+    for i in range(2):
+        wait_for(600 * (i + 1), chief, other)
+        other.kill()
+        end_of([other])
+        other = start(1)
+    wait_for(2000, chief, other)
+    chief.kill()
+    end_of([chief])
+    (status, out, err), (other_status, other_out, _) = end_of([start(0), other])
+    assert status == other_status == 0, err[-2000:]
+    assert out == f"{folder}\n" and other_out == ""
+    sample.main([*command[3:], str(tmp_path / "alone")])
+    assert contents(folder) == contents(tmp_path / "alone" / "samples")
 
 
 def test_step_takes_the_checkpoint_of_that_step(run, tmp_path):

@@ -73,18 +73,25 @@ class Metrics(StepCallback):
         interval: Steps from one line to the next.
         images_a_step: Real images that a step takes, over all replicas.
         guard: `Guard`, which sees the means before the line or a checkpoint is written, and may end the run.
+        carried: dict with `step`, `steps` and `means`: what an earlier life that was stopped at that step, between two
+            lines, had of the next one; None: nothing. That of another step than training starts from is passed over.
+        carry: Function of such a dict, called when training ends between two lines.
     """
 
-    def __init__(self, write, interval, images_a_step, guard):
+    def __init__(self, write, interval, images_a_step, guard, carried=None, carry=lambda found: None):
         super().__init__()
         self.write = write
         self.interval = interval
         self.images_a_step = images_a_step
         self.guard = guard
+        self.carried, self.carry = carried, carry
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self.last_step, self.seconds, self.steps = self.first_step, 0.0, 0
+        self.line_step, self.logs = self.first_step, {}
+        if self.carried is not None and self.carried["step"] != self.first_step:
+            self.carried = None
         self.read_state = _state_reader(self.model)
         self.model.reset_metrics()
 
@@ -96,17 +103,32 @@ class Metrics(StepCallback):
         if batch > 0:  # the first call traces the graph: minutes that say nothing of the speed
             self.seconds += time.perf_counter() - self.started
             self.steps += step - self.last_step
-        self.last_step = step
+        self.last_step, self.logs = step, logs
         if step % self.interval:
             return
-        means = {name: float(value) for name, value in logs.items()}
+        means = self._means()
         more = self.guard.examine(self.model, step, means)
         line = {"step": step, "images": step * self.images_a_step, **means, **more, **self.read_state()}
         if self.seconds:
             line["images_per_second"] = self.steps * self.images_a_step / self.seconds
         self.write(line)
         self.seconds, self.steps = 0.0, 0
+        self.line_step, self.carried = step, None
         self.model.reset_metrics()
+
+    def on_train_end(self, logs=None):
+        if self.last_step % self.interval and self.logs:
+            steps = self.last_step - self.line_step + (self.carried["steps"] if self.carried else 0)
+            self.carry({"step": self.last_step, "steps": steps, "means": self._means()})
+
+    def _means(self):
+        """Means since the last line, with those of an earlier life."""
+        means = {name: float(value) for name, value in self.logs.items()}
+        if self.carried is None:
+            return means
+        before, since = self.carried["steps"], self.last_step - self.line_step
+        old = self.carried["means"]
+        return {k: (before * old.get(k, v) + since * v) / (before + since) for k, v in means.items()}
 
 
 def _state_reader(gan):
@@ -256,15 +278,20 @@ class Checkpoints(StepCallback):
     """Saves all that a resume needs, and the averaged generator as a `.keras` file, every `interval` steps and at the
     end. Both appear under their names only when they are complete.
 
+    The last checkpoint comes after all else that the last step brings: with it the run is over, and a process that is
+    started after a kill would make none of the rest. For the same reason the generator comes before its checkpoint.
+
     Args:
         manager: tf.train.CheckpointManager.
         interval: Steps from one checkpoint to the next.
         generator_path: Where the generator goes; ends in `.keras`.
+        steps: Steps of the whole run.
     """
 
-    def __init__(self, manager, interval, generator_path):
+    def __init__(self, manager, interval, generator_path, steps):
         super().__init__()
         self.manager, self.interval, self.generator_path = manager, interval, str(generator_path)
+        self.steps = steps
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -272,7 +299,7 @@ class Checkpoints(StepCallback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.last_step = self.step_after(batch)
-        if self.last_step % self.interval == 0:
+        if self.last_step % self.interval == 0 and self.last_step < self.steps:
             self._save()
 
     def on_train_end(self, logs=None):
@@ -282,9 +309,9 @@ class Checkpoints(StepCallback):
     def _save(self):
         beside = self.generator_path.removesuffix(".keras") + ".partial.keras"
         try:
-            self.manager.save(checkpoint_number=self.last_step)
             self.model.ema_generator.save(beside)
             os.replace(beside, self.generator_path)
+            self.manager.save(checkpoint_number=self.last_step)
         except (OSError, tf.errors.OpError) as error:  # TensorFlow and HDF5 have their own words for a full disk
             shutil.rmtree(os.path.join(self.manager.directory, f"ckpt-{self.last_step}_temp"), ignore_errors=True)
             with contextlib.suppress(OSError):
@@ -301,12 +328,13 @@ class StopOnSignal(keras.callbacks.Callback):
     """Ctrl-C or SIGTERM ends the run after the step at hand, saved; a second one ends it at once.
 
     On several workers all end after the same step, whichever of them got the signal.
-    `received` is the signal's name afterwards, or None.
+    `received` is the signal's name afterwards, or None. `close` gives the signals back; not the end of training, after
+    which others still draw and save.
     """
 
     def __init__(self):
         super().__init__()
-        self.received = None
+        self.received, self.before = None, {}
 
     def on_train_begin(self, logs=None):
         self.before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -317,7 +345,8 @@ class StopOnSignal(keras.callbacks.Callback):
             self.received = self.received or "another worker"
             self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
+    def close(self):
+        """Leaves the signals to whoever had them before."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
 

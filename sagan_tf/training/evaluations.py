@@ -7,19 +7,23 @@ class Evaluations(StepCallback):
     """Measures every `interval` steps and at the end.
 
     Args:
-        measure: Function of a step that gives a dict of figures by name.
+        measure: Function of a step that gives a dict of figures by name; None: it was broken off, for the run stops.
         record: Function of a dict with `step` and the figures.
         keep: Function of (SAGAN, step, figures) that keeps the generator if it is the best so far.
         interval: Steps from one measurement to the next.
+        is_missing: Function of the step that training starts from, whether its measurement was broken off.
     """
 
-    def __init__(self, measure, record, keep, interval):
+    def __init__(self, measure, record, keep, interval, is_missing=lambda step: False):
         super().__init__()
         self.measure, self.record, self.keep, self.interval = measure, record, keep, interval
+        self.is_missing = is_missing
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self.last_step = self.measured_step = self.first_step
+        if self.is_missing(self.first_step):
+            self._evaluate()
 
     def on_train_batch_end(self, batch, logs=None):
         self.last_step = self.step_after(batch)
@@ -34,6 +38,8 @@ class Evaluations(StepCallback):
 
     def _evaluate(self):
         figures = self.measure(self.last_step)
+        if figures is None:
+            return
         self.record({"step": self.last_step, **figures})
         self.keep(self.model, self.last_step, figures)
         self.measured_step = self.last_step

@@ -1,12 +1,15 @@
 """Where settings come from, in which order; wrong names and types are one line that says where."""
 
+import json
 import string
 
 import pytest
-from hypothesis import given, settings
+import yaml
+from damage import damage, one_line_or_none, places, replaced, tries
+from hypothesis import given
 from hypothesis import strategies as st
 
-from sagan_tf.config import QUICK_START, Config, checks, config_differences, load_config, read_config
+from sagan_tf.config import QUICK_START, Config, checks, config_differences, load_config, read_config, save_config
 from sagan_tf.config.names import field_types, type_in_words
 from sagan_tf.errors import UserError
 
@@ -213,7 +216,7 @@ def test_print_config_checks_first(refusal):
     assert "at least 1" in refusal("--training.steps", "0", "--print_config")
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(
     key=st.sampled_from(sorted(field_types())),
     value=st.text(string.printable + "é\x85\u2028😀"),
@@ -225,7 +228,7 @@ def test_any_text_for_a_flag_gives_a_config_or_one_line(key, value):
         assert f"`{key}`" in str(error) or "quick start" in str(error)
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(content=st.binary(max_size=60) | st.text("training:seps[]{}&*!?-|>%@`'\"\n #1", max_size=60).map(str.encode))
 def test_any_bytes_for_a_file_give_a_config_or_one_line(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("config") / "config.yaml"
@@ -234,3 +237,39 @@ def test_any_bytes_for_a_file_give_a_config_or_one_line(tmp_path_factory, conten
         load_config(["--config", str(path)])
     except UserError as error:
         assert str(error).startswith(str(path))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(scope="module")
+def sections(tmp_path_factory):
+    """A complete config as dict of dicts. One section at a time makes a file: the reader is no fast one."""
+    path = tmp_path_factory.mktemp("config") / "config.yaml"
+    save_config(QUICK_START, path)
+    return {name: {name: values} for name, values in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
+
+
+@tries(60)
+@given(data=st.data())
+def test_another_value_anywhere_in_a_file_gives_a_config_or_one_line(sections, tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("config") / "config.yaml"
+    tree = sections[data.draw(st.sampled_from(sorted(sections)))]
+    tree = replaced(tree, data.draw(st.sampled_from(list(places(tree)))), data.draw(VALUES))
+    path.write_text(json.dumps(tree))  # JSON is YAML
+    with one_line_or_none():
+        load_config(["--config", str(path)])
+
+
+@tries(40)
+@given(data=st.data(), change=damage())
+def test_a_damaged_file_gives_a_config_or_one_line(sections, tmp_path_factory, data, change):
+    path = tmp_path_factory.mktemp("config") / "config.yaml"
+    tree = sections[data.draw(st.sampled_from(sorted(sections)))]
+    path.write_bytes(change(yaml.safe_dump(tree).encode()))
+    with one_line_or_none():
+        load_config(["--config", str(path)])

@@ -3,16 +3,21 @@
     python tests/stress/kill_and_resume.py --kills 50
     python tests/stress/kill_and_resume.py --kills 20 --hardware.distribution mirrored --hardware.replicas 2
     python tests/stress/kill_and_resume.py --kills 10 --workers 2      # one of them at a time; the others must end
+    python tests/stress/kill_and_resume.py --kills 20 --data.name cifar10 --data.data_dir DIR --data.memory_limit_gib 0
 
-Not part of the test suite, for it takes a quarter of an hour. Every process is killed by SIGKILL at a random moment:
-four in five after it has begun to train, with a checkpoint at every step, so that many moments fall into a save; the
-others at any moment since its start. Options behind the known ones go to `python -m sagan_tf.train`. Ends with code 1
-and the names of what differs, if anything does; with `--keep DIR` both runs stay there.
+The last reads TFRecords as training goes on. Not part of the test suite, for it takes a quarter of an hour. Every
+process is killed by SIGKILL at a random moment: four in five after it has begun to train, with a checkpoint at every
+step, so that many moments fall into a save; the others at any moment since its start. Options behind the known ones go
+to `python -m sagan_tf.train`. Prints a SHA-256 of all that a checkpoint holds for both runs. Ends with code 1 and the
+names of what differs, if anything does; with `--keep DIR` both runs stay there, and a second start goes on with them.
+
+Seconds are those in which this process was awake: where the machine is frozen for a while, so are all of them.
 """
 
 import argparse
 import collections
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -31,7 +36,8 @@ import sagan_tf  # noqa: F401  registers the layers
 from sagan_tf.runs import Run
 
 SECONDS = 1800  # that a life may last
-LOST = 120  # seconds in which workers must notice that another is gone, on a machine that is busy with other things
+LOST = 30  # seconds in which workers must notice that another is gone
+STARTING = 15  # seconds that one may look for another that was killed before it began; then it is killed too
 
 
 def main():
@@ -49,6 +55,8 @@ def main():
         states = collections.Counter(kill_once(broken, options, more, rng, i) for i in range(options.kills))
         live(command(broken, options.steps, more), options.workers)
         different = compare(whole, broken)
+        for run in (whole, broken):
+            print(f"{run.path.name}: {digest(run)}")
     print(f"{options.kills} kills: " + ", ".join(f"{count} {name}" for name, count in states.items()))
     print(f"different: {different}" if different else "bit-identical: checkpoint, generator, metrics, samples")
     sys.exit(bool(different))
@@ -66,12 +74,12 @@ class Process(subprocess.Popen):
     """A process whose errors go to a file: nobody reads a pipe while a process is waited for."""
 
     def __init__(self, arguments, **options):
-        self.errors = tempfile.TemporaryFile()
-        super().__init__(arguments, stdout=subprocess.DEVNULL, stderr=self.errors, **options)
+        self.messages = tempfile.TemporaryFile()
+        super().__init__(arguments, stdout=subprocess.DEVNULL, stderr=self.messages, **options)
 
     def said(self):
-        self.errors.seek(0)
-        return self.errors.read().decode(errors="replace")[-2000:]
+        self.messages.seek(0)
+        return self.messages.read().decode(errors="replace")[-2000:]
 
 
 def start(arguments, workers):
@@ -91,44 +99,65 @@ def live(arguments, workers):
             sys.exit(f"the run failed: {process.said()}")
 
 
+def wait_until(condition, seconds):
+    """Waits, and gives the seconds that passed, those of a frozen machine left out."""
+    awake, before = 0.0, time.monotonic()
+    while not condition() and awake < seconds:
+        time.sleep(0.01)
+        now = time.monotonic()
+        awake, before = awake + min(now - before, 0.5), now
+    return awake
+
+
 def kill_once(run, options, more, rng, number):
     """Starts, kills, and says what the process was at."""
     before = last_step(run)
     processes = start(command(run, options.steps, more), options.workers)
     process = rng.choice(processes)
     if rng.random() < 0.8:
-        end = time.monotonic() + SECONDS
-        while last_step(run) <= before and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 1.5))
+        wait_until(lambda: last_step(run) > before or process.poll() is not None, SECONDS)
+        wait_until(lambda: False, rng.uniform(0, 1.5))
     else:
-        time.sleep(rng.uniform(0, 15))
+        wait_until(lambda: False, rng.uniform(0, 15))
     ended = process.poll()
     process.kill()
-    killed_at = time.monotonic()
-    if ended not in (None, 0):
-        sys.exit(f"life {number} ended with {ended}: {process.said()}")
-    for other in processes:
-        end_after_loss(other, last_step(run) > before)
-    if len(processes) > 1:
-        print(f"all had ended {time.monotonic() - killed_at:.1f} s later", flush=True)
-    state = "after its end" if ended == 0 else "while it saved" if is_saving(run) else "while it trained"
-    state = state if last_step(run) > before or ended == 0 else "before its first step"
+    process.wait()
+    trained, saving = last_step(run) > before, is_saving(run)
+    lost_without_a_kill = ended == 2 and len(processes) > 1 and "another worker has stopped" in process.said()
+    if ended not in (None, 0) and not lost_without_a_kill:
+        sys.exit(f"life {number + 1} ended with {ended}: {process.said()}")
+    state = "after its end" if ended == 0 else "while it saved" if saving else "while it trained"
+    state = state if trained or ended == 0 else "before its first step"
+    state = "never, workers lost one another by themselves" if lost_without_a_kill else state
     print(f"kill {number + 1}: {state}, step {last_step(run)}", flush=True)
+    others = [other for other in processes if other is not process]
+    if others:
+        lost = "chief" if process is processes[0] else "worker"
+        seconds = max(end_after_loss(other, trained) for other in others)
+        print(f"    the {lost} was killed; all had ended {seconds:.1f} s later: {last_words(others)}", flush=True)
+        state = f"{state} ({lost})"
     return state
 
 
 def end_after_loss(process, trained):
-    """Waits until a worker that lost another has ended. Before the first step it may still wait for the lost one."""
-    try:
-        process.wait(LOST)
-    except subprocess.TimeoutExpired:
+    """Waits until a worker that lost another has ended; gives the seconds.
+
+    Before the first step it may still wait for the lost one, as it would for one that is late.
+    """
+    seconds = wait_until(lambda: process.poll() is not None, LOST if trained else STARTING)
+    if process.poll() is None:
         process.kill()
         process.wait()
         if trained:
             sys.exit(f"a worker went on for {LOST} s without another: {process.said()}")
     if process.returncode not in (0, 2, -9):
         sys.exit(f"a worker that had lost another ended with {process.returncode}: {process.said()}")
+    return seconds
+
+
+def last_words(processes):
+    lines = [line for process in processes for line in process.said().splitlines() if line.startswith("error: ")]
+    return lines[-1][:100] if lines else "nothing said"
 
 
 def last_step(run):
@@ -142,18 +171,27 @@ def is_saving(run):
     return last_step(run) > max((int(path.rpartition("-")[2]) for path in run.checkpoints()), default=0)
 
 
+def arrays(run):
+    """All that the newest checkpoint holds: weights, slots, averages, u, step."""
+    reader = tf.train.load_checkpoint(run.checkpoints()[0])
+    # But for TensorFlow's own count of saves, and its description of the objects.
+    names = [n for n in reader.get_variable_to_shape_map() if "save_counter" not in n and "CHECKPOINTABLE" not in n]
+    return {name: reader.get_tensor(name) for name in sorted(names)}
+
+
+def digest(run):
+    found = hashlib.sha256()
+    for name, value in arrays(run).items():
+        found.update(name.encode() + value.tobytes())
+    return found.hexdigest()
+
+
 def compare(whole, broken):
     """Names of what differs, at most ten."""
-    one, two = (tf.train.load_checkpoint(run.checkpoints()[0]) for run in (whole, broken))
-    names = one.get_variable_to_shape_map()
-    assert len(names) > 300
-    different = sorted(names.keys() ^ two.get_variable_to_shape_map().keys())
-    for name in names:
-        # TensorFlow's own count of saves, and its description of the objects.
-        if "save_counter" in name or "CHECKPOINTABLE" in name:
-            continue
-        if not np.array_equal(one.get_tensor(name), two.get_tensor(name)):
-            different.append(name)
+    one, two = arrays(whole), arrays(broken)
+    assert len(one) > 300
+    different = sorted(one.keys() ^ two.keys())
+    different += [name for name in one.keys() & two.keys() if not np.array_equal(one[name], two[name])]
     generators = [keras.models.load_model(run.generator_path).get_weights() for run in (whole, broken)]
     if not all(np.array_equal(a, b) for a, b in zip(*generators, strict=True)):
         different.append("generator.keras")
