@@ -13,7 +13,7 @@ from sagan_tf.experiment import train
 from sagan_tf.measuring import Measurer
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_stops_in_the_middle_of_a_line_and_of_an_evaluation_lose_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
     options = dict(steps=6, output__log_interval=3, output__checkpoint_interval=3, evaluation__interval=2,
@@ -61,6 +61,7 @@ class KilledAtTheEnd(keras.callbacks.Callback):
         raise Killed
 
 
+@pytest.mark.stress
 def test_kill_after_the_last_step_leaves_nothing_out(tmp_path):
     options = dict(steps=3, output__checkpoint_interval=1)  # samples every two steps, and at the end
     with pytest.raises(Killed):

@@ -143,7 +143,7 @@ def _check_text(key, text):
 
 def _check_number(key, number):
     words, allowed = RANGES[key]
-    if not math.isfinite(number) or not allowed(number):
+    if isinstance(number, float) and not math.isfinite(number) or not allowed(number):
         raise ConfigError(key, f"must be {words}. Got {number}.")
     if isinstance(number, int) and number > _LARGEST and RANGES[key] is not SEED:
         raise ConfigError(key, f"must be at most {_LARGEST}. Got {number}.")

@@ -16,6 +16,7 @@ from sagan_tf.config.yaml_files import Given, read_yaml
 from sagan_tf.errors import UserError
 
 _BUILT_IN = "quick start"
+_UNFIT = (argparse.ArgumentError, OverflowError)  # the second: a whole number too large for a float
 
 
 def load_config(argv=None, prog="python -m sagan_tf.train"):
@@ -79,7 +80,7 @@ def _build(parser, given):
 def _typed(parser, given):
     try:
         return parser.parse_object(_nested(given))
-    except argparse.ArgumentError:
+    except _UNFIT:
         for key, one in given.items():
             if one.where != _BUILT_IN:
                 _check_type(parser, key, one)
@@ -89,7 +90,7 @@ def _typed(parser, given):
 def _check_type(parser, key, given):
     try:
         parser.parse_object(_nested({key: given}))
-    except argparse.ArgumentError:
+    except _UNFIT:
         words = type_in_words(field_types()[key])
         raise UserError(f"{given.where}: `{key}` must be {words}. Got {shown(given.value)!r}.") from None
 
