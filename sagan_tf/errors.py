@@ -3,7 +3,9 @@
 import argparse
 import contextlib
 import errno
+import signal
 import sys
+import threading
 
 _NO_ROOM = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT)
 _WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTEMPTY)
@@ -11,6 +13,10 @@ _WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, err
 
 class UserError(Exception):
     """Bad input or surroundings; the message is one line, printed without traceback, exit code 2."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which does then what Ctrl-C does."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -21,22 +27,27 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 @contextlib.contextmanager
-def one_line_errors():
-    """Turns a `UserError` into one line on stderr and exit code 2, and Ctrl-C into exit code 130.
+def one_line_errors(after_stop=""):
+    """Turns a `UserError` into one line on stderr and exit code 2, and Ctrl-C and SIGTERM into a line and 130 and 143.
 
     A full disk, a missing permission and a folder where a file goes are reported likewise, with the path that the
     system names.
 
+    Args:
+        after_stop: str, what to say besides to whoever stopped the command.
+
     Raises:
-        SystemExit: With code 2 or 130.
+        SystemExit: With code 2, 130 or 143.
     """
     try:
-        yield
+        with _terminated_by_signal():
+            yield
     except UserError as error:
         message = str(error)
-    except KeyboardInterrupt:
-        print("\nstopped by the keyboard.", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        by, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("the keyboard", 130)
+        print(f"\nstopped by {by}. {after_stop}".rstrip(), file=sys.stderr)
+        sys.exit(code)
     except OSError as error:
         where = f" `{error.filename}`" if error.filename else ""
         if error.errno in _NO_ROOM:
@@ -49,3 +60,21 @@ def one_line_errors():
         return
     print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(2)
+
+
+@contextlib.contextmanager
+def _terminated_by_signal():
+    """Makes SIGTERM a `Terminated`, unless somebody has other plans for it."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(number, frame):
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -300,8 +300,9 @@ def fit(config, gan, source, run, manager, callbacks=()):
     start, left = int(gan.step.numpy()), training.steps - int(gan.step.numpy())
     if left <= 0:
         print(f"All {training.steps} steps are made: {run.path}")
-        if manager is not None and is_missing(config, run, start):
-            for evaluation in evaluation_callbacks(config, run, gan, source, run.append_metrics):
+        if is_missing(config, run, start):
+            record = run.append_metrics if manager is not None else _nothing
+            for evaluation in evaluation_callbacks(config, run, gan, source, record):
                 evaluation.set_model(gan)
                 evaluation.on_train_begin()
         return
@@ -322,7 +323,10 @@ def fit(config, gan, source, run, manager, callbacks=()):
         )
     else:
         carried = read_unfinished_line(run.unfinished_line_path)
-        watching = [Metrics(lambda line: None, output.log_interval, images_a_step, guard, carried)]
+        watching = [
+            Metrics(_nothing, output.log_interval, images_a_step, guard, carried),
+            *evaluation_callbacks(config, run, gan, source, _nothing),
+        ]
     with contextlib.closing(progress), contextlib.closing(stop):
         gan.fit(
             dataset, steps_per_epoch=left, shuffle=False, verbose=0,
@@ -335,6 +339,10 @@ def fit(config, gan, source, run, manager, callbacks=()):
     elif writes:
         report_rule(gan, source, training.seed)
     print(f"Samples: {run.sample_path(done)}\nReport: {run.report_path}\nGenerator: {run.generator_path}")
+
+
+def _nothing(line):
+    """What workers but the chief do with a line of metrics."""
 
 
 def make_guard(config, gan, run):

@@ -12,9 +12,10 @@ def main(argv=None, prog="python -m sagan_tf.train"):
         prog: Command that the help names.
 
     Raises:
-        SystemExit: With code 0 after `--help` and `--print_config`, 2 on bad input, 130 on a second Ctrl-C.
+        SystemExit: With code 0 after `--help` and `--print_config`, 2 on bad input, 130 or 143 on Ctrl-C or SIGTERM
+            outside of the steps, or on a second one.
     """
-    with one_line_errors():
+    with one_line_errors("Nothing that was saved is lost: the same command goes on."):
         config = load_config(argv, prog)
         # Not before the arguments are found good: this import takes seconds.
         from sagan_tf.experiment import train

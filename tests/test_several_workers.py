@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_experiment import save_feature_network
 from training.test_workers import end_of, start_workers
 
 from sagan_tf.runs import Run
@@ -67,3 +68,38 @@ def test_killed_and_stopped_workers_lose_nothing(tmp_path):
     different = [name for name in arrays if not np.array_equal(arrays[name], expected[name])]
     assert not different and lines == expected_lines
     assert [line["step"] for line in lines] == list(range(1, 9))
+
+
+@pytest.mark.stress
+@pytest.mark.replicas
+def test_stop_within_an_evaluation_waits_for_no_worker(tmp_path):
+    features = ["--evaluation.features", str(save_feature_network(tmp_path / "features.keras"))]
+    evaluated = [*features, "--evaluation.interval", "2", "--evaluation.split", "test"]
+    few, many = ([*evaluated, "--evaluation.num_samples", str(count)] for count in (100, 1_000_000))
+    whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
+    (chief, other) = end_of(start_workers(2, [*command(whole.path, 4), *few]))
+    assert chief[0] == other[0] == 0, chief[2][-2000:] + other[2][-2000:]
+
+    for signalled in (1, 0):
+        workers = start_workers(2, [*command(broken.path, 4), *many])
+        wait_for_step(broken, 2, workers)
+        shares = [broken.evaluation_path / f"training.collecting.{i}" for i in (0, 1)]
+        deadline = time.monotonic() + 60
+        while not all(share.is_dir() for share in shares):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(2)
+        began = time.monotonic()
+        workers[signalled].send_signal(signal.SIGTERM)
+        (chief, other) = end_of(workers)
+        assert time.monotonic() - began < 30
+        assert chief[0] == other[0] == 0, chief[2][-2000:] + other[2][-2000:]
+        by = "SIGTERM" if signalled == 0 else "another worker"
+        assert f"Stopped by {by} at step 2 of 4, saved." in chief[1]
+        assert not any(share.exists() for share in shares)
+
+    (chief, other) = end_of(start_workers(2, [*command(broken.path, 4), *few]))
+    assert chief[0] == other[0] == 0, chief[2][-2000:] + other[2][-2000:]
+    (arrays, lines), (expected, expected_lines) = state(broken), state(whole)
+    assert all(map(np.array_equal, arrays.values(), expected.values())) and lines == expected_lines
+    assert [line["step"] for line in lines if "evaluation_samples" in line] == [2, 4]

@@ -9,6 +9,7 @@ import tensorflow as tf
 from test_experiment import save_feature_network
 from tiny_runs import KeepModel, Killed, small_embedded_data, state_of, tiny_config, untimed  # noqa: F401
 
+from sagan_tf.errors import one_line_errors
 from sagan_tf.experiment import train
 from sagan_tf.measuring import Measurer
 
@@ -89,3 +90,16 @@ def test_kill_between_a_generator_and_its_checkpoint_leaves_no_old_one(tmp_path,
     found = keras.models.load_model(run.generator_path).get_weights()
     expected = model.gan.ema_generator.get_weights()
     assert len(found) > 50 and all(map(np.array_equal, found, expected))
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "by"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "the keyboard")]
+)
+def test_signal_outside_of_training_ends_with_a_line(number, code, by, capsys):
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.raises(SystemExit) as ended, one_line_errors("Begin again."):
+        signal.raise_signal(number)
+        pytest.fail("the signal did nothing")
+    assert ended.value.code == code
+    assert capsys.readouterr().err == f"\nstopped by {by}. Begin again.\n"
+    assert {one: signal.getsignal(one) for one in before} == before

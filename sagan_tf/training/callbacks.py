@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from sagan_tf.errors import UserError
+from sagan_tf.errors import Terminated, UserError
 from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.training.gan import with_label
 from sagan_tf.viewing.attention import AttentionProbe
@@ -334,15 +334,19 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def __init__(self):
         super().__init__()
-        self.received, self.before = None, {}
+        self._signal, self.before = None, {}
+
+    @property
+    def received(self):
+        if self._signal is None and self._agreed():
+            return "another worker"
+        return self._signal
 
     def on_train_begin(self, logs=None):
         self.before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_batch_end(self, batch, logs=None):
-        agreed = self.model.stop_agreed
-        if agreed is not None and float(agreed) > 0:
-            self.received = self.received or "another worker"
+        if self._agreed():
             self.model.stop_training = True
 
     def close(self):
@@ -350,10 +354,13 @@ class StopOnSignal(keras.callbacks.Callback):
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
+    def _agreed(self):
+        return self.model.stop_agreed is not None and float(self.model.stop_agreed) > 0
+
     def _stop(self, number, frame):
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
+        if self._signal is not None:
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        self._signal = signal.Signals(number).name
         self.model.stop_wanted = True
         if not isinstance(self.model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
             self.model.stop_training = True

@@ -75,22 +75,26 @@ def read_worker(text=None):
     return Worker(order.index((role, index)), len(order), str(addresses[role][index]))
 
 
-def agree(strategy, value):
-    """Waits for all replicas and sums their numbers.
+def make_agreement(strategy):
+    """Makes what waits for all replicas and sums their numbers; all workers must call it equally often.
 
     Args:
         strategy: tf.distribute.Strategy.
-        value: float, of this worker.
 
     Returns:
-        float, the sum over all replicas.
+        Function of a float, that of this worker, that gives the sum over all replicas, a float.
     """
 
-    @tf.function
-    def total():
-        return strategy.reduce("SUM", strategy.run(lambda: tf.constant(value, tf.float64)), axis=None)
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float64)])
+    def total(value):
+        return strategy.reduce("SUM", strategy.run(lambda: tf.identity(value)), axis=None)
 
-    return float(total())
+    return lambda value: float(total(tf.constant(value, tf.float64)))
+
+
+def agree(strategy, value):
+    """As `make_agreement(strategy)(value)`, for once."""
+    return make_agreement(strategy)(value)
 
 
 def check_same_step(strategy, worker, step):
