@@ -11,10 +11,14 @@ from sagan_tf.layers import (
     ConditionalBatchNormalization,
     Conv2D,
     NearestUpsampling,
+    ResidualSum,
     SelfAttention,
     SpectralNormalization,
 )
 from sagan_tf.layers.nearest_upsampling import upsample
+
+# Layers of ours and what computes the same.
+_STOCK = {Conv2D: keras.layers.Conv2D, ResidualSum: keras.layers.Add}
 
 
 @dataclass(frozen=True)
@@ -241,13 +245,14 @@ def _copy(layer, name=None, factor=None):
     if not isinstance(layer, keras.layers.Layer):
         return type(layer).from_config(layer.get_config())
     config = {**layer.get_config(), "dtype": "float32", "name": name or layer.name}
-    copy = (keras.layers.Conv2D if isinstance(layer, Conv2D) else type(layer)).from_config(config)
+    resampling = config.pop("resampling", None)
+    copy = _STOCK.get(type(layer), type(layer)).from_config(config)
     weights = [np.float32(value) * (1 if factor is None else factor) for value in layer.get_weights()]
 
     def call(*args):
-        outputs = copy(*args)
+        outputs = copy(*map(upsample, args)) if resampling == "up" else copy(*args)
         copy.set_weights(weights)
-        return outputs
+        return ops.average_pool(outputs, 2, 2) if resampling == "down" else outputs
 
     return call
 

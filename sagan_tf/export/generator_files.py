@@ -17,12 +17,12 @@ from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS
 # All that a generator of `sagan_tf.networks` is made of. Keras has more that can be named in such a file, among it
 # layers that read other files.
 _KERAS = {
-    "Activation", "Add", "BatchNormalization", "Cast", "Conv2D", "Dense", "DTypePolicy", "Functional", "InputLayer",
-    "ReLU", "Reshape", "Resize",
+    "Activation", "Add", "BatchNormalization", "Cast", "Conv2D", "Copy", "Dense", "DTypePolicy", "Functional",
+    "InputLayer", "ReLU", "Reshape", "Resize",
 }  # fmt: skip
 _OURS = {
-    "BatchNormalization", "ConditionalBatchNormalization", "Conv2D", "NearestUpsampling", "SelfAttention",
-    "SpectralNormalization",
+    "BatchNormalization", "ConditionalBatchNormalization", "Conv2D", "NearestUpsampling", "ResidualSum",
+    "SelfAttention", "SpectralNormalization",
 }  # fmt: skip
 _LARGEST_MAP = 1 << 26  # values of a feature map of one picture: 16 times the widest of the paper's base width
 _LARGEST_SCORES = 1 << 28  # of an attention layer, for one picture: 128 px maps, keys not pooled

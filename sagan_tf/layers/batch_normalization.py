@@ -12,8 +12,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Keras' layer keeps several float32 copies of the feature map for its gradient and goes over it some thirty times;
     here the gradients are written out, and the feature map is kept once, in its own dtype. Statistics and the
-    normalisation itself are in float32 (float64 for a float64 layer) under any policy. `axis`, `renorm` and masks are
-    not supported.
+    normalisation itself are in float32 (float64 for a float64 layer) under any policy; the gradient is in the feature
+    map's dtype, with sums in float32. `axis`, `renorm` and masks are not supported.
 
     Symbols: B batch, H, W height and width in px, C channels.
 
@@ -83,8 +83,8 @@ def _means(x):
 
     def gradient(*arguments, upstream=None):
         upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
-        slope = ops.cast(x, dtype) * _over_positions(upstream[:, channels:] * 2 / count, x)
-        return ops.cast(slope + _over_positions(upstream[:, :channels] / count, x), x.dtype)
+        slope = x * _over_positions(upstream[:, channels:] * 2 / count, x)
+        return slope + _over_positions(upstream[:, :channels] / count, x)
 
     exact = ops.cast(x, dtype)
     parts = [ops.mean(exact, axis=axes), ops.mean(ops.square(exact), axis=axes)]
@@ -94,6 +94,9 @@ def _means(x):
 @ops.custom_gradient
 def scale_and_shift(x, scale, offset):
     """Scales and shifts an image's channels: x * scale + offset, computed in the dtype of `scale`.
+
+    The gradient of `x` is computed in its own dtype, and so are the products whose sums, in that of `scale`, are the
+    gradients of the others: a wider copy of the feature map would have to be kept for it.
 
     Args:
         x: (B, ..., C).
@@ -106,11 +109,11 @@ def scale_and_shift(x, scale, offset):
 
     def gradient(*arguments, upstream=None):
         upstream = arguments[0] if upstream is None else upstream
-        exact = ops.cast(upstream, scale.dtype)
-        of_scale = ops.sum(exact * ops.cast(x, scale.dtype), axis=axes)
-        return ops.cast(exact * _over_positions(scale, x), x.dtype), of_scale, ops.sum(exact, axis=axes)
+        of_scale, of_offset = (ops.sum(ops.cast(part, scale.dtype), axis=axes) for part in (upstream * x, upstream))
+        return upstream * _over_positions(scale, x), of_scale, of_offset
 
-    scaled = ops.cast(x, scale.dtype) * _over_positions(scale, x) + _over_positions(offset, x)
+    exact = ops.cast(x, scale.dtype)
+    scaled = exact * _over_positions(scale, exact) + _over_positions(offset, exact)
     return ops.cast(scaled, x.dtype), gradient
 
 
@@ -119,5 +122,5 @@ def _positions(x):
 
 
 def _over_positions(rows, x):
-    """(B, C) as (B, 1, ..., C)."""
-    return ops.reshape(rows, (-1, *[1] * (len(x.shape) - 2), x.shape[-1]))
+    """(B, C) as (B, 1, ..., C), of the dtype of x."""
+    return ops.cast(ops.reshape(rows, (-1, *[1] * (len(x.shape) - 2), x.shape[-1])), x.dtype)

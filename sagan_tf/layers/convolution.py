@@ -1,39 +1,96 @@
 """A 2D convolution that is fast where CPU libraries' are not; knows nothing of GANs."""
 
 import keras
+import numpy as np
 from keras import ops
+
+from sagan_tf.layers.nearest_upsampling import NearestUpsampling
 
 # Sizes in px up to which matrix products beat oneDNN 3.7's convolutions in bfloat16, measured with and without AMX
 # (docs/performance.md): for the kernel's gradient alone, and for all. In float32 they do not.
 LARGEST_KERNEL_GRADIENT_BY_PRODUCTS = 8
 LARGEST_MAP_BY_PRODUCTS = 4
+# Sizes in px of the smaller map from which a convolution and its resampling are sooner made as one.
+SMALLEST_RESAMPLED_AT_ONCE = {"bfloat16": 16, "float32": 4}
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
 class Conv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D`: the same weights and numbers, sooner in bfloat16 on a CPU.
+    """`keras.layers.Conv2D`: the same weights and numbers, sooner on a CPU; up- or down-samples on the way, if asked.
 
     The gradient of a kernel of 3x3x512x512 on maps of 4x4 px is a sum over few positions, which CPU libraries do at a
-    tenth of their speed. There, and wherever the kernel is 1x1, all is done by products of matrices: of the patches
-    that the kernel meets, (B*H*W, kh*kw*C), and of the kernel or the output's gradient; up to 8x8 px the kernel's
-    gradient alone. What this does not fit (strides, dilation, groups, `padding="valid"`, other dtypes, backends and
-    devices) is left to Keras.
+    tenth of their speed. There, and wherever the kernel is 1x1, all is done by products of matrices, in bfloat16: of
+    the patches that the kernel meets, (B*H*W, kh*kw*C), and of the kernel or the output's gradient; up to 8x8 px the
+    kernel's gradient alone.
+
+    A 3x3 convolution of a map whose pixels have just been doubled meets each of them more than once, and so does one
+    whose output is averaged over 2x2 px. Both are a convolution of stride 2, transposed or not, by a kernel of 4x4 that
+    is the sum of four of the 3x3 ones: 16 products where there were 36, and no map of the full size between.
+
+    What neither fits (strides, dilation, groups, `padding="valid"`, other dtypes, backends and devices) is left to
+    Keras.
 
     Symbols: B batch, H, W height and width in px, C channels, kh, kw size of the kernel, F filters.
 
-    Args: as `keras.layers.Conv2D`.
+    Args:
+        resampling: `up`: convolves the map with height and width doubled, each pixel copied to four. `down`: averages
+            what the layer without an activation gives over 2x2 px. None: neither.
+        Others as `keras.layers.Conv2D`.
     Call arguments:
         inputs: Feature map, (B, H, W, C).
     Returns:
-        Feature map, (B, H, W, F), or as strides and padding make it.
+        Feature map, (B, H, W, F), or as strides, padding and resampling make it.
+    Raises:
+        ValueError: `resampling` is unknown, or goes with strides, `padding="valid"`, channels first, or, if `down`,
+            an activation.
     Example:
-        >>> tuple(Conv2D(8, 3, padding="same")(keras.ops.ones((2, 4, 4, 16))).shape)
-        (2, 4, 4, 8)
+        >>> tuple(Conv2D(8, 3, padding="same", resampling="up")(keras.ops.ones((2, 4, 4, 16))).shape)
+        (2, 8, 8, 8)
     Source: the lowering of Chellapilla et al. 2006, "High performance convolutional neural networks for document
-        processing", also called im2col.
+        processing", also called im2col; the pooled kernel is that of Karras et al. 2018 (progressive GAN's
+        `conv2d_downscale2d`).
     """
 
+    def __init__(self, filters, kernel_size, *args, resampling=None, **kwargs):
+        super().__init__(filters, kernel_size, *args, **kwargs)
+        if resampling not in (None, "up", "down"):
+            raise ValueError(f"`resampling` must be 'up', 'down' or None. Received: {resampling=}.")
+        active = resampling == "down" and self.activation is not keras.activations.linear
+        keeps_size = set(self.strides) == {1} and self.padding == "same" and self.data_format == "channels_last"
+        if resampling and (active or not keeps_size):
+            raise ValueError(
+                "`resampling` needs strides of 1, `padding='same'` and channels last, and to average no activation. "
+                f"Received: {resampling=}, strides={self.strides}, padding={self.padding!r}, "
+                f"data_format={self.data_format!r}, activation={self.activation.__name__}."
+            )
+        self.resampling = resampling
+
+    def get_config(self):
+        return {**super().get_config(), "resampling": self.resampling}
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, filters = super().compute_output_shape(input_shape)
+        if self.resampling == "up":
+            height, width = (None if size is None else 2 * size for size in (height, width))
+        elif self.resampling == "down":
+            height, width = (None if size is None else size // 2 for size in (height, width))
+        return batch, height, width, filters
+
     def convolution_op(self, inputs, kernel):
+        if self.resampling and self._resamples_at_once(inputs):
+            return (convolve_upsampled if self.resampling == "up" else convolve_and_average)(inputs, kernel)
+        outputs = self._convolve(NearestUpsampling()(inputs) if self.resampling == "up" else inputs, kernel)
+        return ops.average_pool(outputs, 2, 2) if self.resampling == "down" else outputs
+
+    def _resamples_at_once(self, inputs):
+        sizes = inputs.shape[1:3]
+        if self.kernel_size != (3, 3) or not self._is_plain() or None in sizes or any(size % 2 for size in sizes):
+            return False
+        least = SMALLEST_RESAMPLED_AT_ONCE.get(keras.backend.standardize_dtype(inputs.dtype))
+        smaller = min(sizes) // (2 if self.resampling == "down" else 1)
+        return least is not None and smaller >= least and is_tensorflow_on_cpu()
+
+    def _convolve(self, inputs, kernel):
         sizes = inputs.shape[1:3]
         if None in sizes or not self._is_plain() or not products_pay(inputs):
             return super().convolution_op(inputs, kernel)
@@ -56,9 +113,50 @@ class Conv2D(keras.layers.Conv2D):
 
 def products_pay(inputs):
     """Says whether this is bfloat16 on TensorFlow without a GPU."""
-    if keras.backend.standardize_dtype(inputs.dtype) != "bfloat16" or keras.backend.backend() != "tensorflow":
-        return False
-    return not keras.distribution.list_devices("gpu")
+    return keras.backend.standardize_dtype(inputs.dtype) == "bfloat16" and is_tensorflow_on_cpu()
+
+
+def is_tensorflow_on_cpu():
+    """Says whether this is TensorFlow without a GPU."""
+    return keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
+
+
+def convolve_upsampled(inputs, kernel):
+    """Convolves a map of doubled pixels at stride 1 with zeros around, without making it.
+
+    Args:
+        inputs: (B, H, W, C).
+        kernel: (3, 3, C, F).
+
+    Returns:
+        (B, 2H, 2W, F).
+    """
+    # A transposed convolution turns its kernel round.
+    wide = _widened(ops.cast(kernel, inputs.dtype), turned=True)
+    return ops.conv_transpose(
+        inputs, ops.transpose(wide, (0, 1, 3, 2)), strides=2, padding="same", data_format="channels_last"
+    )
+
+
+def convolve_and_average(inputs, kernel):
+    """Convolves at stride 1 with zeros around and averages over 2x2 px, at once.
+
+    Args:
+        inputs: (B, H, W, C), H and W even.
+        kernel: (3, 3, C, F).
+
+    Returns:
+        (B, H/2, W/2, F).
+    """
+    wide = _widened(ops.cast(kernel, inputs.dtype), factor=0.25)
+    return ops.conv(inputs, wide, strides=2, padding="same", data_format="channels_last")
+
+
+def _widened(kernel, turned=False, factor=1.0):
+    """The sum of a 3x3 kernel at the four places of 2x2 px, (4, 4, C, F), as one product."""
+    sums = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]][:: -1 if turned else 1])
+    matrix = ops.convert_to_tensor(factor * np.kron(sums, sums), kernel.dtype)
+    return ops.reshape(ops.matmul(matrix, ops.reshape(kernel, (9, -1))), (4, 4, *kernel.shape[2:]))
 
 
 @ops.custom_gradient

@@ -257,7 +257,7 @@ def _mix(dtype, keep_scores):
     """Makes the mix of the values for some queries, with a gradient of few passes over the scores.
 
     Args:
-        dtype: Of the products of matrices that have the value in them.
+        dtype: Of the products of matrices but for the logits, and of the scores that are kept.
         keep_scores: bool. Keep the scores for the backward pass, or compute them anew: a loop would keep those of all
             its rounds. (`keras.remat` cannot be differentiated twice on TensorFlow, as the R1 penalty asks.)
 
@@ -267,17 +267,20 @@ def _mix(dtype, keep_scores):
 
     @ops.custom_gradient
     def mix(query, key, value):
-        scores = _scores(query, key)
-        mixed = ops.matmul(ops.cast(scores, dtype), ops.cast(value, dtype))
+        scores = ops.cast(_scores(query, key), dtype)
+        mixed = ops.matmul(scores, ops.cast(value, dtype))
         kept = scores if keep_scores else None
 
         def gradient(*arguments, upstream=None):
             upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
-            scores = _scores(query, key) if kept is None else kept
+            scores = ops.cast(_scores(query, key), dtype) if kept is None else kept
             slope = ops.matmul(upstream, _transpose(ops.cast(value, dtype)))
-            slope = scores * (ops.cast(slope, scores.dtype) - _mean_slope(upstream, mixed, scores.dtype))
-            of_value = ops.matmul(_transpose(ops.cast(scores, dtype)), upstream)
-            return ops.matmul(slope, key), ops.matmul(_transpose(slope), query), ops.cast(of_value, value.dtype)
+            slope = scores * (slope - ops.cast(_mean_slope(upstream, mixed, query.dtype), dtype))
+            of_query = ops.matmul(slope, ops.cast(key, dtype))
+            of_key = ops.matmul(_transpose(slope), ops.cast(query, dtype))
+            of_value = ops.matmul(_transpose(scores), upstream)
+            found = (of_query, query), (of_key, key), (of_value, value)
+            return tuple(ops.cast(of_input, x.dtype) for of_input, x in found)
 
         return mixed, gradient
 

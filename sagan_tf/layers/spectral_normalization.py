@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 # Weights that are linear maps, by the names Keras gives them.
@@ -128,25 +129,45 @@ class SpectralNormalization(keras.layers.Wrapper):
     def _normalized_kernels(self, store=False):
         normalized = []
         for kernel, vector in zip(self._kernels, self._vectors):
-            sigma, u = self._sigma_and_u(kernel, vector)
+            matrix = self._matrix(kernel, vector.dtype)
+            u, v = self._singular_vectors(matrix, vector)
             if store:
                 vector.assign(u)
-            value = ops.cast(ops.convert_to_tensor(kernel), vector.dtype)
-            # By a factor and not by a quotient, whose gradient goes over the kernel twice as often.
-            normalized.append(ops.cast(value * (1 / sigma), kernel.dtype))
+            normalized.append(ops.cast(self._kernel(self._over_sigma(matrix, u, v), kernel), kernel.dtype))
         return normalized
 
-    def _sigma_and_u(self, kernel, vector):
-        matrix = self._matrix(kernel, vector.dtype)
-        constant = ops.stop_gradient(matrix)
-        u = ops.stop_gradient(ops.convert_to_tensor(vector))
+    def _singular_vectors(self, matrix, vector):
+        """u and v after the power iterations, constants for the gradient."""
+        matrix, u = ops.stop_gradient(matrix), ops.stop_gradient(ops.convert_to_tensor(vector))
         for _ in range(self.power_iterations):
-            v = self._unit(ops.matmul(constant, u))
-            product = ops.matmul(v, constant)
+            v = self._unit(ops.matmul(matrix, u))
+            product = ops.matmul(v, matrix)
             # A zero kernel must not wipe u out: it would stay zero for ever.
             u = ops.where(ops.norm(product) > self.epsilon, self._unit(product), u)
+        return u, v
+
+    def _sigma(self, matrix, u, v):
+        """(sigma, or 1 where it is not above `epsilon`; 1 or 0, whether it is)."""
         sigma = ops.sum(u * ops.matmul(v, matrix))
-        return ops.where(sigma > self.epsilon, sigma, ops.ones_like(sigma)), u
+        used = sigma > self.epsilon
+        return ops.where(used, sigma, ops.ones_like(sigma)), ops.cast(used, sigma.dtype)
+
+    def _over_sigma(self, matrix, u, v):
+        """W^T / sigma, with a written-out gradient, which goes over the kernel half as often as the derived one."""
+
+        @ops.custom_gradient
+        def divide(matrix):
+            def gradient(*arguments, upstream=None):
+                upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
+                sigma, used = self._sigma(matrix, u, v)
+                inner = ops.matmul(ops.reshape(upstream, (1, -1)), ops.reshape(matrix, (-1, 1)))[0, 0]
+                along = v * (used * inner / (sigma * sigma))
+                return upstream * (1 / sigma) - along[:, None] * u[None, :]
+
+            # By a factor and not by a quotient, which is slower on a CPU.
+            return matrix * (1 / self._sigma(matrix, u, v)[0]), gradient
+
+        return divide(matrix)
 
     def _unit(self, x):
         return x / (ops.norm(x) + self.epsilon)
@@ -172,11 +193,22 @@ class SpectralNormalization(keras.layers.Wrapper):
     def _matrix(self, kernel, dtype):
         """The kernel as W^T, (the rest, outputs): no copy where the outputs stand last already, as they mostly do."""
         axes = self._output_axes(kernel)
-        last = tuple(range(-len(axes), 0))
         value = ops.cast(ops.convert_to_tensor(kernel), dtype)
-        if axes != last:
-            value = ops.moveaxis(value, axes, last)
+        if axes != self._last(axes):
+            value = ops.moveaxis(value, axes, self._last(axes))
         return ops.reshape(value, (-1, self._num_outputs(kernel)))
+
+    def _kernel(self, matrix, kernel):
+        """What `_matrix` made, as the kernel again."""
+        axes = tuple(axis % len(kernel.shape) for axis in self._output_axes(kernel))
+        others = [axis for axis in range(len(kernel.shape)) if axis not in axes]
+        order = (*others, *axes)
+        value = ops.reshape(matrix, [kernel.shape[axis] for axis in order])
+        return value if order == tuple(range(len(order))) else ops.transpose(value, np.argsort(order).tolist())
+
+    @staticmethod
+    def _last(axes):
+        return tuple(range(-len(axes), 0))
 
     def sigma(self, kernel_index=0):
         """Estimates the largest singular value of the raw kernel, exactly as the next call would.
@@ -187,12 +219,14 @@ class SpectralNormalization(keras.layers.Wrapper):
         Returns:
             Scalar tensor; 1 for a kernel that is used as it is (see `epsilon`).
         """
-        return self._sigma_and_u(self._kernels[kernel_index], self._vectors[kernel_index])[0]
+        vector = self._vectors[kernel_index]
+        matrix = self._matrix(self._kernels[kernel_index], vector.dtype)
+        return self._sigma(matrix, *self._singular_vectors(matrix, vector))[0]
 
     def update_u(self):
         """Runs the power iteration of a training call, without inputs, and stores u."""
         for kernel, vector in zip(self._kernels, self._vectors):
-            vector.assign(self._sigma_and_u(kernel, vector)[1])
+            vector.assign(self._singular_vectors(self._matrix(kernel, vector.dtype), vector)[0])
 
     def fold(self):
         """Makes the plain layer that computes the same as this one at inference.

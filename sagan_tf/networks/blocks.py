@@ -10,6 +10,7 @@ from sagan_tf.layers import (
     ConditionalBatchNormalization,
     Conv2D,
     NearestUpsampling,
+    ResidualSum,
     SelfAttention,
     SpectralNormalization,
 )
@@ -43,14 +44,15 @@ class LayerStyle:
     def _normalized(self, layer, name):
         return SpectralNormalization(layer, name=name) if self.spectral_normalization else layer
 
-    def convolution(self, filters, kernel_size, name, dtype=None):
-        """A convolution of stride 1 that keeps the size, with a bias."""
+    def convolution(self, filters, kernel_size, name, dtype=None, resampling=None):
+        """A convolution of stride 1 that keeps the size, with a bias, unless `resampling` is `up` or `down`."""
         layer = Conv2D(
             filters,
             kernel_size,
             padding="same",
             kernel_initializer=self.kernel_initializer,
             data_format="channels_last",
+            resampling=resampling,
             dtype=dtype or self.dtype,
             name=name,
         )
@@ -128,10 +130,10 @@ def upsampling_block(style, x, label, filters, name):
     """
     skip = NearestUpsampling()(style.convolution(filters, 1, f"{name}_skip")(x))
     x = style.relu(style.normalize(x, label, f"{name}_norm_1"), f"{name}_relu_1")
-    x = style.convolution(filters, 3, f"{name}_conv_1")(NearestUpsampling()(x))
+    x = style.convolution(filters, 3, f"{name}_conv_1", resampling="up")(_place_of_resampling(x))
     x = style.relu(style.normalize(x, label, f"{name}_norm_2"), f"{name}_relu_2")
     x = style.convolution(filters, 3, f"{name}_conv_2")(x)
-    return keras.layers.Add(dtype=style.dtype, name=f"{name}_add")([x, skip])
+    return ResidualSum(dtype=style.dtype, name=f"{name}_add")([x, skip])
 
 
 def downsampling_block(style, x, filters, hidden, downsampling, first, name, activate_skip=False):
@@ -162,9 +164,9 @@ def downsampling_block(style, x, filters, hidden, downsampling, first, name, act
         skip = style.convolution(filters, 1, f"{name}_skip")(skip)
     x = style.convolution(hidden, 3, f"{name}_conv_1")(activated)
     x = style.relu(x, f"{name}_relu_2")
-    x = style.convolution(filters, 3, f"{name}_conv_2")(x)
-    x = average_pool(x) if downsampling else x
-    return keras.layers.Add(dtype=style.dtype, name=f"{name}_add")([x, skip])
+    x = style.convolution(filters, 3, f"{name}_conv_2", resampling="down" if downsampling else None)(x)
+    x = _place_of_resampling(x) if downsampling else x
+    return ResidualSum(dtype=style.dtype, name=f"{name}_add")([x, skip])
 
 
 def residual_control_block(style, x, name):
@@ -197,7 +199,15 @@ def residual_control_block(style, x, name):
             name=f"{name}_conv_{i}",
         )
         y = style._normalized(layer, f"{name}_conv_{i}")(y)
-    return keras.layers.Add(dtype=style.dtype, name=name)([x, y])
+    return ResidualSum(dtype=style.dtype, name=name)([x, y])
+
+
+def _place_of_resampling(x):
+    """A copy in name alone, where an operation once stood that is now the convolution's.
+
+    TensorFlow's checkpoints name weights by their operation's place in the graph: those of earlier runs still load.
+    """
+    return ops.copy(x)
 
 
 def average_pool(x):

@@ -10,7 +10,12 @@ import numpy as np
 from keras import layers, ops
 
 from sagan_tf.layers import BatchNormalization, ConditionalBatchNormalization, SelfAttention, SpectralNormalization
-from sagan_tf.layers.convolution import convolve_by_products, convolve_with_kernel_gradient_by_products
+from sagan_tf.layers.convolution import (
+    convolve_and_average,
+    convolve_by_products,
+    convolve_upsampled,
+    convolve_with_kernel_gradient_by_products,
+)
 
 
 def noise(*shape):
@@ -33,6 +38,14 @@ class KernelGradientByProducts(ByProducts):
     way = staticmethod(convolve_with_kernel_gradient_by_products)
 
 
+class Upsampled(ByProducts):
+    way = staticmethod(convolve_upsampled)
+
+
+class Averaged(ByProducts):
+    way = staticmethod(convolve_and_average)
+
+
 SUBJECTS = {
     "dense": (lambda: SpectralNormalization(layers.Dense(5)), noise(3, 7)),
     "conv2d": (lambda: SpectralNormalization(layers.Conv2D(5, 3), power_iterations=3), IMAGES),
@@ -44,6 +57,8 @@ SUBJECTS = {
     "attention_in_blocks": (lambda: SelfAttention(query_block_size=5), IMAGES),
     "by_products": (lambda: ByProducts(5, 3, padding="same"), IMAGES),
     "kernel_gradient_by_products": (lambda: KernelGradientByProducts(5, 3, padding="same"), IMAGES),
+    "upsampled": (lambda: Upsampled(5, 3, padding="same"), IMAGES),
+    "averaged": (lambda: Averaged(5, 3, padding="same"), IMAGES),
     "batch": (lambda: BatchNormalization(), IMAGES),
     "conditional": (lambda: ConditionalBatchNormalization(3), [IMAGES, LABELS]),
 }

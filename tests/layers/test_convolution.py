@@ -1,4 +1,5 @@
-"""Convolutions by matrix products against NumPy float64 and TensorFlow's own, to the second derivative."""
+"""Convolutions by matrix products, and at once with a resampling, against NumPy float64 and TensorFlow's own, to the
+second derivative."""
 
 import keras
 import numpy as np
@@ -139,3 +140,113 @@ def test_a_map_of_unknown_size_is_left_to_keras():
     layer = Conv2D(4, 3, padding="same", dtype="mixed_bfloat16")
     model = keras.Model(image := keras.Input((None, None, 3)), layer(image))
     assert model(noise(2, 4, 6, 3).astype("float32")).shape == (2, 4, 6, 4)
+
+
+def doubled(x):
+    return tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
+
+
+def averaged(x):
+    batch, height, width, channels = x.shape
+    return tf.reduce_mean(tf.reshape(x, (batch, height // 2, 2, width // 2, 2, channels)), axis=(2, 4))
+
+
+PLAIN = {
+    "up": lambda x, w: tf.nn.conv2d(doubled(x), w, 1, "SAME"),
+    "down": lambda x, w: averaged(tf.nn.conv2d(x, w, 1, "SAME")),
+}
+AT_ONCE = {"up": module.convolve_upsampled, "down": module.convolve_and_average}
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    resampling=st.sampled_from(("up", "down")),
+    halves=st.tuples(*[st.integers(1, 5)] * 2),
+    widths=st.tuples(*[st.integers(1, 4)] * 2),
+)
+def test_resampling_at_once_has_values_and_two_derivatives_of_one_after_the_other(resampling, halves, widths):
+    x, weights = noise(2, *[2 * half for half in halves], widths[0]), noise(3, 3, *widths, seed=1)
+    got, want = (derivatives(ways[resampling], x, weights) for ways in (AT_ONCE, PLAIN))
+    by_hand = averaged(tf.constant(oracle(x, weights))) if resampling == "down" else oracle(doubled(x).numpy(), weights)
+    np.testing.assert_allclose(got[0], by_hand, atol=1e-12)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("resampling", ["up", "down"])
+def test_resampling_layer_is_as_close_to_float64_as_two_layers(resampling, dtype):
+    size = 16 if resampling == "up" else 32
+    x, weights = noise(2, size, size, 8), noise(3, 3, 8, 4, seed=1)
+    dtypes = {"mixed_bfloat16": tf.bfloat16, "float32": tf.float32}
+    rounded = [tf.cast(tf.cast(one, dtypes[dtype]), tf.float64) for one in (x, weights)]
+    layer = Conv2D(4, 3, padding="same", resampling=resampling, dtype=dtype, bias_initializer="ones")
+    assert tuple(layer.compute_output_shape(x.shape)) == tuple(layer(tf.constant(x, dtypes[dtype])).shape)
+    layer.set_weights([weights, np.ones(4)])
+
+    def gradients(convolve, x, *kernel):
+        with tf.GradientTape() as tape:
+            tape.watch([x, *kernel])
+            output = convolve(x, *kernel)
+            loss = tf.reduce_sum(output**2)
+        weight = kernel[0] if kernel else layer.kernel.value
+        return [tf.cast(one, tf.float64) for one in (output, *tape.gradient(loss, [x, weight]))]
+
+    got = gradients(layer, tf.constant(x, dtypes[dtype]))
+    want = gradients(lambda x, w: PLAIN[resampling](x, w) + 1, *rounded)
+    for a, b in zip(got, want, strict=True):
+        assert relative_error(a, b) < {"float32": 1e-5, "mixed_bfloat16": 2e-2}[dtype]
+
+
+@pytest.mark.parametrize(
+    "resampling, size, dtype, at_once",
+    [
+        ("up", 8, "mixed_bfloat16", False), ("up", 16, "mixed_bfloat16", True), ("up", 4, "float32", True),
+        ("down", 16, "mixed_bfloat16", False), ("down", 32, "mixed_bfloat16", True), ("down", 8, "float32", True),
+        ("up", 2, "float32", False), ("down", 6, "float32", False), ("down", 9, "float32", False),
+        ("up", 16, "float64", False),
+    ],
+)  # fmt: skip
+def test_resampling_at_once_is_chosen_by_size_and_dtype(resampling, size, dtype, at_once, monkeypatch):
+    seen = []
+    for name, way in AT_ONCE.items():
+        monkeypatch.setattr(module, way.__name__, lambda x, w, name=name, way=way: seen.append(name) or way(x, w))
+    layer = Conv2D(4, 3, padding="same", resampling=resampling, dtype=dtype)
+    x = noise(2, size, size, 3).astype("float32")
+    output = tf.cast(layer(x), tf.float64)
+    assert seen == ([resampling] if at_once else [])
+    if size % 2 == 0 or resampling == "up":
+        plain = PLAIN[resampling](tf.constant(x, tf.float64), tf.cast(layer.kernel.value, tf.float64))
+        assert relative_error(output, plain) < 2e-2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"resampling": "sideways"}, {"resampling": "up", "strides": 2}, {"resampling": "down", "padding": "valid"},
+        {"resampling": "up", "data_format": "channels_first"}, {"resampling": "down", "activation": "relu"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_resampling_that_cannot_be_is_refused(options):
+    with pytest.raises(ValueError, match="`resampling`"):
+        Conv2D(**{"filters": 4, "kernel_size": 3, "padding": "same", **options})
+
+
+@pytest.mark.parametrize("check", STATELESS, ids=lambda check: check.__name__)
+def test_contract_of_resampling(check, tmp_path):
+    subject = Subject(
+        make=lambda dtype: Conv2D(5, 3, padding="same", resampling="up", dtype=dtype),
+        inputs=noise(2, 4, 4, 3).astype("float32"),
+        output_shape=(2, 8, 8, 5),
+        trainable=3 * 3 * 3 * 5 + 5,
+        non_trainable=0,
+    )
+    check(subject, tmp_path)
+
+
+def test_resampling_of_a_map_of_unknown_size():
+    layer = Conv2D(4, 3, padding="same", resampling="down")
+    model = keras.Model(image := keras.Input((None, None, 3)), layer(image))
+    assert model.output.shape == (None, None, None, 4)
+    assert model(noise(2, 6, 10, 3)).shape == (2, 3, 5, 4)

@@ -269,3 +269,28 @@ def test_singular_vectors_are_in_a_tensorflow_checkpoint(tmp_path):
     tf.train.Checkpoint(model=model).read(path).assert_consumed()
     for vector, value in zip(model.layers[-1].vectors, before, strict=True):
         np.testing.assert_array_equal(vector.numpy(), value)
+
+
+def test_second_derivative_is_that_of_the_formula():
+    """Through W / sigma written with TensorFlow's own operations, u and v constant."""
+    layer = SpectralNormalization(keras.layers.Dense(4, use_bias=False, dtype="float64"))
+    x = tf.constant(np.random.default_rng(0).normal(size=(5, 6)))
+    layer(x)
+    kernel, u = layer.layer.kernel.value, layer.vectors[0].value
+    constant = tf.constant(kernel)
+    v = tf.linalg.l2_normalize(tf.linalg.matvec(constant, u))
+    left = tf.linalg.l2_normalize(tf.linalg.matvec(constant, v, transpose_a=True))
+
+    def plain(x):
+        return x @ (kernel / tf.tensordot(v, tf.linalg.matvec(kernel, left), 1))
+
+    def derivatives(function):
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                loss = tf.reduce_sum(tf.sin(function(x)))
+            first = inner.gradient(loss, kernel)
+            norm = tf.reduce_sum(first**2)
+        return loss, first, outer.gradient(norm, kernel)
+
+    for got, want in zip(derivatives(layer), derivatives(plain), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-10)
