@@ -42,35 +42,22 @@ def main():
     {"cost": print_cost, "all_reduce": print_all_reduce, "worker": measure_all_reduce}[options.command](options)
 
 
-def flops_of(model, batch):
-    """FLOPs of one call, a multiplication and an addition being two."""
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    function = tf.function(lambda *x: model(list(x) if len(x) > 1 else x[0], training=False), autograph=False)
-    specs = [tf.TensorSpec((batch, *x.shape[1:]), x.dtype) for x in model.inputs]
-    graph = convert_variables_to_constants_v2(function.get_concrete_function(*specs)).graph
-    profiler = tf.compat.v1.profiler
-    options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation()).with_empty_output().build()
-    return profiler.profile(graph, options=options).total_float_ops
-
-
 def ring_seconds(count, size, bandwidth, latency):
     """Time of a ring's all-reduce of `size` bytes over `count` workers (Patarasuk and Yuan 2009)."""
     return 2 * (count - 1) * (latency + size / count / bandwidth)
 
 
 def print_cost(options):
+    from flops import flops_of, flops_of_step
+
     from sagan_tf.config import read_config
     from sagan_tf.experiment import build_networks
 
     config = read_config(options.config)
     batch, d_steps = config.training.batch_size, config.training.d_steps
     generator, discriminator = build_networks(config, options.classes)
-    g, d = flops_of(generator, 1), flops_of(discriminator, 1)
-    # Backward is twice forward. D's step: a picture of G, and D on it and on a real one, there and back. G's step: G
-    # there and back, D there and back to its input alone.
-    per_image = d_steps * (g + 2 * 3 * d) + 3 * g + 2 * d
+    g, d = flops_of(generator), flops_of(discriminator)
+    per_image = flops_of_step(generator, discriminator, d_steps)
     parameters = [sum(int(np.prod(w.shape)) for w in net.trainable_variables) for net in (generator, discriminator)]
     exchanged = 4 * (parameters[0] + d_steps * parameters[1])
     pictures = config.data.image_size**2 * config.data.image_channels * d_steps * batch

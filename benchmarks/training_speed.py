@@ -42,23 +42,31 @@ BATCHES = {32: 32, 64: 16, 128: 8}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    run(make_parser(__doc__, CONTENDERS).parse_args())
+
+
+def make_parser(description, contenders, steps=2):
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image_sizes", type=numbers, default=[32, 64, 128], help="px (default 32,64,128)")
     parser.add_argument("--channels", type=int, default=32, help="base width (default 32)")
     parser.add_argument("--batch", type=int, help="default 32 at 32 px, 16 at 64, 8 at 128")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default 7)")
-    parser.add_argument("--steps", type=int, default=2, help="of a turn (default 2)")
+    parser.add_argument("--steps", type=int, default=steps, help=f"of a turn (default {steps})")
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument("--torch_python", help="a Python with PyTorch")
-    parser.add_argument("--contenders", type=lambda text: text.split(","), default=list(CONTENDERS),
-                        help=f"separated by commas, as in (default) {','.join(CONTENDERS)!r}")  # fmt: skip
+    parser.add_argument("--contenders", type=lambda text: text.split(","), default=list(contenders),
+                        help=f"separated by commas, as in (default) {','.join(contenders)!r}")  # fmt: skip
     parser.add_argument("--environment", type=lambda text: dict(one.split("=") for one in text.split(",")), default={},
                         help="variables for all contenders, such as TF_ENABLE_ONEDNN_OPTS=0")  # fmt: skip
     parser.add_argument("--json", type=Path, help="where to write what was measured")
     parser.add_argument("--figure", type=Path, help="where to draw")
-    options = parser.parse_args()
+    return parser
+
+
+def run(options):
+    """Measures what the options name, prints tables as Markdown, and writes what they ask for."""
     if not options.torch_python:
         options.contenders = [one for one in options.contenders if not one.startswith("peer")]
     found = describe_environment()
@@ -163,7 +171,8 @@ def base_of(rows):
 
 def title(name):
     kind, *arguments = name.split()
-    arguments = [{"precision=mixed_bfloat16": "bfloat16"}.get(one, one.replace("_", " ")) for one in arguments]
+    plain = {"precision=mixed_bfloat16": "bfloat16", "generator": "as trained"}
+    arguments = [plain.get(one, one.removeprefix("generator=").replace("_", " ")) for one in arguments]
     return ", ".join([PEER if kind == "peer" else "sagan_tf", *arguments])
 
 

@@ -26,6 +26,7 @@ from sagan_tf.training import SAGAN
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.callbacks import Metrics, Progress, StopOnSignal
 from sagan_tf.training.distribution import make_strategy
+from sagan_tf.training.evaluations import BrokenOff
 from sagan_tf.training.gan import with_label
 from sagan_tf.training.guard import GROUPS, SAMPLES, Guard, Trouble
 from sagan_tf.training.schedules import WarmupAndDecay
@@ -327,7 +328,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
             Metrics(_nothing, output.log_interval, images_a_step, guard, carried),
             *evaluation_callbacks(config, run, gan, source, _nothing),
         ]
-    with contextlib.closing(progress), contextlib.closing(stop):
+    with contextlib.closing(progress), contextlib.closing(stop), contextlib.suppress(BrokenOff):
         gan.fit(
             dataset, steps_per_epoch=left, shuffle=False, verbose=0,
             callbacks=[stop, *([progress] if writes else []), *watching],

@@ -12,6 +12,7 @@ from sagan_tf import evaluated_training
 from sagan_tf.evaluated_training import Collection, Stopped
 from sagan_tf.evaluation.features import FeatureNetwork
 from sagan_tf.measuring import Measurer, Samples
+from sagan_tf.training.evaluations import BrokenOff, Evaluations
 from sagan_tf.training.workers import Worker, make_agreement
 
 
@@ -80,3 +81,14 @@ def test_one_that_stops_takes_all_along(tmp_path, monkeypatch, index, before):
 def test_agreement_sums_over_replicas():
     agree = make_agreement(tf.distribute.get_strategy())
     assert [agree(value) for value in (0, 1.5)] == [0.0, 1.5]
+
+
+def test_measurement_that_is_broken_off_again_makes_no_step():
+    recorded = []
+    evaluations = Evaluations(lambda step: None, recorded.append, lambda *found: None, 2, lambda step: step == 4)
+    evaluations.set_model(types.SimpleNamespace(step=tf.Variable(4)))
+    with pytest.raises(BrokenOff):
+        evaluations.on_train_begin()
+    evaluations.model.step.assign(5)
+    evaluations.on_train_begin()
+    assert recorded == []

@@ -376,3 +376,17 @@ def test_code_in_a_state_dict_is_not_run(tmp_path, capsys):
         line = ends_with_one_line(capsys, convert, tmp_path / name, "--out", tmp_path / "run")
         assert "cannot be read as a checkpoint" in line or "needs PyTorch" in line
     assert not trap.exists() and not Path(tmp_path / "run").exists()
+
+
+def test_layer_that_says_it_was_built_for_another_shape_is_refused(run, tmp_path):
+    def change(content):
+        config = json.loads(content)
+        (dense,) = (one for one in config["config"]["layers"] if one["config"].get("name") == "dense")
+        dense["build_config"]["input_shape"][1] = None
+        return json.dumps(config).encode()
+
+    other = Run(tmp_path / "other")
+    other.path.mkdir()
+    rewritten(run.generator_path, other.generator_path, "config.json", change)
+    with pytest.raises(UserError):
+        load_generator(other)

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM, and a kill at the very end: what is done stays, and the rest is made by the next start."""
 
+import functools
 import signal
 
 import keras
@@ -95,7 +96,10 @@ def test_kill_between_a_generator_and_its_checkpoint_leaves_no_old_one(tmp_path,
 @pytest.mark.parametrize(
     ("number", "code", "by"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "the keyboard")]
 )
-def test_signal_outside_of_training_ends_with_a_line(number, code, by, capsys):
+def test_signal_outside_of_training_ends_with_a_line(number, code, by, capsys, request):
+    # As in a process that a shell starts; pytest's workers ignore Ctrl-C.
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     with pytest.raises(SystemExit) as ended, one_line_errors("Begin again."):
         signal.raise_signal(number)

@@ -7,7 +7,8 @@ in any Python that has it. What belongs to BigGAN-PyTorch's step: real and gener
 batch of images for G's own update, with D's parameters frozen; one power iteration from the stored u in every training
 call, of D in G's step too; both skips' 1x1 convolutions after the up-sampling and, but for the first block, before the
 pooling; an averaged copy of the whole state. Before it starts it builds the full networks without memory and checks
-that they have as many parameters as the published ones.
+that they have as many parameters as the published ones. With `generator`, the generator's images at inference in place
+of a training step, with `compile` by torch.compile.
 """
 
 import copy
@@ -241,10 +242,33 @@ def main():
     spec = json.loads(sys.argv[1])
     torch.set_num_threads(spec["threads"])
     torch.manual_seed(0)
+    if "generator" in sys.argv[2:]:
+        generate(spec, sys.argv[2:], imported)
+        return
     training = Training(spec, "channels_last" in sys.argv[2:], "bfloat16" in sys.argv[2:])
     counts = {"generator": count(training.generator), "discriminator": count(training.discriminator)}
     description = {"parameters": counts, "versions": {"torch": torch.__version__}}
     take_turns(training.step, description, imported)
+
+
+def generate(spec, options, imported):
+    """Takes turns at a batch of images; see `generator_speed.py`. The kernels are divided by sigma once, before."""
+    layout = torch.channels_last if "channels_last" in options else torch.contiguous_format
+    generator = Generator(spec).eval().to(memory_format=layout)
+    parameters = count(generator)
+    for layer in generator.modules():
+        if isinstance(layer, Normalized):
+            weight = layer.normalized().detach()
+            layer.normalized = lambda weight=weight: weight
+    latent = torch.randn(spec["batch"], spec["latent_dim"])
+    label = torch.arange(spec["batch"]) % spec["num_classes"]
+    paint = torch.compile(generator) if "compile" in options else generator
+
+    @torch.no_grad()
+    def step():
+        paint(latent, label).numpy()
+
+    take_turns(step, {"parameters": {"generator": parameters}, "versions": {"torch": torch.__version__}}, imported)
 
 
 if __name__ == "__main__":

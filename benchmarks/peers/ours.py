@@ -3,11 +3,13 @@
     python benchmarks/peers/ours.py '{"image_size": 128, "channels": 32, ...}' precision=mixed_bfloat16 share_fake_batch
 
 Options: `precision=` a dtype policy, `share_fake_batch`, `jit_compile`, `keras_adam` (Keras' own Adam in place of
-ours), `steps_per_execution=`, `inter=` threads between operations. Environment variables are for the caller to set.
+ours), `steps_per_execution=`, `inter=` threads between operations. `generator=saved_model`, `folded` or `predict`: the
+generator's images in place of a training step. Environment variables are for the caller to set.
 """
 
 import json
 import sys
+import tempfile
 
 import keras
 import tensorflow as tf
@@ -25,6 +27,9 @@ def main():
     tf.config.threading.set_intra_op_parallelism_threads(spec["threads"])
     tf.config.threading.set_inter_op_parallelism_threads(int(options.get("inter", spec["threads"])))
     keras.utils.set_random_seed(0)
+    if "generator" in options:
+        generate(spec, options, imported)
+        return
     gan, together = build(spec, options), int(options.get("steps_per_execution", 1))
     train, batches = gan.make_train_function(), iter(data(spec))
 
@@ -37,6 +42,27 @@ def main():
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
     description = {"parameters": counts, "versions": versions, "steps_together": together}
     take_turns(step, description, imported)
+
+
+def generate(spec, options, imported):
+    """Takes turns at a batch of images; see `generator_speed.py`."""
+    from sagan_tf.export import export_saved_model, fold_generator
+
+    generator = build(spec, options).generator
+    latent = tf.random.stateless_normal((spec["batch"], spec["latent_dim"]), (0, 0))
+    label = tf.range(spec["batch"]) % spec["num_classes"]
+    folded = fold_generator(generator)
+    with tempfile.TemporaryDirectory() as folder:
+        # The folder may go once it is loaded; the object may not.
+        loaded = tf.saved_model.load(str(export_saved_model(folded, f"{folder}/generator", warm_up=False)))
+    ways = {
+        "saved_model": lambda: loaded.signatures["serving_default"](latent=latent, label=label)["image"].numpy(),
+        "folded": lambda graph=tf.function(folded.model): graph([latent, label]).numpy(),
+        "predict": lambda: generator.predict([latent, label], batch_size=spec["batch"], verbose=0),
+    }
+    counts = {"generator": sum(v.numpy().size for v in generator.trainable_variables)}
+    versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
+    take_turns(ways[options["generator"]], {"parameters": counts, "versions": versions}, imported)
 
 
 def build(spec, options):

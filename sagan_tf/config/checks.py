@@ -220,11 +220,15 @@ def _check_hardware(config):
         raise ConfigError(
             "training.batch_size", f"must be a multiple of hardware.replicas, {replicas}. Got {batch_size}."
         )
+    if hardware.distribution == "tpu" and hardware.replicas is not None:
+        raise ConfigError(
+            "hardware.replicas", f"must be null where hardware.distribution is tpu: all cores. Got {replicas}."
+        )
     if hardware.distribution == "single" and replicas > 1:
         raise ConfigError(
             "hardware.replicas", f"must be 1 or null where hardware.distribution is single. Got {replicas}."
         )
-    if hardware.jit_compile and (hardware.distribution == "mirrored" or replicas > 1):
+    if hardware.jit_compile and (hardware.distribution in ("mirrored", "tpu") or replicas > 1):
         raise ConfigError(
             "hardware.jit_compile",
             "must be false on several replicas: TensorFlow cannot compile across them. "

@@ -186,14 +186,14 @@ class HardwareConfig:
 
     Args:
         precision: `float32`, or `mixed_bfloat16` (weights stay float32; CPU with AMX, Ampere, Hopper, TPU).
-        distribution: `auto` (all GPUs, mirrored where there are several), `single` or `mirrored`.
+        distribution: `auto` (all GPUs, mirrored where there are several), `single`, `mirrored` or `tpu`.
         replicas: Devices to use when mirrored; on a CPU, logical devices to make; null for all GPUs.
         jit_compile: Compile the step with XLA (one device).
         steps_per_execution: Steps run in one call of the graph.
     """
 
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    distribution: Literal["auto", "single", "mirrored"] = "auto"
+    distribution: Literal["auto", "single", "mirrored", "tpu"] = "auto"
     replicas: int | None = None
     jit_compile: bool = False
     steps_per_execution: int = 1

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from sagan_tf.bounds import bounded_variables, check_archive, check_claim
-from sagan_tf.layers import SelfAttention
+from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS
 
 # All that a generator of `sagan_tf.networks` is made of. Keras has more that can be named in such a file, among it
@@ -95,6 +95,8 @@ def _check_model(model):
     for weight in model.weights:
         if not np.isfinite(ops.convert_to_numpy(ops.cast(weight, "float32"))).all():
             raise ValueError(f"{weight.path} is not finite.")
+    for layer in spectral_normalizations(model).values():
+        layer.fold()  # by the shape that the file says it was built for
     # A picture tells what no look at the config does: options that a layer refuses when it is called, or cannot bear.
     inputs = [np.zeros([1, *tensor.shape[1:]], tensor.dtype) for tensor in model.inputs]
     if not np.isfinite(ops.convert_to_numpy(model(inputs if labels else inputs[0], training=False))).all():

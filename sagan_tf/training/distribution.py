@@ -13,7 +13,8 @@ def make_strategy(distribution="auto", replicas=None):
 
     Args:
         distribution: `single`: one device; `mirrored`: synchronous replicas on the devices of this machine; `auto`:
-            all devices of all workers where `TF_CONFIG` names several, else mirrored where there are several GPUs.
+            all devices of all workers where `TF_CONFIG` names several, else mirrored where there are several GPUs;
+            `tpu`: all cores of this machine's TPU (never run by us: docs/scaling.md).
         replicas: int >= 1 or None. Replicas when mirrored; without a GPU, as many logical CPU devices are made. None:
             all GPUs.
 
@@ -21,8 +22,8 @@ def make_strategy(distribution="auto", replicas=None):
         tf.distribute.Strategy.
 
     Raises:
-        UserError: There are fewer GPUs than replicas, TensorFlow has started already with fewer CPU devices, or
-            `TF_CONFIG` cannot be used.
+        UserError: There are fewer GPUs than replicas, TensorFlow has started already with fewer CPU devices, there is
+            no TPU, or `TF_CONFIG` cannot be used.
     """
     worker = read_worker()
     if worker.count > 1:
@@ -32,6 +33,8 @@ def make_strategy(distribution="auto", replicas=None):
 
 def make_local_strategy(distribution="auto", replicas=None):
     """As `make_strategy`, of this machine's devices alone, whatever `TF_CONFIG` says."""
+    if distribution == "tpu":
+        return _across_tpu_cores()
     gpus = tf.config.list_physical_devices("GPU")
     if distribution == "single" or (distribution == "auto" and replicas in (None, 1) and len(gpus) < 2):
         return tf.distribute.get_strategy()
@@ -55,6 +58,18 @@ def _across_workers(distribution, replicas, worker):
         if "program startup" not in str(error):
             raise
         raise UserError("several workers must be joined before TensorFlow starts; run the command in a new process.")
+
+
+def _across_tpu_cores():
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
+    try:
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (tf.errors.OpError, RuntimeError):
+        raise UserError(
+            "hardware.distribution: TensorFlow finds no TPU on this machine; it needs one, and TensorFlow's build for "
+            "TPUs (tensorflow-tpu). See docs/scaling.md."
+        ) from None
+    return tf.distribute.TPUStrategy(resolver)
 
 
 def _logical_cpus(replicas):

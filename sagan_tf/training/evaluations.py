@@ -3,6 +3,10 @@
 from sagan_tf.training.callbacks import StepCallback
 
 
+class BrokenOff(Exception):
+    """The run stops before its first step, in a measurement that an earlier process had left to it."""
+
+
 class Evaluations(StepCallback):
     """Measures every `interval` steps and at the end.
 
@@ -12,6 +16,9 @@ class Evaluations(StepCallback):
         keep: Function of (SAGAN, step, figures) that keeps the generator if it is the best so far.
         interval: Steps from one measurement to the next.
         is_missing: Function of the step that training starts from, whether its measurement was broken off.
+
+    Raises:
+        BrokenOff: When training begins, and such a measurement was broken off again: Keras would make a step first.
     """
 
     def __init__(self, measure, record, keep, interval, is_missing=lambda step: False):
@@ -22,8 +29,8 @@ class Evaluations(StepCallback):
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self.last_step = self.measured_step = self.first_step
-        if self.is_missing(self.first_step):
-            self._evaluate()
+        if self.is_missing(self.first_step) and not self._evaluate():
+            raise BrokenOff
 
     def on_train_batch_end(self, batch, logs=None):
         self.last_step = self.step_after(batch)
@@ -37,9 +44,11 @@ class Evaluations(StepCallback):
             self._evaluate()
 
     def _evaluate(self):
+        """Whether it was measured."""
         figures = self.measure(self.last_step)
         if figures is None:
-            return
+            return False
         self.record({"step": self.last_step, **figures})
         self.keep(self.model, self.last_step, figures)
         self.measured_step = self.last_step
+        return True

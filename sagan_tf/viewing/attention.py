@@ -157,12 +157,12 @@ def _dependence(network, start, end):
 
 def _through(operation, seen, size):
     layer = operation.layer if isinstance(operation, SpectralNormalization) else operation
+    if size > len(seen):  # nearest-neighbour up-sampling, also that of a convolution
+        seen = np.repeat(seen, size // len(seen), axis=0)
     if isinstance(layer, keras.layers.Conv2D):
         reach = layer.kernel_size[0] // 2
         padded = np.pad(seen, ((reach, reach), (0, 0)))
-        return np.any([padded[i : i + len(seen)] for i in range(2 * reach + 1)], axis=0)
-    if size > len(seen):  # nearest-neighbour up-sampling
-        return np.repeat(seen, size // len(seen), axis=0)
+        seen = np.any([padded[i : i + len(seen)] for i in range(2 * reach + 1)], axis=0)
     if size < len(seen):  # pooling
         return seen.reshape(size, -1, seen.shape[1]).any(1)
     return seen

@@ -62,6 +62,8 @@ def test_value_out_of_range_in_a_file_is_rejected_with_its_line(refusal, yaml_fi
         (["--hardware.replicas", "3"], "`training.batch_size` must be a multiple of hardware.replicas, 3. Got 32."),
         (["--hardware.replicas", "2", "--hardware.distribution", "single"], "`hardware.replicas` must be 1 or null"),
         (["--hardware.distribution", "mirrored", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on"),
+        (["--hardware.distribution", "tpu", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on"),
+        (["--hardware.distribution", "tpu", "--hardware.replicas", "8"], "`hardware.replicas` must be null"),
         (["--hardware.replicas", "2", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on several"),
         (
             ["--training.share_fake_batch", "true", "--training.accumulation_steps", "2"],

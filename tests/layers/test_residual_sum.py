@@ -37,7 +37,8 @@ def test_tensorflow_optimises_the_discriminators_graph():
         import sys
         import numpy as np, tensorflow as tf
         from sagan_tf.networks import build_discriminator
-        network = build_discriminator(image_size=32, channels=8, num_classes=None, dtype="mixed_bfloat16")
+        network = build_discriminator(image_size=32, channels=8, num_classes=None, attention_sizes=(16,),
+                                      dtype="mixed_bfloat16")
         @tf.function
         def slope(x):
             with tf.GradientTape() as tape:

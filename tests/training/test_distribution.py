@@ -51,3 +51,8 @@ def test_replicas_after_tensorflow_has_started_are_refused():
     tf.constant(0)
     with pytest.raises(UserError, match="new process"):
         make_strategy("mirrored", 3)
+
+
+def test_a_tpu_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="finds no TPU on this machine"):
+        make_strategy("tpu")

@@ -1,0 +1,201 @@
+"""How near a training step comes to TensorFlow's own convolutions alone, and where the rest of its time goes.
+
+    python benchmarks/roof.py --image_sizes 32,64,128 --json roof.json
+
+The roof: TensorFlow's plain convolutions of stride 1 with the shapes, batches and dtype of the networks' largest ones
+(those that make up half of the FLOPs), forward and both gradients, each timed alone; their FLOPs over their time. The
+step's rate: the FLOPs of the published networks (`flops.py`) over the time of a step. Both take turns. Then what each
+kind of operation takes in a step, by TensorFlow's profiler: milliseconds of threads, of which some run side by side.
+Prints Markdown. Text: docs/performance.md.
+"""
+
+import argparse
+import collections
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+from flops import convolutions_of, flops_of_step  # noqa: E402
+from ours import build, data  # noqa: E402
+
+from sagan_tf.environment import describe_environment  # noqa: E402
+
+BATCHES = {32: 32, 64: 16, 128: 8}
+KINDS = {
+    "convolutions, forward": ("Conv2D", "Conv2DWithBias", "FusedConv2D"),
+    "convolutions, gradients of inputs (and transposed ones)": ("Conv2DBackpropInput",),
+    "convolutions, gradients of kernels": ("Conv2DBackpropFilter", "Conv2DBackpropFilterWithBias"),
+    "products of matrices (1x1, small maps, attention, sigma)": ("MatMul", "BatchMatMulV2", "FusedMatMul"),
+    "element by element": (
+        "Mul", "Cast", "AddV2", "AddN", "Sub", "Square", "Relu", "ReluGrad", "BiasAdd", "RealDiv", "SelectV2", "Tanh",
+    ),
+    "sums and means": ("Sum", "Mean", "BiasAddGrad", "L2Loss"),
+    "softmax": ("Softmax",),
+    "Adam": ("ResourceApplyAdam",),
+    "copies, patches, up-sampling, pooling": (
+        "StridedSlice", "StridedSliceGrad", "ConcatV2", "Pad", "Tile", "Transpose", "ResizeNearestNeighbor", "AvgPool",
+        "AvgPoolGrad", "MaxPool", "MaxPoolGrad", "Slice",
+    ),
+}  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image_sizes", type=lambda text: [int(one) for one in text.split(",")], default=[32, 64, 128])
+    parser.add_argument("--channels", type=int, default=32, help="base width (default 32)")
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--precision", default="mixed_bfloat16", help="dtype policy (default mixed_bfloat16)")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of the step and of each convolution (default 9)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
+    parser.add_argument("--json", type=Path, help="where to write what was measured")
+    options = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(options.threads)
+    machine = {k: v for k, v in describe_environment().items() if k not in ("command", "started_at")}
+    print(f"{machine['cpu']}, {options.threads} threads, TensorFlow {machine['tensorflow']}, Keras {machine['keras']}, "
+          f"{options.channels} channels, {options.precision}, shared batch, medians of {options.rounds} turns")
+    found = [measure(size, options) for size in options.image_sizes]
+    print(f"\n{rates_table(found)}\n\n{operations_table(found)}\n\n{convolutions_table(found)}")
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine, "sizes": found}, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(size, options):
+    batch = BATCHES[size]
+    spec = {"image_size": size, "channels": options.channels, "num_classes": options.classes, "latent_dim": 128,
+            "attention_size": min(32, size // 2), "batch": batch}  # fmt: skip
+    gan = build(spec, {"precision": options.precision, "share_fake_batch": ""})
+    train, batches = gan.make_train_function(), iter(data(spec))
+
+    def step():
+        return float(train(batches)["d_loss"])
+
+    dtype = "bfloat16" if "bfloat16" in options.precision else "float32"
+    alone = {}
+    for network, images in ((gan.generator, batch), (gan.discriminator, 2 * batch)):
+        for one in largest(convolutions_of(network)):
+            for name, function in alone_functions(one, images, dtype).items():
+                alone[f"{network.name} {one.name}, {name}"] = (one, images, function)
+    times = turns({"step": step, **{name: function for name, (_, _, function) in alone.items()}}, options.rounds)
+    work = sum(one.flops * images for one, images, _ in alone.values())
+    roof = work / sum(times[name] for name in alone)
+    flops = batch * flops_of_step(gan.generator, gan.discriminator, shared=True)
+    kinds = profile(step)
+    return {
+        "size": size, "batch": batch, "step_seconds": times["step"], "step_flops": flops, "roof": roof,
+        "rate": flops / times["step"], "kinds": kinds,
+        "convolutions": {
+            name: {"shape": [images, one.size, one.inputs, one.outputs], "ms": 1e3 * times[name],
+                   "rate": one.flops * images / times[name]}
+            for name, (one, images, _) in alone.items()
+        },
+    }  # fmt: skip
+
+
+def largest(convolutions):
+    """Those of 3x3 that make up half of the FLOPs, the largest first."""
+    chosen, half = [], sum(one.flops for one in convolutions) / 2
+    for one in sorted(convolutions, key=lambda one: -one.flops):
+        if sum(other.flops for other in chosen) < half:
+            chosen.append(one)
+    return chosen
+
+
+def alone_functions(one, images, dtype):
+    """name -> function that runs a convolution, or one of its gradients, by TensorFlow."""
+    rng = np.random.default_rng(0)
+
+    def noise(*shape):
+        return tf.constant(rng.normal(size=shape), dtype)
+
+    x = noise(images, one.size, one.size, one.inputs)
+    slope = noise(images, one.size, one.size, one.outputs)
+    kernel = noise(one.kernel, one.kernel, one.inputs, one.outputs)
+    more = dict(strides=[1, 1, 1, 1], padding="SAME")
+    raw, sizes = tf.raw_ops, (tf.shape(x), tf.shape(kernel))
+    operations = {
+        "forward": lambda: raw.Conv2D(input=x, filter=kernel, **more),
+        "gradient of inputs": lambda: raw.Conv2DBackpropInput(
+            input_sizes=sizes[0], filter=kernel, out_backprop=slope, **more
+        ),
+        "gradient of kernel": lambda: raw.Conv2DBackpropFilter(
+            input=x, filter_sizes=sizes[1], out_backprop=slope, **more
+        ),
+    }
+    return {name: tf.function(operation) for name, operation in operations.items()}
+
+
+def turns(functions, rounds):
+    """name -> median seconds."""
+    times = {name: [] for name in functions}
+    for turn in range(rounds + 2):
+        for name, function in functions.items():
+            began = time.perf_counter()
+            function()
+            if turn > 1:  # the first ones trace and warm up
+                times[name].append(time.perf_counter() - began)
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def profile(step, steps=3):
+    """kind of operation -> milliseconds of threads in a step."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
+        for _ in range(steps):
+            step()
+        tf.profiler.experimental.stop()
+        (path,) = Path(folder).rglob("*.xplane.pb")
+        space = xplane_pb2.XSpace.FromString(path.read_bytes())
+    spent = collections.Counter()
+    for plane in space.planes:
+        for line in plane.lines if "CPU" in plane.name else ():
+            for event in line.events:
+                name = plane.event_metadata[event.metadata_id].name
+                if ":" in name:  # the name of an operation and its kind
+                    kind = name.rpartition(":")[2].partition("#")[0].removeprefix("_Mkl").removeprefix("Native")
+                    spent[kind] += event.duration_ps / 1e9 / steps
+    kinds = {name: sum(spent.pop(kind.removeprefix("_"), 0) for kind in members) for name, members in KINDS.items()}
+    # What the graph as a whole takes is an event too.
+    others = {kind: ms for kind, ms in spent.items() if not kind.lstrip("_").startswith(("inference", "Run"))}
+    kinds["others"] = sum(ms for kind, ms in others.items() if kind.isidentifier())
+    return kinds
+
+
+def rates_table(found):
+    lines = ["| px | batch | step, ms | GFLOP | GFLOP/s | roof, GFLOP/s | of the roof |", "|" + "---|" * 7]
+    for one in found:
+        cells = one["size"], one["batch"], f"{1e3 * one['step_seconds']:.0f}", f"{one['step_flops'] / 1e9:.0f}"
+        rates = f"{one['rate'] / 1e9:.0f}", f"{one['roof'] / 1e9:.0f}", f"{one['rate'] / one['roof']:.0%}"
+        lines.append(f"| {' | '.join(map(str, (*cells, *rates)))} |")
+    return "\n".join(lines)
+
+
+def operations_table(found):
+    heads = [f"{one['size']} px, ms" for one in found]
+    lines = [f"| of a step | {' | '.join(heads)} |", "|" + "---|" * (1 + len(found))]
+    for kind in found[0]["kinds"]:
+        cells = [f"{one['kinds'][kind]:.0f} ({one['kinds'][kind] / sum(one['kinds'].values()):.0%})" for one in found]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def convolutions_table(found):
+    lines = ["| alone | images, px, in, out | ms | GFLOP/s |", "|---|---|---|---|"]
+    for one in found:
+        for name, row in one["convolutions"].items():
+            shape = ", ".join(map(str, row["shape"]))
+            lines.append(f"| {one['size']} px: {name} | {shape} | {row['ms']:.1f} | {row['rate'] / 1e9:.0f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
