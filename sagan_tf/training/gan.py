@@ -174,13 +174,14 @@ class SAGAN(DistributedFit, keras.Model):
                 self.discriminator.trainable_variables,
             )
             self._record_update("d", loss, norm)
-        loss, norm = apply_gradients(
-            self.generator_optimizer,
-            lambda j: self._generator_loss(rows, randomness, f"generator/{j}", fake),
-            range(self.accumulation_steps),
-            self.generator.trainable_variables,
-            tape,
-        )
+        with tf.control_dependencies([loss if norm is None else norm]):
+            loss, norm = apply_gradients(
+                self.generator_optimizer,
+                lambda j: self._generator_loss(rows, randomness, f"generator/{j}", fake),
+                range(self.accumulation_steps),
+                self.generator.trainable_variables,
+                tape,
+            )
         self._record_update("g", loss, norm)
         if self._average is not None:
             self._average.update(self.step)
