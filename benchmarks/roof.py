@@ -165,8 +165,8 @@ def profile(step, steps=3):
                     spent[kind] += event.duration_ps / 1e9 / steps
     kinds = {name: sum(spent.pop(kind.removeprefix("_"), 0) for kind in members) for name, members in KINDS.items()}
     # What the graph as a whole takes is an event too.
-    others = {kind: ms for kind, ms in spent.items() if not kind.lstrip("_").startswith(("inference", "Run"))}
-    kinds["others"] = sum(ms for kind, ms in others.items() if kind.isidentifier())
+    whole = ("_inference", "__inference", "Run")
+    kinds["others"] = sum(ms for kind, ms in spent.items() if kind.isidentifier() and not kind.startswith(whole))
     return kinds
 
 

@@ -157,7 +157,7 @@ def summary(result, one):
     torch = {row["versions"]["torch"] for row in one["rows"] if "torch" in row["versions"]}
     return (
         f"{spec['image_size']} px, {spec['channels']} channels, batch {spec['batch']}: "
-        f"{one['parameters']['generator']:,} and {one['parameters']['discriminator']:,} parameters. {machine['cpu']}, "
+        f"{' and '.join(f'{count:,}' for count in one['parameters'].values())} parameters. {machine['cpu']}, "
         f"{machine['cpu_cores']} cores, {options['threads']} thread(s), {options['clock']} time; TensorFlow "
         f"{machine['tensorflow']}, Keras {machine['keras']}{''.join(f', PyTorch {version}' for version in torch)}; "
         f"medians of {options['rounds']} turns of {options['steps']} steps"
