@@ -3,7 +3,7 @@
 #   make train ARGS="--config configs/cifar10.yaml"   another run; ARGS="--help" lists every option
 #   make test                                         style, import rules, tests
 #   make stress                                       tests that take minutes each: killed workers, kills, damage, a long run
-#   make bench                                        training and attention: speed and memory; TORCH_PYTHON=... for the peer
+#   make bench                                        training, generator, attention, start: speed and memory; TORCH_PYTHON=...
 #   make parity                                       TF-GAN and TensorFlow Addons anew against tests/parity/files (Python 3.11)
 
 VENV ?= .venv
@@ -49,6 +49,10 @@ bench: $(VENV)/.installed
 	mkdir -p build
 	$(BIN)/python benchmarks/training_speed.py --json build/training_speed.json \
 	$(shell $(TORCH_PYTHON) -c 'import torch' 2>/dev/null && echo --torch_python $(TORCH_PYTHON)) $(ARGS)
+	$(BIN)/python benchmarks/generator_speed.py --json build/generator_speed.json \
+	$(shell $(TORCH_PYTHON) -c 'import torch' 2>/dev/null && echo --torch_python $(TORCH_PYTHON))
+	$(BIN)/python benchmarks/roof.py --json build/roof.json
+	$(BIN)/python benchmarks/start_up.py --json build/start_up.json
 	$(BIN)/python benchmarks/step_parts.py
 	$(BIN)/python benchmarks/attention_memory.py --json build/attention_memory.json
 

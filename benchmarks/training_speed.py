@@ -171,7 +171,9 @@ def base_of(rows):
 
 def title(name):
     kind, *arguments = name.split()
-    plain = {"precision=mixed_bfloat16": "bfloat16", "generator": "as trained"}
+    plain = {"precision=mixed_bfloat16": "bfloat16", "generator": "eager", "compile": "compiled"}
+    if "compile" in arguments:
+        arguments.remove("generator")
     arguments = [plain.get(one, one.removeprefix("generator=").replace("_", " ")) for one in arguments]
     return ", ".join([PEER if kind == "peer" else "sagan_tf", *arguments])
 
