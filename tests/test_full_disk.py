@@ -36,6 +36,7 @@ def test_checkpoint_that_does_not_fit(tmp_path):
     assert [line["step"] for line in run.read_metrics()] == [1, 2, 3, 4]
 
 
+@pytest.mark.stress
 def test_leftovers_of_killed_processes_are_removed(tmp_path):
     run = train(tiny_config(tmp_path / "run", steps=2))
     (run.checkpoints_path / "ckpt-4_temp").mkdir()

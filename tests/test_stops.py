@@ -74,6 +74,7 @@ def test_kill_after_the_last_step_leaves_nothing_out(tmp_path):
     assert '"step":3,"steps":3' in run.report_path.read_text(encoding="utf-8")
 
 
+@pytest.mark.stress
 def test_kill_between_a_generator_and_its_checkpoint_leaves_no_old_one(tmp_path, monkeypatch):
     save = tf.train.CheckpointManager.save
 

@@ -121,6 +121,7 @@ def test_recovery_goes_back_and_on_with_lower_rates(tmp_path, capsys):
     np.testing.assert_allclose(later.rates, poison.rates[0] / 16, rtol=1e-6)
 
 
+@pytest.mark.stress
 def test_recoveries_have_an_end(tmp_path):
     flags = dict(guard__on_divergence="recover", guard__max_recoveries=1)
     with pytest.raises(UserError, match="step 4.* 1 recoveries have not helped. The last good checkpoint is in"):
