@@ -12,7 +12,13 @@ _WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, err
 
 
 class UserError(Exception):
-    """Bad input or surroundings; the message is one line, printed without traceback, exit code 2."""
+    """Bad input or surroundings; the message is one line, printed without traceback, exit code 2.
+
+    One line it is whatever the names in it hold.
+    """
+
+    def __str__(self):
+        return " ".join(super().__str__().split())
 
 
 class Terminated(KeyboardInterrupt):
@@ -58,7 +64,7 @@ def one_line_errors(after_stop=""):
             raise
     else:
         return
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + " ".join(message.split()), file=sys.stderr)  # an OSError's names too
     sys.exit(2)
 
 

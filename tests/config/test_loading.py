@@ -280,3 +280,11 @@ def test_a_damaged_file_gives_a_config_or_one_line(sections, tmp_path_factory, d
     path.write_bytes(change(yaml.safe_dump(tree).encode()))
     with one_line_or_none():
         load_config(["--config", str(path)])
+
+
+def test_a_name_with_a_line_end_is_one_line(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text('attention: {"\\n": null}\n')
+    with pytest.raises(UserError) as refused:
+        read_config(path)
+    assert "unknown key" in str(refused.value) and "\n" not in str(refused.value)
