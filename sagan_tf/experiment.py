@@ -18,7 +18,7 @@ from sagan_tf.errors import UserError
 from sagan_tf.evaluated_training import evaluation_callbacks, is_missing
 from sagan_tf.needs import check_memory, exhaustion_named
 from sagan_tf.networks import build_discriminator, build_generator
-from sagan_tf.recording import recording_callbacks
+from sagan_tf.recording import recording_callbacks, write_nothing
 from sagan_tf.recovery import prepare_recovery, rate_factor
 from sagan_tf.run_files import read_unfinished_line
 from sagan_tf.runs import Run
@@ -302,7 +302,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
     if left <= 0:
         print(f"All {training.steps} steps are made: {run.path}")
         if is_missing(config, run, start):
-            record = run.append_metrics if manager is not None else _nothing
+            record = run.append_metrics if manager is not None else write_nothing
             for evaluation in evaluation_callbacks(config, run, gan, source, record):
                 evaluation.set_model(gan)
                 evaluation.on_train_begin()
@@ -325,8 +325,8 @@ def fit(config, gan, source, run, manager, callbacks=()):
     else:
         carried = read_unfinished_line(run.unfinished_line_path)
         watching = [
-            Metrics(_nothing, output.log_interval, images_a_step, guard, carried),
-            *evaluation_callbacks(config, run, gan, source, _nothing),
+            Metrics(write_nothing, output.log_interval, images_a_step, guard, carried),
+            *evaluation_callbacks(config, run, gan, source, write_nothing),
         ]
     with contextlib.closing(progress), contextlib.closing(stop), contextlib.suppress(BrokenOff):
         gan.fit(
@@ -340,10 +340,6 @@ def fit(config, gan, source, run, manager, callbacks=()):
     elif writes:
         report_rule(gan, source, training.seed)
     print(f"Samples: {run.sample_path(done)}\nReport: {run.report_path}\nGenerator: {run.generator_path}")
-
-
-def _nothing(line):
-    """What workers but the chief do with a line of metrics."""
 
 
 def make_guard(config, gan, run):

@@ -52,3 +52,11 @@ def recording_callbacks(config, run, manager, guard, images_a_step, latent, labe
         Checkpoints(manager, output.checkpoint_interval, run.generator_path, config.training.steps),
         Report(lambda: write_report([run], run.report_path), output.sample_interval),
     ]
+
+
+def write_nothing(line):
+    """What workers but the chief do with a line of metrics.
+
+    Args:
+        line: dict, as `Metrics` writes it.
+    """
