@@ -1,5 +1,6 @@
 """The evaluations of several workers: each makes its share, and a stop of one stops all at the same place."""
 
+import sys
 import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +82,12 @@ def test_one_that_stops_takes_all_along(tmp_path, monkeypatch, index, before):
 def test_agreement_sums_over_replicas():
     agree = make_agreement(tf.distribute.get_strategy())
     assert [agree(value) for value in (0, 1.5)] == [0.0, 1.5]
+
+
+def test_agreement_keeps_nothing_in_memory():
+    agree, value = make_agreement(tf.distribute.get_strategy()), 10**6 / 7
+    before = sys.getrefcount(value)
+    assert agree(value) == value and sys.getrefcount(value) == before
 
 
 def test_measurement_that_is_broken_off_again_makes_no_step():

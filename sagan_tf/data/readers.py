@@ -137,7 +137,7 @@ class IndexedReader:
         """All pictures once, in their own order, and without decoding: (load function, label or -1) pairs."""
         for index in range(self.num_images):
             label = -1 if self.labels is None else int(self.labels[index])
-            yield (lambda i=index: self.load(tf.constant(i, tf.int64)).numpy()), label
+            yield (lambda i=index: self.load(tf.constant(np.int64(i))).numpy()), label
 
 
 @dataclasses.dataclass(frozen=True)

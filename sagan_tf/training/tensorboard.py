@@ -1,5 +1,6 @@
 """Event files for TensorBoard, which need not be installed to write them; TensorFlow."""
 
+import functools
 import os
 import resource
 import struct
@@ -39,7 +40,7 @@ class EventFile:
         """
         for name, value in values.items():
             if value is not None:
-                self._write(step, name, tf.constant(value, tf.float32), "scalars", 1)
+                self._write(step, name, np.float32(value), "scalars", 1)
         self._writer.flush()
 
     def picture(self, step, name, path):
@@ -53,8 +54,7 @@ class EventFile:
         with open(path, "rb") as file:
             data = file.read()
         width, height = struct.unpack(">II", data[16:24])  # of the header, which stands first in every PNG file
-        tensor = tf.constant([str(width).encode(), str(height).encode(), data])
-        self._write(step, name, tensor, "images", 3)
+        self._write(step, name, np.array([str(width).encode(), str(height).encode(), data], object), "images", 3)
         self._writer.flush()
 
     def histogram(self, step, name, values):
@@ -66,20 +66,27 @@ class EventFile:
             values: Array of floats.
         """
         counts, edges = np.histogram(np.asarray(values, np.float64), _BINS)
-        self._write(step, name, tf.constant(np.stack([edges[:-1], edges[1:], counts], 1)), "histograms", 2)
+        self._write(step, name, np.stack([edges[:-1], edges[1:], counts], 1), "histograms", 2)
 
     def close(self):
         """Ends the file."""
         if self._writer is not None:
             self._writer.close()
 
-    def _write(self, step, name, tensor, plugin, data_class):
+    def _write(self, step, name, array, plugin, data_class):
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(self.folder)
-        metadata = tf.compat.v1.SummaryMetadata(data_class=data_class)
-        metadata.plugin_data.plugin_name = plugin
+        # TensorFlow keeps every Python float, int and bytes that it ever made a tensor of, and of NumPy's none: a new
+        # one at every step would be 0.7 KiB that never comes back.
         with self._writer.as_default():
-            tf.summary.write(name, tensor, step=step, metadata=metadata)
+            tf.summary.write(sys.intern(name), array, step=np.int64(step), metadata=_metadata(plugin, data_class))
+
+
+@functools.cache
+def _metadata(plugin, data_class):
+    metadata = tf.compat.v1.SummaryMetadata(data_class=data_class)
+    metadata.plugin_data.plugin_name = plugin
+    return metadata.SerializeToString()
 
 
 class TensorBoard(StepCallback):

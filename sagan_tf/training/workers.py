@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
 from sagan_tf.errors import UserError
@@ -89,7 +90,8 @@ def make_agreement(strategy):
     def total(value):
         return strategy.reduce("SUM", strategy.run(lambda: tf.identity(value)), axis=None)
 
-    return lambda value: float(total(tf.constant(value, tf.float64)))
+    # TensorFlow keeps every Python float that it made a tensor of, and none of NumPy's.
+    return lambda value: float(total(np.float64(value)))
 
 
 def agree(strategy, value):

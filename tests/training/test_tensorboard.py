@@ -1,5 +1,7 @@
 """Event files hold what was measured, in the form that TensorBoard's plugins read."""
 
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -28,6 +30,16 @@ def test_scalars_are_written_and_what_is_missing_left_out(tmp_path):
     assert [(step, name, plugin, float(value)) for step, name, plugin, value in found] == [
         (5, "d_loss", "scalars", 1.5), (5, "images", "scalars", 160.0)]
     events.close()
+
+
+def test_what_was_written_does_not_stay_in_memory(tmp_path):
+    # TensorFlow's cache of Python numbers would hold every one of a run of weeks.
+    step, value = 10**6, 10**6 / 7
+    before = sys.getrefcount(step), sys.getrefcount(value)
+    events = EventFile(tmp_path)
+    events.scalars(step, {"d_loss": value})
+    events.close()
+    assert (sys.getrefcount(step), sys.getrefcount(value)) == before
 
 
 def test_pictures_are_the_files(tmp_path):
