@@ -130,42 +130,48 @@ class SpectralNormalization(keras.layers.Wrapper):
         normalized = []
         for kernel, vector in zip(self._kernels, self._vectors):
             matrix = self._matrix(kernel, vector.dtype)
-            u, v = self._singular_vectors(matrix, vector)
+            u, v, sigma = self._singular_vectors(matrix, vector)
             if store:
                 vector.assign(u)
-            normalized.append(ops.cast(self._kernel(self._over_sigma(matrix, u, v), kernel), kernel.dtype))
+            normalized.append(ops.cast(self._kernel(self._over_sigma(matrix, u, v, sigma), kernel), kernel.dtype))
         return normalized
 
     def _singular_vectors(self, matrix, vector):
-        """u and v after the power iterations, constants for the gradient."""
+        """u, v and sigma = u^T W v after the power iterations, constants for the gradient."""
         matrix, u = ops.stop_gradient(matrix), ops.stop_gradient(ops.convert_to_tensor(vector))
         for _ in range(self.power_iterations):
             v = self._unit(ops.matmul(matrix, u))
             product = ops.matmul(v, matrix)
             # A zero kernel must not wipe u out: it would stay zero for ever.
             u = ops.where(ops.norm(product) > self.epsilon, self._unit(product), u)
-        return u, v
+        return u, v, ops.sum(u * product)
 
-    def _sigma(self, matrix, u, v):
-        """(sigma, or 1 where it is not above `epsilon`; 1 or 0, whether it is)."""
-        sigma = ops.sum(u * ops.matmul(v, matrix))
-        used = sigma > self.epsilon
-        return ops.where(used, sigma, ops.ones_like(sigma)), ops.cast(used, sigma.dtype)
+    def _divisor(self, sigma):
+        """sigma, or 1 where it is not above `epsilon`."""
+        return ops.where(sigma > self.epsilon, sigma, ops.ones_like(sigma))
 
-    def _over_sigma(self, matrix, u, v):
+    def _over_sigma(self, matrix, u, v, sigma):
         """W^T / sigma, with a written-out gradient, which goes over the kernel half as often as the derived one."""
+
+        @ops.custom_gradient
+        def known_sigma(matrix):
+            # Its value is known; that it depends on W matters to second derivatives alone.
+            return sigma, lambda *arguments, upstream=None: _outer(v, u) * (
+                arguments[0] if upstream is None else upstream
+            )
 
         @ops.custom_gradient
         def divide(matrix):
             def gradient(*arguments, upstream=None):
                 upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
-                sigma, used = self._sigma(matrix, u, v)
-                inner = ops.matmul(ops.reshape(upstream, (1, -1)), ops.reshape(matrix, (-1, 1)))[0, 0]
-                along = v * (used * inner / (sigma * sigma))
-                return upstream * (1 / sigma) - along[:, None] * u[None, :]
+                found = known_sigma(matrix)
+                divisor = self._divisor(found)
+                used = ops.cast(found > self.epsilon, found.dtype)
+                along = v * (used * ops.sum(upstream * matrix) / (divisor * divisor))
+                return upstream * (1 / divisor) - _outer(along, u)
 
             # By a factor and not by a quotient, which is slower on a CPU.
-            return matrix * (1 / self._sigma(matrix, u, v)[0]), gradient
+            return matrix * (1 / self._divisor(sigma)), gradient
 
         return divide(matrix)
 
@@ -221,7 +227,8 @@ class SpectralNormalization(keras.layers.Wrapper):
         """
         vector = self._vectors[kernel_index]
         matrix = self._matrix(self._kernels[kernel_index], vector.dtype)
-        return self._sigma(matrix, *self._singular_vectors(matrix, vector))[0]
+        u, v, _ = self._singular_vectors(matrix, vector)
+        return self._divisor(ops.sum(u * ops.matmul(v, matrix)))
 
     def update_u(self):
         """Runs the power iteration of a training call, without inputs, and stores u."""
@@ -261,6 +268,11 @@ class SpectralNormalization(keras.layers.Wrapper):
         config = super().get_config()
         config.pop("dtype", None)  # the wrapped layer's
         return {**config, "power_iterations": self.power_iterations, "epsilon": self.epsilon}
+
+
+def _outer(column, row):
+    """column row^T, as a product of matrices: half the time of a product with spread factors on a CPU."""
+    return ops.matmul(column[:, None], row[None, :])
 
 
 def spectral_normalizations(model):

@@ -3,6 +3,7 @@
     KERAS_BACKEND=jax python tests/layers/backend_run.py OUT.npz
 """
 
+import inspect
 import sys
 
 import keras
@@ -89,8 +90,11 @@ def gradients(layer, inputs):
 def jax_gradients(layer, inputs):
     import jax
 
+    # Unlike `layer(...)`, this hands the argument on to layers that do not take it.
+    takes = {"training": True} if "training" in inspect.signature(layer.call).parameters else {}
+
     def loss(trainable, state):
-        outputs, state = layer.stateless_call(trainable, state, inputs, training=True)
+        outputs, state = layer.stateless_call(trainable, state, inputs, **takes)
         return ops.sum(outputs**3), state
 
     groups = (layer.trainable_variables, layer.non_trainable_variables)
