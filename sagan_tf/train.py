@@ -19,7 +19,9 @@ def main(argv=None, prog="python -m sagan_tf.train"):
         config = load_config(argv, prog)
         # Not before the arguments are found good: this import takes seconds.
         from sagan_tf.experiment import train
+        from sagan_tf.training.memory import limit_arenas
 
+        limit_arenas()
         run = train(config)
         print(f"Run folder: {run.path}")
 

@@ -18,9 +18,11 @@ from turns import resident_mib, take_turns
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
 from sagan_tf.training.adam import FusedAdam
+from sagan_tf.training.memory import limit_arenas
 
 
 def main():
+    limit_arenas()  # as `python -m sagan_tf.train` does
     imported = resident_mib("VmRSS")
     spec = json.loads(sys.argv[1])
     options = dict(part.partition("=")[::2] for part in sys.argv[2:])

@@ -1,9 +1,29 @@
 """Batch normalisation in few passes over a feature map; knows nothing of GANs."""
 
+import contextlib
+import contextvars
 import math
 
 import keras
 from keras import ops
+
+_lent = contextvars.ContextVar("lent", default=None)
+
+
+@contextlib.contextmanager
+def normalizing_by(operation):
+    """Lends the layers of this module, in training calls, one operation of a backend for what they do in many.
+
+    Args:
+        operation: Function of (x (B, ..., C), gamma (C,), beta (C,), epsilon) that gives the batch normalisation of x
+            by its own statistics, their mean (C,) and variance (C,), of all positions and not an estimate; or None for
+            an x that it does not take. None: nothing is lent.
+    """
+    token = _lent.set(operation)
+    try:
+        yield
+    finally:
+        _lent.reset(token)
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
@@ -40,6 +60,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
             )
 
     def call(self, inputs, training=None):
+        found = self.normalized_at_once(inputs, training)
+        if found is not None:
+            return found
         mean, variance = self.statistics(inputs, training)
         scale = ops.rsqrt(variance + self.epsilon)
         if self.scale:
@@ -61,18 +84,43 @@ class BatchNormalization(keras.layers.BatchNormalization):
         Returns:
             (mean (C,), variance (C,)), float32 or wider.
         """
-        dtype = keras.backend.result_type(inputs.dtype, "float32")
-        moving = [ops.cast(x, dtype) for x in (self.moving_mean, self.moving_variance)]
         if not (training and self.trainable):
-            return moving
+            dtype = keras.backend.result_type(inputs.dtype, "float32")
+            return [ops.cast(x, dtype) for x in (self.moving_mean, self.moving_variance)]
         channels = inputs.shape[-1]
         # Over the positions of each image first, by ourselves; over images and replicas by Keras, which knows how.
         means, _ = ops.moments(_means(inputs), axes=[0], synchronized=self.synchronized)
         mean, square = means[:channels], means[channels:]
         found = mean, ops.maximum(square - ops.square(mean), 0)
-        for variable, old, new in zip((self.moving_mean, self.moving_variance), moving, found):
-            variable.assign(old * self.momentum + new * (1 - self.momentum))
+        self._move(*found)
         return found
+
+    def normalized_at_once(self, inputs, training=None):
+        """Gives what a training call of a trainable layer returns, by the operation that is lent, if one is and fits.
+
+        Args:
+            inputs: (B, ..., C).
+            training: bool.
+
+        Returns:
+            (B, ..., C), or None; then nothing has moved.
+        """
+        operation = _lent.get()
+        if operation is None or not (training and self.trainable):
+            return None
+        channels = (inputs.shape[-1],)
+        gamma = ops.cast(self.gamma, "float32") if self.scale else ops.ones(channels)
+        beta = ops.cast(self.beta, "float32") if self.center else ops.zeros(channels)
+        found = operation(ops.cast(inputs, self.compute_dtype), gamma, beta, self.epsilon)
+        if found is None:
+            return None
+        outputs, mean, variance = found
+        self._move(mean, variance)
+        return outputs
+
+    def _move(self, mean, variance):
+        for variable, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            variable.assign(ops.cast(variable, new.dtype) * self.momentum + new * (1 - self.momentum))
 
 
 @ops.custom_gradient
@@ -96,7 +144,8 @@ def scale_and_shift(x, scale, offset):
     """Scales and shifts an image's channels: x * scale + offset, computed in the dtype of `scale`.
 
     The gradient of `x` is computed in its own dtype, and so are the products whose sums, in that of `scale`, are the
-    gradients of the others: a wider copy of the feature map would have to be kept for it.
+    gradients of the others: a wider copy of the feature map would have to be kept for it. Sums over a row of positions
+    are rounded to the dtype of `x`, as their summands are.
 
     Args:
         x: (B, ..., C).
@@ -105,12 +154,15 @@ def scale_and_shift(x, scale, offset):
     Returns:
         (B, ..., C), of the dtype of `x`.
     """
-    axes = _positions(x)
+
+    def total(part):
+        *columns, row = _positions(x) or [None]
+        part = part if row is None else ops.sum(part, axis=row)
+        return ops.sum(ops.cast(part, scale.dtype), axis=columns)
 
     def gradient(*arguments, upstream=None):
         upstream = arguments[0] if upstream is None else upstream
-        of_scale, of_offset = (ops.sum(ops.cast(part, scale.dtype), axis=axes) for part in (upstream * x, upstream))
-        return upstream * _over_positions(scale, x), of_scale, of_offset
+        return upstream * _over_positions(scale, x), total(upstream * x), total(upstream)
 
     exact = ops.cast(x, scale.dtype)
     scaled = exact * _over_positions(scale, exact) + _over_positions(offset, exact)

@@ -78,10 +78,14 @@ class ConditionalBatchNormalization(keras.layers.Layer):
     def call(self, inputs, training=None):
         feature_map, label = inputs
         label = ops.reshape(label, (-1,))
+        dtype = keras.backend.result_type(feature_map.dtype, "float32")
+        scale, offset = (self._rows(table, label, dtype) for table in (self.gamma, self.beta))  # (B, C)
+        normalized = self.normalization.normalized_at_once(feature_map, training)
+        if normalized is not None:
+            return scale_and_shift(normalized, scale, offset)
         mean, variance = self.normalization.statistics(feature_map, training)
-        scale = self._rows(self.gamma, label, mean.dtype) * ops.rsqrt(variance + self.epsilon)  # (B, C)
-        offset = self._rows(self.beta, label, mean.dtype) - mean * scale
-        return scale_and_shift(feature_map, scale, offset)
+        scale = scale * ops.rsqrt(variance + self.epsilon)
+        return scale_and_shift(feature_map, scale, offset - mean * scale)
 
     @staticmethod
     def _rows(table, label, dtype):

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from sagan_tf.errors import UserError
+from sagan_tf.training.memory import give_back_freed
 from sagan_tf.training.workers import read_worker
 
 
@@ -144,8 +145,14 @@ class DistributedFit:
         function = one_step if steps == 1 else many_steps
         self.traced_function = function if self.run_eagerly else tf.function(function, reduce_retracing=True)
 
+        is_traced = False
+
         def train_function(iterator):
+            nonlocal is_traced
             logs, self.stop_agreed = self.traced_function(iterator)
+            if not is_traced:
+                give_back_freed()
+                is_traced = True
             return logs
 
         self.train_function = train_function

@@ -5,11 +5,13 @@ import tensorflow as tf
 from keras import ops
 
 from sagan_tf.layers import ConditionalBatchNormalization
+from sagan_tf.layers.batch_normalization import normalizing_by
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.augmentation import UNIFORMS, diff_augment
 from sagan_tf.training.distribution import DistributedFit, apply_gradients
 from sagan_tf.training.ema import AveragedGenerator
+from sagan_tf.training.fused_normalization import operation_for
 from sagan_tf.training.randomness import StepRandomness
 
 _NORMS = ("d_gradient_norm", "g_gradient_norm")
@@ -158,6 +160,10 @@ class SAGAN(DistributedFit, keras.Model):
         Returns:
             dict of the metrics' means, scalars.
         """
+        with normalizing_by(operation_for(self.distribute_strategy)):
+            return self._step(data)
+
+    def _step(self, data):
         randomness = StepRandomness(self.seed, self.step)
         batches = self._split(data)
         rows = ops.shape(batches[0][0])[0]
