@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import types
@@ -10,7 +11,16 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import KeepModel, Killed, StopAfter, small_embedded_data, state_of, tiny_config, untimed  # noqa: F401
+from tiny_runs import (  # noqa: F401
+    KeepModel,
+    Killed,
+    StopAfter,
+    shrink_embedded_data,
+    small_embedded_data,
+    state_of,
+    tiny_config,
+    untimed,
+)
 
 from sagan_tf import experiment
 from sagan_tf.config import Config
@@ -77,16 +87,24 @@ def test_killed_run_goes_on_bit_exactly_and_so_do_its_evaluations(tmp_path, monk
     assert all(map(np.array_equal, last, kept)) == (best == 5)
 
 
-def test_run_with_all_steps_made_does_nothing(tmp_path, capsys):
-    train(tiny_config(tmp_path / "run", steps=2))
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """The folder of a run of two steps."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shrink_embedded_data(monkeypatch)
+        return train(tiny_config(tmp_path_factory.mktemp("two_steps") / "run", steps=2)).path
+
+
+def test_run_with_all_steps_made_does_nothing(tmp_path, capsys, two_steps):
+    shutil.copytree(two_steps, tmp_path / "run")
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     train(tiny_config(tmp_path / "run", steps=2))
     assert "All 2 steps are made" in capsys.readouterr().out
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
-def test_folder_of_another_config_is_refused(tmp_path):
-    train(tiny_config(tmp_path / "run", steps=2))
+def test_folder_of_another_config_is_refused(tmp_path, two_steps):
+    shutil.copytree(two_steps, tmp_path / "run")
     with pytest.raises(UserError, match="training.loss"):
         train(tiny_config(tmp_path / "run", steps=2, training__loss="wasserstein"))
 
