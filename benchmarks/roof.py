@@ -37,6 +37,7 @@ KINDS = {
         "Mul", "Cast", "AddV2", "AddN", "Sub", "Square", "Relu", "ReluGrad", "BiasAdd", "RealDiv", "SelectV2", "Tanh",
     ),
     "sums and means": ("Sum", "Mean", "BiasAddGrad", "L2Loss"),
+    "batch normalisation": ("FusedBatchNormV3", "FusedBatchNormEx", "FusedBatchNormGradV3"),
     "softmax": ("Softmax",),
     "Adam": ("ResourceApplyAdam",),
     "copies, patches, up-sampling, pooling": (
@@ -164,8 +165,8 @@ def profile(step, steps=3):
                     kind = name.rpartition(":")[2].partition("#")[0].removeprefix("_Mkl").removeprefix("Native")
                     spent[kind] += event.duration_ps / 1e9 / steps
     kinds = {name: sum(spent.pop(kind.removeprefix("_"), 0) for kind in members) for name, members in KINDS.items()}
-    # What the graph as a whole takes is an event too.
-    whole = ("_inference", "__inference", "Run")
+    # What the graph as a whole takes, and its executor, are events too.
+    whole = ("_inference", "__inference", "Run", "Process")
     kinds["others"] = sum(ms for kind, ms in spent.items() if kind.isidentifier() and not kind.startswith(whole))
     return kinds
 
