@@ -94,7 +94,7 @@ def test_a_training_step_is_that_of_the_layers_own_way(monkeypatch):
     for operation in (counted, None):
         monkeypatch.setattr(fused_normalization, "fused_batch_normalization", operation)
         keras.utils.set_random_seed(0)
-        gan = make_gan(dtype="mixed_bfloat16", rate=1e-4)
+        gan = make_gan(dtype="mixed_bfloat16", rate=1e-4, compile_arguments=dict(run_eagerly=True))
         found = fit(gan, make_data(8, 1))
         with_statistics = [w.numpy() for w in gan.generator.weights if "moving" in w.path]
         values.append((found["d_loss"][0], found["g_loss"][0], np.concatenate(with_statistics)))

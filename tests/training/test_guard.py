@@ -101,7 +101,22 @@ class Poison(keras.callbacks.Callback):
             kernel.assign(kernel * np.nan)
 
 
-def test_recovery_goes_back_and_on_with_lower_rates(tmp_path, capsys):
+def test_recovery_goes_back_and_on_with_a_lower_rate(tmp_path, capsys):
+    flags = dict(guard__on_divergence="recover", guard__rate_factor=0.25, generator_optimizer__schedule="constant")
+    poison = Poison(3)
+    run = train(tiny_config(tmp_path / "run", steps=4, **flags), [poison])
+    out = capsys.readouterr().out
+    # Seen before the line and the checkpoint of step 4.
+    assert "Recovery 1: training diverged" in out and "Going on from step 2" in out
+    np.testing.assert_allclose(poison.rates, poison.rates[0] * np.array([1, 1 / 4]), rtol=1e-6)
+    rates = {line["step"]: line["generator_learning_rate"] / poison.rates[0] for line in run.read_metrics()}
+    assert list(rates) == [1, 2, 3, 4]
+    np.testing.assert_allclose(list(rates.values()), [1, 1, 1 / 4, 1 / 4], rtol=1e-6)
+    assert [(one["kind"], one["step"]) for one in run.recoveries()] == [("divergence", 4)]
+
+
+@pytest.mark.stress
+def test_two_recoveries_and_another_process_after_them(tmp_path, capsys):
     flags = dict(guard__on_divergence="recover", guard__rate_factor=0.25, generator_optimizer__schedule="constant")
     poison = Poison(3, 5)
     run = train(tiny_config(tmp_path / "run", steps=6, **flags), [poison])
