@@ -16,6 +16,8 @@ def fused_batch_normalization(x, gamma, beta, epsilon):
 
     Returns:
         (outputs (B, H, W, C), mean (C,) float32, variance (C,) float32); None for another dtype or rank.
+
+    Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 1; TensorFlow's `FusedBatchNormV3`.
     """
     if x.dtype != tf.bfloat16 or x.shape.rank != 4:
         return None
