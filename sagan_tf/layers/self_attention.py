@@ -274,8 +274,12 @@ def _mix(dtype, keep_scores):
         def gradient(*arguments, upstream=None):
             upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
             scores = ops.cast(_scores(query, key), dtype) if kept is None else kept
-            slope = ops.matmul(upstream, _transpose(ops.cast(value, dtype)))
-            slope = scores * (slope - ops.cast(_mean_slope(upstream, mixed, query.dtype), dtype))
+            # The slopes less a row's mean, as one product: of one more column, and of ones.
+            mean = ops.cast(_mean_slope(upstream, mixed, query.dtype), dtype)
+            factor = ops.cast(value, dtype)
+            ones = ops.ones_like(factor[..., :1])
+            left, right = (ops.concatenate(parts, axis=-1) for parts in ((upstream, -mean), (factor, ones)))
+            slope = scores * ops.matmul(left, _transpose(right))
             of_query = ops.matmul(slope, ops.cast(key, dtype))
             of_key = ops.matmul(_transpose(slope), ops.cast(query, dtype))
             of_value = ops.matmul(_transpose(scores), upstream)

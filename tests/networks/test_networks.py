@@ -123,6 +123,20 @@ def test_networks_survive_a_file(tmp_path):
         np.testing.assert_array_equal(keras.models.load_model(tmp_path / "network.keras")(inputs), network(inputs))
 
 
+def test_last_convolution_in_bfloat16_is_less_than_a_grey_level_off():
+    generator = build_generator(image_size=32, channels=16, num_classes=3, dtype="mixed_bfloat16", attention_sizes=())
+    rng, last = np.random.default_rng(0), generator.get_layer("output_conv")
+    feature_map = ops.cast(np.maximum(rng.normal(size=(8, 32, 32, last.fold().kernel.shape[2])), 0), "bfloat16")
+    kernel, bias = (np.array(weight, np.float64) for weight in last.fold().weights)
+    padded = np.pad(np.array(ops.cast(feature_map, "float64")), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    want = np.tanh(bias + sum(padded[:, i : i + 32, j : j + 32] @ kernel[i, j] for i in range(3) for j in range(3)))
+    off = 127.5 * np.abs(np.array(generator.get_layer("image")(last(feature_map)), np.float64) - want)
+    assert want.std() > 0.3 and off.mean() < 0.2 and off.max() < 1
+    # The hyperbolic tangent is not rounded.
+    image = generator([ops.array(rng.normal(size=(2, 128))), ops.array([0, 2])])
+    assert np.any(np.array(image) != np.array(ops.cast(ops.cast(image, "bfloat16"), "float32")))
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
