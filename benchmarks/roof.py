@@ -1,12 +1,13 @@
 """How near a training step comes to TensorFlow's own convolutions alone, and where the rest of its time goes.
 
-    python benchmarks/roof.py --image_sizes 32,64,128 --json roof.json
+    python benchmarks/roof.py --image_sizes 32,64,128 --torch_python .venv-torch/bin/python --json roof.json
 
 The roof: TensorFlow's plain convolutions of stride 1 with the shapes, batches and dtype of the networks' largest ones
 (those that make up half of the FLOPs), forward and both gradients, each timed alone; their FLOPs over their time. The
-step's rate: the FLOPs of the published networks (`flops.py`) over the time of a step. Both take turns. Then what each
-kind of operation takes in a step, by TensorFlow's profiler: milliseconds of threads, of which some run side by side.
-Prints Markdown. Text: docs/performance.md.
+step's rate: the FLOPs of the published networks (`flops.py`) over the time of a step. Both take turns, and so does the
+fastest setting of the peer of `training_speed.py`, where `--torch_python` names a Python for it: so one sees how near
+the roof twice the peer's speed is. Then what each kind of operation takes in a step, by TensorFlow's profiler:
+milliseconds of threads, of which some run side by side. Prints Markdown. Text: docs/performance.md.
 """
 
 import argparse
@@ -24,10 +25,11 @@ import tensorflow as tf
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 from flops import convolutions_of, flops_of_step  # noqa: E402
 from ours import build, data  # noqa: E402
+from training_speed import BATCHES, Contender, specification  # noqa: E402
 
 from sagan_tf.environment import describe_environment  # noqa: E402
 
-BATCHES = {32: 32, 64: 16, 128: 8}
+PEER = "peer channels_last bfloat16"
 KINDS = {
     "convolutions, forward": ("Conv2D", "Conv2DWithBias", "FusedConv2D"),
     "convolutions, gradients of inputs (and transposed ones)": ("Conv2DBackpropInput",),
@@ -55,8 +57,10 @@ def main():
     parser.add_argument("--precision", default="mixed_bfloat16", help="dtype policy (default mixed_bfloat16)")
     parser.add_argument("--rounds", type=int, default=9, help="turns of the step and of each convolution (default 9)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
+    parser.add_argument("--torch_python", help="a Python with PyTorch, for the peer")
     parser.add_argument("--json", type=Path, help="where to write what was measured")
     options = parser.parse_args()
+    options.batch, options.environment = None, {}  # as `training_speed.py` would have them
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     machine = {k: v for k, v in describe_environment().items() if k not in ("command", "started_at")}
@@ -69,9 +73,7 @@ def main():
 
 
 def measure(size, options):
-    batch = BATCHES[size]
-    spec = {"image_size": size, "channels": options.channels, "num_classes": options.classes, "latent_dim": 128,
-            "attention_size": min(32, size // 2), "batch": batch}  # fmt: skip
+    batch, spec = BATCHES[size], specification(size, options)
     gan = build(spec, {"precision": options.precision, "share_fake_batch": ""})
     train, batches = gan.make_train_function(), iter(data(spec))
 
@@ -84,14 +86,21 @@ def measure(size, options):
         for one in largest(convolutions_of(network)):
             for name, function in alone_functions(one, images, dtype).items():
                 alone[f"{network.name} {one.name}, {name}"] = (one, images, function)
-    times = turns({"step": step, **{name: function for name, (_, _, function) in alone.items()}}, options.rounds)
+    functions = {"step": step, **{name: function for name, (_, _, function) in alone.items()}}
+    peer = Contender(PEER, spec, options) if options.torch_python else None
+    if peer:
+        peer.answer()
+        functions["peer"] = lambda: peer.take_turn(1)
+    times = turns(functions, options.rounds)
+    if peer:
+        peer.end()
     work = sum(one.flops * images for one, images, _ in alone.values())
     roof = work / sum(times[name] for name in alone)
     flops = batch * flops_of_step(gan.generator, gan.discriminator, shared=True)
     kinds = profile(step)
     return {
         "size": size, "batch": batch, "step_seconds": times["step"], "step_flops": flops, "roof": roof,
-        "rate": flops / times["step"], "kinds": kinds,
+        "rate": flops / times["step"], "peer_seconds": times.get("peer"), "kinds": kinds,
         "convolutions": {
             name: {"shape": [images, one.size, one.inputs, one.outputs], "ms": 1e3 * times[name],
                    "rate": one.flops * images / times[name]}
@@ -172,11 +181,18 @@ def profile(step, steps=3):
 
 
 def rates_table(found):
-    lines = ["| px | batch | step, ms | GFLOP | GFLOP/s | roof, GFLOP/s | of the roof |", "|" + "---|" * 7]
+    heads = ["px", "batch", "step, ms", "GFLOP", "GFLOP/s", "roof, GFLOP/s", "of the roof"]
+    if found[0]["peer_seconds"]:
+        heads += ["peer's step, ms", "ratio", "of the roof at twice the peer"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for one in found:
-        cells = one["size"], one["batch"], f"{1e3 * one['step_seconds']:.0f}", f"{one['step_flops'] / 1e9:.0f}"
-        rates = f"{one['rate'] / 1e9:.0f}", f"{one['roof'] / 1e9:.0f}", f"{one['rate'] / one['roof']:.0%}"
-        lines.append(f"| {' | '.join(map(str, (*cells, *rates)))} |")
+        of_the_roof = one["rate"] / one["roof"]
+        cells = [one["size"], one["batch"], f"{1e3 * one['step_seconds']:.0f}", f"{one['step_flops'] / 1e9:.0f}",
+                 f"{one['rate'] / 1e9:.0f}", f"{one['roof'] / 1e9:.0f}", f"{of_the_roof:.0%}"]  # fmt: skip
+        if one["peer_seconds"]:
+            ratio = one["peer_seconds"] / one["step_seconds"]
+            cells += [f"{1e3 * one['peer_seconds']:.0f}", f"{ratio:.2f}", f"{2 / ratio * of_the_roof:.0%}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
