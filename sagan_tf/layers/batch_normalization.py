@@ -7,6 +7,8 @@ import math
 import keras
 from keras import ops
 
+from sagan_tf.layers.sums import sum_positions
+
 _lent = contextvars.ContextVar("lent", default=None)
 
 
@@ -155,14 +157,10 @@ def scale_and_shift(x, scale, offset):
         (B, ..., C), of the dtype of `x`.
     """
 
-    def total(part):
-        *columns, row = _positions(x) or [None]
-        part = part if row is None else ops.sum(part, axis=row)
-        return ops.sum(ops.cast(part, scale.dtype), axis=columns)
-
     def gradient(*arguments, upstream=None):
         upstream = arguments[0] if upstream is None else upstream
-        return upstream * _over_positions(scale, x), total(upstream * x), total(upstream)
+        slopes = (sum_positions(part, scale.dtype) for part in (upstream * x, upstream))
+        return upstream * _over_positions(scale, x), *slopes
 
     exact = ops.cast(x, scale.dtype)
     scaled = exact * _over_positions(scale, exact) + _over_positions(offset, exact)

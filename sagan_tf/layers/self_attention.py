@@ -274,12 +274,15 @@ def _mix(dtype, keep_scores):
         def gradient(*arguments, upstream=None):
             upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
             scores = ops.cast(_scores(query, key), dtype) if kept is None else kept
-            # The slopes less a row's mean, as one product: of one more column, and of ones.
-            mean = ops.cast(_mean_slope(upstream, mixed, query.dtype), dtype)
+            # The slopes less a row's mean, as one product: of two more columns, the mean and what rounding took of it,
+            # and of ones. So the difference, which is small, is not one of rounded numbers.
+            mean = _mean_slope(upstream, mixed, query.dtype)
+            rounded = ops.cast(mean, dtype)
+            rest = ops.cast(mean - ops.cast(rounded, mean.dtype), dtype)
             factor = ops.cast(value, dtype)
-            ones = ops.ones_like(factor[..., :1])
-            left, right = (ops.concatenate(parts, axis=-1) for parts in ((upstream, -mean), (factor, ones)))
-            slope = scores * ops.matmul(left, _transpose(right))
+            ones = ops.ones_like(factor[..., :2])
+            left = ops.concatenate((upstream, -rounded, -rest), axis=-1)
+            slope = scores * ops.matmul(left, _transpose(ops.concatenate((factor, ones), axis=-1)))
             of_query = ops.matmul(slope, ops.cast(key, dtype))
             of_key = ops.matmul(_transpose(slope), ops.cast(query, dtype))
             of_value = ops.matmul(_transpose(scores), upstream)

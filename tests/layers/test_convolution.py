@@ -115,6 +115,31 @@ def test_the_way_is_chosen_by_size_and_dtype(size, kernel, way, monkeypatch):
     assert seen == ([] if way is None else [way])
 
 
+@pytest.mark.parametrize("run_eagerly", [True, False])
+@pytest.mark.parametrize(
+    "size, kernel, options",
+    [
+        (32, 3, {}), (8, 3, {}), (4, 3, {}), (32, 1, {}), (16, 3, dict(resampling="up")),
+        (32, 3, dict(resampling="down")), (32, 3, dict(strides=2)),
+    ],
+)  # fmt: skip
+def test_gradient_of_a_bias_in_bfloat16_is_a_sum_in_float32(size, kernel, options, run_eagerly):
+    layer = Conv2D(8, kernel, padding="same", dtype="mixed_bfloat16", **options)
+    x = tf.constant(noise(16, size, size, 4), tf.bfloat16)
+    shape = layer(x).shape
+    # Thousands of numbers of one sign: each is below the last digit of a sum of them in bfloat16.
+    upstream = tf.constant(1 + noise(*shape), tf.bfloat16)
+
+    def gradient():
+        with tf.GradientTape() as tape:
+            output = layer(x)
+        return tape.gradient(output, layer.bias.value, upstream)
+
+    found = (gradient if run_eagerly else tf.function(gradient))()
+    want = np.array(tf.cast(upstream, tf.float64)).sum((0, 1, 2))
+    np.testing.assert_allclose(tf.cast(found, tf.float64), want, rtol=2**-7)
+
+
 @pytest.mark.parametrize(
     "options", [{"strides": 2}, {"dilation_rate": 2}, {"padding": "valid"}, {"groups": 2}, {"kernel_size": 2}], ids=str
 )

@@ -14,6 +14,7 @@ from layers.attention_oracle import FORMS, built, oracle
 from layers.spectral_oracle import relative_error
 
 from sagan_tf.layers import SelfAttention
+from sagan_tf.layers.self_attention import _mix
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -132,3 +133,24 @@ def test_a_large_map_takes_less_memory_than_half_its_scores():
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 0 < json.loads(done.stdout)["peak_mib"] < 96**4 * 4 / 2**20 / 2
+
+
+@pytest.mark.parametrize("keep_scores", [True, False])
+def test_gradients_in_bfloat16_survive_a_large_mean_of_the_slopes(keep_scores):
+    rng = np.random.default_rng(0)
+    query, key, value, upstream = (
+        tf.cast(rng.normal(size=size), tf.bfloat16) for size in ((2, 64, 8), (2, 16, 8), (2, 16, 32), (2, 64, 32))
+    )
+    # Attention goes by the differences between a row's slopes; what they have in common is here twenty times as much.
+    value, upstream = 4 + value, 1 + upstream
+
+    def gradients(dtype):
+        inputs = [tf.cast(x, "float64" if dtype == "float64" else "float32") for x in (query, key)]
+        inputs.append(tf.cast(value, dtype))
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            mixed = _mix(dtype, keep_scores)(*inputs)
+        return tape.gradient(mixed, inputs, tf.cast(upstream, dtype))
+
+    for found, want in zip(gradients("bfloat16"), gradients("float64"), strict=True):
+        assert relative_error(found, want) < 0.06

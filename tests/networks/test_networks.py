@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from sagan_tf.layers import SelfAttention, spectral_normalizations
@@ -135,6 +136,25 @@ def test_last_convolution_in_bfloat16_is_less_than_a_grey_level_off():
     # The hyperbolic tangent is not rounded.
     image = generator([ops.array(rng.normal(size=(2, 128))), ops.array([0, 2])])
     assert np.any(np.array(image) != np.array(ops.cast(ops.cast(image, "bfloat16"), "float32")))
+
+
+def test_gradients_of_every_weight_in_bfloat16_are_near_those_in_float64():
+    arguments = dict(image_size=32, channels=16, num_classes=3, attention_sizes=(16,))
+    exact, mixed = (build_discriminator(**arguments, dtype=dtype) for dtype in ("float64", "mixed_bfloat16"))
+    exact.get_layer("attention_16").gamma.assign(0.5)
+    for weight, other in zip(exact.weights, mixed.weights, strict=True):
+        other.assign(weight)
+    rng = np.random.default_rng(0)
+    image, label = ops.array(rng.normal(size=(32, 32, 32, 3)), "float32"), ops.array(rng.integers(0, 3, 32))
+
+    def gradients(network):
+        with tf.GradientTape() as tape:
+            loss = ops.mean(network([image, label], training=False))
+        return tape.gradient(loss, [weight.value for weight in network.trainable_variables])
+
+    for weight, found, want in zip(exact.trainable_variables, gradients(mixed), gradients(exact), strict=True):
+        error = np.linalg.norm(np.array(found, np.float64) - want) / np.linalg.norm(want)
+        assert error < 0.1, (weight.path, error)
 
 
 @pytest.mark.parametrize(
