@@ -88,8 +88,8 @@ def build_generator(
             x = style.attention(x, f"attention_{size}")
 
     x = style.relu(style.batch_normalization("output_norm")(x), "output_relu")
-    # In the policy's dtype, for a third of the time: in bfloat16 an image is some tenths of a grey level off. The copy is
-    # one in name alone; it keeps a place in the graph, by which TensorFlow's checkpoints know the weights.
+    # In the policy's dtype, for a third of the time: in bfloat16 an image is some tenths of a grey level off. The copy
+    # is one in name alone; it keeps a place in the graph, by which TensorFlow's checkpoints know the weights.
     x = style.convolution(image_channels, 3, "output_conv")(ops.copy(x))
     image = keras.layers.Activation("tanh", dtype="float32", name="image")(x)
     return keras.Model(latent if label is None else [latent, label], image, name=name)
