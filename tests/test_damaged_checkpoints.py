@@ -60,6 +60,7 @@ def test_damaged_checkpoint_is_passed_over(trained, tmp_path, capsys, damage, fi
     assert untimed(run) == untimed(whole)
 
 
+@pytest.mark.stress
 def test_tensorflows_own_list_is_not_needed(trained, tmp_path, capsys):
     whole, _ = trained
     run = Run(tmp_path / "run")

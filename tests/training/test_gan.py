@@ -122,7 +122,7 @@ def test_shared_fake_batch_is_that_of_the_discriminator():
     data, gans = make_data(4, 1), []
     for share in (False, True):
         keras.utils.set_random_seed(0)
-        gans.append(make_gan(compile_arguments=dict(share_fake_batch=share)))
+        gans.append(make_gan(compile_arguments=dict(share_fake_batch=share, run_eagerly=True)))
         start = gans[-1].generator.get_weights()
         before = values(gans[-1].generator.trainable_variables)
         fit(gans[-1], data)
