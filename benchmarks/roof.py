@@ -37,9 +37,15 @@ KINDS = {
     "products of matrices (1x1, small maps, attention, sigma)": ("MatMul", "BatchMatMulV2", "FusedMatMul"),
     "element by element": (
         "Mul", "Cast", "AddV2", "AddN", "Sub", "Square", "Relu", "ReluGrad", "BiasAdd", "RealDiv", "SelectV2", "Tanh",
+        "SaganTfRelu", "SaganTfReluGrad", "SaganTfAddScaled", "SaganTfAddScaledGrad", "SaganTfAddChannels",
     ),
-    "sums and means": ("Sum", "Mean", "BiasAddGrad", "L2Loss"),
-    "batch normalisation": ("FusedBatchNormV3", "FusedBatchNormEx", "FusedBatchNormGradV3"),
+    "sums and means": ("Sum", "Mean", "BiasAddGrad", "L2Loss", "SaganTfSumChannels"),
+    "batch normalisation": (
+        "FusedBatchNormV3", "FusedBatchNormEx", "FusedBatchNormGradV3", "SaganTfNormalize", "SaganTfNormalizeGrad",
+    ),
+    "kernels over sigma, as our own operations": (
+        "SaganTfSingularVectors", "SaganTfScaleKernel", "SaganTfScaleKernelGrad",
+    ),
     "softmax": ("Softmax",),
     "Adam": ("ResourceApplyAdam",),
     "copies, patches, up-sampling, pooling": (
@@ -55,6 +61,7 @@ def main():
     parser.add_argument("--channels", type=int, default=32, help="base width (default 32)")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--precision", default="mixed_bfloat16", help="dtype policy (default mixed_bfloat16)")
+    parser.add_argument("--native_operations", action="store_true", help="with our own operations")
     parser.add_argument("--rounds", type=int, default=9, help="turns of the step and of each convolution (default 9)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument("--torch_python", help="a Python with PyTorch, for the peer")
@@ -65,7 +72,8 @@ def main():
     tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     machine = {k: v for k, v in describe_environment().items() if k not in ("command", "started_at")}
     print(f"{machine['cpu']}, {options.threads} threads, TensorFlow {machine['tensorflow']}, Keras {machine['keras']}, "
-          f"{options.channels} channels, {options.precision}, shared batch, medians of {options.rounds} turns")
+          f"{options.channels} channels, {options.precision}, shared batch, "
+          f"{'own operations, ' if options.native_operations else ''}medians of {options.rounds} turns")
     found = [measure(size, options) for size in options.image_sizes]
     print(f"\n{rates_table(found)}\n\n{operations_table(found)}\n\n{convolutions_table(found)}")
     if options.json:
@@ -74,7 +82,8 @@ def main():
 
 def measure(size, options):
     batch, spec = BATCHES[size], specification(size, options)
-    gan = build(spec, {"precision": options.precision, "share_fake_batch": ""})
+    native = {"native_operations": ""} if options.native_operations else {}
+    gan = build(spec, {"precision": options.precision, "share_fake_batch": "", **native})
     train, batches = gan.make_train_function(), iter(data(spec))
 
     def step():

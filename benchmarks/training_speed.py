@@ -37,6 +37,8 @@ CONTENDERS = (
     "ours share_fake_batch",
     "ours precision=mixed_bfloat16",
     "ours precision=mixed_bfloat16 share_fake_batch",
+    "ours precision=mixed_bfloat16 native_operations",
+    "ours precision=mixed_bfloat16 share_fake_batch native_operations",
 )
 BATCHES = {32: 32, 64: 16, 128: 8}
 

@@ -61,6 +61,11 @@ def train(config, callbacks=()):
             f"hardware.jit_compile: works on one device, and here are {strategy.num_replicas_in_sync}; "
             "set hardware.distribution to single, or hardware.jit_compile to false."
         )
+    if config.hardware.native_operations and (gpus := tf.config.list_physical_devices("GPU")):
+        raise UserError(
+            f"hardware.native_operations: serves a CPU alone, and here are {len(gpus)} GPUs; set it to false, or hide "
+            "them by CUDA_VISIBLE_DEVICES=-1."
+        )
     replicas = strategy.num_replicas_in_sync
     if config.training.batch_size % replicas:
         raise UserError(
@@ -167,6 +172,7 @@ def build_gan(config, source, rate_factor=1.0):
         r1_interval=training.r1_interval,
         share_fake_batch=training.share_fake_batch,
         jit_compile=hardware.jit_compile,
+        native_operations=hardware.native_operations,
         steps_per_execution=hardware.steps_per_execution,
     )
     return gan

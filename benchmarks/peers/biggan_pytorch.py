@@ -7,8 +7,9 @@ in any Python that has it. What belongs to BigGAN-PyTorch's step: real and gener
 batch of images for G's own update, with D's parameters frozen; one power iteration from the stored u in every training
 call, of D in G's step too; both skips' 1x1 convolutions after the up-sampling and, but for the first block, before the
 pooling; an averaged copy of the whole state. Before it starts it builds the full networks without memory and checks
-that they have as many parameters as the published ones. With `generator`, the generator's images at inference in place
-of a training step, with `compile` by torch.compile.
+that they have as many parameters as the published ones. With `compile` both networks go through torch.compile, which
+BigGAN-PyTorch, being older, does not do. With `generator`, the generator's images at inference in place of a training
+step.
 """
 
 import copy
@@ -247,6 +248,9 @@ def main():
         return
     training = Training(spec, "channels_last" in sys.argv[2:], "bfloat16" in sys.argv[2:])
     counts = {"generator": count(training.generator), "discriminator": count(training.discriminator)}
+    if "compile" in sys.argv[2:]:
+        training.generator.compile()
+        training.discriminator.compile()
     description = {"parameters": counts, "versions": {"torch": torch.__version__}}
     take_turns(training.step, description, imported)
 

@@ -2,9 +2,9 @@
 
     python benchmarks/peers/ours.py '{"image_size": 128, "channels": 32, ...}' precision=mixed_bfloat16 share_fake_batch
 
-Options: `precision=` a dtype policy, `share_fake_batch`, `jit_compile`, `keras_adam` (Keras' own Adam in place of
-ours), `steps_per_execution=`, `inter=` threads between operations. `generator=saved_model`, `folded` or `predict`: the
-generator's images in place of a training step. Environment variables are for the caller to set.
+Options: `precision=` a dtype policy, `share_fake_batch`, `native_operations`, `jit_compile`, `keras_adam` (Keras' own
+Adam in place of ours), `steps_per_execution=`, `inter=` threads between operations. `generator=saved_model`, `folded`
+or `predict`: the generator's images in place of a training step. Environment variables are for the caller to set.
 """
 
 import json
@@ -78,6 +78,7 @@ def build(spec, options):
         *(adam(rate, beta_1=0.0, beta_2=0.999, epsilon=1e-8) for rate in (1e-4, 4e-4)),
         share_fake_batch="share_fake_batch" in options,
         jit_compile="jit_compile" in options,
+        native_operations="native_operations" in options,
         steps_per_execution=int(options.get("steps_per_execution", 1)),
     )
     return gan

@@ -234,6 +234,16 @@ def _check_hardware(config):
             "must be false on several replicas: TensorFlow cannot compile across them. "
             "Set hardware.distribution to single, or hardware.jit_compile to false.",
         )
+    if hardware.native_operations:
+        reason = None
+        if hardware.precision != "mixed_bfloat16":
+            reason = "in float32: they are for bfloat16. Set hardware.precision to mixed_bfloat16, or this to false."
+        elif hardware.jit_compile:
+            reason = "where hardware.jit_compile is true: XLA does not know them. Set one of them to false."
+        elif hardware.distribution in ("mirrored", "tpu") or replicas > 1:
+            reason = "on several replicas. Set hardware.distribution to single, or this to false."
+        if reason:
+            raise ConfigError("hardware.native_operations", f"must be false {reason}")
 
 
 def _check_intervals(config):

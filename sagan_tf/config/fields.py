@@ -189,6 +189,8 @@ class HardwareConfig:
         distribution: `auto` (all GPUs, mirrored where there are several), `single`, `mirrored` or `tpu`.
         replicas: Devices to use when mirrored; on a CPU, logical devices to make; null for all GPUs.
         jit_compile: Compile the step with XLA (one device).
+        native_operations: Operations of our own on a CPU in mixed_bfloat16 (one device): some 1.2 times the speed.
+            Needs a C++ compiler such as g++, for ten seconds, once.
         steps_per_execution: Steps run in one call of the graph.
     """
 
@@ -196,6 +198,7 @@ class HardwareConfig:
     distribution: Literal["auto", "single", "mirrored", "tpu"] = "auto"
     replicas: int | None = None
     jit_compile: bool = False
+    native_operations: bool = False
     steps_per_execution: int = 1
 
 

@@ -11,6 +11,7 @@ from sagan_tf.layers import (
     ConditionalBatchNormalization,
     Conv2D,
     NearestUpsampling,
+    ReLU,
     ResidualSum,
     SelfAttention,
     SpectralNormalization,
@@ -18,7 +19,7 @@ from sagan_tf.layers import (
 from sagan_tf.layers.nearest_upsampling import upsample
 
 # Layers of ours and what computes the same.
-_STOCK = {Conv2D: keras.layers.Conv2D, ResidualSum: keras.layers.Add}
+_STOCK = {Conv2D: keras.layers.Conv2D, ReLU: keras.layers.ReLU, ResidualSum: keras.layers.Add}
 
 
 @dataclass(frozen=True)

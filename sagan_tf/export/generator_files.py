@@ -21,8 +21,8 @@ _KERAS = {
     "InputLayer", "ReLU", "Reshape", "Resize",
 }  # fmt: skip
 _OURS = {
-    "BatchNormalization", "ConditionalBatchNormalization", "Conv2D", "NearestUpsampling", "ResidualSum",
-    "SelfAttention", "SpectralNormalization",
+    "BatchNormalization", "ConditionalBatchNormalization", "Conv2D", "NearestUpsampling", "ReLU",
+    "ResidualSum", "SelfAttention", "SpectralNormalization",
 }  # fmt: skip
 _LARGEST_MAP = 1 << 26  # values of a feature map of one picture: 16 times the widest of the paper's base width
 _LARGEST_SCORES = 1 << 28  # of an attention layer, for one picture: 128 px maps, keys not pooled

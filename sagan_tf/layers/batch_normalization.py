@@ -1,31 +1,12 @@
 """Batch normalisation in few passes over a feature map; knows nothing of GANs."""
 
-import contextlib
-import contextvars
 import math
 
 import keras
 from keras import ops
 
+from sagan_tf.layers.lending import lent
 from sagan_tf.layers.sums import sum_positions
-
-_lent = contextvars.ContextVar("lent", default=None)
-
-
-@contextlib.contextmanager
-def normalizing_by(operation):
-    """Lends the layers of this module, in training calls, one operation of a backend for what they do in many.
-
-    Args:
-        operation: Function of (x (B, ..., C), gamma (C,), beta (C,), epsilon) that gives the batch normalisation of x
-            by its own statistics, their mean (C,) and variance (C,), of all positions and not an estimate; or None for
-            an x that it does not take. None: nothing is lent.
-    """
-    token = _lent.set(operation)
-    try:
-        yield
-    finally:
-        _lent.reset(token)
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
@@ -97,23 +78,25 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self._move(*found)
         return found
 
-    def normalized_at_once(self, inputs, training=None):
+    def normalized_at_once(self, inputs, training=None, scale=None, offset=None):
         """Gives what a training call of a trainable layer returns, by the operation that is lent, if one is and fits.
 
         Args:
             inputs: (B, ..., C).
             training: bool.
+            scale, offset: (B, C) float32, in place of the layer's own.
 
         Returns:
             (B, ..., C), or None; then nothing has moved.
         """
-        operation = _lent.get()
+        operation = lent("normalize")
         if operation is None or not (training and self.trainable):
             return None
-        channels = (inputs.shape[-1],)
-        gamma = ops.cast(self.gamma, "float32") if self.scale else ops.ones(channels)
-        beta = ops.cast(self.beta, "float32") if self.center else ops.zeros(channels)
-        found = operation(ops.cast(inputs, self.compute_dtype), gamma, beta, self.epsilon)
+        if scale is None:
+            row = (1, inputs.shape[-1])
+            scale = ops.reshape(ops.cast(self.gamma, "float32"), row) if self.scale else ops.ones(row)
+            offset = ops.reshape(ops.cast(self.beta, "float32"), row) if self.center else ops.zeros(row)
+        found = operation(ops.cast(inputs, self.compute_dtype), scale, offset, self.epsilon)
         if found is None:
             return None
         outputs, mean, variance = found

@@ -80,9 +80,9 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         label = ops.reshape(label, (-1,))
         dtype = keras.backend.result_type(feature_map.dtype, "float32")
         scale, offset = (self._rows(table, label, dtype) for table in (self.gamma, self.beta))  # (B, C)
-        normalized = self.normalization.normalized_at_once(feature_map, training)
+        normalized = self.normalization.normalized_at_once(feature_map, training, scale, offset)
         if normalized is not None:
-            return scale_and_shift(normalized, scale, offset)
+            return normalized
         mean, variance = self.normalization.statistics(feature_map, training)
         scale = scale * ops.rsqrt(variance + self.epsilon)
         return scale_and_shift(feature_map, scale, offset - mean * scale)

@@ -84,7 +84,7 @@ class Conv2D(keras.layers.Conv2D):
         if not (self.use_bias and self.data_format == "channels_last" and products_pay(inputs)):
             return super().call(inputs)
         bias = ops.copy(ops.cast(self.bias, inputs.dtype))  # no variable, as for the kernel below
-        outputs = add_bias(self.convolution_op(inputs, self.kernel), bias)
+        outputs = add_bias(self.convolution_op(inputs, self.kernel), bias, self._takes_bias(inputs))
         return outputs if self.activation is None else self.activation(outputs)
 
     def convolution_op(self, inputs, kernel):
@@ -92,6 +92,18 @@ class Conv2D(keras.layers.Conv2D):
             return (convolve_upsampled if self.resampling == "up" else convolve_and_average)(inputs, kernel)
         outputs = self._convolve(NearestUpsampling()(inputs) if self.resampling == "up" else inputs, kernel)
         return ops.average_pool(outputs, 2, 2) if self.resampling == "down" else outputs
+
+    def _takes_bias(self, inputs):
+        """Whether a convolution comes last, and none transposed: TensorFlow's optimiser makes the bias part of it."""
+        if self.resampling and self._resamples_at_once(inputs):
+            return self.resampling == "down"
+        if self.resampling == "down":
+            return False
+        height, width = inputs.shape[1:3]
+        if None in (height, width) or not self._is_plain():
+            return True
+        factor = 2 if self.resampling == "up" else 1
+        return self.kernel_size != (1, 1) and factor * max(height, width) > LARGEST_MAP_BY_PRODUCTS
 
     def _resamples_at_once(self, inputs):
         sizes = inputs.shape[1:3]

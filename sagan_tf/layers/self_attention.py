@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from sagan_tf.layers.convolution import Conv2D
+from sagan_tf.layers.lending import lent
 from sagan_tf.layers.spectral_normalization import SpectralNormalization
 
 # Of an image's score matrix: the largest that is computed whole, and the size of the blocks of a larger one (4 and
@@ -177,7 +178,9 @@ class SelfAttention(keras.layers.Layer):
         mixed = ops.reshape(mixed, (-1, height, width, channels // self.value_reduction))
         if self.output_projection:
             mixed = self.projection(mixed, training=training)
-        outputs = inputs + self.gamma * mixed
+        operation = lent("add_scaled")
+        outputs = operation(inputs, mixed, self.gamma) if operation else None
+        outputs = inputs + self.gamma * mixed if outputs is None else outputs
         return (outputs, scores) if return_attention_scores else outputs
 
     def _queries_of_a_block(self, queries, keys):

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from sagan_tf.layers.lending import lent
+
 # Weights that are linear maps, by the names Keras gives them.
 KERNEL_NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "embeddings")
 
@@ -119,6 +121,8 @@ class SpectralNormalization(keras.layers.Wrapper):
         values |= {id(kernel): value for kernel, value in zip(self._kernels, normalized)}
         mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
         with _RecordingScope(mapping, collect_losses=True) as scope:
+            # As they are: the scope has made them of the raw kernels' dtype, and the layer narrows them again.
+            scope.state_mapping.update({id(kernel): value for kernel, value in zip(self._kernels, normalized)})
             outputs = self.layer(inputs)
         for variable, value in scope.updates.values():
             variable.assign(value)
@@ -133,12 +137,16 @@ class SpectralNormalization(keras.layers.Wrapper):
             u, v, sigma = self._singular_vectors(matrix, vector)
             if store:
                 vector.assign(u)
-            normalized.append(ops.cast(self._kernel(self._over_sigma(matrix, u, v, sigma), kernel), kernel.dtype))
+            normalized.append(self._kernel(self._over_sigma(matrix, u, v, sigma, kernel.dtype), kernel))
         return normalized
 
     def _singular_vectors(self, matrix, vector):
         """u, v and sigma = u^T W v after the power iterations, constants for the gradient."""
         matrix, u = ops.stop_gradient(matrix), ops.stop_gradient(ops.convert_to_tensor(vector))
+        operation = lent("singular_vectors")
+        found = operation(matrix, u, self.power_iterations, self.epsilon) if operation else None
+        if found is not None:
+            return found
         for _ in range(self.power_iterations):
             v = self._unit(ops.matmul(matrix, u))
             product = ops.matmul(v, matrix)
@@ -150,8 +158,18 @@ class SpectralNormalization(keras.layers.Wrapper):
         """sigma, or 1 where it is not above `epsilon`."""
         return ops.where(sigma > self.epsilon, sigma, ops.ones_like(sigma))
 
-    def _over_sigma(self, matrix, u, v, sigma):
-        """W^T / sigma, with a written-out gradient, which goes over the kernel half as often as the derived one."""
+    def _over_sigma(self, matrix, u, v, sigma, dtype):
+        """W^T / sigma, with a written-out gradient, which goes over the kernel half as often as the derived one.
+
+        Of `dtype`; in bfloat16 from an operation that is lent, where the wrapped layer computes in that.
+        """
+        operation = lent("scale_kernel") if self.layer.compute_dtype == "bfloat16" else None
+        if operation is not None:
+            divisor = self._divisor(sigma)
+            along = ops.cast(sigma > self.epsilon, sigma.dtype) / (divisor * divisor)
+            scaled = operation(matrix, 1 / divisor, along, v, u)
+            if scaled is not None:
+                return scaled
 
         @ops.custom_gradient
         def known_sigma(matrix):
@@ -173,7 +191,7 @@ class SpectralNormalization(keras.layers.Wrapper):
             # By a factor and not by a quotient, which is slower on a CPU.
             return matrix * (1 / self._divisor(sigma)), gradient
 
-        return divide(matrix)
+        return ops.cast(divide(matrix), dtype)
 
     def _unit(self, x):
         return x / (ops.norm(x) + self.epsilon)

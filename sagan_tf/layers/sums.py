@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from sagan_tf.layers.lending import lent
+
 
 def sum_positions(x, dtype):
     """Sums over all positions, for each image and channel.
@@ -21,8 +23,7 @@ def sum_positions(x, dtype):
     return ops.sum(ops.cast(x if row is None else ops.sum(x, axis=row), dtype), axis=tuple(columns))
 
 
-@ops.custom_gradient
-def add_bias(x, bias):
+def add_bias(x, bias, joined=True):
     """x + bias, with a gradient of the bias that is summed in float32 or wider.
 
     TensorFlow's own, `BiasAddGrad`, adds up in the dtype of x: in bfloat16 on a CPU a sum of 16,000 numbers comes out
@@ -31,14 +32,24 @@ def add_bias(x, bias):
     Args:
         x: (B, ..., C).
         bias: (C,), of the dtype of x.
+        joined: bool. The backend makes the sum part of the operation before, so that no other need be lent for it.
 
     Returns:
         (B, ..., C).
     """
 
-    def gradient(*arguments, upstream=None):
-        upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
-        sums = sum_positions(upstream, keras.backend.result_type(x.dtype, "float32"))
-        return upstream, ops.cast(ops.sum(sums, axis=0), bias.dtype)
+    @ops.custom_gradient
+    def add(x, bias):
+        def gradient(*arguments, upstream=None):
+            upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
+            operation = lent("sum_channels")
+            sums = operation(upstream) if operation else None
+            if sums is None:
+                sums = ops.sum(sum_positions(upstream, keras.backend.result_type(x.dtype, "float32")), axis=0)
+            return upstream, ops.cast(sums, bias.dtype)
 
-    return ops.add(x, ops.reshape(bias, (*[1] * (len(x.shape) - 1), -1))), gradient
+        operation = None if joined else lent("add_channels")
+        found = operation(x, bias) if operation else None
+        return ops.add(x, ops.reshape(bias, (*[1] * (len(x.shape) - 1), -1))) if found is None else found, gradient
+
+    return add(x, bias)

@@ -10,6 +10,7 @@ from sagan_tf.layers import (
     ConditionalBatchNormalization,
     Conv2D,
     NearestUpsampling,
+    ReLU,
     ResidualSum,
     SelfAttention,
     SpectralNormalization,
@@ -93,7 +94,7 @@ class LayerStyle:
 
     def relu(self, x, name):
         """ReLU that leaves `x` itself alone: a residual skip must not see it (several PyTorch ports mutate it)."""
-        return keras.layers.ReLU(dtype=self.dtype, name=name)(x)
+        return ReLU(dtype=self.dtype, name=name)(x)
 
     def attention(self, x, name):
         """The block that looks far: self-attention, or its control of as many parameters."""

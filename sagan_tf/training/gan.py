@@ -5,13 +5,13 @@ import tensorflow as tf
 from keras import ops
 
 from sagan_tf.layers import ConditionalBatchNormalization
-from sagan_tf.layers.batch_normalization import normalizing_by
+from sagan_tf.layers.lending import lending
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.augmentation import UNIFORMS, diff_augment
 from sagan_tf.training.distribution import DistributedFit, apply_gradients
 from sagan_tf.training.ema import AveragedGenerator
-from sagan_tf.training.fused_normalization import operation_for
+from sagan_tf.training.lent_operations import operations_for
 from sagan_tf.training.randomness import StepRandomness
 
 _NORMS = ("d_gradient_norm", "g_gradient_norm")
@@ -106,6 +106,7 @@ class SAGAN(DistributedFit, keras.Model):
         r1_interval=1,
         share_fake_batch=False,
         jit_compile=False,
+        native_operations=False,
         **kwargs,
     ):
         """Sets the optimisers and the game.
@@ -122,10 +123,13 @@ class SAGAN(DistributedFit, keras.Model):
                 draws none of its own: one forward pass of the generator a step less, and as much less often a move
                 of its batch statistics and its u. Needs `accumulation_steps` 1.
             jit_compile: bool. Compile the step with XLA, on one replica.
+            native_operations: bool. Lend the layers operations of our own, see `native_operations.py`, where they
+                serve: bfloat16, a CPU, one replica. They are compiled now, unless they have been before.
             **kwargs: `steps_per_execution` and `run_eagerly`, as in Keras.
 
         Raises:
             ValueError: An argument is out of range.
+            UserError: `native_operations` cannot be compiled here.
         """
         super().compile(optimizer=None, loss=None, jit_compile=jit_compile, **kwargs)
         for name, value in (
@@ -145,7 +149,11 @@ class SAGAN(DistributedFit, keras.Model):
         self.adversarial_loss = losses.get(loss)
         self.d_steps, self.accumulation_steps = d_steps, accumulation_steps
         self.r1_weight, self.r1_interval = r1_weight, r1_interval
+        if native_operations and jit_compile:
+            raise ValueError("XLA knows no `native_operations`. Received: native_operations=True, jit_compile=True.")
         self.share_fake_batch = share_fake_batch
+        self.native_operations = native_operations
+        operations_for(self.distribute_strategy, native_operations)  # now, where it may fail, and not within a step
 
     def call(self, inputs, training=False):
         """Generates images by the averaged generator: latent (B, D), or [latent, label], to (B, S, S, C)."""
@@ -160,7 +168,7 @@ class SAGAN(DistributedFit, keras.Model):
         Returns:
             dict of the metrics' means, scalars.
         """
-        with normalizing_by(operation_for(self.distribute_strategy)):
+        with lending(operations_for(self.distribute_strategy, self.native_operations)):
             return self._step(data)
 
     def _step(self, data):

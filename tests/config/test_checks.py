@@ -65,6 +65,15 @@ def test_value_out_of_range_in_a_file_is_rejected_with_its_line(refusal, yaml_fi
         (["--hardware.distribution", "tpu", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on"),
         (["--hardware.distribution", "tpu", "--hardware.replicas", "8"], "`hardware.replicas` must be null"),
         (["--hardware.replicas", "2", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on several"),
+        (["--hardware.native_operations"], "`hardware.native_operations` must be false in float32"),
+        (
+            ["--hardware.native_operations", "--hardware.precision=mixed_bfloat16", "--hardware.jit_compile"],
+            "`hardware.native_operations` must be false where hardware.jit_compile is true",
+        ),
+        (
+            ["--hardware.native_operations", "--hardware.precision=mixed_bfloat16", "--hardware.replicas=2"],
+            "`hardware.native_operations` must be false on several replicas",
+        ),
         (
             ["--training.share_fake_batch", "true", "--training.accumulation_steps", "2"],
             "`training.share_fake_batch` must be false where training.accumulation_steps, 2, is above 1.",
@@ -86,6 +95,7 @@ def test_contradiction_between_fields_is_rejected(refusal, argv, message):
         ["--attention.output_projection", "false", "--attention.value_reduction", "1"],
         ["--hardware.replicas", "4", "--hardware.distribution", "mirrored"],
         ["--hardware.jit_compile", "--hardware.distribution", "single"],
+        ["--hardware.native_operations", "--hardware.precision=mixed_bfloat16"],
         ["--hardware.steps_per_execution", "50"],
         ["--generator_optimizer.schedule=linear", "--generator_optimizer.decay_start_step=5000"],
         # The discriminator makes d_steps times as many optimiser steps.

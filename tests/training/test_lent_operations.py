@@ -8,9 +8,9 @@ from layers.spectral_oracle import relative_error
 from training.tiny import fit, make_data, make_gan
 
 from sagan_tf.layers import BatchNormalization, ConditionalBatchNormalization
-from sagan_tf.layers.batch_normalization import normalizing_by
-from sagan_tf.training import fused_normalization
-from sagan_tf.training.fused_normalization import fused_batch_normalization, operation_for
+from sagan_tf.layers.lending import lending
+from sagan_tf.training import lent_operations
+from sagan_tf.training.lent_operations import fused_batch_normalization, operations_for
 
 LABEL = np.arange(6) % 3
 
@@ -28,7 +28,7 @@ def parts(make, dtype, operation, label=None):
     layer([x, *label] if label else x)
     rng = np.random.default_rng(0)
     layer.set_weights([np.abs(rng.normal(1, 0.3, weight.shape)) for weight in layer.weights])
-    with tf.GradientTape() as tape, normalizing_by(operation):
+    with tf.GradientTape() as tape, lending({"normalize": operation}):
         tape.watch(x)
         output = layer([x, *label] if label else x, training=True)
     weights = [weight.value for weight in layer.trainable_weights]
@@ -60,7 +60,7 @@ def test_is_batch_normalization(make, label):
 def test_another_dtype_or_rank_is_left_to_the_layer(dtype):
     layer, x = BatchNormalization(dtype=dtype), noise((6, 8) if dtype == "mixed_bfloat16" else (6, 5, 4, 8))
     own = layer(x, training=True)
-    with normalizing_by(fused_batch_normalization):
+    with lending({"normalize": fused_batch_normalization}):
         np.testing.assert_array_equal(layer(x, training=True), own)
 
 
@@ -69,7 +69,7 @@ def test_inference_and_frozen_layers_do_not_ask():
         raise AssertionError("asked")
 
     layer = BatchNormalization(dtype="mixed_bfloat16")
-    with normalizing_by(operation):
+    with lending({"normalize": operation}):
         layer(noise())
         layer(noise(), training=False)
         layer.trainable = False
@@ -79,9 +79,9 @@ def test_inference_and_frozen_layers_do_not_ask():
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_one_replica_alone_is_lent_it(replicas):
     if replicas == 1:
-        assert operation_for(tf.distribute.get_strategy()) is fused_batch_normalization
+        assert operations_for(tf.distribute.get_strategy()) == {"normalize": fused_batch_normalization}
     else:
-        assert operation_for(type("Strategy", (), {"num_replicas_in_sync": replicas})) is None
+        assert operations_for(type("Strategy", (), {"num_replicas_in_sync": replicas})) is None
 
 
 def test_a_training_step_is_that_of_the_layers_own_way(monkeypatch):
@@ -92,7 +92,7 @@ def test_a_training_step_is_that_of_the_layers_own_way(monkeypatch):
         return fused_batch_normalization(*arguments)
 
     for operation in (counted, None):
-        monkeypatch.setattr(fused_normalization, "fused_batch_normalization", operation)
+        monkeypatch.setattr(lent_operations, "fused_batch_normalization", operation)
         keras.utils.set_random_seed(0)
         gan = make_gan(dtype="mixed_bfloat16", rate=1e-4, compile_arguments=dict(run_eagerly=True))
         found = fit(gan, make_data(8, 1))
