@@ -174,7 +174,7 @@ def base_of(rows):
 def title(name):
     kind, *arguments = name.split()
     plain = {"precision=mixed_bfloat16": "bfloat16", "generator": "eager", "compile": "compiled"}
-    if "compile" in arguments:
+    if {"compile", "generator"} <= set(arguments):
         arguments.remove("generator")
     arguments = [plain.get(one, one.removeprefix("generator=").replace("_", " ")) for one in arguments]
     return ", ".join([PEER if kind == "peer" else "sagan_tf", *arguments])
