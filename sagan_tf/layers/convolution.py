@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from sagan_tf.layers.average_pooling import average_pool
+from sagan_tf.layers.lending import lent
 from sagan_tf.layers.nearest_upsampling import NearestUpsampling
 from sagan_tf.layers.sums import add_bias
 
@@ -91,7 +93,7 @@ class Conv2D(keras.layers.Conv2D):
         if self.resampling and self._resamples_at_once(inputs):
             return (convolve_upsampled if self.resampling == "up" else convolve_and_average)(inputs, kernel)
         outputs = self._convolve(NearestUpsampling()(inputs) if self.resampling == "up" else inputs, kernel)
-        return ops.average_pool(outputs, 2, 2) if self.resampling == "down" else outputs
+        return average_pool(outputs) if self.resampling == "down" else outputs
 
     def _takes_bias(self, inputs):
         """Whether a convolution comes last, and none transposed: TensorFlow's optimiser makes the bias part of it."""
@@ -224,6 +226,10 @@ def _kernel_gradient(inputs, kernel, upstream):
 
 def _patches(x, kernel):
     """What the kernel meets at each position, (B, H, W, kh*kw*C)."""
+    operation = lent("patches")
+    found = operation(x, *kernel.shape[:2]) if operation else None
+    if found is not None:
+        return found
     return ops.concatenate(_shifted(x, kernel), axis=-1)
 
 

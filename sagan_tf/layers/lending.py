@@ -23,6 +23,10 @@ def lending(operations):
             add_scaled: (x, y, factor) -> x + factor * y, for maps of a shape and a number, or a scalar.
             add_channels: (x (B, ..., C), row (C,)) -> x + row, of their dtype; need not be differentiable.
             sum_channels: (x (B, ..., C)) -> sums over all other axes (C,), float32.
+            patches: (x (B, H, W, C), kh, kw, both odd) -> what a kernel of kh*kw meets at each position, with zeros
+                around: (B, H, W, kh*kw*C).
+            sum_quads: (x (B, 2H, 2W, C), factor) -> sums of 2x2 pixels times the factor (B, H, W, C).
+            repeat_quads: (x (B, H, W, C), factor) -> each pixel times the factor, four times (B, 2H, 2W, C).
             singular_vectors: (matrix (P, F), u (F,), power iterations, epsilon) -> u (F,), v (P,) and sigma () after
                 them, constants for the gradient, as `SpectralNormalization` defines them.
             scale_kernel: (matrix (P, F), factor (), along (), column (P,), row (F,)) -> matrix * factor in bfloat16,

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from sagan_tf.layers.lending import lent
+
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
 class NearestUpsampling(keras.Operation):
@@ -41,6 +43,10 @@ def upsample(x):
 def _upsample(x):
     def gradient(*arguments, upstream=None):
         upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
-        return 4 * ops.average_pool(upstream, 2, 2, data_format="channels_last")
+        operation = lent("sum_quads")
+        found = operation(upstream, 1.0) if operation else None
+        return 4 * ops.average_pool(upstream, 2, 2, data_format="channels_last") if found is None else found
 
-    return upsample(x), gradient
+    operation = lent("repeat_quads")
+    found = operation(x, 1.0) if operation else None
+    return upsample(x) if found is None else found, gradient

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from sagan_tf.layers import (
+    AveragePooling,
     BatchNormalization,
     ConditionalBatchNormalization,
     Conv2D,
@@ -160,7 +161,7 @@ def downsampling_block(style, x, filters, hidden, downsampling, first, name, act
     """
     activated = x if first else style.relu(x, f"{name}_relu_1")
     x = activated if activate_skip else x
-    skip = average_pool(x) if downsampling else x
+    skip = AveragePooling()(x) if downsampling else x
     if downsampling or x.shape[-1] != filters:
         skip = style.convolution(filters, 1, f"{name}_skip")(skip)
     x = style.convolution(hidden, 3, f"{name}_conv_1")(activated)
@@ -209,8 +210,3 @@ def _place_of_resampling(x):
     TensorFlow's checkpoints name weights by their operation's place in the graph: those of earlier runs still load.
     """
     return ops.copy(x)
-
-
-def average_pool(x):
-    """Halves height and width by the mean of 2x2 pixels, (B, H, W, C) -> (B, H/2, W/2, C)."""
-    return ops.average_pool(x, 2, 2, data_format="channels_last")

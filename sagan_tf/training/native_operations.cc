@@ -31,7 +31,9 @@ using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
+using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
 using Bits = uint16_t;  // of a bfloat16
 
 inline float widen(Bits bits) {
@@ -161,6 +163,22 @@ FOR_EVERY_PROCESSOR void add_rows(const Bits* __restrict x, int64_t rows, int64_
 
 FOR_EVERY_PROCESSOR void scale_and_narrow(const float* __restrict x, float factor, int64_t count, Bits* __restrict y) {
   for (int64_t i = 0; i < count; ++i) y[i] = narrow(x[i] * factor);
+}
+
+// y = factor * the sums of 2x2 pixels of two rows of x (2 width, channels) each.
+FOR_EVERY_PROCESSOR void sum_quads(const Bits* __restrict x, float factor, int64_t width, int64_t channels,
+                                   Bits* __restrict y) {
+  const Bits *above = x, *below = x + 2 * width * channels;
+  for (int64_t j = 0; j < width; ++j, above += 2 * channels, below += 2 * channels, y += channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      const float upper = widen(above[c]) + widen(above[channels + c]);
+      y[c] = narrow(factor * (upper + (widen(below[c]) + widen(below[channels + c]))));
+    }
+  }
+}
+
+FOR_EVERY_PROCESSOR void scale(const Bits* __restrict x, float factor, int64_t count, Bits* __restrict y) {
+  for (int64_t i = 0; i < count; ++i) y[i] = narrow(widen(x[i]) * factor);
 }
 
 constexpr int64_t kLanes = 32;
@@ -532,6 +550,103 @@ class SumChannels : public OpKernel {
 
 constexpr int64_t kKernelPart = 1 << 15;  // entries
 
+class SumQuads : public OpKernel {
+ public:
+  explicit SumQuads(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("factor", &factor_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor& x = context->input(0);
+    OP_REQUIRES(context, x.dims() == 4 && x.dim_size(1) % 2 == 0 && x.dim_size(2) % 2 == 0,
+                absl::InvalidArgumentError("The feature map must be (B, 2H, 2W, C): " + x.shape().DebugString()));
+    const int64_t height = x.dim_size(1) / 2, width = x.dim_size(2) / 2, channels = x.dim_size(3), row = width * channels;
+    Tensor* y;
+    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({x.dim_size(0), height, width, channels}), &y));
+    share(context, x.dim_size(0) * height, 4 * row, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) sum_quads(bits(x) + 4 * i * row, factor_, width, channels, bits(y) + i * row);
+    });
+  }
+
+ private:
+  float factor_;
+};
+
+class RepeatQuads : public OpKernel {
+ public:
+  explicit RepeatQuads(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("factor", &factor_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor& x = context->input(0);
+    OP_REQUIRES(context, x.dims() == 4,
+                absl::InvalidArgumentError("The feature map must be (B, H, W, C): " + x.shape().DebugString()));
+    const int64_t height = x.dim_size(1), width = x.dim_size(2), channels = x.dim_size(3), row = width * channels;
+    Tensor* y;
+    OP_REQUIRES_OK(context, context->allocate_output(
+                                0, TensorShape({x.dim_size(0), 2 * height, 2 * width, channels}), &y));
+    share(context, x.dim_size(0) * height, 4 * row, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const Bits* from = bits(x) + i * row;
+        Bits* to = bits(y) + 4 * i * row;
+        for (int64_t j = 0; j < width; ++j, from += channels) {
+          if (factor_ == 1) {
+            std::copy_n(from, channels, to + 2 * j * channels);
+          } else {
+            scale(from, factor_, channels, to + 2 * j * channels);
+          }
+          std::copy_n(to + 2 * j * channels, channels, to + (2 * j + 1) * channels);
+        }
+        std::copy_n(to, 2 * row, to + 2 * row);
+      }
+    });
+  }
+
+ private:
+  float factor_;
+};
+
+class Patches : public OpKernel {
+ public:
+  explicit Patches(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("kernel_height", &kernel_height_));
+    OP_REQUIRES_OK(context, context->GetAttr("kernel_width", &kernel_width_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor& x = context->input(0);
+    OP_REQUIRES(context, x.dims() == 4 && kernel_height_ % 2 && kernel_width_ % 2,
+                absl::InvalidArgumentError("The feature map must be (B, H, W, C), the kernel's sides odd."));
+    const int64_t height = x.dim_size(1), width = x.dim_size(2), channels = x.dim_size(3);
+    const int64_t wide = kernel_height_ * kernel_width_ * channels;
+    Tensor* y;
+    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({x.dim_size(0), height, width, wide}), &y));
+    share(context, x.dim_size(0) * height, width * wide / 2, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t image = row / height, i = row % height;
+        Bits* to = bits(y) + row * width * wide;
+        for (int64_t j = 0; j < width; ++j) {
+          for (int64_t di = 0; di < kernel_height_; ++di) {
+            const int64_t from_row = i + di - kernel_height_ / 2;
+            for (int64_t dj = 0; dj < kernel_width_; ++dj, to += channels) {
+              const int64_t from_column = j + dj - kernel_width_ / 2;
+              if (from_row < 0 || from_row >= height || from_column < 0 || from_column >= width) {
+                std::fill_n(to, channels, Bits{0});
+              } else {
+                std::copy_n(bits(x) + ((image * height + from_row) * width + from_column) * channels, channels, to);
+              }
+            }
+          }
+        }
+      }
+    });
+  }
+
+ private:
+  int64_t kernel_height_, kernel_width_;
+};
+
 class SingularVectors : public OpKernel {
  public:
   explicit SingularVectors(OpKernelConstruction* context) : OpKernel(context) {
@@ -656,7 +771,7 @@ absl::Status as_input(InferenceContext* context, int output, int input) {
 }
 
 absl::Status channels_of(InferenceContext* context, int output) {
-  tensorflow::shape_inference::ShapeHandle map;
+  ShapeHandle map;
   TF_RETURN_IF_ERROR(context->WithRankAtLeast(context->input(0), 2, &map));
   context->set_output(output, context->Vector(context->Dim(map, -1)));
   return absl::OkStatus();
@@ -741,6 +856,55 @@ REGISTER_OP("SaganTfSumChannels").Input("x: bfloat16").Output("sums: float").Set
   return channels_of(context, 0);
 });
 
+// x (B, 2H, 2W, C) -> sums of 2x2 pixels times factor (B, H, W, C).
+REGISTER_OP("SaganTfSumQuads")
+    .Input("x: bfloat16")
+    .Attr("factor: float")
+    .Output("y: bfloat16")
+    .SetShapeFn([](InferenceContext* context) {
+      ShapeHandle map;
+      DimensionHandle height, width;
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 4, &map));
+      TF_RETURN_IF_ERROR(context->Divide(context->Dim(map, 1), 2, true, &height));
+      TF_RETURN_IF_ERROR(context->Divide(context->Dim(map, 2), 2, true, &width));
+      context->set_output(0, context->MakeShape({context->Dim(map, 0), height, width, context->Dim(map, 3)}));
+      return absl::OkStatus();
+    });
+
+// x (B, H, W, C) -> each pixel times factor, as 2x2 (B, 2H, 2W, C).
+REGISTER_OP("SaganTfRepeatQuads")
+    .Input("x: bfloat16")
+    .Attr("factor: float")
+    .Output("y: bfloat16")
+    .SetShapeFn([](InferenceContext* context) {
+      ShapeHandle map;
+      DimensionHandle height, width;
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 4, &map));
+      TF_RETURN_IF_ERROR(context->Multiply(context->Dim(map, 1), 2, &height));
+      TF_RETURN_IF_ERROR(context->Multiply(context->Dim(map, 2), 2, &width));
+      context->set_output(0, context->MakeShape({context->Dim(map, 0), height, width, context->Dim(map, 3)}));
+      return absl::OkStatus();
+    });
+
+// x (B, H, W, C) -> what a kernel meets at each position, with zeros around (B, H, W, height * width * C).
+REGISTER_OP("SaganTfPatches")
+    .Input("x: bfloat16")
+    .Attr("kernel_height: int >= 1")
+    .Attr("kernel_width: int >= 1")
+    .Output("y: bfloat16")
+    .SetShapeFn([](InferenceContext* context) {
+      ShapeHandle map, wide;
+      DimensionHandle channels;
+      int64_t height, width;
+      TF_RETURN_IF_ERROR(context->GetAttr("kernel_height", &height));
+      TF_RETURN_IF_ERROR(context->GetAttr("kernel_width", &width));
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 4, &map));
+      TF_RETURN_IF_ERROR(context->Multiply(context->Dim(map, 3), height * width, &channels));
+      TF_RETURN_IF_ERROR(context->ReplaceDim(map, 3, channels, &wide));
+      context->set_output(0, wide);
+      return absl::OkStatus();
+    });
+
 // Matrix W^T (P, F) and u (F,) -> u (F,), v (P,) and sigma () after some power iterations.
 REGISTER_OP("SaganTfSingularVectors")
     .Input("matrix: float")
@@ -751,7 +915,7 @@ REGISTER_OP("SaganTfSingularVectors")
     .Output("v: float")
     .Output("sigma: float")
     .SetShapeFn([](InferenceContext* context) {
-      tensorflow::shape_inference::ShapeHandle matrix;
+      ShapeHandle matrix;
       TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 2, &matrix));
       context->set_output(1, context->Vector(context->Dim(matrix, 0)));
       context->set_output(2, context->Scalar());
@@ -786,6 +950,9 @@ FOR_CPU("SaganTfAddScaled", AddScaled);
 FOR_CPU("SaganTfAddScaledGrad", AddScaledGrad);
 FOR_CPU("SaganTfAddChannels", AddChannels);
 FOR_CPU("SaganTfSumChannels", SumChannels);
+FOR_CPU("SaganTfSumQuads", SumQuads);
+FOR_CPU("SaganTfRepeatQuads", RepeatQuads);
+FOR_CPU("SaganTfPatches", Patches);
 FOR_CPU("SaganTfSingularVectors", SingularVectors);
 FOR_CPU("SaganTfScaleKernel", ScaleKernel);
 FOR_CPU("SaganTfScaleKernelGrad", ScaleKernelGrad);

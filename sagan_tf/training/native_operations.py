@@ -39,6 +39,9 @@ def lendable():
         "add_scaled": _add_scaled,
         "add_channels": _add_channels,
         "sum_channels": _sum_channels,
+        "patches": _patches,
+        "sum_quads": _sum_quads,
+        "repeat_quads": _repeat_quads,
         "singular_vectors": _singular_vectors,
         "scale_kernel": _scale_kernel,
     }
@@ -195,6 +198,46 @@ def _sum_channels(x):
 def _slope_of_sum(operation, upstream):
     x = operation.inputs[0]
     return tf.broadcast_to(tf.cast(upstream, x.dtype), tf.shape(x))
+
+
+def _patches(x, height, width):
+    if x.dtype != tf.bfloat16 or x.shape.rank != 4:
+        return None
+    return load().sagan_tf_patches(x, kernel_height=height, kernel_width=width)
+
+
+@tf.RegisterGradient("SaganTfPatches")
+def _slope_of_patches(operation, upstream):
+    height, width = operation.get_attr("kernel_height"), operation.get_attr("kernel_width")
+    parts = tf.split(upstream, height * width, axis=-1)
+    places = [(i, j) for i in range(height) for j in range(width)]
+    padded = [
+        tf.pad(part, ((0, 0), (i, height - 1 - i), (j, width - 1 - j), (0, 0)))
+        for part, (i, j) in zip(parts, places, strict=True)
+    ]
+    rows, columns = tf.unstack(tf.shape(upstream)[1:3])
+    top, left = height // 2, width // 2
+    return tf.add_n(padded)[:, top : top + rows, left : left + columns]
+
+
+def _sum_quads(x, factor):
+    even = x.shape.rank == 4 and all(size is not None and size % 2 == 0 for size in x.shape[1:3])
+    return load().sagan_tf_sum_quads(x, factor=factor) if x.dtype == tf.bfloat16 and even else None
+
+
+@tf.RegisterGradient("SaganTfSumQuads")
+def _slope_of_sum_quads(operation, upstream):
+    return load().sagan_tf_repeat_quads(upstream, factor=operation.get_attr("factor"))
+
+
+def _repeat_quads(x, factor):
+    fits = x.dtype == tf.bfloat16 and x.shape.rank == 4
+    return load().sagan_tf_repeat_quads(x, factor=factor) if fits else None
+
+
+@tf.RegisterGradient("SaganTfRepeatQuads")
+def _slope_of_repeat_quads(operation, upstream):
+    return load().sagan_tf_sum_quads(upstream, factor=operation.get_attr("factor"))
 
 
 def _singular_vectors(matrix, u, iterations, epsilon):

@@ -176,6 +176,50 @@ def test_scaled_sum_has_value_and_two_derivatives(shape, lent):
 
 
 @needs_compiler
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 2, 5, 7), (2, 40, 40, 33)])
+def test_quads_are_repeated_and_summed(shape, factor, lent):
+    batch, height, width, channels = shape
+    (small, of_small), (large, of_large) = noise(shape), noise((batch, 2 * height, 2 * width, channels), 1)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([small, large])
+        repeated, summed = lent["repeat_quads"](small, factor), lent["sum_quads"](large, factor)
+    sums = factor * of_large.reshape(batch, height, 2, width, 2, channels).sum((2, 4))
+    copies = factor * of_small.repeat(2, 1).repeat(2, 2)
+    np.testing.assert_array_equal(exact(repeated), copies)  # by a power of two
+    np.testing.assert_allclose(exact(summed), sums, rtol=ROUNDING, atol=1e-6)
+    np.testing.assert_array_equal(exact(tape.gradient(summed, large, small)), copies)
+    np.testing.assert_array_equal(exact(tape.gradient(repeated, small, large)), exact(summed))
+    if shape[1] % 2:
+        assert lent["sum_quads"](small, factor) is None
+
+
+@needs_compiler
+@pytest.mark.parametrize(("shape", "kernel"), [
+    ((1, 1, 1, 1), (3, 3)), ((2, 4, 5, 3), (3, 3)), ((3, 8, 8, 40), (3, 3)), ((2, 4, 4, 2), (1, 5)),
+])  # fmt: skip
+def test_patches_are_what_a_convolution_meets(shape, kernel, lent):
+    x, of_x = noise(shape)
+    batch, height, width, channels = shape
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        found = lent["patches"](x, *kernel)
+    padded = np.pad(of_x, ((0, 0), (kernel[0] // 2,) * 2, (kernel[1] // 2,) * 2, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, (1, 2))  # (B, H, W, C, kh, kw)
+    want = np.moveaxis(windows, 3, -1).reshape(batch, height, width, -1)
+    np.testing.assert_array_equal(exact(found), want)
+    upstream, g = noise(found.shape, 1)
+    slope = np.zeros_like(padded)
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            part = g.reshape(batch, height, width, *kernel, channels)[:, :, :, i, j]
+            slope[:, i : i + height, j : j + width] += part
+    top, left = kernel[0] // 2, kernel[1] // 2
+    want_slope = slope[:, top : top + height, left : left + width]
+    np.testing.assert_allclose(exact(tape.gradient(found, x, upstream)), want_slope, atol=0.15)  # nine are added
+
+
+@needs_compiler
 @settings(deadline=None, max_examples=30)
 @given(rows=st.integers(1, 200), columns=st.integers(1, 200), iterations=st.integers(1, 3), seed=st.integers(0, 99))
 def test_singular_vectors_are_those_of_the_power_iteration(rows, columns, iterations, seed):
@@ -302,7 +346,7 @@ def test_a_step_is_made_of_them_and_near_that_without():
     assert not types[0]
     assert types[1] == {f"SaganTf{name}" for name in (
         "Normalize", "NormalizeGrad", "Relu", "ReluGrad", "AddChannels", "SumChannels", "AddScaled", "AddScaledGrad",
-        "SingularVectors", "ScaleKernel", "ScaleKernelGrad",
+        "SumQuads", "RepeatQuads", "Patches", "SingularVectors", "ScaleKernel", "ScaleKernelGrad",
     )}  # fmt: skip
     for one, other in zip(found[0], found[1]):
         assert relative_error(np.atleast_1d(other), np.atleast_1d(one)) < 0.03
