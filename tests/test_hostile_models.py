@@ -159,6 +159,21 @@ def test_edited_generators_paint_or_are_refused(run, tmp_path_factory, data):
         assert painter.sample([0], labels).shape == (1, *painter.image_shape)
 
 
+def test_a_generator_that_leaves_a_size_open_is_refused(run, tmp_path):
+    """It would paint, but cannot be folded; found by the test above."""
+
+    def change(content):
+        config = json.loads(content)
+        (reshape,) = [layer for layer in config["config"]["layers"] if layer["class_name"] == "Reshape"]
+        reshape["config"]["target_shape"][-1] = None
+        return json.dumps(config).encode()
+
+    other = Run(tmp_path)
+    rewritten(run.generator_path, other.generator_path, "config.json", change)
+    with pytest.raises(UserError, match="does not say how large its output is"):
+        load_generator(other)
+
+
 def small_keras_file(folder, config=None, weights=None):
     """A run with a generator file of a kilobyte, of any config and weights."""
     other = Run(folder)

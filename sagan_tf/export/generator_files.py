@@ -104,7 +104,10 @@ def _check_model(model):
 
 
 def _check_size(layer):
-    values = max(math.prod(filter(None, tensor.shape)) for tensor in keras.tree.flatten(layer.output))
+    shapes = [tensor.shape for tensor in keras.tree.flatten(layer.output)]
+    if any(None in shape[1:] for shape in shapes):
+        raise ValueError(f"its layer {layer.name} does not say how large its output is.")
+    values = max(math.prod(filter(None, shape)) for shape in shapes)
     scores = 0
     if isinstance(layer, SelfAttention):
         positions = math.prod(layer.output.shape[1:3])
