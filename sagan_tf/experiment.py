@@ -376,7 +376,7 @@ def report_rule(gan, source, seed, num_images=1000):
     if source.name not in embedded.NAMES:
         return
     latent, label = fixed_latents(gan, num_images, 1, seed + 1)
-    generate = tf.function(lambda inputs: gan(inputs, training=False))
+    generate = tf.function(lambda inputs: gan(inputs, training=False), autograph=False)
     parts = [slice(start, start + 100) for start in range(0, num_images, 100)]
     images = [generate(with_label(latent[part], None if label is None else label[part])) for part in parts]
     images = to_levels(np.concatenate([batch.numpy() for batch in images]))

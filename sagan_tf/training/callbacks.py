@@ -141,7 +141,7 @@ def _state_reader(gan):
         for name, layer in spectral_normalizations(network).items():
             sigmas[f"sigma/{letter}/{name}"] = layer
 
-    @tf.function
+    @tf.function(autograph=False)
     def read():
         values = {name: tf.convert_to_tensor(gamma) for name, gamma in gammas.items()}
         return values | {name: layer.sigma() for name, layer in sigmas.items()}
@@ -202,7 +202,7 @@ class Samples(Pictures):
         self.inputs = with_label(tf.constant(latent), None if label is None else tf.constant(label))
 
     def _prepare(self):
-        self.generate = tf.function(lambda inputs: self.model(inputs, training=False))
+        self.generate = tf.function(lambda inputs: self.model(inputs, training=False), autograph=False)
 
     def _draw(self, step):
         save_grid(self.generate(self.inputs).numpy(), self.path_of(step), self.columns)

@@ -121,7 +121,9 @@ class DistributedFit:
         """
         if self.train_function is not None and not force:
             return self.train_function
-        strategy, steps, step = self.distribute_strategy, self.steps_per_execution, self.train_step
+        strategy, steps = self.distribute_strategy, self.steps_per_execution
+        # A step asks for TensorFlow's control flow itself where it needs it: to rewrite its Python is half of tracing.
+        step = tf.autograph.experimental.do_not_convert(self.train_step)
         several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         if self.jit_compile:
             if strategy.num_replicas_in_sync > 1:

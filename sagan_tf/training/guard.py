@@ -88,7 +88,7 @@ class Guard:
         """
         if self._generate is None:
             # The generator itself: the average would show a collapse late.
-            self._generate = tf.function(lambda inputs: gan.generator(inputs, training=False))
+            self._generate = tf.function(lambda inputs: gan.generator(inputs, training=False), autograph=False)
         images = np.float64(self._generate(self._inputs).numpy())
         size = images.shape[1] // _FEATURE_SIZE
         small = images.reshape(GROUPS, SAMPLES // GROUPS, _FEATURE_SIZE, size, _FEATURE_SIZE, size, -1).mean((3, 5))

@@ -37,7 +37,9 @@ class Painter:
         self.num_classes, self.latent_dim = self._folded.num_classes, self._folded.latent_dim
         self.image_shape = self._folded.image_shape
         body = self._folded.body
-        self._body = tf.function(lambda *inputs: body(list(inputs) if len(inputs) > 1 else inputs[0])["image"])
+        self._body = tf.function(
+            lambda *inputs: body(list(inputs) if len(inputs) > 1 else inputs[0])["image"], autograph=False
+        )
         self._draw = tf.function(lambda seed, t: draw_latents(seed, t, self.latent_dim), reduce_retracing=True)
 
     def latents(self, seeds, truncation=WHOLE_DISTRIBUTION):
