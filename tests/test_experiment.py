@@ -28,6 +28,7 @@ from sagan_tf.data.embedded import KINDS
 from sagan_tf.errors import UserError
 from sagan_tf.experiment import train
 from sagan_tf.restored_networks import restore_networks
+from sagan_tf.training import native_operations
 
 
 def test_run_folder_holds_what_it_should(tmp_path, capsys):
@@ -138,6 +139,26 @@ def test_xla_on_several_devices_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "make_strategy", lambda distribution, replicas: several)
     with pytest.raises(UserError, match="hardware.jit_compile: works on one device, and here are 2"):
         train(tiny_config(tmp_path / "run", hardware__jit_compile="true"))
+
+
+def test_native_operations_with_a_gpu_or_without_a_compiler_are_refused_before_there_is_a_folder(tmp_path, monkeypatch):
+    config = tiny_config(
+        tmp_path / "run", hardware__native_operations="true", hardware__precision="mixed_bfloat16"
+    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    native_operations.load.cache_clear()
+    with pytest.raises(UserError, match="needs a C.. compiler"):
+        train(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment.tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
+        patch.setattr(experiment, "make_strategy", lambda *_: types.SimpleNamespace(num_replicas_in_sync=1))
+        with pytest.raises(UserError, match="serves a CPU alone, and here is a GPU"):
+            train(config)
+        patch.setattr(experiment, "make_strategy", lambda *_: types.SimpleNamespace(num_replicas_in_sync=2))
+        with pytest.raises(UserError, match="works on one device, and here are 2"):
+            train(config)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_command_refuses_bad_input_in_one_line(tmp_path):
