@@ -64,8 +64,8 @@ def train(config, callbacks=()):
     if config.hardware.native_operations:
         if strategy.num_replicas_in_sync > 1:
             raise UserError(
-                f"hardware.native_operations: works on one device, and here are {strategy.num_replicas_in_sync}; set it "
-                "to false."
+                f"hardware.native_operations: works on one device, and here are {strategy.num_replicas_in_sync}; "
+                "set it to false."
             )
         if tf.config.list_physical_devices("GPU"):
             raise UserError(
