@@ -416,7 +416,7 @@ def test_a_damaged_library_is_one_line(monkeypatch, tmp_path, load_again):
 
 
 @needs_compiler
-@pytest.mark.slow
+@pytest.mark.stress
 def test_the_first_run_of_a_machine_compiles_and_the_next_does_not(tmp_path):
     code = "from sagan_tf.training import native_operations as n; print(n.load().sagan_tf_relu([1.0, -1.0]).numpy())"
     code = code.replace("[1.0, -1.0]", "__import__('tensorflow').constant([1, -1], 'bfloat16')")
