@@ -16,13 +16,13 @@ from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import class_distribution, contact_sheet_images, damage_named, describe, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.evaluated_training import evaluation_callbacks, is_missing
-from sagan_tf.needs import check_memory, exhaustion_named
+from sagan_tf.needs import check_devices, check_memory, exhaustion_named
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.recording import recording_callbacks, write_nothing
 from sagan_tf.recovery import prepare_recovery, rate_factor
 from sagan_tf.run_files import read_unfinished_line
 from sagan_tf.runs import Run
-from sagan_tf.training import SAGAN, native_operations
+from sagan_tf.training import SAGAN
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.callbacks import Metrics, Progress, StopOnSignal
 from sagan_tf.training.distribution import make_strategy
@@ -56,23 +56,7 @@ def train(config, callbacks=()):
     check_memory(config)
     worker = read_worker()
     strategy = make_strategy(config.hardware.distribution, config.hardware.replicas)
-    if config.hardware.jit_compile and strategy.num_replicas_in_sync > 1:
-        raise UserError(
-            f"hardware.jit_compile: works on one device, and here are {strategy.num_replicas_in_sync}; "
-            "set hardware.distribution to single, or hardware.jit_compile to false."
-        )
-    if config.hardware.native_operations:
-        if strategy.num_replicas_in_sync > 1:
-            raise UserError(
-                f"hardware.native_operations: works on one device, and here are {strategy.num_replicas_in_sync}; "
-                "set it to false."
-            )
-        if tf.config.list_physical_devices("GPU"):
-            raise UserError(
-                "hardware.native_operations: serves a CPU alone, and here is a GPU; set it to false, or hide GPUs by "
-                "CUDA_VISIBLE_DEVICES=-1."
-            )
-        native_operations.load()  # before there is a run folder
+    check_devices(config, strategy)
     replicas = strategy.num_replicas_in_sync
     if config.training.batch_size % replicas:
         raise UserError(

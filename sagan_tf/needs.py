@@ -1,4 +1,4 @@
-"""The memory that a config asks for at least, as plain sums: what no machine here could hold is refused unmade."""
+"""What a config asks of the machine: what it has not the memory or the devices for is refused, and nothing made."""
 
 import contextlib
 import os
@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from sagan_tf.errors import UserError
 from sagan_tf.networks.architectures import DISCRIMINATOR_MULTIPLIERS, GENERATOR_MULTIPLIERS, INITIAL_SIZE
+from sagan_tf.training import native_operations
 
 # Float32 weights, their gradients, and Adam's two averages of these.
 _BYTES_A_WEIGHT = 16
@@ -29,6 +30,34 @@ def check_memory(config):
             f"{largest}: the run needs {_gib(total)} of memory or more, most of it for this, and the machine has "
             f"{_gib(available)}. Make it smaller."
         )
+
+
+def check_devices(config, strategy):
+    """Refuses options that the devices here do not bear, which no config can know; compiles what is asked for.
+
+    Args:
+        config: `Config`.
+        strategy: tf.distribute.Strategy of the run.
+
+    Raises:
+        UserError: They do not, or our own operations cannot be compiled.
+    """
+    hardware, replicas = config.hardware, strategy.num_replicas_in_sync
+    if hardware.jit_compile and replicas > 1:
+        raise UserError(
+            f"hardware.jit_compile: works on one device, and here are {replicas}; "
+            "set hardware.distribution to single, or hardware.jit_compile to false."
+        )
+    if not hardware.native_operations:
+        return
+    if replicas > 1:
+        raise UserError(f"hardware.native_operations: works on one device, and here are {replicas}; set it to false.")
+    if tf.config.list_physical_devices("GPU"):
+        raise UserError(
+            "hardware.native_operations: serves a CPU alone, and here is a GPU; set it to false, or hide GPUs by "
+            "CUDA_VISIBLE_DEVICES=-1."
+        )
+    native_operations.load()
 
 
 def bytes_needed(config):

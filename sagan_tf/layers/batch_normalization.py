@@ -89,14 +89,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
         Returns:
             (B, ..., C), or None; then nothing has moved.
         """
-        operation = lent("normalize")
-        if operation is None or not (training and self.trainable):
+        if not (training and self.trainable):
             return None
         if scale is None:
             row = (1, inputs.shape[-1])
             scale = ops.reshape(ops.cast(self.gamma, "float32"), row) if self.scale else ops.ones(row)
             offset = ops.reshape(ops.cast(self.beta, "float32"), row) if self.center else ops.zeros(row)
-        found = operation(ops.cast(inputs, self.compute_dtype), scale, offset, self.epsilon)
+        found = lent("normalize", ops.cast(inputs, self.compute_dtype), scale, offset, self.epsilon)
         if found is None:
             return None
         outputs, mean, variance = found

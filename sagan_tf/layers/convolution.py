@@ -226,8 +226,7 @@ def _kernel_gradient(inputs, kernel, upstream):
 
 def _patches(x, kernel):
     """What the kernel meets at each position, (B, H, W, kh*kw*C)."""
-    operation = lent("patches")
-    found = operation(x, *kernel.shape[:2]) if operation else None
+    found = lent("patches", x, *kernel.shape[:2])
     if found is not None:
         return found
     return ops.concatenate(_shifted(x, kernel), axis=-1)

@@ -39,13 +39,15 @@ def lending(operations):
         _lent.reset(token)
 
 
-def lent(name):
-    """Finds an operation.
+def lent(name, *arguments):
+    """Does something by an operation that is lent.
 
     Args:
         name: One of those of `lending`.
+        *arguments: Its own.
 
     Returns:
-        Function, or None.
+        What it gives, or None: it is not lent, or does not take these arguments.
     """
-    return (_lent.get() or {}).get(name)
+    operation = (_lent.get() or {}).get(name)
+    return None if operation is None else operation(*arguments)

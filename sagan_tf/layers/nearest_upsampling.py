@@ -43,10 +43,8 @@ def upsample(x):
 def _upsample(x):
     def gradient(*arguments, upstream=None):
         upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
-        operation = lent("sum_quads")
-        found = operation(upstream, 1.0) if operation else None
+        found = lent("sum_quads", upstream, 1.0)
         return 4 * ops.average_pool(upstream, 2, 2, data_format="channels_last") if found is None else found
 
-    operation = lent("repeat_quads")
-    found = operation(x, 1.0) if operation else None
+    found = lent("repeat_quads", x, 1.0)
     return upsample(x) if found is None else found, gradient

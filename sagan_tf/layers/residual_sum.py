@@ -27,8 +27,7 @@ class ResidualSum(keras.layers.Add):
 
     def _merge_function(self, inputs):
         one, other = inputs
-        operation = lent("add_scaled")
-        found = operation(one, other, 1.0) if operation else None
+        found = lent("add_scaled", one, other, 1.0)
         if found is not None:
             return found
         _, height, width, channels = one.shape

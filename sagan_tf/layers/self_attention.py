@@ -178,8 +178,7 @@ class SelfAttention(keras.layers.Layer):
         mixed = ops.reshape(mixed, (-1, height, width, channels // self.value_reduction))
         if self.output_projection:
             mixed = self.projection(mixed, training=training)
-        operation = lent("add_scaled")
-        outputs = operation(inputs, mixed, self.gamma) if operation else None
+        outputs = lent("add_scaled", inputs, mixed, self.gamma)
         outputs = inputs + self.gamma * mixed if outputs is None else outputs
         return (outputs, scores) if return_attention_scores else outputs
 

@@ -143,8 +143,7 @@ class SpectralNormalization(keras.layers.Wrapper):
     def _singular_vectors(self, matrix, vector):
         """u, v and sigma = u^T W v after the power iterations, constants for the gradient."""
         matrix, u = ops.stop_gradient(matrix), ops.stop_gradient(ops.convert_to_tensor(vector))
-        operation = lent("singular_vectors")
-        found = operation(matrix, u, self.power_iterations, self.epsilon) if operation else None
+        found = lent("singular_vectors", matrix, u, self.power_iterations, self.epsilon)
         if found is not None:
             return found
         for _ in range(self.power_iterations):
@@ -163,11 +162,10 @@ class SpectralNormalization(keras.layers.Wrapper):
 
         Of `dtype`; in bfloat16 from an operation that is lent, where the wrapped layer computes in that.
         """
-        operation = lent("scale_kernel") if self.layer.compute_dtype == "bfloat16" else None
-        if operation is not None:
+        if self.layer.compute_dtype == "bfloat16":
             divisor = self._divisor(sigma)
             along = ops.cast(sigma > self.epsilon, sigma.dtype) / (divisor * divisor)
-            scaled = operation(matrix, 1 / divisor, along, v, u)
+            scaled = lent("scale_kernel", matrix, 1 / divisor, along, v, u)
             if scaled is not None:
                 return scaled
 

@@ -42,14 +42,12 @@ def add_bias(x, bias, joined=True):
     def add(x, bias):
         def gradient(*arguments, upstream=None):
             upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
-            operation = lent("sum_channels")
-            sums = operation(upstream) if operation else None
+            sums = lent("sum_channels", upstream)
             if sums is None:
                 sums = ops.sum(sum_positions(upstream, keras.backend.result_type(x.dtype, "float32")), axis=0)
             return upstream, ops.cast(sums, bias.dtype)
 
-        operation = None if joined else lent("add_channels")
-        found = operation(x, bias) if operation else None
+        found = None if joined else lent("add_channels", x, bias)
         return ops.add(x, ops.reshape(bias, (*[1] * (len(x.shape) - 1), -1))) if found is None else found, gradient
 
     return add(x, bias)
