@@ -66,7 +66,7 @@ def described(options):
 
 
 def machine():
-    from sagan_tf.environment import describe_environment
+    from sagan_tf.runs.environment import describe_environment
 
     found = describe_environment()
     return {name: found[name] for name in ("cpu", "cpu_cores", "python", "tensorflow", "keras")}

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import open_source
-from sagan_tf.environment import describe_environment
+from sagan_tf.runs.environment import describe_environment
 
 WIDTHS = (32, 64, 128, 256)
 PADDING = 4  # px that a picture is moved at most

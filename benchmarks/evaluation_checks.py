@@ -19,11 +19,11 @@ from PIL import Image, ImageFilter
 
 from sagan_tf.data.readers import ArrayReader
 from sagan_tf.data.sources import open_source
-from sagan_tf.environment import describe_environment
 from sagan_tf.evaluation.features import open_features
+from sagan_tf.evaluation.measurer import Measurer
 from sagan_tf.evaluation.measures import measure
-from sagan_tf.measuring import Measurer
-from sagan_tf.runs import Run
+from sagan_tf.runs.environment import describe_environment
+from sagan_tf.runs.folder import Run
 
 
 def main():

@@ -20,12 +20,12 @@ import tensorflow as tf
 
 import sagan_tf  # noqa: F401  registers the layers
 from sagan_tf.data import embedded, rules
-from sagan_tf.environment import describe_environment
 from sagan_tf.evaluation import frechet_distance
+from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.export import export_onnx, export_saved_model, export_tflite, fold_generator
-from sagan_tf.restored_networks import restore_networks
-from sagan_tf.runs import Run
-from sagan_tf.viewing.grids import to_levels
+from sagan_tf.generation.pixels import to_levels
+from sagan_tf.runs.environment import describe_environment
+from sagan_tf.runs.folder import Run
 
 BATCHES = (1, 8, 64)
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

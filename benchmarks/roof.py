@@ -27,7 +27,7 @@ from flops import convolutions_of, flops_of_step  # noqa: E402
 from ours import build, data  # noqa: E402
 from training_speed import BATCHES, Contender, specification  # noqa: E402
 
-from sagan_tf.environment import describe_environment  # noqa: E402
+from sagan_tf.runs.environment import describe_environment  # noqa: E402
 
 PEER = "peer channels_last bfloat16"
 KINDS = {

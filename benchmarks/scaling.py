@@ -51,7 +51,7 @@ def print_cost(options):
     from flops import flops_of, flops_of_step
 
     from sagan_tf.config import read_config
-    from sagan_tf.experiment import build_networks
+    from sagan_tf.experiment.build import build_networks
 
     config = read_config(options.config)
     batch, d_steps = config.training.batch_size, config.training.d_steps

@@ -25,10 +25,10 @@ import numpy as np
 import psutil
 from export_formats import CORES, draw_inputs, saved_model_caller, table, tflite_caller
 
-from sagan_tf.environment import describe_environment
 from sagan_tf.export import export_saved_model, export_tflite, fold_generator
 from sagan_tf.networks import build_generator
-from sagan_tf.runs import Run
+from sagan_tf.runs.environment import describe_environment
+from sagan_tf.runs.folder import Run
 from sagan_tf.serving.versions import LoadedVersion
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export" / "serving"))

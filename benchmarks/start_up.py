@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sagan_tf.environment import describe_environment
+from sagan_tf.runs.environment import describe_environment
 
 FIRST_STEP = """
 import os, sys, time
 import keras
 from sagan_tf.config import load_config
-from sagan_tf.experiment import train
+from sagan_tf.experiment.train import train
 
 class Stop(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):

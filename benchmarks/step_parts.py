@@ -20,8 +20,8 @@ import tensorflow as tf
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 from ours import build, data  # noqa: E402
 
-from sagan_tf.environment import describe_environment  # noqa: E402
 from sagan_tf.layers import spectral_normalizations  # noqa: E402
+from sagan_tf.runs.environment import describe_environment  # noqa: E402
 from sagan_tf.training.adam import FusedAdam  # noqa: E402
 from sagan_tf.training.randomness import StepRandomness  # noqa: E402
 

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sagan_tf.environment import describe_environment
 from sagan_tf.networks.architectures import (
     DISCRIMINATOR_DOWNSAMPLING,
     DISCRIMINATOR_MULTIPLIERS,
     GENERATOR_MULTIPLIERS,
 )
+from sagan_tf.runs.environment import describe_environment
 
 HERE = Path(__file__).resolve().parent
 PEER = "BigGAN-PyTorch"

@@ -1,6 +1,6 @@
 """`python -m sagan_tf.attend RUN`: where each position of a picture looks, in generator and discriminator."""
 
-from sagan_tf.arguments import positive, whole_number, words
+from sagan_tf.commands.arguments import positive, whole_number, words
 from sagan_tf.errors import OneLineParser, UserError, one_line_errors
 
 
@@ -19,8 +19,8 @@ def main(argv=None, prog="python -m sagan_tf.attend"):
         # Not before the arguments are found good: these imports take seconds.
         from pathlib import Path
 
-        from sagan_tf.attended_runs import Wishes, attend_run
-        from sagan_tf.runs import Run
+        from sagan_tf.commands.attend import Wishes, attend_run
+        from sagan_tf.runs.folder import Run
 
         run = Run.open(options.pop("run"))
         options["out"] = options["out"] and Path(options["out"])

@@ -21,7 +21,7 @@ def main(argv=None, prog="python -m sagan_tf.convert"):
     with one_line_errors():
         arguments = parser.parse_args(argv)
         # Not before the arguments are found good: this import takes seconds.
-        from sagan_tf.converted_runs import convert_checkpoints
+        from sagan_tf.commands.convert import convert_checkpoints
 
         run, lines = convert_checkpoints(
             arguments.generator, arguments.discriminator, arguments.out, arguments.data

@@ -1,6 +1,6 @@
 """`python -m sagan_tf.evaluate RUN`: FID and its kin of a run's generator, or of a folder of pictures."""
 
-from sagan_tf.arguments import positive, whole_number, words
+from sagan_tf.commands.arguments import positive, whole_number, words
 from sagan_tf.errors import OneLineParser, UserError, one_line_errors
 
 METRICS = ("fid", "kid", "is", "intra_fid", "precision_recall", "density_coverage", "ms_ssim", "rule")
@@ -21,7 +21,7 @@ def main(argv=None, prog="python -m sagan_tf.evaluate"):
         # Not before the arguments are found good: these imports take seconds.
         from pathlib import Path
 
-        from sagan_tf.evaluated_runs import Wishes, evaluate
+        from sagan_tf.commands.evaluate import Wishes, evaluate
         from sagan_tf.evaluation.results import table
 
         data = {name: options.pop(name) for name in ("data_dir", "manual_dir", "download")}

@@ -22,8 +22,8 @@ def main(argv=None, prog="python -m sagan_tf.report"):
         options = parser.parse_args(argv)
         from pathlib import Path
 
-        from sagan_tf.reports import write_report
-        from sagan_tf.runs import Run
+        from sagan_tf.runs.folder import Run
+        from sagan_tf.runs.report import write_report
 
         runs = [Run.open(folder) for folder in options.runs]
         path = runs[0].report_path if len(runs) == 1 else Path("comparison.html")

@@ -1,6 +1,6 @@
 """`python -m sagan_tf.sample RUN`: pictures of a run's averaged generator, by class and seed."""
 
-from sagan_tf.arguments import positive, positives, whole_number, words
+from sagan_tf.commands.arguments import positive, positives, whole_number, words
 from sagan_tf.errors import OneLineParser, UserError, one_line_errors
 
 WAYS = ("latents", "classes")
@@ -21,8 +21,8 @@ def main(argv=None, prog="python -m sagan_tf.sample"):
         # Not before the arguments are found good: these imports take seconds.
         from pathlib import Path
 
-        from sagan_tf.runs import Run
-        from sagan_tf.sampled_runs import Wishes, sample_run
+        from sagan_tf.commands.sample import Wishes, sample_run
+        from sagan_tf.runs.folder import Run
 
         run = Run.open(options.pop("run"))
         options["out"] = options["out"] and Path(options["out"])

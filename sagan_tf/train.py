@@ -18,7 +18,7 @@ def main(argv=None, prog="python -m sagan_tf.train"):
     with one_line_errors("Nothing that was saved is lost: the same command goes on."):
         config = load_config(argv, prog)
         # Not before the arguments are found good: this import takes seconds.
-        from sagan_tf.experiment import train
+        from sagan_tf.experiment.train import train
         from sagan_tf.training.memory import limit_arenas
 
         limit_arenas()

@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from sagan_tf.config import QUICK_START
-from sagan_tf.experiment import build_networks
+from sagan_tf.experiment.build import build_networks
 from sagan_tf.layers import SelfAttention
-from sagan_tf.runs import Run
+from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
 from sagan_tf.viewing.grids import save_grid
 

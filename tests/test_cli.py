@@ -50,7 +50,7 @@ def test_verb_gets_its_arguments_and_name(capsys):
 
 
 def test_train_refuses_before_anything_slow(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sagan_tf.experiment", None)  # importing it would raise
+    monkeypatch.setitem(sys.modules, "sagan_tf.experiment.train", None)  # importing it would raise
     code, out, err = exit_of(capsys, train.main, "--training.stepz", "5")
     assert (code, out) == (2, "")
     assert err == "error: command line: unknown option --training.stepz. Did you mean `--training.steps`?\n"
@@ -63,7 +63,7 @@ def test_train_hands_the_config_over_and_says_where_the_run_is(capsys, monkeypat
             Experiment.config = config
             return type("Run", (), {"path": config.run})
 
-    monkeypatch.setitem(sys.modules, "sagan_tf.experiment", Experiment)
+    monkeypatch.setitem(sys.modules, "sagan_tf.experiment.train", Experiment)
     train.main(["--run", str(tmp_path), "--training.steps", "5"])
     assert Experiment.config.training.steps == 5
     assert capsys.readouterr().out == f"Run folder: {tmp_path}\n"

@@ -22,9 +22,9 @@ from sagan_tf.config import QUICK_START, save_config
 from sagan_tf.data.sources import contact_sheet_images, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.export.provenance import describe_training, load_generator
-from sagan_tf.reports import write_report
-from sagan_tf.run_files import read_unfinished_line, save_unfinished_line
-from sagan_tf.runs import Run
+from sagan_tf.runs.folder import Run
+from sagan_tf.runs.metrics_log import read_unfinished_line, save_unfinished_line
+from sagan_tf.runs.report import write_report
 
 
 def encoded(kind):

@@ -23,16 +23,18 @@ from parity import recipe
 from parity.goldens import golden
 from small_runs import make_run
 
-from sagan_tf import attend, bounds, convert, report, sample
+from sagan_tf import attend, convert, report, sample
 from sagan_tf.conversion.files import read_state_dict
 from sagan_tf.errors import UserError
-from sagan_tf.experiment import build_networks, make_manager, restore
+from sagan_tf.experiment.build import build_networks
+from sagan_tf.experiment.checkpoints import make_manager, restore
+from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.export import __main__ as export
 from sagan_tf.export.provenance import load_generator
-from sagan_tf.restored_networks import restore_networks
-from sagan_tf.runs import Run
+from sagan_tf.files import untrusted
+from sagan_tf.generation.sampler import Painter
+from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
-from sagan_tf.viewing.painter import Painter
 
 STEPS = (20, 40)
 CHECKPOINTS = [f"ckpt-{step}.{kind}" for step in STEPS for kind in ("index", "data-00000-of-00001")]
@@ -193,7 +195,7 @@ def test_generator_that_unpacks_to_much_takes_no_memory(tmp_path):
         with pytest.raises(UserError, match="claims to unpack to 400.0 MiB"):
             load_generator(other)
 
-    assert peak_growth(load) < bounds.FLOOR_BYTES
+    assert peak_growth(load) < untrusted.FLOOR_BYTES
 
 
 def test_generator_with_arrays_that_claim_much_takes_no_memory(run, tmp_path):
@@ -211,7 +213,7 @@ def test_generator_with_arrays_that_claim_much_takes_no_memory(run, tmp_path):
         with pytest.raises(UserError, match="claims to unpack to 4096"):
             load_generator(other)
 
-    assert peak_growth(load) < bounds.FLOOR_BYTES
+    assert peak_growth(load) < untrusted.FLOOR_BYTES
 
 
 @pytest.mark.parametrize("name", ["units", "filters", "num_classes", "batch_shape"])
@@ -231,7 +233,7 @@ def test_generator_whose_layers_claim_much_takes_no_memory(run, tmp_path, name):
         with pytest.raises(UserError, match="no generator of this program can be read"):
             load_generator(other)
 
-    assert peak_growth(load) < bounds.FLOOR_BYTES
+    assert peak_growth(load) < untrusted.FLOOR_BYTES
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,7 @@ def converted(content, folder):
 
 
 def convert_checkpoints(*arguments):
-    from sagan_tf.converted_runs import convert_checkpoints
+    from sagan_tf.commands.convert import convert_checkpoints
 
     return convert_checkpoints(*arguments)
 
@@ -354,7 +356,7 @@ def test_state_dicts_that_claim_much_take_no_memory(tmp_path, shape):
         with pytest.raises(UserError, match="cannot be read as a checkpoint"):
             read_state_dict(path)
 
-    assert peak_growth(read) < bounds.FLOOR_BYTES
+    assert peak_growth(read) < untrusted.FLOOR_BYTES
 
 
 def test_state_dicts_that_unpack_to_much_take_no_memory(tmp_path):
@@ -366,7 +368,7 @@ def test_state_dicts_that_unpack_to_much_take_no_memory(tmp_path):
         with pytest.raises(UserError, match="claims to unpack to 400.0 MiB"):
             read_state_dict(path)
 
-    assert peak_growth(read) < bounds.FLOOR_BYTES
+    assert peak_growth(read) < untrusted.FLOOR_BYTES
 
 
 class Trap:

@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 
-from sagan_tf.bounds import check_archive
 from sagan_tf.errors import UserError
+from sagan_tf.files.untrusted import check_archive
 
 _HOLDERS = ("state_dict", "generator", "discriminator", "model")  # Where checkpoints keep the dict that matters.
 

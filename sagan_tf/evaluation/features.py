@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from sagan_tf.errors import UserError
-from sagan_tf.evaluation.files import sha256
 from sagan_tf.evaluation.inception import INPUT_SIZE, inception_outputs, load_inception, to_inception_input
+from sagan_tf.files.hashing import sha256
 
 # What a network of one's own takes black and white for.
 RANGES = {"-1,1": (-1.0, 1.0), "0,1": (0.0, 1.0), "0,255": (0.0, 255.0)}

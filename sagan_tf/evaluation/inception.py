@@ -17,7 +17,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from sagan_tf.errors import UserError
-from sagan_tf.evaluation.files import sha256
+from sagan_tf.files.hashing import sha256
 
 URL = "https://tfhub.dev/tensorflow/tfgan/eval/inception/1?tf-hub-format=compressed"
 INPUT_SIZE = 299  # px

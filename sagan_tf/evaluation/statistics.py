@@ -7,8 +7,8 @@ import numpy as np
 
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.collecting import FeatureSet
-from sagan_tf.evaluation.files import sha256
 from sagan_tf.evaluation.moments import Moments
+from sagan_tf.files.hashing import sha256
 
 FORMAT = 1  # To be raised with any change of what is in a file or how it is computed.
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from sagan_tf.config.names import did_you_mean
 from sagan_tf.errors import OneLineParser, UserError, one_line_errors
-from sagan_tf.export.folding import fold_generator
 from sagan_tf.export.formats import DEFAULT_FORMATS, FORMATS
 from sagan_tf.export.model_card import make_model_card, write_model_card
 from sagan_tf.export.provenance import describe_training, load_generator
-from sagan_tf.runs import Run
+from sagan_tf.generation.folding import fold_generator
+from sagan_tf.runs.folder import Run
 
 
 def main(argv=None, prog="python -m sagan_tf.export"):

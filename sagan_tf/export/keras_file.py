@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sagan_tf.export.folding import as_folded
 from sagan_tf.export.publishing import new_file
+from sagan_tf.generation.folding import as_folded
 
 
 def export_keras(generator, path):

@@ -5,8 +5,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from sagan_tf.errors import UserError
-from sagan_tf.export.folding import as_folded
 from sagan_tf.export.publishing import new_file
+from sagan_tf.generation.folding import as_folded
 
 OPSET = 18
 

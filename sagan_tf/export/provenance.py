@@ -5,8 +5,8 @@ import json
 import os
 
 from sagan_tf.errors import UserError
-from sagan_tf.export.generator_files import read_generator
 from sagan_tf.export.model_card import sha256
+from sagan_tf.generation.loading import read_generator
 
 
 def load_generator(run, path=None):

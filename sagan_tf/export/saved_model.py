@@ -2,10 +2,10 @@
 
 import keras
 
-from sagan_tf.export.folding import as_folded
 from sagan_tf.export.publishing import new_version
 from sagan_tf.export.signatures import make_signatures
 from sagan_tf.export.warm_up import write_warm_up
+from sagan_tf.generation.folding import as_folded
 
 
 def export_saved_model(generator, directory, *, version=None, warm_up=True):

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.export.folding import as_folded
 from sagan_tf.export.publishing import new_file
+from sagan_tf.generation.folding import as_folded
 
 VARIANTS = ("float32", "float16", "dynamic_int8", "int8")
 CALIBRATION_IMAGES = 256

@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 
 from sagan_tf.errors import UserError
-from sagan_tf.export.directions import principal_directions
-from sagan_tf.export.folding import as_folded
 from sagan_tf.export.publishing import new_folder
 from sagan_tf.export.tflite import export_tflite
+from sagan_tf.generation.directions import principal_directions
+from sagan_tf.generation.folding import as_folded
 
 VARIANTS = ("dynamic_int8", "float16")  # the first one there is runs first; the page offers the others
 MARK = "model.json"  # a folder with it may be replaced

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from sagan_tf.layers.lending import lent
+from sagan_tf.accelerate.registry import lent
 from sagan_tf.layers.sums import sum_positions
 
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from sagan_tf.accelerate.registry import lent
 from sagan_tf.layers.average_pooling import average_pool
-from sagan_tf.layers.lending import lent
 from sagan_tf.layers.nearest_upsampling import NearestUpsampling
 from sagan_tf.layers.sums import add_bias
 

@@ -5,8 +5,8 @@ import math
 import keras
 from keras import ops
 
+from sagan_tf.accelerate.registry import lent
 from sagan_tf.layers.convolution import Conv2D
-from sagan_tf.layers.lending import lent
 from sagan_tf.layers.spectral_normalization import SpectralNormalization
 
 # Of an image's score matrix: the largest that is computed whole, and the size of the blocks of a larger one (4 and

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from sagan_tf.layers.lending import lent
+from sagan_tf.accelerate.registry import lent
 
 # Weights that are linear maps, by the names Keras gives them.
 KERNEL_NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "embeddings")

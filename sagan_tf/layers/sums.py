@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from sagan_tf.layers.lending import lent
+from sagan_tf.accelerate.registry import lent
 
 
 def sum_positions(x, dtype):

@@ -4,14 +4,14 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from sagan_tf.accelerate.kernels import operations_for
+from sagan_tf.accelerate.registry import lending
 from sagan_tf.layers import ConditionalBatchNormalization
-from sagan_tf.layers.lending import lending
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.augmentation import UNIFORMS, diff_augment
 from sagan_tf.training.distribution import DistributedFit, apply_gradients
 from sagan_tf.training.ema import AveragedGenerator
-from sagan_tf.training.lent_operations import operations_for
 from sagan_tf.training.randomness import StepRandomness
 
 _NORMS = ("d_gradient_norm", "g_gradient_norm")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sagan_tf.viewing.files import write_beside
-from sagan_tf.viewing.grids import to_levels
+from sagan_tf.files.atomic import write_beside
+from sagan_tf.generation.pixels import to_levels
 from sagan_tf.viewing.tables import BACKGROUND, FAINT, INK
 
 # Apart for the colour-blind too, and from most pictures.

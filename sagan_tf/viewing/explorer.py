@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from sagan_tf.viewing.files import write_text
+from sagan_tf.files.atomic import write_text
 from sagan_tf.viewing.page_files import fill_page
 
 MAX_BYTES = 5_000_000  # Of the page with 16 pictures, in proportion with more.

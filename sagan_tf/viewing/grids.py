@@ -3,28 +3,14 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sagan_tf.viewing.files import write_beside
+from sagan_tf.files.atomic import write_beside
+from sagan_tf.generation.pixels import to_levels
 
 _BACKGROUND = (250, 250, 248)
 _INK = (40, 40, 40)
 _MARGIN = 12  # px around a contact sheet
 _GAP = 6  # px between its pictures
 _SMALLEST = 64  # px: smaller pictures are enlarged for the eye
-
-
-def to_levels(images):
-    """Maps pictures to grey levels.
-
-    Args:
-        images: uint8 0..255, or floating point in [-1, 1]; any shape.
-
-    Returns:
-        uint8 array of that shape, rounded and clipped.
-    """
-    images = np.asarray(images)
-    if images.dtype == np.uint8:
-        return images
-    return np.clip(np.rint((images.astype(np.float32) + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
 def save_grid(images, path, columns, scale=None):

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from sagan_tf.viewing.painter import WHOLE_DISTRIBUTION
+from sagan_tf.generation.sampler import WHOLE_DISTRIBUTION
 from sagan_tf.viewing.tables import Table
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sagan_tf.viewing.files import write_beside
-from sagan_tf.viewing.grids import to_levels
+from sagan_tf.files.atomic import write_beside
+from sagan_tf.generation.pixels import to_levels
 
 BACKGROUND, INK, FAINT = (250, 250, 248), (40, 40, 40), (120, 120, 116)
 _MARGIN, _GAP, _ROW_GAP, _LINE = 16, 2, 6, 20  # px

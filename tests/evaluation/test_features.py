@@ -14,8 +14,8 @@ import tensorflow as tf
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation import inception
 from sagan_tf.evaluation.features import open_features
-from sagan_tf.evaluation.files import sha256
 from sagan_tf.evaluation.inception import load_inception, to_inception_input
+from sagan_tf.files.hashing import sha256
 
 rng = np.random.default_rng(0)
 PICTURES = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)

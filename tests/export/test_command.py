@@ -17,7 +17,7 @@ from sagan_tf.config import QUICK_START, save_config
 from sagan_tf.export.__main__ import main
 from sagan_tf.export.formats import DEFAULT_FORMATS, FORMATS
 from sagan_tf.export.model_card import sha256
-from sagan_tf.runs import Run
+from sagan_tf.runs.folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -20,8 +20,8 @@ from export.generators import LATENT_DIM, NUM_CLASSES, images_of, make_generator
 from PIL import Image
 
 from sagan_tf.export import export_saved_model, fold_generator, warm_up
-from sagan_tf.export.sampling import draw_latents, interpolate_latents, interpolate_rows
-from sagan_tf.viewing.grids import to_levels
+from sagan_tf.generation.latents import draw_latents, interpolate_latents, interpolate_rows
+from sagan_tf.generation.pixels import to_levels
 
 TOLERANCE = 3e-5
 CONDITIONAL = {

@@ -14,9 +14,9 @@ from export.generators import LATENT_DIM, NUM_CLASSES, make_generator
 
 from sagan_tf.errors import UserError
 from sagan_tf.export import web
-from sagan_tf.export.directions import principal_directions
-from sagan_tf.export.folding import fold_generator
 from sagan_tf.export.web import MARK, export_web
+from sagan_tf.generation.directions import principal_directions
+from sagan_tf.generation.folding import fold_generator
 
 TRAINING = {"data": "pictures, split train", "step": 7, "seed": 3, "class_names": list("abcde"), "config": {}}
 

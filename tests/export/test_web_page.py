@@ -14,9 +14,9 @@ from export.generators import LATENT_DIM, NUM_CLASSES, make_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagan_tf.export.folding import fold_generator
-from sagan_tf.export.sampling import draw_latents
 from sagan_tf.export.web import export_web
+from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.latents import draw_latents
 
 PAGE = Path(__file__).resolve().parents[2] / "export" / "web"
 NODE = shutil.which("node")

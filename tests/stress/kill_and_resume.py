@@ -33,7 +33,7 @@ import numpy as np
 import tensorflow as tf
 
 import sagan_tf  # noqa: F401  registers the layers
-from sagan_tf.runs import Run
+from sagan_tf.runs.folder import Run
 
 SECONDS = 1800  # that a life may last
 LOST = 30  # seconds in which workers must notice that another is gone

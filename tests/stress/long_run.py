@@ -15,7 +15,7 @@ import keras
 import psutil
 
 from sagan_tf.config import load_config
-from sagan_tf.experiment import train
+from sagan_tf.experiment.train import train
 
 
 class Watch(keras.callbacks.Callback):

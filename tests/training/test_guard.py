@@ -9,7 +9,7 @@ from tiny_runs import small_embedded_data, tiny_config  # noqa: F401
 from training.tiny import make_gan
 
 from sagan_tf.errors import UserError
-from sagan_tf.experiment import train
+from sagan_tf.experiment.train import train
 from sagan_tf.training.guard import COLLAPSED_SHARE, GROUPS, SAMPLES, Guard, Trouble
 
 GOOD = {"d_accuracy": 0.8, "d_loss": 1.2, "g_loss": 0.5}

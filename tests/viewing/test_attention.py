@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from export.generators import make_generator, make_inputs
 
-from sagan_tf.export.folding import fold_generator
+from sagan_tf.generation.folding import fold_generator
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.viewing.attention import AttentionProbe, receptive_fields
 

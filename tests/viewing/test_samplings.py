@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from export.generators import make_generator
 
+from sagan_tf.generation.sampler import Painter
 from sagan_tf.viewing import samplings
-from sagan_tf.viewing.painter import Painter
 
 CLASSES = {3: "ring", 0: "disc", 4: "a/b c"}
 

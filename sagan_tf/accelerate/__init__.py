@@ -1,0 +1,1 @@
+"""Faster implementations of layer operations for a device, chosen in one place."""

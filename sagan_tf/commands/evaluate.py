@@ -1,0 +1,352 @@
+"""Figures of a run's generator, or of a folder of pictures: what `python -m sagan_tf.evaluate` does."""
+
+import contextlib
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import filelock
+
+from sagan_tf.commands.evaluate_pictures import Painted, picture_figures, save_class_picture, save_neighbour_picture
+from sagan_tf.data import embedded
+from sagan_tf.data.folders import list_pictures
+from sagan_tf.data.sources import class_distribution, open_source
+from sagan_tf.errors import UserError
+from sagan_tf.evaluation.features import open_features
+from sagan_tf.evaluation.measurer import KEPT, Measurer, Samples, plain_name
+from sagan_tf.evaluation.measures import METRICS, PICTURE_METRICS, measure
+from sagan_tf.evaluation.results import Result, page
+from sagan_tf.evaluation.shards import join, save_shard, wait_for_shards
+from sagan_tf.evaluation.standing import take_standing_statistics
+from sagan_tf.evaluation.statistics import read_statistics
+from sagan_tf.experiment.build import open_data
+from sagan_tf.experiment.loading import class_names, restore_networks
+from sagan_tf.files.atomic import write_text
+from sagan_tf.generation.folding import fold_generator
+from sagan_tf.runs.environment import describe_environment
+from sagan_tf.runs.folder import Run
+from sagan_tf.training.distribution import make_local_strategy
+from sagan_tf.training.workers import read_worker
+
+_WORKERS_MINUTES = 30  # That the chief waits for another worker's share.
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What to measure, of what, against what.
+
+    Args:
+        num_samples: int, samples of a generator.
+        seed: int, of the first sample.
+        truncation: float > 0.
+        labels: `uniform`, the classes in turn, or `data`, as often as in the data set.
+        step: int, of a checkpoint; None: the newest.
+        best: bool. Take the best generator of the evaluations during training.
+        standing: int, batches that the batch statistics are taken anew from; 0: those of training.
+        reference: Name of a data set, folder, or `.npz` of statistics; None: what the run was trained on.
+        split: Split of the reference; None: that of training.
+        image_size: int px, of the pictures of a folder; None: the reference's or the first picture's.
+        metrics: Names of `METRICS` and `PICTURE_METRICS`; None: all that can be told.
+        at_infinity: bool. Extrapolate the Fréchet distance.
+        features, pixel_range, inception, inception_sha256: As for `open_features`.
+        num_reference: int, pictures of the reference whose own features are kept.
+        batch_size: int, pictures a replica at a time.
+        replicas: int, devices; None: all GPUs, or one CPU.
+        refresh: bool. Do not read the cache.
+        out: Folder; None: `evaluation` in the run folder, or here.
+        data: dict, further arguments of `open_source` for a reference that is not the run's own.
+    """
+
+    num_samples: int = 50_000
+    seed: int = 0
+    truncation: float = 6.0
+    labels: str = "uniform"
+    step: int | None = None
+    best: bool = False
+    standing: int = 0
+    reference: str | None = None
+    split: str | None = None
+    image_size: int | None = None
+    metrics: tuple[str, ...] | None = None
+    at_infinity: bool = False
+    features: str | None = None
+    pixel_range: str = "-1,1"
+    inception: str | None = None
+    inception_sha256: str | None = None
+    num_reference: int = KEPT
+    batch_size: int = 64
+    replicas: int | None = None
+    refresh: bool = False
+    out: Path | None = None
+    data: dict = field(default_factory=dict)
+
+
+def evaluate_run(run, wishes):
+    """Measures a run's averaged generator and writes the result.
+
+    Args:
+        run: `Run`.
+        wishes: `Wishes`.
+
+    Returns:
+        Result; None on workers but the chief, where `TF_CONFIG` names several: they make their share of the samples.
+
+    Raises:
+        UserError: The run has no generator, or the reference or the features are not to be had.
+    """
+    began, config = time.monotonic(), run.config()
+    measurer, strategy = _measurer(wishes)
+    with strategy.scope():
+        networks = restore_networks(run, wishes.step, best=wishes.best)
+        if wishes.standing:
+            take_standing_statistics(networks.generator, networks.num_classes, wishes.standing, seed=wishes.seed)
+        folded = fold_generator(networks.generator)
+    source = _source_of_run(config, wishes, folded.image_shape[0])
+    subject = {
+        "run": run.path.name,
+        "generator": _which(config, networks.step, wishes.best),
+        "step": networks.step,
+        "batch_normalization": f"statistics of {wishes.standing} new batches of 64" if wishes.standing else
+        "moving statistics of training",
+    }
+    samples = Samples(wishes.num_samples, wishes.seed, wishes.truncation, _label_shares(source, wishes, folded))
+    out, worker = Path(wishes.out or run.path / "evaluation"), read_worker()
+    stem = _stem(networks.step, measurer.network, wishes)
+    reference = _reference(measurer, source, wishes) if worker.is_chief else None
+    paint, classes = measurer.painter(folded, samples.truncation), folded.num_classes
+    with _alone(out / stem, worker):
+        generated, collectors = _collect_with_others(measurer, paint, classes, samples, subject, out / stem, worker)
+    if generated is None:
+        return None
+    figures, left_out = _measure(generated, reference, wishes)
+    painter = Painted(paint, measurer.rows, samples, classes)
+    rule_of = config.data.name if config.data.name in embedded.NAMES else None
+    # A rule that does not exist is only missed by those who asked for it.
+    usual = PICTURE_METRICS if rule_of else [name for name in PICTURE_METRICS if name != "rule"]
+    wanted = usual if wishes.metrics is None else [name for name in PICTURE_METRICS if name in wishes.metrics]
+    more, gone = picture_figures(painter, source, wanted, rule_of)
+    files = [save_class_picture(painter, class_names(run, classes), out / f"{stem}_samples.png")]
+    if source is not None and reference.features is not None:
+        path = out / f"{stem}_neighbours.png"
+        files.append(save_neighbour_picture(generated, reference, painter, source, path))
+    result = Result(
+        subject, figures + more, left_out | gone,
+        _about(measurer, reference, strategy, began, samples=_about_samples(samples, wishes, folded)),
+        measurer.network.is_inception, files,
+    )
+    _write(result, out / f"{stem}.json")
+    for collector in collectors:
+        collector.close()
+    return result
+
+
+def _collect_with_others(measurer, paint, num_classes, samples, subject, stem, worker):
+    """Collects this worker's share of the samples; the chief gets all, and others None."""
+    share, stem = (worker.index, worker.count), str(stem)
+    if worker.count == 1:
+        found, collector = measurer.of_generator(paint, num_classes, samples, subject, stem + ".collecting")
+        return found, [collector]
+    names = [Path(f"{stem}.share_{i + 1}_of_{worker.count}.npz") for i in range(worker.count)]
+    mine = names[worker.index]
+    found, collector = measurer.of_generator(paint, num_classes, samples, subject, f"{mine}.collecting", share)
+    if worker.is_chief:
+        others = wait_for_shards(names[1:], found.about, _WORKERS_MINUTES)
+        return join([found, *others]), [collector, *map(_File, names[1:])]
+    save_shard(found, mine)
+    collector.close()
+    print(f"This worker's share of the samples is there, the chief goes on with it: {mine}")
+    return None, []
+
+
+@contextlib.contextmanager
+def _alone(stem, worker):
+    """Refuses to collect where another process does: they would write into one another's files."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(f"{stem}.{worker.index}.lock", blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(f"{stem}: another process measures the same. Wait for it, or name another --out.") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+
+    def close(self):
+        self.path.unlink(missing_ok=True)
+
+
+def evaluate_folder(folder, wishes):
+    """Measures a folder of pictures and writes the result.
+
+    Args:
+        folder: Path.
+        wishes: `Wishes` with a reference.
+
+    Returns:
+        Result.
+
+    Raises:
+        UserError: There is no reference, or something is not to be had.
+    """
+    began = time.monotonic()
+    if wishes.reference is None:
+        raise UserError("--reference: a folder of pictures is measured against something; name a data set, a folder, "
+                        "or a file of statistics.")
+    size = wishes.image_size or _size_of_first(folder)
+    measurer, strategy = _measurer(wishes)
+    pictures = open_source(str(folder), image_size=size, **wishes.data)
+    source = _open_reference(wishes, size, wishes.split or "train")
+    reference = _reference(measurer, source, wishes)
+    out = Path(wishes.out or "evaluation")
+    stem = f"{plain_name(Path(folder).name)}-{plain_name(measurer.network.name)}"
+    about = measurer.about_source(pictures)
+    measured, collector = measurer.of_pictures(pictures, about, out / f"{stem}.collecting")
+    measured = _with_labels_of(measured, pictures, source)
+    figures, left_out = _measure(measured, reference, wishes)
+    subject = {"folder": Path(folder).name, "count": pictures.num_images, "picture": about["picture"]}
+    result = Result(subject, figures, left_out, _about(measurer, reference, strategy, began),
+                    measurer.network.is_inception, [])
+    _write(result, out / f"{stem}.json")
+    collector.close()
+    return result
+
+
+def _measurer(wishes):
+    strategy = make_local_strategy("mirrored" if wishes.replicas else "auto", wishes.replicas)
+    with strategy.scope():
+        network = open_features(wishes.features, wishes.inception, wishes.pixel_range, wishes.inception_sha256)
+    print(f"Features: {network.name} ({network.dimensions:,} numbers, SHA-256 {network.sha256[:12]}), "
+          f"{strategy.num_replicas_in_sync} device(s)")
+    return Measurer(network, strategy, wishes.batch_size), strategy
+
+
+def _source_of_run(config, wishes, size):
+    """The data set to measure against; None where statistics were given."""
+    if wishes.reference is not None:
+        return _open_reference(wishes, size, wishes.split or "train")
+    # The data may lie elsewhere than where the run was trained.
+    given = {name: value for name, value in {**wishes.data, "split": wishes.split}.items() if value}
+    return open_data(dataclasses.replace(config, data=dataclasses.replace(config.data, **given)))
+
+
+def _open_reference(wishes, size, split):
+    if wishes.reference.endswith(".npz"):
+        return None
+    return open_source(wishes.reference, split, image_size=size, **wishes.data)
+
+
+def _reference(measurer, source, wishes):
+    if source is not None:
+        return measurer.of_source(source, wishes.num_reference, refresh=wishes.refresh)
+    found = read_statistics(wishes.reference)
+    mine, made_with = measurer.network.about(), found.about.get("features")
+    if made_with is not None and made_with != mine:
+        raise UserError(
+            f"--reference: {wishes.reference} was made with the features {made_with.get('name')} (SHA-256 "
+            f"{str(made_with.get('sha256'))[:12]}), not with {mine['name']} ({mine['sha256'][:12]})."
+        )
+    if len(found.moments.mean) != mine["dimensions"]:
+        raise UserError(
+            f"--reference: {wishes.reference} holds {len(found.moments.mean):,} features, and {mine['name']} has "
+            f"{mine['dimensions']:,}."
+        )
+    return found
+
+
+def _label_shares(source, wishes, folded):
+    if wishes.labels == "uniform" or folded.num_classes is None:
+        return None
+    if source is None or source.num_classes != folded.num_classes:
+        raise UserError("--labels data: the reference does not have the classes of the generator.")
+    return tuple(class_distribution(source))
+
+
+def _with_labels_of(measured, pictures, source):
+    """Labels of a folder count only where its classes are the reference's by name."""
+    if source is not None and pictures.class_names == source.class_names:
+        return measured
+    return type(measured)(**{**vars(measured), "labels": None})
+
+
+def _measure(measured, reference, wishes):
+    wanted = [name for name in METRICS if wishes.metrics is None or name in wishes.metrics]
+    return measure(measured, reference, wanted, wishes.at_infinity)
+
+
+def _which(config, step, best):
+    decay = config.training.ema_decay
+    average = "last weights" if decay is None else f"average of the weights (EMA), decay {decay:g}"
+    return f"{average}{', best of the evaluations during training' if best else ''}, step {step}"
+
+
+def _size_of_first(folder):
+    from PIL import Image
+
+    paths, *_ = list_pictures(str(folder), "train")
+    try:
+        with Image.open(paths[0]) as picture:
+            return min(picture.size)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{paths[0]}: cannot be read: {error}") from None
+
+
+def _stem(step, network, wishes):
+    standing = f"-standing_{wishes.standing}" if wishes.standing else ""
+    cut = f"-truncation_{wishes.truncation:g}" if wishes.truncation < 6 else ""
+    which = "best" if wishes.best else f"step_{step or 0:08d}"
+    return f"{which}-{plain_name(network.name)}{standing}{cut}"
+
+
+def _about_samples(samples, wishes, folded):
+    return {
+        "count": samples.count,
+        "seeds": [samples.seed, samples.seed + samples.count - 1],
+        "truncation": samples.truncation,
+        "labels": None if folded.num_classes is None else
+        {"uniform": "the classes in turn", "data": "as often as in the data"}[wishes.labels],
+    }
+
+
+def _about(measurer, reference, strategy, began, **more):
+    return {
+        **more,
+        "reference": {name: value for name, value in reference.about.items() if name != "features"},
+        "features": measurer.network.about(),
+        "devices": strategy.num_replicas_in_sync,
+        "seconds": round(time.monotonic() - began, 1),
+        "environment": describe_environment(),
+    }
+
+
+def _write(result, path):
+    write_text(path, page(result))
+    result.files.insert(0, path)
+
+
+def evaluate(subject, wishes):
+    """Measures what a path holds: a run folder, or a folder of pictures.
+
+    Args:
+        subject: Path.
+        wishes: `Wishes`.
+
+    Returns:
+        Result, or None: see `evaluate_run`.
+
+    Raises:
+        UserError: It is neither, or cannot be measured.
+    """
+    path = Path(subject)
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such folder; name a run folder, or a folder of pictures.")
+    if (path / "config.yaml").is_file():
+        return evaluate_run(Run.open(path), wishes)
+    return evaluate_folder(path, wishes)

@@ -1,0 +1,1 @@
+"""A run from its config: data, networks, training, checkpoints, callbacks."""

@@ -1,0 +1,134 @@
+"""Builds what a config describes: the data, the networks, SAGAN and its optimisers."""
+
+import keras
+import numpy as np
+
+from sagan_tf.data.sources import class_distribution, open_source
+from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.training import SAGAN
+from sagan_tf.training.adam import FusedAdam
+from sagan_tf.training.schedules import WarmupAndDecay
+
+
+def open_data(config):
+    """Opens the data set of a config; see `data.sources.open_source`."""
+    data = config.data
+    return open_source(
+        data.name,
+        data.split,
+        data_dir=data.data_dir,
+        manual_dir=data.manual_dir,
+        download=data.download,
+        image_size=data.image_size,
+        image_channels=data.image_channels,
+        conditional=data.conditional,
+        resize=data.resize,
+        corrupt=data.corrupt,
+        memory_limit_gib=data.memory_limit_gib,
+        shuffle_buffer=data.shuffle_buffer,
+        seed=config.training.seed,
+    )
+
+
+def build_gan(config, source, rate_factor=1.0):
+    """Builds and compiles the SAGAN of a config, under the strategy in scope.
+
+    Args:
+        config: `Config`.
+        source: `data.sources.Source`, for the number of classes and how often they occur.
+        rate_factor: float, what the learning rates are multiplied by.
+
+    Returns:
+        SAGAN with freshly drawn weights.
+    """
+    training, hardware = config.training, config.hardware
+    keras.utils.set_random_seed(training.seed)
+    generator, discriminator = build_networks(config, source.num_classes)
+    from_data = training.fake_labels == "data" and source.num_classes is not None
+    gan = SAGAN(
+        generator,
+        discriminator,
+        ema_decay=training.ema_decay,
+        ema_start_step=training.ema_start_step,
+        label_distribution=class_distribution(source) if from_data else None,
+        augmentation=training.augmentation,
+        seed=training.seed,
+    )
+    gan.compile(
+        make_optimizer(config.generator_optimizer, training.steps, rate_factor),
+        make_optimizer(config.discriminator_optimizer, training.steps * training.d_steps, rate_factor),
+        loss=training.loss,
+        d_steps=training.d_steps,
+        accumulation_steps=training.accumulation_steps,
+        r1_weight=training.r1_weight,
+        r1_interval=training.r1_interval,
+        share_fake_batch=training.share_fake_batch,
+        jit_compile=hardware.jit_compile,
+        native_operations=hardware.native_operations,
+        steps_per_execution=hardware.steps_per_execution,
+    )
+    return gan
+
+
+def build_networks(config, num_classes):
+    """Builds generator and discriminator of a config.
+
+    Args:
+        config: `Config`.
+        num_classes: int, or None without labels.
+
+    Returns:
+        (generator, discriminator), keras.Models.
+    """
+    attention, generator, discriminator = config.attention, config.generator, config.discriminator
+    options = {name: value for name, value in vars(attention).items() if name != "block"}
+    shared = dict(
+        image_size=config.data.image_size,
+        image_channels=config.data.image_channels,
+        num_classes=num_classes,
+        attention_block=attention.block,
+        attention_options=options,
+        dtype=config.hardware.precision,
+    )
+    return (
+        build_generator(**shared, **vars(generator)),
+        build_discriminator(**shared, **vars(discriminator)),
+    )
+
+
+def make_optimizer(options, steps, rate_factor=1.0):
+    """Makes Adam with its schedule.
+
+    Args:
+        options: `OptimizerConfig`.
+        steps: Optimiser steps of the whole run, where a decay ends.
+        rate_factor: float, what all its learning rates are multiplied by.
+
+    Returns:
+        FusedAdam.
+    """
+    rate, final = options.learning_rate * rate_factor, options.final_learning_rate * rate_factor
+    # A short trial of a long run's config ends before the decay starts.
+    schedule = options.schedule if options.decay_start_step < steps else "constant"
+    if schedule != "constant" or options.warmup_steps:
+        end = max(steps, options.decay_start_step + 1)
+        rate = WarmupAndDecay(rate, schedule, options.warmup_steps, options.decay_start_step, end, final)
+    return FusedAdam(rate, beta_1=options.beta_1, beta_2=options.beta_2, epsilon=options.epsilon)
+
+
+def fixed_latents(gan, rows, columns, seed):
+    """Draws the latents of the sample pictures, the same for every step.
+
+    Args:
+        gan: SAGAN.
+        rows, columns: ints, of the picture; with classes, a row a class in order.
+        seed: int.
+
+    Returns:
+        (latent (rows*columns, D) float32 ~ N(0, 1), label (rows*columns,) int32 or None).
+    """
+    generator = np.random.Generator(np.random.Philox(key=[seed, 1]))
+    latent = generator.standard_normal((rows * columns, gan.latent_dim), dtype=np.float32)
+    if gan.num_classes is None:
+        return latent, None
+    return latent, np.repeat(np.arange(rows) % gan.num_classes, columns).astype(np.int32)

@@ -1,0 +1,170 @@
+"""The networks of a run as they were at a step, for those who look at them; nothing in the run folder changes."""
+
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from sagan_tf.config.names import did_you_mean
+from sagan_tf.data import embedded
+from sagan_tf.errors import UserError
+from sagan_tf.experiment.build import build_networks
+from sagan_tf.export.provenance import load_generator
+from sagan_tf.layers import ConditionalBatchNormalization
+from sagan_tf.training import SAGAN
+
+_CLASSES_SHOWN = 10  # Where none are named.
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Networks of a run.
+
+    Args:
+        generator: keras.Model, the averaged one.
+        discriminator: keras.Model, or None where it was not asked for.
+        num_classes: int, or None without classes.
+        step: int, the step they are of; None for a generator without a checkpoint.
+    """
+
+    generator: keras.Model
+    discriminator: keras.Model | None
+    num_classes: int | None
+    step: int | None
+
+
+def checkpoint_steps(run):
+    """Lists the steps whose checkpoints a run has.
+
+    Args:
+        run: `Run`.
+
+    Returns:
+        list of ints, ascending.
+    """
+    return sorted(int(path.rpartition("-")[2]) for path in run.checkpoints())
+
+
+def restore_networks(run, step=None, discriminator=False, best=False):
+    """Restores networks of a run that is going on, finished or was killed.
+
+    Args:
+        run: `Run`.
+        step: int, of a checkpoint; None: the newest.
+        discriminator: bool. The generator alone needs no checkpoint.
+        best: bool. The generator that the evaluations during training found best, instead of one of a step.
+
+    Returns:
+        Networks.
+
+    Raises:
+        UserError: There is no generator or checkpoint yet, none of that step, or it cannot be read.
+    """
+    if best:
+        return _restore_best(run, step)
+    if not run.generator_path.is_file():
+        raise UserError(
+            f"{run.generator_path}: there is no generator yet; training writes it with its first checkpoint. "
+            f"Train on with: python -m sagan_tf.train --config {run.config_path}"
+        )
+    steps = checkpoint_steps(run)
+    if step is not None and step not in steps:
+        has = f"those of {', '.join(map(str, steps))}" if steps else "none"
+        raise UserError(f"--step: {run.path} has no checkpoint of step {step}; it has {has}.")
+    generator = load_generator(run)
+    num_classes = _num_classes(generator)
+    if step is None and not discriminator:
+        return Networks(generator, None, num_classes, steps[-1] if steps else None)
+    if not steps:
+        raise UserError(f"{run.checkpoints_path}: there is no checkpoint, and the discriminator is nowhere else.")
+    config = run.config()
+    gan = SAGAN(*build_networks(config, num_classes), ema_decay=config.training.ema_decay)
+    step = _restore(gan, run, steps[-1] if step is None else step, newest=step is None)
+    return Networks(gan.ema_generator, gan.discriminator, num_classes, step)
+
+
+def _restore_best(run, step):
+    if step is not None:
+        raise UserError("--best: the best generator has a step of its own; leave --step out.")
+    found = run.best()
+    if found is None:
+        raise UserError(
+            f"{run.path}: no generator was evaluated in training; its --evaluation.interval has that done."
+        )
+    generator = load_generator(run, run.best_generator_path)
+    return Networks(generator, None, _num_classes(generator), found["step"])
+
+
+def _restore(gan, run, step, newest):
+    """Restores a checkpoint, and gives its step. One that training has just replaced gives way to its heir."""
+    path = run.checkpoints_path / f"ckpt-{step}"
+    try:
+        # A checkpoint holds more, the optimisers; but all that is here has to be in it.
+        tf.train.Checkpoint(model=gan).restore(str(path)).expect_partial().assert_existing_objects_matched()
+    except Exception as error:  # damaged bytes make the reader raise anything
+        heir = max(checkpoint_steps(run), default=step)
+        if newest and heir != step:
+            return _restore(gan, run, heir, newest)
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: cannot be restored into the networks of its config: {reason}") from None
+    return step
+
+
+def class_names(run, num_classes):
+    """Names of a run's classes, without opening its data.
+
+    Args:
+        run: `Run`.
+        num_classes: int, or None.
+
+    Returns:
+        tuple of K str, numbers where no names are known; None without classes.
+    """
+    if num_classes is None:
+        return None
+    names = run.class_names()
+    if not names and run.config().data.name in embedded.NAMES:
+        names = embedded.KINDS
+    return tuple(names) if names and len(names) == num_classes else tuple(map(str, range(num_classes)))
+
+
+def choose_classes(wanted, names):
+    """Finds the classes that a user named.
+
+    Args:
+        wanted: Names and numbers, ("all",), or None for the first ones.
+        names: Names of all classes; None without classes.
+
+    Returns:
+        dict, label -> name, in the order wanted; None without classes.
+
+    Raises:
+        UserError: There are no classes, or there is none of that name or number.
+    """
+    if names is None:
+        if wanted is not None:
+            raise UserError("--classes: the model was trained without classes; leave --classes out.")
+        return None
+    if wanted is None or wanted == ("all",):
+        return dict(list(enumerate(names))[: None if wanted else _CLASSES_SHOWN])
+    labels = []
+    for word in wanted:
+        if word in names:
+            labels.append(names.index(word))
+        elif word.lstrip("-").isdigit():
+            labels.append(int(word))
+        else:
+            hint = did_you_mean(word, names) or f" The classes are {_listed(names)}."
+            raise UserError(f"--classes: the model has no class `{word}`.{hint}")
+        if not 0 <= labels[-1] < len(names):
+            raise UserError(f"--classes: {word} is out of range; the model has the classes 0 .. {len(names) - 1}.")
+    return {label: names[label] for label in labels}
+
+
+def _num_classes(generator):
+    counts = {layer.num_classes for layer in generator.layers if isinstance(layer, ConditionalBatchNormalization)}
+    return counts.pop() if counts else None
+
+
+def _listed(names):
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

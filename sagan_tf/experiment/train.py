@@ -1,0 +1,201 @@
+"""A run from its config to its folder; below this module nobody sees a Config."""
+
+import contextlib
+import functools
+import os
+import time
+
+import numpy as np
+import tensorflow as tf
+from tqdm.auto import tqdm
+
+from sagan_tf.data import embedded, rules
+from sagan_tf.data.pipeline import make_dataset
+from sagan_tf.data.sources import contact_sheet_images, damage_named, describe
+from sagan_tf.errors import UserError
+from sagan_tf.experiment.build import build_gan, fixed_latents, open_data
+from sagan_tf.experiment.callbacks import recording_callbacks, write_nothing
+from sagan_tf.experiment.checkpoints import make_manager, restore
+from sagan_tf.experiment.online_evaluation import evaluation_callbacks, is_missing
+from sagan_tf.experiment.preflight import check_devices, check_memory, exhaustion_named
+from sagan_tf.experiment.recovery import prepare_recovery, rate_factor
+from sagan_tf.generation.pixels import to_levels
+from sagan_tf.runs.folder import Run
+from sagan_tf.runs.metrics_log import read_unfinished_line
+from sagan_tf.training.callbacks import Metrics, Progress, StopOnSignal
+from sagan_tf.training.distribution import make_strategy
+from sagan_tf.training.evaluations import BrokenOff
+from sagan_tf.training.gan import with_label
+from sagan_tf.training.guard import GROUPS, SAMPLES, Guard, Trouble
+from sagan_tf.training.workers import (
+    check_same_step,
+    loss_of_workers_named,
+    read_worker,
+    silence_unless,
+    wait_for_all,
+)
+from sagan_tf.viewing.grids import save_contact_sheet
+
+
+def train(config, callbacks=()):
+    """Trains as a config says, or goes on with a run that was interrupted.
+
+    Args:
+        config: `Config`.
+        callbacks: More Keras callbacks.
+
+    Returns:
+        Run, the folder with all that was made.
+
+    Raises:
+        UserError: The data, the folder or the surroundings do not allow it, or the training diverged.
+    """
+    check_memory(config)
+    worker = read_worker()
+    strategy = make_strategy(config.hardware.distribution, config.hardware.replicas)
+    check_devices(config, strategy)
+    replicas = strategy.num_replicas_in_sync
+    if config.training.batch_size % replicas:
+        raise UserError(
+            f"training.batch_size: {config.training.batch_size} cannot be split evenly over {replicas} replicas; "
+            f"make it a multiple of {replicas}."
+        )
+    with (
+        damage_named(config.data.name), loss_of_workers_named(worker), exhaustion_named(),
+        silence_unless(worker.is_chief),
+    ):  # fmt: skip
+        return _train(config, strategy, worker, callbacks)
+
+
+def _train(config, strategy, worker, callbacks):
+    # A new run folder is not made for data that cannot be read; one that is there is checked before they are.
+    source = None if os.path.exists(config.run) else open_data(config)
+    with Run.create_or_resume(config.run, config) if worker.is_chief else Run(config.run) as run:
+        source = source or open_data(config)
+        if worker.is_chief:
+            report_data(source, run)
+        while True:
+            wait_for_all(strategy, worker)  # the folder is there now, with all recoveries
+            with strategy.scope():
+                gan = build_gan(config, source, rate_factor(run))
+            restore(gan, run)
+            check_same_step(strategy, worker, int(gan.step.numpy()))
+            manager = make_manager(gan, run, config.output.checkpoints_to_keep) if worker.is_chief else None
+            try:
+                fit(config, gan, source, run, manager, callbacks)
+                break
+            except Trouble as trouble:
+                prepare_recovery(config.guard, run, trouble, worker.is_chief)
+        wait_for_all(strategy, worker)  # whoever left before the chief has saved would take it along
+    return run
+
+
+def report_data(source, run):
+    """Says what was found, and lays a sheet of captioned pictures and the names of the classes in the run folder.
+
+    Args:
+        source: `data.sources.Source`.
+        run: `Run`.
+    """
+    print(describe(source))
+    if source.class_names is not None:
+        run.save_class_names(source.class_names)
+    if not run.contact_sheet_path.exists():
+        images, captions = contact_sheet_images(source, rows=10, columns=10)
+        save_contact_sheet(images, captions, run.contact_sheet_path, 10, f"{source.name}, {source.split}")
+    print(f"Look before you train: {run.contact_sheet_path}")
+
+
+def fit(config, gan, source, run, manager, callbacks=()):
+    """Trains to the last step, or until a signal.
+
+    Args:
+        config: `Config`.
+        gan: Compiled SAGAN.
+        source: `data.sources.Source`.
+        run: `Run`.
+        manager: tf.train.CheckpointManager; None: another worker writes, and this one nothing.
+        callbacks: More Keras callbacks.
+    """
+    training, output = config.training, config.output
+    start, left = int(gan.step.numpy()), training.steps - int(gan.step.numpy())
+    if left <= 0:
+        print(f"All {training.steps} steps are made: {run.path}")
+        if is_missing(config, run, start):
+            record = run.append_metrics if manager is not None else write_nothing
+            for evaluation in evaluation_callbacks(config, run, gan, source, record):
+                evaluation.set_model(gan)
+                evaluation.on_train_begin()
+        return
+    images_a_step = training.batch_size * training.d_steps * training.accumulation_steps
+    dataset = make_dataset(
+        source, images_a_step, seed=training.seed, start_step=start, flip=config.data.flip,
+        dequantize=config.data.dequantize,
+    )
+    latent, label = fixed_latents(gan, output.sample_rows, output.sample_columns, training.seed)
+    stop, progress = StopOnSignal(), Progress(training.steps)
+    began = time.monotonic()
+    writes = manager is not None
+    guard = make_guard(config, gan, run)
+    if writes:
+        evaluations = functools.partial(evaluation_callbacks, config, run, gan, source)
+        watching = recording_callbacks(
+            config, run, manager, guard, images_a_step, latent, label, evaluations, callbacks
+        )
+    else:
+        carried = read_unfinished_line(run.unfinished_line_path)
+        watching = [
+            Metrics(write_nothing, output.log_interval, images_a_step, guard, carried),
+            *evaluation_callbacks(config, run, gan, source, write_nothing),
+        ]
+    with contextlib.closing(progress), contextlib.closing(stop), contextlib.suppress(BrokenOff):
+        gan.fit(
+            dataset, steps_per_epoch=left, shuffle=False, verbose=0,
+            callbacks=[stop, *([progress] if writes else []), *watching],
+        )
+    done = int(gan.step.numpy())
+    print(f"Made {done - start} steps in {time.monotonic() - began:.0f} s.")
+    if stop.received:
+        print(f"Stopped by {stop.received} at step {done} of {training.steps}, saved. The same command goes on.")
+    elif writes:
+        report_rule(gan, source, training.seed)
+    print(f"Samples: {run.sample_path(done)}\nReport: {run.report_path}\nGenerator: {run.generator_path}")
+
+
+def make_guard(config, gan, run):
+    """Makes what watches over a run.
+
+    Args:
+        config: `Config`.
+        gan: SAGAN.
+        run: `Run`, for what has been so far.
+
+    Returns:
+        Guard.
+    """
+    latent, label = fixed_latents(gan, GROUPS, SAMPLES // GROUPS, config.training.seed)
+    before = [line.get("sample_diversity") or 0.0 for line in run.read_metrics()]
+    return Guard(latent, label, config.guard.on_collapse != "warn", tqdm.write, max(before, default=0.0))
+
+
+def report_rule(gan, source, seed, num_images=1000):
+    """Says how often the averaged generator keeps the rule of an embedded data set; says nothing of other data.
+
+    Args:
+        gan: SAGAN.
+        source: `data.sources.Source`.
+        seed: int, of the latents.
+        num_images: Pictures to generate.
+    """
+    if source.name not in embedded.NAMES:
+        return
+    latent, label = fixed_latents(gan, num_images, 1, seed + 1)
+    generate = tf.function(lambda inputs: gan(inputs, training=False), autograph=False)
+    parts = [slice(start, start + 100) for start in range(0, num_images, 100)]
+    images = [generate(with_label(latent[part], None if label is None else label[part])) for part in parts]
+    images = to_levels(np.concatenate([batch.numpy() for batch in images]))
+    found = rules.score(source.name, images, label)
+    chance = rules.chance_levels(source.name, image_size=source.image_size, channels=source.image_channels)
+    chances = {name: f" (chance {value:.3f})" for name, value in chance.items() if name.endswith("_agreement")}
+    shown = ", ".join(f"{name} {value:.3f}{chances.get(name, '')}" for name, value in found.items())
+    print(f"Rule of {source.name}, {num_images} samples of the averaged generator, seed {seed + 1}: {shown}")

@@ -1,0 +1,1 @@
+"""Files: atomic writes, hashes, locks, untrusted input, work shared among processes."""

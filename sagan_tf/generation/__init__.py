@@ -1,0 +1,1 @@
+"""Images from a generator: latents by seed, sampling, folding, pixels, safe loading."""

@@ -1,0 +1,3 @@
+"""The run folder: its paths, and what is written to and read from it."""
+
+from sagan_tf.runs.folder import Run as Run

@@ -1,0 +1,56 @@
+"""The report of a run folder, and of several side by side."""
+
+import datetime
+import re
+
+from sagan_tf.config.checks import flat_fields
+from sagan_tf.config.differences import shown
+from sagan_tf.files.atomic import write_text
+from sagan_tf.viewing.report import RunRecord, report_page
+
+
+def write_report(runs, path):
+    """Writes the page of runs that are finished, going on, or were killed.
+
+    Args:
+        runs: `Run`s, one or more.
+        path: Of the HTML file; its folder is made.
+
+    Raises:
+        UserError: A file of a run folder cannot be read.
+    """
+    now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    write_text(path, report_page([read_record(run) for run in runs], now))
+
+
+def read_record(run):
+    """Reads what the report tells of a run.
+
+    Args:
+        run: `Run`.
+
+    Returns:
+        RunRecord.
+
+    Raises:
+        UserError: A file of the run folder cannot be read.
+    """
+    config = run.config()
+    training, starts = config.training, run.starts()
+    return RunRecord(
+        name=run.path.resolve().name,
+        steps=training.steps,
+        images_a_step=training.batch_size * training.d_steps * training.accumulation_steps,
+        metrics=run.read_metrics(),
+        config=[(key, shown(value)) for key, value in flat_fields(config)],
+        environment=starts[-1] if starts else None,
+        starts=len(starts),
+        samples=_by_step(run.samples_path),
+        attention=_by_step(run.attention_path),
+        contact_sheet=run.contact_sheet_path if run.contact_sheet_path.is_file() else None,
+    )
+
+
+def _by_step(folder):
+    names = ((re.fullmatch(r"step_([0-9]+)\.png", path.name), path) for path in sorted(folder.glob("step_*.png")))
+    return {int(match[1]): path for match, path in names if match}

@@ -1,0 +1,136 @@
+"""`python -m sagan_tf.attend` as a user meets it."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_runs import make_run
+
+from sagan_tf import attend, cli
+from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.generation.pixels import to_levels
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("conditional") / "run")
+
+
+def refusal(capsys, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        attend.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2 and out == "" and err.count("\n") == 1 and err.startswith("error: ")
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+def test_all_layers_of_both_networks_are_drawn_and_measured(run, capsys):
+    attend.main([str(run.path), "--images", "2", "--measured", "3"])
+    folder = run.path / "attention"
+    kinds = [("generator", "generated"), ("discriminator", "generated"), ("discriminator", "real")]
+    pictures = [f"{network}_{layer}_{kind}_step_00000200.png" for network, kind in kinds
+                for layer in (("attention_8", "attention_16") if network == "generator" else
+                              ("attention_16", "attention_8"))]
+    assert {path.name for path in folder.iterdir()} == {*pictures, "summary_step_00000200.json"}
+    for name in pictures:
+        with Image.open(folder / name) as picture:
+            assert picture.height > 2 * 160 and picture.width > 6 * 160
+    summary = json.loads((folder / "summary_step_00000200.json").read_text())
+    assert [(each["network"], each["layer"]) for each in summary] == [
+        ("generator", "attention_8"), ("generator", "attention_16"), *[
+            ("discriminator", "attention_16"), ("discriminator", "attention_8")] * 2]
+    for each in summary:
+        assert 0 <= each["entropy_bits"] <= np.log2(each["keys"]) and 0 < each["distance_px"] < 32
+        assert each["gamma"] == pytest.approx(0.7) and each["step"] == 200
+    table = capsys.readouterr().out.splitlines()[-7:]
+    assert table[0].startswith("network") and all(line.startswith(("generator", "discriminator")) for line in table[1:])
+
+
+def test_arrays_are_the_maps_of_the_pictures_that_sample_draws(run, tmp_path):
+    attend.main([str(run.path), "--out", str(tmp_path), "--images", "3", "--measured", "1", "--npz", "--seed", "5",
+                 "--points", "0,31;31,0", "--classes", "ring,disc", "--pictures", "generated"])
+    networks = restore_networks(run, discriminator=True)
+    from sagan_tf.generation.sampler import Painter
+
+    painter = Painter(networks.generator)
+    with np.load(tmp_path / "maps_step_00000200.npz") as arrays:
+        prefix = "generator/attention_16/generated/"
+        images, scores = arrays[f"{prefix}images"], arrays[f"{prefix}scores"]
+        expected = painter.sample([5, 6, 7], [1, 0, 1])
+        assert abs(images.astype(int) - expected).mean() < 2  # bfloat16 or not, the same picture
+        assert scores.shape == (3, 256, 64)
+        np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-3)
+        np.testing.assert_array_equal(arrays[f"{prefix}points"], [[[15, 0], [0, 15]]] * 3)
+        inputs = [painter.latents([5, 6, 7]), np.int32([1, 0, 1])]
+        np.testing.assert_array_equal(images, to_levels(networks.generator(inputs, training=False)))
+        same = arrays["discriminator/attention_16/generated/images"]
+        np.testing.assert_array_equal(same, images)
+
+
+def test_rows_by_step_tell_step_and_gamma(run, tmp_path, capsys):
+    attend.main([str(run.path), "--out", str(tmp_path), "--step", "all", "--layers", "attention_16", "--images", "1"])
+    names = {f"{network}_attention_16_{kind}_over_training.png" for network, kind in (
+        ("generator", "generated"), ("discriminator", "generated"), ("discriminator", "real"))}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    with Image.open(tmp_path / "generator_attention_16_generated_over_training.png") as picture:
+        pixels = np.asarray(picture)[40:]
+    half = len(pixels) // 2
+    assert (pixels[:half] != pixels[half : 2 * half]).any()  # two steps, two rows
+
+
+def test_symmetry_is_measured_on_the_mirror_data(tmp_path, capsys):
+    run = make_run(tmp_path / "run", steps=(3,), data="mirror", conditional=False, attention_sizes=(16,))
+    attend.main([str(run.path), "--network", "discriminator", "--pictures", "real", "--measured", "2"])
+    (figures,) = json.loads((run.path / "attention" / "summary_step_00000003.json").read_text())
+    assert 0 <= figures["mirror_agreement"] <= 1
+    assert "mirror agreement" in capsys.readouterr().out
+
+
+def test_explorer_holds_classes_by_seeds(run, tmp_path):
+    attend.main([str(run.path), "--out", str(tmp_path), "--explorer", "--measured", "1", "--images", "8",
+                 "--layers", "attention_8"])
+    page = (tmp_path / "explorer_step_00000200.html").read_text()
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    assert [(each["class"], each["seed"]) for each in data["pictures"]] == [
+        (name, seed) for name in ("disc", "ring", "square", "cross") for seed in (0, 1)]
+    assert [(each["network"], each["name"]) for each in data["layers"]] == [
+        ("generator", "attention_8"), ("discriminator", "attention_8")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--network", "generator", "--pictures", "real"], "--pictures real: the generator makes pictures and takes"),
+        (["--layers", "attention_99"], "--layers: there is no layer `attention_99`; there are attention_8"),
+        (["--step", "7"], "--step: {run} has no checkpoint of step 7; it has those of 100, 200."),
+        (["--step", "last"], "command line: `last` is no whole number from 0."),
+        (["--points", "3;4"], "--points: `3` is no point; write points as 3,10;20,5, in px from the top left."),
+        (["--points", "3,32"], "--points: 3,32 is outside the picture, which is 32 px wide and high."),
+        (["--classes", "4"], "--classes: 4 is out of range; the model has the classes 0 .. 3."),
+        (["--images", "0"], "command line: `0` is no whole number from 1."),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(run, tmp_path, capsys, arguments, line):
+    found = refusal(capsys, run.path, "--out", tmp_path / "out", *arguments)
+    assert found.startswith(line.format(run=run.path)), found
+    assert not (tmp_path / "out").exists()
+
+
+def test_run_without_attention_is_refused(tmp_path, capsys):
+    run = make_run(tmp_path / "run", steps=(3,), attention_sizes=())
+    assert refusal(capsys, run.path).startswith(f"{run.path}: the run has no attention layer")
+
+
+def test_data_that_are_elsewhere_leave_the_real_pictures_out(run, tmp_path, capsys, monkeypatch):
+    run = make_run(tmp_path / "run", steps=(3,), data=str(tmp_path / "nowhere"))
+    attend.main([str(run.path), "--measured", "1", "--images", "1"])
+    assert "Real pictures are left out: " in capsys.readouterr().err
+    assert not list((run.path / "attention").glob("*real*"))
+    assert "nowhere" in refusal(capsys, run.path, "--pictures", "real")
+
+
+def test_sagan_attend_is_the_same_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["attend", "--help"])
+    assert capsys.readouterr().out.startswith("usage: sagan attend ")

@@ -1,0 +1,109 @@
+"""The converting command: PyTorch checkpoints in, a run folder out that computes what PyTorch did."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+from parity import recipe
+from parity.goldens import golden, relative_error
+
+from sagan_tf import attend, sample
+from sagan_tf.conversion.files import read_state_dict
+from sagan_tf.convert import main
+from sagan_tf.errors import UserError
+from sagan_tf.experiment.build import build_networks
+from sagan_tf.export.__main__ import main as export
+from sagan_tf.runs.folder import Run
+from sagan_tf.training import SAGAN
+
+LAYOUT = "studiogan"
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    paths = {}
+    for part in ("generator", "discriminator"):
+        shapes = json.loads(str(golden(f"torch_{LAYOUT}")[f"{part}_shapes"]))
+        paths[part] = tmp_path / f"{part}.npz"
+        np.savez(paths[part], **recipe.torch_values(shapes))
+    return paths
+
+
+def inputs(name):
+    values = recipe.torch_inputs(LAYOUT)
+    return [ops.convert_to_tensor(values[name]), ops.convert_to_tensor(values["label"].astype("int32"))]
+
+
+def run_command(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+def test_the_run_folder_computes_what_pytorch_did(checkpoints, tmp_path, capsys):
+    main([*map(str, checkpoints.values()), "--out", str(tmp_path / "run"), "--data", "cifar10"])
+    out = capsys.readouterr().out
+    assert "generator of studiogan, 32 px, base width 4, 5 classes, attention at 16" in out
+    assert "discriminator of studiogan, 32 px, base width 8, 5 classes, attention at 16" in out
+    run = Run.open(tmp_path / "run")
+    generator = keras.models.load_model(run.generator_path)
+    assert relative_error(generator(inputs("latent")), golden(f"torch_{LAYOUT}")["image"]) < 5e-6
+    config = run.config()
+    assert (config.data.name, config.data.image_size) == ("cifar10", 32)
+    gan = SAGAN(*build_networks(config, 5), ema_decay=None)
+    gan.compile()
+    latest = tf.train.latest_checkpoint(str(run.checkpoints_path))
+    tf.train.Checkpoint(model=gan).restore(latest).assert_existing_objects_matched()
+    assert relative_error(gan.discriminator(inputs("image")), golden(f"torch_{LAYOUT}")["logit"]) < 5e-6
+
+
+def test_sample_attend_and_export_take_the_run_folder(checkpoints, tmp_path):
+    run = tmp_path / "run"
+    main([*map(str, checkpoints.values()), "--out", str(run)])
+    sample.main([str(run), "--out", str(tmp_path / "pictures"), "--columns", "2"])
+    few = ["--pictures", "generated", "--images", "1", "--measured", "2"]
+    attend.main([str(run), "--out", str(tmp_path / "attention"), *few])
+    export([str(run), "--out", str(tmp_path / "exported"), "--formats", "keras"])
+    assert list((tmp_path / "pictures").glob("*.png"))
+    drawn = {path.name.split("_")[0] for path in (tmp_path / "attention").glob("*.png")}
+    assert drawn == {"generator", "discriminator"}
+    assert (tmp_path / "exported" / "keras" / "generator.keras").is_file()
+
+
+def test_a_generator_alone_is_enough(checkpoints, tmp_path):
+    main([str(checkpoints["generator"]), "--out", str(tmp_path / "run")])
+    assert Run.open(tmp_path / "run").generator_path.exists()
+
+
+def test_bad_input_is_one_line_and_writes_nothing(checkpoints, tmp_path, capsys):
+    out, paths = tmp_path / "run", checkpoints
+    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for arguments, wanted in (
+        ([tmp_path / "nowhere.pth", "--out", out], "is not there"),
+        ([tmp_path / "text.npz", "--out", out], "cannot be read as a checkpoint"),
+        ([paths["discriminator"], "--out", out], "holds a discriminator where a generator is wanted"),
+        ([paths["generator"], paths["generator"], "--out", out], "holds a generator where a discriminator is wanted"),
+        ([paths["generator"], "--out", tmp_path / "full"], "is not empty"),
+        ([paths["generator"]], "--out"),
+    ):
+        assert run_command(*arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1 and wanted in error
+        assert not out.exists()
+
+
+def test_checkpoints_of_torch_save(checkpoints, tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    state = {name: torch.from_numpy(value) for name, value in read_state_dict(checkpoints["generator"]).items()}
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "model.pth")
+    got = read_state_dict(tmp_path / "model.pth")
+    for name, value in read_state_dict(checkpoints["generator"]).items():
+        np.testing.assert_array_equal(got[name], value.astype(np.float32))
+    (tmp_path / "broken.pth").write_bytes((tmp_path / "model.pth").read_bytes()[:1000])
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        read_state_dict(tmp_path / "broken.pth")

@@ -1,0 +1,257 @@
+"""`python -m sagan_tf.evaluate` as a user meets it."""
+
+import json
+
+import filelock
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from small_runs import make_run
+
+from sagan_tf import cli, evaluate
+from sagan_tf.data import embedded
+from sagan_tf.evaluation import frechet_distance
+from sagan_tf.evaluation.collecting import Collector
+from sagan_tf.evaluation.features import open_features
+from sagan_tf.evaluation.measures import METRICS, PICTURE_METRICS
+from sagan_tf.evaluation.statistics import read_statistics
+from sagan_tf.export.model_card import card_as_text
+from sagan_tf.export.provenance import describe_training
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, cache):
+    monkeypatch.setattr(embedded, "SPLITS", {"train": 240, "test": 80})
+    monkeypatch.setenv("SAGAN_TF_CACHE", str(cache))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([
+        keras.Input((32, 32, 3)), keras.layers.Conv2D(8, 5, strides=3, activation="relu"),
+        keras.layers.GlobalAveragePooling2D(name="pool"), keras.layers.Dense(4, activation="softmax", name="classes"),
+    ])
+    path = tmp_path_factory.mktemp("features") / "small.keras"
+    model.save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def unconditional(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "unconditional", conditional=False)
+
+
+def measured(*arguments):
+    evaluate.main([str(argument) for argument in arguments])
+
+
+def read(folder):
+    (path,) = folder.glob("*.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def refusal(capsys, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        measured(*arguments)
+    lines = capsys.readouterr().err.splitlines()
+    err = [line for line in lines if line.strip() and not any(unit in line for unit in ("img/s", "block/s"))]
+    assert caught.value.code == 2 and len(err) == 1 and err[0].startswith("error: ")
+    return err[0].removeprefix("error: ")
+
+
+def save_pictures(folder, images):
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number:04d}.png")
+
+
+def test_a_run_gets_its_figures_its_files_and_all_that_made_them(run, features, tmp_path, capsys):
+    measured(run.path, "--features", features, "--num-samples", 120, "--out", tmp_path, "--seed", 3)
+    out, page = capsys.readouterr().out, read(tmp_path)
+    figures = page["figures"]
+    assert figures["frechet_distance"]["title"] == "Fréchet distance" and "FID" not in out
+    names = {"kernel_distance", "inception_score", "intra_frechet_distance", "precision", "recall", "density",
+             "coverage", "ms_ssim_within_classes", "ms_ssim_of_the_data", "rule_score", "rule_valid"}
+    assert names <= set(figures) and page["left_out"] == {}
+    assert page["samples"] == {"count": 120, "seeds": [3, 122], "truncation": 6.0, "labels": "the classes in turn"}
+    assert page["subject"]["step"] == 200 and page["subject"]["batch_normalization"].startswith("moving statistics")
+    reference = page["reference"]
+    assert (reference["data"], reference["split"], reference["count"]) == ("twins", "train", 240)
+    assert len(reference["fingerprint"]) == len(page["features"]["sha256"]) == 64
+    assert page["environment"]["tensorflow"] and page["devices"] == 1
+    assert "by_class" in figures["intra_frechet_distance"] and len(figures["intra_frechet_distance"]["by_class"]) == 4
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".png", ".png"]
+    for path in tmp_path.glob("*.png"):
+        with Image.open(path) as picture:
+            assert np.asarray(picture).std() > 5
+        assert str(path) in out
+
+
+def test_figures_are_those_of_the_pictures_themselves(run, features, tmp_path):
+    """The samples as files, measured from scratch with arrays in memory."""
+    from sagan_tf.experiment.loading import restore_networks
+    from sagan_tf.generation.sampler import Painter
+
+    measured(run.path, "--features", features, "--num-samples", 40, "--out", tmp_path, "--metrics", "fid")
+    figures = read(tmp_path)["figures"]
+    assert set(figures) == {"frechet_distance"}
+    images = Painter(restore_networks(run).generator).sample(range(40), np.arange(40) % 4)
+    real, _ = embedded.render("twins", range(240))
+    network = open_features(features)
+    want = frechet_distance(network(images)[0], network(real)[0])
+    assert figures["frechet_distance"]["value"] == pytest.approx(want, rel=1e-3)
+
+
+def test_a_folder_is_measured_against_data_against_a_folder_and_against_statistics(
+    features, tmp_path, capsys, monkeypatch, cache
+):
+    real, _ = embedded.render("twins", range(240))
+    save_pictures(tmp_path / "same", real)
+    noise = np.random.default_rng(0).integers(0, 255, (100, 32, 32, 3), dtype=np.uint8)
+    save_pictures(tmp_path / "noise", noise)
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    for subject in ("same", "noise"):
+        for reference in ("twins", "same", "statistics"):
+            if reference == "statistics":  # that the first measurement has left
+                reference = next(cache.glob("statistics/twins-train-*.npz"))
+            out = tmp_path / f"{subject}{len(found)}"
+            measured(subject, "--reference", reference, "--features", features, "--image_size", 32, "--out", out)
+            found.setdefault(subject, []).append(read(out)["figures"]["frechet_distance"]["value"])
+    assert max(found["same"]) < 1e-6 and np.ptp(found["noise"]) < 1e-3 * min(found["noise"])
+    assert min(found["noise"]) > 1e3 * max(max(found["same"]), 1e-9)
+    assert "intra fid" in capsys.readouterr().out  # told as missing: a flat folder has no classes
+
+
+def test_interrupted_work_is_gone_on_with(run, features, tmp_path, monkeypatch, capsys):
+    add, seen = Collector.add, []
+
+    def breaking(self, rows, *more):
+        if self._count == 100:
+            if self.done == 48 and "interrupted" not in seen:
+                seen.append("interrupted")
+                raise KeyboardInterrupt
+            seen.append(self.done)
+        return add(self, rows, *more)
+
+    monkeypatch.setattr(Collector, "add", breaking)
+    arguments = (run.path, "--features", features, "--num_samples", 100, "--batch_size", 16, "--metrics", "fid")
+    with pytest.raises(SystemExit) as caught:
+        measured(*arguments, "--out", tmp_path / "broken")
+    assert caught.value.code == 130
+    assert seen.pop() == "interrupted" and seen == [0, 16, 32]
+    seen[:] = ["interrupted"]
+    measured(*arguments, "--out", tmp_path / "broken")
+    assert seen[:2] == ["interrupted", 48]
+    measured(*arguments, "--out", tmp_path / "whole")
+    values = [read(tmp_path / name)["figures"]["frechet_distance"]["value"] for name in ("broken", "whole")]
+    assert values[0] == pytest.approx(values[1], rel=1e-9)  # sums in another order
+    assert not list((tmp_path / "broken").glob("*collecting*"))
+
+
+def test_workers_share_the_samples_and_the_chief_tells(run, features, tmp_path, monkeypatch, capsys):
+    arguments = (run.path, "--features", features, "--num_samples", 101, "--metrics", "fid,kid,is,intra_fid")
+    measured(*arguments, "--out", tmp_path / "alone")
+    capsys.readouterr()
+    for index in (2, 1, 0):  # the chief last: here it need not wait
+        cluster = {"worker": ["a:1", "b:1", "c:1"]}
+        task = {"type": "worker", "index": index}
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+        measured(*arguments, "--out", tmp_path / "together")
+        assert ("Fréchet distance" in capsys.readouterr().out) == (index == 0)
+    alone, together = (read(tmp_path / name)["figures"] for name in ("alone", "together"))
+    assert set(alone) == set(together) >= {"frechet_distance", "inception_score", "intra_frechet_distance"}
+    for name, figure in alone.items():
+        assert together[name]["value"] == pytest.approx(figure["value"], rel=1e-6), name
+    assert sorted(path.suffix for path in (tmp_path / "together").iterdir()) == [".json", ".png", ".png"]
+
+
+def test_a_share_that_does_not_come_is_named(run, features, tmp_path, monkeypatch, capsys):
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    monkeypatch.setattr("sagan_tf.commands.evaluate._WORKERS_MINUTES", 0.01)
+    arguments = (run.path, "--features", features, "--num_samples", 40, "--out", tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        measured(*arguments)
+    err = capsys.readouterr().err
+    assert caught.value.code == 2 and "missing: step_00000200-small.keras_input_of_classes.share_2_of_2.npz" in err
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_options_change_what_is_measured_and_say_so(run, unconditional, features, tmp_path):
+    common = ("--features", features, "--num_samples", 60, "--metrics", "fid,is,rule,intra_fid")
+    measured(run.path, *common, "--standing", 2, "--truncation", 0.5, "--step", 100, "--labels", "data",
+             "--split", "test", "--out", tmp_path / "a")
+    page = read(tmp_path / "a")
+    assert page["subject"]["batch_normalization"] == "statistics of 2 new batches of 64"
+    assert page["subject"]["step"] == 100 and page["samples"]["truncation"] == 0.5
+    assert page["samples"]["labels"] == "as often as in the data"
+    assert (page["reference"]["split"], page["reference"]["count"]) == ("test", 80)
+    measured(unconditional.path, *common, "--at_infinity", "--out", tmp_path / "b")
+    page = read(tmp_path / "b")
+    assert page["samples"]["labels"] is None and "labels" in page["left_out"]["intra_fid"]
+    assert len(page["figures"]["frechet_distance_at_infinity"]["points"]) == 15
+
+
+def test_what_cannot_be_measured_is_one_line(run, features, tmp_path, capsys, cache):
+    save_pictures(tmp_path / "flat", np.zeros((3, 32, 32, 3), np.uint8))
+    assert "no such folder" in refusal(capsys, tmp_path / "none")
+    assert "--reference" in refusal(capsys, tmp_path / "flat", "--features", features)
+    assert "`fidd` is no metric" in refusal(capsys, run.path, "--metrics", "fidd")
+    assert "no whole number from 2" in refusal(capsys, run.path, "--num_samples", "1")
+    assert "no generator was evaluated" in refusal(capsys, run.path, "--features", features, "--best")
+    assert "no checkpoint of step 3" in refusal(capsys, run.path, "--features", features, "--step", "3")
+    np.savez(tmp_path / "theirs.npz", mu=np.zeros(5), sigma=np.eye(5))
+    theirs = refusal(capsys, run.path, "--features", features, "--reference", tmp_path / "theirs.npz")
+    assert "holds 5 features" in theirs
+    measured(run.path, "--features", features, "--num_samples", 20, "--metrics", "fid", "--out", tmp_path / "made")
+    capsys.readouterr()
+    statistics = next(cache.glob("statistics/twins-train-*.npz"))
+    keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(8), keras.layers.Dense(4)]
+                     ).save(tmp_path / "other.keras")
+    other = refusal(capsys, run.path, "--features", tmp_path / "other.keras", "--reference", statistics)
+    assert "was made with the features small.keras" in other
+    assert read_statistics(statistics).count == 240
+    assert not (run.path / "evaluation").exists()
+
+
+def test_the_model_card_tells_what_was_measured(features, tmp_path):
+    run = make_run(tmp_path / "run")
+    measured(run.path, "--features", features, "--num_samples", 20, "--metrics", "fid,kid")
+    (run.evaluation_path / "step_00000200-damaged.json").write_text('{"subject": {"step": 200}, "samples": 3}')
+    (evaluation,) = describe_training(run, run.config())["evaluations"]
+    assert set(evaluation["figures"]) == {"Fréchet distance", "kernel distance"}
+    assert evaluation["samples"]["count"] == 20
+    card = {"name": "sagan", "exported_at": "now", "licence": "", "versions": {}, "files": [], "generator": {
+        "num_classes": 4, "image_width": 32, "image_height": 32, "image_channels": 3, "latent_dim": 12, "parameters": 1,
+        "attention_maps": {}}, "training": describe_training(run, run.config())}
+    value = evaluation["figures"]["Fréchet distance"]["value"]
+    assert f"| Fréchet distance | {value:.6g} |" in card_as_text(card)
+    assert "20 samples from seed 0" in card_as_text(card) and "by small.keras" in card_as_text(card)
+
+
+def test_two_processes_do_not_measure_into_one_folder(run, features, tmp_path, capsys):
+    with filelock.FileLock(tmp_path / "step_00000200-small.keras_input_of_classes.0.lock"):
+        arguments = ("--features", features, "--num_samples", 20, "--out", tmp_path)
+        assert "another process measures the same" in refusal(capsys, run.path, *arguments)
+
+
+def test_the_console_script_and_the_module_are_one(capsys):
+    for call in (lambda: cli.main(["evaluate", "--help"]), lambda: evaluate.main(["--help"])):
+        with pytest.raises(SystemExit) as caught:
+            call()
+        assert caught.value.code == 0
+        assert "--num_samples" in capsys.readouterr().out
+    assert set(evaluate.METRICS) == {*METRICS, *PICTURE_METRICS}

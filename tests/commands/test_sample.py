@@ -1,0 +1,229 @@
+"""`python -m sagan_tf.sample` as a user meets it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_runs import make_run
+from training.test_workers import TESTS, end_of, tf_config
+
+from sagan_tf import cli, sample
+from sagan_tf.commands import sample as sampled_runs
+from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.generation.sampler import Painter
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("conditional") / "run")
+
+
+@pytest.fixture(scope="module")
+def unconditional(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("unconditional") / "run", conditional=False)
+
+
+def refusal(capsys, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        sample.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2 and out == "" and err.count("\n") == 1 and err.startswith("error: ")
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+def read(path):
+    with Image.open(path) as file:
+        return np.asarray(file)
+
+
+def test_without_a_wish_it_is_a_grid_in_the_run_folder(run, unconditional, capsys):
+    for each in (run, unconditional):
+        sample.main([str(each.path)])
+        assert capsys.readouterr().out == f"{each.path / 'pictures' / 'grid.png'}\n"
+        assert read(each.path / "pictures" / "grid.png").std() > 5
+
+
+def test_all_wishes_are_written_and_named(run, tmp_path, capsys):
+    sample.main([str(run.path), "--out", str(tmp_path), "--sweep", "0.5,2,6", "--interpolate", "latents,classes",
+                 "--animate", "webp", "--files", "5", "--columns", "2", "--frames", "3", "--classes", "ring,0"])
+    names = {"samples", "truncation.png", "between_latents.png", "between_classes.png", "between_latents.webp",
+             "between_classes.webp"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert capsys.readouterr().out.split() == sorted((str(tmp_path / name) for name in names), key=order)
+
+
+def order(path):
+    kinds = ["samples", "truncation.png", "between_latents.png", "between_classes.png", "between_latents.webp"]
+    name = path.rpartition("/")[2]
+    return kinds.index(name) if name in kinds else len(kinds)
+
+
+def test_single_files_are_the_pictures_that_their_names_say(run, tmp_path):
+    sample.main([str(run.path), "--out", str(tmp_path), "--files", "6", "--seed", "40", "--classes", "cross,1"])
+    painter = Painter(restore_networks(run).generator)
+    names = [f"class_{label:04d}_{name}_seed_{40 + i:08d}.png" for i, (label, name) in
+             enumerate([(3, "cross"), (1, "ring")] * 3)]
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted(names)
+    for i, name in enumerate(names):
+        np.testing.assert_array_equal(read(tmp_path / "samples" / name), painter.sample([40 + i], [(3, 1)[i % 2]])[0])
+
+
+def become(monkeypatch, index, workers=2):
+    cluster = {"cluster": {"worker": [f"a:{i}" for i in range(workers)]}, "task": {"type": "worker", "index": index}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_workers_share_the_single_files_and_the_chief_tells(run, tmp_path, monkeypatch, capsys):
+    arguments = [str(run.path), "--files", "70", "--seed", "5", "--truncation", "0.7", "--out"]
+    sample.main([*arguments, str(tmp_path / "alone")])
+    capsys.readouterr()
+    together = tmp_path / "together" / "samples"
+    made = []
+    for index in (2, 1, 0):  # the chief last: here it need not wait
+        become(monkeypatch, index, workers=3)
+        sample.main([*arguments, str(tmp_path / "together"), "--interpolate", "latents"])
+        made.append(len(list(together.glob("*.png"))))
+        out, err = capsys.readouterr()
+        assert out == (f"{together}\n{tmp_path / 'together' / 'between_latents.png'}\n" if index == 0 else "")
+        assert index == 0 or err == ""
+        assert (tmp_path / "together" / "between_latents.png").exists() == (index == 0)
+    assert made == [6, 38, 70]  # batches of 32
+    assert contents(together) == contents(tmp_path / "alone" / "samples")
+
+
+def test_worker_that_was_stopped_goes_on(run, tmp_path, monkeypatch, capsys):
+    arguments = [str(run.path), "--files", "100", "--out"]
+    sample.main([*arguments, str(tmp_path / "whole")])
+    become(monkeypatch, 1)
+    written = []
+
+    def stop(image, path):
+        if len(written) == 34:
+            raise KeyboardInterrupt
+        written.append(path)
+        save(image, path)
+
+    save = sampled_runs.save_picture
+    with monkeypatch.context() as patch:
+        patch.setattr(sampled_runs, "save_picture", stop)
+        with pytest.raises(SystemExit):
+            sample.main([*arguments, str(tmp_path / "broken")])
+        written.clear()
+        sample.main([*arguments, str(tmp_path / "broken")])
+    assert len(written) == 4  # seeds 96 to 99; its first batch was whole
+    become(monkeypatch, 0)
+    sample.main([*arguments, str(tmp_path / "broken")])
+    assert contents(tmp_path / "broken" / "samples") == contents(tmp_path / "whole" / "samples")
+
+
+def test_share_that_does_not_come_or_is_of_another_step_is_named(run, tmp_path, monkeypatch, capsys):
+    arguments = [run.path, "--files", "40", "--out", tmp_path]
+    become(monkeypatch, 1)
+    sample.main([*map(str, arguments), "--step", "100"])
+    become(monkeypatch, 0)
+    monkeypatch.setattr("sagan_tf.commands.sample._WORKERS_MINUTES", 0.001)
+    with pytest.raises(SystemExit) as caught:
+        sample.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    line = err.replace("\r", "\n").strip().splitlines()[-1]
+    assert caught.value.code == 2 and out == ""
+    assert line.startswith(f"error: {tmp_path / 'samples'}: no other worker wrote a picture")
+    assert "32 of 40 are there" in line and "worker 1 of 2" in line
+
+
+@pytest.mark.stress
+@pytest.mark.replicas
+def test_two_processes_of_which_one_is_killed_write_the_files_of_one(run, tmp_path):
+    command = [sys.executable, "-m", "sagan_tf.sample", str(run.path), "--files", "3000", "--out"]
+    folder = tmp_path / "together" / "samples"
+
+    def start(index):
+        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+        return subprocess.Popen(
+            [*command, str(tmp_path / "together")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": path, "TF_CONFIG": tf_config("worker", index, worker=["a:1", "b:1"])},
+        )  # fmt: skip
+
+    def wait_for(count, *processes):
+        deadline = time.monotonic() + 300
+        while len(list(folder.glob("*.png"))) < count:
+            assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
+            time.sleep(0.01)
+
+    chief, other = start(0), start(1)
+    for i in range(2):
+        wait_for(600 * (i + 1), chief, other)
+        other.kill()
+        end_of([other])
+        other = start(1)
+    wait_for(2000, chief, other)
+    chief.kill()
+    end_of([chief])
+    (status, out, err), (other_status, other_out, _) = end_of([start(0), other])
+    assert status == other_status == 0, err[-2000:]
+    assert out == f"{folder}\n" and other_out == ""
+    sample.main([*command[3:], str(tmp_path / "alone")])
+    assert contents(folder) == contents(tmp_path / "alone" / "samples")
+
+
+def test_step_takes_the_checkpoint_of_that_step(run, tmp_path):
+    for step in (100, 200):
+        sample.main([str(run.path), "--out", str(tmp_path / str(step)), "--step", str(step)])
+    sample.main([str(run.path), "--out", str(tmp_path / "newest")])
+    old, new, newest = (read(tmp_path / name / "grid.png") for name in ("100", "200", "newest"))
+    np.testing.assert_array_equal(new, newest)
+    assert (old != new).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--classes", "9"], "--classes: 9 is out of range; the model has the classes 0 .. 3."),
+        (["--classes", "-1"], "--classes: -1 is out of range; the model has the classes 0 .. 3."),
+        (["--classes", "1,-1"], "--classes: -1 is out of range; the model has the classes 0 .. 3."),
+        (["--classes", "rnig"], "--classes: the model has no class `rnig`. Did you mean `ring`?"),
+        (["--classes", "zzz"], "--classes: the model has no class `zzz`. The classes are disc, ring, square, cross."),
+        (["--classes", "0", "--interpolate", "classes"], "--interpolate classes: one class has no way to another."),
+        (["--step", "150"], "--step: {run} has no checkpoint of step 150; it has those of 100, 200."),
+        (["--truncation", "0"], "command line: `0` is no number above 0. --help lists the options."),
+        (["--sweep", "1,x"], "command line: `x` is no number above 0. --help lists the options."),
+        (["--seed", "-1"], "command line: `-1` is no whole number from 0. --help lists the options."),
+        (["--interpolate", "time"], "--interpolate: `time` is no way. The ways are latents, classes."),
+        (["--animate", "mp4"], "command line: argument --animate: invalid choice: 'mp4'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(run, tmp_path, capsys, arguments, line):
+    found = refusal(capsys, run.path, "--out", tmp_path / "out", *arguments)
+    assert found.startswith(line.format(run=run.path)), found
+    assert not (tmp_path / "out").exists()
+
+
+def test_classes_of_a_model_without_are_refused(unconditional, tmp_path, capsys):
+    out = ["--out", tmp_path / "out"]
+    line = "--classes: the model was trained without classes; leave --classes out."
+    assert refusal(capsys, unconditional.path, *out, "--classes", "0") == line
+    line = "--interpolate classes: the model has no classes."
+    assert refusal(capsys, unconditional.path, *out, "--interpolate", "classes") == line
+    assert not (tmp_path / "out").exists()
+
+
+def test_run_without_a_generator_is_refused(tmp_path, capsys):
+    assert refusal(capsys, tmp_path) == f"{tmp_path}: this is no run folder; config.yaml is missing."
+    empty = make_run(tmp_path / "run", steps=())
+    empty.generator_path.unlink()
+    assert refusal(capsys, empty.path).startswith(f"{empty.generator_path}: there is no generator yet")
+
+
+def test_sagan_sample_is_the_same_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["sample", "--help"])
+    assert capsys.readouterr().out.startswith("usage: sagan sample ")

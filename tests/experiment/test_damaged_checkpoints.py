@@ -1,0 +1,85 @@
+"""A checkpoint that cannot be read is named, and the one before is used; what is lost is trained again, bit by bit."""
+
+import shutil
+
+import numpy as np
+import pytest
+from tiny_runs import KeepModel, small_embedded_data, state_of, tiny_config, untimed  # noqa: F401
+
+from sagan_tf.errors import UserError
+from sagan_tf.experiment.train import train
+from sagan_tf.runs.folder import Run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of 6 steps with checkpoints at 2, 4 and 6, and its final state."""
+    from sagan_tf.data import embedded
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded, "SPLITS", {"train": 60, "test": 20})
+        keep = KeepModel()
+        run = train(tiny_config(tmp_path_factory.mktemp("whole") / "run", steps=6), [keep])
+        return run, state_of(keep)
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(bytes(content))
+
+
+def removed(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "file"),
+    [
+        pytest.param(truncated, "data-00000-of-00001", marks=pytest.mark.stress),
+        pytest.param(removed, "data-00000-of-00001", marks=pytest.mark.stress),
+        (flipped, "index"),
+    ],
+)
+def test_damaged_checkpoint_is_passed_over(trained, tmp_path, capsys, damage, file):
+    whole, expected = trained
+    run = Run(tmp_path / "run")
+    shutil.copytree(whole.path, run.path)
+    damage(run.checkpoints_path / f"ckpt-6.{file}")
+    keep = KeepModel()
+    train(tiny_config(run.path, steps=6), [keep])
+    out = capsys.readouterr().out
+    assert "ckpt-6: cannot be restored into these networks, the one before is tried: " in out
+    assert "Going on from step 4" in out
+    for a, b in zip(state_of(keep), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert untimed(run) == untimed(whole)
+
+
+@pytest.mark.stress
+def test_tensorflows_own_list_is_not_needed(trained, tmp_path, capsys):
+    whole, _ = trained
+    run = Run(tmp_path / "run")
+    shutil.copytree(whole.path, run.path)
+    truncated(run.checkpoints_path / "checkpoint")
+    train(tiny_config(run.path, steps=8))
+    assert "Going on from step 6" in capsys.readouterr().out
+    # The manager counts the old ones too: two are kept, or every restart would leave some for ever.
+    assert [path.rpartition("-")[2] for path in run.checkpoints()] == ["8", "6"]
+
+
+def test_no_readable_checkpoint_is_an_error_and_deletes_nothing(trained, tmp_path):
+    whole, _ = trained
+    shutil.copytree(whole.path, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    for path in run.checkpoints_path.glob("ckpt-*.index"):
+        truncated(path)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="neither it nor any checkpoint before it can be restored"):
+        train(tiny_config(run.path, steps=8))
+    changed = [path.name for path, content in before.items() if path.read_bytes() != content]
+    assert set(changed) <= {"environment.json", "config.yaml"}  # that it was started, and how far it was to go

@@ -1,0 +1,51 @@
+"""A disk that takes no more: one line, nothing half-written, and the same command goes on once there is room."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+from tiny_runs import small_embedded_data, tiny_config, untimed  # noqa: F401
+
+from sagan_tf.experiment.train import train
+from sagan_tf.runs.folder import Run
+
+
+def train_with_limit(run, limit):
+    # A largest file stands in for a full disk: no rights are needed for it.
+    return subprocess.run(
+        [sys.executable, "-m", "sagan_tf.train", "--run", str(run), "--generator.channels", "8",
+         "--discriminator.channels", "8", "--training.batch_size", "4", "--training.steps", "4",
+         "--output.log_interval", "1", "--output.sample_interval", "4", "--output.checkpoint_interval", "2"],
+        capture_output=True, text=True, timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits are set as on Linux")
+@pytest.mark.parametrize("goes_on", [False, pytest.param(True, marks=pytest.mark.stress)])
+def test_checkpoint_that_does_not_fit(tmp_path, goes_on):
+    done = train_with_limit(tmp_path / "run", 1 << 20)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "the checkpoint of step 2 cannot be written" in line and "the same command goes on" in line
+    assert "Traceback" not in done.stderr
+    run = Run(tmp_path / "run")
+    assert not list(run.path.rglob("*temp*")) and not list(run.path.rglob("*partial*")) and not run.checkpoints()
+    if goes_on:
+        train(tiny_config(run.path, steps=4))
+        assert [line["step"] for line in run.read_metrics()] == [1, 2, 3, 4]
+
+
+@pytest.mark.stress
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    run = train(tiny_config(tmp_path / "run", steps=2))
+    (run.checkpoints_path / "ckpt-4_temp").mkdir()
+    (run.checkpoints_path / "ckpt-4_temp" / "part").write_bytes(b"half")
+    (run.path / "generator.partial.keras").write_bytes(b"half")
+    (run.samples_path / "step_00000004.png.partial").write_bytes(b"half")
+    before = untimed(run)
+    train(tiny_config(run.path, steps=4))
+    assert not list(run.path.rglob("*temp*")) and not list(run.path.rglob("*partial*"))
+    assert untimed(run)[:2] == before

@@ -1,0 +1,67 @@
+"""What is looked at is what was trained, at the step that was asked for."""
+
+import numpy as np
+import pytest
+from keras import ops
+from small_runs import KINDS, make_run
+
+from sagan_tf.errors import UserError
+from sagan_tf.experiment import loading as restored_networks
+from sagan_tf.experiment.loading import checkpoint_steps, class_names, restore_networks
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run") / "run", steps=(5, 40, 300))
+
+
+def weights(model):
+    return [ops.convert_to_numpy(weight) for weight in model.weights]
+
+
+def test_newest_checkpoint_holds_the_generator_of_the_run(run):
+    alone, both = restore_networks(run), restore_networks(run, discriminator=True)
+    assert alone.step == both.step == 300 and alone.discriminator is None and both.num_classes == len(KINDS)
+    inputs = [ops.ones((2, 12)), ops.array([0, 3])]
+    np.testing.assert_array_equal(alone.generator(inputs), both.generator(inputs))
+
+
+def test_networks_differ_from_step_to_step(run):
+    assert checkpoint_steps(run) == [5, 40, 300]
+    old, new = restore_networks(run, 5, discriminator=True), restore_networks(run, 40, discriminator=True)
+    for part in ("generator", "discriminator"):
+        pairs = zip(weights(getattr(old, part)), weights(getattr(new, part)))
+        assert sum((a != b).any() for a, b in pairs) > 10
+
+
+def test_looking_changes_nothing_in_the_folder(run):
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    restore_networks(run, 40, discriminator=True)
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+def test_checkpoint_that_training_has_just_replaced_gives_way_to_its_heir(run, monkeypatch):
+    listed = iter([[7], [5, 40, 300], [5, 40, 300]])
+    monkeypatch.setattr(restored_networks, "checkpoint_steps", lambda run: next(listed))
+    assert restore_networks(run, discriminator=True).step == 300
+
+
+def test_class_names_come_from_the_run_and_from_older_ones_by_number(tmp_path):
+    run = make_run(tmp_path / "run", steps=(), data="cifar10")
+    assert class_names(run, 4) == KINDS and class_names(run, None) is None
+    assert class_names(run, 3) == ("0", "1", "2")  # names of something else
+    run.class_names_path.unlink()
+    assert class_names(run, 4) == ("0", "1", "2", "3")
+
+
+def test_checkpoint_of_other_networks_is_refused(run, tmp_path):
+    other = make_run(tmp_path / "other", steps=(5,), attention_sizes=())
+    for path in other.checkpoints_path.glob("ckpt-5.*"):
+        path.write_bytes((run.checkpoints_path / path.name).read_bytes())
+    other.config_path.write_text(other.config_path.read_text().replace("latent_dim: 12", "latent_dim: 13"))
+    with pytest.raises(UserError, match="cannot be restored into the networks of its config"):
+        restore_networks(other, 5)
+    for path in other.checkpoints_path.glob("ckpt-5.*"):
+        path.unlink()
+    with pytest.raises(UserError, match="there is no checkpoint, and the discriminator is nowhere else"):
+        restore_networks(other, discriminator=True)

@@ -1,0 +1,101 @@
+"""The evaluations of several workers: each makes its share, and a stop of one stops all at the same place."""
+
+import sys
+import threading
+import types
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sagan_tf.evaluation.features import FeatureNetwork
+from sagan_tf.evaluation.measurer import Measurer, Samples
+from sagan_tf.experiment import online_evaluation as evaluated_training
+from sagan_tf.experiment.online_evaluation import Collection, Stopped
+from sagan_tf.training.evaluations import BrokenOff, Evaluations
+from sagan_tf.training.workers import Worker, make_agreement
+
+
+class Seeds(Measurer):
+    """Takes numbers drawn from a picture's seed for its features."""
+
+    def painter(self, generator, truncation=6.0):
+        return lambda seeds, labels: (None, np.stack([np.random.default_rng(s).normal(size=3) for s in seeds]), None)
+
+
+def gather(folder, workers, count, rows, monkeypatch, stop=None):
+    """What each worker's `Collection.at` gives or raises; worker `stop[0]` wants to stop before its round `stop[1]`."""
+    barrier, wishes = threading.Barrier(workers), [0.0] * workers
+    network = FeatureNetwork("seeds", "ab", "none", 3, None, False, None)
+
+    def one(index):
+        gan = types.SimpleNamespace(num_classes=None, latent_dim=4, distribute_strategy=None, stop_wanted=False)
+        rounds = 0
+
+        def agree(value):
+            nonlocal rounds
+            wishes[index] = max(value, float(stop == (index, rounds)))
+            rounds += 1
+            barrier.wait(10)
+            total = sum(wishes)
+            barrier.wait(10)
+            return total
+
+        with lock:
+            monkeypatch.setattr(evaluated_training, "make_agreement", lambda strategy: agree)
+            measurer = Seeds(network, None, rows, show_progress=False)
+            collection = Collection(gan, measurer, Samples(count, 7), folder / "c", Worker(index, workers))
+        try:
+            return collection.at(4), gan
+        except Stopped:
+            return "stopped", gan
+        finally:
+            barrier.wait(10)  # nobody tidies up before the chief has read
+            collection.close()
+
+    lock = threading.Lock()
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(one, range(workers)))
+
+
+@pytest.mark.parametrize(("workers", "count", "rows"), [(2, 9, 4), (3, 7, 2), (3, 2, 2), (4, 50, 8)])
+def test_shares_of_the_workers_make_what_one_makes(tmp_path, monkeypatch, workers, count, rows):
+    (whole, _), *others = gather(tmp_path, workers, count, rows, monkeypatch)
+    assert all(found is None for found, _ in others) and not any(gan.stop_wanted for _, gan in others)
+    ((alone, _),) = gather(tmp_path / "one", 1, count, rows, monkeypatch)
+    assert whole.count == alone.count == count
+    np.testing.assert_array_equal(whole.features, alone.features)
+    np.testing.assert_allclose(whole.moments.mean, alone.moments.mean, rtol=1e-12)
+    assert not list(tmp_path.glob("c*"))
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+@pytest.mark.parametrize("before", [0, 2, 4])
+def test_one_that_stops_takes_all_along(tmp_path, monkeypatch, index, before):
+    found = gather(tmp_path, 3, 14, 1, monkeypatch, stop=(index, before))  # shares of 4, 5 and 5 pictures, one a round
+    assert [result for result, _ in found] == ["stopped"] * 3
+    assert all(gan.stop_training and gan.stop_agreed == 1 for _, gan in found)
+    assert not list(tmp_path.iterdir())
+
+
+def test_agreement_sums_over_replicas():
+    agree = make_agreement(tf.distribute.get_strategy())
+    assert [agree(value) for value in (0, 1.5)] == [0.0, 1.5]
+
+
+def test_agreement_keeps_nothing_in_memory():
+    agree, value = make_agreement(tf.distribute.get_strategy()), 10**6 / 7
+    before = sys.getrefcount(value)
+    assert agree(value) == value and sys.getrefcount(value) == before
+
+
+def test_measurement_that_is_broken_off_again_makes_no_step():
+    recorded = []
+    evaluations = Evaluations(lambda step: None, recorded.append, lambda *found: None, 2, lambda step: step == 4)
+    evaluations.set_model(types.SimpleNamespace(step=tf.Variable(4)))
+    with pytest.raises(BrokenOff):
+        evaluations.on_train_begin()
+    evaluations.model.step.assign(5)
+    evaluations.on_train_begin()
+    assert recorded == []

@@ -1,0 +1,105 @@
+"""`python -m sagan_tf.train` as several workers of one run: who writes, how it ends, how it goes on."""
+
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from experiment.test_train import save_feature_network
+from training.test_workers import end_of, start_workers
+
+from sagan_tf.runs.folder import Run
+
+
+def command(run, steps):
+    return [
+        sys.executable, "-m", "sagan_tf.train", "--run", str(run), "--generator.channels", "8",
+        "--discriminator.channels", "8", "--training.batch_size", "4", "--training.steps", str(steps),
+        "--output.log_interval", "1", "--output.sample_interval", "100", "--output.checkpoint_interval", "2",
+    ]  # fmt: skip
+
+
+def wait_for_step(run, step, processes):
+    deadline = time.monotonic() + 120
+    while not any(line["step"] >= step for line in run.read_metrics()):
+        assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+
+
+def state(run):
+    """All arrays of the newest checkpoint, and the metrics but for the speed."""
+    reader = tf.train.load_checkpoint(run.checkpoints()[0])
+    # How often it was saved is TensorFlow's own count, of which a stop makes one more.
+    names = [n for n in reader.get_variable_to_shape_map() if "CHECKPOINT" not in n and "save_counter" not in n]
+    arrays = {name: reader.get_tensor(name) for name in names}
+    lines = [{key: value for key, value in line.items() if "second" not in key} for line in run.read_metrics()]
+    return arrays, lines
+
+
+@pytest.mark.stress
+@pytest.mark.replicas
+def test_killed_and_stopped_workers_lose_nothing(tmp_path):
+    whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
+    (chief, other) = end_of(start_workers(2, command(whole.path, 8)))
+    assert chief[0] == other[0] == 0, chief[2][-2000:] + other[2][-2000:]
+    assert "Made 8 steps" in chief[1] and "Made" not in other[1]
+
+    workers = start_workers(2, command(broken.path, 8))
+    wait_for_step(broken, 3, workers)
+    began = time.monotonic()
+    workers[1].kill()
+    (status, _, err), _ = end_of(workers)
+    assert time.monotonic() - began < 30
+    assert status == 2 and "another worker has stopped or cannot be reached" in err
+
+    workers = start_workers(2, command(broken.path, 8))
+    wait_for_step(broken, 4, workers)
+    workers[1].send_signal(signal.SIGTERM)  # not the chief
+    (chief, other) = end_of(workers)
+    assert chief[0] == other[0] == 0, chief[2][-2000:] + other[2][-2000:]
+    assert "Stopped by another worker at step" in chief[1] or "Made" in chief[1]
+
+    (chief, other) = end_of(start_workers(2, command(broken.path, 8)))
+    assert chief[0] == other[0] == 0
+    (arrays, lines), (expected, expected_lines) = state(broken), state(whole)
+    assert arrays.keys() == expected.keys() and len(arrays) > 300
+    different = [name for name in arrays if not np.array_equal(arrays[name], expected[name])]
+    assert not different and lines == expected_lines
+    assert [line["step"] for line in lines] == list(range(1, 9))
+
+
+@pytest.mark.stress
+@pytest.mark.replicas
+def test_stop_within_an_evaluation_waits_for_no_worker(tmp_path):
+    features = ["--evaluation.features", str(save_feature_network(tmp_path / "features.keras"))]
+    evaluated = [*features, "--evaluation.interval", "2", "--evaluation.split", "test"]
+    few, many = ([*evaluated, "--evaluation.num_samples", str(count)] for count in (100, 1_000_000))
+    whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
+    (chief, other) = end_of(start_workers(2, [*command(whole.path, 4), *few]))
+    assert chief[0] == other[0] == 0, chief[2][-2000:] + other[2][-2000:]
+
+    for signalled in (1, 0):
+        workers = start_workers(2, [*command(broken.path, 4), *many])
+        wait_for_step(broken, 2, workers)
+        shares = [broken.evaluation_path / f"training.collecting.{i}" for i in (0, 1)]
+        deadline = time.monotonic() + 60
+        while not all(share.is_dir() for share in shares):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(2)
+        began = time.monotonic()
+        workers[signalled].send_signal(signal.SIGTERM)
+        (chief, other) = end_of(workers)
+        assert time.monotonic() - began < 30
+        assert chief[0] == other[0] == 0, chief[2][-2000:] + other[2][-2000:]
+        by = "SIGTERM" if signalled == 0 else "another worker"
+        assert f"Stopped by {by} at step 2 of 4, saved." in chief[1]
+        assert not any(share.exists() for share in shares)
+
+    (chief, other) = end_of(start_workers(2, [*command(broken.path, 4), *few]))
+    assert chief[0] == other[0] == 0, chief[2][-2000:] + other[2][-2000:]
+    (arrays, lines), (expected, expected_lines) = state(broken), state(whole)
+    assert all(map(np.array_equal, arrays.values(), expected.values())) and lines == expected_lines
+    assert [line["step"] for line in lines if "evaluation_samples" in line] == [2, 4]

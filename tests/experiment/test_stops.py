@@ -1,0 +1,110 @@
+"""Ctrl-C and SIGTERM, and a kill at the very end: what is done stays, and the rest is made by the next start."""
+
+import functools
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from experiment.test_train import save_feature_network
+from tiny_runs import KeepModel, Killed, small_embedded_data, state_of, tiny_config, untimed  # noqa: F401
+
+from sagan_tf.errors import one_line_errors
+from sagan_tf.evaluation.measurer import Measurer
+from sagan_tf.experiment.train import train
+
+
+@pytest.mark.stress
+def test_stops_in_the_middle_of_a_line_and_of_an_evaluation_lose_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
+    options = dict(steps=6, output__log_interval=3, output__checkpoint_interval=3, evaluation__interval=2,
+                   evaluation__num_samples=20, evaluation__split="test",
+                   evaluation__features=save_feature_network(tmp_path / "features.keras"))
+    whole, broken = KeepModel(), KeepModel()
+    one = train(tiny_config(tmp_path / "whole", **options), [whole])
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    measure = Measurer.of_generator
+    for step, number in ((2, signal.SIGTERM), (6, signal.SIGINT)):
+
+        def measure_and_stop(self, paint, num_classes, samples, about, *more):
+            if about["step"] == step:
+                signal.raise_signal(number)
+            return measure(self, paint, num_classes, samples, about, *more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Measurer, "of_generator", measure_and_stop)
+            two = train(tiny_config(tmp_path / "broken", **options), [broken])
+        out = capsys.readouterr().out
+        assert f"Stopped by {number.name} at step {step} of 6, saved. The same command goes on." in out
+        assert f"The evaluation at step {step} is left to the next start" in out
+        assert two.checkpoints()[0].endswith(f"-{step}") and not list(two.evaluation_path.glob("*collecting"))
+    train(tiny_config(tmp_path / "broken", **options))
+    assert "All 6 steps are made" in capsys.readouterr().out
+
+    assert {number: signal.getsignal(number) for number in before} == before
+    for a, b in zip(state_of(whole), state_of(broken), strict=True):
+        np.testing.assert_array_equal(a, b)
+    lines, expected = untimed(two), untimed(one)
+    assert [line["step"] for line in lines] == [2, 3, 4, 6, 6]
+    # The means of the line that the stop fell into are added up in another order.
+    means = {"d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy", "d_gradient_norm", "g_gradient_norm"}
+    for line, other in zip(lines, expected, strict=True):
+        assert line.keys() == other.keys()
+        different = {name for name in line if line[name] != other[name]}
+        assert not different or (line["step"] == 3 and different <= means)
+        assert all(line[name] == pytest.approx(other[name], rel=1e-5) for name in different)
+    assert two.best() == one.best() and two.sample_path(6).read_bytes() == one.sample_path(6).read_bytes()
+
+
+class KilledAtTheEnd(keras.callbacks.Callback):
+    def on_train_end(self, logs=None):
+        raise Killed
+
+
+@pytest.mark.stress
+def test_kill_after_the_last_step_leaves_nothing_out(tmp_path):
+    options = dict(steps=3, output__checkpoint_interval=1)  # samples every two steps, and at the end
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path / "run", **options), [KilledAtTheEnd()])
+    run = train(tiny_config(tmp_path / "run", **options))
+    assert [path.rpartition("-")[2] for path in run.checkpoints()][0] == "3"
+    assert run.sample_path(3).is_file() and run.attention_picture_path(3).is_file()
+    assert '"step":3,"steps":3' in run.report_path.read_text(encoding="utf-8")
+
+
+@pytest.mark.stress
+def test_kill_between_a_generator_and_its_checkpoint_leaves_no_old_one(tmp_path, monkeypatch):
+    save = tf.train.CheckpointManager.save
+
+    def killed(manager, checkpoint_number):
+        if checkpoint_number == 2:
+            raise Killed
+        return save(manager, checkpoint_number=checkpoint_number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.train.CheckpointManager, "save", killed)
+        with pytest.raises(Killed):
+            train(tiny_config(tmp_path / "run", steps=2, output__checkpoint_interval=1))
+    model = KeepModel()
+    run = train(tiny_config(tmp_path / "run", steps=2, output__checkpoint_interval=1), [model])
+    found = keras.models.load_model(run.generator_path).get_weights()
+    expected = model.gan.ema_generator.get_weights()
+    assert len(found) > 50 and all(map(np.array_equal, found, expected))
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "by"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "the keyboard")]
+)
+def test_signal_outside_of_training_ends_with_a_line(number, code, by, capsys, request):
+    # As in a process that a shell starts; pytest's workers ignore Ctrl-C.
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.raises(SystemExit) as ended, one_line_errors("Begin again."):
+        signal.raise_signal(number)
+        pytest.fail("the signal did nothing")
+    assert ended.value.code == code
+    assert capsys.readouterr().err == f"\nstopped by {by}. Begin again.\n"
+    assert {one: signal.getsignal(one) for one in before} == before

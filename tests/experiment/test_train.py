@@ -1,0 +1,184 @@
+"""The real program, small: a run, its folder, an exact resume, and bad input."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_runs import (  # noqa: F401
+    KeepModel,
+    Killed,
+    StopAfter,
+    shrink_embedded_data,
+    small_embedded_data,
+    state_of,
+    tiny_config,
+    untimed,
+)
+
+from sagan_tf.accelerate import compiled as native_operations
+from sagan_tf.config import Config
+from sagan_tf.data.embedded import KINDS
+from sagan_tf.errors import UserError
+from sagan_tf.experiment import train as experiment
+from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.experiment.train import train
+
+
+def test_run_folder_holds_what_it_should(tmp_path, capsys):
+    config = tiny_config(
+        tmp_path / "run", generator_optimizer__decay_start_step=0, generator_optimizer__final_learning_rate=0
+    )
+    run = train(config)
+    assert "Rule of twins, 1000 samples of the averaged generator, seed 1: valid 0." in capsys.readouterr().out
+    lines = run.read_metrics()
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    wanted = {"d_loss", "g_loss", "real_logit", "fake_logit", "gamma/g/attention_16", "sigma/d/embedding"}
+    assert wanted <= set(lines[-1])
+    rate = config.generator_optimizer.learning_rate
+    rates = [line["generator_learning_rate"] for line in lines]
+    np.testing.assert_allclose(rates, rate * np.array([0.75, 0.5, 0.25, 0]), rtol=1e-5, atol=1e-12)
+    rates = [line["discriminator_learning_rate"] for line in lines]
+    np.testing.assert_allclose(rates, config.discriminator_optimizer.learning_rate, rtol=1e-5)
+    assert lines[-1]["images"] == 16 and lines[-1]["images_per_second"] > 0
+    for step in (0, 2, 4):
+        with Image.open(run.sample_path(step)) as picture:
+            assert picture.size == (3 * 64, 2 * 64)
+        with Image.open(run.attention_picture_path(step)) as picture:
+            assert picture.width > 6 * 160
+    assert run.contact_sheet_path.exists()
+    page = run.report_path.read_text(encoding="utf-8")
+    assert '"step":4,"steps":4' in page and page.count("data:image/webp") == 3 + 3 + 1
+    assert run.class_names() == list(KINDS)
+    generator = keras.models.load_model(run.generator_path)
+    assert generator([keras.ops.zeros((1, 128)), keras.ops.array([0])]).shape == (1, 32, 32, 3)
+    assert not list(run.path.rglob("*partial*"))
+
+
+def save_feature_network(path):
+    keras.Sequential([
+        keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 5, strides=4), keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(4, activation="softmax"),
+    ]).save(path)  # fmt: skip
+    return path
+
+
+def test_killed_run_goes_on_bit_exactly_and_so_do_its_evaluations(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
+    evaluation = dict(evaluation__interval=2, evaluation__num_samples=20, evaluation__split="test",
+                      evaluation__features=save_feature_network(tmp_path / "features.keras"))
+    whole, resumed = KeepModel(), KeepModel()
+    one = train(tiny_config(tmp_path / "whole", steps=5, **evaluation), [whole])
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path / "killed", steps=5, **evaluation), [StopAfter(3)])
+    two = train(tiny_config(tmp_path / "killed", steps=5, **evaluation), [resumed])
+    pairs = list(zip(state_of(whole), state_of(resumed), strict=True))
+    assert len(pairs) > 150
+    for a, b in pairs:
+        np.testing.assert_array_equal(a, b)
+    first, second = (untimed(run) for run in (one, two))
+    assert first == second
+    assert (one.sample_path(4).read_bytes()) == two.sample_path(4).read_bytes()
+    distances = {line["step"]: line["frechet_distance"] for line in first if "frechet_distance" in line}
+    assert list(distances) == [2, 4, 5] and len(set(distances.values())) == 3
+    best = min(distances, key=distances.get)
+    for run in (one, two):
+        assert run.best() == {"step": best, "metric": "frechet_distance", "value": distances[best]}
+        assert restore_networks(run, best=True).step == best
+    last = [np.array(weight) for weight in keras.models.load_model(one.generator_path).weights]
+    kept = [np.array(weight) for weight in restore_networks(two, best=True).generator.weights]
+    assert all(map(np.array_equal, last, kept)) == (best == 5)
+
+
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """The folder of a run of two steps."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shrink_embedded_data(monkeypatch)
+        return train(tiny_config(tmp_path_factory.mktemp("two_steps") / "run", steps=2)).path
+
+
+def test_run_with_all_steps_made_does_nothing(tmp_path, capsys, two_steps):
+    shutil.copytree(two_steps, tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    train(tiny_config(tmp_path / "run", steps=2))
+    assert "All 2 steps are made" in capsys.readouterr().out
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_folder_of_another_config_is_refused(tmp_path, two_steps):
+    shutil.copytree(two_steps, tmp_path / "run")
+    with pytest.raises(UserError, match="training.loss"):
+        train(tiny_config(tmp_path / "run", steps=2, training__loss="wasserstein"))
+
+
+def test_divergence_stops_before_a_checkpoint(tmp_path):
+    class Poison(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                kernel = self.model.generator.trainable_variables[0]
+                kernel.assign(kernel * np.nan)
+
+    with pytest.raises(UserError, match="training diverged.*step 3"):
+        train(tiny_config(tmp_path / "run"), [Poison()])
+    assert (tmp_path / "run" / "checkpoints" / "ckpt-2.index").exists()
+    assert not (tmp_path / "run" / "checkpoints" / "ckpt-4.index").exists()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2]
+
+
+def test_xla_on_several_devices_is_refused(tmp_path, monkeypatch):
+    # Two GPUs that `auto` would find; the config alone cannot know of them.
+    several = types.SimpleNamespace(num_replicas_in_sync=2)
+    monkeypatch.setattr(experiment, "make_strategy", lambda distribution, replicas: several)
+    with pytest.raises(UserError, match="hardware.jit_compile: works on one device, and here are 2"):
+        train(tiny_config(tmp_path / "run", hardware__jit_compile="true"))
+
+
+def test_native_operations_with_a_gpu_or_without_a_compiler_are_refused_before_there_is_a_folder(tmp_path, monkeypatch):
+    config = tiny_config(
+        tmp_path / "run", hardware__native_operations="true", hardware__precision="mixed_bfloat16"
+    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    native_operations.load.cache_clear()
+    with pytest.raises(UserError, match="needs a C.. compiler"):
+        train(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment.tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
+        patch.setattr(experiment, "make_strategy", lambda *_: types.SimpleNamespace(num_replicas_in_sync=1))
+        with pytest.raises(UserError, match="serves a CPU alone, and here is a GPU"):
+            train(config)
+        patch.setattr(experiment, "make_strategy", lambda *_: types.SimpleNamespace(num_replicas_in_sync=2))
+        with pytest.raises(UserError, match="works on one device, and here are 2"):
+            train(config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_refuses_bad_input_in_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for arguments, wanted in (
+        (["--data.name", "cifar11"], "cifar10"),
+        (["--data.name", str(tmp_path / "nowhere") + "/"], "is not there"),
+        (["--data.name", str(tmp_path / "empty")], "holds no picture"),
+        (["--data.name", "twins", "--data.split", "validation"], "no split"),
+    ):
+        command = [sys.executable, "-m", "sagan_tf.train", "--run", str(tmp_path / "run"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2
+        message = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(message) == 1 and wanted in message[0]
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "run").exists()
+
+
+def test_default_config_is_the_papers():
+    config = Config()
+    assert (config.generator_optimizer.learning_rate, config.discriminator_optimizer.learning_rate) == (1e-4, 4e-4)
+    assert dataclasses.asdict(config.generator_optimizer)["beta_2"] == 0.9
