@@ -1,21 +1,21 @@
-# `make train` and `make test` do all of their own set-up: they need Python 3.11 to 3.13, pip, and nothing else.
-#   make train                                        the quick start
-#   make train ARGS="--config configs/cifar10.yaml"   another run; ARGS="--help" lists every option
-#   make test                                         style, import rules, tests
-#   make stress                                       tests that take minutes each: killed workers, kills, damage, a long run
-#   make bench                                        training, generator, attention, start: speed and memory; TORCH_PYTHON=...
-#   make parity                                       TF-GAN and TensorFlow Addons anew against tests/parity/files (Python 3.11)
+# `make train` and `make test` set up their own environment; all they need is Python 3.11 to 3.13 and pip.
+#   make train                                        train the quick start
+#   make train ARGS="--config configs/cifar10.yaml"   train another config; ARGS="--help" lists every option
+#   make test                                         lint, import contracts, tests
+#   make stress                                       tests that take minutes each: lost workers, kills, damaged files, a long run
+#   make bench                                        speed and memory: training, generator, attention, start-up; TORCH_PYTHON=...
+#   make parity                                       rerun TF-GAN and TensorFlow Addons and compare with tests/parity/files (Python 3.11)
 
 VENV ?= .venv
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && \
 	echo $$python && break; done)
-# On a machine with an NVIDIA driver TensorFlow's CUDA libraries come along; `make train EXTRAS=` leaves them out.
+# Machines with an NVIDIA driver also get TensorFlow's CUDA libraries; `make train EXTRAS=` omits them.
 EXTRAS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),cuda)
-# Test processes at a time; each holds a TensorFlow.
+# Parallel test processes; each loads TensorFlow.
 WORKERS ?= 2
 
-# A Python with PyTorch (its CPU build will do), to compare anew with PyTorch too.
+# A Python that has PyTorch (the CPU build is enough), for the comparisons with PyTorch.
 TORCH_PYTHON ?= python3
 
 BIN = $(VENV)/bin
@@ -24,7 +24,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .PHONY: help train test stress lint bench parity clean
 .DEFAULT_GOAL := help
 
-help: ## what there is
+help:
 	@sed -n '/^#   make/s/^#   //p' $(firstword $(MAKEFILE_LIST))
 
 train: $(VENV)/.installed
@@ -44,7 +44,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --config setup.cfg
 
-# The peer is measured where TORCH_PYTHON has PyTorch.
+# Also measures BigGAN-PyTorch if TORCH_PYTHON has PyTorch.
 bench: $(VENV)/.installed
 	mkdir -p build
 	$(BIN)/python benchmarks/training_speed.py --json build/training_speed.json \
@@ -57,13 +57,14 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/step_parts.py
 	$(BIN)/python benchmarks/attention_memory.py --json build/attention_memory.json
 
-parity: .venv-parity/.installed ## in their own environment, for they do not run beside today's TensorFlow
+# TF-GAN and TensorFlow Addons need an environment of their own: they do not run with current TensorFlow.
+parity: .venv-parity/.installed
 	.venv-parity/bin/python tests/parity/check_goldens.py $(ARGS)
 	@if $(TORCH_PYTHON) -c 'import torch' 2>/dev/null; then $(TORCH_PYTHON) tests/parity/check_goldens.py --torch $(ARGS); \
-	else echo 'PyTorch: not compared anew; name a Python that has it: make parity TORCH_PYTHON=...'; fi
+	else echo 'Skipped PyTorch. To compare, name a Python that has it: make parity TORCH_PYTHON=...'; fi
 	@if $(TORCH_PYTHON) -c 'import cleanfid, prdc, torch_fidelity' 2>/dev/null; then \
 	$(TORCH_PYTHON) tests/parity/check_goldens.py --metrics $(ARGS); \
-	else echo 'torch-fidelity, clean-fid, prdc: not compared anew; the same Python must have them.'; fi
+	else echo 'Skipped torch-fidelity, clean-fid and prdc. To compare, install them in the same Python.'; fi
 
 .venv-parity/.installed: tests/parity/requirements.txt
 	python3.11 -m venv .venv-parity || { python3.11 -m venv --clear --without-pip .venv-parity && \
@@ -81,12 +82,13 @@ $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/pip
 
 comma := ,
 
-# Some systems ship `venv` without the copy of pip that it needs; the system's own pip can install that.
+# Some systems ship `venv` without ensurepip; there the system's pip installs pip into the environment.
 $(VENV)/bin/pip:
-	@test -n '$(PYTHON)' || { echo 'error: no Python 3.11, 3.12 or 3.13 found; name one: make PYTHON=/path/to/python' >&2; exit 2; }
+	@test -n '$(PYTHON)' || { echo 'error: no Python 3.11, 3.12 or 3.13 found. Name one: make PYTHON=/path/to/python' >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) && \
 	$(PYTHON) -m pip --python $(VENV)/bin/python install --quiet pip; }
 
-clean: ## the environment and what tools left behind; never runs/
+# Removes environments, builds and caches; keeps runs/.
+clean:
 	rm -rf $(VENV) .venv-parity build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find sagan_tf tests -name __pycache__ -type d -prune -exec rm -rf {} +
