@@ -10,7 +10,7 @@ from sagan_tf.experiment.build import build_networks
 from sagan_tf.layers import SelfAttention
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
-from sagan_tf.viewing.grids import save_grid
+from sagan_tf.viewing.image_grids import save_grid
 
 KINDS = ("disc", "ring", "square", "cross")
 

@@ -6,7 +6,7 @@ from sagan_tf.data import rules
 from sagan_tf.evaluation.manifolds import nearest_neighbours
 from sagan_tf.evaluation.measures import Figure
 from sagan_tf.evaluation.similarity import class_similarities, scales_that_fit
-from sagan_tf.viewing.tables import Table, save_table
+from sagan_tf.viewing.image_grids import Table, save_table
 
 _RULE_SAMPLES = 10_000
 _NEIGHBOUR_ROWS, _NEIGHBOURS = 8, 7

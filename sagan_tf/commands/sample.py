@@ -13,7 +13,8 @@ from sagan_tf.files.shared_work import SharedFolder, batches_of
 from sagan_tf.generation.sampler import WHOLE_DISTRIBUTION, Painter
 from sagan_tf.training.workers import read_worker
 from sagan_tf.viewing import samplings
-from sagan_tf.viewing.tables import Table, save_animation, save_picture, save_table
+from sagan_tf.viewing.image_files import save_animation, save_image
+from sagan_tf.viewing.image_grids import Table, draw_table, save_table
 
 _STATIONS = 4  # Latents that an animation goes through before it comes back.
 _FRAMES_A_LEG = 24  # From one station to the next.
@@ -121,7 +122,7 @@ def _animation(painter, classes, wishes, way, path):
         tracks.append(samplings.ring(painter, way, _FRAMES_A_LEG))
     rows = len(titles)
     shape = (rows, len(tracks) // rows, *painter.image_shape)
-    frames = [Table(np.reshape(images, shape), titles) for images in np.stack(tracks, axis=1)]
+    frames = [draw_table(Table(np.reshape(images, shape), titles)) for images in np.stack(tracks, axis=1)]
     save_animation(frames, path)
     return path
 
@@ -145,7 +146,7 @@ def _write_files(painter, classes, wishes, folder, batches, wrote=None):
             labels = [_label(classes, i) for i in batch] if classes else None
             images = painter.sample([wishes.seed + i for i in batch], labels, wishes.truncation)
             for i, image in zip(batch, images):
-                save_picture(image, folder / names[i])
+                save_image(image, folder / names[i])
             bar.update(len(batch))
             if wrote is not None:
                 wrote()

@@ -34,7 +34,7 @@ from sagan_tf.training.workers import (
     silence_unless,
     wait_for_all,
 )
-from sagan_tf.viewing.grids import save_contact_sheet
+from sagan_tf.viewing.image_grids import save_contact_sheet
 
 
 def train(config, callbacks=()):

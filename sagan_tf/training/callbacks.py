@@ -16,7 +16,7 @@ from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.training.gan import with_label
 from sagan_tf.viewing.attention import AttentionProbe
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
-from sagan_tf.viewing.grids import save_grid
+from sagan_tf.viewing.image_grids import save_grid
 from sagan_tf.viewing.query_points import choose_points
 
 

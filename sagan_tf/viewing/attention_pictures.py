@@ -3,16 +3,25 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from sagan_tf.files.atomic import write_beside
 from sagan_tf.generation.pixels import to_levels
-from sagan_tf.viewing.tables import BACKGROUND, FAINT, INK
+from sagan_tf.viewing.image_files import save_png
+from sagan_tf.viewing.image_grids import BACKGROUND, FAINT, GridStyle, draw_grid
 
 # Apart for the colour-blind too, and from most pictures.
 COLOURS = ((230, 60, 50), (60, 200, 80), (60, 140, 255), (250, 200, 40), (220, 90, 230), (40, 210, 210))
 _CELL = 160  # px, or the picture's own size where that is larger
-_MARGIN, _GAP, _ROW_GAP = 16, 4, 10  # px
+_GAP = 4  # px between the cells of a row
+_STYLE = GridStyle(
+    margins=(16, 16, 20, 16),
+    gaps=(20, 10),
+    title_top=14,
+    title_height=30,
+    caption_height=18,
+    caption_colour=FAINT,
+    captions_above=True,
+)
 _FINE = 4  # Marks are drawn so many times larger and then reduced, for smooth edges.
 
 
@@ -21,7 +30,7 @@ class Row:
     """One picture and the maps of its query points.
 
     Args:
-        image: (S, S, C), as for `grids.to_levels`.
+        image: (S, S, C), as for `to_levels`.
         points: (row, column) in the feature map, one a map.
         query_shape: (H, W) of the feature map.
         maps: (points, h, w) float, one a point.
@@ -41,7 +50,7 @@ def make_row(maps, picture, image, points, title=""):
     Args:
         maps: `AttentionMaps`.
         picture: int, its number in them.
-        image: (S, S, C), as for `grids.to_levels`.
+        image: (S, S, C), as for `to_levels`.
         points: (row, column) in the feature map.
         title: str.
 
@@ -65,33 +74,14 @@ def draw_rows(rows, title, columns=1):
 
     Source: Zhang et al. 2019, Figures 1 (one column) and 5 (several).
     """
-    cell = max(_CELL, rows[0].image.shape[0])
-    font, large = ImageFont.load_default(13), ImageFont.load_default(16)
-    titled = 18 if any(row.title for row in rows) else 0
-    wide = (1 + len(rows[0].points)) * (cell + _GAP) + _GAP
-    high = cell + titled + _ROW_GAP
-    columns = min(columns, len(rows))
-    lines = -(-len(rows) // columns)
-    top = _MARGIN + 30
-    size = (2 * _MARGIN + columns * (wide + _MARGIN) - _MARGIN, top + lines * high + _MARGIN - _ROW_GAP)
-    size = (max(size[0], 2 * _MARGIN + int(large.getlength(title))), size[1])
-    canvas = Image.new("RGB", size, BACKGROUND)
-    draw = ImageDraw.Draw(canvas)
-    draw.text((_MARGIN, _MARGIN - 2), title, INK, large)
-    for i, row in enumerate(rows):
-        left, y = _MARGIN + i % columns * (wide + _MARGIN), top + i // columns * high
-        draw.text((left, y), row.title, FAINT, font)
-        cells = [_with_points(row, cell)] + [_with_map(row, k, cell) for k in range(len(row.points))]
-        for k, picture in enumerate(cells):
-            # The first picture stands a little apart from its maps.
-            canvas.paste(picture, (left + k * (cell + _GAP) + (_GAP if k else 0), y + titled))
-    return canvas
+    size = max(_CELL, rows[0].image.shape[0])
+    captions = [row.title for row in rows] if any(row.title for row in rows) else ()
+    return draw_grid([_draw_strip(row, size) for row in rows], min(columns, len(rows)), _STYLE, title, captions)
 
 
 def save_rows(rows, path, title, columns=1):
     """Writes `draw_rows` as a PNG file, which appears only when it is complete; the folder is made."""
-    picture = draw_rows(rows, title, columns)
-    write_beside(path, lambda file: picture.save(file, format="PNG"))
+    save_png(draw_rows(rows, title, columns), path)
 
 
 def strongest_region(map_):
@@ -120,7 +110,7 @@ def overlay(image, map_, size):
     """Lays a map over a picture: attended places keep their colours, the rest is dark.
 
     Args:
-        image: (S, S, C), as for `grids.to_levels`.
+        image: (S, S, C), as for `to_levels`.
         map_: (h, w) float, >= 0.
         size: int, px of the result.
 
@@ -136,6 +126,16 @@ def overlay(image, map_, size):
     grey = picture @ np.float32([0.3, 0.59, 0.11])
     dark = 0.38 * (0.3 * picture + 0.7 * grey[..., None])
     return Image.fromarray((dark + level * (0.85 * picture + 0.15 * 255 - dark)).clip(0, 255).astype(np.uint8))
+
+
+def _draw_strip(row, size):
+    """The image with its query points, then one map per point: (size, width, 3) uint8."""
+    cells = [_with_points(row, size)] + [_with_map(row, k, size) for k in range(len(row.points))]
+    strip = Image.new("RGB", (len(cells) * (size + _GAP), size), BACKGROUND)
+    for k, cell in enumerate(cells):
+        # The gap after the image is twice as wide as that between maps.
+        strip.paste(cell, (k * (size + _GAP) + (_GAP if k else 0), 0))
+    return np.asarray(strip)
 
 
 def _enlarged(image, size):

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from sagan_tf.generation.sampler import WHOLE_DISTRIBUTION
-from sagan_tf.viewing.tables import Table
+from sagan_tf.viewing.image_grids import Table
 
 
 def class_grid(painter, classes, seeds, truncation=WHOLE_DISTRIBUTION):

@@ -112,9 +112,9 @@ def test_worker_that_was_stopped_goes_on(run, tmp_path, monkeypatch, capsys):
         written.append(path)
         save(image, path)
 
-    save = sampled_runs.save_picture
+    save = sampled_runs.save_image
     with monkeypatch.context() as patch:
-        patch.setattr(sampled_runs, "save_picture", stop)
+        patch.setattr(sampled_runs, "save_image", stop)
         with pytest.raises(SystemExit):
             sample.main([*arguments, str(tmp_path / "broken")])
         written.clear()
