@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sagan_tf.data.options import DataOptions
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import open_source
 from sagan_tf.runs.environment import describe_environment
@@ -36,7 +37,8 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("cifar10_features.keras"))
     options = parser.parse_args()
     train, test = (
-        open_source("cifar10", split, data_dir=options.data_dir, image_size=32) for split in ("train", "test")
+        open_source(DataOptions(name="cifar10", split=split, data_dir=options.data_dir, image_size=32))
+        for split in ("train", "test")
     )
     began = time.monotonic()
     model = fit(train, options)

@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image, ImageFilter
 
+from sagan_tf.data.options import DataOptions
 from sagan_tf.data.readers import ArrayReader
 from sagan_tf.data.sources import open_source
 from sagan_tf.evaluation.features import open_features
@@ -35,7 +36,8 @@ def main():
     options = parser.parse_args()
     measurer = Measurer(open_features(options.features), None)
     train, test = (
-        open_source("cifar10", split, data_dir=options.data_dir, image_size=32) for split in ("train", "test")
+        open_source(DataOptions(name="cifar10", split=split, data_dir=options.data_dir, image_size=32))
+        for split in ("train", "test")
     )
     reference, found = measurer.of_source(train), {}
     for name, images in worsened(test.reader.images).items():

@@ -17,9 +17,10 @@ from export.generators import make_generator
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from small_data import open_small
 
 from sagan_tf.config import QUICK_START, save_config
-from sagan_tf.data.sources import contact_sheet_images, open_source
+from sagan_tf.data.sources import contact_sheet_images
 from sagan_tf.errors import UserError
 from sagan_tf.export.provenance import describe_training, load_generator
 from sagan_tf.runs.folder import Run
@@ -39,7 +40,7 @@ PICTURES = {kind: encoded(kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP"
 
 def read_folder(folder, corrupt="stop"):
     """Opens a folder of pictures and reads them all, as training would."""
-    source = open_source(str(folder), "train", image_size=32, corrupt=corrupt)
+    source = open_small(folder, corrupt=corrupt)
     contact_sheet_images(source, 2, 2)
     batches = source.reader.batches(source.num_images, 0, 0)
     return next(iter(batches.as_numpy_iterator()))
@@ -115,7 +116,7 @@ def test_names_that_are_no_text(tmp_path):
         os.makedirs(os.fsencode(tmp_path) + folder, exist_ok=True)
         with open(os.fsencode(tmp_path) + folder + b"/\xfe.png", "wb") as file:
             file.write(PICTURES["PNG"])
-    with pytest.raises(UserError, match="is no text in UTF-8"):
+    with pytest.raises(UserError, match="is not valid UTF-8"):
         read_folder(tmp_path)
 
 

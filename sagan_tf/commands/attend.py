@@ -11,9 +11,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from sagan_tf.data import embedded
-from sagan_tf.data.sources import contact_sheet_images, damage_named
+from sagan_tf.data.sources import contact_sheet_images, open_source, translate_data_errors
 from sagan_tf.errors import UserError
-from sagan_tf.experiment.build import open_data
 from sagan_tf.experiment.loading import checkpoint_steps, choose_classes, class_names, restore_networks
 from sagan_tf.files.atomic import write_beside, write_text
 from sagan_tf.generation.pixels import to_levels
@@ -278,8 +277,8 @@ def real_pictures(config, count):
         )
         captions = [embedded.KINDS[label] for label in labels]
     else:
-        with damage_named(data.name):
-            images, captions = contact_sheet_images(open_data(config), rows=1, columns=count)
+        with translate_data_errors(data.name):
+            images, captions = contact_sheet_images(open_source(config.data), rows=1, columns=count)
     seen, turns = {}, []
     for caption in captions:
         turns.append(seen.get(caption, 0))

@@ -11,6 +11,7 @@ import filelock
 from sagan_tf.commands.evaluate_pictures import Painted, picture_figures, save_class_picture, save_neighbour_picture
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import list_pictures
+from sagan_tf.data.options import DataOptions
 from sagan_tf.data.sources import class_distribution, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.features import open_features
@@ -20,7 +21,6 @@ from sagan_tf.evaluation.results import Result, page
 from sagan_tf.evaluation.shards import join, save_shard, wait_for_shards
 from sagan_tf.evaluation.standing import take_standing_statistics
 from sagan_tf.evaluation.statistics import read_statistics
-from sagan_tf.experiment.build import open_data
 from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.files.atomic import write_text
 from sagan_tf.generation.folding import fold_generator
@@ -55,7 +55,7 @@ class Wishes:
         replicas: int, devices; None: all GPUs, or one CPU.
         refresh: bool. Do not read the cache.
         out: Folder; None: `evaluation` in the run folder, or here.
-        data: dict, further arguments of `open_source` for a reference that is not the run's own.
+        data: dict, further `DataOptions` for a reference that is not the run's own.
     """
 
     num_samples: int = 50_000
@@ -202,7 +202,7 @@ def evaluate_folder(folder, wishes):
                         "or a file of statistics.")
     size = wishes.image_size or _size_of_first(folder)
     measurer, strategy = _measurer(wishes)
-    pictures = open_source(str(folder), image_size=size, **wishes.data)
+    pictures = open_source(DataOptions(name=str(folder), image_size=size, **wishes.data))
     source = _open_reference(wishes, size, wishes.split or "train")
     reference = _reference(measurer, source, wishes)
     out = Path(wishes.out or "evaluation")
@@ -234,13 +234,13 @@ def _source_of_run(config, wishes, size):
         return _open_reference(wishes, size, wishes.split or "train")
     # The data may lie elsewhere than where the run was trained.
     given = {name: value for name, value in {**wishes.data, "split": wishes.split}.items() if value}
-    return open_data(dataclasses.replace(config, data=dataclasses.replace(config.data, **given)))
+    return open_source(dataclasses.replace(config.data, **given))
 
 
 def _open_reference(wishes, size, split):
     if wishes.reference.endswith(".npz"):
         return None
-    return open_source(wishes.reference, split, image_size=size, **wishes.data)
+    return open_source(DataOptions(name=wishes.reference, split=split, image_size=size, **wishes.data))
 
 
 def _reference(measurer, source, wishes):

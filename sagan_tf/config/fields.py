@@ -9,44 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sagan_tf.config.checks import check_config
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which pictures, and how they are prepared.
-
-    Args:
-        name: `twins` or `mirror` (embedded, nothing to download), a TensorFlow Datasets name such as `cifar10` or
-            `imagenet2012`, or the path of a folder of pictures.
-        split: Split to train on, for TensorFlow Datasets also a slice such as `train[:90%]`.
-        data_dir: Folder that holds prepared TensorFlow Datasets; null takes its default (~/tensorflow_datasets).
-        manual_dir: Folder with archives that a user must download by hand, as for imagenet2012.
-        download: Let TensorFlow Datasets download a data set that is not prepared in `data_dir`.
-        image_size: Height and width in px after the central square crop and resize: 32, 64, 128 or 256.
-        image_channels: 1 (grey) or 3 (RGB).
-        conditional: Train on class labels; null: whenever the data set has two classes or more.
-        resize: Resize filter, antialiased.
-        flip: Mirror pictures left to right at random (not for text or digits).
-        dequantize: Add uniform noise of one grey level, so that values are continuous.
-        corrupt: `stop` at the first unreadable picture, or `skip`, name and count it.
-        memory_limit_gib: Data sets smaller than this, decoded, are kept in memory (GiB).
-        shuffle_buffer: Encoded records held for shuffling where a data set can only be read in order.
-    """
-
-    name: str = "twins"
-    split: str = "train"
-    data_dir: str | None = None
-    manual_dir: str | None = None
-    download: bool = False
-    image_size: int = 128
-    image_channels: int = 3
-    conditional: bool | None = None
-    resize: Literal["bilinear", "area", "bicubic", "lanczos3"] = "bilinear"
-    flip: bool = False
-    dequantize: bool = False
-    corrupt: Literal["stop", "skip"] = "stop"
-    memory_limit_gib: float = 2.0
-    shuffle_buffer: int = 10_000
+from sagan_tf.data.options import DataOptions as DataConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A source to an endless tf.data stream of (picture in [-1, 1], label), which can be entered at any step."""
+"""Turns a source into an endless stream of training batches that can be entered at any step."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from sagan_tf.data.preprocessing import finish_batch
 
 
 def make_dataset(source, batch_size, *, seed=0, start_step=0, flip=False, dequantize=False):
-    """The endless stream of training batches of a source.
+    """Makes the endless stream of training batches.
 
-    Element number s is a pure function of (source, seed, s): a stream made with `start_step=k` equals the whole one
-    after k elements, bit by bit, and gets there without decoding what lies before. Each data epoch of
-    `source.num_images` pictures is a permutation of all of them; a batch may reach over the end of an epoch, or hold
-    several epochs.
-    Under a `tf.distribute` strategy the elements are global batches, to be split by pictures (`AutoShardPolicy.DATA`).
+    Element s is a pure function of (source, seed, s). A stream with `start_step=k` is bit by bit the full stream
+    without its first k elements, and skips them without decoding. Each data epoch of `source.num_images` images is a
+    permutation of all of them; a batch may span the end of an epoch, or several epochs.
+    Under a `tf.distribute` strategy an element is a global batch, to be split by `AutoShardPolicy.DATA`.
 
     Args:
-        source: A `Source`.
-        batch_size: B, pictures in an element, over all replicas.
-        seed: int >= 0. Seed of the order, the flips and the noise.
+        source: `Source`.
+        batch_size: int >= 1, B: images in an element, over all replicas.
+        seed: int >= 0. Seed of order, flips and noise.
         start_step: int >= 0. Number of the first element.
-        flip: Mirror pictures left to right with probability 1/2.
-        dequantize: Add uniform noise of one grey level.
+        flip: bool. Mirror images left to right with probability 1/2.
+        dequantize: bool. Add uniform noise of one grey level.
 
     Returns:
-        tf.data.Dataset of (image, label): float32 (B, H, W, C) in [-1, 1] and int32 (B,); (image,) alone where the
-        source has no labels.
+        tf.data.Dataset of (image, label): float32 (B, H, W, C) in [-1, 1] and int32 (B,); (image,) where the source
+        has no labels.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -46,11 +45,7 @@ def make_dataset(source, batch_size, *, seed=0, start_step=0, flip=False, dequan
     batches = source.reader.batches(batch_size, seed, start_step)
     numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(start=start_step), batches)
     dataset = numbered.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
-
-
-def _options():
     options = tf.data.Options()
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return options
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

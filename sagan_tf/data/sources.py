@@ -1,4 +1,4 @@
-"""What a data set name or a folder holds, and a reader for it; says so before any training."""
+"""Opens a data set by name or path, describes it, and picks images to look at before training."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ import tensorflow as tf
 
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import open_folder
-from sagan_tf.data.readers import ArrayReader
-from sagan_tf.data.tfds_sources import is_tfds_name, open_tfds
+from sagan_tf.data.readers import ArrayReader, Reader, RecordReader
 from sagan_tf.errors import UserError
 
-_FEW = 50  # Pictures a class below which a conditional GAN has little to learn from.
+_FEW_IMAGES = 50  # Per class; with fewer, a conditional GAN has little to learn from.
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set that was found.
+    """A data set that is open for reading.
 
     Args:
-        name: As given.
+        name: Its name or path.
         split: Its split.
-        reader: `ArrayReader`, `IndexedReader` or `RecordReader`.
+        reader: Reads its images.
         class_names: Names of the K classes in the order of their labels, or None without labels.
-        class_counts: Pictures of each class, or None.
-        image_size: Height and width in px after preparation.
+        class_counts: Images of each class, or None.
+        image_size: Height and width in px of the prepared images.
         image_channels: 1 or 3.
-        skipped: (file, reason) of each picture that could not be read.
+        skipped: (file, reason) of each file that could not be read.
     """
 
     name: str
     split: str
-    reader: object
+    reader: Reader
     class_names: tuple[str, ...] | None
     class_counts: tuple[int, ...] | None
     image_size: int
@@ -45,7 +44,7 @@ class Source:
 
     @property
     def num_images(self):
-        """Pictures in all."""
+        """Number of images."""
         return self.reader.num_images
 
     @property
@@ -54,112 +53,86 @@ class Source:
         return None if self.class_names is None else len(self.class_names)
 
 
-def open_source(
-    name,
-    split="train",
-    *,
-    data_dir=None,
-    manual_dir=None,
-    download=False,
-    image_size=32,
-    image_channels=3,
-    conditional=None,
-    resize="bilinear",
-    corrupt="stop",
-    memory_limit_gib=2.0,
-    shuffle_buffer=10_000,
-    seed=0,
-    show_progress=True,
-):
-    """Opens a data set.
+def open_source(options, show_progress=True):
+    """Opens an embedded data set, a folder of images, or a TensorFlow Datasets data set.
 
     Args:
-        name: `twins` or `mirror` (embedded), a folder of pictures, or a TensorFlow Datasets name.
-        split: Split; for a folder, its first level if there is one of that name.
-        data_dir, manual_dir, download: See `tfds_sources.open_tfds`.
-        image_size: Height and width in px of the prepared pictures.
-        image_channels: 1 or 3.
-        conditional: True asks for labels of two classes or more; None takes them where they are; False drops them.
-        resize: Resize filter; see `preprocessing.resize_square`.
-        corrupt: `stop` at unreadable files of a folder, or `skip` them.
-        memory_limit_gib: Largest data set, prepared, that is kept in memory (GiB).
-        shuffle_buffer: Encoded records held for shuffling where pictures can only be read in order.
-        seed: Not used by stored data; embedded data sets have one seed of their own, so that they stay the same set.
-        show_progress: Draw a bar while reading.
+        options: `DataOptions`; `flip` and `dequantize` are for `pipeline.make_dataset`.
+        show_progress: bool. Draw a progress bar while reading.
 
     Returns:
         Source.
 
     Raises:
-        UserError: It is not there, is empty, is broken, or has not the labels asked for.
+        UserError: The data set is missing, empty or damaged, or lacks the labels that `conditional` asks for.
     """
-    if image_channels not in (1, 3):
-        raise UserError(f"data.image_channels: pictures are read with 1 or 3 channels, not {image_channels}.")
-    wanted = dict(image_size=image_size, channels=image_channels, show_progress=show_progress)
-    if name in embedded.NAMES:
-        reader, names = _open_embedded(name, split, **wanted)
-        skipped = ()
-    elif os.path.isdir(name) or (os.sep in name and not is_tfds_name(name)):
-        reader, names, skipped = open_folder(
-            name, split, resize=resize, corrupt=corrupt, memory_limit_gib=memory_limit_gib, **wanted
-        )
-    else:
-        reader, names = open_tfds(
-            name, split, data_dir=data_dir, manual_dir=manual_dir, download=download, resize=resize,
-            memory_limit_gib=memory_limit_gib, shuffle_buffer=shuffle_buffer, **wanted,
-        )
-        skipped = ()
+    if options.image_channels not in (1, 3):
+        raise UserError(f"data.image_channels: must be 1 or 3. Got {options.image_channels}.")
+    reader, class_names, skipped = _open_reader(options, show_progress)
     if not reader.num_images:
-        raise UserError(f"data set `{name}`, split `{split}`: holds no picture.")
-    reader, names, counts = _labels_as_asked(name, reader, names, conditional)
-    return Source(name, split, reader, names, counts, image_size, image_channels, skipped)
+        raise UserError(f"data set `{options.name}`, split `{options.split}`: holds no picture.")
+    if not _uses_labels(options, class_names):
+        reader, class_names, counts = _without_labels(reader), None, None
+    else:
+        counts = tuple(np.bincount(reader.all_labels(), minlength=len(class_names)).tolist())
+    return Source(
+        options.name, options.split, reader, class_names, counts, options.image_size, options.image_channels, skipped
+    )
 
 
-def _open_embedded(name, split, image_size, channels, show_progress):
-    if split not in embedded.SPLITS:
-        raise UserError(f"data set `{name}`: has no split `{split}`; it has {', '.join(embedded.SPLITS)}.")
-    indices = np.arange(embedded.SPLITS[split])
-    images, labels = embedded.render(name, indices, split=split, image_size=image_size, channels=channels)
-    return ArrayReader(images, labels), embedded.KINDS
+def _open_reader(options, show_progress):
+    """Returns (reader, class names or None, skipped files)."""
+    if options.name in embedded.NAMES:
+        return _render_embedded(options), embedded.KINDS, ()
+    if not os.path.isdir(options.name):
+        from sagan_tf.data import tfds_sources  # Slow to import.
+
+        if os.sep not in options.name or tfds_sources.is_registered(options.name):
+            return *tfds_sources.open_tfds(options, show_progress), ()
+    return open_folder(options, show_progress)
 
 
-def _labels_as_asked(name, reader, names, conditional):
-    if conditional and names is None:
-        raise UserError(f"data.conditional: data set `{name}` has no labels; set it to false or null.")
-    if conditional and len(names) < 2:
+def _render_embedded(options):
+    if options.split not in embedded.SPLITS:
         raise UserError(
-            f"data.conditional: data set `{name}` has one class, `{names[0]}`, where several are asked; put the "
-            "pictures into a folder a class, or set data.conditional to false."
+            f"data set `{options.name}`: has no split `{options.split}`. Choose from {', '.join(embedded.SPLITS)}."
         )
-    if conditional is False or names is None or len(names) < 2:
-        return dataclasses.replace(reader, **_without_labels(reader)), None, None
-    counts = np.bincount(reader.all_labels(), minlength=len(names))
-    return reader, tuple(names), tuple(int(count) for count in counts)
+    indices = np.arange(embedded.SPLITS[options.split])
+    images, labels = embedded.render(
+        options.name,
+        indices,
+        split=options.split,
+        image_size=options.image_size,
+        channels=options.image_channels,
+    )
+    return ArrayReader(images, labels)
+
+
+def _uses_labels(options, class_names):
+    if options.conditional and class_names is None:
+        raise UserError(f"data.conditional: data set `{options.name}` has no labels; set it to false or null.")
+    if options.conditional and len(class_names) < 2:
+        raise UserError(
+            f"data.conditional: data set `{options.name}` has only one class, `{class_names[0]}`. Sort the pictures "
+            "into one folder per class, or set data.conditional to false."
+        )
+    return options.conditional is not False and class_names is not None and len(class_names) > 1
 
 
 def _without_labels(reader):
-    if hasattr(reader, "labels"):
-        return {"labels": None}
-    return {"parse": lambda record: reader.parse(record)[:1]}
+    if isinstance(reader, RecordReader):
+        return dataclasses.replace(reader, parse=lambda record: reader.parse(record)[:1])
+    return dataclasses.replace(reader, labels=None)
 
 
 @contextlib.contextmanager
-def damage_named(name):
-    """Turns TensorFlow's errors about a damaged picture or record, met while reading a data set, into one line.
-
-    Folders are checked before they are read; prepared data sets are met here.
-
-    Args:
-        name: The data set's.
-
-    Raises:
-        UserError: In their place.
-    """
+def translate_data_errors(name):
+    """Raises a `UserError` for TensorFlow's errors about damaged images or records; folders are checked earlier."""
     try:
         yield
     except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
-        lost = isinstance(error, tf.errors.DataLossError)
-        if not lost and not any(sign in error.message for sign in ("IteratorGetNext", "Decode")):
+        is_data_loss = isinstance(error, tf.errors.DataLossError)
+        if not is_data_loss and not any(op in error.message for op in ("IteratorGetNext", "Decode")):
             raise
         reason = error.message.split("}} ")[-1].split("\n")[0].split(" [Op:")[0]
         raise UserError(
@@ -168,32 +141,15 @@ def damage_named(name):
 
 
 def class_distribution(source):
-    """How often each class occurs.
-
-    Args:
-        source: `Source` with labels.
-
-    Returns:
-        float64 array (K,), frequencies that sum to 1.
-
-    Raises:
-        ValueError: The source has no labels.
-    """
+    """Returns the frequency of each class, float64 (K,), summing to 1; `source` must have labels."""
     if source.class_counts is None:
-        raise ValueError(f"`source` must have labels. Received: {source.name} without.")
+        raise ValueError(f"`source` must have labels. Received: source without labels, name={source.name!r}")
     counts = np.asarray(source.class_counts, np.float64)
     return counts / counts.sum()
 
 
 def describe(source):
-    """Says in a few lines what was found: what users of such programs lose weeks to is in the labels.
-
-    Args:
-        source: `Source`.
-
-    Returns:
-        str, lines for the terminal.
-    """
+    """Returns lines for the terminal that let users check images and labels before training."""
     shape = f"{source.image_size}x{source.image_size}x{source.image_channels}"
     lines = [f"Data: {source.name}, split {source.split}: {source.num_images:,} pictures, prepared as {shape}."]
     if source.class_counts is None:
@@ -201,13 +157,13 @@ def describe(source):
     else:
         counts = np.asarray(source.class_counts)
         lines.append(
-            f"Classes: {source.num_classes}; pictures a class: {counts.min():,} at least, "
-            f"{int(np.median(counts)):,} in the median, {counts.max():,} at most."
+            f"Classes: {source.num_classes}; pictures per class: minimum {counts.min():,}, "
+            f"median {int(np.median(counts)):,}, maximum {counts.max():,}."
         )
-        if counts.min() < _FEW:
-            least = source.class_names[int(counts.argmin())]
-            few = int((counts < _FEW).sum())
-            lines.append(f"Warning: {few} class(es) have fewer than {_FEW} pictures, such as `{least}`.")
+        if counts.min() < _FEW_IMAGES:
+            smallest = source.class_names[int(counts.argmin())]
+            num_small = int((counts < _FEW_IMAGES).sum())
+            lines.append(f"Warning: {num_small} class(es) have under {_FEW_IMAGES} pictures, such as `{smallest}`.")
     if source.skipped:
         lines.append(f"Skipped: {len(source.skipped)} unreadable file(s):")
         lines += [f"  {path}: {reason}" for path, reason in source.skipped[:10]]
@@ -215,29 +171,21 @@ def describe(source):
 
 
 def contact_sheet_images(source, rows, columns):
-    """Picks pictures to look at before training: the first ones of as many classes as there are places for.
-
-    Args:
-        source: `Source`.
-        rows, columns: ints, places.
-
-    Returns:
-        (images, captions): uint8 (N, S, S, C) as the networks will see them, and N class names or numbers; N is at most
-        rows * columns.
-    """
-    places = rows * columns
-    share = max(1, places // (source.num_classes or 1))
-    taken, found = {}, []
-    # Far enough to meet every class of a data set in random order, not so far as to read one through.
-    for load, label in itertools.islice(source.reader.in_order(), 200 * places):
-        if source.class_names is not None and taken.get(label, 0) >= share:
+    """Returns the first images of as many classes as fit, uint8 (N, S, S, C), and N class names or numbers."""
+    limit = rows * columns
+    per_class = max(1, limit // (source.num_classes or 1))
+    counts, chosen = {}, []
+    # Enough to meet every class of a data set in random order without reading all of a large one.
+    for load, label in itertools.islice(source.reader.in_order(), 200 * limit):
+        if source.class_names is not None and counts.get(label, 0) >= per_class:
             continue
-        taken[label] = taken.get(label, 0) + 1
-        found.append((label, load))
-        if len(found) == places:
+        counts[label] = counts.get(label, 0) + 1
+        chosen.append((label, load))
+        if len(chosen) == limit:
             break
-    found.sort(key=lambda item: item[0])
-    captions = [f"no. {i + 1}" for i in range(len(found))]
-    if source.class_names is not None:
-        captions = [source.class_names[label] for label, _ in found]
-    return np.stack([np.asarray(load()) for _, load in found]), captions
+    chosen.sort(key=lambda item: item[0])
+    if source.class_names is None:
+        captions = [f"no. {i + 1}" for i in range(len(chosen))]
+    else:
+        captions = [source.class_names[label] for label, _ in chosen]
+    return np.stack([np.asarray(load()) for _, load in chosen]), captions

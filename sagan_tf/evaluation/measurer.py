@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from sagan_tf.data.identity import fingerprint
+from sagan_tf.data.fingerprint import fingerprint
 from sagan_tf.data.preprocessing import to_uint8
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.collecting import Collector

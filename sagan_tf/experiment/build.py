@@ -1,33 +1,13 @@
-"""Builds what a config describes: the data, the networks, SAGAN and its optimisers."""
+"""Builds what a config describes: the networks, SAGAN and its optimisers."""
 
 import keras
 import numpy as np
 
-from sagan_tf.data.sources import class_distribution, open_source
+from sagan_tf.data.sources import class_distribution
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.schedules import WarmupAndDecay
-
-
-def open_data(config):
-    """Opens the data set of a config; see `data.sources.open_source`."""
-    data = config.data
-    return open_source(
-        data.name,
-        data.split,
-        data_dir=data.data_dir,
-        manual_dir=data.manual_dir,
-        download=data.download,
-        image_size=data.image_size,
-        image_channels=data.image_channels,
-        conditional=data.conditional,
-        resize=data.resize,
-        corrupt=data.corrupt,
-        memory_limit_gib=data.memory_limit_gib,
-        shuffle_buffer=data.shuffle_buffer,
-        seed=config.training.seed,
-    )
 
 
 def build_gan(config, source, rate_factor=1.0):

@@ -1,6 +1,7 @@
 """Measures the averaged generator of a run that is going on, as its config's section `evaluation` says."""
 
 import contextlib
+import dataclasses
 import math
 import os
 import shutil
@@ -186,11 +187,7 @@ def _source(config, source):
     split = config.evaluation.split
     if split in (None, config.data.split):
         return source
-    return open_source(
-        split=split,
-        seed=config.training.seed,
-        **{name: value for name, value in vars(config.data).items() if name not in ("split", "flip", "dequantize")},
-    )
+    return open_source(dataclasses.replace(config.data, split=split))
 
 
 def _keep_best(run, gan, step, figures):

@@ -11,9 +11,9 @@ from tqdm.auto import tqdm
 
 from sagan_tf.data import embedded, rules
 from sagan_tf.data.pipeline import make_dataset
-from sagan_tf.data.sources import contact_sheet_images, damage_named, describe
+from sagan_tf.data.sources import contact_sheet_images, describe, open_source, translate_data_errors
 from sagan_tf.errors import UserError
-from sagan_tf.experiment.build import build_gan, fixed_latents, open_data
+from sagan_tf.experiment.build import build_gan, fixed_latents
 from sagan_tf.experiment.callbacks import recording_callbacks, write_nothing
 from sagan_tf.experiment.checkpoints import make_manager, restore
 from sagan_tf.experiment.online_evaluation import evaluation_callbacks, is_missing
@@ -61,7 +61,7 @@ def train(config, callbacks=()):
             f"make it a multiple of {replicas}."
         )
     with (
-        damage_named(config.data.name), loss_of_workers_named(worker), exhaustion_named(),
+        translate_data_errors(config.data.name), loss_of_workers_named(worker), exhaustion_named(),
         silence_unless(worker.is_chief),
     ):  # fmt: skip
         return _train(config, strategy, worker, callbacks)
@@ -69,9 +69,9 @@ def train(config, callbacks=()):
 
 def _train(config, strategy, worker, callbacks):
     # A new run folder is not made for data that cannot be read; one that is there is checked before they are.
-    source = None if os.path.exists(config.run) else open_data(config)
+    source = None if os.path.exists(config.run) else open_source(config.data)
     with Run.create_or_resume(config.run, config) if worker.is_chief else Run(config.run) as run:
-        source = source or open_data(config)
+        source = source or open_source(config.data)
         if worker.is_chief:
             report_data(source, run)
         while True:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from small_data import open_small
 
 from sagan_tf.data import embedded
-from sagan_tf.data.sources import open_source
 from sagan_tf.data.tfds_builders import EmbeddedConfig
 
 FEW = {"train": 60, "test": 20}
@@ -42,5 +42,5 @@ def test_other_sizes_and_grey_have_folders_of_their_own(tmp_path):
 
 def test_a_prepared_one_is_read_by_the_normal_path(tmp_path):
     tfds.load("mirror/64px", data_dir=tmp_path)
-    source = open_source("mirror/64px", "test", data_dir=str(tmp_path), image_size=64, show_progress=False)
+    source = open_small("mirror/64px", split="test", data_dir=str(tmp_path), image_size=64)
     assert (source.num_images, source.class_names) == (20, embedded.KINDS)

@@ -11,9 +11,9 @@ import filelock
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_data import open_small
 from small_runs import make_run
 
-from sagan_tf.data.sources import open_source
 from sagan_tf.evaluation.features import FeatureNetwork
 from sagan_tf.evaluation.measurer import Measurer, Samples, plain_name
 from sagan_tf.experiment.loading import restore_networks
@@ -31,8 +31,7 @@ def network(sha256="ab", scale=1.0):
 
 
 def source(**changes):
-    options = dict(split="test", image_size=32, show_progress=False) | changes
-    return open_source("twins", **options)
+    return open_small("twins", **{"split": "test", **changes})
 
 
 def test_sample_i_is_that_of_its_seed_in_any_batch(tmp_path):

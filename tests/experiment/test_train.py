@@ -165,7 +165,7 @@ def test_command_refuses_bad_input_in_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     for arguments, wanted in (
         (["--data.name", "cifar11"], "cifar10"),
-        (["--data.name", str(tmp_path / "nowhere") + "/"], "is not there"),
+        (["--data.name", str(tmp_path / "nowhere") + "/"], "does not exist"),
         (["--data.name", str(tmp_path / "empty")], "holds no picture"),
         (["--data.name", "twins", "--data.split", "validation"], "no split"),
     ):
