@@ -1,7 +1,5 @@
 """What a run writes into its folder as it goes on."""
 
-import functools
-
 from sagan_tf.runs.metrics_log import read_unfinished_line, save_unfinished_line
 from sagan_tf.runs.report import write_report
 from sagan_tf.training.callbacks import AttentionPictures, Checkpoints, Metrics, Report, Samples
@@ -33,18 +31,10 @@ def recording_callbacks(config, run, manager, guard, images_a_step, latent, labe
     events = EventFile(run.tensorboard_path)
     pictures = {"samples": run.sample_path, "attention": run.attention_picture_path}
 
-    def record(line):
-        run.append_metrics(line)
-        if output.tensorboard != "none":
-            values = {name: value for name, value in line.items() if name != "step"}
-            events.scalars(line["step"], values | peak_memory_gib())
-
+    log = MetricsRecorder(run, None if output.tensorboard == "none" else events)
     return [
-        Metrics(
-            record, output.log_interval, images_a_step, guard, read_unfinished_line(run.unfinished_line_path),
-            functools.partial(save_unfinished_line, run.unfinished_line_path),
-        ),
-        *evaluations(record),
+        Metrics(log, output.log_interval, images_a_step, guard),
+        *evaluations(log.append),
         Samples(run.sample_path, output.sample_interval, latent, label, output.sample_columns),
         AttentionPictures(run.attention_picture_path, output.sample_interval, *few),
         TensorBoard(events, output.tensorboard, output.sample_interval, pictures),
@@ -54,9 +44,31 @@ def recording_callbacks(config, run, manager, guard, images_a_step, latent, labe
     ]
 
 
-def write_nothing(line):
-    """What workers but the chief do with a line of metrics.
+class MetricsRecorder:
+    """Writes metrics lines to the run folder and to TensorBoard.
 
     Args:
-        line: dict, as `Metrics` writes it.
+        run: `Run`.
+        events: `EventFile`, or None.
+        writes: bool. False on workers other than the chief, which write nothing.
     """
+
+    def __init__(self, run, events=None, writes=True):
+        self.run, self.events, self.writes = run, events, writes
+
+    def append(self, line):
+        """Writes a line, a dict with `step` and numbers by name."""
+        if self.writes:
+            self.run.append_metrics(line)
+        if self.events is not None:
+            values = {name: value for name, value in line.items() if name != "step"}
+            self.events.scalars(line["step"], values | peak_memory_gib())
+
+    def read_unfinished(self):
+        """Reads the means of a line that an earlier process had begun, or None."""
+        return read_unfinished_line(self.run.unfinished_line_path)
+
+    def save_unfinished(self, unfinished):
+        """Saves the means of a line that is not due yet."""
+        if self.writes:
+            save_unfinished_line(self.run.unfinished_line_path, unfinished)

@@ -10,26 +10,26 @@ def rate_factor(run):
     return math.prod(one["rate_factor"] for one in run.recoveries())
 
 
-def prepare_recovery(options, run, trouble, writes):
+def prepare_recovery(options, run, failure, writes):
     """Lowers the learning rates for another try from the last good checkpoint, or ends the run.
 
     Args:
         options: `GuardConfig`.
         run: `Run`.
-        trouble: `Trouble`.
+        failure: `TrainingFailure`.
         writes: bool. Whether this worker writes.
 
     Raises:
         UserError: The config says to stop, or has said to recover often enough.
     """
-    policy = options.on_divergence if trouble.kind == "divergence" else options.on_collapse
+    policy = options.on_divergence if failure.kind == "divergence" else options.on_collapse
     made = len(run.recoveries())
     if policy != "recover" or made >= options.max_recoveries:
         tried = f" {made} recoveries have not helped." if policy == "recover" else ""
         raise UserError(
-            f"{trouble}{tried} The last good checkpoint is in {run.checkpoints_path}; --guard.on_{trouble.kind} "
+            f"{failure}{tried} The last good checkpoint is in {run.checkpoints_path}; --guard.on_{failure.kind} "
             "recover goes back to it and on with lower learning rates."
         )
     if writes:
-        run.add_recovery(trouble.kind, trouble.step, options.rate_factor)
-    print(f"Recovery {made + 1}: {trouble} Going back, learning rates times {options.rate_factor:g}.")
+        run.add_recovery(failure.kind, failure.step, options.rate_factor)
+    print(f"Recovery {made + 1}: {failure} Going back, learning rates times {options.rate_factor:g}.")

@@ -14,19 +14,18 @@ from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import contact_sheet_images, describe, open_source, translate_data_errors
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_gan, fixed_latents
-from sagan_tf.experiment.callbacks import recording_callbacks, write_nothing
+from sagan_tf.experiment.callbacks import MetricsRecorder, recording_callbacks
 from sagan_tf.experiment.checkpoints import make_manager, restore
 from sagan_tf.experiment.online_evaluation import evaluation_callbacks, is_missing
 from sagan_tf.experiment.preflight import check_devices, check_memory, exhaustion_named
 from sagan_tf.experiment.recovery import prepare_recovery, rate_factor
 from sagan_tf.generation.pixels import to_levels
 from sagan_tf.runs.folder import Run
-from sagan_tf.runs.metrics_log import read_unfinished_line
 from sagan_tf.training.callbacks import Metrics, Progress, StopOnSignal
 from sagan_tf.training.distribution import make_strategy
-from sagan_tf.training.evaluations import BrokenOff
+from sagan_tf.training.evaluations import EvaluationInterrupted
 from sagan_tf.training.gan import with_label
-from sagan_tf.training.guard import GROUPS, SAMPLES, Guard, Trouble
+from sagan_tf.training.guard import GROUPS, SAMPLES, Guard, TrainingFailure
 from sagan_tf.training.workers import (
     check_same_step,
     loss_of_workers_named,
@@ -84,8 +83,8 @@ def _train(config, strategy, worker, callbacks):
             try:
                 fit(config, gan, source, run, manager, callbacks)
                 break
-            except Trouble as trouble:
-                prepare_recovery(config.guard, run, trouble, worker.is_chief)
+            except TrainingFailure as failure:
+                prepare_recovery(config.guard, run, failure, worker.is_chief)
         wait_for_all(strategy, worker)  # whoever left before the chief has saved would take it along
     return run
 
@@ -122,8 +121,8 @@ def fit(config, gan, source, run, manager, callbacks=()):
     if left <= 0:
         print(f"All {training.steps} steps are made: {run.path}")
         if is_missing(config, run, start):
-            record = run.append_metrics if manager is not None else write_nothing
-            for evaluation in evaluation_callbacks(config, run, gan, source, record):
+            log = MetricsRecorder(run, writes=manager is not None)
+            for evaluation in evaluation_callbacks(config, run, gan, source, log.append):
                 evaluation.set_model(gan)
                 evaluation.on_train_begin()
         return
@@ -143,12 +142,12 @@ def fit(config, gan, source, run, manager, callbacks=()):
             config, run, manager, guard, images_a_step, latent, label, evaluations, callbacks
         )
     else:
-        carried = read_unfinished_line(run.unfinished_line_path)
+        log = MetricsRecorder(run, writes=False)
         watching = [
-            Metrics(write_nothing, output.log_interval, images_a_step, guard, carried),
-            *evaluation_callbacks(config, run, gan, source, write_nothing),
+            Metrics(log, output.log_interval, images_a_step, guard),
+            *evaluation_callbacks(config, run, gan, source, log.append),
         ]
-    with contextlib.closing(progress), contextlib.closing(stop), contextlib.suppress(BrokenOff):
+    with contextlib.closing(progress), contextlib.closing(stop), contextlib.suppress(EvaluationInterrupted):
         gan.fit(
             dataset, steps_per_epoch=left, shuffle=False, verbose=0,
             callbacks=[stop, *([progress] if writes else []), *watching],

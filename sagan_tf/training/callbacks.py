@@ -1,4 +1,4 @@
-"""What happens between steps: progress, metrics, pictures, report, checkpoints, and the end of a run gone wrong."""
+"""Callbacks between training steps: progress, metrics, pictures, report, checkpoints and signals."""
 
 import contextlib
 import os
@@ -21,25 +21,41 @@ from sagan_tf.viewing.query_points import choose_points
 
 
 class StepCallback(keras.callbacks.Callback):
-    """A callback that counts training steps from the start of the run, not of this process."""
+    """Counts steps from the start of the run, not of this process, and calls `at_interval(step)`.
+
+    Args:
+        interval: int, steps from one call to the next.
+
+    Attributes:
+        first_step: int, from which this process continues.
+        last_step: int, the latest step that is done.
+    """
+
+    def __init__(self, interval):
+        super().__init__()
+        self.interval = interval
 
     def on_train_begin(self, logs=None):
-        self.first_step = int(self.model.step.numpy())
+        self.first_step = self.last_step = int(self.model.step.numpy())
 
-    def step_after(self, batch):
-        """Steps made once batch `batch` of this process (counted from 0) is done."""
-        return self.first_step + batch + 1
+    def on_train_batch_end(self, batch, logs=None):
+        self.last_step = self.first_step + batch + 1
+        if self.last_step % self.interval == 0:
+            self.at_interval(self.last_step)
+
+    def at_interval(self, step):
+        """Does the work that is due after `step`."""
 
 
 class Progress(StepCallback):
-    """A bar with steps, ETA, losses and speed.
+    """A bar with steps, remaining time, losses and speed.
 
     Args:
-        steps: Steps of the whole run.
+        steps: int, of the whole run.
     """
 
     def __init__(self, steps):
-        super().__init__()
+        super().__init__(interval=1)
         self.steps, self.bar = steps, None
 
     def on_train_begin(self, logs=None):
@@ -48,19 +64,20 @@ class Progress(StepCallback):
         self.shown_at = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
-        # Reading a loss waits for the device, so not at every step.
+        super().on_train_batch_end(batch, logs)
+        # Reading a loss waits for the device.
         if time.monotonic() - self.shown_at > 0.5:
-            shown = {name: f"{float(logs[name]):.3f}" for name in ("d_loss", "g_loss")}
+            losses = {name: f"{float(logs[name]):.3f}" for name in ("d_loss", "g_loss")}
             self.bar.set_description("training", refresh=False)
-            self.bar.set_postfix(shown, refresh=False)
+            self.bar.set_postfix(losses, refresh=False)
             self.shown_at = time.monotonic()
-        self.bar.update(self.step_after(batch) - self.bar.n)
+        self.bar.update(self.last_step - self.bar.n)
 
     def on_train_end(self, logs=None):
         self.close()
 
     def close(self):
-        """Ends the line of the bar; for runs that end by an exception, which Keras does not tell its callbacks."""
+        """Ends the bar's line; Keras does not call `on_train_end` when a run ends by an exception."""
         if self.bar is not None:
             self.bar.close()
 
@@ -68,30 +85,26 @@ class Progress(StepCallback):
 class Metrics(StepCallback):
     """Writes a line every `interval` steps: step, images, means since the last line, gamma, sigma, speed.
 
+    A run that stops between two lines saves its means, and continues them when it resumes at the same step.
+
     Args:
-        write: Function of a dict.
-        interval: Steps from one line to the next.
-        images_a_step: Real images that a step takes, over all replicas.
-        guard: `Guard`, which sees the means before the line or a checkpoint is written, and may end the run.
-        carried: dict with `step`, `steps` and `means`: what an earlier life that was stopped at that step, between two
-            lines, had of the next one; None: nothing. That of another step than training starts from is passed over.
-        carry: Function of such a dict, called when training ends between two lines.
+        log: Metrics log with `append(line)`, `read_unfinished()` and `save_unfinished(dict)`, see `runs.metrics_log`.
+        interval: int, steps from one line to the next.
+        images_per_step: int, real images of one step, over all replicas.
+        guard: `Guard`; checks the means before the line or a checkpoint is written, and may end the run.
     """
 
-    def __init__(self, write, interval, images_a_step, guard, carried=None, carry=lambda found: None):
-        super().__init__()
-        self.write = write
-        self.interval = interval
-        self.images_a_step = images_a_step
-        self.guard = guard
-        self.carried, self.carry = carried, carry
+    def __init__(self, log, interval, images_per_step, guard):
+        super().__init__(interval)
+        self.log, self.images_per_step, self.guard = log, images_per_step, guard
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self.last_step, self.seconds, self.steps = self.first_step, 0.0, 0
+        self.timed_seconds, self.timed_steps = 0.0, 0
         self.line_step, self.logs = self.first_step, {}
-        if self.carried is not None and self.carried["step"] != self.first_step:
-            self.carried = None
+        self.unfinished = self.log.read_unfinished()
+        if self.unfinished is not None and self.unfinished["step"] != self.first_step:
+            self.unfinished = None
         self.read_state = _state_reader(self.model)
         self.model.reset_metrics()
 
@@ -99,40 +112,43 @@ class Metrics(StepCallback):
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        step = self.step_after(batch)
-        if batch > 0:  # the first call traces the graph: minutes that say nothing of the speed
-            self.seconds += time.perf_counter() - self.started
-            self.steps += step - self.last_step
-        self.last_step, self.logs = step, logs
-        if step % self.interval:
-            return
+        if batch > 0:  # the first call traces the graph, which takes minutes
+            self.timed_seconds += time.perf_counter() - self.started
+            self.timed_steps += self.first_step + batch + 1 - self.last_step
+        self.logs = logs
+        super().on_train_batch_end(batch, logs)
+
+    def at_interval(self, step):
         means = self._means()
-        more = self.guard.examine(self.model, step, means)
-        line = {"step": step, "images": step * self.images_a_step, **means, **more, **self.read_state()}
-        if self.seconds:
-            line["images_per_second"] = self.steps * self.images_a_step / self.seconds
-        self.write(line)
-        self.seconds, self.steps = 0.0, 0
-        self.line_step, self.carried = step, None
+        guarded = self.guard.check(self.model, step, means)
+        line = {"step": step, "images": step * self.images_per_step, **means, **guarded, **self.read_state()}
+        if self.timed_seconds:
+            line["images_per_second"] = self.timed_steps * self.images_per_step / self.timed_seconds
+        self.log.append(line)
+        self.timed_seconds, self.timed_steps = 0.0, 0
+        self.line_step, self.unfinished = step, None
         self.model.reset_metrics()
 
     def on_train_end(self, logs=None):
         if self.last_step % self.interval and self.logs:
-            steps = self.last_step - self.line_step + (self.carried["steps"] if self.carried else 0)
-            self.carry({"step": self.last_step, "steps": steps, "means": self._means()})
+            steps = self.last_step - self.line_step + (self.unfinished["steps"] if self.unfinished else 0)
+            self.log.save_unfinished({"step": self.last_step, "steps": steps, "means": self._means()})
 
     def _means(self):
-        """Means since the last line, with those of an earlier life."""
+        """Means since the last line, including the steps of an earlier process."""
         means = {name: float(value) for name, value in self.logs.items()}
-        if self.carried is None:
+        if self.unfinished is None:
             return means
-        before, since = self.carried["steps"], self.last_step - self.line_step
-        old = self.carried["means"]
-        return {k: (before * old.get(k, v) + since * v) / (before + since) for k, v in means.items()}
+        old_steps, new_steps = self.unfinished["steps"], self.last_step - self.line_step
+        old = self.unfinished["means"]
+        return {
+            name: (old_steps * old.get(name, value) + new_steps * value) / (old_steps + new_steps)
+            for name, value in means.items()
+        }
 
 
 def _state_reader(gan):
-    """Makes a function that gives learning rates, every attention's gamma and every layer's sigma as floats."""
+    """Makes a function that reads learning rates, every attention's gamma and every layer's sigma as floats."""
     gammas, sigmas = {}, {}
     for letter, network in (("g", gan.generator), ("d", gan.discriminator)):
         for layer in network.layers:
@@ -142,92 +158,77 @@ def _state_reader(gan):
             sigmas[f"sigma/{letter}/{name}"] = layer
 
     @tf.function(autograph=False)
-    def read():
+    def read_on_device():
         values = {name: tf.convert_to_tensor(gamma) for name, gamma in gammas.items()}
         return values | {name: layer.sigma() for name, layer in sigmas.items()}
 
-    def state():
+    def read():
         rates = {
             "generator_learning_rate": float(gan.generator_optimizer.learning_rate.numpy()),
             "discriminator_learning_rate": float(gan.discriminator_optimizer.learning_rate.numpy()),
         }
-        return rates | {name: float(value) for name, value in read().items()}
+        return rates | {name: float(value) for name, value in read_on_device().items()}
 
-    return state
+    return read
 
 
-class Pictures(StepCallback):
-    """Draws every `interval` steps, before the first step and at the end; a subclass has `_prepare` and `_draw(step)`.
-
-    Args:
-        path_of: Function of a step that gives the picture's path.
-        interval: Steps from one picture to the next.
-    """
-
-    def __init__(self, path_of, interval):
-        super().__init__()
-        self.path_of, self.interval = path_of, interval
+class PictureCallback(StepCallback):
+    """Calls `at_interval` before the first step and at the end too."""
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self.last_step = self.first_step
-        self._prepare()
         if self.first_step == 0:
-            self._draw(0)
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.last_step = self.step_after(batch)
-        if self.last_step % self.interval == 0:
-            self._draw(self.last_step)
+            self.at_interval(0)
 
     def on_train_end(self, logs=None):
         if self.last_step % self.interval:
-            self._draw(self.last_step)
+            self.at_interval(self.last_step)
 
 
-class Samples(Pictures):
-    """Draws the same latents every `interval` steps, at the first step and at the end.
+class Samples(PictureCallback):
+    """Saves a grid of images of fixed latents.
 
     Args:
         path_of: Function of a step that gives the picture's path.
-        interval: Steps from one picture to the next.
+        interval: int, steps from one picture to the next.
         latent: (N, D) float32.
         label: (N,) int32, or None.
-        columns: Columns of the picture.
+        columns: int, of the picture.
     """
 
     def __init__(self, path_of, interval, latent, label, columns):
-        super().__init__(path_of, interval)
-        self.columns = columns
+        super().__init__(interval)
+        self.path_of, self.columns = path_of, columns
         self.inputs = with_label(tf.constant(latent), None if label is None else tf.constant(label))
 
-    def _prepare(self):
+    def on_train_begin(self, logs=None):
         self.generate = tf.function(lambda inputs: self.model(inputs, training=False), autograph=False)
+        super().on_train_begin(logs)
 
-    def _draw(self, step):
+    def at_interval(self, step):
         save_grid(self.generate(self.inputs).numpy(), self.path_of(step), self.columns)
 
 
-class AttentionPictures(Pictures):
-    """Draws where five positions of the same latents look, every `interval` steps, at the first step and at the end.
-
-    Does nothing for a generator without attention.
+class AttentionPictures(PictureCallback):
+    """Saves the attention maps of five query points for fixed latents; nothing for a generator without attention.
 
     Args:
         path_of: Function of a step that gives the picture's path.
-        interval: Steps from one picture to the next.
+        interval: int, steps from one picture to the next.
         latent: (N, D) float32.
         label: (N,) int32, or None.
     """
 
     def __init__(self, path_of, interval, latent, label):
-        super().__init__(path_of, interval)
+        super().__init__(interval)
+        self.path_of = path_of
         self.inputs = [latent] if label is None else [latent, label]
 
-    def _prepare(self):
+    def on_train_begin(self, logs=None):
         self.probe = AttentionProbe(self.model.ema_generator)
+        super().on_train_begin(logs)
 
-    def _draw(self, step):
+    def at_interval(self, step):
         if not self.probe.layers:
             return
         image, maps = self.probe.look(self.inputs)
@@ -241,65 +242,59 @@ class AttentionPictures(Pictures):
 
 
 class Report(StepCallback):
-    """Writes the page of the run at the start, every `interval` steps and at the end.
+    """Writes the report page at the start, every `interval` steps and at the end.
 
-    A page that cannot be written is told of once, and the training goes on.
+    A page that cannot be written is reported once, and training continues.
 
     Args:
         write: Function without arguments.
-        interval: Steps from one page to the next.
+        interval: int, steps from one page to the next.
     """
 
     def __init__(self, write, interval):
-        super().__init__()
-        self.write, self.interval, self.failed = write, interval, False
+        super().__init__(interval)
+        self.write, self.has_failed = write, False
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self._try()
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.step_after(batch) % self.interval == 0:
-            self._try()
+        self.at_interval(self.first_step)
 
     def on_train_end(self, logs=None):
-        self._try()
+        self.at_interval(self.last_step)
 
-    def _try(self):
+    def at_interval(self, step):
         try:
             self.write()
         except (OSError, ValueError, UserError) as error:
-            if not self.failed:
-                print(f"The report is not written: {error}", file=sys.stderr)
-            self.failed = True
+            if not self.has_failed:
+                print(f"The report cannot be written: {error}", file=sys.stderr)
+            self.has_failed = True
 
 
 class Checkpoints(StepCallback):
-    """Saves all that a resume needs, and the averaged generator as a `.keras` file, every `interval` steps and at the
-    end. Both appear under their names only when they are complete.
+    """Saves what a resume needs, and the averaged generator as a `.keras` file, every `interval` steps and at the end.
 
-    The last checkpoint comes after all else that the last step brings: with it the run is over, and a process that is
-    started after a kill would make none of the rest. For the same reason the generator comes before its checkpoint.
+    Both appear under their names only when they are complete. The last checkpoint is saved after everything else of
+    the last step: once it exists the run is over, and a process started after a kill would add nothing. For the same
+    reason the generator is saved before its checkpoint.
 
     Args:
         manager: tf.train.CheckpointManager.
-        interval: Steps from one checkpoint to the next.
-        generator_path: Where the generator goes; ends in `.keras`.
-        steps: Steps of the whole run.
+        interval: int, steps from one checkpoint to the next.
+        generator_path: Of the generator; ends in `.keras`.
+        steps: int, of the whole run.
     """
 
     def __init__(self, manager, interval, generator_path, steps):
-        super().__init__()
-        self.manager, self.interval, self.generator_path = manager, interval, str(generator_path)
-        self.steps = steps
+        super().__init__(interval)
+        self.manager, self.generator_path, self.steps = manager, str(generator_path), steps
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self.last_step = self.saved_step = self.first_step
+        self.saved_step = self.first_step
 
-    def on_train_batch_end(self, batch, logs=None):
-        self.last_step = self.step_after(batch)
-        if self.last_step % self.interval == 0 and self.last_step < self.steps:
+    def at_interval(self, step):
+        if step < self.steps:
             self._save()
 
     def on_train_end(self, logs=None):
@@ -307,54 +302,55 @@ class Checkpoints(StepCallback):
             self._save()
 
     def _save(self):
-        beside = self.generator_path.removesuffix(".keras") + ".partial.keras"
+        temporary_path = self.generator_path.removesuffix(".keras") + ".partial.keras"
         try:
-            self.model.ema_generator.save(beside)
-            os.replace(beside, self.generator_path)
+            self.model.ema_generator.save(temporary_path)
+            os.replace(temporary_path, self.generator_path)
             self.manager.save(checkpoint_number=self.last_step)
-        except (OSError, tf.errors.OpError) as error:  # TensorFlow and HDF5 have their own words for a full disk
+        except (OSError, tf.errors.OpError) as error:  # TensorFlow and HDF5 report a full disk in their own ways
             shutil.rmtree(os.path.join(self.manager.directory, f"ckpt-{self.last_step}_temp"), ignore_errors=True)
             with contextlib.suppress(OSError):
-                os.unlink(beside)
+                os.unlink(temporary_path)
             reason = " ".join(str(error).split())[-160:]
             raise UserError(
                 f"{self.manager.directory}: the checkpoint of step {self.last_step} cannot be written ({reason}). "
-                "Those before it are whole: free some space, or mend what is wrong, and the same command goes on."
+                "Earlier checkpoints are intact: free some disk space or fix the cause, and run the same command to "
+                "continue."
             ) from None
         self.saved_step = self.last_step
 
 
 class StopOnSignal(keras.callbacks.Callback):
-    """Ctrl-C or SIGTERM ends the run after the step at hand, saved; a second one ends it at once.
+    """Ctrl-C or SIGTERM ends the run after the current step, saved; a second one ends it at once.
 
-    On several workers all end after the same step, whichever of them got the signal.
-    `received` is the signal's name afterwards, or None. `close` gives the signals back; not the end of training, after
-    which others still draw and save.
+    On several workers all end after the same step, whichever of them received the signal. `received` is then the name
+    of the signal, or None. `close` restores the signal handlers; `on_train_end` does not, because other callbacks still
+    draw and save then.
     """
 
     def __init__(self):
         super().__init__()
-        self._signal, self.before = None, {}
+        self._signal, self._handlers = None, {}
 
     @property
     def received(self):
-        if self._signal is None and self._agreed():
+        if self._signal is None and self._workers_agreed():
             return "another worker"
         return self._signal
 
     def on_train_begin(self, logs=None):
-        self.before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._agreed():
+        if self._workers_agreed():
             self.model.stop_training = True
 
     def close(self):
-        """Leaves the signals to whoever had them before."""
-        for number, handler in self.before.items():
+        """Restores the signal handlers."""
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def _agreed(self):
+    def _workers_agreed(self):
         return self.model.stop_agreed is not None and float(self.model.stop_agreed) > 0
 
     def _stop(self, number, frame):

@@ -3,7 +3,7 @@
 from sagan_tf.training.callbacks import StepCallback
 
 
-class BrokenOff(Exception):
+class EvaluationInterrupted(Exception):
     """The run stops before its first step, in a measurement that an earlier process had left to it."""
 
 
@@ -18,24 +18,22 @@ class Evaluations(StepCallback):
         is_missing: Function of the step that training starts from, whether its measurement was broken off.
 
     Raises:
-        BrokenOff: When training begins, and such a measurement was broken off again: Keras would make a step first.
+        EvaluationInterrupted: Such a measurement was interrupted again when training began; Keras would make a step first.
     """
 
     def __init__(self, measure, record, keep, interval, is_missing=lambda step: False):
-        super().__init__()
-        self.measure, self.record, self.keep, self.interval = measure, record, keep, interval
+        super().__init__(interval)
+        self.measure, self.record, self.keep = measure, record, keep
         self.is_missing = is_missing
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self.last_step = self.measured_step = self.first_step
+        self.measured_step = self.first_step
         if self.is_missing(self.first_step) and not self._evaluate():
-            raise BrokenOff
+            raise EvaluationInterrupted
 
-    def on_train_batch_end(self, batch, logs=None):
-        self.last_step = self.step_after(batch)
-        if self.last_step % self.interval == 0:
-            self._evaluate()
+    def at_interval(self, step):
+        self._evaluate()
 
     def on_train_end(self, logs=None):
         # A run that is interrupted is measured where one that is not would be.

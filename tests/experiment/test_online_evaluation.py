@@ -13,7 +13,7 @@ from sagan_tf.evaluation.features import FeatureNetwork
 from sagan_tf.evaluation.measurer import Measurer, Samples
 from sagan_tf.experiment import online_evaluation as evaluated_training
 from sagan_tf.experiment.online_evaluation import Collection, Stopped
-from sagan_tf.training.evaluations import BrokenOff, Evaluations
+from sagan_tf.training.evaluations import EvaluationInterrupted, Evaluations
 from sagan_tf.training.workers import Worker, make_agreement
 
 
@@ -94,7 +94,7 @@ def test_measurement_that_is_broken_off_again_makes_no_step():
     recorded = []
     evaluations = Evaluations(lambda step: None, recorded.append, lambda *found: None, 2, lambda step: step == 4)
     evaluations.set_model(types.SimpleNamespace(step=tf.Variable(4)))
-    with pytest.raises(BrokenOff):
+    with pytest.raises(EvaluationInterrupted):
         evaluations.on_train_begin()
     evaluations.model.step.assign(5)
     evaluations.on_train_begin()

@@ -50,4 +50,4 @@ def test_report_that_cannot_be_written_is_told_of_once(capsys):
         raise OSError("no space")
 
     run_through(started(Report(fail, 1), make_gan(), 0), 4)
-    assert capsys.readouterr().err == "The report is not written: no space\n"
+    assert capsys.readouterr().err == "The report cannot be written: no space\n"

@@ -10,7 +10,7 @@ from training.tiny import make_gan
 
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.train import train
-from sagan_tf.training.guard import COLLAPSED_SHARE, GROUPS, SAMPLES, Guard, Trouble
+from sagan_tf.training.guard import COLLAPSED_SHARE, GROUPS, SAMPLES, Guard, TrainingFailure
 
 GOOD = {"d_accuracy": 0.8, "d_loss": 1.2, "g_loss": 0.5}
 LABEL = np.repeat(np.arange(GROUPS) % 3, SAMPLES // GROUPS).astype("int32")
@@ -47,11 +47,11 @@ def test_diversity_is_the_distance_of_pairs_of_one_label(seed, scale):
 
 def test_collapse_is_named_once_and_again_after_it_was_over():
     said, painter = [], Painter()
-    guard = Guard(draw_latent(), LABEL, say=said.append)
+    guard = Guard(draw_latent(), LABEL, warn=said.append)
     varied = np.random.default_rng(0).uniform(-1, 1, painter.images.shape).astype("float32")
     for step, share in enumerate((1, 0.5, 0.1, 0.1, 1, 0.1)):
         painter.images = varied * share
-        assert guard.examine(painter, step, GOOD)["sample_diversity"] > 0
+        assert guard.check(painter, step, GOOD)["sample_diversity"] > 0
     assert [line.partition(":")[0] for line in said] == ["Warning at step 2", "Warning at step 5"]
     assert all("mode collapse" in line and "generator_optimizer.learning_rate" in line for line in said)
 
@@ -59,27 +59,31 @@ def test_collapse_is_named_once_and_again_after_it_was_over():
 def test_real_generator_that_ignores_its_latent_has_collapsed():
     gan = make_gan()
     said = []
-    guard = Guard(draw_latent(), LABEL, say=said.append)
-    before = guard.examine(gan, 1, GOOD)["sample_diversity"]
+    guard = Guard(draw_latent(), LABEL, warn=said.append)
+    before = guard.check(gan, 1, GOOD)["sample_diversity"]
     dense = next(layer for layer in gan.generator.layers if "dense" in layer.name or "project" in layer.name)
     kernel = dense.trainable_variables[0]
     kernel.assign(0 * kernel)
-    after = guard.examine(gan, 2, GOOD)["sample_diversity"]
+    after = guard.check(gan, 2, GOOD)["sample_diversity"]
     assert after < COLLAPSED_SHARE * before and len(said) == 1
 
 
 @pytest.mark.parametrize(
     ("means", "words"),
-    [({"d_accuracy": 1.0, "d_loss": 0.001}, "tells all pictures apart"), ({"d_accuracy": 0.99, "d_loss": 0.001}, None),
-     ({"d_accuracy": 1.0, "d_loss": 0.3}, None), ({"d_accuracy": 1.0, "d_loss": -30.0}, None)],
-)  # fmt: skip
+    [
+        ({"d_accuracy": 1.0, "d_loss": 0.001}, "tells all real and generated images apart"),
+        ({"d_accuracy": 0.99, "d_loss": 0.001}, None),
+        ({"d_accuracy": 1.0, "d_loss": 0.3}, None),
+        ({"d_accuracy": 1.0, "d_loss": -30.0}, None),
+    ],
+)
 def test_saturated_discriminator_is_named(means, words):
     said = []
-    Guard(draw_latent(), LABEL, say=said.append).examine(Painter(), 5, {**GOOD, **means})
+    Guard(draw_latent(), LABEL, warn=said.append).check(Painter(), 5, {**GOOD, **means})
     assert [words in line for line in said] == ([] if words is None else [True])
     if words:
-        with pytest.raises(Trouble, match=words) as caught:
-            Guard(draw_latent(), LABEL, stop_on_collapse=True).examine(Painter(), 5, {**GOOD, **means})
+        with pytest.raises(TrainingFailure, match=words) as caught:
+            Guard(draw_latent(), LABEL, stop_on_collapse=True).check(Painter(), 5, {**GOOD, **means})
         assert (caught.value.kind, caught.value.step) == ("collapse", 5)
 
 
