@@ -18,7 +18,7 @@ class Evaluations(StepCallback):
         is_missing: Function of the step that training starts from, whether its measurement was broken off.
 
     Raises:
-        EvaluationInterrupted: Such a measurement was interrupted again when training began; Keras would make a step first.
+        EvaluationInterrupted: Such a measurement was interrupted again; Keras would make a step first.
     """
 
     def __init__(self, measure, record, keep, interval, is_missing=lambda step: False):
