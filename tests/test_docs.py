@@ -1,0 +1,37 @@
+"""README and docs/: links, paths, modules and the tables of docs/architecture.md agree with the tree."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "sagan_tf"
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_page_links_and_paths_exist(page):
+    text = page.read_text()
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    paths = re.findall(r"(?:benchmarks|configs|sagan_tf|tests)/[\w./]*\w", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_page_modules_exist(page):
+    modules = re.findall(r"\bsagan_tf\.([a-z_]+)", page.read_text())
+    assert [name for name in modules if not ((PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir())] == []
+
+
+def test_architecture_names_what_its_files_define():
+    rows = re.findall(r"^\| .+ \| `([\w/]+\.py)` \| `(\w+)` \|$", ARCHITECTURE, re.MULTILINE)
+    assert len(rows) >= 22
+    assert [row for row in rows if not re.search(rf"\b{row[1]}\b", (PACKAGE / row[0]).read_text())] == []
+
+
+def test_architecture_lists_every_package():
+    packages = [path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()]
+    assert [name for name in packages if f"| `{name}/` |" not in ARCHITECTURE] == []
