@@ -5,19 +5,19 @@ for processors without AVX2. `compiled.cc` does in one pass what they do in four
 """
 
 import functools
-import hashlib
 import os
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import tensorflow as tf
 
 from sagan_tf.errors import UserError
+from sagan_tf.files.atomic import atomic_write
+from sagan_tf.files.hashing import sha256_of_parts
 
 _SOURCE = Path(__file__).with_name("compiled.cc")
 _COMPILERS = ("c++", "g++", "clang++")
@@ -76,7 +76,7 @@ def library_path():
         Path.
     """
     made_from = [_SOURCE.read_bytes(), tf.__version__.encode(), platform.machine().encode(), *map(str.encode, _flags())]
-    key = hashlib.sha256(b"\0".join(made_from)).hexdigest()[:16]
+    key = sha256_of_parts([b"\0".join(made_from)])[:16]
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "sagan_tf" / f"native_operations-{key}.so"
 
@@ -90,26 +90,25 @@ def _compile(path):
     compiler = _compiler()
     print(f"Compiling operations of our own, once: {path}", file=sys.stderr)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Beside, then renamed: another process never loads half of it.
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            made = Path(folder) / path.name
-            command = [*compiler, *_flags(), str(_SOURCE), "-o", str(made), *tf.sysconfig.get_link_flags()]
+        with atomic_write(path) as temporary_path:
+            command = [*compiler, *_flags(), str(_SOURCE), "-o", str(temporary_path), *tf.sysconfig.get_link_flags()]
             done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-            if done.returncode == 0:
-                os.replace(made, path)
+            if done.returncode:
+                raise UserError(_compiler_error(compiler, done))
     except OSError as error:
         raise UserError(
             f"hardware.native_operations: cannot compile into `{path.parent}`: {error.strerror}. "
             "Set XDG_CACHE_HOME to a folder that can be written, or hardware.native_operations to false."
         ) from None
-    if done.returncode:
-        complaints = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-        reason = complaints[0][:300] if complaints else f"exit code {done.returncode}"
-        raise UserError(
-            f"hardware.native_operations: `{' '.join(compiler)}` fails on {_SOURCE.name}: {reason}. "
-            "Set CXX to another compiler, or hardware.native_operations to false."
-        )
+
+
+def _compiler_error(compiler, done):
+    complaints = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+    reason = complaints[0][:300] if complaints else f"exit code {done.returncode}"
+    return (
+        f"hardware.native_operations: `{' '.join(compiler)}` fails on {_SOURCE.name}: {reason}. "
+        "Set CXX to another compiler, or hardware.native_operations to false."
+    )
 
 
 def _compiler():

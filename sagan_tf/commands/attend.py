@@ -14,7 +14,7 @@ from sagan_tf.data import embedded
 from sagan_tf.data.sources import contact_sheet_images, open_source, translate_data_errors
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import checkpoint_steps, choose_classes, class_names, restore_networks
-from sagan_tf.files.atomic import write_beside, write_text
+from sagan_tf.files.atomic import atomic_write, write_text
 from sagan_tf.generation.pixels import to_levels
 from sagan_tf.generation.sampler import WHOLE_DISTRIBUTION, Painter
 from sagan_tf.viewing.attention import AttentionProbe
@@ -125,7 +125,8 @@ def attend_run(run, wishes):
     if wishes.npz:
         path = out / f"maps_step_{viewer.step:08d}.npz"
         arrays = _arrays(looks, wishes.points)
-        write_beside(path, lambda file: np.savez_compressed(file, **arrays))
+        with atomic_write(path) as temporary_path:
+            np.savez_compressed(temporary_path, **arrays)
         yield path
     if wishes.explorer:
         path = out / f"explorer_step_{viewer.step:08d}.html"

@@ -13,6 +13,7 @@ from sagan_tf.conversion.files import read_state_dict
 from sagan_tf.conversion.named_weights import set_weights
 from sagan_tf.conversion.pytorch import convert_state_dict
 from sagan_tf.errors import UserError
+from sagan_tf.files.atomic import atomic_write
 from sagan_tf.files.untrusted import bounded_variables
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.runs.folder import Run
@@ -114,9 +115,8 @@ def _write(config, gan, folder):
         manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=gan), str(run.checkpoints_path), max_to_keep=1)
         manager.save(checkpoint_number=0)
         # Last and by renaming: a folder with a generator is whole.
-        beside = str(run.generator_path).removesuffix(".keras") + ".partial.keras"
-        gan.ema_generator.save(beside)
-        os.replace(beside, run.generator_path)
+        with atomic_write(run.generator_path) as temporary_path:
+            gan.ema_generator.save(temporary_path)
 
 
 def _described(converted, path):

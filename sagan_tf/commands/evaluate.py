@@ -1,12 +1,9 @@
 """Figures of a run's generator, or of a folder of pictures: what `python -m sagan_tf.evaluate` does."""
 
-import contextlib
 import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import filelock
 
 from sagan_tf.commands.evaluate_pictures import Painted, picture_figures, save_class_picture, save_neighbour_picture
 from sagan_tf.data import embedded
@@ -23,6 +20,7 @@ from sagan_tf.evaluation.standing import take_standing_statistics
 from sagan_tf.evaluation.statistics import read_statistics
 from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.files.atomic import write_text
+from sagan_tf.files.locks import exclusive
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.folder import Run
@@ -115,7 +113,9 @@ def evaluate_run(run, wishes):
     stem = _stem(networks.step, measurer.network, wishes)
     reference = _reference(measurer, source, wishes) if worker.is_chief else None
     paint, classes = measurer.painter(folded, samples.truncation), folded.num_classes
-    with _alone(out / stem, worker):
+    out.mkdir(parents=True, exist_ok=True)
+    busy = f"{out / stem}: another process measures the same. Wait for it, or choose another --out."
+    with exclusive(out / f"{stem}.{worker.index}.lock", error=busy, remove=True):
         generated, collectors = _collect_with_others(measurer, paint, classes, samples, subject, out / stem, worker)
     if generated is None:
         return None
@@ -157,22 +157,6 @@ def _collect_with_others(measurer, paint, num_classes, samples, subject, stem, w
     collector.close()
     print(f"This worker's share of the samples is there, the chief goes on with it: {mine}")
     return None, []
-
-
-@contextlib.contextmanager
-def _alone(stem, worker):
-    """Refuses to collect where another process does: they would write into one another's files."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(f"{stem}.{worker.index}.lock", blocking=False)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise UserError(f"{stem}: another process measures the same. Wait for it, or name another --out.") from None
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 @dataclass(frozen=True)

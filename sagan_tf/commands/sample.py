@@ -1,6 +1,5 @@
 """Pictures of a run's generator as files: what `python -m sagan_tf.sample` does."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,8 @@ from tqdm.auto import tqdm
 
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import choose_classes, class_names, restore_networks
-from sagan_tf.files.shared_work import SharedFolder, batches_of
+from sagan_tf.files.hashing import sha256_of_parts
+from sagan_tf.files.shared_work import SharedFolder, split_batches
 from sagan_tf.generation.sampler import WHOLE_DISTRIBUTION, Painter
 from sagan_tf.training.workers import read_worker
 from sagan_tf.viewing import samplings
@@ -79,7 +79,7 @@ def sample_run(run, wishes):
     if wishes.files:
         folder = out / "samples"
         if worker.count == 1:
-            _write_files(painter, classes, wishes, folder, batches_of(wishes.files, painter.batch_size))
+            _write_files(painter, classes, wishes, folder, split_batches(wishes.files, painter.batch_size))
         else:
             _write_share(painter, classes, wishes, folder, worker, _digest(networks.generator))
         if worker.is_chief:
@@ -176,7 +176,4 @@ def _write_share(painter, classes, wishes, folder, worker, generator):
 
 def _digest(generator):
     """SHA-256 of the weights: workers that found different checkpoints must not fill one folder."""
-    found = hashlib.sha256()
-    for weight in generator.get_weights():
-        found.update(weight.tobytes())
-    return found.hexdigest()
+    return sha256_of_parts(weight.tobytes() for weight in generator.get_weights())

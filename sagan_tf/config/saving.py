@@ -1,10 +1,10 @@
 """A config as a YAML file that reads back as the same config."""
 
-import os
 from dataclasses import asdict
-from pathlib import Path
 
 import yaml
+
+from sagan_tf.files.atomic import write_text
 
 
 def config_yaml(config):
@@ -20,16 +20,5 @@ def config_yaml(config):
 
 
 def save_config(config, path):
-    """Saves a config as a complete YAML file; the file is there whole or not at all.
-
-    Args:
-        config: `Config`.
-        path: Path of the file; its folder exists.
-    """
-    path = Path(path)
-    beside = path.with_name(path.name + ".partial")
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(config_yaml(config))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    """Saves a config with all fields as a YAML file, atomically."""
+    write_text(path, config_yaml(config))

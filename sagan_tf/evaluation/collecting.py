@@ -1,7 +1,6 @@
 """Features of many pictures, in order, in bounded memory; what is done lies on the disk and is gone on with."""
 
 import json
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ import numpy as np
 
 from sagan_tf.evaluation.distances import ScoreSums
 from sagan_tf.evaluation.moments import Moments
+from sagan_tf.files.atomic import atomic_write
+from sagan_tf.files.untrusted import read_arrays
 
 _SAVE_SECONDS = 20.0
 
@@ -129,10 +130,8 @@ class Collector:
             state |= {name: getattr(self._sums, name) for name in ("sizes", "totals", "entropies")}
         if self._labels is not None:
             state["labels"] = self._labels
-        beside = self._state_path.with_suffix(".partial")
-        with open(beside, "wb") as file:
-            np.savez(file, **state)
-        os.replace(beside, self._state_path)
+        with atomic_write(self._state_path) as temporary_path:
+            np.savez(temporary_path, **state)
         self._saved_at = time.monotonic()
 
     def finish(self):
@@ -170,14 +169,13 @@ class Collector:
 
     def _resume(self, shape):
         try:
-            # NumPy leaves a file open that it cannot read.
-            with open(self._state_path, "rb") as file, np.load(file, allow_pickle=False) as state:
-                if json.loads(str(state["about"])) != json.loads(json.dumps(self._about)):
-                    return False
-                features = np.lib.format.open_memmap(self._features_path, "r+")
-                if features.shape != shape:
-                    return False
-                self._take(state)
+            state = read_arrays(self._state_path)
+            if json.loads(str(state["about"])) != json.loads(json.dumps(self._about)):
+                return False
+            features = np.lib.format.open_memmap(self._features_path, "r+")
+            if features.shape != shape:
+                return False
+            self._take(state)
         except Exception:  # damaged bytes make NumPy, zip and JSON raise anything; the work begins anew
             return False
         self._features = features
@@ -189,6 +187,6 @@ class Collector:
         if self._sums is not None:
             for name in ("sizes", "totals", "entropies"):
                 setattr(self._sums, name, state[name])
-        self._labels = state["labels"] if "labels" in state else None
+        self._labels = state.get("labels")
         self._moments.count, self._moments.mean, self._moments.scatter = moments_count, mean, scatter
         self.done = done

@@ -6,7 +6,6 @@ its resized input on, a function from pictures (B, 299, 299, 3) in [-1, 1] to `p
 
 import json
 import os
-import shutil
 import tarfile
 import tempfile
 import urllib.error
@@ -17,6 +16,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from sagan_tf.errors import UserError
+from sagan_tf.files.atomic import atomic_folder, write_text
 from sagan_tf.files.hashing import sha256
 
 URL = "https://tfhub.dev/tensorflow/tfgan/eval/inception/1?tf-hub-format=compressed"
@@ -133,7 +133,7 @@ def _fetch(folder, known):
             archive = Path(beside) / "inception.tar.gz"
             _download(URL, archive)
             _unpack(archive, folder)
-            known.write_text(json.dumps({"url": URL, "sha256": sha256(folder)}) + "\n", encoding="utf-8")
+            write_text(known, json.dumps({"url": URL, "sha256": sha256(folder)}) + "\n")
     except (OSError, urllib.error.URLError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
@@ -154,16 +154,9 @@ def _download(url, path):
 
 
 def _unpack(archive, folder):
-    """Unpacks beside the folder and moves it there when it is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        with tarfile.open(archive) as file:
-            file.extractall(beside, filter="data")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(beside, folder)
+        with atomic_folder(folder) as temporary_folder, tarfile.open(archive) as file:
+            file.extractall(temporary_folder, filter="data")
     except (tarfile.TarError, EOFError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{archive}: this is no whole archive: {reason}") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

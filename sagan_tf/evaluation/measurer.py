@@ -1,11 +1,9 @@
 """Features of a generator's samples and of data sets, on all replicas, with what is computed once kept in the cache."""
 
-import contextlib
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import filelock
 import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
@@ -18,6 +16,7 @@ from sagan_tf.evaluation.inception import cache_folder
 from sagan_tf.evaluation.manifolds import own_distances
 from sagan_tf.evaluation.replicas import on_all_replicas
 from sagan_tf.evaluation.statistics import FORMAT, mismatch, read_statistics, save_statistics
+from sagan_tf.files.locks import exclusive
 from sagan_tf.generation.latents import draw_latents
 
 KEPT = 50_000  # Largest number of pictures whose own features are kept.
@@ -128,7 +127,7 @@ class Measurer:
         about = self.about_source(source) | {"kept": min(keep, source.num_images)}
         path = self.statistics_path(source, cache)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path):
+        with exclusive(f"{path}.lock", notice=f"Another process computes {path}; waiting for it."):
             return self._read_or_compute(source, about, path, keep, refresh)
 
     def _read_or_compute(self, source, about, path, keep, refresh):
@@ -201,21 +200,6 @@ class Measurer:
                 collector.save()
                 raise
         return collector.finish(), collector
-
-
-@contextlib.contextmanager
-def _alone(path):
-    """Waits for other processes that compute the same statistics."""
-    lock = filelock.FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        print(f"Another process computes {path}; waiting for it.")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def plain_name(text):

@@ -1,20 +1,18 @@
 """Sets of features that several workers collected, each its share, joined by files on the disk that they share."""
 
 import json
-import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from sagan_tf.errors import UserError
 from sagan_tf.evaluation.collecting import FeatureSet
 from sagan_tf.evaluation.distances import ScoreSums
 from sagan_tf.evaluation.moments import Moments
-
-_POLL_SECONDS = 0.5
+from sagan_tf.files.atomic import atomic_write, remove_temporary_files
+from sagan_tf.files.shared_work import wait_for_workers
+from sagan_tf.files.untrusted import read_arrays
 
 
 def save_shard(found, path):
@@ -31,10 +29,10 @@ def save_shard(found, path):
         arrays["labels"] = found.labels
     if sums is not None:
         arrays |= {"sizes": sums.sizes, "totals": sums.totals, "entropies": sums.entropies}
-    beside = Path(f"{path}.partial")
-    with open(beside, "wb") as file:
-        np.savez(file, **arrays)
-    os.replace(beside, path)
+    path = Path(path)
+    remove_temporary_files(path.parent, [path.name])  # no other process writes this worker's share
+    with atomic_write(path) as temporary_path:
+        np.savez(temporary_path, **arrays)
 
 
 def read_shard(path, about):
@@ -48,8 +46,7 @@ def read_shard(path, about):
         FeatureSet; None while the file is not there, or of other work.
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(path)
         if json.loads(str(arrays["about"])) != json.loads(json.dumps(about)):
             return None
         moments = Moments(len(arrays["mean"]))
@@ -103,18 +100,21 @@ def wait_for_shards(paths, about, minutes):
     Raises:
         UserError: A share did not come.
     """
-    found, deadline = {}, time.monotonic() + 60 * minutes
+    shards = {}
+
+    def count():
+        for path in paths:
+            if path not in shards and (shard := read_shard(path, about)) is not None:
+                shards[path] = shard
+        return len(shards)
+
+    def missing(_, minutes):
+        names = ", ".join(path.name for path in paths if path not in shards)
+        return (
+            f"No other worker's share came for {minutes:g} minutes; missing: {names}. Start the missing workers again: "
+            "they continue where they stopped."
+        )
+
     with tqdm(total=len(paths), unit="worker", desc="waiting for the other workers") as bar:
-        while len(found) < len(paths):
-            for path in paths:
-                if path not in found and (shard := read_shard(path, about)) is not None:
-                    found[path], deadline = shard, time.monotonic() + 60 * minutes
-                    bar.update(1)
-            if time.monotonic() > deadline:
-                missing = ", ".join(path.name for path in paths if path not in found)
-                raise UserError(
-                    f"No other worker's share came for {minutes:g} minutes; missing: {missing}. Start the workers that "
-                    "are gone again: what is done is gone on with."
-                )
-            time.sleep(_POLL_SECONDS)
-    return [found[path] for path in paths]
+        wait_for_workers(count, len(paths).__eq__, minutes, missing, lambda done: bar.update(done - bar.n))
+    return [shards[path] for path in paths]

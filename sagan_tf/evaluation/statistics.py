@@ -8,7 +8,9 @@ import numpy as np
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.collecting import FeatureSet
 from sagan_tf.evaluation.moments import Moments
+from sagan_tf.files.atomic import atomic_write, remove_temporary_files
 from sagan_tf.files.hashing import sha256
+from sagan_tf.files.untrusted import read_arrays
 
 FORMAT = 1  # To be raised with any change of what is in a file or how it is computed.
 
@@ -21,20 +23,15 @@ def save_statistics(feature_set, path):
         path: Of the file; its folder is made.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     moments = feature_set.moments
     arrays = {"about": json.dumps(feature_set.about), "count": feature_set.count, "mu": moments.mean,
               "sigma": moments.covariance}
     for name in ("features", "indices", "labels", "score", "own_distances"):
         if getattr(feature_set, name) is not None:
             arrays[name] = np.asarray(getattr(feature_set, name))
-    beside = path.with_name(path.name + ".partial")
-    try:
-        with open(beside, "wb") as file:
-            np.savez(file, **arrays)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    remove_temporary_files(path.parent, [path.name])  # the caller holds a lock
+    with atomic_write(path) as temporary_path:
+        np.savez(temporary_path, **arrays)
 
 
 def read_statistics(path):
@@ -51,9 +48,7 @@ def read_statistics(path):
         UserError: It cannot be read, or is something else.
     """
     try:
-        # NumPy leaves a file open that it cannot read.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(path)
         mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
         about = json.loads(str(arrays["about"])) if "about" in arrays else None
     except Exception as error:  # damaged bytes make NumPy, zip and JSON raise anything

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import os
 import shutil
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.measurer import Measurer, Samples
 from sagan_tf.evaluation.measures import measure
 from sagan_tf.evaluation.shards import join, save_shard, wait_for_shards
+from sagan_tf.files.atomic import atomic_write
 from sagan_tf.training.evaluations import Evaluations
 from sagan_tf.training.gan import with_label
 from sagan_tf.training.workers import make_agreement, read_worker
@@ -195,7 +195,6 @@ def _keep_best(run, gan, step, figures):
     best = run.best()
     if best is not None and best["metric"] == metric and best["value"] <= figures[metric]:
         return
-    beside = str(run.best_generator_path).removesuffix(".keras") + ".partial.keras"
-    gan.ema_generator.save(beside)
-    os.replace(beside, run.best_generator_path)
+    with atomic_write(run.best_generator_path) as temporary_path:
+        gan.ema_generator.save(temporary_path)
     run.save_best({"step": step, "metric": metric, "value": figures[metric]})

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sagan_tf.export.publishing import new_file
+from sagan_tf.files.atomic import atomic_write
 from sagan_tf.generation.folding import as_folded
 
 
@@ -22,6 +22,6 @@ def export_keras(generator, path):
         ValueError: The generator cannot be folded.
     """
     folded = as_folded(generator)
-    with new_file(path) as beside:
-        folded.model.save(beside)
+    with atomic_write(path) as temporary_path:
+        folded.model.save(temporary_path)
     return Path(path)

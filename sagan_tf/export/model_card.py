@@ -1,13 +1,13 @@
 """What lies beside an exported generator: where it comes from and what it is, for people and for programs."""
 
 import datetime
-import hashlib
 import json
 import platform
 from importlib import metadata
 
 import sagan_tf
-from sagan_tf.export.publishing import new_file
+from sagan_tf.files.atomic import write_text
+from sagan_tf.files.hashing import sha256
 
 LICENCE_NOTE = (
     "The code is under Apache-2.0. What the weights may be used for depends on the data they were trained on: see the "
@@ -62,8 +62,7 @@ def write_model_card(card, folder):
     """
     texts = {"model_card.json": json.dumps(card, indent=2, allow_nan=False) + "\n", "model_card.md": card_as_text(card)}
     for name, text in texts.items():
-        with new_file(folder / name) as beside:
-            beside.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     return [folder / name for name in texts]
 
 
@@ -155,16 +154,3 @@ def _files(folder, artefacts):
         for path in sorted(paths)
         if path.is_file()
     ]
-
-
-def sha256(path):
-    """Fingerprint of a file.
-
-    Args:
-        path: Path.
-
-    Returns:
-        str, 64 hexadecimal digits.
-    """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from sagan_tf.errors import UserError
-from sagan_tf.export.publishing import new_file
+from sagan_tf.files.atomic import write_bytes
 from sagan_tf.generation.folding import as_folded
 
 OPSET = 18
@@ -43,6 +43,5 @@ def export_onnx(generator, path):
         return folded.paint(latent, *(tf.where(one < 0, folded.num_classes, one) for one in label))
 
     model, _ = tf2onnx.convert.from_function(tf.function(network, autograph=False), specs, opset=OPSET)
-    with new_file(path) as beside:
-        beside.write_bytes(model.SerializeToString())
+    write_bytes(path, model.SerializeToString())
     return Path(path)

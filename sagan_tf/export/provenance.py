@@ -5,7 +5,7 @@ import json
 import os
 
 from sagan_tf.errors import UserError
-from sagan_tf.export.model_card import sha256
+from sagan_tf.files.hashing import sha256
 from sagan_tf.generation.loading import read_generator
 
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from sagan_tf.export.publishing import new_version
+from sagan_tf.export.model_versions import new_version
 from sagan_tf.export.signatures import make_signatures
 from sagan_tf.export.warm_up import write_warm_up
 from sagan_tf.generation.folding import as_folded

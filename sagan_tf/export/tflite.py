@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.export.publishing import new_file
+from sagan_tf.files.atomic import write_bytes
 from sagan_tf.generation.folding import as_folded
 
 VARIANTS = ("float32", "float16", "dynamic_int8", "int8")
@@ -84,8 +84,7 @@ def _possible(variants):
 
 
 def _write(content, path):
-    with new_file(path) as beside:
-        beside.write_bytes(content)
+    write_bytes(path, content)
     return path
 
 

@@ -6,12 +6,11 @@ import math
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from sagan_tf.errors import UserError
-from sagan_tf.export.publishing import new_folder
 from sagan_tf.export.tflite import export_tflite
+from sagan_tf.files.atomic import atomic_folder
 from sagan_tf.generation.directions import principal_directions
 from sagan_tf.generation.folding import as_folded
 
@@ -58,19 +57,20 @@ def export_web(generator, folder, *, name="sagan", training=None, node_modules=N
     if folded.image_shape[-1] not in (1, 3):
         raise UserError(f"web: a page can show 1 or 3 image channels; the generator makes {folded.image_shape[-1]}.")
     runtime = _runtime(node_modules)
-    try:
-        with new_folder(folder, MARK) as beside:
-            for file in _PAGE_FILES:
-                shutil.copyfile(_PAGE / file, beside / file)
-            for source, target in _RUNTIME_FILES.items():
-                (beside / "litert" / target).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(runtime / source, beside / "litert" / target)
-            files = export_tflite(folded, beside, variants=VARIANTS, batch=1)
-            description = describe(folded, name, training or {}, files)
-            (beside / MARK).write_text(json.dumps(description, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except FileExistsError as error:
-        raise UserError(f"web: {error}") from None
-    return Path(folder)
+    folder = Path(folder)
+    if folder.exists() and not (folder / MARK).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"web: {folder}: this is not an exported page. Move it away, or choose another folder.")
+    with atomic_folder(folder) as temporary_folder:
+        for file in _PAGE_FILES:
+            shutil.copyfile(_PAGE / file, temporary_folder / file)
+        for source, target in _RUNTIME_FILES.items():
+            (temporary_folder / "litert" / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(runtime / source, temporary_folder / "litert" / target)
+        files = export_tflite(folded, temporary_folder, variants=VARIANTS, batch=1)
+        description = describe(folded, name, training or {}, files)
+        text = json.dumps(description, indent=1, allow_nan=False) + "\n"
+        (temporary_folder / MARK).write_text(text, encoding="utf-8")
+    return folder
 
 
 def describe(folded, name, training, files):
@@ -133,23 +133,15 @@ def _fetch(folder):
     npm = shutil.which("npm")
     if npm is None:
         raise UserError(f"web: npm is not installed, which fetches LiteRT.js. Install it. Or: {hint}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as beside:
+    with atomic_folder(folder) as temporary_folder:
         for file in ("package.json", "package-lock.json"):
-            shutil.copyfile(_PAGE / file, Path(beside) / file)
-        # `ci` takes what the lock file says and checks its hashes.
+            shutil.copyfile(_PAGE / file, temporary_folder / file)
+        # `ci` installs what the lock file says and checks its hashes.
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
         try:
-            result = subprocess.run(command, cwd=beside, capture_output=True, text=True, timeout=_NPM_SECONDS)
+            result = subprocess.run(command, cwd=temporary_folder, capture_output=True, text=True, timeout=_NPM_SECONDS)
         except subprocess.TimeoutExpired:
             raise UserError(f"web: npm did not end within {_NPM_SECONDS} s. {hint}") from None
         if result.returncode:
-            said = " ".join((result.stderr or result.stdout).split())[:200]
-            raise UserError(f"web: npm could not fetch LiteRT.js: {said} {hint}")
-        try:
-            os.rename(beside, folder)
-        except OSError:
-            if not folder.is_dir():  # another export was quicker
-                raise
-        else:
-            os.mkdir(beside)  # for the context manager to remove
+            output = " ".join((result.stderr or result.stdout).split())[:200]
+            raise UserError(f"web: npm could not fetch LiteRT.js: {output} {hint}")

@@ -1,1 +1,1 @@
-"""Files: atomic writes, hashes, locks, untrusted input, work shared among processes."""
+"""Atomic writes, hashes, locks, untrusted input, and work shared among processes."""

@@ -1,36 +1,93 @@
-"""Files that appear under their names only when they are complete."""
+"""Files and folders that appear under their names only when they are complete."""
 
+import contextlib
 import os
+import re
+import tempfile
+from pathlib import Path
+
+_TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9]+\.partial(\.[^.]+)?")
 
 
-def write_beside(path, write):
-    """Lets a function write a file beside its place, and moves it there when it is complete and on the disk.
+@contextlib.contextmanager
+def atomic_write(path):
+    """Yields a temporary path to write; the complete file replaces `path` unless the block raises.
+
+    The file is on the disk (fsync) before it replaces the older one.
 
     Args:
-        path: Of the file; its folder is made.
-        write: Function of a binary file object.
+        path: Path of the file. Its folder is created.
+
+    Yields:
+        pathlib.Path in the same folder, with the same suffix, and with a name of this process alone.
     """
-    path = os.fspath(path)
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    # A name of this process: two may write one report at a time.
-    beside = f"{path}.{os.getpid()}.partial"
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary_path = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
-        with open(beside, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        if os.path.exists(beside):
-            os.unlink(beside)
-        raise
+        yield temporary_path
+        flush_to_disk(temporary_path)
+        os.replace(temporary_path, path)
+    finally:
+        temporary_path.unlink(missing_ok=True)
+
+
+def write_bytes(path, content):
+    """Writes a file with `atomic_write`."""
+    with atomic_write(path) as temporary_path:
+        temporary_path.write_bytes(content)
 
 
 def write_text(path, text):
-    """Writes a UTF-8 file by `write_beside`.
+    """Writes a UTF-8 text file with `atomic_write`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def atomic_folder(path):
+    """Yields a temporary folder to fill; the complete folder replaces `path` unless the block raises.
 
     Args:
-        path: Of the file.
-        text: str.
+        path: Path of the folder. Its parent is created.
+
+    Yields:
+        pathlib.Path of an empty folder.
     """
-    write_beside(path, lambda file: file.write(text.encode("utf-8")))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
+        new_path, old_path = Path(temporary) / "new", Path(temporary) / "old"
+        new_path.mkdir()
+        yield new_path
+        flush_to_disk(new_path)
+        if path.exists():
+            os.rename(path, old_path)
+        os.rename(new_path, path)
+
+
+def flush_to_disk(path):
+    """Waits until a file, or a folder with all that is in it, is on the disk."""
+    for part in (path, *path.rglob("*")):
+        descriptor = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def is_temporary(name):
+    """Returns whether a file name is that of a temporary file of `atomic_write`."""
+    return _TEMPORARY_NAME.fullmatch(name) is not None
+
+
+def remove_temporary_files(folder, names=None):
+    """Removes temporary files that killed processes left; no process may be writing them now.
+
+    Args:
+        folder: pathlib.Path. It may be missing.
+        names: Final names of the files; None: all.
+    """
+    for path in folder.glob(".*.partial*"):
+        match = _TEMPORARY_NAME.fullmatch(path.name)
+        if match and (names is None or match[1] + (match[2] or "") in names):
+            path.unlink(missing_ok=True)

@@ -1,32 +1,88 @@
-"""What a file may claim to hold: bounds on memory, checked before anything of that size is made.
+"""Reading of files that may be edited, damaged or hostile.
 
-Weights hardly compress, so a file that says it unpacks to many times its size is refused: reading takes at most
-`FLOOR_BYTES` and `EXPANSION` times the size of the file.
+Weights hardly compress, so a file that claims to unpack to many times its size is refused: reading takes at most
+`FLOOR_BYTES` plus `EXPANSION` times the size of the file.
 """
 
 import contextlib
+import json
 import math
 import os
 import zipfile
 
-import tensorflow as tf
+import numpy as np
 
-FLOOR_BYTES = 1 << 28  # 256 MiB, which any machine that runs TensorFlow has to spare
+from sagan_tf.errors import UserError
+
+FLOOR_BYTES = 1 << 28  # 256 MiB, which any machine that runs TensorFlow can spare
 EXPANSION = 20
 
 
-def check_archive(path):
-    """Refuses a ZIP file that unpacks to far more than its size; says nothing of other files.
+def read_text(path):
+    """Reads a text file; bytes that are not UTF-8 are replaced.
 
     Args:
-        path: Of the file.
+        path: pathlib.Path.
+
+    Returns:
+        str.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
+
+
+def read_json(path):
+    """Reads a JSON file.
+
+    Args:
+        path: pathlib.Path.
+
+    Returns:
+        The value; None if the file does not hold JSON.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_arrays(path):
+    """Reads the arrays of an `.npz` file, without pickles.
+
+    Args:
+        path: Path.
+
+    Returns:
+        dict of NumPy arrays by name.
+
+    Raises:
+        Exception: Of any type: damaged bytes make NumPy and zipfile raise anything.
+    """
+    # NumPy does not close a file that it opened and cannot read.
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def check_archive(path):
+    """Refuses a ZIP file that unpacks to far more than its size; accepts files of other formats.
+
+    Args:
+        path: Path of the file.
 
     Raises:
         ValueError: It is a decompression bomb.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            # Python's reader stops at the size that is declared.
+            # Python's reader stops at the declared size.
             check_claim(path, sum(member.file_size for member in archive.infolist()))
 
 
@@ -34,7 +90,7 @@ def check_claim(path, claimed_bytes):
     """Refuses a file that claims to hold far more than its size.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         claimed_bytes: int.
 
     Raises:
@@ -42,28 +98,30 @@ def check_claim(path, claimed_bytes):
     """
     size = os.path.getsize(path)
     if claimed_bytes > FLOOR_BYTES + EXPANSION * size:
-        raise ValueError(f"it claims to unpack to {_mib(claimed_bytes)}, and is {_mib(size)} long.")
+        raise ValueError(f"it claims to unpack to {_mib(claimed_bytes)}, but is {_mib(size)} long.")
 
 
 @contextlib.contextmanager
 def bounded_variables(limit_bytes):
-    """Refuses variables, of networks made inside, that are larger than what is to be read into them.
+    """Refuses TensorFlow variables, created in the block, that take more memory than the file to be read into them.
 
     Args:
-        limit_bytes: int, of all together.
+        limit_bytes: int, for all variables together.
 
     Raises:
-        ValueError: They are larger. The one that would pass the limit was not made.
+        ValueError: They take more. The variable that passes the limit is not created.
     """
-    left = limit_bytes
+    import tensorflow as tf
+
+    remaining = limit_bytes
 
     def create(next_creator, **arguments):
-        nonlocal left
+        nonlocal remaining
         value = arguments["initial_value"]
-        with tf.Graph().as_default():  # where an initialiser has a shape and takes no memory
+        with tf.Graph().as_default():  # here an initialiser has a shape and takes no memory
             spec = value() if callable(value) else tf.convert_to_tensor(value)
-        left -= spec.dtype.size * math.prod(spec.shape)
-        if left < 0:
+        remaining -= spec.dtype.size * math.prod(spec.shape)
+        if remaining < 0:
             raise ValueError(f"its networks would take more than the {_mib(limit_bytes)} that its weights do.")
         return next_creator(**arguments)
 

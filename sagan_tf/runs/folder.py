@@ -1,5 +1,6 @@
 """The run folder: what lies where in it. It is opened and written here; other modules get paths and functions."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,12 +8,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import filelock
-
 from sagan_tf.config import config_differences, read_config, save_config
 from sagan_tf.errors import UserError
+from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
+from sagan_tf.files.locks import exclusive
+from sagan_tf.files.untrusted import read_json, read_text
 from sagan_tf.runs.environment import describe_environment
-from sagan_tf.runs.metrics_log import is_metrics, json_line, read_json, read_text, write_text
+from sagan_tf.runs.metrics_log import is_metrics, json_line
 
 # What a run may change when it goes on. None of it changes the game that was played so far: where the folder lies,
 # what is written and when, the machine, and how far to train. (A decaying learning rate gets its new end.)
@@ -55,7 +57,7 @@ class Run:
         self.unfinished_line_path = self.path / "unfinished_line.json"
         self.recoveries_path = self.path / "recoveries.json"
         self.environment_path = self.path / "environment.json"
-        self._lock = filelock.FileLock(self.path / ".lock", blocking=False)
+        self._lock = contextlib.ExitStack()
 
     @classmethod
     def create_or_resume(cls, folder, config):
@@ -115,7 +117,7 @@ class Run:
 
     def close(self):
         """Gives up the lock, so that another process may train here."""
-        self._lock.release()
+        self._lock.close()
 
     def config(self):
         """Reads the config of the run.
@@ -293,9 +295,8 @@ class Run:
         """Removes what processes that were killed in the middle of a file have left; the caller holds the lock."""
         for path in self.checkpoints_path.glob("ckpt-*_temp"):
             shutil.rmtree(path, ignore_errors=True)
-        for pattern in ("*.partial*", "samples/*.partial*", "data/*.partial*"):
-            for path in self.path.glob(pattern):
-                path.unlink(missing_ok=True)
+        for folder in (self.path, self.samples_path, self.contact_sheet_path.parent):
+            remove_temporary_files(folder)
 
     def check_space(self, bytes_needed):
         """Refuses a disk that is too full.
@@ -316,8 +317,9 @@ class Run:
     def _make_folder(self):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            foreign = [name for name in os.listdir(self.path) if not name.startswith(".lock")]
-            if foreign and not self.config_path.exists() and foreign != ["config.yaml.partial"]:
+            names = os.listdir(self.path)
+            foreign = [name for name in names if not name.startswith(".lock") and not is_temporary(name)]
+            if foreign and not self.config_path.exists():
                 raise UserError(
                     f"{self.path}: the folder holds other things and no config.yaml, so it is no run folder. "
                     "Choose a new one with --run."
@@ -341,12 +343,8 @@ class Run:
             )
 
     def _acquire(self):
-        try:
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise UserError(
-                f"{self.path}: another process is training in this folder. Wait for it, or choose another with --run."
-            ) from None
+        error = f"{self.path}: another process is training in this folder. Wait for it, or choose another with --run."
+        self._lock.enter_context(exclusive(self.path / ".lock", error=error))
 
     def _refuse_another_config(self, config):
         if not self.config_path.exists():

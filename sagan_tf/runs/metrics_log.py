@@ -2,9 +2,10 @@
 
 import json
 import math
-import os
 
 from sagan_tf.errors import UserError
+from sagan_tf.files.atomic import write_text
+from sagan_tf.files.untrusted import read_json
 
 
 def json_line(metrics):
@@ -71,57 +72,6 @@ def read_unfinished_line(path):
     if means is None or not step >= steps > 0 or not all(map(math.isfinite, means.values())):
         raise UserError(f"{path}: this is no part of a line of metrics any more. Move it away.")
     return {"step": step, "steps": steps, "means": means}
-
-
-def read_json(path):
-    """Reads a JSON file that somebody may have edited.
-
-    Args:
-        path: pathlib.Path.
-
-    Returns:
-        The value; None where there is none in it.
-
-    Raises:
-        UserError: The file cannot be read.
-    """
-    try:
-        return json.loads(read_text(path))
-    except (ValueError, RecursionError):
-        return None
-
-
-def read_text(path):
-    """Reads a file, whatever its bytes.
-
-    Args:
-        path: pathlib.Path.
-
-    Returns:
-        str.
-
-    Raises:
-        UserError: The file cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
-
-
-def write_text(path, text):
-    """Writes a file beside its place, and moves it there when it is on the disk.
-
-    Args:
-        path: pathlib.Path.
-        text: str.
-    """
-    beside = path.with_name(path.name + ".partial")
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def _is_finite(value):

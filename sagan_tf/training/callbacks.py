@@ -1,6 +1,5 @@
 """Callbacks between training steps: progress, metrics, pictures, report, checkpoints and signals."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from sagan_tf.errors import Terminated, UserError
+from sagan_tf.files.atomic import atomic_write
 from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.training.gan import with_label
 from sagan_tf.viewing.attention import AttentionProbe
@@ -302,15 +302,12 @@ class Checkpoints(StepCallback):
             self._save()
 
     def _save(self):
-        temporary_path = self.generator_path.removesuffix(".keras") + ".partial.keras"
         try:
-            self.model.ema_generator.save(temporary_path)
-            os.replace(temporary_path, self.generator_path)
+            with atomic_write(self.generator_path) as temporary_path:
+                self.model.ema_generator.save(temporary_path)
             self.manager.save(checkpoint_number=self.last_step)
         except (OSError, tf.errors.OpError) as error:  # TensorFlow and HDF5 report a full disk in their own ways
             shutil.rmtree(os.path.join(self.manager.directory, f"ckpt-{self.last_step}_temp"), ignore_errors=True)
-            with contextlib.suppress(OSError):
-                os.unlink(temporary_path)
             reason = " ".join(str(error).split())[-160:]
             raise UserError(
                 f"{self.manager.directory}: the checkpoint of step {self.last_step} cannot be written ({reason}). "

@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from sagan_tf.files.atomic import write_beside
+from sagan_tf.files.atomic import write_bytes
 from sagan_tf.generation.pixels import to_levels
 
 _FRAME_MILLISECONDS = 50  # GIF has a resolution of 10 ms.
@@ -25,8 +25,7 @@ def encode(picture, file_format, **options):
 
 def save_png(picture, path, **options):
     """Writes a PIL.Image as a PNG file, atomically; creates the folder."""
-    data = encode(picture, "PNG", **options)
-    write_beside(path, lambda file: file.write(data))
+    write_bytes(path, encode(picture, "PNG", **options))
 
 
 def save_image(image, path):
@@ -58,8 +57,7 @@ def save_animation(frames, path):
     else:
         options = {"quality": 90}
     options |= {"save_all": True, "append_images": frames[1:], "duration": _FRAME_MILLISECONDS, "loop": 0}
-    data = encode(frames[0], file_format, **options)
-    write_beside(path, lambda file: file.write(data))
+    write_bytes(path, encode(frames[0], file_format, **options))
 
 
 def _common_palette(frames):

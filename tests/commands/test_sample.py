@@ -137,7 +137,7 @@ def test_share_that_does_not_come_or_is_of_another_step_is_named(run, tmp_path, 
     line = err.replace("\r", "\n").strip().splitlines()[-1]
     assert caught.value.code == 2 and out == ""
     assert line.startswith(f"error: {tmp_path / 'samples'}: no other worker wrote a picture")
-    assert "32 of 40 are there" in line and "worker 1 of 2" in line
+    assert "32 of 40 are written" in line and "worker 1 of 2" in line
 
 
 @pytest.mark.stress

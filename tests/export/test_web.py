@@ -80,7 +80,7 @@ def test_older_page_is_replaced_and_nothing_else(folded, node_modules, tmp_path,
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
-    with pytest.raises(UserError, match=r"^web: .*mine: something else lies there"):
+    with pytest.raises(UserError, match=r"^web: .*mine: this is not an exported page"):
         export_web(folded, tmp_path / "mine", node_modules=node_modules)
     assert files_in(tmp_path / "mine") == ["thesis.txt"]
 

@@ -1,4 +1,4 @@
-"""How several workers fill one folder: nothing twice, nothing left out, nothing of other work believed."""
+"""Several workers fill one folder: each file once, none left out, progress of other work ignored."""
 
 import json
 import threading
@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagan_tf.errors import UserError
-from sagan_tf.files.shared_work import SharedFolder, batches_of
+from sagan_tf.files.shared_work import SharedFolder, split_batches
 
 NAMES = [f"{i}.png" for i in range(10)]
 
 
 @settings(deadline=None)
 @given(count=st.integers(0, 300), batch_size=st.integers(1, 40), workers=st.integers(1, 9))
-def test_shares_are_the_batches_of_one_machine_each_once(count, batch_size, workers):
-    shares = [batches_of(count, batch_size, (i, workers)) for i in range(workers)]
-    assert sorted(sum(shares, []), key=lambda batch: batch.start) == batches_of(count, batch_size)
-    assert [i for batch in batches_of(count, batch_size) for i in batch] == list(range(count))
+def test_split_batches_deals_each_batch_to_one_worker(count, batch_size, workers):
+    shares = [split_batches(count, batch_size, (i, workers)) for i in range(workers)]
+    assert sorted(sum(shares, []), key=lambda batch: batch.start) == split_batches(count, batch_size)
+    assert [i for batch in split_batches(count, batch_size) for i in batch] == list(range(count))
     sizes = [sum(map(len, share)) for share in shares]
     assert max(sizes) - min(sizes) <= batch_size
 
@@ -35,52 +35,52 @@ def write(folder, share, batches=None):
         share.add()
 
 
-def test_all_is_told_and_nothing_but_the_files_stays(tmp_path):
+def test_shared_folder_reports_progress_and_leaves_only_the_files(tmp_path):
     one, two = shared(tmp_path, 0), shared(tmp_path, 1)
     assert [len(share.batches) for share in (one, two)] == [3, 2]
-    told = []
+    counts = []
     write(tmp_path, one)
     other = threading.Thread(target=lambda: (time.sleep(0.2), write(tmp_path, two)))
     other.start()
-    one.wait(0.5, told.append)
+    one.wait(0.5, counts.append)
     other.join()
-    assert told[0] == 6 and told[-1] == 10
+    assert counts[0] == 6 and counts[-1] == 10
     one.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES)
 
 
-def test_a_worker_goes_on_where_it_was(tmp_path):
+def test_shared_folder_continues_a_killed_worker(tmp_path):
     write(tmp_path, shared(tmp_path, 0), batches=2)
-    (tmp_path / "8.png.123.partial").write_text("of this worker, killed")
-    (tmp_path / "2.png.124.partial").write_text("of the other one, at work")
+    (tmp_path / ".8.123.partial.png").write_text("of this worker, which was killed")
+    (tmp_path / ".2.124.partial.png").write_text("of the other worker, which is running")
     again = shared(tmp_path, 0)
     assert again.done == 2 and again.count() == 4
-    assert sorted(path.name for path in tmp_path.glob("*.partial")) == ["2.png.124.partial"]
+    assert sorted(path.name for path in tmp_path.glob("*.partial*")) == [".2.124.partial.png"]
 
 
-@pytest.mark.parametrize("change", ["other work", "other workers", "damaged", "no number", "taken away"])
-def test_what_is_not_there_is_made_anew(tmp_path, change):
+@pytest.mark.parametrize("change", ["other work", "other workers", "damaged", "no number", "removed file"])
+def test_shared_folder_ignores_progress_that_does_not_apply(tmp_path, change):
     write(tmp_path, shared(tmp_path, 1))
     (path,) = tmp_path.glob(".share*")
     if change == "damaged":
         path.write_bytes(b"\xff{")
     elif change == "no number":
         path.write_text(json.dumps({"about": {"about": "pictures"}, "batches": [1]}))
-    elif change == "taken away":
+    elif change == "removed file":
         (tmp_path / "3.png").unlink()  # of its first batch
     about = "others" if change == "other work" else "pictures"
     workers = 3 if change == "other workers" else 2
-    assert shared(tmp_path, 0, about, workers).count() == (0 if change != "taken away" else 4)
+    assert shared(tmp_path, 0, about, workers).count() == (0 if change != "removed file" else 4)
     assert shared(tmp_path, 1, about, workers).done == 0
 
 
-def test_a_worker_that_does_not_come_is_named(tmp_path):
+def test_shared_folder_wait_names_missing_workers(tmp_path):
     one = shared(tmp_path, 0, workers=3)
     write(tmp_path, one)
     write(tmp_path, shared(tmp_path, 1, workers=3))
-    with pytest.raises(UserError, match="no other worker wrote .* 8 of 10 are there.* worker 2 of 3"):
+    with pytest.raises(UserError, match="no other worker wrote .* 8 of 10 are written.* worker 2 of 3"):
         one.wait(0.001)
-    # A file that was taken away is missed though its worker says that it is written.
+    # A removed file is missing although its worker has recorded it.
     write(tmp_path, shared(tmp_path, 2, workers=3))
     (tmp_path / "2.png").unlink()
     with pytest.raises(UserError, match="worker 1 of 3, 2 of 3"):

@@ -98,7 +98,7 @@ def test_foreign_folder_is_refused_untouched(tmp_path):
     assert os.listdir(tmp_path) == ["holiday.jpg"]
 
 
-@pytest.mark.parametrize("left", [[], [".lock"], [".lock", "config.yaml.partial"]])
+@pytest.mark.parametrize("left", [[], [".lock"], [".lock", ".config.123.partial.yaml"]])
 def test_folder_of_a_process_killed_at_its_start_is_taken_over(tmp_path, left):
     for name in left:
         (tmp_path / name).touch()

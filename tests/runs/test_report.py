@@ -41,7 +41,7 @@ def test_killed_run_has_a_report(tmp_path):
     run = make_run(tmp_path / "run", steps=(7,))
     with open(run.metrics_path, "a") as file:
         file.write('{"step": 8, "d_lo')  # what a killed process leaves
-    (run.samples_path / "step_00000008.png.123.partial").write_bytes(b"half")
+    (run.samples_path / ".step_00000008.123.partial.png").write_bytes(b"half")
     report.main([str(run.path)])
     (told,) = data_of(run.report_path)["runs"]
     assert told["step"] == 7 and [picture["step"] for picture in told["samples"]] == [7]

@@ -1,0 +1,87 @@
+"""Numbered version folders of a served model, each published in one move."""
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from sagan_tf.files.atomic import flush_to_disk
+
+
+class NewVersion:
+    """A version folder that is being written.
+
+    Attributes:
+        path: pathlib.Path to write in.
+        final_path: pathlib.Path of the published version; None before it is published.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self.final_path = None
+
+
+@contextlib.contextmanager
+def new_version(directory, version=None):
+    """Publishes a version folder when the block ends without an error.
+
+    A server that polls `directory` for numbers, as TensorFlow Serving does, sees nothing before: the name of the
+    temporary folder starts with a dot.
+
+    Args:
+        directory: Folder of the versions. It is created.
+        version: int >= 1; None: one above the highest version.
+
+    Yields:
+        `NewVersion`.
+
+    Raises:
+        FileExistsError: The version exists.
+        ValueError: `version` is not an integer >= 1.
+    """
+    if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 1):
+        raise ValueError(f"`version` must be an integer >= 1, or None. Received: {version=}.")
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    if version is not None and (directory / str(version)).exists():
+        raise _exists(directory / str(version))
+    new = NewVersion(Path(tempfile.mkdtemp(prefix=".new-", dir=directory)))
+    try:
+        yield new
+        _make_readable(new.path)
+        flush_to_disk(new.path)
+        new.final_path = _publish(new.path, directory, version)
+    finally:
+        shutil.rmtree(new.path, ignore_errors=True)
+
+
+def next_version(directory):
+    """Returns one above the highest number among the folders of `directory`, a pathlib.Path."""
+    return 1 + max((int(path.name) for path in directory.iterdir() if re.fullmatch(r"[0-9]+", path.name)), default=0)
+
+
+def _publish(path, directory, version):
+    while True:
+        final_path = directory / str(version or next_version(directory))
+        try:
+            # Renaming onto a folder with content fails, so two processes never get the same number.
+            os.rename(path, final_path)
+            return final_path
+        except OSError:
+            if not final_path.exists():
+                raise
+            if version is not None:
+                raise _exists(final_path) from None
+
+
+def _exists(path):
+    return FileExistsError(f"{path}: this version exists already.")
+
+
+def _make_readable(folder):
+    # mkdtemp creates folders for the owner alone; a server may run as another user.
+    umask = os.umask(0)
+    os.umask(umask)
+    folder.chmod(0o777 & ~umask)
