@@ -20,7 +20,7 @@ from sagan_tf.generation.sampler import WHOLE_DISTRIBUTION, Painter
 from sagan_tf.viewing.attention import AttentionProbe
 from sagan_tf.viewing.attention_measures import figures_table, measure, measure_symmetry
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
-from sagan_tf.viewing.explorer import Explored, save_explorer, shrink
+from sagan_tf.viewing.explorer import ExplorerData, save_explorer, shrink
 from sagan_tf.viewing.query_points import choose_points
 
 POINTS = 5  # A picture, as in the paper.
@@ -180,7 +180,7 @@ class _Viewer:
         return looks
 
     def explored(self, count):
-        """The pictures of an explorer, `Explored`."""
+        """The pictures of an explorer, `ExplorerData`."""
         labels = list(self.classes)[: min(4, count)] if self.classes else [None]
         seeds = range(self.wishes.seed, self.wishes.seed + max(1, count // len(labels)))
         pairs = [(seed, label) for label in labels for seed in seeds]
@@ -190,7 +190,7 @@ class _Viewer:
         names = ["" if label is None else self.classes[label] for _, label in pairs]
         maps = {(look.network, name): found for look in looks for name, found in look.maps.items()}
         title = f"{self.run.path.name}, step {self.step}"
-        return Explored(title, looks[0].images, tuple(names), tuple(seed for seed, _ in pairs), maps)
+        return ExplorerData(title, looks[0].images, tuple(names), tuple(seed for seed, _ in pairs), maps)
 
     def _generated(self, inputs, titles, drawn, keep=lambda maps: maps):
         """Looks of both networks at the pictures that the generator makes."""

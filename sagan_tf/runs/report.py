@@ -40,7 +40,7 @@ def read_record(run):
     return RunRecord(
         name=run.path.resolve().name,
         steps=training.steps,
-        images_a_step=training.batch_size * training.d_steps * training.accumulation_steps,
+        images_per_step=training.batch_size * training.d_steps * training.accumulation_steps,
         metrics=run.read_metrics(),
         config=[(key, shown(value)) for key, value in flat_fields(config)],
         environment=starts[-1] if starts else None,

@@ -1,35 +1,41 @@
-"""One HTML file, without server or network, in which a person moves over pictures and sees where each place looks."""
+"""One HTML file that shows what the position under the pointer attends to; needs no server or network."""
 
 import base64
 import dataclasses
-import io
 import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from sagan_tf.files.atomic import write_text
+from sagan_tf.viewing.image_files import encode, to_picture
 from sagan_tf.viewing.page_files import fill_page
 
-MAX_BYTES = 5_000_000  # Of the page with 16 pictures, in proportion with more.
+MAX_BYTES = 5_000_000  # of a page with up to 16 pictures; grows in proportion beyond
 _PICTURES = 16
-# Tried in this order until the page is small enough: largest query grid, largest key grid, grey levels.
-_PLANS = (
-    (64, 32, 256), (32, 32, 256), (32, 16, 256), (32, 16, 64), (32, 16, 32), (16, 16, 64), (16, 8, 64), (8, 8, 32)
+# Largest query grid, largest key grid and levels per score; tried in this order until the page is small enough.
+_RESOLUTIONS = (
+    (64, 32, 256),
+    (32, 32, 256),
+    (32, 16, 256),
+    (32, 16, 64),
+    (32, 16, 32),
+    (16, 16, 64),
+    (16, 8, 64),
+    (8, 8, 32),
 )
 
 
 @dataclass(frozen=True)
-class Explored:
+class ExplorerData:
     """What an explorer shows.
 
     Args:
         title: str.
-        images: (P, S, S, C) uint8, C 1 or 3.
-        classes: P class names; empty ones without classes.
+        images: (P, S, S, 1 or 3) uint8.
+        classes: P class names; empty strings for a model without classes.
         seeds: P ints.
-        maps: dict, (network, name of a layer) -> `AttentionMaps` of the P pictures.
+        maps: dict, (network, name of a layer) -> `AttentionMaps` of the P images.
     """
 
     title: str
@@ -39,109 +45,83 @@ class Explored:
     maps: dict
 
 
-def save_explorer(explored, path):
-    """Writes the page; it appears only when it is complete.
+def save_explorer(data, path):
+    """Writes the page of an `ExplorerData`, atomically; creates the folder."""
+    write_text(path, explorer_page(data))
 
-    Args:
-        explored: `Explored`.
-        path: Of the file; its folder is made.
+
+def explorer_page(data):
+    """Returns the page as a str of HTML, smaller than 5 MB for 16 images.
+
+    Scores are stored in 8 bits: the square root of each map, relative to its maximum, so that faint attention remains
+    visible. If the page is too large, neighbouring keys are summed, queries are skipped and levels merged.
     """
-    write_text(path, explorer_page(explored))
-
-
-def explorer_page(explored):
-    """Makes the page, smaller than 5 MB for 16 pictures.
-
-    Maps are kept in 8 bits, each row by its own maximum and by its root, so that faint attention keeps its shape. Where
-    that is too much, neighbouring keys are summed, every other query is left out, and levels are merged.
-
-    Args:
-        explored: `Explored`.
-
-    Returns:
-        str, HTML.
-    """
-    count = len(explored.images)
+    count = len(data.images)
     limit = MAX_BYTES * max(count, _PICTURES) // _PICTURES
-    for plan in _PLANS:
-        # One picture tells what all will take, near enough to spare the rest of a plan that is much too large.
-        if len(_page(explored, slice(0, 1), *plan)) * count > 1.5 * limit and plan != _PLANS[-1]:
+    for resolution in _RESOLUTIONS:
+        # One image is a good enough estimate to skip resolutions that are far too large.
+        if len(_page(data, slice(0, 1), *resolution)) * count > 1.5 * limit and resolution != _RESOLUTIONS[-1]:
             continue
-        page = _page(explored, slice(None), *plan)
+        page = _page(data, slice(None), *resolution)
         if len(page) < limit:
             break
     return page
 
 
 def shrink(maps):
-    """Brings maps to the largest grids that an explorer shows, so that many fit into memory.
-
-    Args:
-        maps: `AttentionMaps`.
-
-    Returns:
-        AttentionMaps, the same where they are small enough.
-    """
-    (most_queries, most_keys, _), (height, _) = _PLANS[0], maps.query_shape
-    if height <= most_queries and maps.key_shape[0] <= most_keys:
+    """Reduces `AttentionMaps` to the largest grids that an explorer shows, to save memory."""
+    (max_queries, max_keys, _), (height, _) = _RESOLUTIONS[0], maps.query_shape
+    if height <= max_queries and maps.key_shape[0] <= max_keys:
         return maps
-    scores, _, keys = _reduced(maps, slice(None), most_queries, most_keys)
-    step = -(-height // most_queries)
+    scores, _, keys = _reduce(maps, slice(None), max_queries, max_keys)
+    step = -(-height // max_queries)
     features = maps.features[:, step // 2 :: step, step // 2 :: step]
     return dataclasses.replace(maps, scores=scores, features=features, key_shape=tuple(keys), shrunken=True)
 
 
-def _page(explored, part, most_queries, most_keys, levels):
-    layers, packed = [], []
-    for (network, name), maps in explored.maps.items():
-        scores, queries, keys = _reduced(maps, part, most_queries, most_keys)
-        # Row by row, the maximum apart: what is drawn is relative, what is told absolute.
+def _page(data, selection, max_queries, max_keys, levels):
+    layers, maps_by_layer = [], []
+    for (network, name), maps in data.maps.items():
+        scores, queries, keys = _reduce(maps, selection, max_queries, max_keys)
         highest = scores.max(-1)
         values = np.rint(np.sqrt(scores / np.maximum(highest, 1e-30)[..., None]) * (levels - 1)).astype(np.uint8)
-        # Neighbours look alike: the difference to the last query has little to say, and packs well.
+        # Differences of neighbouring queries compress well.
         values[:, 1:] = values[:, 1:] - values[:, :-1]
-        packed.append([_packed(row) for row in values])
-        layers.append({
-            "network": network, "name": name, "gamma": round(maps.gamma, 4), "queries": queries, "keys": keys,
-            "levels": levels,
-            "reduced": maps.shrunken or (queries, keys) != (list(maps.query_shape), list(maps.key_shape)),
-            "highest": [_base64(np.float16(row).tobytes()) for row in highest],
-        })
-    shown = zip(explored.classes[part], explored.seeds[part], explored.images[part])
-    data = {
-        "title": explored.title,
-        "layers": layers,
-        "pictures": [
-            {"class": name, "seed": int(seed), "png": _png(image), "maps": [maps[i] for maps in packed]}
-            for i, (name, seed, image) in enumerate(shown)
-        ],
-    }
-    return fill_page("explorer.html", data)
+        maps_by_layer.append([_base64(zlib.compress(picture.tobytes(), 9)) for picture in values])
+        layers.append(
+            {
+                "network": network,
+                "name": name,
+                "gamma": round(maps.gamma, 4),
+                "queries": queries,
+                "keys": keys,
+                "levels": levels,
+                "reduced": maps.shrunken or (queries, keys) != (list(maps.query_shape), list(maps.key_shape)),
+                "highest": [_base64(np.float16(picture).tobytes()) for picture in highest],
+            }
+        )
+    pictures = [
+        {"class": name, "seed": int(seed), "png": _base64(encode(to_picture(image), "PNG", optimize=True))}
+        for name, seed, image in zip(data.classes[selection], data.seeds[selection], data.images[selection])
+    ]
+    for i, picture in enumerate(pictures):
+        picture["maps"] = [maps[i] for maps in maps_by_layer]
+    return fill_page("explorer.html", {"title": data.title, "layers": layers, "pictures": pictures})
 
 
-def _reduced(maps, part, most_queries, most_keys):
-    """(scores (P, n, m) float32, query grid, key grid) of a part of the pictures, on grids no larger than asked."""
+def _reduce(maps, selection, max_queries, max_keys):
+    """Returns scores (P, queries, keys) float32 of the selected images, the query grid and the key grid."""
     (height, width), (rows, columns) = maps.query_shape, maps.key_shape
-    scores = maps.scores[part].reshape(-1, height, width, rows, columns)
-    step = -(-height // most_queries)
+    scores = maps.scores[selection].reshape(-1, height, width, rows, columns)
+    step = -(-height // max_queries)
     scores = scores[:, step // 2 :: step, step // 2 :: step]
-    pool = -(-rows // most_keys)
+    pool = -(-rows // max_keys)
     while rows % pool or columns % pool:
         pool += 1
-    pictures, height, width = scores.shape[:3]
-    shape = (pictures, height * width, rows // pool, pool, columns // pool, pool)
-    scores = scores.reshape(shape).sum((3, 5), dtype=np.float32).reshape(pictures, height * width, -1)
+    count, height, width = scores.shape[:3]
+    shape = (count, height * width, rows // pool, pool, columns // pool, pool)
+    scores = scores.reshape(shape).sum((3, 5), dtype=np.float32).reshape(count, height * width, -1)
     return scores, [height, width], [rows // pool, columns // pool]
-
-
-def _packed(values):
-    return _base64(zlib.compress(values.tobytes(), 9))
-
-
-def _png(image):
-    file = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG", optimize=True)
-    return _base64(file.getvalue())
 
 
 def _base64(data):

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages from the files in `pages/`: what a page loads stands in it."""
+"""Self-contained HTML pages from the templates, styles and scripts in `pages/`."""
 
 import json
 import re
@@ -6,12 +6,10 @@ from importlib import resources
 
 
 def fill_page(name, data):
-    """Makes a page of a template, its styles and scripts, and data.
-
-    A mark such as `/*FILE report.css*/` in the template stands for the text of that file, `__DATA__` for the data.
+    """Fills a template with its styles, scripts and data.
 
     Args:
-        name: Of the template, a file of `pages/`.
+        name: Template in `pages/`. `/*FILE report.css*/` in it is replaced by that file, `__DATA__` by the data.
         data: JSON values, all finite.
 
     Returns:
@@ -19,10 +17,10 @@ def fill_page(name, data):
     """
     pages = resources.files("sagan_tf.viewing").joinpath("pages")
 
-    def text(part):
+    def read(part):
         return pages.joinpath(*part.split("/")).read_text(encoding="utf-8")
 
-    page = re.sub(r"/\*FILE ([\w./-]+)\*/", lambda mark: text(mark[1]), text(name))
-    # "<" would let a name in the data end the script. Last: nothing in the data is a mark then.
-    island = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return page.replace("__DATA__", island, 1)
+    page = re.sub(r"/\*FILE ([\w./-]+)\*/", lambda match: read(match[1]), read(name))
+    # "<" in the data could end the script element. The data comes last, so placeholders in it are left alone.
+    json_text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return page.replace("__DATA__", json_text, 1)

@@ -1,8 +1,7 @@
-"""The page of a run, or of several side by side: curves, samples by step, attention, data, config; one HTML file."""
+"""The HTML page of one run, or of several side by side: curves, samples, attention, data and config in one file."""
 
 import base64
 import functools
-import io
 import math
 import os
 import warnings
@@ -11,26 +10,27 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from sagan_tf.viewing.image_files import encode
 from sagan_tf.viewing.page_files import fill_page
 
-MAX_POINTS = 1000  # Of a curve; more than a screen shows.
-MAX_PICTURES = 24  # By step; the first, the last, and evenly between.
-MAX_SIDE = 1024  # px of a picture in the page
-_QUALITY = 82
+MAX_POINTS = 1000  # per curve; more than a screen shows
+MAX_PICTURES = 24  # per slider
+_PICTURE_PX, _CONTACT_SHEET_PX = 1024, 1600  # longest side
+_WEBP_QUALITY = 82
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a page tells of a run.
+    """What the report shows of a run.
 
     Args:
         name: str.
-        steps: int, of the whole run.
-        images_a_step: int, real images that a step takes.
-        metrics: list of dicts by step, as in the metrics file.
-        config: list of (path of the field, value as YAML writes it).
+        steps: int, steps of the complete run.
+        images_per_step: int, real images.
+        metrics: list of dicts in order of steps, as in the metrics file.
+        config: list of (path of the field, value as in YAML).
         environment: dict of JSON values, or None.
-        starts: int, how often the run was started.
+        starts: int, how often the run was started or resumed.
         samples: dict, step -> path of a PNG file.
         attention: dict, step -> path of a PNG file.
         contact_sheet: Path of a PNG file, or None.
@@ -38,7 +38,7 @@ class RunRecord:
 
     name: str
     steps: int
-    images_a_step: int
+    images_per_step: int
     metrics: list
     config: list
     environment: dict | None = None
@@ -49,141 +49,113 @@ class RunRecord:
 
 
 def report_page(records, written_at):
-    """Makes the page.
+    """Returns the page as a str of HTML that loads nothing else.
 
     Args:
-        records: `RunRecord`s, one or more; several are laid side by side, the differences of their configs first.
-        written_at: str, when.
-
-    Returns:
-        str, HTML that needs nothing else.
+        records: `RunRecord`s. Several are shown side by side, starting with the differences of their configs.
+        written_at: str, date and time.
     """
     data = {
         "written_at": written_at,
-        "differences": differences(records),
-        "runs": [_run(record) for record in records],
+        "differences": config_differences(records),
+        "runs": [_run_data(record) for record in records],
     }
     return fill_page("report.html", data)
 
 
-def differences(records):
-    """Finds the config fields in which runs differ.
-
-    Args:
-        records: `RunRecord`s.
-
-    Returns:
-        list of [path of the field, value of each run], without the run folder's name.
-    """
-    found = []
-    for key, _ in records[0].config:
-        values = [dict(record.config).get(key) for record in records]
-        if key != "run" and any(value != values[0] for value in values):
-            found.append([key, values])
-    return found
+def config_differences(records):
+    """Returns [path of the field, one value per run] for each config field that differs, except the run folder."""
+    configs = [dict(record.config) for record in records]
+    rows = [[key, [config.get(key) for config in configs]] for key in configs[0] if key != "run"]
+    return [[key, values] for key, values in rows if any(value != values[0] for value in values)]
 
 
-def curves(metrics, most=MAX_POINTS):
-    """Turns lines of metrics into columns short enough to draw.
-
-    Where there are too many lines, neighbours are averaged; a value that only some lines hold keeps each of its points
-    as long as there are no more than fit.
+def curves(metrics, max_points=MAX_POINTS):
+    """Turns metrics into curves that are short enough to draw.
 
     Args:
         metrics: list of dicts with `step`, ascending.
-        most: int >= 1, points of a curve.
+        max_points: int >= 1. Neighbours of a longer curve are averaged.
 
     Returns:
-        dict, name -> (steps, values): lists of ints and floats; values that are not finite are left out.
+        dict, name -> (steps, values), lists of ints and floats. Values that are not finite are left out.
     """
-    found = {}
+    points = {}
     for line in metrics:
         for name, value in line.items():
-            good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if name != "step" and good:
-                found.setdefault(name, ([], []))
-                found[name][0].append(line["step"])
-                found[name][1].append(float(value))
-    return {name: _thinned(*curve, most) for name, curve in found.items()}
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if name != "step" and is_number:
+                points.setdefault(name, []).append((line["step"], float(value)))
+    return {name: _thin(*zip(*pairs), max_points) for name, pairs in points.items()}
 
 
-def picked_steps(steps, most=MAX_PICTURES):
-    """Picks steps evenly, the first and the last among them.
-
-    Args:
-        steps: ints.
-        most: int >= 2.
-
-    Returns:
-        list of ints, ascending.
-    """
-    steps = sorted(steps)
-    if len(steps) <= most:
-        return steps
-    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
-
-
-def _thinned(steps, values, most):
-    if len(steps) > most:
-        bounds = np.linspace(0, len(steps), most + 1).astype(int)
+def _thin(steps, values, max_points):
+    if len(steps) > max_points:
+        bounds = np.linspace(0, len(steps), max_points + 1).astype(int)
         values = np.add.reduceat(np.array(values), bounds[:-1]) / np.diff(bounds)
         steps = [steps[end - 1] for end in bounds[1:]]
-    return steps, [float(f"{value:.5g}") for value in values]
+    return list(steps), [float(f"{value:.5g}") for value in values]
 
 
-def _run(record):
+def select_steps(steps, max_steps=MAX_PICTURES):
+    """Selects steps evenly, including the first and the last; returns them in ascending order."""
+    steps = sorted(steps)
+    if len(steps) <= max_steps:
+        return steps
+    return [steps[round(i * (len(steps) - 1) / (max_steps - 1))] for i in range(max_steps)]
+
+
+def _run_data(record):
     last = record.metrics[-1] if record.metrics else {}
     speeds = [line["images_per_second"] for line in record.metrics if line.get("images_per_second")]
     step, speed = last.get("step", 0), float(np.median(speeds[-20:])) if speeds else None
-    left = (record.steps - step) * record.images_a_step / speed if speed else None
+    seconds_left = (record.steps - step) * record.images_per_step / speed if speed else None
     return {
         "name": record.name,
         "step": step,
         "steps": record.steps,
         "images": last.get("images", 0),
         "speed": speed,
-        "seconds_left": left if step < record.steps else 0,
+        "seconds_left": seconds_left if step < record.steps else 0,
         "curves": curves(record.metrics),
-        "config": [list(pair) for pair in record.config],
-        "environment": _plain(record.environment or {}),
+        "config": record.config,
+        "environment": _environment_rows(record.environment or {}),
         "starts": record.starts,
-        "samples": _pictures(record.samples),
-        "attention": _pictures(record.attention),
-        "sheet": None if record.contact_sheet is None else _picture(record.contact_sheet, 1600),
+        "samples": _picture_series(record.samples),
+        "attention": _picture_series(record.attention),
+        "sheet": None if record.contact_sheet is None else _data_url(record.contact_sheet, _CONTACT_SHEET_PX),
     }
 
 
-def _plain(environment):
-    """(name, text) of an environment, for a table."""
-    texts = []
+def _environment_rows(environment):
+    rows = []
     for name, value in environment.items():
         if isinstance(value, list):
             value = (" " if name == "command" else ", ").join(map(str, value)) or "none"
-        texts.append([name.replace("_", " "), str(value)])
-    return texts
+        rows.append([name.replace("_", " "), str(value)])
+    return rows
 
 
-def _pictures(paths):
-    found = [{"step": step, "src": _picture(paths[step])} for step in picked_steps(paths)]
-    return [each for each in found if each["src"]]
+def _picture_series(paths):
+    series = [{"step": step, "src": _data_url(paths[step], _PICTURE_PX)} for step in select_steps(paths)]
+    return [picture for picture in series if picture["src"]]
 
 
-def _picture(path, side=MAX_SIDE):
-    """A picture as a data URL, or None where it cannot be read (as when a run has just replaced it)."""
+def _data_url(path, max_px):
+    """Returns a picture as a data URL, or None if it cannot be read, for example while a run replaces it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _encoded(os.fspath(path), os.stat(path).st_mtime_ns, side)
+            return _webp_url(os.fspath(path), os.stat(path).st_mtime_ns, max_px)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombWarning, Image.DecompressionBombError):
-        return None  # Pillow says all of these to what is no picture.
+        return None  # Pillow raises all of these for invalid files.
 
 
-@functools.lru_cache(maxsize=4 * MAX_PICTURES)  # A page is written anew and anew while a run goes on.
-def _encoded(path, changed_at, side):
+@functools.lru_cache(maxsize=4 * MAX_PICTURES)  # A running training rewrites its page many times.
+def _webp_url(path, modified_ns, max_px):
     with Image.open(path) as file:
         picture = file.convert("RGB")
-    if max(picture.size) > side:
-        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="WEBP", quality=_QUALITY, method=2)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    if max(picture.size) > max_px:
+        picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
+    data = encode(picture, "WEBP", quality=_WEBP_QUALITY, method=2)
+    return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")

@@ -1,4 +1,4 @@
-"""Pages hold all that they load, and their data as it was."""
+"""Pages are self-contained and keep their data."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from sagan_tf.viewing.page_files import fill_page
 
 
 @pytest.mark.parametrize("name", ["report.html", "explorer.html"])
-def test_page_is_self_contained_and_gives_its_data_back(name):
+def test_page_is_self_contained_and_keeps_its_data(name):
     data = {"text": "</script> __DATA__ /*FILE report.js*/ <!--", "number": 0.1}
     page = fill_page(name, data)
     island = page.partition('id="data">')[2].partition("</script>")[0]
@@ -18,6 +18,6 @@ def test_page_is_self_contained_and_gives_its_data_back(name):
     assert not re.search(r"""(?:src|href)=["'](?:https?:|//)|@import|url\(""", page)
 
 
-def test_what_json_does_not_know_is_refused():
+def test_page_rejects_data_that_is_not_json():
     with pytest.raises(ValueError):
         fill_page("report.html", {"loss": float("nan")})

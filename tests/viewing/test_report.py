@@ -1,4 +1,4 @@
-"""The report in a real browser: what was measured can be read off, and nothing in a run can break the page."""
+"""The report in a real browser: values can be read off, and no content of a run breaks the page."""
 
 import dataclasses
 
@@ -9,19 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sagan_tf.viewing.report import MAX_PICTURES, RunRecord, curves, differences, picked_steps, report_page
+from sagan_tf.viewing.report import MAX_PICTURES, RunRecord, config_differences, curves, report_page, select_steps
 
-NASTY = "</script><script>throw 1</script>"
+HOSTILE = "</script><script>throw 1</script>"
 
 
-def lines(count=50, interval=10):
-    found = []
+def metrics_lines(count=50, interval=10):
+    lines = []
     for i in range(count):
         line = {"step": interval * (i + 1), "images": 320 * (i + 1), "d_loss": 2.0 / (i + 1), "g_loss": 0.5}
         line |= {"real_logit": 0.1 * i, "fake_logit": None, "d_accuracy": 0.75, "gamma/g/attention_16": 0.01 * i}
         line |= {f"sigma/g/layer_{k}": 1.0 + k for k in range(12)} | {"images_per_second": 100.0}
-        found.append(line | ({"fid": 50.0 - i} if i % 10 == 9 else {}))
-    return found
+        lines.append(line | ({"fid": 50.0 - i} if i % 10 == 9 else {}))
+    return lines
 
 
 @pytest.fixture(scope="module")
@@ -30,28 +30,28 @@ def record(tmp_path_factory):
     for step, level in ((0, 0), (250, 120), (500, 240)):
         Image.fromarray(np.full((64, 64, 3), level, np.uint8)).save(folder / f"{step}.png")
     return RunRecord(
-        name=NASTY, steps=1000, images_a_step=32, metrics=lines(),
-        config=[("run", "a"), ("data.name", NASTY), ("data.image_size", "32"), ("training.loss", "hinge")],
-        environment={"started_at": "now", "gpus": [], "command": ["x", NASTY]}, starts=2,
+        name=HOSTILE, steps=1000, images_per_step=32, metrics=metrics_lines(),
+        config=[("run", "a"), ("data.name", HOSTILE), ("data.image_size", "32"), ("training.loss", "hinge")],
+        environment={"started_at": "now", "gpus": [], "command": ["x", HOSTILE]}, starts=2,
         samples={step: folder / f"{step}.png" for step in (0, 250, 500)}, attention={500: folder / "500.png"},
         contact_sheet=folder / "250.png",
     )
 
 
-def written(records, path):
+def write_page(records, path):
     path.write_text(report_page(records, "2026-01-01"), encoding="utf-8")
     return path
 
 
-def test_page_of_a_run_that_goes_on_can_be_read_off(record, tmp_path):
-    with opened(written([record], tmp_path / "report.html")) as page:
-        assert page.locator("h1").text_content() == NASTY  # told, not run
+def test_report_shows_values_of_running_training(record, tmp_path):
+    with opened(write_page([record], tmp_path / "report.html")) as page:
+        assert page.locator("h1").text_content() == HOSTILE  # shown, not executed
         assert "Step 500 of 1,000, 2.7 min left" in page.locator("#line").text_content()
         titles = page.locator(".card h3").all_text_contents()
         assert titles == ["fid", "Losses", "Logits of the discriminator", "Accuracy of the discriminator",
                           "gamma of attention", "sigma, generator", "Images a second"]
         losses = page.locator(".card", has_text="Losses")
-        # At rest the last values; under the pointer those of the step there.
+        # Without a pointer the last values; with one those of the step below it.
         assert losses.locator(".u-value").all_text_contents() == ["500", "0.0400", "0.500"]
         over = losses.locator(".u-over")
         box = over.bounding_box()
@@ -62,8 +62,8 @@ def test_page_of_a_run_that_goes_on_can_be_read_off(record, tmp_path):
         assert page.locator("#surroundings td", has_text="none").count() == 1
 
 
-def test_slider_goes_through_the_samples(record, tmp_path):
-    with opened(written([record], tmp_path / "report.html")) as page:
+def test_report_slider_shows_samples_by_step(record, tmp_path):
+    with opened(write_page([record], tmp_path / "report.html")) as page:
         slider, image = page.locator(".film-samples input"), page.locator(".film-samples img")
         shown = []
         for position in (0, 1, 2):
@@ -78,11 +78,12 @@ def test_slider_goes_through_the_samples(record, tmp_path):
         assert page.locator(".film-samples output").text_content() == "step 250"
 
 
-def test_runs_side_by_side_start_with_what_differs(record, tmp_path):
+def test_report_of_several_runs_starts_with_config_differences(record, tmp_path):
     changed = [(key, {"run": "b", "training.loss": "wasserstein"}.get(key, value)) for key, value in record.config]
-    other = dataclasses.replace(record, name="other", config=changed, metrics=lines(20), attention={}, environment=None)
-    assert differences([record, other]) == [["training.loss", ["hinge", "wasserstein"]]]
-    with opened(written([record, other], tmp_path / "report.html")) as page:
+    changes = {"config": changed, "metrics": metrics_lines(20), "attention": {}, "environment": None}
+    other = dataclasses.replace(record, name="other", **changes)
+    assert config_differences([record, other]) == [["training.loss", ["hinge", "wasserstein"]]]
+    with opened(write_page([record, other], tmp_path / "report.html")) as page:
         assert page.locator("main section").first.locator("h2").first.text_content() == "What differs"
         cells = page.locator("#differences table").first.locator("td").all_text_contents()
         assert cells == ["training.loss", "hinge", "wasserstein"]
@@ -90,46 +91,47 @@ def test_runs_side_by_side_start_with_what_differs(record, tmp_path):
         chart = page.locator(".card", has_text="Discriminator loss")
         assert chart.locator(".u-series").count() == 3  # the step and both runs
         assert page.locator(".film-samples img").count() == 2
-        assert page.locator("#data img").count() == 1  # one data set, once
+        assert page.locator("#data img").count() == 1  # both runs share one data set
 
 
-def test_page_fits_a_small_screen(record, tmp_path):
-    path = written([record], tmp_path / "report.html")
+def test_report_fits_small_screen(record, tmp_path):
+    path = write_page([record], tmp_path / "report.html")
     with opened(path, 360, 640, has_touch=True, is_mobile=True) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_run_that_has_nothing_yet_has_a_page(record, tmp_path):
-    empty = RunRecord(name="new", steps=10, images_a_step=4, metrics=[], config=record.config)
-    with opened(written([empty], tmp_path / "report.html")) as page:
+def test_report_of_run_without_metrics(record, tmp_path):
+    empty = RunRecord(name="new", steps=10, images_per_step=4, metrics=[], config=record.config)
+    with opened(write_page([empty], tmp_path / "report.html")) as page:
         assert "No metrics yet" in page.locator("#line").text_content()
         assert page.locator(".card").count() == 0 and page.locator("#config td").count() > 3
 
 
-def test_picture_that_is_no_picture_is_left_out(record, tmp_path):
+def test_report_leaves_out_unreadable_pictures(record, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"half")
-    broken = dataclasses.replace(record, samples={1: tmp_path / "broken.png", 2: tmp_path / "gone.png"})
+    broken = dataclasses.replace(record, samples={1: tmp_path / "broken.png", 2: tmp_path / "missing.png"})
     assert '"samples":[]' in report_page([broken], "now")
 
 
-def test_curves_keep_what_was_measured_and_leave_out_what_is_not_finite():
-    found = curves([{"step": 1, "a": 1.0}, {"step": 2, "a": None, "b": float("inf")}, {"step": 3, "a": 3.0, "b": 2}])
-    assert found == {"a": ([1, 3], [1.0, 3.0]), "b": ([3], [2.0])}
+def test_curves_leave_out_values_that_are_not_finite():
+    result = curves([{"step": 1, "a": 1.0}, {"step": 2, "a": None, "b": float("inf")}, {"step": 3, "a": 3.0, "b": 2}])
+    assert result == {"a": ([1, 3], [1.0, 3.0]), "b": ([3], [2.0])}
 
 
 @settings(max_examples=30, deadline=None)
-@given(count=st.integers(1, 3000), most=st.integers(1, 200))
-def test_long_curves_are_thinned_to_means_that_keep_the_whole(count, most):
+@given(count=st.integers(1, 3000), max_points=st.integers(1, 200))
+def test_curves_are_averaged_when_too_long(count, max_points):
     values = np.arange(count) % 7
-    (steps, thinned) = curves([{"step": i + 1, "a": float(v)} for i, v in enumerate(values)], most)["a"]
-    assert len(steps) == len(thinned) == min(count, most) and steps[-1] == count
+    (steps, thinned) = curves([{"step": i + 1, "a": float(v)} for i, v in enumerate(values)], max_points)["a"]
+    assert len(steps) == len(thinned) == min(count, max_points) and steps[-1] == count
     assert min(values) <= min(thinned) and max(thinned) <= max(values) and steps == sorted(set(steps))
 
 
 @settings(max_examples=30, deadline=None)
 @given(steps=st.sets(st.integers(0, 10**7), max_size=200))
-def test_picked_steps_hold_the_first_and_the_last(steps):
-    picked = picked_steps(steps)
-    assert len(picked) == min(len(steps), MAX_PICTURES) and picked == sorted(set(picked)) and set(picked) <= steps
+def test_select_steps_includes_first_and_last(steps):
+    selected = select_steps(steps)
+    assert len(selected) == min(len(steps), MAX_PICTURES)
+    assert selected == sorted(set(selected)) and set(selected) <= steps
     if steps:
-        assert picked[0] == min(steps) and picked[-1] == max(steps)
+        assert selected[0] == min(steps) and selected[-1] == max(steps)
