@@ -48,8 +48,8 @@ def test_report_shows_values_of_running_training(record, tmp_path):
         assert page.locator("h1").text_content() == HOSTILE  # shown, not executed
         assert "Step 500 of 1,000, 2.7 min left" in page.locator("#line").text_content()
         titles = page.locator(".card h3").all_text_contents()
-        assert titles == ["fid", "Losses", "Logits of the discriminator", "Accuracy of the discriminator",
-                          "gamma of attention", "sigma, generator", "Images a second"]
+        assert titles == ["fid", "Losses", "Discriminator logits", "Discriminator accuracy",
+                          "Attention gamma", "sigma, generator", "Images per second"]
         losses = page.locator(".card", has_text="Losses")
         # Without a pointer the last values; with one those of the step below it.
         assert losses.locator(".u-value").all_text_contents() == ["500", "0.0400", "0.500"]
@@ -59,7 +59,7 @@ def test_report_shows_values_of_running_training(record, tmp_path):
         page.wait_for_timeout(100)
         assert losses.locator(".u-value").all_text_contents() == ["10", "2.00", "0.500"]
         assert page.locator(".config td", has_text="hinge").count() == 1
-        assert page.locator("#surroundings td", has_text="none").count() == 1
+        assert page.locator("#environment td", has_text="none").count() == 1
 
 
 def test_report_slider_shows_samples_by_step(record, tmp_path):
@@ -84,7 +84,7 @@ def test_report_of_several_runs_starts_with_config_differences(record, tmp_path)
     other = dataclasses.replace(record, name="other", **changes)
     assert config_differences([record, other]) == [["training.loss", ["hinge", "wasserstein"]]]
     with opened(write_page([record, other], tmp_path / "report.html")) as page:
-        assert page.locator("main section").first.locator("h2").first.text_content() == "What differs"
+        assert page.locator("main section").first.locator("h2").first.text_content() == "Differences"
         cells = page.locator("#differences table").first.locator("td").all_text_contents()
         assert cells == ["training.loss", "hinge", "wasserstein"]
         assert page.locator("#config tr.differs").count() == 1

@@ -1,8 +1,10 @@
 "use strict";
-const data = JSON.parse(document.getElementById("data").textContent),
-  runs = data.runs,
-  one = runs.length === 1;
+const data = JSON.parse(document.getElementById("data").textContent);
+const runs = data.runs;
+const single = runs.length === 1;
+const runNames = runs.map(run => run.name);
 const $ = id => document.getElementById(id);
+
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes))
@@ -12,55 +14,42 @@ function make(tag, attributes = {}, ...children) {
   node.append(...children);
   return node;
 }
-const whole = n => Math.round(n).toLocaleString("en-US");
-const short = v =>
-  v == null
-    ? "–"
-    : v === 0
-      ? "0"
-      : Math.abs(v) >= 1e5 || Math.abs(v) < 1e-3
-        ? v.toExponential(2)
-        : Math.abs(v) >= 100
-          ? v.toFixed(0)
-          : v.toPrecision(3);
-function time(seconds) {
-  if (seconds == null) return "–";
-  const units = [
-      [86400, "d"],
-      [3600, "h"],
-      [60, "min"],
-      [1, "s"],
-    ],
-    i = units.findIndex(u => seconds >= u[0]);
-  if (i < 0) return "0 s";
-  const [size, unit] = units[i];
-  return (seconds / size).toFixed(seconds / size < 10 && i < 3 ? 1 : 0) + " " + unit;
-}
+
 function section(id, title) {
   const node = make("section", {id}, make("h2", {text: title}));
   $("nav").append(make("a", {href: "#" + id, text: title}));
   $("main").append(node);
   return node;
 }
-const table = (head, rows, differs = () => false) =>
-  make(
-    "div",
-    {className: "table"},
-    make(
-      "table",
-      {},
-      ...(head ? [make("tr", {}, ...head.map(text => make("th", {text})))] : []),
-      ...rows.map(row =>
-        make("tr", {className: differs(row) ? "differs" : ""}, ...row.map(text => make("td", {text: text ?? "–"}))),
-      ),
-    ),
-  );
 
-// ---- head
-const last = (run, key) => (run.curves[key] ? run.curves[key][1].at(-1) : null);
-$("name").textContent = one ? runs[0].name : runs.map(r => r.name).join("  ·  ");
-document.title = runs.map(r => r.name).join(", ") + ", report";
-const known = [
+function table(head, rows, isHighlighted = () => false) {
+  const headRow = head ? [make("tr", {}, ...head.map(text => make("th", {text})))] : [];
+  const bodyRows = rows.map(row =>
+    make("tr", {className: isHighlighted(row) ? "differs" : ""}, ...row.map(text => make("td", {text: text ?? "–"}))),
+  );
+  return make("div", {className: "table"}, make("table", {}, ...headRow, ...bodyRows));
+}
+
+const formatInteger = number => Math.round(number).toLocaleString("en-US");
+
+function formatNumber(number) {
+  if (number == null) return "–";
+  if (number === 0) return "0";
+  const size = Math.abs(number);
+  if (size >= 1e5 || size < 1e-3) return number.toExponential(2);
+  return size >= 100 ? number.toFixed(0) : number.toPrecision(3);
+}
+
+function formatTime(seconds) {
+  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]])
+    if (seconds >= size) return (seconds / size).toFixed(seconds / size < 10 ? 1 : 0) + " " + unit;
+  return seconds.toFixed(0) + " s";
+}
+
+// ---- header
+const lastValue = (run, key) => (run.curves[key] ? run.curves[key][1].at(-1) : null);
+const keys = [...new Set(runs.flatMap(run => Object.keys(run.curves)))];
+const standardKeys = [
   "d_loss",
   "g_loss",
   "real_logit",
@@ -75,125 +64,119 @@ const known = [
   "generator_learning_rate",
   "discriminator_learning_rate",
 ];
-const keys = [...new Set(runs.flatMap(r => Object.keys(r.curves)))];
-const extra = keys.filter(k => !known.includes(k) && !k.includes("/"));
-const config = run => Object.fromEntries(run.config);
-if (!one) $("main").className = "several";
-if (one) {
-  const run = runs[0],
-    c = config(run),
-    done = run.step >= run.steps;
-  $("line").textContent =
-    `${c["data.name"]}, ${c["data.image_size"]} px. ` +
-    (run.step === 0
-      ? "No metrics yet."
-      : done
-        ? `All ${whole(run.steps)} steps are made.`
-        : `Step ${whole(run.step)} of ${whole(run.steps)}` +
-          (run.seconds_left ? `, ${time(run.seconds_left)} left at this speed.` : "."));
-  const tile = (value, text, share) =>
-    $("tiles").append(
-      make(
-        "div",
-        {className: "tile"},
-        make("b", {text: value}),
-        make("span", {text}),
-        ...(share == null ? [] : [make("div", {className: "bar"}, make("i", {style: `width:${100 * share}%`}))]),
-      ),
-    );
-  tile(whole(run.step), `of ${whole(run.steps)} steps`, Math.min(1, run.step / run.steps));
-  tile(whole(run.images), "images seen");
-  tile(run.speed ? whole(run.speed) : "–", "images a second");
-  for (const key of extra.slice(0, 3)) tile(short(last(run, key)), key);
-  for (const [key, text] of [
-    ["d_loss", "discriminator loss"],
-    ["g_loss", "generator loss"],
-  ])
-    if (last(run, key) != null) tile(short(last(run, key)), text);
-  const gammas = keys.filter(k => k.startsWith("gamma/g/"));
-  if (gammas.length) tile(short(last(run, gammas.at(-1))), "gamma, " + gammas.at(-1).split("/").slice(2).join("/"));
+const evaluationKeys = keys.filter(key => !standardKeys.includes(key) && !key.includes("/"));
+const keysWithPrefix = prefix => keys.filter(key => key.startsWith(prefix));
+const configOf = run => Object.fromEntries(run.config);
+
+function progress(run) {
+  if (run.step === 0) return "No metrics yet.";
+  if (run.step >= run.steps) return `All ${formatInteger(run.steps)} steps completed.`;
+  const left = run.seconds_left ? `, ${formatTime(run.seconds_left)} left at this speed` : "";
+  return `Step ${formatInteger(run.step)} of ${formatInteger(run.steps)}${left}.`;
+}
+
+function addTile(value, label, fraction) {
+  const bar = fraction == null ? [] : [make("div", {className: "bar"}, make("i", {style: `width:${100 * fraction}%`}))];
+  $("tiles").append(make("div", {className: "tile"}, make("b", {text: value}), make("span", {text: label}), ...bar));
+}
+
+function addTiles(run) {
+  addTile(formatInteger(run.step), `of ${formatInteger(run.steps)} steps`, Math.min(1, run.step / run.steps));
+  addTile(formatInteger(run.images), "images seen");
+  addTile(run.speed ? formatInteger(run.speed) : "–", "images per second");
+  for (const key of evaluationKeys.slice(0, 3)) addTile(formatNumber(lastValue(run, key)), key);
+  for (const [key, label] of [["d_loss", "discriminator loss"], ["g_loss", "generator loss"]])
+    if (lastValue(run, key) != null) addTile(formatNumber(lastValue(run, key)), label);
+  const gamma = keysWithPrefix("gamma/g/").at(-1);
+  if (gamma) addTile(formatNumber(lastValue(run, gamma)), "gamma, " + gamma.split("/").slice(2).join("/"));
+}
+
+document.title = runNames.join(", ") + ", report";
+$("name").textContent = runNames.join("  ·  ");
+if (single) {
+  const config = configOf(runs[0]);
+  $("line").textContent = `${config["data.name"]}, ${config["data.image_size"]} px. ` + progress(runs[0]);
+  addTiles(runs[0]);
 } else {
+  $("main").className = "several";
   $("line").textContent = `${runs.length} runs side by side`;
   $("tiles").remove();
 }
 
-// ---- differences, for several runs
-if (!one) {
-  const node = section("differences", "What differs");
-  const names = ["", ...runs.map(r => r.name)];
+// ---- differences of several runs
+if (!single) {
+  const node = section("differences", "Differences");
+  const head = ["", ...runNames];
+  const compared = [
+    ...evaluationKeys,
+    "d_loss",
+    "g_loss",
+    "real_logit",
+    "fake_logit",
+    "d_accuracy",
+    ...keysWithPrefix("gamma/"),
+  ];
   node.append(
     data.differences.length
-      ? table(
-          names,
-          data.differences.map(([key, values]) => [key, ...values]),
-        )
-      : make("p", {className: "faint", text: "The configs are the same but for the folder."}),
-  );
-  node.append(
-    make("h2", {text: "Where they stand"}),
-    table(names, [
-      ["step", ...runs.map(r => `${whole(r.step)} of ${whole(r.steps)}`)],
-      ["images", ...runs.map(r => whole(r.images))],
-      ["images a second", ...runs.map(r => (r.speed ? whole(r.speed) : null))],
-      ...[
-        ...extra,
-        "d_loss",
-        "g_loss",
-        "real_logit",
-        "fake_logit",
-        "d_accuracy",
-        ...keys.filter(k => k.startsWith("gamma/")),
-      ].map(key => [key, ...runs.map(r => (r.curves[key] ? short(last(r, key)) : null))]),
+      ? table(head, data.differences.map(([key, values]) => [key, ...values]))
+      : make("p", {className: "faint", text: "The configs differ only in the run folder."}),
+    make("h2", {text: "Progress"}),
+    table(head, [
+      ["step", ...runs.map(run => `${formatInteger(run.step)} of ${formatInteger(run.steps)}`)],
+      ["images", ...runs.map(run => formatInteger(run.images))],
+      ["images per second", ...runs.map(run => (run.speed ? formatInteger(run.speed) : null))],
+      ...compared.map(key => [key, ...runs.map(run => formatNumber(lastValue(run, key)))]),
     ]),
   );
 }
 
 // ---- pictures by step
-const sheet = run =>
+const contactSheet = run =>
   make(
     "figure",
     {},
     make("img", {src: run.sheet, alt: `Data of ${run.name}`}),
-    make("figcaption", {text: `The data, ${config(run)["data.name"]}, as the networks see them`}),
+    make("figcaption", {text: `The data, ${configOf(run)["data.name"]}, as the networks see it`}),
   );
-function film(node, which, caption) {
-  const mine = runs.filter(r => r[which].length);
-  if (!mine.length) return false;
-  const steps = [...new Set(mine.flatMap(r => r[which].map(p => p.step)))].sort((a, b) => a - b);
-  const slider = make("input", {type: "range", min: 0, max: steps.length - 1, step: 1, value: steps.length - 1});
+
+function addSlider(node, kind, caption) {
+  const shown = runs.filter(run => run[kind].length);
+  const steps = [...new Set(shown.flatMap(run => run[kind].map(picture => picture.step)))].sort((a, b) => a - b);
+  const last = steps.length - 1;
+  const slider = make("input", {type: "range", min: 0, max: last, step: 1, value: last});
   slider.setAttribute("aria-label", `${caption} by step`);
-  const output = make("output"),
-    play = make("button", {type: "button", text: "Play"});
-  const figures = mine.map(run => ({
+  const output = make("output");
+  const play = make("button", {type: "button", text: "Play"});
+  const figures = shown.map(run => ({
     run,
     image: make("img", {alt: `${caption} of ${run.name}`}),
     text: make("figcaption"),
   }));
   function show() {
     const step = steps[slider.value];
-    output.textContent = "step " + whole(step);
+    output.textContent = "step " + formatInteger(step);
     slider.setAttribute("aria-valuetext", "step " + step);
     for (const {run, image, text} of figures) {
-      const picture = run[which].filter(p => p.step <= step).at(-1) ?? run[which][0];
+      const picture = run[kind].filter(candidate => candidate.step <= step).at(-1) ?? run[kind][0];
       if (image.src !== picture.src) image.src = picture.src;
-      text.textContent = one ? caption : `${run.name}, step ${whole(picture.step)}`;
+      text.textContent = single ? caption : `${run.name}, step ${formatInteger(picture.step)}`;
     }
   }
   let timer = null;
-  const stop = () => {
+  function stop() {
     clearInterval(timer);
     timer = null;
     play.textContent = "Play";
-  };
+  }
   play.onclick = () => {
     if (timer) return stop();
-    if (+slider.value === steps.length - 1) slider.value = 0;
+    if (+slider.value === last) slider.value = 0;
     show();
     play.textContent = "Stop";
     timer = setInterval(() => {
       slider.value = +slider.value + 1;
       show();
-      if (+slider.value === steps.length - 1) stop();
+      if (+slider.value === last) stop();
     }, 450);
   };
   slider.oninput = () => {
@@ -201,23 +184,24 @@ function film(node, which, caption) {
     show();
   };
   show();
-  const group = make("div", {className: "film-" + which});
+  const group = make("div", {className: "film-" + kind});
   if (steps.length > 1) group.append(make("div", {className: "slide"}, play, slider, output));
-  group.append(make("div", {className: one ? "" : "pair"}, ...figures.map(f => make("figure", {}, f.image, f.text))));
+  group.append(
+    make("div", {className: single ? "" : "pair"}, ...figures.map(f => make("figure", {}, f.image, f.text))),
+  );
   node.append(group);
-  return true;
 }
-if (runs.some(r => r.samples.length)) {
-  const node = section("samples", one && runs[0].sheet ? "Samples and data" : "Samples");
-  const pair = make("div", {className: one ? "pair" : ""});
+
+if (runs.some(run => run.samples.length)) {
+  const node = section("samples", single && runs[0].sheet ? "Samples and data" : "Samples");
+  const pair = make("div", {className: single ? "pair" : ""});
   node.append(pair);
-  film(pair, "samples", "The same latents by step, from the averaged generator");
-  if (one && runs[0].sheet) pair.append(sheet(runs[0]));
+  addSlider(pair, "samples", "Samples of the averaged generator, with the same latents at every step");
+  if (single && runs[0].sheet) pair.append(contactSheet(runs[0]));
 }
-if (runs.some(r => r.attention.length)) {
-  film(
+if (runs.some(run => run.attention.length))
+  addSlider(
     section("attention", "Attention"),
     "attention",
-    "Five positions of a picture and where each looks, in the averaged generator, with the same latents by step",
+    "Five positions of an image and what each attends to, in the averaged generator, with the same latents at every step",
   );
-}

@@ -4,23 +4,44 @@ const dark = matchMedia("(prefers-color-scheme: dark)").matches;
 const palette = dark
   ? ["#fb923c", "#60a5fa", "#4ade80", "#f472b6", "#facc15", "#a78bfa", "#2dd4bf", "#f87171"]
   : ["#c2410c", "#1d4ed8", "#15803d", "#be185d", "#a16207", "#6d28d9", "#0f766e", "#b91c1c"];
-const colour = (i, n) =>
-  n <= palette.length ? palette[i] : `hsl(${(360 * i) / n} ${dark ? 70 : 60}% ${dark ? 65 : 42}%)`;
-const sync = uPlot.sync("steps"),
-  plots = [];
-function chart(parent, title, series, range) {
-  // series: [name, [steps, values]]
-  const count = series.length;
-  series = series.map(([name, curve], i) => [name, curve, colour(i, count)]).filter(([, curve]) => curve);
-  if (!series.length) return;
-  const steps = [...new Set(series.flatMap(([, [x]]) => x))].sort((a, b) => a - b),
-    at = new Map(steps.map((s, i) => [s, i]));
-  const columns = series.map(([, [x, y]]) => {
-    const c = Array(steps.length).fill(null);
-    x.forEach((s, i) => (c[at.get(s)] = y[i]));
-    return c;
+const colour = (i, count) =>
+  count <= palette.length ? palette[i] : `hsl(${(360 * i) / count} ${dark ? 70 : 60}% ${dark ? 65 : 42}%)`;
+const sync = uPlot.sync("steps");
+const plots = [];
+const plotSize = card => ({width: Math.max(260, card.clientWidth - 30), height: 220});
+
+function formatStepTick(step) {
+  if (step >= 1e6) return step / 1e6 + "M";
+  return step >= 1e4 ? step / 1e3 + "k" : step;
+}
+
+function formatValueTick(value) {
+  const size = Math.abs(value);
+  if (value === 0) return "0";
+  return size >= 1e5 || size < 1e-3 ? value.toExponential(1) : +value.toPrecision(4);
+}
+
+// Puts curves on common steps: [steps, values of the first curve, values of the second, ...], null where missing.
+function alignCurves(curves) {
+  const steps = [...new Set(curves.flatMap(([x]) => x))].sort((a, b) => a - b);
+  const index = new Map(steps.map((step, i) => [step, i]));
+  const columns = curves.map(([x, y]) => {
+    const column = Array(steps.length).fill(null);
+    x.forEach((step, i) => (column[index.get(step)] = y[i]));
+    return column;
   });
-  const card = make("div", {className: "card" + (series.length > 6 ? " many" : "")}, make("h3", {text: title}));
+  return [steps, ...columns];
+}
+
+// Draws a list of [label, [steps, values] or undefined].
+function addChart(parent, title, series, range) {
+  const lines = series
+    .map(([label, curve], i) => ({label, curve, stroke: colour(i, series.length)}))
+    .filter(line => line.curve);
+  if (!lines.length) return;
+  const columns = alignCurves(lines.map(line => line.curve));
+  const fewPoints = columns[0].length < 40;
+  const card = make("div", {className: "card" + (lines.length > 6 ? " many" : "")}, make("h3", {text: title}));
   parent.append(card);
   const axis = {
     stroke: css("--faint"),
@@ -28,211 +49,143 @@ function chart(parent, title, series, range) {
     ticks: {show: false},
     font: "12px system-ui",
   };
-  const few = steps.length < 40;
-  // Without a pointer the legend tells the last values.
-  const rest = u => u.setLegend({idx: u.data[0].length - 1}, false);
-  const plot = new uPlot(
-    {
-      width: Math.max(260, card.clientWidth - 30),
-      height: 220,
-      cursor: {sync: {key: "steps", setSeries: false}, focus: {prox: 16}},
-      focus: {alpha: 0.25},
-      legend: {markers: {width: 0, fill: (u, i) => u.series[i].stroke(u, i)}},
-      hooks: {
-        ready: [rest],
-        setCursor: [
-          u => {
-            if (u.cursor.idx == null || u.cursor.left < 0) rest(u);
-          },
-        ],
-      },
-      scales: {x: {time: false}, y: range ? {range} : {}},
-      axes: [
-        {
-          ...axis,
-          size: 32,
-          values: (u, ticks) => ticks.map(v => (v >= 1e6 ? v / 1e6 + "M" : v >= 1e4 ? v / 1e3 + "k" : v)),
+  // Without a pointer the legend shows the last values.
+  const showLast = plot => plot.setLegend({idx: plot.data[0].length - 1}, false);
+  const options = {
+    ...plotSize(card),
+    cursor: {sync: {key: "steps", setSeries: false}, focus: {prox: 16}},
+    focus: {alpha: 0.25},
+    legend: {markers: {width: 0, fill: (plot, i) => plot.series[i].stroke(plot, i)}},
+    hooks: {
+      ready: [showLast],
+      setCursor: [
+        plot => {
+          if (plot.cursor.idx == null || plot.cursor.left < 0) showLast(plot);
         },
-        {
-          ...axis,
-          size: 58,
-          values: (u, ticks) =>
-            ticks.map(v =>
-              v === 0 ? "0" : Math.abs(v) >= 1e5 || Math.abs(v) < 1e-3 ? v.toExponential(1) : +v.toPrecision(4),
-            ),
-        },
-      ],
-      series: [
-        {label: "step", value: (u, v) => (v == null ? "–" : whole(v))},
-        ...series.map(([label, , stroke]) => ({
-          label,
-          stroke,
-          width: 1.6,
-          spanGaps: true,
-          value: (u, v) => short(v),
-          points: {show: few, size: 5, fill: stroke},
-        })),
       ],
     },
-    [steps, ...columns],
-    card,
-  );
+    scales: {x: {time: false}, y: range ? {range} : {}},
+    axes: [
+      {...axis, size: 32, values: (plot, ticks) => ticks.map(formatStepTick)},
+      {...axis, size: 58, values: (plot, ticks) => ticks.map(formatValueTick)},
+    ],
+    series: [
+      {label: "step", value: (plot, step) => (step == null ? "–" : formatInteger(step))},
+      ...lines.map(({label, stroke}) => ({
+        label,
+        stroke,
+        width: 1.6,
+        spanGaps: true,
+        value: (plot, value) => formatNumber(value),
+        points: {show: fewPoints, size: 5, fill: stroke},
+      })),
+    ],
+  };
+  const plot = new uPlot(options, columns, card);
   sync.sub(plot);
   plots.push([plot, card, title]);
 }
-const prefixed = prefix => keys.filter(k => k.startsWith(prefix));
+
+const unitRange = () => [0, 1];
+const fromZero = (plot, low, high) => [0, high * 1.1];
+
+function addChartsOfRun(parent, run) {
+  const chart = (title, labels, range) =>
+    addChart(parent, title, labels.map(([key, label]) => [label, run.curves[key]]), range);
+  const layers = (prefix, shorten) => keysWithPrefix(prefix).map(key => [key, shorten(key)]);
+  const networkOf = key => key.replace("gamma/g/", "generator ").replace("gamma/d/", "discriminator ");
+  for (const key of evaluationKeys) chart(key, [[key, key]]);
+  chart("Losses", [["d_loss", "discriminator"], ["g_loss", "generator"], ["r1", "R1 penalty"]]);
+  chart("Discriminator logits", [["real_logit", "real"], ["fake_logit", "generated"]]);
+  chart("Discriminator accuracy", [["d_accuracy", "accuracy"]], unitRange);
+  chart("Sample diversity at fixed latents", [["sample_diversity", "distance within a class"]], fromZero);
+  chart("Gradient norms", [["d_gradient_norm", "discriminator"], ["g_gradient_norm", "generator"]]);
+  chart("Attention gamma", layers("gamma/", networkOf));
+  chart("sigma, generator", layers("sigma/g/", key => key.slice("sigma/g/".length)));
+  chart("sigma, discriminator", layers("sigma/d/", key => key.slice("sigma/d/".length)));
+  chart("Learning rates", [
+    ["generator_learning_rate", "generator"],
+    ["discriminator_learning_rate", "discriminator"],
+  ]);
+  chart("Images per second", [["images_per_second", "images per second"]], fromZero);
+}
+
+// The largest value over all layers, at the steps of the first layer.
+function largestOverLayers(run, prefix) {
+  const layers = Object.keys(run.curves)
+    .filter(key => key.startsWith(prefix))
+    .map(key => run.curves[key]);
+  if (!layers.length) return null;
+  const [steps] = layers[0];
+  return [steps, steps.map((_, i) => Math.max(...layers.map(([, values]) => values[i] ?? -Infinity)))];
+}
+
+function addChartsOfRuns(parent) {
+  const chart = (title, curveOf, range) =>
+    addChart(parent, title, runs.map(run => [run.name, curveOf(run)]), range);
+  const chartOfKey = (key, title = key, range) => chart(title, run => run.curves[key], range);
+  for (const key of evaluationKeys) chartOfKey(key);
+  chartOfKey("d_loss", "Discriminator loss");
+  chartOfKey("g_loss", "Generator loss");
+  chartOfKey("real_logit", "Logit of real images");
+  chartOfKey("fake_logit", "Logit of generated images");
+  chartOfKey("d_accuracy", "Discriminator accuracy", unitRange);
+  chartOfKey("sample_diversity", "Sample diversity at fixed latents");
+  chartOfKey("d_gradient_norm", "Gradient norm, discriminator");
+  chartOfKey("g_gradient_norm", "Gradient norm, generator");
+  for (const key of keysWithPrefix("gamma/")) chartOfKey(key);
+  chart("Largest sigma, generator", run => largestOverLayers(run, "sigma/g/"));
+  chart("Largest sigma, discriminator", run => largestOverLayers(run, "sigma/d/"));
+  chartOfKey("images_per_second", "Images per second", fromZero);
+}
+
 if (keys.length) {
-  const node = section("curves", "Curves"),
-    grid = make("div", {className: "charts"});
-  node.append(
-    make("p", {
-      className: "faint",
-      text: "Move over a curve to read it off; drag to zoom, double-click to zoom out.",
-    }),
-    grid,
-  );
-  const unit = () => [0, 1];
-  if (one) {
-    const c = runs[0].curves,
-      all = list => list.map(([key, name]) => [name ?? key, c[key]]);
-    for (const key of extra) chart(grid, key, all([[key]]));
-    chart(
-      grid,
-      "Losses",
-      all([
-        ["d_loss", "discriminator"],
-        ["g_loss", "generator"],
-        ["r1", "R1 penalty"],
-      ]),
-    );
-    chart(
-      grid,
-      "Logits of the discriminator",
-      all([
-        ["real_logit", "real"],
-        ["fake_logit", "generated"],
-      ]),
-    );
-    chart(grid, "Accuracy of the discriminator", all([["d_accuracy", "accuracy"]]), unit);
-    chart(
-      grid,
-      "Diversity of fixed latents",
-      all([["sample_diversity", "distance within a class"]]),
-      (u, low, high) => [0, high * 1.1],
-    );
-    chart(
-      grid,
-      "Norms of the gradients",
-      all([
-        ["d_gradient_norm", "discriminator"],
-        ["g_gradient_norm", "generator"],
-      ]),
-    );
-    chart(
-      grid,
-      "gamma of attention",
-      all(
-        prefixed("gamma/").map(k => [k, k.replace("gamma/g/", "generator ").replace("gamma/d/", "discriminator ")]),
-      ),
-    );
-    chart(grid, "sigma, generator", all(prefixed("sigma/g/").map(k => [k, k.slice(8)])));
-    chart(grid, "sigma, discriminator", all(prefixed("sigma/d/").map(k => [k, k.slice(8)])));
-    chart(
-      grid,
-      "Learning rates",
-      all([
-        ["generator_learning_rate", "generator"],
-        ["discriminator_learning_rate", "discriminator"],
-      ]),
-    );
-    chart(grid, "Images a second", all([["images_per_second", "images a second"]]), (u, low, high) => [
-      0,
-      high * 1.1,
-    ]);
-  } else {
-    const each = key => runs.map(r => [r.name, r.curves[key]]);
-    const largest = (r, prefix) => {
-      // over the layers, at the steps that all have
-      const mine = Object.keys(r.curves)
-        .filter(k => k.startsWith(prefix))
-        .map(k => r.curves[k]);
-      return mine.length
-        ? [mine[0][0], mine[0][0].map((_, i) => Math.max(...mine.map(m => m[1][i] ?? -Infinity)))]
-        : null;
-    };
-    for (const key of extra) chart(grid, key, each(key));
-    for (const [key, title, range] of [
-      ["d_loss", "Discriminator loss"],
-      ["g_loss", "Generator loss"],
-      ["real_logit", "Logit of real"],
-      ["fake_logit", "Logit of generated"],
-      ["d_accuracy", "Accuracy of the discriminator", unit],
-      ["sample_diversity", "Diversity of fixed latents"],
-      ["d_gradient_norm", "Gradient norm, discriminator"],
-      ["g_gradient_norm", "Gradient norm, generator"],
-    ])
-      chart(grid, title, each(key), range);
-    for (const key of prefixed("gamma/")) chart(grid, key, each(key));
-    for (const [letter, name] of [
-      ["g", "generator"],
-      ["d", "discriminator"],
-    ])
-      chart(
-        grid,
-        `Largest sigma, ${name}`,
-        runs.map(r => [r.name, largest(r, `sigma/${letter}/`)]),
-      );
-    chart(grid, "Images a second", each("images_per_second"), (u, low, high) => [0, high * 1.1]);
-  }
-  addEventListener("resize", () =>
-    plots.forEach(([p, card]) => p.setSize({width: Math.max(260, card.clientWidth - 30), height: 220})),
-  );
+  const grid = make("div", {className: "charts"});
+  const hint = "Move over a curve to read its values. Drag to zoom in, double-click to zoom out.";
+  section("curves", "Curves").append(make("p", {className: "faint", text: hint}), grid);
+  if (single) addChartsOfRun(grid, runs[0]);
+  else addChartsOfRuns(grid);
+  addEventListener("resize", () => plots.forEach(([plot, card]) => plot.setSize(plotSize(card))));
 }
 
 // ---- data
-if (runs.some(r => r.sheet) && !(one && runs[0].samples.length)) {
-  const node = section("data", "Data"),
-    shown = [];
-  const pair = make("div", {className: one ? "" : "pair"});
-  for (const run of runs)
-    if (run.sheet && !shown.includes(run.sheet)) {
-      shown.push(run.sheet);
-      pair.append(sheet(run));
-    }
-  node.append(pair);
+const isFirstWithSheet = (run, i) => run.sheet && runs.findIndex(other => other.sheet === run.sheet) === i;
+const runsWithSheet = runs.filter(isFirstWithSheet);
+if (runsWithSheet.length && !(single && runs[0].samples.length))
+  section("data", "Data").append(
+    make("div", {className: single ? "" : "pair"}, ...runsWithSheet.map(contactSheet)),
+  );
+
+// ---- config and environment
+const tableHead = single ? null : ["", ...runNames];
+
+function addConfig() {
+  const groups = new Map();
+  const differing = new Set(data.differences.map(([key]) => key));
+  for (const [key] of runs[0].config) {
+    const [head, ...tail] = key.split(".");
+    const group = tail.length ? head.replaceAll("_", " ") : "run";
+    if (!groups.has(group)) groups.set(group, new Map());
+    groups.get(group).set(tail.join(".") || key, key);
+  }
+  const box = make("div", {className: single ? "config" : ""});
+  for (const [group, fields] of groups) {
+    const rows = [...fields].map(([field, key]) => [field, ...runs.map(run => configOf(run)[key])]);
+    const fieldTable = table(tableHead, rows, ([field]) => differing.has(fields.get(field)));
+    box.append(make("div", {}, make("h3", {text: group}), fieldTable));
+  }
+  section("config", "Config").append(box);
 }
 
-// ---- config and surroundings
-{
-  const node = section("config", "Config"),
-    groups = new Map(),
-    differing = new Set(data.differences.map(([key]) => key));
-  for (const [key] of runs[0].config) {
-    const [head, ...tail] = key.split("."),
-      name = tail.length ? head.replaceAll("_", " ") : "run";
-    if (!groups.has(name)) groups.set(name, []);
-    groups.get(name).push([tail.join(".") || key, key]);
-  }
-  const box = make("div", {className: one ? "config" : ""});
-  for (const [name, list] of groups) {
-    const rows = list.map(([text, key]) => [text, ...runs.map(r => config(r)[key])]);
-    const full = new Map(list);
-    box.append(
-      make(
-        "div",
-        {},
-        make("h3", {text: name}),
-        table(one ? null : ["", ...runs.map(r => r.name)], rows, row => differing.has(full.get(row[0]))),
-      ),
-    );
-  }
-  node.append(box);
-  const names = [...new Set(runs.flatMap(r => r.environment.map(([name]) => name)))];
-  if (names.length) {
-    const rows = names.map(name => [name, ...runs.map(r => Object.fromEntries(r.environment)[name])]);
-    rows.push(["starts", ...runs.map(r => String(r.starts))]);
-    section("surroundings", "Versions and hardware").append(table(one ? null : ["", ...runs.map(r => r.name)], rows));
-  }
+function addEnvironment() {
+  const names = [...new Set(runs.flatMap(run => run.environment.map(([name]) => name)))];
+  if (!names.length) return;
+  const rows = names.map(name => [name, ...runs.map(run => Object.fromEntries(run.environment)[name])]);
+  rows.push(["starts", ...runs.map(run => String(run.starts))]);
+  section("environment", "Versions and hardware").append(table(tableHead, rows));
 }
+
+addConfig();
+addEnvironment();
 window.report = {plots};
-$("foot").textContent = `Written ${data.written_at}. While a run goes on this page is written anew; reload it.`;
+$("foot").textContent = `Written ${data.written_at}. A running training rewrites this page; reload it to see the latest.`;
