@@ -1,9 +1,9 @@
-"""A client for pictures: the same for TensorFlow Serving and for `python -m sagan_tf.serve`.
+"""Requests images from TensorFlow Serving or `python -m sagan_tf.serve`.
 
-    python client.py --seed 7 --label 3 --out picture.png                         # REST: needs Python alone
+    python client.py --seed 7 --label 3 --out picture.png                         # REST: standard library only
     python client.py --seed 7 --label 3 --out picture.png --grpc 127.0.0.1:8500   # needs tensorflow-serving-api
 
-The same seed gives the same picture, whatever else the server is doing.
+The same seed gives the same image, independent of other requests.
 """
 
 import argparse
@@ -18,21 +18,21 @@ REST, MODEL, SECONDS = "http://127.0.0.1:8501", "sagan", 60
 
 
 def sample_by_rest(seeds, labels=None, truncations=None, address=REST, model=MODEL, version=None):
-    """Asks for pictures over HTTP.
+    """Requests images over HTTP.
 
     Args:
         seeds: list of int, N of them.
         labels: list of N ints; None for a model without classes.
-        truncations: list of N floats > 0; None for 6, the whole of the normal distribution.
+        truncations: list of N floats > 0; None for 6, the full normal distribution.
         address: URL of the server.
-        model: Name under which it is served.
+        model: Name of the served model.
         version: int, or None for the newest.
 
     Returns:
         list of N PNG files as bytes.
 
     Raises:
-        RuntimeError: The server refuses, with its reason, or is not there.
+        RuntimeError: The server rejects the request or does not answer.
     """
     columns = {"seed": seeds, "truncation": truncations or [6.0] * len(seeds)}
     if labels is not None:
@@ -57,7 +57,7 @@ def _reason(body):
 
 
 def sample_by_grpc(seeds, labels=None, truncations=None, address="127.0.0.1:8500", model=MODEL, version=None):
-    """Asks for pictures over gRPC; arguments, result and errors as those of `sample_by_rest`.
+    """Requests images over gRPC; arguments, result and errors as in `sample_by_rest`.
 
     Args:
         address: "host:port" of the server.
@@ -75,7 +75,7 @@ def sample_by_grpc(seeds, labels=None, truncations=None, address="127.0.0.1:8500
 
 
 def make_request(seeds, labels=None, truncations=None, model=MODEL, version=None):
-    """The PredictRequest of `sample_by_grpc`."""
+    """Makes the PredictRequest of `sample_by_grpc`."""
     import numpy as np
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
@@ -95,14 +95,14 @@ def make_request(seeds, labels=None, truncations=None, model=MODEL, version=None
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seed", type=int, default=0, help="any whole number (default 0)")
-    parser.add_argument("--label", type=int, help="class; leave out for a model without classes")
-    parser.add_argument("--truncation", type=float, default=6.0, help="above 0; small: safer pictures (default 6)")
+    parser.add_argument("--seed", type=int, default=0, help="any integer (default 0)")
+    parser.add_argument("--label", type=int, help="class; omit for a model without classes")
+    parser.add_argument("--truncation", type=float, default=6.0, help="above 0; smaller is more typical (default 6)")
     parser.add_argument("--out", type=Path, default=Path("picture.png"), help="PNG file (default picture.png)")
-    parser.add_argument("--model", default=MODEL, help=f"name under which it is served (default {MODEL})")
+    parser.add_argument("--model", default=MODEL, help=f"name of the served model (default {MODEL})")
     parser.add_argument("--version", type=int, help="default: the newest")
     parser.add_argument("--rest", default=REST, metavar="URL", help=f"default {REST}")
-    parser.add_argument("--grpc", metavar="HOST:PORT", help="ask this gRPC server instead")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="use this gRPC server instead")
     options = parser.parse_args(argv)
     ask, address = (sample_by_grpc, options.grpc) if options.grpc else (sample_by_rest, options.rest)
     labels = None if options.label is None else [options.label]

@@ -1,12 +1,12 @@
-"""Asks a server for pictures as fast as it gives them, and says how many and how quickly.
+"""Measures throughput and latency of a server under concurrent clients.
 
     python load_test.py --classes 10                                              # REST
     python load_test.py --classes 10 --grpc 127.0.0.1:8500 --clients 1,8,32 --rows 4
 
-Works against TensorFlow Serving and `python -m sagan_tf.serve`; needs `pip install 'sagan-tf[serving]'`. Each client
-sends the next request when the last is answered; every answer is checked to be PNG files. Ends with code 1 if any was
-not. A program of its own, because none of the well-kept tools is installed by pip and speaks both protocols out of the
-box: locust has no gRPC, ghz nothing else, k6 is no Python.
+Works with TensorFlow Serving and `python -m sagan_tf.serve`; needs `pip install 'sagan-tf[serving]'`. Each client
+sends its next request once the last is answered. Every response must consist of PNG files, else the exit code is 1.
+No maintained load tester installs with pip and speaks both protocols: locust has no gRPC, ghz only gRPC, and k6 is not
+a Python package.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _PNG_IN_BASE64 = b"iVBORw0KGgo"
 
 
 async def rest_caller(address, model, requests):
-    """Makes a coroutine function that sends the i-th request and says whether the answer is pictures."""
+    """Makes a coroutine function that sends the i-th request and returns whether the response consists of PNG files."""
     import aiohttp
 
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
@@ -64,7 +64,7 @@ def _without_none(inputs):
 
 
 def make_requests(rows, classes, count=256):
-    """Inputs of `sample` with seeds and labels that all differ."""
+    """Makes inputs of `sample` with distinct seeds."""
     starts = range(0, count * rows, rows)
     return [
         {
@@ -77,16 +77,16 @@ def make_requests(rows, classes, count=256):
 
 
 async def measure(call, clients, seconds, warm_up=1.0):
-    """Keeps `clients` requests on their way.
+    """Keeps `clients` requests in flight.
 
     Args:
-        call: Coroutine function of a number.
+        call: Coroutine function of the request's number.
         clients: int.
-        seconds: float, how long.
-        warm_up: float, seconds before that are not counted.
+        seconds: float, duration of the measurement.
+        warm_up: float, seconds before the measurement starts.
 
     Returns:
-        dict: requests per second, latencies in ms, failures, seconds of this process' processor per request.
+        dict: requests per second, latencies in ms, failures, CPU milliseconds of this process per request.
     """
     numbers, latencies, failures = iter(range(10**12)), [], 0
     start = time.perf_counter() + warm_up
@@ -141,13 +141,13 @@ def main(argv=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rest", default=REST, metavar="URL", help=f"default {REST}")
-    parser.add_argument("--grpc", metavar="HOST:PORT", help="ask this gRPC server instead")
-    parser.add_argument("--model", default=MODEL, help=f"name under which it is served (default {MODEL})")
-    parser.add_argument("--classes", type=int, metavar="N", help="labels 0 to N - 1; leave out for a model without")
-    parser.add_argument("--clients", type=_numbers, default=(1, 8, 32), help="at a time (default 1,8,32)")
-    parser.add_argument("--rows", type=int, default=1, help="pictures a request (default 1)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each number of clients (default 5)")
-    parser.add_argument("--json", action="store_true", help="a line of JSON each instead of a table")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="use this gRPC server instead")
+    parser.add_argument("--model", default=MODEL, help=f"name of the served model (default {MODEL})")
+    parser.add_argument("--classes", type=int, metavar="N", help="labels 0 to N - 1; omit for a model without classes")
+    parser.add_argument("--clients", type=_numbers, default=(1, 8, 32), help="concurrent clients (default 1,8,32)")
+    parser.add_argument("--rows", type=int, default=1, help="images per request (default 1)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration for each number of clients (default 5)")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON per measurement instead of a table")
     results = asyncio.run(run(parser.parse_args(argv)))
     sys.exit(any(result["failures"] for result in results))
 

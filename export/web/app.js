@@ -1,11 +1,11 @@
-// The page: a generator as a TFLite file, run by LiteRT.js on the user's own machine.
+// The page: runs a generator, a TFLite file, with LiteRT.js in the visitor's browser.
 
 import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 import { drawLatent } from "./latents.js";
 
-const GALLERY = 8; // pictures
-const REACH = 4; // of a slider, in standard deviations of the latent
-const TIMES = 30; // latest runs of which the time is the median
+const GALLERY = 8; // thumbnails
+const REACH = 4; // range of a slider, in standard deviations of the latent
+const TIMES = 30; // recent runs for the median time
 
 const at = (id) => document.getElementById(id);
 const nextFrame = () => new Promise((resolve) => setTimeout(resolve));
@@ -14,11 +14,11 @@ const state = {
   description: null, // model.json
   model: null,
   seed: 0,
-  offsets: [], // of the sliders
-  query: null, // [x, y] in [0, 1), where the pointer is
-  picture: null, // {image, maps}; maps is null until somebody points
-  stale: false, // the picture is not the one that the controls say
-  thumbnails: [], // canvases that wait
+  offsets: [], // slider values
+  query: null, // pointer position [x, y] in [0, 1)
+  picture: null, // {image, maps}; maps is null until the pointer enters
+  stale: false, // the picture does not match the controls
+  thumbnails: [], // canvases still to draw
   working: false,
   times: [],
 };
@@ -28,7 +28,7 @@ function chosenLabel() {
 }
 
 function chosenLatent(seed) {
-  // The right end of the slider is the whole distribution.
+  // The right end of the slider is the full distribution.
   const { max, value } = at("truncation");
   return drawLatent(seed, Number(value) >= Number(max) ? 6 : Number(value), state.description.latent_dim);
 }
@@ -41,7 +41,7 @@ function movedLatent() {
   return latent;
 }
 
-/** Runs the generator. Gives {image: Float32Array, name of an attention layer: Float32Array, ...}. */
+/** Runs the generator; returns {image: Float32Array, name of an attention layer: Float32Array, ...}. */
 export async function generate(latent, label, signature = "serving_default") {
   const inputs = { latent: new Tensor(latent, [1, latent.length]) };
   if (label !== null) inputs.label = new Tensor(Int32Array.of(label), [1]);
@@ -55,7 +55,7 @@ export async function generate(latent, label, signature = "serving_default") {
   return arrays;
 }
 
-/** Puts an image, values in [-1, 1], on a canvas; rounds as the server does. */
+/** Draws an image, values in [-1, 1], on a canvas; rounds as the server does. */
 function show(image, canvas) {
   const [height, width, channels] = state.description.image_shape;
   const pixels = new ImageData(width, height);
@@ -70,7 +70,7 @@ function show(image, canvas) {
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-/** The row of the attention map that belongs to the position pointed at, and the sides of its two grids. */
+/** Returns the attention map of the position under the pointer, and the sides of the query and key grids. */
 export function queriedRow() {
   const name = at("layer").value;
   const map = state.picture?.maps?.[name];
@@ -116,7 +116,7 @@ function drawOverlay() {
 function showTime() {
   const sorted = [...state.times].sort((a, b) => a - b);
   const runs = sorted.length > 1 ? ` (median of ${sorted.length})` : "";
-  at("time").textContent = `${sorted[sorted.length >> 1].toFixed(1)} ms an image on this machine${runs}`;
+  at("time").textContent = `${sorted[sorted.length >> 1].toFixed(1)} ms per image on this machine${runs}`;
 }
 
 async function timed(latent, label) {
@@ -140,8 +140,8 @@ async function paint() {
   drawOverlay();
 }
 
-// One loop runs everything, the large picture first: what is asked for while it runs is not queued, but seen when it is
-// done.
+// A single loop runs the generator, large picture first. Changes during a run are not queued; the loop picks them up
+// when the run ends.
 async function work() {
   if (state.working) return;
   state.working = true;
@@ -277,7 +277,7 @@ function listen() {
   };
   overlay.addEventListener("pointerdown", place);
   overlay.addEventListener("pointermove", place);
-  // A finger that is lifted leaves the map, so that it can be looked at.
+  // After touch, the map stays visible.
   overlay.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && point(null));
   overlay.addEventListener("blur", () => point(null));
   overlay.addEventListener("keydown", (event) => {
@@ -297,7 +297,7 @@ function listen() {
 async function loadModel(path) {
   at("time").textContent = "Loading the generator …";
   while (state.working) await nextFrame();
-  state.working = true; // nobody may run it meanwhile
+  state.working = true; // blocks the generator while it loads
   try {
     state.model?.delete();
     state.model = await loadAndCompile(path, { accelerator: "wasm" });
@@ -324,6 +324,6 @@ async function start() {
   refreshAll();
 }
 
-// For tests and the curious.
+// For tests and debugging.
 window.sagan = { state, generate, drawLatent, queriedRow, ready: start() };
 window.sagan.ready.catch(report);

@@ -107,7 +107,7 @@ def test_page_shows_the_picture_that_python_paints(page, folded, variant, least)
         np.testing.assert_array_equal(shown(page), np.clip(np.floor((got + 1) * 127.5 + 0.5), 0, 255))
         other = folded.paint(latent, tf.constant([(label + 1) % NUM_CLASSES]))["image"][0].numpy()
         assert decibels(got, other) < decibels(got, expected) - 5  # the label is heard
-    assert " ms an image" in page.inner_text("#time")
+    assert " ms per image" in page.inner_text("#time")
 
 
 @needs_chromium
