@@ -3,10 +3,10 @@
     python load_test.py --classes 10                                              # REST
     python load_test.py --classes 10 --grpc 127.0.0.1:8500 --clients 1,8,32 --rows 4
 
-Works with TensorFlow Serving and `python -m sagan_tf.serve`; needs `pip install 'sagan-tf[serving]'`. Each client
-sends its next request once the last is answered. Every response must consist of PNG files, else the exit code is 1.
-No maintained load tester installs with pip and speaks both protocols: locust has no gRPC, ghz only gRPC, and k6 is not
-a Python package.
+Works with TensorFlow Serving and `python -m sagan_tf.serve`; needs `pip install 'sagan-tf[serving]'`. Each client sends
+its next request when the previous one is answered. The exit code is 1 if a response does not hold the requested PNG
+files. Written here since none of the established tools speaks both protocols and installs with pip (locust: no gRPC;
+ghz: gRPC only; k6: not Python).
 """
 
 import argparse
@@ -24,36 +24,36 @@ _PNG_IN_BASE64 = b"iVBORw0KGgo"
 
 
 async def rest_caller(address, model, requests):
-    """Makes a coroutine function that sends the i-th request and returns whether the response consists of PNG files."""
+    """Returns a coroutine function that sends request i and tells whether it succeeded, and one that closes."""
     import aiohttp
 
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-    bodies = [json.dumps({"signature_name": "sample", "inputs": _without_none(one)}).encode() for one in requests]
+    bodies = [json.dumps({"signature_name": "sample", "inputs": _without_none(inputs)}).encode() for inputs in requests]
     url, rows = f"{address}/v1/models/{model}:predict", len(requests[0]["seed"])
 
     async def call(i):
-        async with session.post(url, data=bodies[i % len(bodies)]) as answer:
-            return answer.status == 200 and (await answer.read()).count(_PNG_IN_BASE64) == rows
+        async with session.post(url, data=bodies[i % len(bodies)]) as response:
+            return response.status == 200 and (await response.read()).count(_PNG_IN_BASE64) == rows
 
     return call, session.close
 
 
 async def grpc_caller(address, model, requests):
-    """The same over gRPC."""
+    """As `rest_caller`, over gRPC."""
     import grpc
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
     channel = grpc.aio.insecure_channel(address)
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-    messages = [make_request(one["seed"], one["label"], one["truncation"], model) for one in requests]
+    messages = [make_request(x["seed"], x["label"], x["truncation"], model) for x in requests]
     rows = len(requests[0]["seed"])
 
     async def call(i):
         try:
-            answer = await stub.Predict(messages[i % len(messages)])
+            response = await stub.Predict(messages[i % len(messages)])
         except grpc.RpcError:
             return False
-        files = answer.outputs["image_bytes"].string_val
+        files = response.outputs["image_bytes"].string_val
         return len(files) == rows and all(file[:4] == _PNG for file in files)
 
     return call, channel.close
@@ -64,7 +64,7 @@ def _without_none(inputs):
 
 
 def make_requests(rows, classes, count=256):
-    """Makes inputs of `sample` with distinct seeds."""
+    """Returns `count` inputs of `sample`, with different seeds."""
     starts = range(0, count * rows, rows)
     return [
         {
@@ -80,13 +80,13 @@ async def measure(call, clients, seconds, warm_up=1.0):
     """Keeps `clients` requests in flight.
 
     Args:
-        call: Coroutine function of the request's number.
+        call: Coroutine function of a request number, as from `rest_caller`.
         clients: int.
         seconds: float, duration of the measurement.
-        warm_up: float, seconds before the measurement starts.
+        warm_up: float, seconds before the measurement.
 
     Returns:
-        dict: requests per second, latencies in ms, failures, CPU milliseconds of this process per request.
+        dict: requests per second, latencies in ms, failures, CPU time of this process in ms per request.
     """
     numbers, latencies, failures = iter(range(10**12)), [], 0
     start = time.perf_counter() + warm_up
@@ -97,8 +97,7 @@ async def measure(call, clients, seconds, warm_up=1.0):
         while (begun := time.perf_counter()) < end:
             if processor is None and begun >= start:
                 processor = time.process_time()
-            right = await call(next(numbers))
-            failures += not right
+            failures += not await call(next(numbers))
             if begun >= start:
                 latencies.append(time.perf_counter() - begun)
 
@@ -114,8 +113,8 @@ async def measure(call, clients, seconds, warm_up=1.0):
 
 async def run(options):
     requests = make_requests(options.rows, options.classes)
-    make = (grpc_caller, options.grpc) if options.grpc else (rest_caller, options.rest)
-    call, close = await make[0](make[1], options.model, requests)
+    make_caller, address = (grpc_caller, options.grpc) if options.grpc else (rest_caller, options.rest)
+    call, close = await make_caller(address, options.model, requests)
     results = []
     for clients in options.clients:
         results.append(await measure(call, clients, options.seconds))
@@ -146,8 +145,8 @@ def main(argv=None):
     parser.add_argument("--classes", type=int, metavar="N", help="labels 0 to N - 1; omit for a model without classes")
     parser.add_argument("--clients", type=_numbers, default=(1, 8, 32), help="concurrent clients (default 1,8,32)")
     parser.add_argument("--rows", type=int, default=1, help="images per request (default 1)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="duration for each number of clients (default 5)")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON per measurement instead of a table")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds per number of clients (default 5)")
+    parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
     results = asyncio.run(run(parser.parse_args(argv)))
     sys.exit(any(result["failures"] for result in results))
 

@@ -1,47 +1,48 @@
-// The page: runs a generator, a TFLite file, with LiteRT.js in the visitor's browser.
+// Runs a generator, a TFLite file, in the browser with LiteRT.js.
 
 import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 import { drawLatent } from "./latents.js";
 
-const GALLERY = 8; // thumbnails
-const REACH = 4; // range of a slider, in standard deviations of the latent
-const TIMES = 30; // recent runs for the median time
+const THUMBNAILS = 8;
+const SLIDER_RANGE = 4; // standard deviations of the latent
+const TIMED_RUNS = 30; // latest runs in the displayed median
+const NO_TRUNCATION = 6;
 
-const at = (id) => document.getElementById(id);
+const $ = (id) => document.getElementById(id);
 const nextFrame = () => new Promise((resolve) => setTimeout(resolve));
 
 const state = {
   description: null, // model.json
   model: null,
   seed: 0,
-  offsets: [], // slider values
-  query: null, // pointer position [x, y] in [0, 1)
-  picture: null, // {image, maps}; maps is null until the pointer enters
-  stale: false, // the picture does not match the controls
-  thumbnails: [], // canvases still to draw
-  working: false,
+  offsets: [], // values of the sliders
+  query: null, // [x, y] of the pointer, in [0, 1)
+  picture: null, // {image, maps}; maps is null until a position is queried
+  stale: false, // the controls have changed since the picture was generated
+  thumbnails: [], // canvases to draw
+  working: false, // a generator run or a loading is in progress
   times: [],
 };
 
-function chosenLabel() {
-  return state.description.num_classes === null ? null : Number(at("class").value);
+function selectedLabel() {
+  return state.description.num_classes === null ? null : Number($("class").value);
 }
 
-function chosenLatent(seed) {
-  // The right end of the slider is the full distribution.
-  const { max, value } = at("truncation");
-  return drawLatent(seed, Number(value) >= Number(max) ? 6 : Number(value), state.description.latent_dim);
+function selectedLatent(seed) {
+  // The right end of the slider means no truncation.
+  const { max, value } = $("truncation");
+  return drawLatent(seed, Number(value) >= Number(max) ? NO_TRUNCATION : Number(value), state.description.latent_dim);
 }
 
 function movedLatent() {
-  const latent = chosenLatent(state.seed);
+  const latent = selectedLatent(state.seed);
   state.description.directions.forEach((direction, i) => {
     for (let j = 0; j < latent.length; j++) latent[j] += state.offsets[i] * direction[j];
   });
   return latent;
 }
 
-/** Runs the generator; returns {image: Float32Array, name of an attention layer: Float32Array, ...}. */
+/** Runs the generator. Returns {image: Float32Array, name of an attention layer: Float32Array, ...}. */
 export async function generate(latent, label, signature = "serving_default") {
   const inputs = { latent: new Tensor(latent, [1, latent.length]) };
   if (label !== null) inputs.label = new Tensor(Int32Array.of(label), [1]);
@@ -55,8 +56,8 @@ export async function generate(latent, label, signature = "serving_default") {
   return arrays;
 }
 
-/** Draws an image, values in [-1, 1], on a canvas; rounds as the server does. */
-function show(image, canvas) {
+/** Draws an image with values in [-1, 1] on a canvas, rounded as on the server. */
+function drawImage(image, canvas) {
   const [height, width, channels] = state.description.image_shape;
   const pixels = new ImageData(width, height);
   for (let i = 0; i < width * height; i++) {
@@ -70,20 +71,20 @@ function show(image, canvas) {
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-/** Returns the attention map of the position under the pointer, and the sides of the query and key grids. */
+/** Returns the attention map of the queried position, that position, and the sides of the query and key grids. */
 export function queriedRow() {
-  const name = at("layer").value;
+  const name = $("layer").value;
   const map = state.picture?.maps?.[name];
   if (!map || !state.query) return null;
   const [queries, keys] = state.description.attention[name];
   const [side, keySide] = [Math.sqrt(queries), Math.sqrt(keys)];
-  const [column, line] = state.query.map((one) => Math.min(side - 1, Math.floor(one * side)));
+  const [column, line] = state.query.map((coordinate) => Math.min(side - 1, Math.floor(coordinate * side)));
   const start = (line * side + column) * keys;
   return { row: map.subarray(start, start + keys), side, keySide, column, line };
 }
 
 function drawOverlay() {
-  const canvas = at("overlay");
+  const canvas = $("overlay");
   const size = Math.round(canvas.clientWidth * devicePixelRatio);
   canvas.width = canvas.height = size;
   const queried = queriedRow();
@@ -102,7 +103,7 @@ function drawOverlay() {
   context.fillRect(0, 0, size, size);
   context.imageSmoothingQuality = "high";
   context.drawImage(heat, 0, 0, size, size);
-  const [x, y] = [column, line].map((one) => ((one + 0.5) / side) * size);
+  const [x, y] = [column, line].map((index) => ((index + 0.5) / side) * size);
   const radius = Math.max(size / side / 2, 6 * devicePixelRatio);
   for (const [colour, width] of [["black", 4], ["white", 2]]) {
     context.beginPath();
@@ -116,42 +117,41 @@ function drawOverlay() {
 function showTime() {
   const sorted = [...state.times].sort((a, b) => a - b);
   const runs = sorted.length > 1 ? ` (median of ${sorted.length})` : "";
-  at("time").textContent = `${sorted[sorted.length >> 1].toFixed(1)} ms per image on this machine${runs}`;
+  $("time").textContent = `${sorted[sorted.length >> 1].toFixed(1)} ms per image on this machine${runs}`;
 }
 
-async function timed(latent, label) {
+async function generateTimed(latent, label) {
   const start = performance.now();
   const outputs = await generate(latent, label);
-  state.times = [...state.times, performance.now() - start].slice(-TIMES);
+  state.times = [...state.times, performance.now() - start].slice(-TIMED_RUNS);
   showTime();
   return outputs;
 }
 
-async function paint() {
+async function updatePicture() {
   state.stale = false;
-  const [latent, label] = [movedLatent(), chosenLabel()];
-  if (state.query && at("layer").options.length) {
+  const [latent, label] = [movedLatent(), selectedLabel()];
+  if (state.query && $("layer").options.length) {
     const { image, ...maps } = await generate(latent, label, "attention");
     state.picture = { image, maps };
   } else {
-    state.picture = { ...(await timed(latent, label)), maps: null };
+    state.picture = { ...(await generateTimed(latent, label)), maps: null };
   }
-  show(state.picture.image, at("image"));
+  drawImage(state.picture.image, $("image"));
   drawOverlay();
 }
 
-// A single loop runs the generator, large picture first. Changes during a run are not queued; the loop picks them up
-// when the run ends.
+// One loop makes all runs, the large picture first. Changes during a run are not queued; the loop sees them afterwards.
 async function work() {
   if (state.working) return;
   state.working = true;
   try {
     while (state.stale || state.thumbnails.length) {
       if (state.stale) {
-        await paint();
+        await updatePicture();
       } else {
         const { canvas, seed } = state.thumbnails.shift();
-        show((await timed(chosenLatent(seed), chosenLabel())).image, canvas);
+        drawImage((await generateTimed(selectedLatent(seed), selectedLabel())).image, canvas);
       }
       await nextFrame();
     }
@@ -168,9 +168,9 @@ function refresh() {
 }
 
 function refreshAll() {
-  at("truncation-value").textContent =
-    at("truncation").value === at("truncation").max ? "none" : Number(at("truncation").value).toFixed(2);
-  state.thumbnails = [...at("gallery").children].map((button, i) => {
+  $("truncation-value").textContent =
+    $("truncation").value === $("truncation").max ? "none" : Number($("truncation").value).toFixed(2);
+  state.thumbnails = [...$("gallery").children].map((button, i) => {
     const seed = state.seed + i + 1;
     button.dataset.seed = seed;
     button.title = `Seed ${seed}`;
@@ -182,11 +182,11 @@ function refreshAll() {
 
 function setSeed(seed) {
   state.seed = seed;
-  at("seed").value = seed;
+  $("seed").value = seed;
   refreshAll();
 }
 
-function point(query) {
+function setQuery(query) {
   state.query = query;
   if (query && !state.picture?.maps) refresh();
   else drawOverlay();
@@ -194,7 +194,7 @@ function point(query) {
 
 function resetDirections() {
   state.offsets.fill(0);
-  for (const label of at("directions").querySelectorAll("label")) {
+  for (const label of $("directions").querySelectorAll("label")) {
     label.querySelector("input").value = 0;
     label.querySelector("output").textContent = "0.0";
   }
@@ -204,41 +204,41 @@ function addOptions(select, pairs) {
   select.append(...pairs.map(([value, text]) => new Option(text, value)));
 }
 
-function build() {
+function buildControls() {
   const description = state.description;
-  document.title = at("name").textContent = description.name;
+  document.title = $("name").textContent = description.name;
   const [height, width] = description.image_shape;
-  at("about").textContent =
+  $("about").textContent =
     `A Self-Attention GAN of ${width} × ${height} px, trained on ${description.training.data ?? "unknown data"}. ` +
-    "It runs in this page, on your machine; nothing is sent anywhere.";
-  at("made").textContent =
+    "It runs in this page on your machine; no data is sent.";
+  $("made").textContent =
     `Training step ${description.training.step ?? "unknown"}. Exported ${description.exported_at}.`;
   const classes = description.num_classes ?? 0;
   const names = description.class_names ?? Array.from({ length: classes }, (_, i) => `class ${i}`);
-  addOptions(at("class"), names.map((one, i) => [i, one]));
-  at("class-row").hidden = classes === 0;
+  addOptions($("class"), names.map((name, i) => [i, name]));
+  $("class-row").hidden = classes === 0;
   const layers = Object.keys(description.attention);
-  addOptions(at("layer"), layers.map((one) => [one, one.replace("_", " at ")]));
-  at("layer-row").hidden = layers.length < 2;
-  at("hint").hidden = layers.length === 0;
-  addOptions(at("variant"), description.files.map((one) => [one.path, `${one.variant}, ${megabytes(one.bytes)} MB`]));
-  state.offsets = description.directions.map((_, i) => addDirection(i));
-  at("directions").hidden = state.offsets.length === 0;
-  for (let i = 0; i < GALLERY; i++) {
+  addOptions($("layer"), layers.map((layer) => [layer, layer.replace("_", " at ")]));
+  $("layer-row").hidden = layers.length < 2;
+  $("hint").hidden = layers.length === 0;
+  const describeFile = ({ variant, bytes }) => `${variant}, ${(bytes / 1e6).toFixed(1)} MB`;
+  addOptions($("variant"), description.files.map((file) => [file.path, describeFile(file)]));
+  state.offsets = description.directions.map(() => 0);
+  description.directions.forEach((_, i) => addDirection(i));
+  $("directions").hidden = state.offsets.length === 0;
+  for (let i = 0; i < THUMBNAILS; i++) {
     const button = document.createElement("button");
     button.type = "button";
     button.append(document.createElement("canvas"));
     button.addEventListener("click", () => setSeed(Number(button.dataset.seed)));
-    at("gallery").append(button);
+    $("gallery").append(button);
   }
 }
-
-const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 
 function addDirection(i) {
   const label = document.createElement("label");
   const slider = Object.assign(document.createElement("input"), {
-    type: "range", min: -REACH, max: REACH, step: 0.1, value: 0,
+    type: "range", min: -SLIDER_RANGE, max: SLIDER_RANGE, step: 0.1, value: 0,
   });
   const output = document.createElement("output");
   output.textContent = "0.0";
@@ -248,56 +248,55 @@ function addDirection(i) {
     refresh();
   });
   label.append(`${i + 1}`, slider, output);
-  at("directions").append(label);
-  return 0;
+  $("directions").append(label);
 }
 
 function listen() {
-  at("new").addEventListener("click", () => {
+  $("new").addEventListener("click", () => {
     resetDirections();
     setSeed(Math.floor(Math.random() * 1e6));
   });
-  at("seed").addEventListener("change", () => {
-    const seed = Number(at("seed").value);
+  $("seed").addEventListener("change", () => {
+    const seed = Number($("seed").value);
     setSeed(Number.isSafeInteger(seed) && seed >= 0 ? seed : state.seed);
   });
-  at("class").addEventListener("change", refreshAll);
-  at("truncation").addEventListener("input", refreshAll);
-  at("reset").addEventListener("click", () => {
+  $("class").addEventListener("change", refreshAll);
+  $("truncation").addEventListener("input", refreshAll);
+  $("reset").addEventListener("click", () => {
     resetDirections();
     refresh();
   });
-  at("layer").addEventListener("change", drawOverlay);
-  at("variant").addEventListener("change", () => loadModel(at("variant").value).then(refreshAll, report));
-  const overlay = at("overlay");
-  const place = (event) => {
+  $("layer").addEventListener("change", drawOverlay);
+  $("variant").addEventListener("change", () => loadModel($("variant").value).then(refreshAll, report));
+  const overlay = $("overlay");
+  const pointAt = (event) => {
     const box = overlay.getBoundingClientRect();
-    const inside = (one) => Math.min(Math.max(one, 0), 1 - 1e-9);
-    point([inside((event.clientX - box.left) / box.width), inside((event.clientY - box.top) / box.height)]);
+    const clamp = (fraction) => Math.min(Math.max(fraction, 0), 1 - 1e-9);
+    setQuery([clamp((event.clientX - box.left) / box.width), clamp((event.clientY - box.top) / box.height)]);
   };
-  overlay.addEventListener("pointerdown", place);
-  overlay.addEventListener("pointermove", place);
-  // After touch, the map stays visible.
-  overlay.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && point(null));
-  overlay.addEventListener("blur", () => point(null));
+  overlay.addEventListener("pointerdown", pointAt);
+  overlay.addEventListener("pointermove", pointAt);
+  // The map stays when a finger is lifted.
+  overlay.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && setQuery(null));
+  overlay.addEventListener("blur", () => setQuery(null));
   overlay.addEventListener("keydown", (event) => {
     const [dx, dy] =
       { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
-    if (event.key === "Escape") return point(null);
+    if (event.key === "Escape") return setQuery(null);
     if (!dx && !dy) return;
     event.preventDefault();
-    const side = Math.sqrt(state.description.attention[at("layer").value]?.[0] ?? 1);
+    const side = Math.sqrt(state.description.attention[$("layer").value]?.[0] ?? 1);
     const [x, y] = state.query ?? [0.5, 0.5];
     const step = (from, by) => (Math.min(side - 1, Math.max(0, Math.floor(from * side) + by)) + 0.5) / side;
-    point([step(x, dx), step(y, dy)]);
+    setQuery([step(x, dx), step(y, dy)]);
   });
   new ResizeObserver(drawOverlay).observe(overlay);
 }
 
 async function loadModel(path) {
-  at("time").textContent = "Loading the generator …";
+  $("time").textContent = "Loading the generator …";
   while (state.working) await nextFrame();
-  state.working = true; // blocks the generator while it loads
+  state.working = true; // no runs while it loads
   try {
     state.model?.delete();
     state.model = await loadAndCompile(path, { accelerator: "wasm" });
@@ -309,21 +308,21 @@ async function loadModel(path) {
 
 function report(error) {
   console.error(error);
-  at("problem").hidden = false;
-  at("problem").textContent = `The generator cannot run here: ${error?.message ?? error}`;
+  $("problem").hidden = false;
+  $("problem").textContent = `The generator cannot run here: ${error?.message ?? error}`;
 }
 
 async function start() {
-  const answer = await fetch("model.json");
-  if (!answer.ok) throw new Error(`model.json: ${answer.status} ${answer.statusText}`);
-  state.description = await answer.json();
-  build();
+  const response = await fetch("model.json");
+  if (!response.ok) throw new Error(`model.json: ${response.status} ${response.statusText}`);
+  state.description = await response.json();
+  buildControls();
   await loadLiteRt("./litert/wasm/");
   await loadModel(state.description.files[0].path);
   listen();
   refreshAll();
 }
 
-// For tests and debugging.
+// For tests and the browser's console.
 window.sagan = { state, generate, drawLatent, queriedRow, ready: start() };
 window.sagan.ready.catch(report);

@@ -1,9 +1,9 @@
-// Latents from seeds, number for number those of the SavedModel's `sample` signature, so that a seed and a class give
-// the same image everywhere. The counterpart of sagan_tf/generation/latents.py, against which it is tested.
+// Latents from seeds, the same numbers as in the SavedModel's signature `sample`, so that a seed and a class give the
+// same image everywhere. Tested against its counterpart, sagan_tf/generation/latents.py.
 
 const MASK = 0xffffffffn;
 
-// Philox 4x32 with ten rounds (Salmon et al. 2011). Words are BigInts below 2^32.
+// Philox 4x32 with ten rounds (Salmon et al. 2011), on BigInts below 2^32.
 function philox(counter, key) {
   let [a, b, c, d] = counter;
   let [k, l] = key;
@@ -17,15 +17,15 @@ function philox(counter, key) {
   return [a, b, c, d];
 }
 
-/** `count` numbers in [0, 1), as tf.random.stateless_uniform draws them in float64 with the seed (seed, 0) by Philox. */
+/** Returns `count` numbers in [0, 1), those of tf.random.stateless_uniform with float64, seed (seed, 0) and Philox. */
 export function drawUniform(seed, count) {
   const word = BigInt.asUintN(64, BigInt(seed));
-  // TensorFlow scrambles the seed once and uses the result as key and counter.
+  // TensorFlow scrambles the seed once; the result is the key and the counter.
   const [k, l, c, d] = philox([word & MASK, word >> 32n, 0n, 0n], [0x3ec8f720n, 0x02461e29n]);
   const numbers = new Float64Array(count);
   for (let i = 0; i < count; i += 2) {
     const block = BigInt(i / 2);
-    // The counter is a 128-bit number; its lower half never overflows here.
+    // The counter has 128 bits; its lower half never overflows here.
     const bits = philox([block & MASK, block >> 32n, c, d], [k, l]);
     for (let j = 0; j < 2 && i + j < count; j++) {
       const mantissa = ((bits[2 * j] & 0xfffffn) << 32n) | bits[2 * j + 1];
@@ -35,7 +35,7 @@ export function drawUniform(seed, count) {
   return numbers;
 }
 
-// Wichura 1988, algorithm AS 241 (PPND16): rational functions, highest power first.
+// Wichura 1988, algorithm AS 241 (PPND16): rational functions, coefficients from the highest power.
 const MIDDLE = [
   [2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4, 4.5921953931549871457e4,
     1.3731693765509461125e4, 1.9715909503065514427e3, 1.3314166789178437745e2, 3.387132872796366608],
@@ -55,31 +55,31 @@ const FAR_TAIL = [
     1.48753612908506148525e-2, 1.36929880922735805310e-1, 5.99832206555887937690e-1, 1],
 ];
 
-const polynomial = (coefficients, x) => coefficients.reduce((sum, one) => sum * x + one, 0);
-const quotient = ([over, under], x) => polynomial(over, x) / polynomial(under, x);
+const polynomial = (coefficients, x) => coefficients.reduce((sum, coefficient) => sum * x + coefficient, 0);
+const rational = ([numerator, denominator], x) => polynomial(numerator, x) / polynomial(denominator, x);
 
-/** Quantile of the normal distribution for probability 1/2 + q, for |q| < 1/2. */
+/** Returns the quantile of the normal distribution at probability 1/2 + q, for |q| < 1/2. */
 export function normalQuantile(q) {
-  if (Math.abs(q) <= 0.425) return q * quotient(MIDDLE, 0.180625 - q * q);
+  if (Math.abs(q) <= 0.425) return q * rational(MIDDLE, 0.180625 - q * q);
   const r = Math.sqrt(-Math.log(0.5 - Math.abs(q)));
-  return Math.sign(q) * (r <= 5 ? quotient(TAIL, r - 1.6) : quotient(FAR_TAIL, r - 5));
+  return Math.sign(q) * (r <= 5 ? rational(TAIL, r - 1.6) : rational(FAR_TAIL, r - 5));
 }
 
-/** Probability that a standard normal variable lies in [-t, t]. */
+/** Returns the probability that a normally distributed number is in [-t, t]. */
 export function withinProbability(t) {
   if (t > 9) return 1;
-  // 2 phi(t) (t + t^3 / 3 + t^5 / (3 * 5) + ...): all terms have the same sign.
+  // 2 phi(t) (t + t^3 / 3 + t^5 / (3 * 5) + ...); all terms are positive.
   let term = t;
   let sum = t;
   for (let n = 3; term > sum * 1e-17; n += 2) sum += term *= (t * t) / n;
   return Math.min(1, Math.sqrt(2 / Math.PI) * Math.exp((-t * t) / 2) * sum);
 }
 
-/** Draws a Float32Array from the normal distribution truncated at `truncation`, for an integer seed. */
+/** Returns a Float32Array of `size` draws from the normal distribution truncated at `truncation`. */
 export function drawLatent(seed, truncation, size) {
-  const within = withinProbability(truncation);
+  const probability = withinProbability(truncation);
   return Float32Array.from(drawUniform(seed, size), (u) => {
-    const z = normalQuantile((u + 2 ** -53 - 0.5) * within);
+    const z = normalQuantile((u + 2 ** -53 - 0.5) * probability);
     return Math.max(-truncation, Math.min(truncation, z));
   });
 }
