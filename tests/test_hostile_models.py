@@ -32,7 +32,8 @@ from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.export import __main__ as export
 from sagan_tf.export.provenance import load_generator
 from sagan_tf.files import untrusted
-from sagan_tf.generation.sampler import Painter
+from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
 
@@ -156,9 +157,9 @@ def test_edited_generators_paint_or_are_refused(run, tmp_path_factory, data):
 
     rewritten(run.generator_path, other.generator_path, "config.json", change)
     with one_line_or_none():
-        painter = Painter(load_generator(other), batch_size=2)
-        labels = None if painter.num_classes is None else [0]
-        assert painter.sample([0], labels).shape == (1, *painter.image_shape)
+        sampler = Sampler(fold_generator(load_generator(other)), batch_size=2)
+        labels = None if sampler.num_classes is None else [0]
+        assert sampler.sample([0], labels).shape == (1, *sampler.image_shape)
 
 
 def test_a_generator_that_leaves_a_size_open_is_refused(run, tmp_path):

@@ -15,8 +15,9 @@ from sagan_tf.data.sources import contact_sheet_images, open_source, translate_d
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import checkpoint_steps, choose_classes, class_names, restore_networks
 from sagan_tf.files.atomic import atomic_write, write_text
-from sagan_tf.generation.pixels import to_levels
-from sagan_tf.generation.sampler import WHOLE_DISTRIBUTION, Painter
+from sagan_tf.generation.latents import NO_TRUNCATION
+from sagan_tf.generation.pixels import from_levels, to_levels
+from sagan_tf.generation.sampler import draw_latents_of
 from sagan_tf.viewing.attention import AttentionProbe
 from sagan_tf.viewing.attention_measures import figures_table, measure, measure_symmetry
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
@@ -60,7 +61,7 @@ class Wishes:
     measured: int = 32
     columns: int = 1
     seed: int = 0
-    truncation: float = WHOLE_DISTRIBUTION
+    truncation: float = NO_TRUNCATION
     classes: tuple[str, ...] | None = None
     npz: bool = False
     explorer: bool = False
@@ -144,7 +145,7 @@ class _Viewer:
         self.config, self.step = run.config(), networks.step
         self.names = class_names(run, networks.num_classes)
         self.classes = choose_classes(wishes.classes, self.names)
-        self._painter = Painter(networks.generator)
+        self._latent_dim = networks.generator.inputs[0].shape[-1]
         self._probes = {"generator": AttentionProbe(networks.generator)}
         if wishes.network != "generator":
             self._probes["discriminator"] = AttentionProbe(networks.discriminator)
@@ -168,7 +169,7 @@ class _Viewer:
             seeds = np.arange(self.wishes.seed, self.wishes.seed + max(drawn, measured))
             labels = self._labels(len(seeds))
             titles = [self._title(seed, i) for i, seed in enumerate(seeds)]
-            inputs = with_labels(self._painter.latents(seeds, self.wishes.truncation), labels)
+            inputs = with_labels(self._latents(seeds), labels)
             looks += self._generated(inputs, titles, drawn)
         if self.wishes.pictures != "generated" and "discriminator" in self._wanted():
             found = self._real(max(drawn, measured))
@@ -185,7 +186,7 @@ class _Viewer:
         seeds = range(self.wishes.seed, self.wishes.seed + max(1, count // len(labels)))
         pairs = [(seed, label) for label in labels for seed in seeds]
         each = None if labels[0] is None else np.int32([label for _, label in pairs])
-        latents = self._painter.latents([seed for seed, _ in pairs], self.wishes.truncation)
+        latents = self._latents([seed for seed, _ in pairs])
         looks = self._generated(with_labels(latents, each), [""] * len(pairs), len(pairs), shrink)
         names = ["" if label is None else self.classes[label] for _, label in pairs]
         maps = {(look.network, name): found for look in looks for name, found in look.maps.items()}
@@ -233,6 +234,9 @@ class _Viewer:
 
     def _wanted(self):
         return [self.wishes.network] if self.wishes.network else ["generator", "discriminator"]
+
+    def _latents(self, seeds):
+        return draw_latents_of(seeds, self._latent_dim, self.wishes.truncation)
 
     def _labels(self, count):
         """(N,) int32, the classes in turn; None without classes."""
@@ -285,7 +289,7 @@ def real_pictures(config, count):
         turns.append(seen.get(caption, 0))
         seen[caption] = turns[-1] + 1
     order = np.argsort(turns, kind="stable")
-    return np.float32(images[order]) / 127.5 - 1, tuple(f"{captions[i]}, real" for i in order)
+    return from_levels(images[order]), tuple(f"{captions[i]}, real" for i in order)
 
 
 def _over_training(run, wishes, out):

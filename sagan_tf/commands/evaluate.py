@@ -5,7 +5,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sagan_tf.commands.evaluate_pictures import Painted, picture_figures, save_class_picture, save_neighbour_picture
+from sagan_tf.commands.evaluate_pictures import (
+    SampleReader,
+    picture_figures,
+    save_class_picture,
+    save_neighbour_picture,
+)
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import list_pictures
 from sagan_tf.data.options import DataOptions
@@ -112,24 +117,24 @@ def evaluate_run(run, wishes):
     out, worker = Path(wishes.out or run.path / "evaluation"), read_worker()
     stem = _stem(networks.step, measurer.network, wishes)
     reference = _reference(measurer, source, wishes) if worker.is_chief else None
-    paint, classes = measurer.painter(folded, samples.truncation), folded.num_classes
+    sampler = measurer.sampler(folded)
     out.mkdir(parents=True, exist_ok=True)
     busy = f"{out / stem}: another process measures the same. Wait for it, or choose another --out."
     with exclusive(out / f"{stem}.{worker.index}.lock", error=busy, remove=True):
-        generated, collectors = _collect_with_others(measurer, paint, classes, samples, subject, out / stem, worker)
+        generated, collectors = _collect_with_others(measurer, sampler, samples, subject, out / stem, worker)
     if generated is None:
         return None
     figures, left_out = _measure(generated, reference, wishes)
-    painter = Painted(paint, measurer.rows, samples, classes)
+    reader = SampleReader(sampler, samples)
     rule_of = config.data.name if config.data.name in embedded.NAMES else None
     # A rule that does not exist is only missed by those who asked for it.
     usual = PICTURE_METRICS if rule_of else [name for name in PICTURE_METRICS if name != "rule"]
     wanted = usual if wishes.metrics is None else [name for name in PICTURE_METRICS if name in wishes.metrics]
-    more, gone = picture_figures(painter, source, wanted, rule_of)
-    files = [save_class_picture(painter, class_names(run, classes), out / f"{stem}_samples.png")]
+    more, gone = picture_figures(reader, source, wanted, rule_of)
+    files = [save_class_picture(reader, class_names(run, folded.num_classes), out / f"{stem}_samples.png")]
     if source is not None and reference.features is not None:
         path = out / f"{stem}_neighbours.png"
-        files.append(save_neighbour_picture(generated, reference, painter, source, path))
+        files.append(save_neighbour_picture(generated, reference, reader, source, path))
     result = Result(
         subject, figures + more, left_out | gone,
         _about(measurer, reference, strategy, began, samples=_about_samples(samples, wishes, folded)),
@@ -141,15 +146,15 @@ def evaluate_run(run, wishes):
     return result
 
 
-def _collect_with_others(measurer, paint, num_classes, samples, subject, stem, worker):
+def _collect_with_others(measurer, sampler, samples, subject, stem, worker):
     """Collects this worker's share of the samples; the chief gets all, and others None."""
     share, stem = (worker.index, worker.count), str(stem)
     if worker.count == 1:
-        found, collector = measurer.of_generator(paint, num_classes, samples, subject, stem + ".collecting")
+        found, collector = measurer.of_generator(sampler, samples, subject, stem + ".collecting")
         return found, [collector]
     names = [Path(f"{stem}.share_{i + 1}_of_{worker.count}.npz") for i in range(worker.count)]
     mine = names[worker.index]
-    found, collector = measurer.of_generator(paint, num_classes, samples, subject, f"{mine}.collecting", share)
+    found, collector = measurer.of_generator(sampler, samples, subject, f"{mine}.collecting", share)
     if worker.is_chief:
         others = wait_for_shards(names[1:], found.about, _WORKERS_MINUTES)
         return join([found, *others]), [collector, *map(_File, names[1:])]

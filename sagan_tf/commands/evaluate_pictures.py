@@ -13,36 +13,30 @@ _NEIGHBOUR_ROWS, _NEIGHBOURS = 8, 7
 _CLASSES_SHOWN, _COLUMNS = 20, 10
 
 
-class Painted:
-    """Samples by number, for those who look at pictures.
+class SampleReader:
+    """The images of an evaluation's samples by their numbers.
 
     Args:
-        paint: Function as of `Measurer.painter`.
-        rows: int, samples that it takes at a time.
+        sampler: `Sampler`.
         samples: `Samples`.
-        num_classes: int, or None.
     """
 
-    def __init__(self, paint, rows, samples, num_classes):
-        self._paint, self.rows, self.samples, self.num_classes = paint, rows, samples, num_classes
+    def __init__(self, sampler, samples):
+        self._sampler, self.samples, self.num_classes = sampler, samples, sampler.num_classes
 
-    def take(self, numbers, labels=None):
-        """Paints samples: (uint8 (n, S, S, C), (n,) labels or None)."""
-        numbers, images = np.asarray(numbers, np.int64), []
+    def read(self, numbers, labels=None):
+        """Generates samples, with labels of their own or those given: (uint8 (n, S, S, C), (n,) labels or None)."""
+        numbers = np.asarray(numbers, np.int64)
         if labels is None and self.num_classes is not None:
             labels = np.array([self.samples.labels(number, number + 1, self.num_classes)[0] for number in numbers])
-        for start in range(0, len(numbers), self.rows):
-            part = slice(start, start + self.rows)
-            mine = None if labels is None else np.asarray(labels[part], np.int32)
-            images.append(self._paint(self.samples.seed + numbers[part], mine)[0])
-        return np.concatenate(images), labels
+        return self._sampler.sample(self.samples.seed + numbers, labels, self.samples.truncation), labels
 
 
-def picture_figures(painter, source, wanted, rule_of):
+def picture_figures(reader, source, wanted, rule_of):
     """Measures what is told from pictures, not from features.
 
     Args:
-        painter: `Painted`.
+        reader: `SampleReader`.
         source: `data.sources.Source` of the reference, or None.
         wanted: Some of `PICTURE_METRICS`.
         rule_of: Name of the embedded data set whose rule is to be kept, or None.
@@ -52,37 +46,37 @@ def picture_figures(painter, source, wanted, rule_of):
     """
     figures, left_out = [], {}
     if "ms_ssim" in wanted:
-        found, reason = _similarities(painter, source)
+        found, reason = _similarities(reader, source)
         figures, left_out = figures + found, left_out | ({"ms_ssim": reason} if reason else {})
     if "rule" in wanted and rule_of is None:
         left_out["rule"] = "the data set has no rule that pictures can be checked by"
     elif "rule" in wanted:
-        count = min(_RULE_SAMPLES, painter.samples.count)
+        count = min(_RULE_SAMPLES, reader.samples.count)
         readings, labels = [], []
         for start in range(0, count, 1000):
-            images, mine = painter.take(range(start, min(start + 1000, count)))
+            images, mine = reader.read(range(start, min(start + 1000, count)))
             readings.append(rules.read_shapes(rule_of, images))
             labels.append(mine)
-        joined = None if painter.num_classes is None else np.concatenate(labels)
+        joined = None if reader.num_classes is None else np.concatenate(labels)
         found = rules.score_reading(rule_of, rules.Reading.join(readings), joined)
         note = f"rule of {rule_of}, {count:,} samples"
         figures += [Figure(f"rule_{name}", value, None, note) for name, value in found.items()]
     return figures, left_out
 
 
-def _similarities(painter, source):
+def _similarities(reader, source):
     """MS-SSIM within classes of samples, and of as many pictures of the data."""
-    classes = painter.num_classes or 1
+    classes = reader.num_classes or 1
     a_class = max(4, min(30, 3000 // classes))
-    if painter.samples.count < 2 * classes:
+    if reader.samples.count < 2 * classes:
         return [], "there are fewer than two samples a class"
-    images, labels = painter.take(range(min(painter.samples.count, a_class * classes)))
+    images, labels = reader.read(range(min(reader.samples.count, a_class * classes)))
     scales = scales_that_fit(images.shape[1])
     found = class_similarities(images, labels)
     note = f"mean of {len(found)} class(es), random pairs of {len(images):,} samples, {scales} scales"
     by_class = {"by_class": {str(label): value for label, value in found.items()}}
     figures = [Figure("ms_ssim_within_classes", float(np.mean(list(found.values()))), None, note, by_class)]
-    if source is not None and source.num_classes == painter.num_classes:
+    if source is not None and source.num_classes == reader.num_classes:
         images, labels = _some_of_each(source, a_class, classes)
         found = class_similarities(images, labels)
         note = note.replace("samples", "pictures")
@@ -102,11 +96,11 @@ def _some_of_each(source, a_class, classes):
     return np.stack(images), None if source.num_classes is None else np.array(labels)
 
 
-def save_class_picture(painter, names, path):
+def save_class_picture(reader, names, path):
     """Writes a picture with a row a class, the first samples of each.
 
     Args:
-        painter: `Painted`.
+        reader: `SampleReader`.
         names: Names of the classes, or None.
         path: Of the file.
 
@@ -117,18 +111,18 @@ def save_class_picture(painter, names, path):
     shown = list(range(min(rows, _CLASSES_SHOWN)))
     numbers = [number for row in shown for number in range(row * _COLUMNS, (row + 1) * _COLUMNS)]
     labels = np.repeat(shown, _COLUMNS) if names else None
-    images, _ = painter.take(numbers, labels)
+    images, _ = reader.read(numbers, labels)
     titles = tuple(names[row] for row in shown) if names else ("",) * len(shown)
     save_table(Table(images.reshape(len(shown), _COLUMNS, *images.shape[1:]), titles, (), "Samples, not chosen"), path)
     return path
 
 
-def save_neighbour_picture(generated, reference, painter, source, path):
+def save_neighbour_picture(generated, reference, reader, source, path):
     """Writes a picture of samples beside those of the data whose features are nearest: what is memorised finds itself.
 
     Args:
         generated, reference: `FeatureSet`s with features.
-        painter: `Painted`.
+        reader: `SampleReader`.
         source: `data.sources.Source` of the reference.
         path: Of the file.
 
@@ -145,7 +139,7 @@ def save_neighbour_picture(generated, reference, painter, source, path):
             loaded[number] = np.asarray(load())
             if len(loaded) == len(wanted):
                 break
-    samples, _ = painter.take(generated.indices[numbers])
+    samples, _ = reader.read(generated.indices[numbers])
     rows = [
         np.stack([sample, *(loaded[int(i)] for i in reference.indices[row])]) for sample, row in zip(samples, nearest)
     ]

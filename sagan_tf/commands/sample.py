@@ -10,7 +10,9 @@ from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import choose_classes, class_names, restore_networks
 from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.shared_work import SharedFolder, split_batches
-from sagan_tf.generation.sampler import WHOLE_DISTRIBUTION, Painter
+from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.latents import NO_TRUNCATION
+from sagan_tf.generation.sampler import Sampler
 from sagan_tf.training.workers import read_worker
 from sagan_tf.viewing import samplings
 from sagan_tf.viewing.image_files import save_animation, save_image
@@ -43,7 +45,7 @@ class Wishes:
     step: int | None = None
     seed: int = 0
     columns: int = 8
-    truncation: float = WHOLE_DISTRIBUTION
+    truncation: float = NO_TRUNCATION
     classes: tuple[str, ...] | None = None
     sweep: tuple[float, ...] = ()
     interpolate: tuple[str, ...] = ()
@@ -74,33 +76,33 @@ def sample_run(run, wishes):
     if "classes" in wishes.interpolate and (classes is None or len(classes) < 2):
         reason = "the model has no classes" if classes is None else "one class has no way to another"
         raise UserError(f"--interpolate classes: {reason}.")
-    painter = Painter(networks.generator)
+    sampler = Sampler(fold_generator(networks.generator))
     out = wishes.out or run.path / "pictures"
     if wishes.files:
         folder = out / "samples"
         if worker.count == 1:
-            _write_files(painter, classes, wishes, folder, split_batches(wishes.files, painter.batch_size))
+            _write_files(sampler, classes, wishes, folder, split_batches(wishes.files, sampler.batch_size))
         else:
-            _write_share(painter, classes, wishes, folder, worker, _digest(networks.generator))
+            _write_share(sampler, classes, wishes, folder, worker, _digest(networks.generator))
         if worker.is_chief:
             yield folder
     if worker.is_chief:
-        yield from _draw(painter, classes, wishes, out)
+        yield from _draw(sampler, classes, wishes, out)
 
 
-def _draw(painter, classes, wishes, out):
+def _draw(sampler, classes, wishes, out):
     seeds = range(wishes.seed, wishes.seed + wishes.columns * (1 if classes else 8))
     if wishes.sweep:
-        yield _table(samplings.truncation_sweep(painter, classes, wishes.seed, wishes.sweep), out / "truncation.png")
+        yield _table(samplings.truncation_sweep(sampler, classes, wishes.seed, wishes.sweep), out / "truncation.png")
     fractions = np.linspace(0, 1, wishes.frames)
     for way, draw in (("latents", samplings.latent_ways), ("classes", samplings.class_ways)):
         if way in wishes.interpolate:
-            yield _table(draw(painter, classes, wishes.seed, fractions), out / f"between_{way}.png")
+            yield _table(draw(sampler, classes, wishes.seed, fractions), out / f"between_{way}.png")
     if wishes.animate:
         for way in wishes.interpolate or ("latents",):
-            yield _animation(painter, classes, wishes, way, out / f"between_{way}.{wishes.animate}")
+            yield _animation(sampler, classes, wishes, way, out / f"between_{way}.{wishes.animate}")
     if not (wishes.files or wishes.sweep or wishes.interpolate or wishes.animate):
-        yield _table(samplings.class_grid(painter, classes, seeds, wishes.truncation), out / "grid.png")
+        yield _table(samplings.class_grid(sampler, classes, seeds, wishes.truncation), out / "grid.png")
 
 
 def _table(table, path):
@@ -108,7 +110,7 @@ def _table(table, path):
     return path
 
 
-def _animation(painter, classes, wishes, way, path):
+def _animation(sampler, classes, wishes, way, path):
     if way == "classes":
         seeds = range(wishes.seed, wishes.seed + wishes.columns)
         ways = [[(seed, label) for label in classes] for seed in seeds]
@@ -119,9 +121,9 @@ def _animation(painter, classes, wishes, way, path):
         titles = tuple(classes.values()) if classes else ("",)
     tracks = []
     for way in tqdm(ways, unit="way", desc="interpolating", leave=False):
-        tracks.append(samplings.ring(painter, way, _FRAMES_A_LEG))
+        tracks.append(samplings.ring(sampler, way, _FRAMES_A_LEG))
     rows = len(titles)
-    shape = (rows, len(tracks) // rows, *painter.image_shape)
+    shape = (rows, len(tracks) // rows, *sampler.image_shape)
     frames = [draw_table(Table(np.reshape(images, shape), titles)) for images in np.stack(tracks, axis=1)]
     save_animation(frames, path)
     return path
@@ -138,13 +140,13 @@ def _file_names(classes, wishes):
     return [samplings.file_name(*both, wishes.seed + i) for i, both in enumerate(zip(labels, names))]
 
 
-def _write_files(painter, classes, wishes, folder, batches, wrote=None):
+def _write_files(sampler, classes, wishes, folder, batches, wrote=None):
     """Writes some batches of the single files, and calls `wrote()` after each; memory holds one."""
     names = _file_names(classes, wishes)
     with tqdm(total=wishes.files, unit="img", desc="writing", leave=False, disable=wrote is not None) as bar:
         for batch in batches:
             labels = [_label(classes, i) for i in batch] if classes else None
-            images = painter.sample([wishes.seed + i for i in batch], labels, wishes.truncation)
+            images = sampler.sample([wishes.seed + i for i in batch], labels, wishes.truncation)
             for i, image in zip(batch, images):
                 save_image(image, folder / names[i])
             bar.update(len(batch))
@@ -152,11 +154,11 @@ def _write_files(painter, classes, wishes, folder, batches, wrote=None):
                 wrote()
 
 
-def _write_share(painter, classes, wishes, folder, worker, generator):
+def _write_share(sampler, classes, wishes, folder, worker, generator):
     """Writes this worker's share of the single files; the chief waits for the others'."""
     about = {"generator": generator, "seed": wishes.seed, "truncation": wishes.truncation}
     names = _file_names(classes, wishes)
-    shared = SharedFolder(folder, about, names, painter.batch_size, (worker.index, worker.count))
+    shared = SharedFolder(folder, about, names, sampler.batch_size, (worker.index, worker.count))
     with tqdm(total=wishes.files, initial=shared.count(), unit="img", desc=f"{worker.count} workers writing",
               leave=False, disable=not worker.is_chief) as bar:
 
@@ -168,7 +170,7 @@ def _write_share(painter, classes, wishes, folder, worker, generator):
             if worker.is_chief:
                 tell(shared.count())
 
-        _write_files(painter, classes, wishes, folder, shared.batches[shared.done :], wrote)
+        _write_files(sampler, classes, wishes, folder, shared.batches[shared.done :], wrote)
         if worker.is_chief:
             shared.wait(_WORKERS_MINUTES, tell)
             shared.close()

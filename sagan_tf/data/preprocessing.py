@@ -1,4 +1,4 @@
-"""Decodes encoded pictures to square uint8 images, and maps uint8 images to [-1, 1] and back."""
+"""Decodes encoded pictures to square uint8 images, and maps uint8 images to [-1, 1]."""
 
 from __future__ import annotations
 
@@ -41,12 +41,6 @@ def resize_square(square, size, channels=3, resize="bilinear"):
 def to_float(images):
     """Maps grey levels 0 to 255 to float32 in [-1, 1]: 2 x / 255 - 1."""
     return tf.cast(images, tf.float32) * (2.0 / 255.0) - 1.0
-
-
-def to_uint8(images):
-    """Maps [-1, 1] to grey levels 0 to 255, rounded and clipped; inverts `to_float` for all 256 levels."""
-    levels = tf.round((tf.cast(images, tf.float32) + 1.0) * 127.5)
-    return tf.cast(tf.clip_by_value(levels, 0.0, 255.0), tf.uint8)
 
 
 def finish_batch(images, seed, step, *, flip=False, dequantize=False):

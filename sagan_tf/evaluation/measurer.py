@@ -5,19 +5,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from tqdm.auto import tqdm
 
 from sagan_tf.data.fingerprint import fingerprint
-from sagan_tf.data.preprocessing import to_uint8
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.collecting import Collector
 from sagan_tf.evaluation.inception import cache_folder
 from sagan_tf.evaluation.manifolds import own_distances
-from sagan_tf.evaluation.replicas import on_all_replicas
 from sagan_tf.evaluation.statistics import FORMAT, mismatch, read_statistics, save_statistics
 from sagan_tf.files.locks import exclusive
-from sagan_tf.generation.latents import draw_latents
+from sagan_tf.generation.latents import NO_TRUNCATION
+from sagan_tf.generation.replicas import on_all_replicas
+from sagan_tf.generation.sampler import Sampler
 
 KEPT = 50_000  # Largest number of pictures whose own features are kept.
 
@@ -35,7 +34,7 @@ class Samples:
 
     count: int
     seed: int = 0
-    truncation: float = 6.0
+    truncation: float = NO_TRUNCATION
     label_shares: tuple[float, ...] | None = None
 
     def labels(self, start, end, num_classes):
@@ -66,36 +65,20 @@ class Measurer:
         self.rows = batch_size * (1 if strategy is None else strategy.num_replicas_in_sync)
         self._features_of = on_all_replicas(network, strategy, batch_size)
 
-    def painter(self, generator, truncation=6.0):
-        """Makes a function that paints samples.
+    def sampler(self, generator):
+        """Makes the sampler of a generator, made in the strategy's scope, whose images come with their features."""
+        return Sampler(generator, self.batch_size, self.strategy, self.network, show_progress=False)
 
-        Args:
-            generator: `FoldedGenerator`, made in the strategy's scope, or whatever has its `paint` and `latent_dim`.
-            truncation: float > 0.
-
-        Returns:
-            Function of (seeds (n,), labels (n,) or None), n up to `rows`, that gives (images uint8, features,
-            probabilities or None).
-        """
-
-        def paint(seed, label=None):
-            cut = tf.fill(tf.shape(seed), tf.constant(truncation, tf.float32))
-            images = to_uint8(generator.paint(draw_latents(seed, cut, generator.latent_dim), label)["image"])
-            return images, *self.network(images)
-
-        on_all = on_all_replicas(paint, self.strategy, self.batch_size)
-        return lambda seeds, labels: on_all(*([seeds] if labels is None else [seeds, labels]))
-
-    def of_generator(self, paint, num_classes, samples, about, folder, share=(0, 1)):
+    def of_generator(self, sampler, samples, about, folder, share=(0, 1), before_batch=lambda: None):
         """Measures samples of a generator.
 
         Args:
-            paint: Function as of `painter`.
-            num_classes: int, or None.
+            sampler: `Sampler` as of `sampler`.
             samples: `Samples`.
             about: dict of JSON values, which generator it is.
             folder: Where to collect; what another process left of the same work is gone on with.
             share: (index, count) of this worker among those that share the work.
+            before_batch: Function without arguments, called before each batch.
 
         Returns:
             (FeatureSet, Collector); the features lie in the folder until the collector is closed.
@@ -105,9 +88,10 @@ class Measurer:
         def batches(start, end):
             for first in range(start, end, self.rows):
                 last = min(first + self.rows, end)
-                labels = samples.labels(first, last, num_classes)
+                labels = samples.labels(first, last, sampler.num_classes)
                 seeds = np.arange(samples.seed + first, samples.seed + last)
-                _, features, probabilities = paint(seeds, labels)
+                before_batch()
+                _, features, probabilities = sampler.sample_with_features(seeds, labels, samples.truncation)
                 yield features, probabilities, labels
 
         return self._collect(batches, samples.count, about, folder, "generating", share=share)

@@ -1,7 +1,6 @@
 """Builds what a config describes: the networks, SAGAN and its optimisers."""
 
 import keras
-import numpy as np
 
 from sagan_tf.data.sources import class_distribution
 from sagan_tf.networks import build_discriminator, build_generator
@@ -94,21 +93,3 @@ def make_optimizer(options, steps, rate_factor=1.0):
         end = max(steps, options.decay_start_step + 1)
         rate = WarmupAndDecay(rate, schedule, options.warmup_steps, options.decay_start_step, end, final)
     return FusedAdam(rate, beta_1=options.beta_1, beta_2=options.beta_2, epsilon=options.epsilon)
-
-
-def fixed_latents(gan, rows, columns, seed):
-    """Draws the latents of the sample pictures, the same for every step.
-
-    Args:
-        gan: SAGAN.
-        rows, columns: ints, of the picture; with classes, a row a class in order.
-        seed: int.
-
-    Returns:
-        (latent (rows*columns, D) float32 ~ N(0, 1), label (rows*columns,) int32 or None).
-    """
-    generator = np.random.Generator(np.random.Philox(key=[seed, 1]))
-    latent = generator.standard_normal((rows * columns, gan.latent_dim), dtype=np.float32)
-    if gan.num_classes is None:
-        return latent, None
-    return latent, np.repeat(np.arange(rows) % gan.num_classes, columns).astype(np.int32)

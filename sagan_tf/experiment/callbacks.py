@@ -8,7 +8,7 @@ from sagan_tf.training.tensorboard import EventFile, TensorBoard, peak_memory_gi
 _ATTENDED = 3  # pictures whose attention is drawn
 
 
-def recording_callbacks(config, run, manager, guard, images_a_step, latent, label, evaluations, more=()):
+def recording_callbacks(config, run, manager, guard, images_a_step, seeds, labels, evaluations, more=()):
     """Makes the callbacks that write, in the order in which they must look at a step.
 
     Args:
@@ -17,8 +17,8 @@ def recording_callbacks(config, run, manager, guard, images_a_step, latent, labe
         manager: tf.train.CheckpointManager.
         guard: `Guard`.
         images_a_step: int, real images that a step takes, over all replicas.
-        latent: (R*C, D) float32, of the sample pictures, R rows of C.
-        label: (R*C,) int32, or None without classes.
+        seeds: (R*C,) ints, of the sample grid, R rows of C.
+        labels: (R*C,) ints, or None without classes.
         evaluations: Function of what takes a line of metrics, that gives Keras callbacks which measure.
         more: Keras callbacks that see a step before its checkpoint is written.
 
@@ -27,7 +27,7 @@ def recording_callbacks(config, run, manager, guard, images_a_step, latent, labe
     """
     output = config.output
     first_of_each_row = slice(0, _ATTENDED * output.sample_columns, output.sample_columns)
-    few = (latent[first_of_each_row], None if label is None else label[first_of_each_row])
+    few = (seeds[first_of_each_row], None if labels is None else labels[first_of_each_row])
     events = EventFile(run.tensorboard_path)
     pictures = {"samples": run.sample_path, "attention": run.attention_picture_path}
 
@@ -35,7 +35,7 @@ def recording_callbacks(config, run, manager, guard, images_a_step, latent, labe
     return [
         Metrics(log, output.log_interval, images_a_step, guard),
         *evaluations(log.append),
-        Samples(run.sample_path, output.sample_interval, latent, label, output.sample_columns),
+        Samples(run.sample_path, output.sample_interval, seeds, labels, output.sample_columns),
         AttentionPictures(run.attention_picture_path, output.sample_interval, *few),
         TensorBoard(events, output.tensorboard, output.sample_interval, pictures),
         *more,

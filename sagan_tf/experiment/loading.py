@@ -10,7 +10,7 @@ from sagan_tf.data import embedded
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.export.provenance import load_generator
-from sagan_tf.layers import ConditionalBatchNormalization
+from sagan_tf.generation.sampler import count_classes
 from sagan_tf.training import SAGAN
 
 _CLASSES_SHOWN = 10  # Where none are named.
@@ -72,7 +72,7 @@ def restore_networks(run, step=None, discriminator=False, best=False):
         has = f"those of {', '.join(map(str, steps))}" if steps else "none"
         raise UserError(f"--step: {run.path} has no checkpoint of step {step}; it has {has}.")
     generator = load_generator(run)
-    num_classes = _num_classes(generator)
+    num_classes = count_classes(generator)
     if step is None and not discriminator:
         return Networks(generator, None, num_classes, steps[-1] if steps else None)
     if not steps:
@@ -92,7 +92,7 @@ def _restore_best(run, step):
             f"{run.path}: no generator was evaluated in training; its --evaluation.interval has that done."
         )
     generator = load_generator(run, run.best_generator_path)
-    return Networks(generator, None, _num_classes(generator), found["step"])
+    return Networks(generator, None, count_classes(generator), found["step"])
 
 
 def _restore(gan, run, step, newest):
@@ -159,11 +159,6 @@ def choose_classes(wanted, names):
         if not 0 <= labels[-1] < len(names):
             raise UserError(f"--classes: {word} is out of range; the model has the classes 0 .. {len(names) - 1}.")
     return {label: names[label] for label in labels}
-
-
-def _num_classes(generator):
-    counts = {layer.num_classes for layer in generator.layers if isinstance(layer, ConditionalBatchNormalization)}
-    return counts.pop() if counts else None
 
 
 def _listed(names):

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import shutil
-from dataclasses import dataclass
 
 from sagan_tf.data.sources import open_source
 from sagan_tf.evaluation.features import open_features
@@ -13,7 +12,6 @@ from sagan_tf.evaluation.measures import measure
 from sagan_tf.evaluation.shards import join, save_shard, wait_for_shards
 from sagan_tf.files.atomic import atomic_write
 from sagan_tf.training.evaluations import Evaluations
-from sagan_tf.training.gan import with_label
 from sagan_tf.training.workers import make_agreement, read_worker
 
 _COUNT = "evaluation_samples"  # In every line of figures, and in no other.
@@ -109,7 +107,7 @@ class Collection:
 
     def __init__(self, gan, measurer, samples, folder, worker):
         self._gan, self._measurer, self._samples, self._worker = gan, measurer, samples, worker
-        self._paint = measurer.painter(_Averaged(gan))
+        self._sampler = measurer.sampler(gan.ema_generator)
         self._folder = folder if worker.count == 1 else folder.with_name(f"{folder.name}.{worker.index}")
         self._shards = [folder.with_name(f"{folder.name}.{i}.npz") for i in range(worker.count)]
         self._shard = self._shards[worker.index]
@@ -129,21 +127,20 @@ class Collection:
             Stopped: This worker or another one is asked to stop.
         """
         self.close()  # of another life of this run, perhaps with other weights
-        painted = 0
+        batches = 0
 
-        def paint(seeds, labels):
-            nonlocal painted
+        def before_batch():
+            nonlocal batches
             self._stop_if_wanted()
-            painted += 1
-            return self._paint(seeds, labels)
+            batches += 1
 
         worker, about = self._worker, {"step": step}
         found, _ = self._measurer.of_generator(
-            paint, self._gan.num_classes, self._samples, about, self._folder, (worker.index, worker.count)
+            self._sampler, self._samples, about, self._folder, (worker.index, worker.count), before_batch
         )
         if self._agree is None:
             return found
-        for _ in range(self._rounds - painted):
+        for _ in range(self._rounds - batches):
             self._stop_if_wanted()
         save_shard(found, self._shard)
         self._agree(0)  # all shares are there
@@ -167,20 +164,6 @@ class Collection:
             # The same on all workers, which so end after the same step.
             self._gan.stop_agreed, self._gan.stop_training = wanted, True
             raise Stopped
-
-
-@dataclass(frozen=True)
-class _Averaged:
-    """The averaged generator of a SAGAN, as a `Measurer` asks for it; its weights are those of the moment."""
-
-    gan: object
-
-    @property
-    def latent_dim(self):
-        return self.gan.latent_dim
-
-    def paint(self, latent, label=None):
-        return {"image": self.gan(with_label(latent, label), training=False)}
 
 
 def _source(config, source):

@@ -6,25 +6,23 @@ import os
 import time
 
 import numpy as np
-import tensorflow as tf
 from tqdm.auto import tqdm
 
 from sagan_tf.data import embedded, rules
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import contact_sheet_images, describe, open_source, translate_data_errors
 from sagan_tf.errors import UserError
-from sagan_tf.experiment.build import build_gan, fixed_latents
+from sagan_tf.experiment.build import build_gan
 from sagan_tf.experiment.callbacks import MetricsRecorder, recording_callbacks
 from sagan_tf.experiment.checkpoints import make_manager, restore
 from sagan_tf.experiment.online_evaluation import evaluation_callbacks, is_missing
 from sagan_tf.experiment.preflight import check_devices, check_memory, exhaustion_named
 from sagan_tf.experiment.recovery import prepare_recovery, rate_factor
-from sagan_tf.generation.pixels import to_levels
+from sagan_tf.generation.sampler import Sampler, draw_latents_of, grid_seeds
 from sagan_tf.runs.folder import Run
 from sagan_tf.training.callbacks import Metrics, Progress, StopOnSignal
 from sagan_tf.training.distribution import make_strategy
 from sagan_tf.training.evaluations import EvaluationInterrupted
-from sagan_tf.training.gan import with_label
 from sagan_tf.training.guard import GROUPS, SAMPLES, Guard, TrainingFailure
 from sagan_tf.training.workers import (
     check_same_step,
@@ -131,7 +129,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
         source, images_a_step, seed=training.seed, start_step=start, flip=config.data.flip,
         dequantize=config.data.dequantize,
     )
-    latent, label = fixed_latents(gan, output.sample_rows, output.sample_columns, training.seed)
+    seeds, labels = grid_seeds(output.sample_rows, output.sample_columns, gan.num_classes)
     stop, progress = StopOnSignal(), Progress(training.steps)
     began = time.monotonic()
     writes = manager is not None
@@ -139,7 +137,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
     if writes:
         evaluations = functools.partial(evaluation_callbacks, config, run, gan, source)
         watching = recording_callbacks(
-            config, run, manager, guard, images_a_step, latent, label, evaluations, callbacks
+            config, run, manager, guard, images_a_step, seeds, labels, evaluations, callbacks
         )
     else:
         log = MetricsRecorder(run, writes=False)
@@ -157,7 +155,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
     if stop.received:
         print(f"Stopped by {stop.received} at step {done} of {training.steps}, saved. The same command goes on.")
     elif writes:
-        report_rule(gan, source, training.seed)
+        report_rule(gan, source)
     print(f"Samples: {run.sample_path(done)}\nReport: {run.report_path}\nGenerator: {run.generator_path}")
 
 
@@ -172,29 +170,28 @@ def make_guard(config, gan, run):
     Returns:
         Guard.
     """
-    latent, label = fixed_latents(gan, GROUPS, SAMPLES // GROUPS, config.training.seed)
+    seeds, labels = grid_seeds(GROUPS, SAMPLES // GROUPS, gan.num_classes)
     before = [line.get("sample_diversity") or 0.0 for line in run.read_metrics()]
-    return Guard(latent, label, config.guard.on_collapse != "warn", tqdm.write, max(before, default=0.0))
+    latents = draw_latents_of(seeds, gan.latent_dim)
+    return Guard(latents, labels, config.guard.on_collapse != "warn", tqdm.write, max(before, default=0.0))
 
 
-def report_rule(gan, source, seed, num_images=1000):
+def report_rule(gan, source, num_images=1000):
     """Says how often the averaged generator keeps the rule of an embedded data set; says nothing of other data.
 
     Args:
         gan: SAGAN.
         source: `data.sources.Source`.
-        seed: int, of the latents.
         num_images: Pictures to generate.
     """
     if source.name not in embedded.NAMES:
         return
-    latent, label = fixed_latents(gan, num_images, 1, seed + 1)
-    generate = tf.function(lambda inputs: gan(inputs, training=False), autograph=False)
-    parts = [slice(start, start + 100) for start in range(0, num_images, 100)]
-    images = [generate(with_label(latent[part], None if label is None else label[part])) for part in parts]
-    images = to_levels(np.concatenate([batch.numpy() for batch in images]))
-    found = rules.score(source.name, images, label)
+    seeds = np.arange(num_images)
+    labels = None if gan.num_classes is None else seeds % gan.num_classes
+    images = Sampler(gan.ema_generator, show_progress=False).sample(seeds, labels)
+    found = rules.score(source.name, images, labels)
     chance = rules.chance_levels(source.name, image_size=source.image_size, channels=source.image_channels)
     chances = {name: f" (chance {value:.3f})" for name, value in chance.items() if name.endswith("_agreement")}
     shown = ", ".join(f"{name} {value:.3f}{chances.get(name, '')}" for name, value in found.items())
-    print(f"Rule of {source.name}, {num_images} samples of the averaged generator, seed {seed + 1}: {shown}")
+    seeds = f"seeds 0 to {num_images - 1}"
+    print(f"Rule of {source.name}, {num_images} samples of the averaged generator, {seeds}: {shown}")

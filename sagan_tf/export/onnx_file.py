@@ -40,7 +40,7 @@ def export_onnx(generator, path):
 
     def network(latent, *label):
         # ONNX counts negative labels from the end; beyond the end there is an error.
-        return folded.paint(latent, *(tf.where(one < 0, folded.num_classes, one) for one in label))
+        return folded.generate(latent, *(tf.where(one < 0, folded.num_classes, one) for one in label))
 
     model, _ = tf2onnx.convert.from_function(tf.function(network, autograph=False), specs, opset=OPSET)
     write_bytes(path, model.SerializeToString())

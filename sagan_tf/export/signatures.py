@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.generation.latents import draw_latents, interpolate_latents, interpolate_rows, to_png
+from sagan_tf.generation.latents import draw_latents, interpolate_latents, interpolate_rows
+from sagan_tf.generation.pixels import to_png
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def _write_plain_saved_model(folded, folder, batch):
     specs = [tf.TensorSpec([batch, folded.latent_dim], tf.float32, name="latent")]
     if folded.num_classes is not None:
         specs.append(tf.TensorSpec([batch], tf.int32, name="label"))
-    network = tf.function(folded.paint, input_signature=specs, autograph=False)
+    network = tf.function(folded.generate, input_signature=specs, autograph=False)
     archive = keras.export.ExportArchive()
     archive.add_endpoint("serving_default", lambda *x: {"image": network(*x)["image"]}, input_signature=specs)
     if folded.attention_shapes:

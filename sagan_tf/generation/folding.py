@@ -66,8 +66,8 @@ class FoldedGenerator:
         """dict, name of an attention layer -> (N, M): queries and keys, both row by row."""
         return {name: tuple(map_.shape[1:]) for name, map_ in self.body.output.items() if name != "image"}
 
-    def paint(self, latent, label=None):
-        """Makes images inside a graph.
+    def generate(self, latent, label=None):
+        """Generates images inside a graph.
 
         A label out of range is whatever the device makes of it: an error on a CPU and in TFLite.
 

@@ -2,17 +2,18 @@
 
 import tensorflow as tf
 
+NO_TRUNCATION = 6.0  # In effect the whole normal distribution, which the generator was trained on.
+
 
 def draw_latents(seed, truncation, latent_dim):
-    """Draws a latent for each seed from the normal distribution, cut off at `truncation`.
+    """Draws the latent of each seed from the normal distribution, cut off at `truncation`.
 
     Each row comes from its own seed by the Philox generator and the inverse distribution function, in float64, so that
     it does not depend on the rest of the batch. It is the exact truncated distribution,
 
         z = sqrt(2) erfinv((2 u - 1) erf(t / sqrt(2))),    u uniform in (0, 1),
 
-    with z continuous and monotonic in t: turning t moves a picture, and does not draw another. t >= 6 is in effect the
-    whole normal distribution, which the generator was trained on.
+    with z continuous and monotonic in t: a lower t moves an image and does not draw another one.
 
     Args:
         seed: (B,) int64.
@@ -26,23 +27,22 @@ def draw_latents(seed, truncation, latent_dim):
     """
 
     def uniform(row_seed):
-        # The algorithm by name: by default it would differ between devices.
+        # The algorithm by name: the default differs between devices.
         pair = tf.stack([row_seed, tf.zeros_like(row_seed)])
         return tf.random.stateless_uniform([latent_dim], pair, dtype=tf.float64, alg="philox")
 
     u = tf.map_fn(uniform, seed, fn_output_signature=tf.TensorSpec([latent_dim], tf.float64))
     threshold = tf.cast(truncation, tf.float64)[:, None]
-    # Half a step up: u starts at 0, and 0 would be minus infinity.
+    # Half a step up: u can be 0, which would give minus infinity.
     centred = 2.0 * (u + 2.0**-53) - 1.0
     z = 2.0**0.5 * tf.math.erfinv(centred * tf.math.erf(threshold / 2.0**0.5))
     return tf.cast(tf.clip_by_value(z, -threshold, threshold), tf.float32)
 
 
 def interpolate_latents(start, end, fraction):
-    """Goes from one latent to another on a great circle.
+    """Interpolates on the great circle between latents; both ends are reached exactly.
 
-    On the straight line between them a latent would be shorter than any the generator was trained on. Both ends are
-    reached exactly.
+    A straight line would lead through latents shorter than any that the generator was trained on.
 
     Args:
         start: (B, D) float32.
@@ -58,7 +58,7 @@ def interpolate_latents(start, end, fraction):
     cosine = tf.reduce_sum(unit_start * unit_end, -1, keepdims=True)
     angle = tf.acos(tf.clip_by_value(cosine, -1.0, 1.0))
     fraction = fraction[:, None]
-    parallel = tf.sin(angle) < 1e-4  # The two are one direction: there is no circle, and the line is as good.
+    parallel = tf.sin(angle) < 1e-4  # There is no circle between parallel latents; a straight line does as well.
     sine = tf.where(parallel, 1.0, tf.sin(angle))
     start_weight = tf.where(parallel, 1.0 - fraction, tf.sin((1.0 - fraction) * angle) / sine)
     end_weight = tf.where(parallel, fraction, tf.sin(fraction * angle) / sine)
@@ -66,27 +66,5 @@ def interpolate_latents(start, end, fraction):
 
 
 def interpolate_rows(start, end, fraction):
-    """Goes straight from one row to another, reaching both ends exactly.
-
-    Args:
-        start: (B, R) float32.
-        end: (B, R) float32.
-        fraction: (B,) float32 in [0, 1].
-
-    Returns:
-        (B, R) float32.
-    """
+    """Interpolates linearly between class rows (B, R); `fraction` (B,) in [0, 1], both ends are reached exactly."""
     return (1.0 - fraction)[:, None] * start + fraction[:, None] * end
-
-
-def to_png(image):
-    """Packs images as PNG files.
-
-    Args:
-        image: (B, S, S, C) float32 in [-1, 1], C 1 or 3.
-
-    Returns:
-        (B,) string.
-    """
-    levels = tf.cast(tf.clip_by_value(tf.round((image + 1.0) * 127.5), 0.0, 255.0), tf.uint8)
-    return tf.io.encode_png(levels)

@@ -1,141 +1,155 @@
-"""Pictures of a generator by seed and class; knows nothing of files and run folders."""
+"""The one sampler: seeds, classes and truncation in, 8-bit images out."""
 
 import numpy as np
 import tensorflow as tf
+from keras import ops
 from tqdm.auto import tqdm
 
-from sagan_tf.generation.folding import as_folded
-from sagan_tf.generation.latents import draw_latents, interpolate_latents, interpolate_rows
+from sagan_tf.generation.folding import FoldedGenerator
+from sagan_tf.generation.latents import NO_TRUNCATION, draw_latents, interpolate_latents, interpolate_rows
 from sagan_tf.generation.pixels import to_levels
+from sagan_tf.generation.replicas import on_all_replicas
+from sagan_tf.layers import ConditionalBatchNormalization
 
-WHOLE_DISTRIBUTION = 6.0  # Truncation that leaves the normal distribution as it is, see `draw_latents`.
-_SLOW = 4  # Batches from which on a bar is worth its line.
+_BAR_BATCHES = 4  # Fewer batches show no progress bar.
+
+_draw = tf.function(draw_latents, autograph=False, reduce_retracing=True)
 
 
-class Painter:
-    """Paints what a generator makes of seeds and classes.
+class Sampler:
+    """Generates the images of seeds.
 
-    The latent of a seed is that of the exported model's `sample`, so that a seed is the same picture here and there. It
-    is the same in every batch: batches are filled up to one size, so that the same kernels run.
+    A seed and a class are one image: in every batch, on one device or several, in training and in the exported model.
+    Batches are padded to one size, so that the same kernels run.
 
-    Symbols: N pictures, S image size in px, C image channels, D latent dimensions, R size of a class row.
+    Symbols: N images, S image size in px, C image channels, D latent dimensions, K classes.
 
     Args:
-        generator: keras.Model of `build_generator`, or `FoldedGenerator`.
-        batch_size: int >= 1, pictures painted at a time.
-        show_progress: Draw a bar for work of several batches.
+        generator: `FoldedGenerator`, or keras.Model of `build_generator`, whose weights may change between calls.
+        batch_size: int >= 1, images per replica and batch.
+        strategy: tf.distribute.Strategy of this process, in whose scope the generator was made; None: the default
+            device.
+        features: Graph function of uint8 images that gives a tuple of tensors or None, such as a `FeatureNetwork`;
+            for `sample_with_features`.
+        show_progress: bool. Show a bar for several batches.
 
     Attributes:
-        num_classes: int, or None.
+        batch_size: int, images per batch over all replicas.
         latent_dim: int, D.
+        num_classes: int, K, or None.
         image_shape: (S, S, C).
     """
 
-    def __init__(self, generator, batch_size=32, show_progress=True):
-        self._folded = as_folded(generator)
-        self.batch_size, self.show_progress = batch_size, show_progress
-        self.num_classes, self.latent_dim = self._folded.num_classes, self._folded.latent_dim
-        self.image_shape = self._folded.image_shape
-        body = self._folded.body
-        self._body = tf.function(
-            lambda *inputs: body(list(inputs) if len(inputs) > 1 else inputs[0])["image"], autograph=False
-        )
-        self._draw = tf.function(lambda seed, t: draw_latents(seed, t, self.latent_dim), reduce_retracing=True)
+    def __init__(self, generator, batch_size=32, strategy=None, features=None, show_progress=True):
+        folded = isinstance(generator, FoldedGenerator)
+        model = generator.model if folded else generator
+        self.latent_dim, self.image_shape = model.inputs[0].shape[-1], tuple(model.outputs[0].shape[1:])
+        self.num_classes = generator.num_classes if folded else count_classes(generator)
+        self.batch_size = batch_size * (1 if strategy is None else strategy.num_replicas_in_sync)
+        self._class_rows = ops.convert_to_numpy(generator.class_rows) if folded and self.num_classes else None
+        self._show_progress = show_progress
 
-    def latents(self, seeds, truncation=WHOLE_DISTRIBUTION):
-        """Draws the latents of seeds.
+        def step(latent, condition=None):
+            inputs = latent if condition is None else [latent, condition]
+            images = generator.body(inputs)["image"] if folded else generator(inputs, training=False)
+            levels = to_levels(images)
+            return levels, *(() if features is None else features(levels))
+
+        self._step = on_all_replicas(step, strategy, batch_size)
+
+    def sample(self, seeds, labels=None, truncation=NO_TRUNCATION):
+        """Generates the images of seeds.
 
         Args:
             seeds: (N,) ints of 64 bits.
-            truncation: float > 0, or (N,) of them: largest absolute value of an entry.
-
-        Returns:
-            (N, D) float32.
-
-        Source: `export.sampling.draw_latents`.
-        """
-        seeds = np.asarray(seeds, np.int64)
-        return self._draw(seeds, np.broadcast_to(np.float32(truncation), seeds.shape)).numpy()
-
-    def rows(self, labels):
-        """Looks up the class rows, between which one can go.
-
-        Args:
             labels: (N,) ints in 0 .. K-1; None without classes.
+            truncation: float > 0, or (N,) of them: largest absolute value of a latent's entry.
 
         Returns:
-            (N, R) float32, or None.
+            (N, S, S, C) uint8.
 
         Raises:
             ValueError: A label is out of range, or there are labels without classes or the reverse.
         """
+        return self.sample_with_features(seeds, labels, truncation)[0]
+
+    def sample_with_features(self, seeds, labels=None, truncation=NO_TRUNCATION):
+        """Generates the images of seeds, with what `features` makes of them: a tuple of arrays with N rows, or None."""
+        latents = draw_latents_of(seeds, self.latent_dim, truncation)
+        return self._run(latents, self._conditions(labels))
+
+    def interpolate(self, start, end, fractions):
+        """Generates what lies between two images: on the great circle of latents, straight between class rows.
+
+        Args:
+            start, end: (seed, label or None) each; labels need a `FoldedGenerator`.
+            fractions: (N,) floats in [0, 1]; 0 is the start and 1 the end, exactly.
+
+        Returns:
+            (N, S, S, C) uint8.
+        """
+        fractions = tf.constant(fractions, tf.float32)
+        seeds, labels = zip(start, end)
+        rows = self._conditions(None if labels[0] is None else labels)
+
+        def between(method, ends):
+            return method(*(tf.repeat(ends[i : i + 1], len(fractions), axis=0) for i in (0, 1)), fractions).numpy()
+
+        latents = between(interpolate_latents, draw_latents_of(seeds, self.latent_dim))
+        return self._run(latents, None if rows is None else between(interpolate_rows, rows))[0]
+
+    def _conditions(self, labels):
+        """What the network takes besides latents: class rows if it is folded, otherwise the labels."""
         if (labels is None) != (self.num_classes is None):
             raise ValueError(
-                f"`labels` must be given where there are classes. Received: {labels=}, {self.num_classes=}."
+                f"`labels` must be given if and only if there are classes. Received: {labels=}, {self.num_classes=}."
             )
         if labels is None:
             return None
         labels = np.asarray(labels, np.int64)
         if labels.size and not 0 <= labels.min() <= labels.max() < self.num_classes:
             raise ValueError(f"`labels` must be in 0 .. {self.num_classes - 1}. Received: {labels}.")
-        return np.asarray(self._folded.class_rows)[labels]
+        return labels.astype(np.int32) if self._class_rows is None else self._class_rows[labels]
 
-    def sample(self, seeds, labels=None, truncation=WHOLE_DISTRIBUTION):
-        """Paints seeds.
-
-        Args:
-            seeds: (N,) ints of 64 bits.
-            labels: (N,) ints, or None without classes.
-            truncation: As for `latents`.
-
-        Returns:
-            (N, S, S, C) uint8.
-        """
-        return self.paint(self.latents(seeds, truncation), self.rows(labels))
-
-    def between(self, start, end, fractions):
-        """Paints what lies between two pictures: on the great circle of the latents, straight between class rows.
-
-        Args:
-            start, end: (seed, label or None) each.
-            fractions: (N,) floats in [0, 1]; 0 is the start and 1 the end, exactly.
-
-        Returns:
-            (N, S, S, C) uint8.
-
-        Source: as the exported model's `interpolate`.
-        """
-        fractions = np.asarray(fractions, np.float32)
-        ends = []
-        for way, get in ((interpolate_latents, self.latents), (interpolate_rows, self.rows)):
-            first, last = ((start[0], end[0]), (start[1], end[1]))[way is interpolate_rows]
-            if first is None:
-                ends.append(None)
-                continue
-            pair = [np.repeat(get([value]), len(fractions), axis=0) for value in (first, last)]
-            ends.append(way(*map(tf.constant, pair), tf.constant(fractions)).numpy())
-        return self.paint(*ends)
-
-    def paint(self, latent, rows=None):
-        """Paints latents.
-
-        Args:
-            latent: (N, D) float32.
-            rows: (N, R) float32, or None without classes.
-
-        Returns:
-            (N, S, S, C) uint8.
-        """
-        inputs = [np.asarray(latent, np.float32)] + ([] if rows is None else [np.asarray(rows, np.float32)])
-        starts = range(0, len(latent), self.batch_size)
-        painted = [np.empty((0, *self.image_shape), np.uint8)]
-        with tqdm(total=len(latent), unit="img", desc="painting", leave=False,
-                  disable=not self.show_progress or len(starts) < _SLOW) as bar:
+    def _run(self, latents, conditions):
+        arrays = [latents] if conditions is None else [latents, conditions]
+        starts = range(0, len(latents), self.batch_size)
+        if not starts:
+            return (np.empty((0, *self.image_shape), np.uint8),)
+        parts, hidden = [], not self._show_progress or len(starts) < _BAR_BATCHES
+        with tqdm(total=len(latents), unit="img", desc="sampling", leave=False, disable=hidden) as bar:
             for start in starts:
-                parts = [values[start : start + self.batch_size] for values in inputs]
-                count = len(parts[0])
-                missing = self.batch_size - count
-                parts = [np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) for part in parts]
-                painted.append(to_levels(self._body(*parts).numpy()[:count]))
-                bar.update(count)
-        return np.concatenate(painted)
+                parts.append(self._step(*(array[start : start + self.batch_size] for array in arrays)))
+                bar.update(len(parts[-1][0]))
+        return tuple(None if output[0] is None else np.concatenate(output) for output in zip(*parts))
+
+
+def draw_latents_of(seeds, latent_dim, truncation=NO_TRUNCATION):
+    """`draw_latents` of arrays: (N,) seeds and one truncation, or (N,) of them, to (N, D) float32."""
+    seeds = np.asarray(seeds, np.int64)
+    return _draw(seeds, np.broadcast_to(np.float32(truncation), seeds.shape), latent_dim).numpy()
+
+
+def grid_seeds(rows, columns, num_classes):
+    """Seeds and labels of a grid of samples, as `sagan sample` numbers them.
+
+    Row r is class r and column c is seed c. Rows beyond the last class begin with class 0 again, at the next seeds;
+    without classes, seeds run from row to row.
+
+    Args:
+        rows, columns: ints >= 1.
+        num_classes: int, or None.
+
+    Returns:
+        (seeds (rows*columns,) int64, labels (rows*columns,) int32 or None), row by row.
+    """
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    seeds = row // (num_classes or 1) * columns + column
+    return seeds, None if num_classes is None else np.int32(row % num_classes)
+
+
+def count_classes(generator):
+    """The number of classes of a generator, a keras.Model, by its conditional batch normalisations; None without."""
+    counts = {layer.num_classes for layer in generator.layers if isinstance(layer, ConditionalBatchNormalization)}
+    return counts.pop() if counts else None
+

@@ -7,13 +7,14 @@ import sys
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
 from sagan_tf.errors import Terminated, UserError
 from sagan_tf.files.atomic import atomic_write
+from sagan_tf.generation.sampler import Sampler, draw_latents_of
 from sagan_tf.layers import SelfAttention, spectral_normalizations
-from sagan_tf.training.gan import with_label
 from sagan_tf.viewing.attention import AttentionProbe
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
 from sagan_tf.viewing.image_grids import save_grid
@@ -186,46 +187,48 @@ class PictureCallback(StepCallback):
 
 
 class Samples(PictureCallback):
-    """Saves a grid of images of fixed latents.
+    """Saves a grid of the averaged generator's images of fixed seeds.
 
     Args:
         path_of: Function of a step that gives the picture's path.
         interval: int, steps from one picture to the next.
-        latent: (N, D) float32.
-        label: (N,) int32, or None.
+        seeds: (N,) ints.
+        labels: (N,) ints, or None.
         columns: int, of the picture.
     """
 
-    def __init__(self, path_of, interval, latent, label, columns):
+    def __init__(self, path_of, interval, seeds, labels, columns):
         super().__init__(interval)
         self.path_of, self.columns = path_of, columns
-        self.inputs = with_label(tf.constant(latent), None if label is None else tf.constant(label))
+        self.seeds, self.labels = seeds, labels
 
     def on_train_begin(self, logs=None):
-        self.generate = tf.function(lambda inputs: self.model(inputs, training=False), autograph=False)
+        self.sampler = Sampler(self.model.ema_generator, show_progress=False)
         super().on_train_begin(logs)
 
     def at_interval(self, step):
-        save_grid(self.generate(self.inputs).numpy(), self.path_of(step), self.columns)
+        save_grid(self.sampler.sample(self.seeds, self.labels), self.path_of(step), self.columns)
 
 
 class AttentionPictures(PictureCallback):
-    """Saves the attention maps of five query points for fixed latents; nothing for a generator without attention.
+    """Saves the attention maps of five query points for fixed seeds; nothing for a generator without attention.
 
     Args:
         path_of: Function of a step that gives the picture's path.
         interval: int, steps from one picture to the next.
-        latent: (N, D) float32.
-        label: (N,) int32, or None.
+        seeds: (N,) ints.
+        labels: (N,) ints, or None.
     """
 
-    def __init__(self, path_of, interval, latent, label):
+    def __init__(self, path_of, interval, seeds, labels):
         super().__init__(interval)
         self.path_of = path_of
-        self.inputs = [latent] if label is None else [latent, label]
+        self.seeds, self.labels = seeds, labels
 
     def on_train_begin(self, logs=None):
         self.probe = AttentionProbe(self.model.ema_generator)
+        latents = draw_latents_of(self.seeds, self.model.latent_dim)
+        self.inputs = [latents] if self.labels is None else [latents, np.int32(self.labels)]
         super().on_train_begin(logs)
 
     def at_interval(self, step):

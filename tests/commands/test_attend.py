@@ -9,7 +9,9 @@ from small_runs import make_run
 
 from sagan_tf import attend, cli
 from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.pixels import to_levels
+from sagan_tf.generation.sampler import Sampler, draw_latents_of
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +53,17 @@ def test_arrays_are_the_maps_of_the_pictures_that_sample_draws(run, tmp_path):
     attend.main([str(run.path), "--out", str(tmp_path), "--images", "3", "--measured", "1", "--npz", "--seed", "5",
                  "--points", "0,31;31,0", "--classes", "ring,disc", "--pictures", "generated"])
     networks = restore_networks(run, discriminator=True)
-    from sagan_tf.generation.sampler import Painter
-
-    painter = Painter(networks.generator)
+    latents = draw_latents_of([5, 6, 7], 12)
+    sampler = Sampler(fold_generator(networks.generator))
     with np.load(tmp_path / "maps_step_00000200.npz") as arrays:
         prefix = "generator/attention_16/generated/"
         images, scores = arrays[f"{prefix}images"], arrays[f"{prefix}scores"]
-        expected = painter.sample([5, 6, 7], [1, 0, 1])
+        expected = sampler.sample([5, 6, 7], [1, 0, 1])
         assert abs(images.astype(int) - expected).mean() < 2  # bfloat16 or not, the same picture
         assert scores.shape == (3, 256, 64)
         np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-3)
         np.testing.assert_array_equal(arrays[f"{prefix}points"], [[[15, 0], [0, 15]]] * 3)
-        inputs = [painter.latents([5, 6, 7]), np.int32([1, 0, 1])]
+        inputs = [latents, np.int32([1, 0, 1])]
         np.testing.assert_array_equal(images, to_levels(networks.generator(inputs, training=False)))
         same = arrays["discriminator/attention_16/generated/images"]
         np.testing.assert_array_equal(same, images)

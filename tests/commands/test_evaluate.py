@@ -102,12 +102,13 @@ def test_a_run_gets_its_figures_its_files_and_all_that_made_them(run, features, 
 def test_figures_are_those_of_the_pictures_themselves(run, features, tmp_path):
     """The samples as files, measured from scratch with arrays in memory."""
     from sagan_tf.experiment.loading import restore_networks
-    from sagan_tf.generation.sampler import Painter
+    from sagan_tf.generation.folding import fold_generator
+    from sagan_tf.generation.sampler import Sampler
 
     measured(run.path, "--features", features, "--num-samples", 40, "--out", tmp_path, "--metrics", "fid")
     figures = read(tmp_path)["figures"]
     assert set(figures) == {"frechet_distance"}
-    images = Painter(restore_networks(run).generator).sample(range(40), np.arange(40) % 4)
+    images = Sampler(fold_generator(restore_networks(run).generator)).sample(range(40), np.arange(40) % 4)
     real, _ = embedded.render("twins", range(240))
     network = open_features(features)
     want = frechet_distance(network(images)[0], network(real)[0])

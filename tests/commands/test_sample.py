@@ -15,7 +15,8 @@ from training.test_workers import TESTS, end_of, tf_config
 from sagan_tf import cli, sample
 from sagan_tf.commands import sample as sampled_runs
 from sagan_tf.experiment.loading import restore_networks
-from sagan_tf.generation.sampler import Painter
+from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.sampler import Sampler
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +66,12 @@ def order(path):
 
 def test_single_files_are_the_pictures_that_their_names_say(run, tmp_path):
     sample.main([str(run.path), "--out", str(tmp_path), "--files", "6", "--seed", "40", "--classes", "cross,1"])
-    painter = Painter(restore_networks(run).generator)
+    sampler = Sampler(fold_generator(restore_networks(run).generator))
     names = [f"class_{label:04d}_{name}_seed_{40 + i:08d}.png" for i, (label, name) in
              enumerate([(3, "cross"), (1, "ring")] * 3)]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted(names)
     for i, name in enumerate(names):
-        np.testing.assert_array_equal(read(tmp_path / "samples" / name), painter.sample([40 + i], [(3, 1)[i % 2]])[0])
+        np.testing.assert_array_equal(read(tmp_path / "samples" / name), sampler.sample([40 + i], [(3, 1)[i % 2]])[0])
 
 
 def become(monkeypatch, index, workers=2):

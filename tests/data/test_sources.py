@@ -8,15 +8,8 @@ from small_data import SHARED, needs_shared_data, open_small
 
 from sagan_tf.data import embedded
 from sagan_tf.data.pipeline import make_dataset
-from sagan_tf.data.preprocessing import to_float, to_uint8
 from sagan_tf.data.sources import translate_data_errors
 from sagan_tf.errors import UserError
-
-
-def test_to_uint8_inverts_to_float():
-    levels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(to_uint8(to_float(levels)), levels)
-    assert to_uint8(np.array([-3.0, 3.0])).numpy().tolist() == [0, 255]
 
 
 @pytest.mark.parametrize("name", embedded.NAMES)

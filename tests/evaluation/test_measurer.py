@@ -18,7 +18,7 @@ from sagan_tf.evaluation.features import FeatureNetwork
 from sagan_tf.evaluation.measurer import Measurer, Samples, plain_name
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.generation.folding import fold_generator
-from sagan_tf.generation.sampler import Painter
+from sagan_tf.generation.sampler import Sampler
 
 
 def network(sha256="ab", scale=1.0):
@@ -39,13 +39,13 @@ def test_sample_i_is_that_of_its_seed_in_any_batch(tmp_path):
     folded, samples, found = fold_generator(generator), Samples(20, seed=5), []
     for batch in (7, 64):
         measurer = Measurer(network(), tf.distribute.get_strategy(), batch, show_progress=False)
-        paint = measurer.painter(folded)
-        features, collector = measurer.of_generator(paint, 4, samples, {}, tmp_path / str(batch))
+        sampler = measurer.sampler(folded)
+        features, collector = measurer.of_generator(sampler, samples, {}, tmp_path / str(batch))
         found.append(np.array(features.features))
         collector.close()
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
     labels = np.arange(20) % 4
-    images = Painter(generator).sample(np.arange(5, 25), labels)
+    images = Sampler(folded).sample(np.arange(5, 25), labels)
     np.testing.assert_allclose(found[0], network()(images)[0], atol=2e-3)
     np.testing.assert_array_equal(features.labels, labels)
 
@@ -115,7 +115,7 @@ def test_two_replicas_measure_what_one_device_does(tmp_path):
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import numpy as np
-from test_measuring import network
+from evaluation.test_measurer import network
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.evaluation.measurer import Measurer, Samples
 from sagan_tf.experiment.loading import restore_networks
@@ -126,7 +126,7 @@ with strategy.scope():
     folded = fold_generator(restore_networks(Run.open(sys.argv[1])).generator)
 measurer = Measurer(network(), strategy, 8, show_progress=False)
 assert measurer.rows == 16
-found, _ = measurer.of_generator(measurer.painter(folded), 4, Samples(41), {{}}, sys.argv[2] + "/two")
+found, _ = measurer.of_generator(measurer.sampler(folded), Samples(41), {{}}, sys.argv[2] + "/two")
 np.savez(sys.argv[2] + "/two.npz", features=found.features, labels=found.labels)
 """
     run = make_run(tmp_path / "run")
@@ -135,8 +135,8 @@ np.savez(sys.argv[2] + "/two.npz", features=found.features, labels=found.labels)
                           capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     measurer = Measurer(network(), None, 16, show_progress=False)
-    paint = measurer.painter(fold_generator(restore_networks(run).generator))
-    one, _ = measurer.of_generator(paint, 4, Samples(41), {}, tmp_path / "one")
+    sampler = measurer.sampler(fold_generator(restore_networks(run).generator))
+    one, _ = measurer.of_generator(sampler, Samples(41), {}, tmp_path / "one")
     with np.load(tmp_path / "two.npz") as two:
         np.testing.assert_allclose(two["features"], one.features, atol=1e-5)
         np.testing.assert_array_equal(two["labels"], one.labels)

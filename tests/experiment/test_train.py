@@ -36,7 +36,7 @@ def test_run_folder_holds_what_it_should(tmp_path, capsys):
         tmp_path / "run", generator_optimizer__decay_start_step=0, generator_optimizer__final_learning_rate=0
     )
     run = train(config)
-    assert "Rule of twins, 1000 samples of the averaged generator, seed 1: valid 0." in capsys.readouterr().out
+    assert "Rule of twins, 1000 samples of the averaged generator, seeds 0 to 999: valid 0." in capsys.readouterr().out
     lines = run.read_metrics()
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     wanted = {"d_loss", "g_loss", "real_logit", "fake_logit", "gamma/g/attention_16", "sigma/d/embedding"}

@@ -49,7 +49,7 @@ def test_onnx_file_gives_images_and_maps(tmp_path, num_classes):
         latent, *label = inputs if isinstance(inputs, list) else [inputs]
         given = {"latent": latent} | ({"label": label[0]} if label else {})
         outputs = dict(zip(["image", "attention_16"], session.run(["image", "attention_16"], given)))
-        expected = fold_generator(generator).paint(latent, *label)
+        expected = fold_generator(generator).generate(latent, *label)
         for name, value in outputs.items():
             np.testing.assert_allclose(value, expected[name], atol=TOLERANCE)
     if num_classes is not None:

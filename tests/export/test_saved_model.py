@@ -78,7 +78,7 @@ def test_images_are_those_of_the_generator(generator, session):
 def test_attention_gives_image_and_maps(generator, session):
     latent, label = make_inputs()
     outputs = session.run("attention", latent=latent, label=label)
-    expected = fold_generator(generator).paint(latent, label)
+    expected = fold_generator(generator).generate(latent, label)
     assert set(outputs) == {"image", "attention_8", "attention_16"}
     for name, value in outputs.items():
         np.testing.assert_allclose(value, expected[name], atol=TOLERANCE)

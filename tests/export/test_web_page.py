@@ -101,11 +101,11 @@ def test_page_shows_the_picture_that_python_paints(page, folded, variant, least)
         page.select_option("#class", str(label))
         page.wait_for_function(QUIET)
         latent = latent_of(seed, 1.5)
-        expected = folded.paint(latent, tf.constant([label]))["image"][0].numpy()
+        expected = folded.generate(latent, tf.constant([label]))["image"][0].numpy()
         got = np.array(page.evaluate("Array.from(sagan.state.picture.image)")).reshape(expected.shape)
         assert decibels(got, expected) > least
         np.testing.assert_array_equal(shown(page), np.clip(np.floor((got + 1) * 127.5 + 0.5), 0, 255))
-        other = folded.paint(latent, tf.constant([(label + 1) % NUM_CLASSES]))["image"][0].numpy()
+        other = folded.generate(latent, tf.constant([(label + 1) % NUM_CLASSES]))["image"][0].numpy()
         assert decibels(got, other) < decibels(got, expected) - 5  # the label is heard
     assert " ms per image" in page.inner_text("#time")
 
@@ -115,7 +115,7 @@ def test_page_shows_the_picture_that_python_paints(page, folded, variant, least)
 def test_pointer_and_keys_show_where_a_position_looks(page, folded):
     choose(page, "float16")
     seed, label = int(page.input_value("#seed")), int(page.input_value("#class"))
-    maps = folded.paint(latent_of(seed, 1.5), tf.constant([label]))
+    maps = folded.generate(latent_of(seed, 1.5), tf.constant([label]))
     box = page.locator("#overlay").bounding_box()
     overlay = "Array.from(overlay.getContext('2d').getImageData(0, 0, overlay.width, overlay.height).data).join()"
     for layer, side in (("attention_8", 8), ("attention_16", 16)):

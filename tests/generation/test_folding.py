@@ -40,7 +40,7 @@ def test_folded_images_are_those_of_the_generator(arguments):
     folded = fold_generator(generator)
     np.testing.assert_allclose(images_of(folded.model, inputs), images, atol=TOLERANCE)
     latent, *label = inputs if isinstance(inputs, list) else [inputs]
-    np.testing.assert_allclose(folded.paint(latent, *label)["image"], images, atol=TOLERANCE)
+    np.testing.assert_allclose(folded.generate(latent, *label)["image"], images, atol=TOLERANCE)
 
 
 def test_folding_changes_nothing_about_the_generator():
@@ -74,7 +74,7 @@ def test_mixed_precision_generator_folds_to_the_float32_one_of_the_same_weights(
 
 def test_maps_are_those_of_the_attention_layers():
     generator, (latent, label) = make_generator(), make_inputs()
-    outputs = fold_generator(generator).paint(latent, label)
+    outputs = fold_generator(generator).generate(latent, label)
     layers = [layer for layer in generator.layers if isinstance(layer, SelfAttention)]
     assert set(outputs) == {"image"} | {layer.name for layer in layers}
     for layer in layers:

@@ -23,7 +23,7 @@ def test_maps_are_those_of_the_folded_generator():
     inputs = make_inputs(5)
     image, maps = AttentionProbe(generator).look(inputs, batch_size=2)
     np.testing.assert_allclose(image, generator(inputs, training=False), atol=1e-5)
-    expected = fold_generator(generator).paint(*inputs)
+    expected = fold_generator(generator).generate(*inputs)
     assert list(maps) == ["attention_8", "attention_16"]
     for name, found in maps.items():
         np.testing.assert_allclose(found.scores, expected[name], atol=1e-5)

@@ -1,4 +1,4 @@
-"""A function of rows on all replicas of a process, with the rows in their order."""
+"""Runs a function of batches on all replicas of a process and keeps the order of the rows."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,20 +7,19 @@ import tensorflow as tf
 def on_all_replicas(function, strategy, batch_size):
     """Spreads a function of rows over the replicas of a strategy.
 
-    Every call runs whole batches: what is missing is filled up with the last row, so that a row's result does not
-    depend on its company.
+    Every call runs full batches, padded with the last row, so that a row's result does not depend on its batch.
 
     Args:
         function: Graph function of tensors with B rows that gives a tensor, or a tuple of tensors and None.
-        strategy: tf.distribute.Strategy of this process; None: no strategy, this device.
-        batch_size: int, B, rows a replica.
+        strategy: tf.distribute.Strategy of this process; None: the default device.
+        batch_size: int, B, rows per replica.
 
     Returns:
         Function of arrays with n rows each, 1 <= n <= B times the replicas, that gives NumPy arrays with n rows.
     """
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(*values):
         return function(*values) if strategy is None else strategy.run(function, args=values)
 
@@ -29,28 +28,28 @@ def on_all_replicas(function, strategy, batch_size):
         missing = replicas * batch_size - count
         if count < 1 or missing < 0:
             raise ValueError(f"There must be 1 to {replicas * batch_size} rows. Received: {count}.")
-        whole = [np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in arrays]
-        found = step(*[_spread(array, strategy, batch_size) for array in whole])
-        return _joined(found, strategy, count)
+        padded = [np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in arrays]
+        outputs = step(*[_scatter(array, strategy, batch_size) for array in padded])
+        return _gather(outputs, strategy, count)
 
     return run
 
 
-def _spread(array, strategy, batch_size):
+def _scatter(array, strategy, batch_size):
     if strategy is None:
         return tf.constant(array)
 
-    def part(context):
+    def slice_of(context):
         start = context.replica_id_in_sync_group * batch_size
         return tf.constant(array[start : start + batch_size])
 
-    return strategy.experimental_distribute_values_from_function(part)
+    return strategy.experimental_distribute_values_from_function(slice_of)
 
 
-def _joined(found, strategy, count):
-    if isinstance(found, tuple):
-        return tuple(_joined(part, strategy, count) for part in found)
-    if found is None:
+def _gather(outputs, strategy, count):
+    if isinstance(outputs, tuple):
+        return tuple(_gather(output, strategy, count) for output in outputs)
+    if outputs is None:
         return None
-    parts = [found] if strategy is None else strategy.experimental_local_results(found)
+    parts = [outputs] if strategy is None else strategy.experimental_local_results(outputs)
     return np.concatenate([part.numpy() for part in parts])[:count]

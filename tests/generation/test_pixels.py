@@ -1,0 +1,30 @@
+"""Images in [-1, 1] and 8-bit levels are one another's."""
+
+import numpy as np
+import tensorflow as tf
+
+from sagan_tf.data.preprocessing import to_float
+from sagan_tf.generation.pixels import from_levels, to_levels, to_png
+
+LEVELS = np.arange(256, dtype=np.uint8)
+
+
+def test_levels_survive_the_round_trip_as_tensors_and_as_arrays():
+    np.testing.assert_array_equal(to_levels(to_float(LEVELS)), LEVELS)
+    np.testing.assert_array_equal(to_levels(from_levels(LEVELS)), LEVELS)
+    assert to_levels(LEVELS) is LEVELS
+
+
+def test_values_out_of_range_are_clipped():
+    values = np.array([-3.0, 3.0])
+    assert to_levels(values).tolist() == to_levels(tf.constant(values)).numpy().tolist() == [0, 255]
+
+
+def test_tensors_and_arrays_round_alike():
+    values = np.random.default_rng(0).uniform(-1.1, 1.1, 100_000).astype(np.float32)
+    np.testing.assert_array_equal(to_levels(tf.constant(values)), to_levels(values))
+
+
+def test_png_holds_the_levels():
+    images = from_levels(LEVELS.reshape(1, 16, 16, 1))
+    np.testing.assert_array_equal(tf.io.decode_png(to_png(images)[0]), to_levels(images)[0])
