@@ -17,11 +17,18 @@ from sagan_tf.training.evaluations import EvaluationInterrupted, Evaluations
 from sagan_tf.training.workers import Worker, make_agreement
 
 
-class Seeds(Measurer):
-    """Takes numbers drawn from a picture's seed for its features."""
+class SeedSampler:
+    """A sampler whose features are numbers drawn from the seed."""
 
-    def painter(self, generator, truncation=6.0):
-        return lambda seeds, labels: (None, np.stack([np.random.default_rng(s).normal(size=3) for s in seeds]), None)
+    num_classes = None
+
+    def sample_with_features(self, seeds, labels, truncation):
+        return None, np.stack([np.random.default_rng(seed).normal(size=3) for seed in seeds]), None
+
+
+class SeedMeasurer(Measurer):
+    def sampler(self, generator):
+        return SeedSampler()
 
 
 def gather(folder, workers, count, rows, monkeypatch, stop=None):
@@ -30,7 +37,7 @@ def gather(folder, workers, count, rows, monkeypatch, stop=None):
     network = FeatureNetwork("seeds", "ab", "none", 3, None, False, None)
 
     def one(index):
-        gan = types.SimpleNamespace(num_classes=None, latent_dim=4, distribute_strategy=None, stop_wanted=False)
+        gan = types.SimpleNamespace(ema_generator=None, distribute_strategy=None, stop_wanted=False)
         rounds = 0
 
         def agree(value):
@@ -44,7 +51,7 @@ def gather(folder, workers, count, rows, monkeypatch, stop=None):
 
         with lock:
             monkeypatch.setattr(evaluated_training, "make_agreement", lambda strategy: agree)
-            measurer = Seeds(network, None, rows, show_progress=False)
+            measurer = SeedMeasurer(network, None, rows, show_progress=False)
             collection = Collection(gan, measurer, Samples(count, 7), folder / "c", Worker(index, workers))
         try:
             return collection.at(4), gan
