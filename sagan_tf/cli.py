@@ -1,11 +1,10 @@
 """The console script `sagan`: the commands as verbs."""
 
-import difflib
 import importlib
 import sys
 
 from sagan_tf import __version__
-from sagan_tf.errors import UserError, one_line_errors
+from sagan_tf.errors import UserError, did_you_mean, one_line_errors
 
 # Verb -> (module with `main(argv, prog)`, what it does). Modules load when they are asked for.
 VERBS = {
@@ -51,11 +50,10 @@ def usage():
 
 
 def _known(verb):
-    if verb in VERBS:
-        return verb
-    near = difflib.get_close_matches(verb, VERBS, 1)
-    suggestion = f" Did you mean `{near[0]}`?" if near else f" The verbs are {', '.join(VERBS)}."
-    raise UserError(f"unknown verb `{verb}`.{suggestion}")
+    if verb not in VERBS:
+        suggestion = did_you_mean(verb, VERBS) or f" Choose from {', '.join(VERBS)}."
+        raise UserError(f"unknown verb `{verb}`.{suggestion}")
+    return verb
 
 
 if __name__ == "__main__":

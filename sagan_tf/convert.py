@@ -1,31 +1,25 @@
 """`python -m sagan_tf.convert`: a run folder from checkpoints of BigGAN-PyTorch's or PyTorch-StudioGAN's SAGAN."""
 
-from sagan_tf.errors import OneLineParser, one_line_errors
+from sagan_tf.commands.option_parser import parse_options
+from sagan_tf.commands.options import ConvertOptions
+from sagan_tf.errors import one_line_errors
 
 
 def main(argv=None, prog="python -m sagan_tf.convert"):
-    """Converts.
+    """Converts checkpoints and prints what they hold.
 
     Args:
-        argv: list of str, arguments. None: those of this process.
+        argv: list of str, arguments. None for those of this process.
         prog: Command that the help names.
 
     Raises:
         SystemExit: With code 0 after `--help`, 2 on bad input.
     """
-    parser = OneLineParser(prog=prog, description=__doc__.partition(": ")[2], allow_abbrev=False)
-    parser.add_argument("generator", help="checkpoint of the generator: .pth of torch.save, .safetensors or .npz")
-    parser.add_argument("discriminator", nargs="?", help="checkpoint of the discriminator (default: none)")
-    parser.add_argument("--out", required=True, help="run folder to write")
-    parser.add_argument("--data", default="imagenet2012", help="data set it was trained on (default: %(default)s)")
     with one_line_errors():
-        arguments = parser.parse_args(argv)
-        # Not before the arguments are found good: this import takes seconds.
-        from sagan_tf.commands.convert import convert_checkpoints
+        options = parse_options(ConvertOptions, argv, prog)
+        from sagan_tf.commands.convert import convert_checkpoints  # after parsing: it takes seconds
 
-        run, lines = convert_checkpoints(
-            arguments.generator, arguments.discriminator, arguments.out, arguments.data
-        )
+        run, lines = convert_checkpoints(options.generator, options.discriminator, options.out, options.data)
         print("\n".join(lines))
         print(f"Run folder: {run.path}")
 

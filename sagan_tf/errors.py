@@ -1,7 +1,7 @@
 """The one error a user is meant to see: one line of what is wrong, where, and what to do; imports nothing of ours."""
 
-import argparse
 import contextlib
+import difflib
 import errno
 import signal
 import sys
@@ -23,13 +23,6 @@ class UserError(Exception):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which does then what Ctrl-C does."""
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose complaints are `UserError`s; argparse's own print the usage first."""
-
-    def error(self, message):
-        raise UserError(f"command line: {message}. --help lists the options.")
 
 
 @contextlib.contextmanager
@@ -84,3 +77,9 @@ def _terminated_by_signal():
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def did_you_mean(name, known, prefix=""):
+    """Returns " Did you mean `x`?" with the known name nearest to `name`, or "" where none is near."""
+    nearest = difflib.get_close_matches(name, known, 1, 0.7)
+    return f" Did you mean `{prefix}{nearest[0]}`?" if nearest else ""

@@ -37,7 +37,7 @@ def test_help_lists_every_verb(capsys, arguments):
     ("verb", "line"),
     [
         ("tain", "error: unknown verb `tain`. Did you mean `train`?\n"),
-        ("zzz", f"error: unknown verb `zzz`. The verbs are {', '.join(cli.VERBS)}.\n"),
+        ("zzz", f"error: unknown verb `zzz`. Choose from {', '.join(cli.VERBS)}.\n"),
     ],
 )
 def test_unknown_verb_is_one_line(capsys, verb, line):

@@ -5,7 +5,6 @@ import functools
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -15,9 +14,9 @@ from sagan_tf.data.sources import contact_sheet_images, open_source, translate_d
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import checkpoint_steps, choose_classes, class_names, restore_networks
 from sagan_tf.files.atomic import atomic_write, write_text
-from sagan_tf.generation.latents import NO_TRUNCATION
 from sagan_tf.generation.pixels import from_levels, to_levels
 from sagan_tf.generation.sampler import draw_latents_of
+from sagan_tf.runs.folder import Run
 from sagan_tf.viewing.attention import AttentionProbe
 from sagan_tf.viewing.attention_measures import figures_table, measure, measure_symmetry
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
@@ -28,43 +27,6 @@ POINTS = 5  # A picture, as in the paper.
 _EXPLORED = 16  # Pictures of an explorer.
 _BATCH = 8  # Pictures looked at together, where their maps are not too large for it:
 _BATCH_SCORES = 1 << 24  # scores of a layer; float32 and a few copies in float64.
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What to look at.
-
-    Args:
-        out: Folder; None: `attention` in the run folder.
-        network: `generator`, `discriminator`, or None for both.
-        pictures: `generated`, `real`, or None for both.
-        layers: Names of attention layers, or None for all.
-        step: int, of a checkpoint; `all` of them; None: the newest.
-        points: (x, y) in px of the picture; None: chosen in each picture.
-        images: int, pictures drawn; None: 4, and 16 in an explorer.
-        measured: int, pictures that the figures are means over.
-        columns: int, pictures with their maps side by side.
-        seed: int, of the first picture.
-        truncation: float > 0.
-        classes: As for `restored_networks.choose_classes`.
-        npz: bool. Write arrays.
-        explorer: bool. Write the page.
-    """
-
-    out: Path | None = None
-    network: str | None = None
-    pictures: str | None = None
-    layers: tuple[str, ...] | None = None
-    step: int | str | None = None
-    points: tuple[tuple[int, int], ...] | None = None
-    images: int | None = None
-    measured: int = 32
-    columns: int = 1
-    seed: int = 0
-    truncation: float = NO_TRUNCATION
-    classes: tuple[str, ...] | None = None
-    npz: bool = False
-    explorer: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,12 +52,11 @@ class Look:
     step: int
 
 
-def attend_run(run, wishes):
+def attend_run(options):
     """Draws and measures the attention maps of a run.
 
     Args:
-        run: `Run`.
-        wishes: `Wishes`.
+        options: `AttendOptions`.
 
     Yields:
         pathlib.Path of each file, once it is complete; then str, a table of the figures.
@@ -103,35 +64,36 @@ def attend_run(run, wishes):
     Raises:
         UserError: The run has no checkpoint or no attention, or its networks cannot do what is wished.
     """
-    if (wishes.network, wishes.pictures) == ("generator", "real"):
+    run = Run.open(options.run)
+    if (options.network, options.pictures) == ("generator", "real"):
         raise UserError("--pictures real: the generator makes pictures and takes none; leave out --network generator.")
-    out = wishes.out or run.path / "attention"
-    if wishes.step == "all":
-        yield from _over_training(run, wishes, out)
+    out = options.out or run.path / "attention"
+    if options.step == "all":
+        yield from _over_training(run, options, out)
         return
-    viewer = _Viewer(run, wishes)
-    looks = viewer.looks(wishes.images or 4, wishes.measured)
+    viewer = _Viewer(run, options)
+    looks = viewer.looks(options.images or 4, options.measured)
     for look in looks:
         for name, maps in look.maps.items():
-            rows = [make_row(maps, i, image, _points(look, name, i, wishes.points), look.titles[i])
+            rows = [make_row(maps, i, image, _points(look, name, i, options.points), look.titles[i])
                     for i, image in enumerate(look.images)]
             path = out / f"{look.network}_{name}_{look.pictures}_step_{look.step:08d}.png"
-            save_rows(rows, path, _headline(look, name), wishes.columns)
+            save_rows(rows, path, _headline(look, name), options.columns)
             yield path
     summary = [{"network": look.network, "pictures": look.pictures, "step": look.step, **figures}
                for look in looks for figures in look.figures.values()]
     path = out / f"summary_step_{viewer.step:08d}.json"
     write_text(path, json.dumps(summary, indent=2) + "\n")
     yield path
-    if wishes.npz:
+    if options.npz:
         path = out / f"maps_step_{viewer.step:08d}.npz"
-        arrays = _arrays(looks, wishes.points)
+        arrays = _arrays(looks, options.points)
         with atomic_write(path) as temporary_path:
             np.savez_compressed(temporary_path, **arrays)
         yield path
-    if wishes.explorer:
+    if options.explorer:
         path = out / f"explorer_step_{viewer.step:08d}.html"
-        save_explorer(viewer.explored(wishes.images or _EXPLORED), path)
+        save_explorer(viewer.explored(options.images or _EXPLORED), path)
         yield path
     yield figures_table(summary)
 
@@ -139,39 +101,39 @@ def attend_run(run, wishes):
 class _Viewer:
     """The networks of a step with probes, and the pictures that they are shown."""
 
-    def __init__(self, run, wishes, step=None):
-        self.run, self.wishes = run, wishes
-        networks = restore_networks(run, wishes.step if step is None else step, discriminator=True)
+    def __init__(self, run, options, step=None):
+        self.run, self.options = run, options
+        networks = restore_networks(run, options.step if step is None else step, discriminator=True)
         self.config, self.step = run.config(), networks.step
         self.names = class_names(run, networks.num_classes)
-        self.classes = choose_classes(wishes.classes, self.names)
+        self.classes = choose_classes(options.classes, self.names)
         self._latent_dim = networks.generator.inputs[0].shape[-1]
         self._probes = {"generator": AttentionProbe(networks.generator)}
-        if wishes.network != "generator":
+        if options.network != "generator":
             self._probes["discriminator"] = AttentionProbe(networks.discriminator)
         found = [name for network in self._wanted() for name in self._probes[network].layers]
         if not found:
-            which = wishes.network or "run"
+            which = options.network or "run"
             raise UserError(f"{run.path}: the {which} has no attention layer; see *.attention_sizes in its config.")
-        for name in wishes.layers or ():
+        for name in options.layers or ():
             if name not in found:
                 raise UserError(f"--layers: there is no layer `{name}`; there are {', '.join(dict.fromkeys(found))}.")
 
         size = self.config.data.image_size
-        for x, y in wishes.points or ():
+        for x, y in options.points or ():
             if not (0 <= x < size and 0 <= y < size):
                 raise UserError(f"--points: {x},{y} is outside the picture, which is {size} px wide and high.")
 
     def looks(self, drawn, measured):
         """All that was wished for, a list of `Look`s."""
         looks = []
-        if self.wishes.pictures != "real":
-            seeds = np.arange(self.wishes.seed, self.wishes.seed + max(drawn, measured))
+        if self.options.pictures != "real":
+            seeds = np.arange(self.options.seed, self.options.seed + max(drawn, measured))
             labels = self._labels(len(seeds))
             titles = [self._title(seed, i) for i, seed in enumerate(seeds)]
             inputs = with_labels(self._latents(seeds), labels)
             looks += self._generated(inputs, titles, drawn)
-        if self.wishes.pictures != "generated" and "discriminator" in self._wanted():
+        if self.options.pictures != "generated" and "discriminator" in self._wanted():
             found = self._real(max(drawn, measured))
             if found is not None:
                 images, titles = found
@@ -183,7 +145,7 @@ class _Viewer:
     def explored(self, count):
         """The pictures of an explorer, `ExplorerData`."""
         labels = list(self.classes)[: min(4, count)] if self.classes else [None]
-        seeds = range(self.wishes.seed, self.wishes.seed + max(1, count // len(labels)))
+        seeds = range(self.options.seed, self.options.seed + max(1, count // len(labels)))
         pairs = [(seed, label) for label in labels for seed in seeds]
         each = None if labels[0] is None else np.int32([label for _, label in pairs])
         latents = self._latents([seed for seed, _ in pairs])
@@ -215,7 +177,7 @@ class _Viewer:
         starts = range(0, len(rows[0]), batch)
         for start in tqdm(starts, unit="batch", desc=f"{network}, {pictures}", leave=False, disable=len(starts) < 4):
             output, maps = probe.look([x[start : start + batch] for x in rows], batch)
-            maps = {name: found for name, found in maps.items() if name in (self.wishes.layers or maps)}
+            maps = {name: found for name, found in maps.items() if name in (self.options.layers or maps)}
             outputs.append(output)
             weights.append(len(output))
             if start < drawn:
@@ -233,10 +195,10 @@ class _Viewer:
         return figures | (measure_symmetry(maps) if self.config.data.name == "mirror" else {})
 
     def _wanted(self):
-        return [self.wishes.network] if self.wishes.network else ["generator", "discriminator"]
+        return [self.options.network] if self.options.network else ["generator", "discriminator"]
 
     def _latents(self, seeds):
-        return draw_latents_of(seeds, self._latent_dim, self.wishes.truncation)
+        return draw_latents_of(seeds, self._latent_dim, self.options.truncation)
 
     def _labels(self, count):
         """(N,) int32, the classes in turn; None without classes."""
@@ -250,7 +212,7 @@ class _Viewer:
         try:
             return real_pictures(self.config, count)
         except UserError as error:
-            if self.wishes.pictures == "real":
+            if self.options.pictures == "real":
                 raise
             print(f"Real pictures are left out: {error}", file=sys.stderr)
             return None
@@ -292,26 +254,26 @@ def real_pictures(config, count):
     return from_levels(images[order]), tuple(f"{captions[i]}, real" for i in order)
 
 
-def _over_training(run, wishes, out):
+def _over_training(run, options, out):
     """Rows by step of the same pictures and points; the points are those of the newest step."""
     steps = checkpoint_steps(run)
     if not steps:
         raise UserError(f"{run.checkpoints_path}: there is no checkpoint yet.")
     found = {}
-    count = wishes.images or 2
+    count = options.images or 2
     for step in tqdm(steps, unit="checkpoint", desc="looking", leave=False):
-        for look in _Viewer(run, wishes, step).looks(count, count):
+        for look in _Viewer(run, options, step).looks(count, count):
             for name in look.maps:
                 found.setdefault((look.network, name, look.pictures), []).append(look)
     for (network, name, pictures), looks in found.items():
         rows = []
         for i in range(len(looks[-1].images)):
-            points = _points(looks[-1], name, i, wishes.points)
+            points = _points(looks[-1], name, i, options.points)
             rows += [make_row(look.maps[name], i, look.images[i], points,
                               f"{look.titles[i]}, step {look.step}, gamma {look.maps[name].gamma:.3f}")
                      for look in looks]
         path = out / f"{network}_{name}_{pictures}_over_training.png"
-        save_rows(rows, path, f"{network.capitalize()}, {name}, {pictures} pictures, over training", wishes.columns)
+        save_rows(rows, path, f"{network.capitalize()}, {name}, {pictures} pictures, over training", options.columns)
         yield path
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from sagan_tf.commands.evaluate_pictures import (
@@ -17,7 +17,7 @@ from sagan_tf.data.options import DataOptions
 from sagan_tf.data.sources import class_distribution, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.features import open_features
-from sagan_tf.evaluation.measurer import KEPT, Measurer, Samples, plain_name
+from sagan_tf.evaluation.measurer import Measurer, Samples, plain_name
 from sagan_tf.evaluation.measures import METRICS, PICTURE_METRICS, measure
 from sagan_tf.evaluation.results import Result, page
 from sagan_tf.evaluation.shards import join, save_shard, wait_for_shards
@@ -35,62 +35,12 @@ from sagan_tf.training.workers import read_worker
 _WORKERS_MINUTES = 30  # That the chief waits for another worker's share.
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """What to measure, of what, against what.
-
-    Args:
-        num_samples: int, samples of a generator.
-        seed: int, of the first sample.
-        truncation: float > 0.
-        labels: `uniform`, the classes in turn, or `data`, as often as in the data set.
-        step: int, of a checkpoint; None: the newest.
-        best: bool. Take the best generator of the evaluations during training.
-        standing: int, batches that the batch statistics are taken anew from; 0: those of training.
-        reference: Name of a data set, folder, or `.npz` of statistics; None: what the run was trained on.
-        split: Split of the reference; None: that of training.
-        image_size: int px, of the pictures of a folder; None: the reference's or the first picture's.
-        metrics: Names of `METRICS` and `PICTURE_METRICS`; None: all that can be told.
-        at_infinity: bool. Extrapolate the Fréchet distance.
-        features, pixel_range, inception, inception_sha256: As for `open_features`.
-        num_reference: int, pictures of the reference whose own features are kept.
-        batch_size: int, pictures a replica at a time.
-        replicas: int, devices; None: all GPUs, or one CPU.
-        refresh: bool. Do not read the cache.
-        out: Folder; None: `evaluation` in the run folder, or here.
-        data: dict, further `DataOptions` for a reference that is not the run's own.
-    """
-
-    num_samples: int = 50_000
-    seed: int = 0
-    truncation: float = 6.0
-    labels: str = "uniform"
-    step: int | None = None
-    best: bool = False
-    standing: int = 0
-    reference: str | None = None
-    split: str | None = None
-    image_size: int | None = None
-    metrics: tuple[str, ...] | None = None
-    at_infinity: bool = False
-    features: str | None = None
-    pixel_range: str = "-1,1"
-    inception: str | None = None
-    inception_sha256: str | None = None
-    num_reference: int = KEPT
-    batch_size: int = 64
-    replicas: int | None = None
-    refresh: bool = False
-    out: Path | None = None
-    data: dict = field(default_factory=dict)
-
-
-def evaluate_run(run, wishes):
+def evaluate_run(run, options):
     """Measures a run's averaged generator and writes the result.
 
     Args:
         run: `Run`.
-        wishes: `Wishes`.
+        options: `EvaluateOptions`.
 
     Returns:
         Result; None on workers but the chief, where `TF_CONFIG` names several: they make their share of the samples.
@@ -99,24 +49,24 @@ def evaluate_run(run, wishes):
         UserError: The run has no generator, or the reference or the features are not to be had.
     """
     began, config = time.monotonic(), run.config()
-    measurer, strategy = _measurer(wishes)
+    measurer, strategy = _measurer(options)
     with strategy.scope():
-        networks = restore_networks(run, wishes.step, best=wishes.best)
-        if wishes.standing:
-            take_standing_statistics(networks.generator, networks.num_classes, wishes.standing, seed=wishes.seed)
+        networks = restore_networks(run, options.step, best=options.best)
+        if options.standing:
+            take_standing_statistics(networks.generator, networks.num_classes, options.standing, seed=options.seed)
         folded = fold_generator(networks.generator)
-    source = _source_of_run(config, wishes, folded.image_shape[0])
+    source = _source_of_run(config, options, folded.image_shape[0])
     subject = {
         "run": run.path.name,
-        "generator": _which(config, networks.step, wishes.best),
+        "generator": _which(config, networks.step, options.best),
         "step": networks.step,
-        "batch_normalization": f"statistics of {wishes.standing} new batches of 64" if wishes.standing else
+        "batch_normalization": f"statistics of {options.standing} new batches of 64" if options.standing else
         "moving statistics of training",
     }
-    samples = Samples(wishes.num_samples, wishes.seed, wishes.truncation, _label_shares(source, wishes, folded))
-    out, worker = Path(wishes.out or run.path / "evaluation"), read_worker()
-    stem = _stem(networks.step, measurer.network, wishes)
-    reference = _reference(measurer, source, wishes) if worker.is_chief else None
+    samples = Samples(options.num_samples, options.seed, options.truncation, _label_shares(source, options, folded))
+    out, worker = Path(options.out or run.path / "evaluation"), read_worker()
+    stem = _stem(networks.step, measurer.network, options)
+    reference = _reference(measurer, source, options) if worker.is_chief else None
     sampler = measurer.sampler(folded)
     out.mkdir(parents=True, exist_ok=True)
     busy = f"{out / stem}: another process measures the same. Wait for it, or choose another --out."
@@ -124,12 +74,12 @@ def evaluate_run(run, wishes):
         generated, collectors = _collect_with_others(measurer, sampler, samples, subject, out / stem, worker)
     if generated is None:
         return None
-    figures, left_out = _measure(generated, reference, wishes)
+    figures, left_out = _measure(generated, reference, options)
     reader = SampleReader(sampler, samples)
     rule_of = config.data.name if config.data.name in embedded.NAMES else None
     # A rule that does not exist is only missed by those who asked for it.
     usual = PICTURE_METRICS if rule_of else [name for name in PICTURE_METRICS if name != "rule"]
-    wanted = usual if wishes.metrics is None else [name for name in PICTURE_METRICS if name in wishes.metrics]
+    wanted = usual if options.metrics is None else [name for name in PICTURE_METRICS if name in options.metrics]
     more, gone = picture_figures(reader, source, wanted, rule_of)
     files = [save_class_picture(reader, class_names(run, folded.num_classes), out / f"{stem}_samples.png")]
     if source is not None and reference.features is not None:
@@ -137,7 +87,7 @@ def evaluate_run(run, wishes):
         files.append(save_neighbour_picture(generated, reference, reader, source, path))
     result = Result(
         subject, figures + more, left_out | gone,
-        _about(measurer, reference, strategy, began, samples=_about_samples(samples, wishes, folded)),
+        _about(measurer, reference, strategy, began, samples=_about_samples(samples, options, folded)),
         measurer.network.is_inception, files,
     )
     _write(result, out / f"{stem}.json")
@@ -172,12 +122,12 @@ class _File:
         self.path.unlink(missing_ok=True)
 
 
-def evaluate_folder(folder, wishes):
+def evaluate_folder(folder, options):
     """Measures a folder of pictures and writes the result.
 
     Args:
         folder: Path.
-        wishes: `Wishes` with a reference.
+        options: `EvaluateOptions` with a reference.
 
     Returns:
         Result.
@@ -186,20 +136,20 @@ def evaluate_folder(folder, wishes):
         UserError: There is no reference, or something is not to be had.
     """
     began = time.monotonic()
-    if wishes.reference is None:
+    if options.reference is None:
         raise UserError("--reference: a folder of pictures is measured against something; name a data set, a folder, "
                         "or a file of statistics.")
-    size = wishes.image_size or _size_of_first(folder)
-    measurer, strategy = _measurer(wishes)
-    pictures = open_source(DataOptions(name=str(folder), image_size=size, **wishes.data))
-    source = _open_reference(wishes, size, wishes.split or "train")
-    reference = _reference(measurer, source, wishes)
-    out = Path(wishes.out or "evaluation")
+    size = options.image_size or _size_of_first(folder)
+    measurer, strategy = _measurer(options)
+    pictures = open_source(DataOptions(name=str(folder), image_size=size, **_data_options(options)))
+    source = _open_reference(options, size, options.split or "train")
+    reference = _reference(measurer, source, options)
+    out = Path(options.out or "evaluation")
     stem = f"{plain_name(Path(folder).name)}-{plain_name(measurer.network.name)}"
     about = measurer.about_source(pictures)
     measured, collector = measurer.of_pictures(pictures, about, out / f"{stem}.collecting")
     measured = _with_labels_of(measured, pictures, source)
-    figures, left_out = _measure(measured, reference, wishes)
+    figures, left_out = _measure(measured, reference, options)
     subject = {"folder": Path(folder).name, "count": pictures.num_images, "picture": about["picture"]}
     result = Result(subject, figures, left_out, _about(measurer, reference, strategy, began),
                     measurer.network.is_inception, [])
@@ -208,50 +158,54 @@ def evaluate_folder(folder, wishes):
     return result
 
 
-def _measurer(wishes):
-    strategy = make_local_strategy("mirrored" if wishes.replicas else "auto", wishes.replicas)
+def _measurer(options):
+    strategy = make_local_strategy("mirrored" if options.replicas else "auto", options.replicas)
     with strategy.scope():
-        network = open_features(wishes.features, wishes.inception, wishes.pixel_range, wishes.inception_sha256)
+        network = open_features(options.features, options.inception, options.pixel_range, options.inception_sha256)
     print(f"Features: {network.name} ({network.dimensions:,} numbers, SHA-256 {network.sha256[:12]}), "
           f"{strategy.num_replicas_in_sync} device(s)")
-    return Measurer(network, strategy, wishes.batch_size), strategy
+    return Measurer(network, strategy, options.batch_size), strategy
 
 
-def _source_of_run(config, wishes, size):
+def _source_of_run(config, options, size):
     """The data set to measure against; None where statistics were given."""
-    if wishes.reference is not None:
-        return _open_reference(wishes, size, wishes.split or "train")
+    if options.reference is not None:
+        return _open_reference(options, size, options.split or "train")
     # The data may lie elsewhere than where the run was trained.
-    given = {name: value for name, value in {**wishes.data, "split": wishes.split}.items() if value}
+    given = {name: value for name, value in {**_data_options(options), "split": options.split}.items() if value}
     return open_source(dataclasses.replace(config.data, **given))
 
 
-def _open_reference(wishes, size, split):
-    if wishes.reference.endswith(".npz"):
+def _open_reference(options, size, split):
+    if options.reference.endswith(".npz"):
         return None
-    return open_source(DataOptions(name=wishes.reference, split=split, image_size=size, **wishes.data))
+    return open_source(DataOptions(name=options.reference, split=split, image_size=size, **_data_options(options)))
 
 
-def _reference(measurer, source, wishes):
+def _data_options(options):
+    return {"data_dir": options.data_dir, "manual_dir": options.manual_dir, "download": options.download}
+
+
+def _reference(measurer, source, options):
     if source is not None:
-        return measurer.of_source(source, wishes.num_reference, refresh=wishes.refresh)
-    found = read_statistics(wishes.reference)
+        return measurer.of_source(source, options.num_reference, refresh=options.refresh)
+    found = read_statistics(options.reference)
     mine, made_with = measurer.network.about(), found.about.get("features")
     if made_with is not None and made_with != mine:
         raise UserError(
-            f"--reference: {wishes.reference} was made with the features {made_with.get('name')} (SHA-256 "
+            f"--reference: {options.reference} was made with the features {made_with.get('name')} (SHA-256 "
             f"{str(made_with.get('sha256'))[:12]}), not with {mine['name']} ({mine['sha256'][:12]})."
         )
     if len(found.moments.mean) != mine["dimensions"]:
         raise UserError(
-            f"--reference: {wishes.reference} holds {len(found.moments.mean):,} features, and {mine['name']} has "
+            f"--reference: {options.reference} holds {len(found.moments.mean):,} features, and {mine['name']} has "
             f"{mine['dimensions']:,}."
         )
     return found
 
 
-def _label_shares(source, wishes, folded):
-    if wishes.labels == "uniform" or folded.num_classes is None:
+def _label_shares(source, options, folded):
+    if options.labels == "uniform" or folded.num_classes is None:
         return None
     if source is None or source.num_classes != folded.num_classes:
         raise UserError("--labels data: the reference does not have the classes of the generator.")
@@ -265,9 +219,9 @@ def _with_labels_of(measured, pictures, source):
     return type(measured)(**{**vars(measured), "labels": None})
 
 
-def _measure(measured, reference, wishes):
-    wanted = [name for name in METRICS if wishes.metrics is None or name in wishes.metrics]
-    return measure(measured, reference, wanted, wishes.at_infinity)
+def _measure(measured, reference, options):
+    wanted = [name for name in METRICS if options.metrics is None or name in options.metrics]
+    return measure(measured, reference, wanted, options.at_infinity)
 
 
 def _which(config, step, best):
@@ -287,20 +241,20 @@ def _size_of_first(folder):
         raise UserError(f"{paths[0]}: cannot be read: {error}") from None
 
 
-def _stem(step, network, wishes):
-    standing = f"-standing_{wishes.standing}" if wishes.standing else ""
-    cut = f"-truncation_{wishes.truncation:g}" if wishes.truncation < 6 else ""
-    which = "best" if wishes.best else f"step_{step or 0:08d}"
+def _stem(step, network, options):
+    standing = f"-standing_{options.standing}" if options.standing else ""
+    cut = f"-truncation_{options.truncation:g}" if options.truncation < 6 else ""
+    which = "best" if options.best else f"step_{step or 0:08d}"
     return f"{which}-{plain_name(network.name)}{standing}{cut}"
 
 
-def _about_samples(samples, wishes, folded):
+def _about_samples(samples, options, folded):
     return {
         "count": samples.count,
         "seeds": [samples.seed, samples.seed + samples.count - 1],
         "truncation": samples.truncation,
         "labels": None if folded.num_classes is None else
-        {"uniform": "the classes in turn", "data": "as often as in the data"}[wishes.labels],
+        {"uniform": "the classes in turn", "data": "as often as in the data"}[options.labels],
     }
 
 
@@ -320,22 +274,21 @@ def _write(result, path):
     result.files.insert(0, path)
 
 
-def evaluate(subject, wishes):
-    """Measures what a path holds: a run folder, or a folder of pictures.
+def evaluate(options):
+    """Measures a run's generator, or a folder of pictures.
 
     Args:
-        subject: Path.
-        wishes: `Wishes`.
+        options: `EvaluateOptions`.
 
     Returns:
         Result, or None: see `evaluate_run`.
 
     Raises:
-        UserError: It is neither, or cannot be measured.
+        UserError: The folder is neither, or cannot be measured.
     """
-    path = Path(subject)
+    path = Path(options.subject)
     if not path.is_dir():
-        raise UserError(f"{path}: there is no such folder; name a run folder, or a folder of pictures.")
+        raise UserError(f"{path}: there is no such folder. Name a run folder, or a folder of pictures.")
     if (path / "config.yaml").is_file():
-        return evaluate_run(Run.open(path), wishes)
-    return evaluate_folder(path, wishes)
+        return evaluate_run(Run.open(path), options)
+    return evaluate_folder(path, options)

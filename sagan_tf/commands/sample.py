@@ -1,7 +1,5 @@
 """Pictures of a run's generator as files: what `python -m sagan_tf.sample` does."""
 
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -11,8 +9,8 @@ from sagan_tf.experiment.loading import choose_classes, class_names, restore_net
 from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.shared_work import SharedFolder, split_batches
 from sagan_tf.generation.folding import fold_generator
-from sagan_tf.generation.latents import NO_TRUNCATION
 from sagan_tf.generation.sampler import Sampler
+from sagan_tf.runs.folder import Run
 from sagan_tf.training.workers import read_worker
 from sagan_tf.viewing import samplings
 from sagan_tf.viewing.image_files import save_animation, save_image
@@ -23,45 +21,13 @@ _FRAMES_A_LEG = 24  # From one station to the next.
 _WORKERS_MINUTES = 30  # That the chief waits for another worker's next picture.
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """What to draw.
-
-    Args:
-        out: Folder; None: `pictures` in the run folder.
-        step: int, of a checkpoint; None: the newest.
-        seed: int, the first.
-        columns: int >= 1, seeds a class.
-        truncation: float > 0.
-        classes: tuple of names and numbers, ("all",), or None for the first ones.
-        sweep: tuple of truncations, or empty.
-        interpolate: Some of `latents` and `classes`.
-        frames: int >= 2, pictures of a strip.
-        animate: `gif`, `webp` or None.
-        files: int, single files; 0 for none.
-    """
-
-    out: Path | None = None
-    step: int | None = None
-    seed: int = 0
-    columns: int = 8
-    truncation: float = NO_TRUNCATION
-    classes: tuple[str, ...] | None = None
-    sweep: tuple[float, ...] = ()
-    interpolate: tuple[str, ...] = ()
-    frames: int = 9
-    animate: str | None = None
-    files: int = 0
-
-
-def sample_run(run, wishes):
+def sample_run(options):
     """Draws and writes pictures of a run's averaged generator.
 
     Where `TF_CONFIG` names several workers, they share the single files; the rest is drawn by the chief alone.
 
     Args:
-        run: `Run`.
-        wishes: `Wishes`.
+        options: `SampleOptions`.
 
     Yields:
         pathlib.Path of each file or folder, once it is complete; nothing on workers but the chief.
@@ -70,39 +36,39 @@ def sample_run(run, wishes):
         UserError: The run has no generator yet, its generator cannot do what is wished, `TF_CONFIG` cannot be used, or
             another worker's pictures did not come.
     """
-    worker = read_worker()
-    networks = restore_networks(run, wishes.step)
-    classes = choose_classes(wishes.classes, class_names(run, networks.num_classes))
-    if "classes" in wishes.interpolate and (classes is None or len(classes) < 2):
+    worker, run = read_worker(), Run.open(options.run)
+    networks = restore_networks(run, options.step)
+    classes = choose_classes(options.classes, class_names(run, networks.num_classes))
+    if "classes" in options.interpolate and (classes is None or len(classes) < 2):
         reason = "the model has no classes" if classes is None else "one class has no way to another"
         raise UserError(f"--interpolate classes: {reason}.")
     sampler = Sampler(fold_generator(networks.generator))
-    out = wishes.out or run.path / "pictures"
-    if wishes.files:
+    out = options.out or run.path / "pictures"
+    if options.files:
         folder = out / "samples"
         if worker.count == 1:
-            _write_files(sampler, classes, wishes, folder, split_batches(wishes.files, sampler.batch_size))
+            _write_files(sampler, classes, options, folder, split_batches(options.files, sampler.batch_size))
         else:
-            _write_share(sampler, classes, wishes, folder, worker, _digest(networks.generator))
+            _write_share(sampler, classes, options, folder, worker, _digest(networks.generator))
         if worker.is_chief:
             yield folder
     if worker.is_chief:
-        yield from _draw(sampler, classes, wishes, out)
+        yield from _draw(sampler, classes, options, out)
 
 
-def _draw(sampler, classes, wishes, out):
-    seeds = range(wishes.seed, wishes.seed + wishes.columns * (1 if classes else 8))
-    if wishes.sweep:
-        yield _table(samplings.truncation_sweep(sampler, classes, wishes.seed, wishes.sweep), out / "truncation.png")
-    fractions = np.linspace(0, 1, wishes.frames)
+def _draw(sampler, classes, options, out):
+    seeds = range(options.seed, options.seed + options.columns * (1 if classes else 8))
+    if options.sweep:
+        yield _table(samplings.truncation_sweep(sampler, classes, options.seed, options.sweep), out / "truncation.png")
+    fractions = np.linspace(0, 1, options.frames)
     for way, draw in (("latents", samplings.latent_ways), ("classes", samplings.class_ways)):
-        if way in wishes.interpolate:
-            yield _table(draw(sampler, classes, wishes.seed, fractions), out / f"between_{way}.png")
-    if wishes.animate:
-        for way in wishes.interpolate or ("latents",):
-            yield _animation(sampler, classes, wishes, way, out / f"between_{way}.{wishes.animate}")
-    if not (wishes.files or wishes.sweep or wishes.interpolate or wishes.animate):
-        yield _table(samplings.class_grid(sampler, classes, seeds, wishes.truncation), out / "grid.png")
+        if way in options.interpolate:
+            yield _table(draw(sampler, classes, options.seed, fractions), out / f"between_{way}.png")
+    if options.animate:
+        for way in options.interpolate or ("latents",):
+            yield _animation(sampler, classes, options, way, out / f"between_{way}.{options.animate}")
+    if not (options.files or options.sweep or options.interpolate or options.animate):
+        yield _table(samplings.class_grid(sampler, classes, seeds, options.truncation), out / "grid.png")
 
 
 def _table(table, path):
@@ -110,13 +76,13 @@ def _table(table, path):
     return path
 
 
-def _animation(sampler, classes, wishes, way, path):
+def _animation(sampler, classes, options, way, path):
     if way == "classes":
-        seeds = range(wishes.seed, wishes.seed + wishes.columns)
+        seeds = range(options.seed, options.seed + options.columns)
         ways = [[(seed, label) for label in classes] for seed in seeds]
         titles = ("",)
     else:
-        starts = range(wishes.seed, wishes.seed + _STATIONS * min(wishes.columns, 4), _STATIONS)
+        starts = range(options.seed, options.seed + _STATIONS * min(options.columns, 4), _STATIONS)
         ways = [[(start + i, label) for i in range(_STATIONS)] for label in classes or [None] for start in starts]
         titles = tuple(classes.values()) if classes else ("",)
     tracks = []
@@ -134,19 +100,19 @@ def _label(classes, i):
     return list(classes)[i % len(classes)] if classes else None
 
 
-def _file_names(classes, wishes):
-    labels = [_label(classes, i) for i in range(wishes.files)]
+def _file_names(classes, options):
+    labels = [_label(classes, i) for i in range(options.files)]
     names = [classes[label] if classes else None for label in labels]
-    return [samplings.file_name(*both, wishes.seed + i) for i, both in enumerate(zip(labels, names))]
+    return [samplings.file_name(*both, options.seed + i) for i, both in enumerate(zip(labels, names))]
 
 
-def _write_files(sampler, classes, wishes, folder, batches, wrote=None):
+def _write_files(sampler, classes, options, folder, batches, wrote=None):
     """Writes some batches of the single files, and calls `wrote()` after each; memory holds one."""
-    names = _file_names(classes, wishes)
-    with tqdm(total=wishes.files, unit="img", desc="writing", leave=False, disable=wrote is not None) as bar:
+    names = _file_names(classes, options)
+    with tqdm(total=options.files, unit="img", desc="writing", leave=False, disable=wrote is not None) as bar:
         for batch in batches:
             labels = [_label(classes, i) for i in batch] if classes else None
-            images = sampler.sample([wishes.seed + i for i in batch], labels, wishes.truncation)
+            images = sampler.sample([options.seed + i for i in batch], labels, options.truncation)
             for i, image in zip(batch, images):
                 save_image(image, folder / names[i])
             bar.update(len(batch))
@@ -154,12 +120,12 @@ def _write_files(sampler, classes, wishes, folder, batches, wrote=None):
                 wrote()
 
 
-def _write_share(sampler, classes, wishes, folder, worker, generator):
+def _write_share(sampler, classes, options, folder, worker, generator):
     """Writes this worker's share of the single files; the chief waits for the others'."""
-    about = {"generator": generator, "seed": wishes.seed, "truncation": wishes.truncation}
-    names = _file_names(classes, wishes)
+    about = {"generator": generator, "seed": options.seed, "truncation": options.truncation}
+    names = _file_names(classes, options)
     shared = SharedFolder(folder, about, names, sampler.batch_size, (worker.index, worker.count))
-    with tqdm(total=wishes.files, initial=shared.count(), unit="img", desc=f"{worker.count} workers writing",
+    with tqdm(total=options.files, initial=shared.count(), unit="img", desc=f"{worker.count} workers writing",
               leave=False, disable=not worker.is_chief) as bar:
 
         def tell(count):
@@ -170,7 +136,7 @@ def _write_share(sampler, classes, wishes, folder, worker, generator):
             if worker.is_chief:
                 tell(shared.count())
 
-        _write_files(sampler, classes, wishes, folder, shared.batches[shared.done :], wrote)
+        _write_files(sampler, classes, options, folder, shared.batches[shared.done :], wrote)
         if worker.is_chief:
             shared.wait(_WORKERS_MINUTES, tell)
             shared.close()

@@ -9,7 +9,8 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from sagan_tf.config.checks import flat_fields
 from sagan_tf.config.fields import Config
-from sagan_tf.config.names import accepts_null, did_you_mean, field_types, section_types
+from sagan_tf.config.names import field_types, section_types, suggest_key
+from sagan_tf.config.types import accepts_null
 from sagan_tf.config.yaml_files import Given
 from sagan_tf.errors import UserError
 
@@ -66,7 +67,7 @@ def _refuse(argument, known):
     name = argument.lstrip("-").partition("=")[0]
     if name in section_types():
         raise UserError(f"command line: --{name} is a section; give its fields, such as --training.steps 1000.")
-    raise UserError(f"command line: unknown option --{name}.{did_you_mean(name, known, '--')}")
+    raise UserError(f"command line: unknown option --{name}.{suggest_key(name, known, '--')}")
 
 
 @functools.cache

@@ -9,9 +9,10 @@ from sagan_tf.config.checks import ConfigError, flat_fields
 from sagan_tf.config.command_line import field_parser, read_command_line
 from sagan_tf.config.differences import shown
 from sagan_tf.config.fields import Config
-from sagan_tf.config.names import field_types, section_types, type_in_words
+from sagan_tf.config.names import field_types, section_types
 from sagan_tf.config.quick_start import QUICK_START
 from sagan_tf.config.saving import config_yaml
+from sagan_tf.config.types import type_in_words
 from sagan_tf.config.yaml_files import Given, read_yaml
 from sagan_tf.errors import UserError
 

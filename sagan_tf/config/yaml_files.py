@@ -3,14 +3,14 @@
 Scalars stay text: one reader, that of the flags, gives text its type, so that a file and a flag mean the same.
 """
 
-import difflib
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
-from sagan_tf.config.names import accepts_null, did_you_mean, field_types, section_types, type_in_words
-from sagan_tf.errors import UserError
+from sagan_tf.config.names import field_types, section_types, suggest_key
+from sagan_tf.config.types import accepts_null, type_in_words
+from sagan_tf.errors import UserError, did_you_mean
 
 
 class Given(NamedTuple):
@@ -53,7 +53,7 @@ def _read(path):
     for key, node, line in _leaves(root, f"{path}, line ", sections):
         where = f"{path}, line {line}"
         if key not in types:
-            raise UserError(f"{where}: unknown key `{key}`.{did_you_mean(key, [*types, *sections])}")
+            raise UserError(f"{where}: unknown key `{key}`.{suggest_key(key, [*types, *sections])}")
         if key in found:
             raise UserError(f"{where}: `{key}` is given twice.")
         if isinstance(node, yaml.MappingNode):
@@ -80,8 +80,7 @@ def _compose(path):
 def _nearest_file(path):
     folder, name = Path(path).parent, Path(path).name
     names = [file.name for file in folder.glob("*.yaml")] if folder.is_dir() else []
-    near = difflib.get_close_matches(name, names, 1) or difflib.get_close_matches(f"{name}.yaml", names, 1)
-    return f" Did you mean {folder / near[0]}?" if near else ""
+    return did_you_mean(name, names, f"{folder}/") or did_you_mean(f"{name}.yaml", names, f"{folder}/")
 
 
 def _line(node):

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from sagan_tf.config.names import did_you_mean
 from sagan_tf.data import embedded
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, did_you_mean
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.export.provenance import load_generator
 from sagan_tf.generation.sampler import count_classes

@@ -7,31 +7,30 @@ from sagan_tf.export.tflite import export_tflite
 from sagan_tf.export.web import export_web
 
 
-def _saved_model(folded, folder, options):
+def _saved_model(folded, folder, options, training):
     return [export_saved_model(folded, folder / "saved_model" / options.name, version=options.version)]
 
 
-def _tflite(folded, folder, options):
+def _tflite(folded, folder, options, training):
     return list(export_tflite(folded, folder / "tflite").values())
 
 
-def _keras(folded, folder, options):
+def _keras(folded, folder, options, training):
     return [export_keras(folded, folder / "keras" / "generator.keras")]
 
 
-def _onnx(folded, folder, options):
+def _onnx(folded, folder, options, training):
     return [export_onnx(folded, folder / "onnx" / "generator.onnx")]
 
 
-def _web(folded, folder, options):
+def _web(folded, folder, options, training):
     return [
         export_web(
-            folded, folder / "web", name=options.name, training=options.training, node_modules=options.node_modules
+            folded, folder / "web", name=options.name, training=training, node_modules=options.node_modules
         )
     ]
 
 
-# Name -> function of (FoldedGenerator, folder of the export, options of the command: `name`, `version`, `node_modules`
-# and `training`) that returns what it made, pathlib.Paths of files and folders inside the folder.
+# Name -> function of (FoldedGenerator, folder of the export, `ExportOptions`, dict of `describe_training`) that returns
+# the pathlib.Paths of the files and folders that it wrote inside the folder.
 FORMATS = {"saved_model": _saved_model, "tflite": _tflite, "keras": _keras, "onnx": _onnx, "web": _web}
-DEFAULT_FORMATS = ("saved_model", "tflite", "keras")

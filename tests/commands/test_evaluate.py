@@ -210,8 +210,9 @@ def test_what_cannot_be_measured_is_one_line(run, features, tmp_path, capsys, ca
     save_pictures(tmp_path / "flat", np.zeros((3, 32, 32, 3), np.uint8))
     assert "no such folder" in refusal(capsys, tmp_path / "none")
     assert "--reference" in refusal(capsys, tmp_path / "flat", "--features", features)
-    assert "`fidd` is no metric" in refusal(capsys, run.path, "--metrics", "fidd")
-    assert "no whole number from 2" in refusal(capsys, run.path, "--num_samples", "1")
+    assert refusal(capsys, run.path, "--metrics", "fidd") == (
+        f"--metrics: `fidd` is not one of {', '.join(METRICS + PICTURE_METRICS)}. Did you mean `fid`?")
+    assert refusal(capsys, run.path, "--num_samples", "1") == "--num_samples: `1` is not a whole number from 2."
     assert "no generator was evaluated" in refusal(capsys, run.path, "--features", features, "--best")
     assert "no checkpoint of step 3" in refusal(capsys, run.path, "--features", features, "--step", "3")
     np.savez(tmp_path / "theirs.npz", mu=np.zeros(5), sigma=np.eye(5))
@@ -255,4 +256,3 @@ def test_the_console_script_and_the_module_are_one(capsys):
             call()
         assert caught.value.code == 0
         assert "--num_samples" in capsys.readouterr().out
-    assert set(evaluate.METRICS) == {*METRICS, *PICTURE_METRICS}

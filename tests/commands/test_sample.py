@@ -13,7 +13,7 @@ from small_runs import make_run
 from training.test_workers import TESTS, end_of, tf_config
 
 from sagan_tf import cli, sample
-from sagan_tf.commands import sample as sampled_runs
+from sagan_tf.commands import sample as sample_command
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
@@ -113,9 +113,9 @@ def test_worker_that_was_stopped_goes_on(run, tmp_path, monkeypatch, capsys):
         written.append(path)
         save(image, path)
 
-    save = sampled_runs.save_image
+    save = sample_command.save_image
     with monkeypatch.context() as patch:
-        patch.setattr(sampled_runs, "save_image", stop)
+        patch.setattr(sample_command, "save_image", stop)
         with pytest.raises(SystemExit):
             sample.main([*arguments, str(tmp_path / "broken")])
         written.clear()
@@ -195,11 +195,11 @@ def test_step_takes_the_checkpoint_of_that_step(run, tmp_path):
         (["--classes", "zzz"], "--classes: the model has no class `zzz`. The classes are disc, ring, square, cross."),
         (["--classes", "0", "--interpolate", "classes"], "--interpolate classes: one class has no way to another."),
         (["--step", "150"], "--step: {run} has no checkpoint of step 150; it has those of 100, 200."),
-        (["--truncation", "0"], "command line: `0` is no number above 0. --help lists the options."),
-        (["--sweep", "1,x"], "command line: `x` is no number above 0. --help lists the options."),
-        (["--seed", "-1"], "command line: `-1` is no whole number from 0. --help lists the options."),
-        (["--interpolate", "time"], "--interpolate: `time` is no way. The ways are latents, classes."),
-        (["--animate", "mp4"], "command line: argument --animate: invalid choice: 'mp4'"),
+        (["--truncation", "0"], "--truncation: `0` is not a number above 0."),
+        (["--sweep", "1,x"], "--sweep: `x` is not a number above 0."),
+        (["--seed", "-1"], "--seed: `-1` is not a whole number from 0."),
+        (["--interpolate", "time"], "--interpolate: `time` is not one of latents, classes."),
+        (["--animate", "mp4"], "--animate: `mp4` is not one of gif, webp."),
     ],
 )
 def test_what_cannot_be_done_is_one_line(run, tmp_path, capsys, arguments, line):

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sagan_tf.config import QUICK_START, Config, checks, config_differences, load_config, read_config, save_config
-from sagan_tf.config.names import field_types, type_in_words
+from sagan_tf.config.names import field_types
+from sagan_tf.config.types import type_in_words
 from sagan_tf.errors import UserError
 
 
@@ -150,7 +151,7 @@ def test_yaml_rejects_self_reference(refusal, yaml_file):
 def test_missing_config_file_names_the_nearest(refusal, yaml_file):
     path = yaml_file("run: x\n", "cifar10.yaml")
     wrong = path.replace("cifar10", "cifar-10")
-    assert refusal("--config", wrong) == f"{wrong}: there is no such config file. Did you mean {path}?"
+    assert refusal("--config", wrong) == f"{wrong}: there is no such config file. Did you mean `{path}`?"
 
 
 def test_folder_for_a_config_file_is_rejected(refusal, tmp_path):

@@ -16,6 +16,10 @@ from serving.models import make_inputs
 from serving.servers import Running
 
 from sagan_tf import cli, serve
+from sagan_tf.commands.option_parser import parse_options
+from sagan_tf.commands.options import ServeOptions
+from sagan_tf.commands.serve import limits
+from sagan_tf.serving.limits import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,12 +68,15 @@ def test_version_that_cannot_be_loaded(capsys, version_1, tmp_path):
 @pytest.mark.parametrize(
     "option, value, words",
     [
-        ("--port", "70000", "a port, 0 to 65535; got `70000`"), ("--max_batch_size", "0", "a whole number from 1"),
-        ("--batch_timeout_ms", "-1", "a number from 0"), ("--max_body_mb", "inf", "a number above 0"),
-        ("--poll_seconds", "nan", "a number above 0"), ("--max_enqueued_batches", "2.5", "a whole number from 1"),
+        ("--port", "70000", "--port: `70000` is not a port, 0 to 65535."),
+        ("--max_batch_size", "0", "--max_batch_size: `0` is not a whole number from 1."),
+        ("--batch_timeout_ms", "-1", "--batch_timeout_ms: `-1` is not a number from 0."),
+        ("--max_body_mb", "inf", "--max_body_mb: `inf` is not a number above 0."),
+        ("--poll_seconds", "nan", "--poll_seconds: `nan` is not a number above 0."),
+        ("--max_enqueued_batches", "2.5", "--max_enqueued_batches: `2.5` is not a whole number from 1."),
         ("--nothing", "1", "unrecognized arguments"),
     ],
-)  # fmt: skip
+)
 def test_bad_options(capsys, tmp_path, option, value, words):
     assert words in refusal(capsys, tmp_path, option, value)
 
@@ -77,16 +84,15 @@ def test_bad_options(capsys, tmp_path, option, value, words):
 def test_missing_package_is_named(capsys, version_1, monkeypatch):
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     assert refusal(capsys, version_1.parent) == (
-        "aiohttp is not installed. `pip install 'sagan-tf[serving]'` brings it."
+        "aiohttp is not installed. Run `pip install 'sagan-tf[serving]'`."
     )
 
 
 def test_options_reach_the_limits():
-    options = serve._options(
-        ["d", "--max_batch_size", "3", "--batch_timeout_ms", "2.5", "--max_body_mb", "0.5", "--poll_seconds", "9",
-         "--max_enqueued_batches", "4", "--drain_seconds", "0", "--parallel_batches", "5"], "serve",
-    )  # fmt: skip
-    assert serve._limits(options) == serve.Limits(3, 0.0025, 4, 2**19, 9.0, 0.0, 5)
+    arguments = ["d", "--max_batch_size", "3", "--batch_timeout_ms", "2.5", "--max_body_mb", "0.5", "--poll_seconds",
+                 "9", "--max_enqueued_batches", "4", "--drain_seconds", "0", "--parallel_batches", "5"]
+    options = parse_options(ServeOptions, arguments, "serve")
+    assert limits(options) == Limits(3, 0.0025, 4, 2**19, 9.0, 0.0, 5)
 
 
 def test_verb_of_the_console_script():

@@ -1,0 +1,50 @@
+"""Exporting a run's averaged generator."""
+
+import tempfile
+
+from sagan_tf.errors import UserError
+from sagan_tf.export.formats import FORMATS
+from sagan_tf.export.model_card import make_model_card, write_model_card
+from sagan_tf.export.provenance import describe_training, load_generator
+from sagan_tf.generation.folding import fold_generator
+from sagan_tf.runs.folder import Run
+
+
+def export_run(options):
+    """Writes a run's averaged generator in all formats, and the model card.
+
+    Args:
+        options: `ExportOptions`.
+
+    Yields:
+        (str, pathlib.Path): format or "model card", and a file or folder, once it is complete.
+
+    Raises:
+        UserError: The run has no generator, the folder cannot be written, or the version exists.
+    """
+    run = Run.open(options.run)
+    training = describe_training(run, run.config())
+    folded = fold_generator(load_generator(run))
+    _make_folder(options.out)
+    artefacts = []
+    for name in dict.fromkeys(options.formats):
+        try:
+            paths = FORMATS[name](folded, options.out, options, training)
+        except FileExistsError as error:
+            raise UserError(f"{error} Choose another with --version, or leave it out.") from None
+        for path in paths:
+            yield name, path
+        artefacts += paths
+    card = make_model_card(options.name, folded, options.out, artefacts, training)
+    yield "model card", write_model_card(card, options.out)[-1]
+
+
+def _make_folder(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # os.access says yes to root on read-only disks; only writing tells.
+        tempfile.TemporaryFile(dir=folder).close()
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"--out: there is a file in place of the folder {folder}. Choose another.") from None
+    except OSError as error:
+        raise UserError(f"--out: cannot write to {folder}: {error.strerror}. Choose another folder.") from None

@@ -1,0 +1,257 @@
+"""The options of every command but `train`: one dataclass each, from which `option_parser` makes parser and help."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse.typing import restricted_number_type, restricted_string_type
+
+from sagan_tf.commands.option_parser import positional
+from sagan_tf.errors import UserError
+from sagan_tf.evaluation.measures import METRICS, PICTURE_METRICS
+from sagan_tf.serving.limits import Limits
+
+# Restricted types of jsonargparse; the docstring names the type in an error line. Integers fit 64 bits with room for
+# sums.
+_FITS = ("<", 2**62)
+WholeNumber = restricted_number_type("WholeNumber", int, [(">=", 0), _FITS], docstring="a whole number from 0")
+Count = restricted_number_type("Count", int, [(">=", 1), _FITS], docstring="a whole number from 1")
+TwoOrMore = restricted_number_type("TwoOrMore", int, [(">=", 2), _FITS], docstring="a whole number from 2")
+Version = restricted_number_type("Version", int, [(">=", 1), ("<", 10**18)], docstring="a whole number from 1")
+Port = restricted_number_type("Port", int, [(">=", 0), ("<", 2**16)], docstring="a port, 0 to 65535")
+_FINITE = ("<", float("inf"))
+PositiveNumber = restricted_number_type("PositiveNumber", float, [(">", 0), _FINITE], docstring="a number above 0")
+NonNegativeNumber = restricted_number_type(
+    "NonNegativeNumber", float, [(">=", 0), _FINITE], docstring="a number from 0"
+)
+ModelName = restricted_string_type(
+    "ModelName",
+    r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\Z",
+    docstring="a model name: letters, digits, `_`, `-` and `.`, but no leading `.`",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Measures FID, KID and more of a run's generator, or of a folder of pictures.
+
+    Args:
+        subject: Run folder, or folder of pictures.
+        num_samples: Generated samples.
+        seed: Seed of the first sample.
+        truncation: Largest absolute entry of a latent; 6 keeps the whole normal distribution.
+        labels: Classes of the samples: in turn (`uniform`), or as often as in the data (`data`).
+        step: Step of the checkpoint. Defaults to the newest.
+        best: Take the best generator of the evaluations during training.
+        standing: Recompute the batch statistics from this many batches; 0 keeps those of training.
+        reference: Data set, folder, or .npz file of statistics to measure against. Defaults to the data of training.
+        split: Split of the reference. Defaults to that of training.
+        image_size: Size of the pictures of a folder in px. Defaults to that of the first picture.
+        data_dir: Folder of prepared TensorFlow Datasets.
+        manual_dir: Folder of manually downloaded archives.
+        download: Let TensorFlow Datasets download the data set.
+        metrics: Metrics, separated by commas. Defaults to all that apply.
+        at_infinity: Also extrapolate FID to infinitely many samples.
+        features: Feature network in place of Inception: Keras file and layer, or SavedModel and output.
+        pixel_range: Pixel range that the network of --features expects.
+        inception: TF-GAN's Inception, folder or archive. Defaults to the cache, filled by one download.
+        inception_sha256: SHA-256 that the Inception must have.
+        num_reference: Pictures of the reference whose features are kept for pairwise metrics; FID uses all.
+        batch_size: Pictures per device and batch.
+        replicas: Number of devices. Defaults to all GPUs, or the CPU.
+        refresh: Recompute the cached statistics of the data.
+        out: Folder to write to. Defaults to RUN/evaluation, or ./evaluation for a folder of pictures.
+    """
+
+    subject: str = positional("RUN")
+    num_samples: TwoOrMore = 50_000
+    seed: WholeNumber = 0
+    truncation: PositiveNumber = 6.0
+    labels: Literal["uniform", "data"] = "uniform"
+    step: WholeNumber | None = None
+    best: bool = False
+    standing: WholeNumber = 0
+    reference: str | None = None
+    split: str | None = None
+    image_size: Count | None = None
+    data_dir: str | None = None
+    manual_dir: str | None = None
+    download: bool = False
+    metrics: tuple[Literal[*METRICS, *PICTURE_METRICS], ...] | None = None
+    at_infinity: bool = False
+    features: str | None = field(default=None, metadata={"metavar": "PATH[:NAME]"})
+    pixel_range: Literal["-1,1", "0,1", "0,255"] = "-1,1"
+    inception: str | None = None
+    inception_sha256: str | None = None
+    num_reference: TwoOrMore = 50_000
+    batch_size: Count = 64
+    replicas: Count | None = None
+    refresh: bool = False
+    out: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """Writes pictures of a run's averaged generator, by class and seed.
+
+    Args:
+        run: Run folder.
+        out: Folder to write to. Defaults to RUN/pictures.
+        step: Step of the checkpoint. Defaults to the newest.
+        seed: First seed; each seed is one latent.
+        classes: Names or numbers of classes, separated by commas, or all. Defaults to the first ten.
+        columns: Seeds per class.
+        truncation: Largest absolute entry of a latent; 6 keeps the whole normal distribution.
+        sweep: Draw one latent at these truncations, such as 0.3,0.6,1,2,6.
+        interpolate: Draw strips between latents, between classes, or both.
+        frames: Pictures per strip.
+        animate: Also write the interpolation as an animation in this format.
+        files: Write this many single PNG files, the classes in turn; the workers of TF_CONFIG share them.
+    """
+
+    run: str = positional()
+    out: Path | None = None
+    step: WholeNumber | None = None
+    seed: WholeNumber = 0
+    classes: tuple[str, ...] | None = None
+    columns: Count = 8
+    truncation: PositiveNumber = 6.0
+    sweep: tuple[PositiveNumber, ...] = ()
+    interpolate: tuple[Literal["latents", "classes"], ...] = ()
+    frames: TwoOrMore = 9
+    animate: Literal["gif", "webp"] | None = None
+    files: Count | None = None
+
+
+def read_points(text):
+    """Reads query points written as `3,10;20,5`: a tuple of (x, y)."""
+    points = []
+    for pair in text.split(";"):
+        numbers = [number.strip() for number in pair.split(",")]
+        if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+            raise UserError(f"--points: `{pair}` is not a point. Write points as 3,10;20,5, in px from the top left.")
+        points.append(tuple(map(int, numbers)))
+    return tuple(points)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttendOptions:
+    """Draws and measures the attention maps of generator and discriminator.
+
+    Args:
+        run: Run folder.
+        out: Folder to write to. Defaults to RUN/attention.
+        network: Network to look into. Defaults to both.
+        pictures: Pictures to show it. Defaults to both; the discriminator alone sees real ones.
+        layers: Attention layers, separated by commas, such as attention_32. Defaults to all.
+        step: Step of the checkpoint, or all for one row per step. Defaults to the newest.
+        points: Query points in px of the picture. Defaults to five, spread over the contents of the picture.
+        images: Number of pictures drawn. Defaults to 4, and 16 in the explorer.
+        measured: Number of pictures measured.
+        columns: Pictures with their maps side by side.
+        seed: Seed of the first picture.
+        truncation: Largest absolute entry of a latent; 6 keeps the whole normal distribution.
+        classes: Names or numbers of classes, separated by commas, or all. Defaults to the first ten.
+        npz: Also write pictures, points and maps as arrays.
+        explorer: Also write an interactive HTML file.
+    """
+
+    run: str = positional()
+    out: Path | None = None
+    network: Literal["generator", "discriminator"] | None = None
+    pictures: Literal["generated", "real"] | None = None
+    layers: tuple[str, ...] | None = None
+    step: WholeNumber | Literal["all"] | None = None
+    points: tuple[tuple[int, int], ...] | None = field(
+        default=None, metadata={"metavar": "X,Y;X,Y", "read": read_points}
+    )
+    images: Count | None = None
+    measured: Count = 32
+    columns: Count = 1
+    seed: WholeNumber = 0
+    truncation: PositiveNumber = 6.0
+    classes: tuple[str, ...] | None = None
+    npz: bool = False
+    explorer: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """Makes a run folder from checkpoints of BigGAN-PyTorch's or PyTorch-StudioGAN's SAGAN.
+
+    Args:
+        generator: Checkpoint of the generator: .pth of torch.save, .safetensors or .npz.
+        discriminator: Checkpoint of the discriminator. Defaults to none.
+        out: Run folder to write.
+        data: Data set that the networks were trained on.
+    """
+
+    generator: str = positional()
+    discriminator: str | None = positional(default=None, nargs="?")
+    out: str
+    data: str = "imagenet2012"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Writes the page of a run, or of several side by side.
+
+    Args:
+        runs: Run folder; it may still be training.
+        out: File to write. Defaults to RUN/report.html, or ./comparison.html for several runs.
+    """
+
+    runs: tuple[str, ...] = positional("RUN", nargs="+")
+    out: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Exports a run's averaged generator.
+
+    Args:
+        run: Run folder.
+        out: Folder to write to; it may exist.
+        formats: Formats, separated by commas.
+        name: Name of the served model.
+        version: Version of the served model. Defaults to the next free one.
+        node_modules: LiteRT.js for `web`. Defaults to a download by npm, once.
+    """
+
+    run: str = positional()
+    out: Path
+    formats: tuple[Literal["saved_model", "tflite", "keras", "onnx", "web"], ...] = ("saved_model", "tflite", "keras")
+    name: ModelName = "sagan"
+    version: Version | None = None
+    node_modules: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Serves exported models over TensorFlow Serving's REST and gRPC API, for development.
+
+    Args:
+        folder: MODEL with MODEL/<number>/, a folder of such, or an export.
+        host: Address to listen on; the default is reachable from this machine alone.
+        rest_port: HTTP port; 0 for a free one.
+        port: gRPC port; 0 for a free one.
+        max_batch_size: Largest number of rows in a batch and in a request.
+        batch_timeout_ms: Milliseconds that a request waits for others.
+        parallel_batches: Full batches that run at a time.
+        max_enqueued_batches: Full batches that may wait.
+        max_body_mb: Largest request in MiB.
+        poll_seconds: Seconds between checks for new versions.
+        drain_seconds: Seconds that running requests have to end when the server stops.
+    """
+
+    folder: str = positional("DIR")
+    host: str = "127.0.0.1"
+    rest_port: Port = field(default=8501, metadata={"alias": "rest_api_port"})
+    port: Port = 8500
+    max_batch_size: Count = Limits.max_batch_size
+    batch_timeout_ms: NonNegativeNumber = 1e3 * Limits.batch_timeout
+    parallel_batches: Count = Limits.parallel_batches
+    max_enqueued_batches: Count = Limits.max_enqueued_batches
+    max_body_mb: PositiveNumber = Limits.max_body / 2**20
+    poll_seconds: PositiveNumber = Limits.poll_interval
+    drain_seconds: NonNegativeNumber = Limits.drain

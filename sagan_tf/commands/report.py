@@ -1,0 +1,27 @@
+"""The page of one run or several."""
+
+from pathlib import Path
+
+from sagan_tf.errors import UserError
+from sagan_tf.runs.folder import Run
+from sagan_tf.runs.report import write_report
+
+
+def report(options):
+    """Writes the page.
+
+    Args:
+        options: `ReportOptions`.
+
+    Returns:
+        pathlib.Path of the page.
+
+    Raises:
+        UserError: A folder is not a run folder, or `out` is a folder.
+    """
+    runs = [Run.open(folder) for folder in options.runs]
+    path = options.out or (runs[0].report_path if len(runs) == 1 else Path("comparison.html"))
+    if path.is_dir():
+        raise UserError(f"--out: {path} is a folder. Name a file.")
+    write_report(runs, path)
+    return path

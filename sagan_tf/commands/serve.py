@@ -1,0 +1,65 @@
+"""Serving exported models on this machine."""
+
+import asyncio
+import importlib
+import os
+
+from sagan_tf.errors import UserError
+from sagan_tf.serving.folders import find_models
+from sagan_tf.serving.limits import Limits
+
+_PACKAGES = ("aiohttp", "grpc", "orjson", "prometheus_client", "tensorflow_serving")
+
+
+def serve(options, log):
+    """Serves until stopped.
+
+    Args:
+        options: `ServeOptions`.
+        log: Function of a line for the user.
+
+    Raises:
+        UserError: There is no model, a package is missing, or an address is taken.
+    """
+    _check_folder(options.folder)
+    _check_packages()
+    # Imported after the checks: TensorFlow takes seconds.
+    import tensorflow as tf
+
+    from sagan_tf.serving import server
+
+    tf.get_logger().setLevel("ERROR")  # hides that sessions are a deprecated interface
+    running = server.Server(options.folder, limits(options), options.host, options.rest_port, options.port, log)
+    with asyncio.Runner(loop_factory=server.new_event_loop) as runner:
+        runner.run(server.serve(running, log))
+
+
+def limits(options):
+    """Converts `ServeOptions` to `Limits`, in seconds and bytes."""
+    return Limits(
+        max_batch_size=options.max_batch_size,
+        batch_timeout=options.batch_timeout_ms / 1e3,
+        max_enqueued_batches=options.max_enqueued_batches,
+        max_body=int(options.max_body_mb * 2**20),
+        poll_interval=options.poll_seconds,
+        drain=options.drain_seconds,
+        parallel_batches=options.parallel_batches,
+    )
+
+
+def _check_folder(folder):
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: no such folder. `python -m sagan_tf.export RUN --out {folder}` writes one.")
+    if not find_models(folder):
+        raise UserError(
+            f"{folder} holds no model: there is neither <number>/saved_model.pb nor NAME/<number>/saved_model.pb. "
+            f"`python -m sagan_tf.export RUN --out DIR` writes one."
+        )
+
+
+def _check_packages():
+    try:
+        for name in _PACKAGES:
+            importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed. Run `pip install 'sagan-tf[serving]'`.") from None

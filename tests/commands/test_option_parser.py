@@ -1,0 +1,84 @@
+"""Parsers made from dataclasses."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sagan_tf.commands import options
+from sagan_tf.commands.option_parser import parse_options
+from sagan_tf.errors import UserError
+
+COMMANDS = {
+    options.EvaluateOptions: ["run"],
+    options.SampleOptions: ["run"],
+    options.AttendOptions: ["run"],
+    options.ConvertOptions: ["generator.npz", "--out", "run"],
+    options.ReportOptions: ["run"],
+    options.ExportOptions: ["run", "--out", "folder"],
+    options.ServeOptions: ["folder"],
+}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("cls", COMMANDS, ids=lambda cls: cls.__name__)
+def test_every_option_has_a_help_and_the_default_of_its_field(capsys, cls):
+    parsed = parse_options(cls, COMMANDS[cls], "prog")
+    with pytest.raises(SystemExit):
+        parse_options(cls, ["--help"], "prog")
+    out = capsys.readouterr().out
+    for field in dataclasses.fields(cls):
+        if not field.metadata.get("positional"):
+            assert f" --{field.name}" in out
+        if field.default is not dataclasses.MISSING:
+            assert getattr(parsed, field.name) == field.default
+
+
+def test_options_are_read_in_their_types():
+    arguments = ["run", "--out", "~", "--num-samples", "30", "--truncation=0.5", "--metrics", "fid, kid,", "--best",
+                 "--reference", "null", "--pixel_range=-1,1"]
+    parsed = parse_options(options.EvaluateOptions, arguments, "prog")
+    assert (parsed.subject, parsed.out, parsed.num_samples, parsed.truncation) == ("run", Path("~"), 30, 0.5)
+    assert (parsed.metrics, parsed.best, parsed.reference, parsed.pixel_range) == (("fid", "kid"), True, "null", "-1,1")
+    parsed = parse_options(options.AttendOptions, ["run", "--step", "all", "--points", "3,10; 20,5"], "prog")
+    assert (parsed.step, parsed.points) == ("all", ((3, 10), (20, 5)))
+    parsed = parse_options(options.ServeOptions, ["folder", "--rest_api_port", "0"], "prog")
+    assert parsed.rest_port == 0
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments", "message"),
+    [
+        (options.SampleOptions, ["--seed", "1.5"], "--seed: `1.5` is not a whole number from 0."),
+        (options.SampleOptions, ["--seed", str(2**62)], f"--seed: `{2**62}` is not a whole number from 0."),
+        (options.SampleOptions, ["--sweep", "1,nan"], "--sweep: `nan` is not a number above 0."),
+        (options.SampleOptions, ["--classes", ","], "--classes: the list is empty. Name something, or leave"),
+        (options.SampleOptions, ["--animate", "gifs"], "--animate: `gifs` is not one of gif, webp. Did you"),
+        (options.SampleOptions, ["--seed"], "command line: argument --seed: expected one argument."),
+        (options.SampleOptions, ["--see", "1"], "command line: unrecognized arguments: --see 1."),
+        (options.SampleOptions, ["more"], "command line: unrecognized arguments: more."),
+        (options.AttendOptions, ["--points", "1,²"], "--points: `1,²` is not a point."),
+        (options.ExportOptions, ["--version", str(10**18)], f"--version: `{10**18}` is not a whole number from 1."),
+        (options.ExportOptions, ["--name", "a\n"], "--name: `a `"),
+    ],
+)
+def test_bad_option_is_rejected_with_its_name_and_value(cls, arguments, message):
+    with pytest.raises(UserError) as caught:
+        parse_options(cls, [*COMMANDS[cls], *arguments], "prog")
+    assert str(caught.value).startswith(message)
+
+
+def test_help_does_not_import_the_commands():
+    code = """
+import contextlib, importlib, sys, sagan_tf
+before = set(sys.modules)
+for verb in ("evaluate", "sample", "attend", "convert", "report", "serve", "export.__main__"):
+    with contextlib.suppress(SystemExit):
+        importlib.import_module(f"sagan_tf.{verb}").main(["--help"])
+slow = ("sagan_tf.training", "sagan_tf.runs", "sagan_tf.experiment", "tensorflow_datasets")
+print([name for name in set(sys.modules) - before if name.startswith(slow)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
