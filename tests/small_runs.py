@@ -50,7 +50,7 @@ def make_run(path, steps=(100, 200), conditional=True, attention_sizes=(8, 16), 
             _move(gan, rng)
             gan.step.assign(step)
             manager.save(checkpoint_number=step)
-            run.append_metrics(_metrics(gan, step))
+            run.metrics_log.append(_metrics(gan, step))
             save_grid(rng.integers(0, 255, (4, 32, 32, 3), dtype=np.uint8), run.sample_path(step), 2)
         gan.ema_generator.save(run.generator_path)
     return run

@@ -24,7 +24,6 @@ from sagan_tf.data.sources import contact_sheet_images
 from sagan_tf.errors import UserError
 from sagan_tf.export.provenance import describe_training, load_generator
 from sagan_tf.runs.folder import Run
-from sagan_tf.runs.metrics_log import read_unfinished_line, save_unfinished_line
 from sagan_tf.runs.report import write_report
 
 
@@ -126,12 +125,12 @@ def run_folder(tmp_path_factory):
     run.checkpoints_path.mkdir(parents=True)
     run.class_names_path.parent.mkdir()
     save_config(QUICK_START, run.config_path)
-    run.append_metrics({"step": 1, "d_loss": 2.0})
-    run.append_metrics({"step": 2, "d_loss": 1.0})
+    run.metrics_log.append({"step": 1, "d_loss": 2.0})
+    run.metrics_log.append({"step": 2, "d_loss": 1.0})
     run.environment_path.write_text(json.dumps([{"cpu": "one"}]))
     run.save_class_names(["a", "b", "c", "d", "e"])
     run.add_recovery("divergence", 2, 0.5)
-    save_unfinished_line(run.unfinished_line_path, {"step": 3, "steps": 1, "means": {"d_loss": 0.5}})
+    run.metrics_log.save_unfinished({"step": 3, "steps": 1, "means": {"d_loss": 0.5}})
     make_generator().save(run.generator_path)
     return run
 
@@ -157,7 +156,7 @@ def test_edited_run_folders(run_folder, file, change):
 def read_all(run):
     """Reads a run folder as training, exporting and reporting do."""
     for read in (lambda: describe_training(run, run.config()), run.recoveries, run.class_names, run.starts,
-                 lambda: read_unfinished_line(run.unfinished_line_path), lambda: run.truncate_metrics_after(10),
+                 run.metrics_log.read_unfinished, lambda: run.metrics_log.truncate_after(10),
                  lambda: write_report([run], run.report_path)):
         with one_line_or_none():
             read()

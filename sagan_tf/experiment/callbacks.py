@@ -1,6 +1,5 @@
 """What a run writes into its folder as it goes on."""
 
-from sagan_tf.runs.metrics_log import read_unfinished_line, save_unfinished_line
 from sagan_tf.runs.report import write_report
 from sagan_tf.training.callbacks import AttentionPictures, Checkpoints, Metrics, Report, Samples
 from sagan_tf.training.tensorboard import EventFile, TensorBoard, peak_memory_gib
@@ -59,16 +58,16 @@ class MetricsRecorder:
     def append(self, line):
         """Writes a line, a dict with `step` and numbers by name."""
         if self.writes:
-            self.run.append_metrics(line)
+            self.run.metrics_log.append(line)
         if self.events is not None:
             values = {name: value for name, value in line.items() if name != "step"}
             self.events.scalars(line["step"], values | peak_memory_gib())
 
     def read_unfinished(self):
         """Reads the means of a line that an earlier process had begun, or None."""
-        return read_unfinished_line(self.run.unfinished_line_path)
+        return self.run.metrics_log.read_unfinished()
 
     def save_unfinished(self, unfinished):
         """Saves the means of a line that is not due yet."""
         if self.writes:
-            save_unfinished_line(self.run.unfinished_line_path, unfinished)
+            self.run.metrics_log.save_unfinished(unfinished)

@@ -61,7 +61,7 @@ def make_manager(gan, run, checkpoints_to_keep):
     state = gan.variables + gan.generator_optimizer.variables + gan.discriminator_optimizer.variables
     size = sum(4 * math.prod(v.shape) for v in state)  # bytes, float32
     run.check_space((checkpoints_to_keep + 1 - len(paths)) * size)
-    run.truncate_metrics_after(step)
+    run.metrics_log.truncate_after(step)
     run.remove_unfinished()
     kept = [path for path in reversed(paths) if int(path.rpartition("-")[2]) <= step]
     if kept:

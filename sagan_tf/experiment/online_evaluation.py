@@ -12,7 +12,7 @@ from sagan_tf.evaluation.measures import measure
 from sagan_tf.evaluation.shards import join, save_shard, wait_for_shards
 from sagan_tf.files.atomic import atomic_write
 from sagan_tf.training.evaluations import Evaluations
-from sagan_tf.training.workers import make_agreement, read_worker
+from sagan_tf.training.workers import make_all_reduce, read_worker
 
 _COUNT = "evaluation_samples"  # In every line of figures, and in no other.
 _SHARED_DISK_MINUTES = 5  # for what a worker has written to be seen by another
@@ -111,7 +111,7 @@ class Collection:
         self._folder = folder if worker.count == 1 else folder.with_name(f"{folder.name}.{worker.index}")
         self._shards = [folder.with_name(f"{folder.name}.{i}.npz") for i in range(worker.count)]
         self._shard = self._shards[worker.index]
-        self._agree = None if worker.count == 1 else make_agreement(gan.distribute_strategy)
+        self._agree = None if worker.count == 1 else make_all_reduce(gan.distribute_strategy)
         self._rounds = math.ceil(math.ceil(samples.count / worker.count) / measurer.rows)
 
     def at(self, step):
@@ -180,4 +180,4 @@ def _keep_best(run, gan, step, figures):
         return
     with atomic_write(run.best_generator_path) as temporary_path:
         gan.ema_generator.save(temporary_path)
-    run.save_best({"step": step, "metric": metric, "value": figures[metric]})
+    run.save_best(step, metric, figures[metric])

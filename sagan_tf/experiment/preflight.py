@@ -1,4 +1,4 @@
-"""What a config asks of the machine: what it has not the memory or the devices for is refused, and nothing made."""
+"""Checks memory and devices before a run starts."""
 
 import contextlib
 import os
@@ -9,106 +9,83 @@ from sagan_tf.accelerate import compiled as native_operations
 from sagan_tf.errors import UserError
 from sagan_tf.networks.architectures import DISCRIMINATOR_MULTIPLIERS, GENERATOR_MULTIPLIERS, INITIAL_SIZE
 
-# Float32 weights, their gradients, and Adam's two averages of these.
-_BYTES_A_WEIGHT = 16
+# Float32 weight and gradient, and Adam's two moments.
+_BYTES_PER_WEIGHT = 16
 
 
 def check_memory(config):
-    """Refuses a config that asks for more memory than the machine has.
-
-    Args:
-        config: `Config`.
-
-    Raises:
-        UserError: It does; the field that asks for most is named.
-    """
-    needs, available = bytes_needed(config), _memory_of_machine()
+    """Raises UserError if a run needs more memory than the machine has; names the field that needs most."""
+    needs, available = bytes_needed(config), _machine_memory_bytes()
     total = sum(needs.values())
     if available is not None and total > available:
         largest = max(needs, key=needs.get)
         raise UserError(
-            f"{largest}: the run needs {_gib(total)} of memory or more, most of it for this, and the machine has "
-            f"{_gib(available)}. Make it smaller."
+            f"{largest}: the run needs at least {_gib(total)} of memory, most of it for this option, and the machine "
+            f"has {_gib(available)}. Choose a smaller value."
         )
 
 
 def check_devices(config, strategy):
-    """Refuses options that the devices here do not bear, which no config can know; compiles what is asked for.
-
-    Args:
-        config: `Config`.
-        strategy: tf.distribute.Strategy of the run.
-
-    Raises:
-        UserError: They do not, or our own operations cannot be compiled.
-    """
-    hardware, replicas = config.hardware, strategy.num_replicas_in_sync
-    if hardware.jit_compile and replicas > 1:
+    """Raises UserError for options that these devices do not support; compiles the native operations if asked for."""
+    hardware, batch_size, replicas = config.hardware, config.training.batch_size, strategy.num_replicas_in_sync
+    if batch_size % replicas:
         raise UserError(
-            f"hardware.jit_compile: works on one device, and here are {replicas}; "
-            "set hardware.distribution to single, or hardware.jit_compile to false."
+            f"training.batch_size: {batch_size} cannot be split evenly over {replicas} replicas; make it a multiple of "
+            f"{replicas}."
         )
-    if not hardware.native_operations:
-        return
-    if replicas > 1:
-        raise UserError(f"hardware.native_operations: works on one device, and here are {replicas}; set it to false.")
-    if tf.config.list_physical_devices("GPU"):
-        raise UserError(
-            "hardware.native_operations: serves a CPU alone, and here is a GPU; set it to false, or hide GPUs by "
-            "CUDA_VISIBLE_DEVICES=-1."
-        )
-    native_operations.load()
+    for name in ("jit_compile", "native_operations"):
+        if getattr(hardware, name) and replicas > 1:
+            raise UserError(
+                f"hardware.{name}: works on one device only, and this run has {replicas}; set hardware.distribution to "
+                f"single, or hardware.{name} to false."
+            )
+    if hardware.native_operations:
+        if tf.config.list_physical_devices("GPU"):
+            raise UserError(
+                "hardware.native_operations: works on CPUs only, and this machine has a GPU; set it to false, or hide "
+                "the GPUs with CUDA_VISIBLE_DEVICES=-1."
+            )
+        native_operations.load()
 
 
 def bytes_needed(config):
-    """Sums up, from below, the memory of a run.
-
-    Args:
-        config: `Config`.
-
-    Returns:
-        dict, the field that decides on it -> bytes.
-    """
+    """Estimates the memory of a run from below: dict, config field that determines it -> bytes."""
     data, training, output = config.data, config.training, config.output
-    first, *multipliers = GENERATOR_MULTIPLIERS[data.image_size]
     g, d = config.generator.channels, config.discriminator.channels
-    inputs = [first, *multipliers[:-1]]
-    generator = sum(9 * g * g * (here * there + there * there) for here, there in zip(inputs, multipliers))
+    first, *multipliers = GENERATOR_MULTIPLIERS[data.image_size]
+    blocks = zip([first, *multipliers[:-1]], multipliers)
+    generator_weights = sum(9 * g * g * (inputs * outputs + outputs * outputs) for inputs, outputs in blocks)
     multipliers = DISCRIMINATOR_MULTIPLIERS[data.image_size]
-    # The hidden width of a block is that of its input or of its output.
-    pairs = [(min(pair), max(pair)) for pair in zip(multipliers, multipliers[1:])]
-    discriminator = sum(9 * d * d * (less * less + less * more) for less, more in pairs)
-    dense = config.generator.latent_dim * INITIAL_SIZE**2 * first * g
-    picture = data.image_size**2 * data.image_channels
-    sample = 4 * config.generator.latent_dim + picture
-    batch = training.batch_size * training.d_steps * training.accumulation_steps
+    # The hidden width of a block is its input's or its output's.
+    blocks = [sorted(block) for block in zip(multipliers, multipliers[1:])]
+    discriminator_weights = sum(9 * d * d * (narrow * narrow + narrow * wide) for narrow, wide in blocks)
+    dense_weights = config.generator.latent_dim * INITIAL_SIZE**2 * first * g
+    image_values = data.image_size**2 * data.image_channels
+    images_per_step = training.batch_size * training.d_steps * training.accumulation_steps
+    sample_bytes = 4 * config.generator.latent_dim + image_values
     return {
-        "generator.channels": _BYTES_A_WEIGHT * generator,
-        "generator.latent_dim": _BYTES_A_WEIGHT * dense,
-        "discriminator.channels": _BYTES_A_WEIGHT * discriminator,
-        "training.batch_size": 4 * picture * batch,
-        "output.sample_columns": output.sample_rows * output.sample_columns * sample,
+        "generator.channels": _BYTES_PER_WEIGHT * generator_weights,
+        "generator.latent_dim": _BYTES_PER_WEIGHT * dense_weights,
+        "discriminator.channels": _BYTES_PER_WEIGHT * discriminator_weights,
+        "training.batch_size": 4 * image_values * images_per_step,
+        "output.sample_columns": output.sample_rows * output.sample_columns * sample_bytes,
     }
 
 
 @contextlib.contextmanager
-def exhaustion_named():
-    """Says in one line that memory has run out, in place of TensorFlow's pages.
-
-    Raises:
-        UserError: It has.
-    """
+def translate_memory_errors():
+    """Raises UserError, in place of TensorFlow's errors, if memory runs out."""
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"memory or disk has run out ({reason}). A smaller training.batch_size, with training.accumulation_steps "
-            "for the same number of images, needs less."
+            f"out of memory or disk space ({reason}). Choose a smaller training.batch_size; "
+            "training.accumulation_steps keeps the number of images per update."
         ) from None
 
 
-def _memory_of_machine():
+def _machine_memory_bytes():
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # not on this system

@@ -11,12 +11,11 @@ from tqdm.auto import tqdm
 from sagan_tf.data import embedded, rules
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import contact_sheet_images, describe, open_source, translate_data_errors
-from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_gan
 from sagan_tf.experiment.callbacks import MetricsRecorder, recording_callbacks
 from sagan_tf.experiment.checkpoints import make_manager, restore
 from sagan_tf.experiment.online_evaluation import evaluation_callbacks, is_missing
-from sagan_tf.experiment.preflight import check_devices, check_memory, exhaustion_named
+from sagan_tf.experiment.preflight import check_devices, check_memory, translate_memory_errors
 from sagan_tf.experiment.recovery import prepare_recovery, rate_factor
 from sagan_tf.generation.sampler import Sampler, draw_latents_of, grid_seeds
 from sagan_tf.runs.folder import Run
@@ -26,9 +25,9 @@ from sagan_tf.training.evaluations import EvaluationInterrupted
 from sagan_tf.training.guard import GROUPS, SAMPLES, Guard, TrainingFailure
 from sagan_tf.training.workers import (
     check_same_step,
-    loss_of_workers_named,
     read_worker,
     silence_unless,
+    translate_lost_worker_errors,
     wait_for_all,
 )
 from sagan_tf.viewing.image_grids import save_contact_sheet
@@ -51,16 +50,12 @@ def train(config, callbacks=()):
     worker = read_worker()
     strategy = make_strategy(config.hardware.distribution, config.hardware.replicas)
     check_devices(config, strategy)
-    replicas = strategy.num_replicas_in_sync
-    if config.training.batch_size % replicas:
-        raise UserError(
-            f"training.batch_size: {config.training.batch_size} cannot be split evenly over {replicas} replicas; "
-            f"make it a multiple of {replicas}."
-        )
     with (
-        translate_data_errors(config.data.name), loss_of_workers_named(worker), exhaustion_named(),
+        translate_data_errors(config.data.name),
+        translate_lost_worker_errors(worker),
+        translate_memory_errors(),
         silence_unless(worker.is_chief),
-    ):  # fmt: skip
+    ):
         return _train(config, strategy, worker, callbacks)
 
 

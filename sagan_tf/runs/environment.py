@@ -1,4 +1,4 @@
-"""What a run ran on, so that its numbers say how they were made."""
+"""Versions, command and hardware of this process, recorded with every run and result."""
 
 import datetime
 import os
@@ -10,12 +10,8 @@ import sagan_tf
 
 
 def describe_environment():
-    """Describes this process's surroundings.
-
-    Returns:
-        dict of str: when, with which command, which versions, on which processors.
-    """
-    # Not at import: readers of a run folder need none of them.
+    """Describes when, by which command, with which versions and on which hardware this process runs: a dict."""
+    # Imported here because reading a run folder needs none of them.
     import keras
     import numpy as np
     import tensorflow as tf
@@ -46,5 +42,5 @@ def _cpu_name():
 
 
 def _cpu_cores():
-    # Those that this process may use, not those of the machine: containers get a share.
+    # The cores this process may use: containers get a share of the machine.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,4 +1,4 @@
-"""The run folder: what lies where in it. It is opened and written here; other modules get paths and functions."""
+"""The run folder: its paths, its lock, and what is read from it and written to it."""
 
 import contextlib
 import json
@@ -12,31 +12,33 @@ from sagan_tf.config import config_differences, read_config, save_config
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
 from sagan_tf.files.locks import exclusive
-from sagan_tf.files.untrusted import read_json, read_text
 from sagan_tf.runs.environment import describe_environment
-from sagan_tf.runs.metrics_log import is_metrics, json_line
+from sagan_tf.runs.metrics_log import MetricsLog
+from sagan_tf.runs.records import parse_best, parse_class_names, parse_recoveries, parse_starts, read_record
 
-# What a run may change when it goes on. None of it changes the game that was played so far: where the folder lies,
-# what is written and when, the machine, and how far to train. (A decaying learning rate gets its new end.)
-CHANGEABLE = ("run", "training.steps")
+# Fields that may change when a run resumes; none of them changes the steps made so far. (A decaying learning rate gets
+# its new end.)
+CHANGEABLE_FIELDS = ("run", "training.steps")
 CHANGEABLE_SECTIONS = ("hardware", "output", "guard", "evaluation")
 
 _DIFFERENCES_SHOWN = 3
 
 
 class Run:
-    """A run folder. Made by `Run.create_or_resume`, to train, or `Run.open`, to look.
+    """A run folder.
 
-    As a context manager it gives up the lock of `create_or_resume` at the end.
+    `Run.create_or_resume` returns it locked, for training; `Run.open` without a lock, for reading. The lock is released
+    by `close`, or at the end of a `with` block.
 
     Args:
-        path: The folder.
+        path: Path of the folder.
 
     Attributes:
         path: pathlib.Path of the folder.
+        metrics_log: `MetricsLog`.
         config_path, checkpoints_path, generator_path, best_generator_path, best_path, metrics_path, samples_path,
             attention_path, report_path, evaluation_path, tensorboard_path, contact_sheet_path, class_names_path,
-            recoveries_path, environment_path: pathlib.Paths of what is in it.
+            recoveries_path, environment_path: pathlib.Paths in the folder.
     """
 
     def __init__(self, path):
@@ -54,38 +56,38 @@ class Run:
         self.report_path = self.path / "report.html"
         self.contact_sheet_path = self.path / "data" / "contact_sheet.png"
         self.class_names_path = self.path / "data" / "class_names.json"
-        self.unfinished_line_path = self.path / "unfinished_line.json"
         self.recoveries_path = self.path / "recoveries.json"
         self.environment_path = self.path / "environment.json"
+        self.metrics_log = MetricsLog(self.metrics_path, self.path / "unfinished_line.json")
         self._lock = contextlib.ExitStack()
 
     @classmethod
     def create_or_resume(cls, folder, config):
-        """Makes a run folder, or takes up the one of an earlier process, and locks it.
+        """Creates a run folder, or resumes an existing one, and locks it.
 
         Args:
             folder: Path.
             config: `Config` of the run; saved in the folder.
 
         Returns:
-            Run, locked until `close`.
+            Run, locked.
 
         Raises:
-            UserError: The folder holds another run or other things, another process trains in it, or it cannot be
-                written.
+            UserError: The folder holds another run or other files, another process trains in it, or it is not writable.
         """
         if folder is None:
             raise UserError("`run` is null: name the folder of the run.")
         run = cls(folder)
-        run._refuse_pattern()
+        run._check_path()
         run._make_folder()
-        run._acquire()
+        busy = f"{run.path}: another process is training in this folder. Wait for it, or choose another with --run."
+        run._lock.enter_context(exclusive(run.path / ".lock", error=busy))
         try:
-            run._refuse_another_config(config)
+            run._check_config(config)
             save_config(config, run.config_path)
-            for part in (run.checkpoints_path, run.samples_path, run.contact_sheet_path.parent):
-                part.mkdir(exist_ok=True)
-            run._record_environment()
+            for folder in (run.checkpoints_path, run.samples_path, run.contact_sheet_path.parent):
+                folder.mkdir(exist_ok=True)
+            run._write_json(run.environment_path, [*run.starts(), describe_environment()], indent=2)
         except BaseException:
             run.close()
             raise
@@ -93,20 +95,14 @@ class Run:
 
     @classmethod
     def open(cls, folder):
-        """Opens an existing run folder, without a lock.
-
-        Args:
-            folder: Path.
-
-        Returns:
-            Run.
+        """Opens an existing run folder without a lock.
 
         Raises:
-            UserError: It is no run folder.
+            UserError: It is not a run folder.
         """
         run = cls(folder)
         if not run.config_path.is_file():
-            raise UserError(f"{run.path}: this is no run folder; {run.config_path.name} is missing.")
+            raise UserError(f"{run.path}: not a run folder; {run.config_path.name} is missing.")
         return run
 
     def __enter__(self):
@@ -116,203 +112,95 @@ class Run:
         self.close()
 
     def close(self):
-        """Gives up the lock, so that another process may train here."""
+        """Releases the lock."""
         self._lock.close()
 
     def config(self):
-        """Reads the config of the run.
-
-        Returns:
-            Config.
-
-        Raises:
-            UserError: The file is not there or cannot be used.
-        """
+        """Reads the `Config` of the run."""
         return read_config(self.config_path)
 
     def sample_path(self, step):
-        """Names the picture of samples after a step.
-
-        Args:
-            step: int >= 0.
-
-        Returns:
-            pathlib.Path.
-        """
+        """Path of the sample grid of a step."""
         return self.samples_path / f"step_{step:08d}.png"
 
     def attention_picture_path(self, step):
-        """Names the picture of attention maps after a step.
-
-        Args:
-            step: int >= 0.
-
-        Returns:
-            pathlib.Path.
-        """
+        """Path of the attention picture of a step."""
         return self.attention_path / f"step_{step:08d}.png"
 
-    def save_class_names(self, names):
-        """Keeps the names of the classes, so that tools that have no data at hand can say them.
+    def checkpoint_steps(self):
+        """Lists the steps of the checkpoints, ascending; does not check whether they can be read."""
+        names = [path.name for path in self.checkpoints_path.glob("ckpt-*.index")]
+        matches = [re.fullmatch(r"ckpt-([0-9]+)\.index", name) for name in names]
+        return sorted(int(match[1]) for match in matches if match)
 
-        Args:
-            names: list of str in the order of the labels.
-        """
-        write_text(self.class_names_path, json.dumps(list(names), ensure_ascii=False, indent=0) + "\n")
-
-    def class_names(self):
-        """Reads the names of the classes.
-
-        Returns:
-            list of str in the order of the labels; None where none were saved.
-
-        Raises:
-            UserError: The file holds something else.
-        """
-        if not self.class_names_path.is_file():
-            return None
-        names = read_json(self.class_names_path)
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise UserError(f"{self.class_names_path}: this is no list of names any more. Move it away.")
-        return names
-
-    def starts(self):
-        """Reads on what, and by what command, the run was started.
-
-        Returns:
-            list of dicts of JSON values, one a start; empty where nothing was recorded.
-
-        Raises:
-            UserError: The file holds something else.
-        """
-        if not self.environment_path.is_file():
-            return []
-        found = read_json(self.environment_path)
-        if not isinstance(found, list) or not all(isinstance(start, dict) for start in found):
-            raise UserError(f"{self.environment_path}: this is no list of starts any more. Move it away.")
-        return found
-
-    def best(self):
-        """Reads which generator the evaluations during training found best.
-
-        Returns:
-            dict with `step`, `metric` and `value`; None where none was evaluated.
-
-        Raises:
-            UserError: The file holds something else.
-        """
-        if not self.best_path.is_file() or not self.best_generator_path.is_file():
-            return None
-        found = read_json(self.best_path)
-        try:
-            return {"step": int(found["step"]), "metric": str(found["metric"]), "value": float(found["value"])}
-        except (ValueError, TypeError, KeyError, OverflowError):
-            raise UserError(f"{self.best_path}: this does not say which generator is best any more.") from None
-
-    def save_best(self, found):
-        """Records which generator is best.
-
-        Args:
-            found: dict with `step`, `metric` and `value`.
-        """
-        write_text(self.best_path, json.dumps(found) + "\n")
-
-    def recoveries(self):
-        """Reads how often the run went back to a checkpoint because training went wrong.
-
-        Returns:
-            list of dicts, in order, each with `kind`, `step` and `rate_factor`.
-
-        Raises:
-            UserError: The file holds something else.
-        """
-        if not self.recoveries_path.is_file():
-            return []
-        try:
-            found = [{**one, "rate_factor": float(one["rate_factor"])} for one in read_json(self.recoveries_path)]
-        except (ValueError, TypeError, KeyError, OverflowError):
-            found = None
-        if found is None or not all(0 < one["rate_factor"] <= 1 for one in found):
-            raise UserError(f"{self.recoveries_path}: this is no list of recoveries any more.")
-        return found
-
-    def add_recovery(self, kind, step, rate_factor):
-        """Records that the run goes back.
-
-        Args:
-            kind: str, what was wrong.
-            step: int, at which it was seen.
-            rate_factor: float, what the learning rates are multiplied by from now on, on top of earlier ones.
-        """
-        new = {"kind": kind, "step": step, "rate_factor": rate_factor}
-        write_text(self.recoveries_path, json.dumps([*self.recoveries(), new], indent=1) + "\n")
+    def checkpoint_path(self, step):
+        """Path of a checkpoint as a str, as `tf.train.Checkpoint.restore` takes it."""
+        return str(self.checkpoints_path / f"ckpt-{step}")
 
     def checkpoints(self):
-        """Lists the checkpoints, the newest first, as they lie in the folder; whether they are whole is not looked at.
-
-        Returns:
-            list of str, paths as `tf.train.Checkpoint.restore` takes them.
-        """
-        names = [path.name for path in self.checkpoints_path.glob("ckpt-*.index")]
-        found = [re.fullmatch(r"ckpt-([0-9]+)\.index", name) for name in names]
-        steps = sorted((int(match[1]) for match in found if match), reverse=True)
-        return [str(self.checkpoints_path / f"ckpt-{step}") for step in steps]
-
-    def append_metrics(self, metrics):
-        """Adds a line to the metrics file; it is on the disk when this returns.
-
-        Args:
-            metrics: dict, `step` and named numbers. Strict JSON knows no NaN or infinity; they become null.
-        """
-        with open(self.metrics_path, "a", encoding="utf-8") as file:
-            file.write(json_line(metrics))
-            file.flush()
-            os.fsync(file.fileno())
+        """Lists the paths of the checkpoints, newest first."""
+        return [self.checkpoint_path(step) for step in reversed(self.checkpoint_steps())]
 
     def read_metrics(self):
-        """Reads the metrics file. A last line that a killed process left unfinished is passed over.
+        """Reads the metrics: list of dicts of `step` and numbers by name, in the order of the steps."""
+        return self.metrics_log.read()
 
-        Returns:
-            list of dicts, in the order of the steps; empty where there is no file.
+    def class_names(self):
+        """Reads the class names, a list of str in the order of the labels; None if there are none."""
+        return read_record(self.class_names_path, parse_class_names, "a list of class names")
 
-        Raises:
-            UserError: A line is not JSON.
-        """
-        return [json.loads(line) for line in self._metrics_lines()]
+    def save_class_names(self, names):
+        """Saves the class names, for tools without access to the data."""
+        text = json.dumps(list(names), ensure_ascii=False, indent=0)
+        write_text(self.class_names_path, text + "\n")
 
-    def truncate_metrics_after(self, step):
-        """Takes back the lines after a step, which a resumed run writes again. The file changes at once or not at all.
+    def starts(self):
+        """Reads on what and by which command the run was started: list of dicts, one per start."""
+        return read_record(self.environment_path, parse_starts, "a list of starts") or []
 
-        Args:
-            step: int, the last step that is kept.
-        """
-        if not self.metrics_path.exists():
-            return
-        kept = [line for line in self._metrics_lines() if json.loads(line)["step"] <= step]
-        write_text(self.metrics_path, "".join(line + "\n" for line in kept))
+    def best(self):
+        """Reads which generator the online evaluations found best: dict of `step`, `metric` and `value`, or None."""
+        if not self.best_generator_path.is_file():
+            return None
+        return read_record(self.best_path, parse_best, "the step and the metric of the best generator")
+
+    def save_best(self, step, metric, value):
+        """Records which generator is best."""
+        self._write_json(self.best_path, {"step": step, "metric": metric, "value": value})
+
+    def recoveries(self):
+        """Reads the recoveries: list of dicts of `kind`, `step` and `rate_factor`, in order."""
+        return read_record(self.recoveries_path, parse_recoveries, "a list of recoveries") or []
+
+    def add_recovery(self, kind, step, rate_factor):
+        """Records a recovery; `rate_factor` multiplies the learning rates, on top of earlier recoveries."""
+        recovery = {"kind": kind, "step": step, "rate_factor": rate_factor}
+        self._write_json(self.recoveries_path, [*self.recoveries(), recovery], indent=1)
 
     def remove_unfinished(self):
-        """Removes what processes that were killed in the middle of a file have left; the caller holds the lock."""
+        """Removes incomplete files of killed processes; the caller holds the lock."""
         for path in self.checkpoints_path.glob("ckpt-*_temp"):
             shutil.rmtree(path, ignore_errors=True)
         for folder in (self.path, self.samples_path, self.contact_sheet_path.parent):
             remove_temporary_files(folder)
 
     def check_space(self, bytes_needed):
-        """Refuses a disk that is too full.
-
-        Args:
-            bytes_needed: int, bytes that the run is going to write.
-
-        Raises:
-            UserError: Less is free.
-        """
+        """Raises UserError if the disk has less free space than the checkpoints need."""
         free = shutil.disk_usage(self.path).free
         if free < bytes_needed:
             raise UserError(
-                f"{self.path}: the run needs {_gib(bytes_needed)} of disk for its checkpoints, and {_gib(free)} is "
-                "free. Free some, or choose another folder with --run."
+                f"{self.path}: the run needs {_gib(bytes_needed)} of disk space for its checkpoints, and {_gib(free)} "
+                "is free. Free some, or choose another folder with --run."
             )
+
+    def _check_path(self):
+        """Raises UserError for a path that TensorFlow, which matches checkpoints by pattern, would not find again."""
+        for letter in "*?[" + "\\" * (os.sep != "\\"):
+            if letter in str(self.path):
+                raise UserError(
+                    f"{self.path}: the path of a run folder must not contain `{letter}`, which TensorFlow takes for a "
+                    "pattern. Choose another with --run."
+                )
 
     def _make_folder(self):
         try:
@@ -321,61 +209,40 @@ class Run:
             foreign = [name for name in names if not name.startswith(".lock") and not is_temporary(name)]
             if foreign and not self.config_path.exists():
                 raise UserError(
-                    f"{self.path}: the folder holds other things and no config.yaml, so it is no run folder. "
-                    "Choose a new one with --run."
+                    f"{self.path}: not a run folder; it holds other files and no config.yaml. Choose a new one with "
+                    "--run."
                 )
-            # os.access says yes to root on read-only disks; only writing tells.
+            # os.access grants root everything, even on read-only disks.
             tempfile.TemporaryFile(dir=self.path).close()
         except (FileExistsError, NotADirectoryError):
-            raise UserError(f"{self.path}: a file lies where the run folder goes. Choose another with --run.") from None
+            raise UserError(f"{self.path}: a file is in the way of the run folder. Choose another with --run.") from None
         except OSError as error:
             raise UserError(
                 f"{self.path}: the run folder cannot be written: {error.strerror}. Choose another with --run."
             ) from None
 
-    def _refuse_pattern(self):
-        """Refuses a path that TensorFlow, which looks for checkpoints by pattern, would not find or find twice."""
-        found = [letter for letter in "*?[" + "\\" * (os.sep != "\\") if letter in str(self.path)]
-        if found:
-            raise UserError(
-                f"{self.path}: the name of a run folder must not hold `{found[0]}`; TensorFlow takes it for a pattern "
-                "and would not find the checkpoints again. Choose another with --run."
-            )
-
-    def _acquire(self):
-        error = f"{self.path}: another process is training in this folder. Wait for it, or choose another with --run."
-        self._lock.enter_context(exclusive(self.path / ".lock", error=error))
-
-    def _refuse_another_config(self, config):
+    def _check_config(self, config):
+        """Raises UserError if the folder holds a run with a config that differs in more than changeable fields."""
         if not self.config_path.exists():
             return
         differences = [line for line in config_differences(self.config(), config) if not _is_changeable(line)]
         if not differences:
             return
-        more = len(differences) - _DIFFERENCES_SHOWN
-        shown = differences[:_DIFFERENCES_SHOWN] + ([f"{more} more"] if more > 0 else [])
+        hidden = len(differences) - _DIFFERENCES_SHOWN
+        shown = differences[:_DIFFERENCES_SHOWN] + ([f"{hidden} more"] if hidden > 0 else [])
         raise UserError(
             f"{self.path}: the folder holds a run with another config ({'; '.join(shown)}). Choose another folder with "
-            f"--run, or go on with the old config: --config {self.config_path}"
+            f"--run, or continue with the old config: --config {self.config_path}"
         )
 
-    def _record_environment(self):
-        starts = [*self.starts(), describe_environment()]
-        write_text(self.environment_path, json.dumps(starts, indent=2) + "\n")
-
-    def _metrics_lines(self):
-        if not self.metrics_path.exists():
-            return []
-        *lines, unfinished = read_text(self.metrics_path).split("\n")
-        for number, line in enumerate(lines, start=1):
-            if not is_metrics(line):
-                raise UserError(f"{self.metrics_path}, line {number}: this is no line of metrics. Take it out.")
-        return lines
+    @staticmethod
+    def _write_json(path, value, indent=None):
+        write_text(path, json.dumps(value, indent=indent) + "\n")
 
 
 def _is_changeable(difference):
-    key = difference.partition(":")[0]
-    return key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE_SECTIONS
+    field = difference.partition(":")[0]
+    return field in CHANGEABLE_FIELDS or field.partition(".")[0] in CHANGEABLE_SECTIONS
 
 
 def _gib(size):

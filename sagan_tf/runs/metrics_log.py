@@ -1,76 +1,77 @@
-"""The text files of a run folder, line by line or whole; they are written at once or not at all."""
+"""The metrics of a run folder: `metrics.jsonl`, and the means of the line that is not due yet."""
 
 import json
 import math
+import os
 
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import write_text
-from sagan_tf.files.untrusted import read_json
+from sagan_tf.files.untrusted import read_text
+from sagan_tf.runs.records import read_record
 
 
-def json_line(metrics):
-    """Writes metrics as a line.
-
-    Args:
-        metrics: dict, `step` and named numbers. Strict JSON knows no NaN or infinity; they become null.
-
-    Returns:
-        str, with the end of the line.
-    """
-    finite = {key: value if _is_finite(value) else None for key, value in metrics.items()}
-    return json.dumps(finite, allow_nan=False) + "\n"
-
-
-def is_metrics(line):
-    """Whether a line is what `json_line` writes: a step, and finite numbers or null by name.
+class MetricsLog:
+    """Lines of metrics, each a dict with `step` and numbers by name.
 
     Args:
-        line: str.
-
-    Returns:
-        bool.
+        path: pathlib.Path of the JSON-lines file.
+        unfinished_path: pathlib.Path of the JSON file for a run that stops between two lines.
     """
+
+    def __init__(self, path, unfinished_path):
+        self.path, self.unfinished_path = path, unfinished_path
+
+    def append(self, metrics):
+        """Appends a line and waits until it is on the disk. NaN and infinity, which JSON does not have, become null."""
+        finite = {name: value if _is_finite(value) else None for name, value in metrics.items()}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(finite, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self):
+        """Reads all lines, a list of dicts. A last line that a killed process left incomplete is ignored."""
+        return [json.loads(line) for line in self._lines()]
+
+    def truncate_after(self, step):
+        """Removes the lines after a step, atomically."""
+        if self.path.exists():
+            kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
+            write_text(self.path, "".join(line + "\n" for line in kept))
+
+    def save_unfinished(self, unfinished):
+        """Saves the means of a line that is not due yet: dict of `step`, `steps` (averaged over) and `means`."""
+        if all(map(math.isfinite, unfinished["means"].values())):
+            write_text(self.unfinished_path, json.dumps(unfinished) + "\n")
+
+    def read_unfinished(self):
+        """Reads what `save_unfinished` saved; None if nothing."""
+        return read_record(self.unfinished_path, _parse_unfinished, "the means of an unfinished metrics line")
+
+    def _lines(self):
+        if not self.path.exists():
+            return []
+        *lines, _ = read_text(self.path).split("\n")
+        for number, line in enumerate(lines, start=1):
+            if not _is_metrics_line(line):
+                raise UserError(f"{self.path}, line {number}: not a line of metrics. Remove it.")
+        return lines
+
+
+def _is_metrics_line(line):
     try:
         values = json.loads(line)
-        step, good = values["step"], all(_is_number(value) for value in values.values())
+        step, are_numbers = values["step"], all(map(_is_number_or_null, values.values()))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return False
-    return good and type(step) is int and 0 <= step < 2**63
+    return are_numbers and type(step) is int and 0 <= step < 2**63
 
 
-def save_unfinished_line(path, found):
-    """Keeps what a run that stops between two lines of metrics has of the next one.
-
-    Args:
-        path: pathlib.Path.
-        found: dict with `step`, `steps`, over how many, and `means`, floats by name.
-    """
-    if all(map(math.isfinite, found["means"].values())):
-        write_text(path, json.dumps(found) + "\n")
-
-
-def read_unfinished_line(path):
-    """Reads what an earlier process had of the next line of metrics when it stopped.
-
-    Args:
-        path: pathlib.Path.
-
-    Returns:
-        dict as of `save_unfinished_line`; None where there is none.
-
-    Raises:
-        UserError: The file holds something else.
-    """
-    if not path.is_file():
-        return None
-    value = read_json(path)
-    try:
-        step, steps = int(value["step"]), int(value["steps"])
-        means = {name: float(number) for name, number in value["means"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        step = steps = means = None
-    if means is None or not step >= steps > 0 or not all(map(math.isfinite, means.values())):
-        raise UserError(f"{path}: this is no part of a line of metrics any more. Move it away.")
+def _parse_unfinished(value):
+    step, steps = int(value["step"]), int(value["steps"])
+    means = {name: float(number) for name, number in value["means"].items()}
+    if not step >= steps > 0 or not all(map(math.isfinite, means.values())):
+        raise ValueError
     return {"step": step, "steps": steps, "means": means}
 
 
@@ -78,5 +79,5 @@ def _is_finite(value):
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _is_number(value):
+def _is_number_or_null(value):
     return value is None or (type(value) in (int, float) and math.isfinite(value))

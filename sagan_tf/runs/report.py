@@ -1,4 +1,4 @@
-"""The report of a run folder, and of several side by side."""
+"""Writes the report page of one run folder or several."""
 
 import datetime
 import re
@@ -10,31 +10,13 @@ from sagan_tf.viewing.report import RunRecord, report_page
 
 
 def write_report(runs, path):
-    """Writes the page of runs that are finished, going on, or were killed.
-
-    Args:
-        runs: `Run`s, one or more.
-        path: Of the HTML file; its folder is made.
-
-    Raises:
-        UserError: A file of a run folder cannot be read.
-    """
+    """Writes the HTML page of one `Run` or several, finished or not."""
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     write_text(path, report_page([read_record(run) for run in runs], now))
 
 
 def read_record(run):
-    """Reads what the report tells of a run.
-
-    Args:
-        run: `Run`.
-
-    Returns:
-        RunRecord.
-
-    Raises:
-        UserError: A file of the run folder cannot be read.
-    """
+    """Reads what the page shows of a run."""
     config = run.config()
     training, starts = config.training, run.starts()
     return RunRecord(
@@ -52,5 +34,5 @@ def read_record(run):
 
 
 def _by_step(folder):
-    names = ((re.fullmatch(r"step_([0-9]+)\.png", path.name), path) for path in sorted(folder.glob("step_*.png")))
-    return {int(match[1]): path for match, path in names if match}
+    matches = ((re.fullmatch(r"step_([0-9]+)\.png", path.name), path) for path in sorted(folder.glob("step_*.png")))
+    return {int(match[1]): path for match, path in matches if match}

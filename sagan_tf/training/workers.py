@@ -1,4 +1,4 @@
-"""Several machines that train one run: who this process is among them, by `TF_CONFIG`, and what they must agree on."""
+"""Several machines that train one run: this process's place among them, by `TF_CONFIG`, and agreement between them."""
 
 import contextlib
 import json
@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from sagan_tf.errors import UserError
 
-# What a collective operation ends with when another worker is gone.
-LOST = (
+# Errors of a collective operation whose other worker has ended.
+_LOST_WORKER_ERRORS = (
     tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
 )  # fmt: skip
 
@@ -21,9 +21,9 @@ class Worker:
     """This process among the workers of a run.
 
     Args:
-        index: int from 0, among all.
-        count: int, workers in all.
-        address: "host:port" of this one.
+        index: int >= 0. Worker 0 is the chief, which writes the run folder.
+        count: int, number of workers.
+        address: str, `host:port`.
     """
 
     index: int = 0
@@ -32,7 +32,6 @@ class Worker:
 
     @property
     def is_chief(self):
-        """Whether it is the one that writes."""
         return self.index == 0
 
     def __str__(self):
@@ -40,17 +39,17 @@ class Worker:
 
 
 def read_worker(text=None):
-    """Reads who this process is.
+    """Reads `TF_CONFIG`.
 
     Args:
         text: str, `TF_CONFIG` as cloud trainers and Kubernetes operators set it: JSON with `cluster`, the addresses of
-            `chief` and `worker`, and `task`, the `type` and `index` of this one. None: the environment's.
+            `chief` and `worker`, and `task`, the `type` and `index` of this process. None: the environment's.
 
     Returns:
-        Worker; the only one where there is no cluster.
+        Worker; the only one if there is no cluster.
 
     Raises:
-        UserError: It is no such JSON, or has roles that synchronous training does not know.
+        UserError: The JSON is malformed or has roles that synchronous training does not use.
     """
     text = os.environ.get("TF_CONFIG", "") if text is None else text
     if not text.strip():
@@ -58,16 +57,16 @@ def read_worker(text=None):
     try:
         config = json.loads(text)
         cluster, task = config.get("cluster", {}), config.get("task", {})
-        addresses = {role: list(found) for role, found in cluster.items()}
+        addresses = {role: list(hosts) for role, hosts in cluster.items()}
         role, index = task.get("type", "worker"), int(task.get("index", 0))
     except (ValueError, TypeError, AttributeError):
         raise UserError("TF_CONFIG: must be JSON with `cluster` and `task`; see docs/scaling.md.") from None
-    strange = sorted(set(addresses) - {"chief", "master", "worker"})
-    if strange:
+    unknown = sorted(set(addresses) - {"chief", "master", "worker"})
+    if unknown:
         raise UserError(
-            f"TF_CONFIG: the cluster has `{strange[0]}`; training is synchronous and knows chief and worker alone."
+            f"TF_CONFIG: the cluster has `{unknown[0]}`; training is synchronous and uses only chief and worker."
         )
-    # The order in which TensorFlow numbers them.
+    # TensorFlow numbers the workers in this order.
     order = [(name, i) for name in ("chief", "master", "worker") for i in range(len(addresses.get(name, ())))]
     if len(order) < 2:
         return Worker()
@@ -76,92 +75,55 @@ def read_worker(text=None):
     return Worker(order.index((role, index)), len(order), str(addresses[role][index]))
 
 
-def make_agreement(strategy):
-    """Makes what waits for all replicas and sums their numbers; all workers must call it equally often.
-
-    Args:
-        strategy: tf.distribute.Strategy.
-
-    Returns:
-        Function of a float, that of this worker, that gives the sum over all replicas, a float.
-    """
+def make_all_reduce(strategy):
+    """Makes a function that sums one float per replica over all replicas; all workers must call it equally often."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.float64)])
     def total(value):
         return strategy.reduce("SUM", strategy.run(lambda: tf.identity(value)), axis=None)
 
-    # TensorFlow keeps every Python float that it made a tensor of, and none of NumPy's.
+    # TensorFlow caches every Python float that it converts, and no NumPy scalar.
     return lambda value: float(total(np.float64(value)))
 
 
-def agree(strategy, value):
-    """As `make_agreement(strategy)(value)`, for once."""
-    return make_agreement(strategy)(value)
-
-
 def check_same_step(strategy, worker, step):
-    """Refuses workers that would go on from different checkpoints.
-
-    Args:
-        strategy: tf.distribute.Strategy.
-        worker: Worker.
-        step: int, that this worker goes on from.
-
-    Raises:
-        UserError: They differ.
-    """
+    """Raises UserError if the workers resume from different steps."""
     if worker.count == 1:
         return
-    replicas = strategy.num_replicas_in_sync
-    mean, square = agree(strategy, step) / replicas, agree(strategy, step**2) / replicas
-    if abs(square - mean**2) > 0.5 / replicas:
+    replicas, all_reduce = strategy.num_replicas_in_sync, make_all_reduce(strategy)
+    mean, mean_square = all_reduce(step) / replicas, all_reduce(step**2) / replicas
+    if abs(mean_square - mean**2) > 0.5 / replicas:
         raise UserError(
-            f"{worker} would go on from step {step}, and the others would not. The run folder must lie on a disk that "
-            "all workers share."
+            f"{worker} would resume from step {step}, and the others from another one. The run folder must be on a "
+            "disk that all workers share."
         )
 
 
 def wait_for_all(strategy, worker):
-    """Returns when all workers have come as far.
-
-    Args:
-        strategy: tf.distribute.Strategy.
-        worker: Worker.
-    """
+    """Returns when all workers have called it."""
     if worker.count > 1:
-        agree(strategy, 1)
+        make_all_reduce(strategy)(1)
 
 
 @contextlib.contextmanager
-def loss_of_workers_named(worker):
-    """Says in one line that another worker is gone, in place of TensorFlow's pages.
-
-    Args:
-        worker: Worker.
-
-    Raises:
-        UserError: A collective operation has failed.
-    """
+def translate_lost_worker_errors(worker):
+    """Raises UserError, in place of TensorFlow's errors, if another worker has ended."""
     try:
         yield
-    except LOST as error:
+    except _LOST_WORKER_ERRORS as error:
         if worker.count == 1:
             raise
         reason = " ".join(str(error).split())[:160]
         raise UserError(
             f"{worker}: another worker has stopped or cannot be reached ({reason}). Start all workers again with the "
-            "same command: training goes on from the last checkpoint."
+            "same command: training continues from the last checkpoint."
         ) from None
 
 
 @contextlib.contextmanager
-def silence_unless(chief):
-    """Sends what is printed nowhere on workers that are not the chief.
-
-    Args:
-        chief: bool.
-    """
+def silence_unless(is_chief):
+    """Discards printed output on workers other than the chief."""
     with contextlib.ExitStack() as stack:
-        if not chief:
+        if not is_chief:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         yield

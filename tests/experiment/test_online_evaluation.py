@@ -14,7 +14,7 @@ from sagan_tf.evaluation.measurer import Measurer, Samples
 from sagan_tf.experiment import online_evaluation as evaluated_training
 from sagan_tf.experiment.online_evaluation import Collection, Stopped
 from sagan_tf.training.evaluations import EvaluationInterrupted, Evaluations
-from sagan_tf.training.workers import Worker, make_agreement
+from sagan_tf.training.workers import Worker, make_all_reduce
 
 
 class SeedSampler:
@@ -50,7 +50,7 @@ def gather(folder, workers, count, rows, monkeypatch, stop=None):
             return total
 
         with lock:
-            monkeypatch.setattr(evaluated_training, "make_agreement", lambda strategy: agree)
+            monkeypatch.setattr(evaluated_training, "make_all_reduce", lambda strategy: agree)
             measurer = SeedMeasurer(network, None, rows, show_progress=False)
             collection = Collection(gan, measurer, Samples(count, 7), folder / "c", Worker(index, workers))
         try:
@@ -87,12 +87,12 @@ def test_one_that_stops_takes_all_along(tmp_path, monkeypatch, index, before):
 
 
 def test_agreement_sums_over_replicas():
-    agree = make_agreement(tf.distribute.get_strategy())
+    agree = make_all_reduce(tf.distribute.get_strategy())
     assert [agree(value) for value in (0, 1.5)] == [0.0, 1.5]
 
 
 def test_agreement_keeps_nothing_in_memory():
-    agree, value = make_agreement(tf.distribute.get_strategy()), 10**6 / 7
+    agree, value = make_all_reduce(tf.distribute.get_strategy()), 10**6 / 7
     before = sys.getrefcount(value)
     assert agree(value) == value and sys.getrefcount(value) == before
 

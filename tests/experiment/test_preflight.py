@@ -28,6 +28,6 @@ def test_weights_are_counted_from_below(image_size):
     "field", ["generator__channels", "discriminator__channels", "generator__latent_dim", "training__batch_size"]
 )
 def test_what_no_machine_holds_is_refused_before_anything_is_made(tmp_path, field):
-    with pytest.raises(UserError, match=f"^{field.replace('__', '.')}: the run needs .* of memory or more"):
+    with pytest.raises(UserError, match=f"^{field.replace('__', '.')}: the run needs at least .* of memory"):
         train(tiny_config(tmp_path / "run", **{field: 2**31 - 1}))
     assert not list(tmp_path.iterdir())

@@ -137,7 +137,7 @@ def test_xla_on_several_devices_is_refused(tmp_path, monkeypatch):
     # Two GPUs that `auto` would find; the config alone cannot know of them.
     several = types.SimpleNamespace(num_replicas_in_sync=2)
     monkeypatch.setattr(experiment, "make_strategy", lambda distribution, replicas: several)
-    with pytest.raises(UserError, match="hardware.jit_compile: works on one device, and here are 2"):
+    with pytest.raises(UserError, match="hardware.jit_compile: works on one device only, and this run has 2"):
         train(tiny_config(tmp_path / "run", hardware__jit_compile="true"))
 
 
@@ -153,10 +153,10 @@ def test_native_operations_with_a_gpu_or_without_a_compiler_are_refused_before_t
     with monkeypatch.context() as patch:
         patch.setattr(experiment.tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
         patch.setattr(experiment, "make_strategy", lambda *_: types.SimpleNamespace(num_replicas_in_sync=1))
-        with pytest.raises(UserError, match="serves a CPU alone, and here is a GPU"):
+        with pytest.raises(UserError, match="works on CPUs only, and this machine has a GPU"):
             train(config)
         patch.setattr(experiment, "make_strategy", lambda *_: types.SimpleNamespace(num_replicas_in_sync=2))
-        with pytest.raises(UserError, match="works on one device, and here are 2"):
+        with pytest.raises(UserError, match="works on one device only, and this run has 2"):
             train(config)
     assert list(tmp_path.iterdir()) == []
 

@@ -32,7 +32,7 @@ def run(tmp_path):
         (run.checkpoints_path / f"ckpt-{step}.index").touch()
     save_config(QUICK_START, run.config_path)
     for line in ({"step": 1000, "d_loss": 2.0, "fid": 31.5, "sigma/g/dense": 3.0}, {"step": 1500, "d_loss": 1.5}):
-        run.append_metrics(line | {"images": 32 * line["step"], "g_loss": float("nan")})
+        run.metrics_log.append(line | {"images": 32 * line["step"], "g_loss": float("nan")})
     run.environment_path.write_text(json.dumps([{"command": ["first"]}, {"command": ["/secret"], "cpu": "one"}]))
     return run
 

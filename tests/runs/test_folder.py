@@ -94,7 +94,7 @@ def test_three_differences_are_listed_without_more(tmp_path):
 
 def test_foreign_folder_is_refused_untouched(tmp_path):
     (tmp_path / "holiday.jpg").touch()
-    assert "holds other things and no config.yaml" in refusal(tmp_path)
+    assert "not a run folder; it holds other files and no config.yaml" in refusal(tmp_path)
     assert os.listdir(tmp_path) == ["holiday.jpg"]
 
 
@@ -122,8 +122,8 @@ def test_failed_start_gives_the_lock_back(tmp_path):
 
 def test_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    assert "a file lies where" in refusal(tmp_path / "file")
-    assert "a file lies where" in refusal(tmp_path / "file" / "below")
+    assert "a file is in the way" in refusal(tmp_path / "file")
+    assert "a file is in the way" in refusal(tmp_path / "file" / "below")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
@@ -148,14 +148,14 @@ def test_name_that_is_too_long_is_refused(tmp_path):
 
 def test_open_refuses_what_is_no_run_folder(tmp_path):
     for folder in (tmp_path, tmp_path / "not-there"):
-        with pytest.raises(UserError, match="this is no run folder; config.yaml is missing"):
+        with pytest.raises(UserError, match="not a run folder; config.yaml is missing"):
             Run.open(folder)
 
 
 def test_space_is_checked_on_both_sides(tmp_path):
     with Run.create_or_resume(tmp_path / "run", QUICK_START) as run:
         run.check_space(1)
-        with pytest.raises(UserError, match=r"needs 1048576\.0 GiB of disk for its checkpoints, and .* GiB is free"):
+        with pytest.raises(UserError, match=r"needs 1048576\.0 GiB of disk space for its checkpoints, and .* GiB is free"):
             run.check_space(2**50)
 
 
@@ -198,17 +198,17 @@ def test_metrics_read_back_and_truncate(tmp_path_factory, lines, cut):
     run = Run(tmp_path_factory.mktemp("run"))
     lines = [{"step": step, **line} for step, line in enumerate(lines, start=1)]
     for line in lines:
-        run.append_metrics(line)
+        run.metrics_log.append(line)
     finite = [{k: v if math.isfinite(v) else None for k, v in line.items()} for line in lines]
     assert run.read_metrics() == finite
-    run.truncate_metrics_after(cut)
+    run.metrics_log.truncate_after(cut)
     assert run.read_metrics() == finite[:cut]
     assert set(os.listdir(run.path)) <= {"metrics.jsonl"}
 
 
 def test_metrics_are_strict_json(tmp_path):
     run = Run(tmp_path)
-    run.append_metrics({"step": 1, "nan": math.nan, "inf": -math.inf})
+    run.metrics_log.append({"step": 1, "nan": math.nan, "inf": -math.inf})
 
     def refuse(constant):
         raise ValueError(constant)
@@ -222,26 +222,26 @@ def test_metrics_are_strict_json(tmp_path):
 def test_line_torn_by_a_kill_is_passed_over_and_removed_on_resume(tmp_path_factory, torn):
     run = Run(tmp_path_factory.mktemp("run"))
     for step in (10, 20):
-        run.append_metrics({"step": step, "d_loss": 1.5})
+        run.metrics_log.append({"step": step, "d_loss": 1.5})
     whole = run.metrics_path.read_bytes()
     run.metrics_path.write_bytes(whole[: -torn])
     assert run.read_metrics() == [{"step": 10, "d_loss": 1.5}]
-    run.truncate_metrics_after(20)
-    run.append_metrics({"step": 20, "d_loss": 1.5})
+    run.metrics_log.truncate_after(20)
+    run.metrics_log.append({"step": 20, "d_loss": 1.5})
     assert run.metrics_path.read_bytes() == whole
 
 
 def test_damaged_metrics_name_file_and_line(tmp_path):
     run = Run(tmp_path)
     run.metrics_path.write_text('{"step": 1}\n???\n{"step": 3}\n')
-    for action in (run.read_metrics, lambda: run.truncate_metrics_after(3)):
-        with pytest.raises(UserError, match="metrics.jsonl, line 2: this is no line of metrics"):
+    for action in (run.read_metrics, lambda: run.metrics_log.truncate_after(3)):
+        with pytest.raises(UserError, match="metrics.jsonl, line 2: not a line of metrics"):
             action()
 
 
 def test_metrics_of_a_run_without_any_are_empty(tmp_path):
     run = Run(tmp_path)
-    run.truncate_metrics_after(5)
+    run.metrics_log.truncate_after(5)
     assert run.read_metrics() == [] and os.listdir(tmp_path) == []
 
 
@@ -252,5 +252,5 @@ def test_class_names_come_back_and_what_is_none_is_refused(tmp_path):
     run.save_class_names(("chat", "犬", 'a "b"'))
     assert run.class_names() == ["chat", "犬", 'a "b"']
     run.class_names_path.write_text("{}")
-    with pytest.raises(UserError, match="no list of names"):
+    with pytest.raises(UserError, match="does not hold a list of class names"):
         run.class_names()

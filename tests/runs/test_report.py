@@ -61,7 +61,7 @@ def test_several_runs_make_one_page_where_one_is(run, tmp_path, monkeypatch, cap
 
 
 def test_what_is_no_run_folder_is_refused(run, tmp_path, capsys):
-    assert refusal(capsys, run.path, tmp_path).startswith(f"{tmp_path}: this is no run folder")
+    assert refusal(capsys, run.path, tmp_path).startswith(f"{tmp_path}: not a run folder")
     assert refusal(capsys, run.path, "--out", tmp_path) == f"--out: {tmp_path} is a folder. Name a file."
     assert refusal(capsys).startswith("command line: the following arguments are required: RUN")
 

@@ -143,5 +143,5 @@ def test_two_recoveries_and_another_process_after_them(tmp_path, capsys):
 @pytest.mark.stress
 def test_recoveries_have_an_end(tmp_path):
     flags = dict(guard__on_divergence="recover", guard__max_recoveries=1)
-    with pytest.raises(UserError, match="step 4.* 1 recoveries have not helped. The last good checkpoint is in"):
+    with pytest.raises(UserError, match="step 4.* 1 recoveries did not help. The last good checkpoint is in"):
         train(tiny_config(tmp_path / "run", **flags), [Poison(3, 3)])

@@ -1,0 +1,53 @@
+"""The JSON files of a run folder, which users may have edited."""
+
+from sagan_tf.errors import UserError
+from sagan_tf.files.untrusted import read_json
+
+
+def read_record(path, parse, content):
+    """Reads a JSON file.
+
+    Args:
+        path: pathlib.Path.
+        parse: Function of the JSON value that returns what the file holds and raises for anything else.
+        content: str, what the file should hold, for the error.
+
+    Returns:
+        What `parse` returns; None if there is no file.
+
+    Raises:
+        UserError: The file holds something else.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return parse(read_json(path))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        raise UserError(f"{path}: does not hold {content}. Move the file away.") from None
+
+
+def parse_class_names(value):
+    """Class names: list of str in the order of the labels."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError
+    return value
+
+
+def parse_starts(value):
+    """Starts: list of dicts, one per start."""
+    if not isinstance(value, list) or not all(isinstance(start, dict) for start in value):
+        raise ValueError
+    return value
+
+
+def parse_best(value):
+    """Best generator: dict of `step`, `metric` and `value`."""
+    return {"step": int(value["step"]), "metric": str(value["metric"]), "value": float(value["value"])}
+
+
+def parse_recoveries(value):
+    """Recoveries: list of dicts of `kind`, `step` and `rate_factor`."""
+    recoveries = [{**recovery, "rate_factor": float(recovery["rate_factor"])} for recovery in value]
+    if not all(0 < recovery["rate_factor"] <= 1 for recovery in recoveries):
+        raise ValueError
+    return recoveries
