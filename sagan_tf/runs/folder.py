@@ -215,7 +215,7 @@ class Run:
             # os.access grants root everything, even on read-only disks.
             tempfile.TemporaryFile(dir=self.path).close()
         except (FileExistsError, NotADirectoryError):
-            raise UserError(f"{self.path}: a file is in the way of the run folder. Choose another with --run.") from None
+            raise UserError(f"{self.path}: a file is in the way. Choose another folder with --run.") from None
         except OSError as error:
             raise UserError(
                 f"{self.path}: the run folder cannot be written: {error.strerror}. Choose another with --run."

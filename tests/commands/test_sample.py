@@ -218,7 +218,7 @@ def test_classes_of_a_model_without_are_refused(unconditional, tmp_path, capsys)
 
 
 def test_run_without_a_generator_is_refused(tmp_path, capsys):
-    assert refusal(capsys, tmp_path) == f"{tmp_path}: this is no run folder; config.yaml is missing."
+    assert refusal(capsys, tmp_path) == f"{tmp_path}: not a run folder; config.yaml is missing."
     empty = make_run(tmp_path / "run", steps=())
     empty.generator_path.unlink()
     assert refusal(capsys, empty.path).startswith(f"{empty.generator_path}: there is no generator yet")

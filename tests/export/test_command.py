@@ -108,7 +108,7 @@ def test_again_replaces_files_and_adds_a_version(trained, tmp_path):
 
 def test_bad_lines_are_refused_before_anything_is_written(run, tmp_path, capsys):
     out, nowhere = tmp_path / "out", tmp_path / "nowhere"
-    assert refusal(capsys, nowhere, "--out", out) == f"{nowhere}: this is no run folder; config.yaml is missing."
+    assert refusal(capsys, nowhere, "--out", out) == f"{nowhere}: not a run folder; config.yaml is missing."
     line = refusal(capsys, run.path, "--out", out)
     assert line.startswith(f"{run.generator_path}: there is no generator yet") and "sagan_tf.train" in line
     run.generator_path.write_bytes(b"no zip file")
@@ -175,5 +175,5 @@ def test_module_in_a_process_of_its_own_is_one_line_and_code_2(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     ours = [line for line in done.stderr.splitlines() if "nowhere" in line]
-    assert done.returncode == 2 and ours == ["error: nowhere: this is no run folder; config.yaml is missing."]
+    assert done.returncode == 2 and ours == ["error: nowhere: not a run folder; config.yaml is missing."]
     assert "Traceback" not in done.stderr and os.listdir(tmp_path) == []

@@ -155,7 +155,8 @@ def test_open_refuses_what_is_no_run_folder(tmp_path):
 def test_space_is_checked_on_both_sides(tmp_path):
     with Run.create_or_resume(tmp_path / "run", QUICK_START) as run:
         run.check_space(1)
-        with pytest.raises(UserError, match=r"needs 1048576\.0 GiB of disk space for its checkpoints, and .* GiB is free"):
+        message = r"needs 1048576\.0 GiB of disk space for its checkpoints, and .* GiB is free"
+        with pytest.raises(UserError, match=message):
             run.check_space(2**50)
 
 
