@@ -215,7 +215,7 @@ def test_report_leaves_out_pictures_of_a_monstrous_size(run_folder, size):
 
 @pytest.mark.parametrize("letter", ["*", "?", "[", "\\"])
 def test_run_folder_of_a_name_that_loses_its_checkpoints_is_refused(tmp_path, letter):
-    with pytest.raises(UserError, match="must not hold"):
+    with pytest.raises(UserError, match="must not contain"):
         Run.create_or_resume(tmp_path / f"run{letter}a]", QUICK_START)
     assert not list(tmp_path.iterdir())
 
