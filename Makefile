@@ -51,7 +51,7 @@ bench: $(VENV)/.installed
 	$(shell $(TORCH_PYTHON) -c 'import torch' 2>/dev/null && echo --torch_python $(TORCH_PYTHON)) $(ARGS)
 	$(BIN)/python benchmarks/generator_speed.py --json build/generator_speed.json \
 	$(shell $(TORCH_PYTHON) -c 'import torch' 2>/dev/null && echo --torch_python $(TORCH_PYTHON))
-	$(BIN)/python benchmarks/roof.py --json build/roof.json \
+	$(BIN)/python benchmarks/roofline.py --json build/roofline.json \
 	$(shell $(TORCH_PYTHON) -c 'import torch' 2>/dev/null && echo --torch_python $(TORCH_PYTHON))
 	$(BIN)/python benchmarks/start_up.py --json build/start_up.json
 	$(BIN)/python benchmarks/step_parts.py

@@ -1,13 +1,12 @@
-"""Memory and time of self-attention against the size of the map: all queries at once, and in blocks.
+"""Memory and time of self-attention by map size: the whole score matrix against blocks of queries.
 
     python benchmarks/attention_memory.py --json attention_memory.json --figure docs/figures/attention_memory.png
 
-takes one forward and backward pass of `SelfAttention` alone. Each row is a process of its own, whose peak memory (peak
-resident set less what was resident before the first pass: TensorFlow, weights, inputs) is that of its own passes; the
-first pass, which also traces, is left out of the times but not of the memory. The paths take turns by round, and
-medians of the rounds are printed. On a machine that is busy with other work, `--clock processor --threads 1` counts
-the seconds of the processor instead of those of the wall. The chart needs matplotlib (`pip install '.[docs]'`). Text:
-docs/performance.md.
+Runs one forward and backward pass of `SelfAttention` alone. Each row is a separate process; its peak memory is the peak
+resident set size minus that before the first pass (TensorFlow, weights, inputs). The first pass, which also traces, is
+excluded from the times but not from the memory. The variants run interleaved, and the medians over the rounds are
+printed. On a busy machine, `--clock processor --threads 1` measures CPU time instead of wall time. The chart needs
+matplotlib (`pip install '.[docs]'`). Text: docs/performance.md.
 """
 
 import argparse
@@ -22,24 +21,24 @@ import numpy as np
 
 PATHS = ("plain", "auto")
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-TITLES = {"plain": "all queries at once", "auto": "as chosen by size"}
+TITLES = {"plain": "whole matrix", "auto": "default (by size)"}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=numbers, default=[16, 32, 48, 64, 96, 128], help="px, height and width")
+    parser.add_argument("--sizes", type=numbers, default=[16, 32, 48, 64, 96, 128], help="side of the map, px")
     parser.add_argument("--pool_sizes", type=numbers, default=[2, 1], help="pooling of key and value (default 2,1)")
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--dtype", default="float32", help="dtype policy (default float32)")
-    parser.add_argument("--rounds", type=int, default=3, help="processes of each kind (default 3)")
-    parser.add_argument("--passes", type=int, default=3, help="timed passes of a process (default 3)")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="what times are measured by (default wall)")
-    parser.add_argument("--threads", type=int, help="of TensorFlow's operations (default: all cores)")
-    parser.add_argument("--limit_gib", type=float, default=8.0, help="larger score matrices are left to blocks alone; "
-                        "the plain path holds about four (default 8)")  # fmt: skip
-    parser.add_argument("--json", help="where to write what was measured; - for the standard output, then no table")
-    parser.add_argument("--figure", type=Path, help="where to draw")
+    parser.add_argument("--rounds", type=int, default=3, help="processes per row (default 3)")
+    parser.add_argument("--passes", type=int, default=3, help="timed passes per process (default 3)")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="wall or CPU time (default wall)")
+    parser.add_argument("--threads", type=int, help="TensorFlow threads (default: all cores)")
+    parser.add_argument("--limit_gib", type=float, default=8.0, help="run larger score matrices in blocks only; "
+                        "the whole-matrix variant holds about four (default 8)")  # fmt: skip
+    parser.add_argument("--json", help="file for the measurements; - prints JSON instead of the table")
+    parser.add_argument("--figure", type=Path, help="file for the chart")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -89,7 +88,7 @@ def compare(options):
 
 
 def start(one):
-    """A measurement in a fresh process, with the options of this one."""
+    """Measures in a new process, with the options of this one."""
     command = [sys.executable, __file__, *sys.argv[1:], "--worker", json.dumps(one)]
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -128,11 +127,11 @@ def measure(options, path, size, pool_size):
 
 
 def resident_mib(name):
-    """`VmRSS` now or `VmHWM` at its peak; Linux."""
+    """Resident memory: `VmRSS` is the current value, `VmHWM` the peak; Linux only."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024
-    raise OSError(f"/proc/self/status has no {name}: memory is measured on Linux alone")
+    raise OSError(f"/proc/self/status has no {name}: memory is measured on Linux only")
 
 
 def summary(result):
@@ -146,7 +145,7 @@ def summary(result):
 
 
 def table(rows):
-    heads = ["map", "keys", "scores, MiB", "memory, MiB: at once", "as chosen", "ms: at once", "as chosen"]
+    heads = ["map", "keys", "scores, MiB", "memory, MiB: whole", "default", "ms: whole", "default"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     found = {(row["pool_size"], row["size"], row["path"]): row for row in rows}
     for pool, size in dict.fromkeys((row["pool_size"], row["size"]) for row in rows):
@@ -182,7 +181,7 @@ def draw(result, path):
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
             axes.set_xlabel("positions")
-            axes.set_title(f"{title}, of a forward and backward pass", loc="left")
+            axes.set_title(f"{title}, forward and backward pass", loc="left")
         handles = [Line2D([], [], color=COLOURS[name], linewidth=2.5, label=TITLES[name]) for name in PATHS]
         for pool in result["options"]["pool_sizes"]:
             handles.append(Line2D([], [], color="#555555", linestyle="-" if pool == 1 else "--",

@@ -1,11 +1,11 @@
-"""Trains a small CIFAR-10 classifier whose features tell runs apart where Inception cannot be had.
+"""Trains a small CIFAR-10 classifier whose features compare runs where Inception is not available.
 
     python benchmarks/cifar10_features.py --data_dir DIR --out cifar10_features.keras
     python -m sagan_tf.evaluate RUN --features cifar10_features.keras:features
 
-A residual network of 11 layers, 1.9 million weights, trained in bfloat16 with a one-cycle schedule; it is scored on
-the 10,000 test pictures. Its distances are named after it: they are no FIDs and compare with nothing but themselves.
-Text: docs/evaluation.md.
+An 11-layer residual network with 1.9 million parameters, trained in bfloat16 with a one-cycle schedule and tested on
+the 10,000 test images. Distances of its features are named after it: they are not FIDs, and only comparable with each
+other. Text: docs/evaluation.md.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from sagan_tf.data.sources import open_source
 from sagan_tf.runs.environment import describe_environment
 
 WIDTHS = (32, 64, 128, 256)
-PADDING = 4  # px that a picture is moved at most
+PADDING = 4  # largest shift of an image, px
 
 
 def main():
@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--data_dir", help="folder of prepared TensorFlow Datasets")
     parser.add_argument("--epochs", type=float, default=10.0)
     parser.add_argument("--batch_size", type=int, default=256)
-    parser.add_argument("--learning_rate", type=float, default=0.3, help="at its highest")
+    parser.add_argument("--learning_rate", type=float, default=0.3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", default="mixed_bfloat16", choices=("mixed_bfloat16", "float32"))
     parser.add_argument("--out", type=Path, default=Path("cifar10_features.keras"))
@@ -43,7 +43,7 @@ def main():
     began = time.monotonic()
     model = fit(train, options)
     seconds = time.monotonic() - began
-    # Features are to be told in full precision, whatever they were learnt in.
+    # Features are computed in float32, whatever the training precision.
     plain = build(train.num_classes, "float32")
     plain.set_weights(model.get_weights())
     plain.save(options.out)
@@ -53,12 +53,12 @@ def main():
         "environment": {**describe_environment(), "command": None},
     }
     options.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    print(f"test accuracy {found['test_accuracy']:.4f} ({test.num_images:,} pictures), trained in {seconds:.0f} s, "
+    print(f"test accuracy {found['test_accuracy']:.4f} ({test.num_images:,} images), trained in {seconds:.0f} s, "
           f"{options.epochs:g} epochs, seed {options.seed}: {options.out}")
 
 
 def build(num_classes, dtype):
-    """Pictures (B, 32, 32, 3) in [-1, 1] to probabilities; the layer `features` has 256 numbers a picture."""
+    """Builds the classifier: images (B, 32, 32, 3) in [-1, 1] -> probabilities; layer `features` is (B, 256)."""
     options = dict(dtype=dtype)
 
     def block(x, width):
@@ -95,7 +95,7 @@ def fit(source, options):
 
 
 def moved(images):
-    """Moves each picture by up to `PADDING` px, mirrored at the border."""
+    """Shifts each image by up to `PADDING` px, with reflected borders."""
     width = images.shape[1]
     padded = tf.pad(images, [[0, 0], [PADDING, PADDING], [PADDING, PADDING], [0, 0]], "REFLECT")
     places = tf.random.uniform((2, images.shape[0]), 0, 2 * PADDING + 1, tf.int32)
@@ -104,7 +104,7 @@ def moved(images):
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
-    """Up to the highest rate in the first quarter, down to 0 at the end, in straight lines."""
+    """Rises linearly to the peak in the first quarter, then falls linearly to 0."""
 
     def __init__(self, highest, steps):
         self.highest, self.steps = highest, steps

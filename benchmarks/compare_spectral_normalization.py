@@ -1,10 +1,10 @@
-"""What our SpectralNormalization does differently from those of Keras and TensorFlow Addons, measured and drawn.
+"""Compares our SpectralNormalization with those of Keras and TensorFlow Addons: a table and a figure.
 
     python benchmarks/compare_spectral_normalization.py --figure docs/figures/spectral_normalization.png
 
-prints a table and draws the figure (matplotlib: `pip install '.[docs]'`) in about a minute on one core. TensorFlow
-Addons runs on old versions alone (Python 3.11, `pip install tensorflow==2.15.1 tensorflow-addons==0.23.0 'numpy<2'`);
-`--addons-python` names such a Python, and without it the comparison goes without. Text: docs/spectral_normalization.md.
+Takes about a minute on one core; the figure needs matplotlib (`pip install '.[docs]'`). TensorFlow Addons only runs on
+old versions (Python 3.11, `pip install tensorflow==2.15.1 tensorflow-addons==0.23.0 'numpy<2'`); `--addons-python`
+names such a Python, else it is omitted. Text: docs/spectral_normalization.md.
 """
 
 import argparse
@@ -24,7 +24,7 @@ NAMES = {"ours": "sagan_tf", "keras": "Keras", "addons": "TF-Addons"}
 
 
 def wrapper(name):
-    """The class under test; both of its kinds wrap a layer of Keras 2 or 3."""
+    """Returns the wrapper class under test, for layers of Keras 2 or 3."""
     if name == "ours":
         from sagan_tf.layers import SpectralNormalization
 
@@ -45,7 +45,7 @@ def plain_layer(kind):
 
 
 def loss_of(layer, x, **arguments):
-    return tf.reduce_mean(tf.nn.softplus(-layer(x, **arguments)))  # a discriminator's non-saturating loss of real data
+    return tf.reduce_mean(tf.nn.softplus(-layer(x, **arguments)))  # a discriminator's non-saturating loss for real data
 
 
 def exactly_normalized(kernel):
@@ -65,7 +65,7 @@ def finite_differences(layer, x, kernel, step=1e-5):
 
 
 def gradient_error(name, kind, seed):
-    """|gradient - finite differences| / |finite differences| at a kernel that training calls have settled on."""
+    """|gradient - finite differences| / |finite differences| after the power iteration has converged."""
     rng = np.random.default_rng(seed)
     x = tf.constant(rng.normal(size=(5, 8) if kind == "Dense" else (2, 5, 5, 3)))
     layer = wrapper(name)(plain_layer(kind), dtype="float64")
@@ -87,7 +87,7 @@ def gradient_error(name, kind, seed):
 
 
 def network(sizes, seed, wrap=None):
-    """A perceptron whose kernels start the same whichever way they are wrapped: its layers, and the function."""
+    """An MLP with the same initial kernels for every wrapper; returns its layers and its function."""
     rng, layers = np.random.default_rng(seed), []
     for inputs, units in zip(sizes, sizes[1:]):
         plain = keras.layers.Dense(units)
@@ -112,7 +112,7 @@ def real_batch(step):
 
 
 def make_steps(generate, discriminate, variables):
-    """One discriminator and one generator step, as functions of the step's number."""
+    """Makes the discriminator step and the generator step, functions of the step number."""
     adam = [keras.optimizers.Adam(rate, beta_1=0.0, beta_2=0.9) for rate in (4e-4, 1e-4)]
 
     def fakes(step):
@@ -135,7 +135,7 @@ def make_steps(generate, discriminate, variables):
 
 
 def train(name, run):
-    """What happens to the middle kernel of the discriminator, one number a step."""
+    """Trains a GAN; records statistics of the discriminator's middle kernel at each step."""
     keras.utils.set_random_seed(run)
     d_layers, discriminate = network([2, WIDTH, WIDTH, 1], 2 * run, wrapper(name))
     g_layers, generate = network([LATENT, WIDTH, WIDTH, 2], 2 * run + 1)
@@ -145,7 +145,7 @@ def train(name, run):
     kernel = middle.layer.kernel
     index = next(i for i, weight in enumerate(variables[0]) if weight is kernel)
     record = {"norm": [], "along": [], "sigma": [], "rank": [], "generator_step": []}
-    for step in range(run * STEPS, (run + 1) * STEPS):  # no run sees another's data
+    for step in range(run * STEPS, (run + 1) * STEPS):  # runs do not share data
         gradients = discriminator_step(tf.constant(step))
         g, w = gradients[index].numpy(), kernel.numpy()
         d_adam.apply_gradients(zip(gradients, variables[0]))
@@ -164,7 +164,7 @@ def train(name, run):
 
 
 def rounded_share(name):
-    """The share of float32 master weights that are bfloat16 numbers after one training call; None: it cannot run."""
+    """Share of float32 master weights rounded to bfloat16 by a training call; None if the layer fails."""
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         layer = wrapper(name)(keras.layers.Dense(64))
@@ -211,12 +211,12 @@ ROWS = {
     "gradient error, Dense, median": lambda r: f"{np.median(r['gradient_error']['Dense']):.1g}",
     "gradient error, Conv2D, median": lambda r: f"{np.median(r['gradient_error']['Conv2D']):.1g}",
     "abs(cos(gradient, kernel)), median": lambda r: f"{np.median(over_runs(r, 'along')):.1g}",
-    "stored kernel's norm, first and last step": lambda r: ends(r, "norm"),
-    "stable rank of the kernel used, first and last step": lambda r: ends(r, "rank"),
+    "norm of the stored kernel, first and last step": lambda r: ends(r, "norm"),
+    "stable rank of the effective kernel, first and last step": lambda r: ends(r, "rank"),
     "its largest singular value after step 50, median": lambda r: f"{np.median(over_runs(r, 'sigma', 50)):.3f}",
-    "the same, most": lambda r: f"{np.max(over_runs(r, 'sigma', 50)):.3f}",
-    "change in a generator step, median": lambda r: f"{np.median(over_runs(r, 'generator_step')):.1%}",
-    "master weights that are bfloat16 numbers": lambda r: f"{r['rounded_share']:.0%}",
+    "the same, maximum": lambda r: f"{np.max(over_runs(r, 'sigma', 50)):.3f}",
+    "change of D by a generator step, median": lambda r: f"{np.median(over_runs(r, 'generator_step')):.1%}",
+    "master weights rounded to bfloat16": lambda r: f"{r['rounded_share']:.0%}",
     "TensorFlow, Keras": lambda r: f"{r['tensorflow']}, {r['keras']}",
 }
 
@@ -284,10 +284,10 @@ def draw(results, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figure", type=Path, help="where to draw")
+    parser.add_argument("--figure", type=Path, help="file for the chart")
     parser.add_argument("--addons-python", help="a Python with TensorFlow Addons")
-    parser.add_argument("--only", choices=NAMES, help="measure one, draw nothing")
-    parser.add_argument("--json", type=Path, help="write what was measured")
+    parser.add_argument("--only", choices=NAMES, help="measure one layer, without a figure")
+    parser.add_argument("--json", type=Path, help="file for the measurements")
     arguments = parser.parse_args()
     if arguments.only:
         results = measure(arguments.only)

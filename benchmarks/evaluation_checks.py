@@ -1,10 +1,10 @@
-"""Whether the figures of `sagan_tf.evaluate` order what everybody can order: data, worse data, noise, training.
+"""Checks that metrics of `sagan_tf.evaluate` rank cases of known order: data, degraded data, noise, training steps.
 
     python benchmarks/evaluation_checks.py --data_dir DIR --features cifar10_features.keras:features --run RUN
 
-measures CIFAR-10's test pictures, the same blurred and with noise of several strengths, and noise alone, against its
-training pictures; and draws them, and the distances that a run with `--evaluation.interval` has in its metrics, as one
-chart. Needs `pip install '.[docs]'`. Text: docs/evaluation.md.
+Compares CIFAR-10's test images, blurred and noisy versions of them, and pure noise with its training images. Plots the
+distances, together with those in the metrics of a run with `--evaluation.interval`. Needs `pip install '.[docs]'`.
+Text: docs/evaluation.md.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data_dir", help="folder of prepared TensorFlow Datasets")
     parser.add_argument("--features", help="as for sagan_tf.evaluate (default: Inception)")
-    parser.add_argument("--run", help="run folder whose curve is drawn")
+    parser.add_argument("--run", help="run folder whose curve is plotted")
     parser.add_argument("--out", type=Path, default=Path("."))
     options = parser.parse_args()
     measurer = Measurer(open_features(options.features), None)
@@ -60,16 +60,16 @@ def main():
 
 
 def worsened(images):
-    """Name -> uint8 pictures, from as good as the data to nothing of it."""
+    """Name -> uint8 images, from real to pure noise."""
     rng = np.random.default_rng(0)
-    result = {"test pictures": images}
+    result = {"test images": images}
     for radius in (0.5, 1.0, 2.0):
         blurred = [np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius))) for image in images]
         result[f"blurred, {radius:g} px"] = np.stack(blurred)
     for deviation in (8, 16, 32, 64):
         noisy = images + rng.normal(0, deviation, images.shape)
         result[f"noise of {deviation} levels"] = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
-    result["noise alone"] = rng.integers(0, 256, images.shape, dtype=np.uint8)
+    result["pure noise"] = rng.integers(0, 256, images.shape, dtype=np.uint8)
     return result
 
 
@@ -78,13 +78,13 @@ def draw(found, curve, features, path):
     bars = axes[0][0]
     bars.barh(list(found)[::-1], [values["frechet_distance"] for values in found.values()][::-1], color="#4878a8")
     bars.set_xscale("log")
-    bars.set_xlabel("Fréchet distance to the 50,000 training pictures")
+    bars.set_xlabel("Fréchet distance to the 50,000 training images")
     if curve:
         line = axes[0][1]
         line.plot(*zip(*curve), marker="o", markersize=3, color="#c0563b")
-        floor = found["test pictures"]["frechet_distance"]
+        floor = found["test images"]["frechet_distance"]
         line.axhline(floor, color="#4878a8", linewidth=1)
-        line.annotate("test pictures", (curve[-1][0], floor), ha="right", va="bottom", color="#4878a8")
+        line.annotate("test images", (curve[-1][0], floor), ha="right", va="bottom", color="#4878a8")
         line.set_yscale("log")
         line.set_xlabel("training step")
         line.set_ylabel("Fréchet distance of the samples")

@@ -1,11 +1,11 @@
-"""What each format of an exported generator costs: size, milliseconds, and how far its images are from the original's.
+"""Compares the formats of an exported generator: file size, latency, and difference from the original's images.
 
     python benchmarks/export_formats.py RUN
 
-takes a run folder and prints two tables as Markdown, in about a minute on two cores for a 32 px generator: what
-folding saves, and the formats side by side. Needs `pip install '.[tflite,onnx]'`. Times are medians of interleaved
-calls, so that a busy moment of the machine meets all alike. The Fréchet distance is that of FID, but of features of the
-run's own discriminator, before its last layer: no other network is at hand everywhere. Text: docs/export.md.
+Prints two Markdown tables for a run folder, in about a minute on two cores for a 32 px generator: the gain from
+folding, and the formats side by side. Needs `pip install '.[tflite,onnx]'`. Times are medians of interleaved calls, so
+that load on the machine affects all alike. The Fréchet distance is computed as for FID, but with features of the run's
+own discriminator before its last layer, the only network available everywhere. Text: docs/export.md.
 """
 
 import argparse
@@ -34,8 +34,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", help="run folder")
-    parser.add_argument("--images", type=int, default=1000, help="pictures that errors are measured on (default 1000)")
-    parser.add_argument("--calls", type=int, default=30, help="timed calls of each size of batch (default 30)")
+    parser.add_argument("--images", type=int, default=1000, help="images to measure errors on (default 1000)")
+    parser.add_argument("--calls", type=int, default=30, help="timed calls per batch size (default 30)")
     options = parser.parse_args()
     run = Run.open(options.run)
     networks, data = restore_networks(run, discriminator=True), run.config().data.name
@@ -43,25 +43,25 @@ def main():
     folded = fold_generator(generator)
     inputs = draw_inputs(folded, options.images)
     machine = describe_environment()
-    print(f"{machine['cpu']}, {CORES} cores, TensorFlow {machine['tensorflow']}, {options.images} pictures\n")
+    print(f"{machine['cpu']}, {CORES} cores, TensorFlow {machine['tensorflow']}, {options.images} images\n")
     print(folding_table(generator, folded, inputs, options.calls) + "\n")
     with tempfile.TemporaryDirectory() as folder:
         print(format_table(generator, make_formats(folded, Path(folder)), inputs, options.calls, data, features))
 
 
 def draw_inputs(folded, count, seed=0):
-    """Latents (N, D) and, with classes, labels (N,)."""
+    """Draws latents (N, D) and, with classes, labels (N,)."""
     latent = np.random.default_rng(seed).standard_normal((count, folded.latent_dim), np.float32)
     return (latent,) if folded.num_classes is None else (latent, np.arange(count, dtype=np.int32) % folded.num_classes)
 
 
 def graph_of(model):
-    """A model as a graph, called as (latent, label)."""
+    """Returns a model as a graph function of (latent, label)."""
     return tf.function(lambda *x: model(list(x) if len(x) > 1 else x[0], training=False), autograph=False)
 
 
 def count_operations(function, inputs):
-    """Nodes of the graph, those of the functions it calls included."""
+    """Counts the nodes of the graph and of the functions it calls."""
     specs = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in inputs]
     definition = function.get_concrete_function(*specs).graph.as_graph_def()
     return len(definition.node) + sum(len(one.node_def) for one in definition.library.function)
@@ -82,7 +82,7 @@ def folding_table(generator, folded, inputs, calls):
 
 
 def make_formats(folded, folder):
-    """Writes every format; name -> (bytes, function of latents and labels)."""
+    """Writes every format; returns name -> (bytes, function of latents and labels)."""
     saved_model = export_saved_model(folded, folder / "sagan", warm_up=False)
     size = sum(path.stat().st_size for path in saved_model.rglob("*") if path.is_file())
     formats = {"SavedModel": (size, saved_model_caller(saved_model))}
@@ -93,7 +93,7 @@ def make_formats(folded, folder):
 
 
 def feature_caller(discriminator):
-    """A function of images (N, S, S, C) that gives what the discriminator's last layer sees, (N, F)."""
+    """Returns a function of images (N, S, S, C) to the inputs of the discriminator's last layer (N, F)."""
     model = keras.Model(discriminator.inputs, discriminator.get_layer("output_dense").input)
 
     def call(images):
@@ -107,7 +107,7 @@ NAMES = ("latent", "label")
 
 
 def saved_model_caller(path):
-    loaded = tf.saved_model.load(str(path))  # kept alive by the function below
+    loaded = tf.saved_model.load(str(path))  # must outlive the signature
     signature = loaded.signatures["serving_default"]
 
     def call(*inputs, keep=loaded):
@@ -169,7 +169,7 @@ def in_parts(caller, inputs, size=100):
 
 
 def medians(callers, inputs, calls):
-    """Milliseconds of each, called in turns."""
+    """Median milliseconds of each, called interleaved."""
     times = {name: [] for name in callers}
     for turn in range(calls + 3):
         for name, caller in callers.items():

@@ -1,6 +1,7 @@
-"""FLOPs of a network from its layers: convolutions, dense layers and attention, a multiplication and an addition being
-two. They are those of the published networks, whichever way a layer computes: `layers.Conv2D` makes some of them at
-once with a resampling, in fewer."""
+"""Counts FLOPs of the published networks: convolutions, dense layers and attention; a multiply-add counts as two.
+
+A layer may compute fewer: `layers.Conv2D` fuses some convolutions with resampling.
+"""
 
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ class Convolution:
 
     Args:
         name: str.
-        size: int, height and width in px of the map that the kernel moves over: after an up-sampling, before a pooling.
+        size: int, height and width in px of the map that is convolved: after up-sampling, before pooling.
         kernel: int, height and width.
         inputs, outputs: ints, channels.
     """
@@ -28,12 +29,12 @@ class Convolution:
 
     @property
     def flops(self):
-        """Of an image."""
+        """int, per image."""
         return 2 * self.size**2 * self.kernel**2 * self.inputs * self.outputs
 
 
 def convolutions_of(model):
-    """Lists a model's convolutions, those inside attention too.
+    """Lists a model's convolutions, including those inside attention.
 
     Args:
         model: keras.Model of `sagan_tf.networks`.
@@ -62,7 +63,7 @@ def _convolution(name, layer, size):
 
 
 def flops_of(model):
-    """FLOPs of an image in one forward call of a model.
+    """Counts the FLOPs of a forward pass, per image.
 
     Args:
         model: keras.Model of `sagan_tf.networks`.
@@ -83,15 +84,15 @@ def flops_of(model):
 
 
 def flops_of_step(generator, discriminator, d_steps=1, shared=False):
-    """FLOPs of an image of the batch in a training step, with a backward pass twice a forward one.
+    """Counts the FLOPs of a training step, per image of the batch; a backward pass costs two forward passes.
 
-    D's step: a picture of G, and D on it and on a real one, there and back. G's step: G there and back, D there and
-    back to its input alone.
+    D's update: forward through G; forward and backward through D for a generated and a real image. G's update: forward
+    and backward through G, and through D with respect to its input only.
 
     Args:
         generator, discriminator: keras.Models.
-        d_steps: int, updates of D a step.
-        shared: bool. G's step takes the pictures of D's last one.
+        d_steps: int, updates of D per step.
+        shared: bool. G's update reuses the images of D's last update.
 
     Returns:
         int.

@@ -1,11 +1,11 @@
-"""Speed of a generator at inference: exported, as a Keras model, and PyTorch's eager and compiled.
+"""Inference speed of a generator: exported, as a Keras model, and PyTorch eager and compiled.
 
     python benchmarks/generator_speed.py --torch_python .venv-torch/bin/python --json speed.json --figure speed.png
 
-The same networks with fresh weights, float32, a batch of images at a time as NumPy arrays. Contenders take turns as in
-`training_speed.py`, whose options these are: `saved_model` is the exported SavedModel's signature, `folded` its graph
-before the export, `predict` Keras' method of the network as trained. The peer divides its kernels by sigma once, at the
-start. Text: docs/performance.md.
+The same networks with random weights, float32, one batch of images at a time as NumPy arrays. The contenders run
+interleaved as in `training_speed.py`, with the same options: `saved_model` is the signature of the exported SavedModel,
+`folded` its graph before the export, `predict` the Keras method of the network as trained. The peer divides its kernels
+by sigma once, at the start. Text: docs/performance.md.
 """
 
 from training_speed import make_parser, run

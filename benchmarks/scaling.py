@@ -1,12 +1,12 @@
-"""What a training step costs on many accelerators: a model, and measurements of the part that can be measured here.
+"""Predicts the cost of a training step on many accelerators, and measures the all-reduce on this machine.
 
     python benchmarks/scaling.py cost configs/imagenet128_paper.yaml
     python benchmarks/scaling.py all_reduce --workers 1,2,4
 
-`cost` counts the FLOPs, the bytes that workers exchange and the bytes of pictures of a step, and predicts the time on 1
-to 256 accelerators from a rate, a bandwidth and a latency that are options. `all_reduce` starts workers on this machine
-that sum a vector as training does, fits bandwidth and latency of the ring's formula to two workers and compares what it
-predicts for the others. Text: docs/scaling.md.
+`cost` counts the FLOPs of a step, the bytes exchanged by workers and the bytes of images, and predicts the time on 1 to
+256 accelerators from a given speed, bandwidth and latency. `all_reduce` starts workers on this machine that sum a
+vector as training does, fits bandwidth and latency of the ring formula to two workers, and compares its predictions for
+the others. Text: docs/scaling.md.
 """
 
 import argparse
@@ -30,10 +30,10 @@ def main():
     cost = commands.add_parser("cost")
     cost.add_argument("config")
     cost.add_argument("--classes", type=int, default=1000)
-    cost.add_argument("--teraflops", type=float, default=60.0, help="that an accelerator sustains (default 60)")
-    cost.add_argument("--gigabytes", type=float, default=12.5, help="a second between any two (default 12.5: 100 Gb/s)")
-    cost.add_argument("--microseconds", type=float, default=20.0, help="a message (default 20)")
-    cost.add_argument("--batch_each", type=int, default=32, help="of the second table (default 32)")
+    cost.add_argument("--teraflops", type=float, default=60.0, help="sustained speed of an accelerator (default 60)")
+    cost.add_argument("--gigabytes", type=float, default=12.5, help="bandwidth, GB/s (default 12.5: 100 Gb/s)")
+    cost.add_argument("--microseconds", type=float, default=20.0, help="latency of a message (default 20)")
+    cost.add_argument("--batch_each", type=int, default=32, help="batch size each, second table (default 32)")
     reduce = commands.add_parser("all_reduce")
     reduce.add_argument("--workers", type=lambda text: [int(one) for one in text.split(",")], default=[1, 2, 4])
     worker = commands.add_parser("worker")
@@ -43,7 +43,7 @@ def main():
 
 
 def ring_seconds(count, size, bandwidth, latency):
-    """Time of a ring's all-reduce of `size` bytes over `count` workers (Patarasuk and Yuan 2009)."""
+    """Time of a ring all-reduce of `size` bytes over `count` workers (Patarasuk and Yuan 2009)."""
     return 2 * (count - 1) * (latency + size / count / bandwidth)
 
 
@@ -61,18 +61,18 @@ def print_cost(options):
     parameters = [sum(int(np.prod(w.shape)) for w in net.trainable_variables) for net in (generator, discriminator)]
     exchanged = 4 * (parameters[0] + d_steps * parameters[1])
     pictures = config.data.image_size**2 * config.data.image_channels * d_steps * batch
-    print(f"{options.config}: batch {batch}, {d_steps} D step(s) a step\n")
-    print(f"generator {g / 1e9:.2f} GFLOP an image forward, {parameters[0]:,} parameters")
-    print(f"discriminator {d / 1e9:.2f} GFLOP an image forward, {parameters[1]:,} parameters")
-    print(f"a step: {per_image * batch / 1e12:.2f} TFLOP, {exchanged / 1e6:.0f} MB of gradients, "
-          f"{pictures / 1e6:.1f} MB of uint8 pictures\n")  # fmt: skip
+    print(f"{options.config}: batch {batch}, {d_steps} D update(s) per step\n")
+    print(f"generator {g / 1e9:.2f} GFLOP per image forward, {parameters[0]:,} parameters")
+    print(f"discriminator {d / 1e9:.2f} GFLOP per image forward, {parameters[1]:,} parameters")
+    print(f"one step: {per_image * batch / 1e12:.2f} TFLOP, {exchanged / 1e6:.0f} MB of gradients, "
+          f"{pictures / 1e6:.1f} MB of uint8 images\n")  # fmt: skip
     rates = options.teraflops * 1e12, options.gigabytes * 1e9, options.microseconds * 1e-6
-    print(f"{options.teraflops:g} TFLOP/s, {options.gigabytes:g} GB/s, {options.microseconds:g} us a message")
+    print(f"{options.teraflops:g} TFLOP/s, {options.gigabytes:g} GB/s, {options.microseconds:g} us per message")
     for title, batches in (
-        (f"The same run: batch {batch} in all", {count: batch // count for count in COUNTS if batch % count == 0}),
-        (f"Larger batches: {options.batch_each} on each", {count: options.batch_each for count in COUNTS}),
+        (f"Same run: global batch size {batch}", {count: batch // count for count in COUNTS if batch % count == 0}),
+        (f"Larger batches: {options.batch_each} per accelerator", {count: options.batch_each for count in COUNTS}),
     ):
-        print(f"\n{title}\n\n| accelerators | batch of each | compute, ms | all-reduce, ms | step, ms | images/s | "
+        print(f"\n{title}\n\n| accelerators | batch size each | compute, ms | all-reduce, ms | step, ms | images/s | "
               "efficiency | input, MB/s |\n" + "|" + "---|" * 8)  # fmt: skip
         for count, each in batches.items():
             print_row(count, each, per_image, exchanged, pictures / batch, d_steps, rates)
@@ -95,7 +95,7 @@ def print_all_reduce(options):
     slope, intercept = np.polyfit(sizes, [found[2][size] for size in SIZES], 1)
     bandwidth, latency = 1 / slope, max(intercept / 2, 0)
     print(f"{len(os.sched_getaffinity(0))} cores, loopback, medians of {TIMES}; fitted to 2 workers: "
-          f"{bandwidth / 1e9:.2f} GB/s, {1e3 * latency:.2f} ms a message\n")  # fmt: skip
+          f"{bandwidth / 1e9:.2f} GB/s, {1e3 * latency:.2f} ms per message\n")  # fmt: skip
     print("| workers | MB | measured, ms | predicted, ms |\n|---|---|---|---|")
     for count, times in found.items():
         for size in SIZES:
@@ -104,7 +104,7 @@ def print_all_reduce(options):
 
 
 def start_workers(count):
-    """floats -> seconds, of worker 0."""
+    """Starts workers; returns number of floats -> seconds, measured by worker 0."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))

@@ -1,12 +1,12 @@
-"""What a request costs of the processor: our server with a model that does nothing, and its frameworks without us.
+"""CPU time of a request: our server with a model that does nothing, against its frameworks alone.
 
     python benchmarks/serving_floor.py
 
-starts two servers. One is `sagan_tf.serve`'s, with a model whose `sample` waits as long as pictures would take and
-answers with files that are there. The other is the least that the frameworks (aiohttp with a route and a middleware,
-grpc.aio with a handler of bytes) can do: it reads the request, waits for the batch, and sends an answer that is there.
-Both run on uvloop, both join up to 64 requests; 128 clients. Prints milliseconds of the server's processor a request:
-medians of rounds in turns. Linux; needs `pip install '.[serving,test]'`. Text: docs/serving.md.
+Starts two servers. One is that of `sagan_tf.serve`, with a model whose `sample` waits as long as generating would take
+and returns constant files. The other is the minimum that the frameworks allow (aiohttp with a route and a middleware,
+grpc.aio with a bytes handler): it reads the request, waits for the batch, and sends a constant response. Both run on
+uvloop and batch up to 64 requests of 128 clients. Prints the server's CPU milliseconds per request, medians of
+interleaved rounds. Linux; needs `pip install '.[serving,test]'`. Text: docs/serving.md.
 """
 
 import argparse
@@ -29,13 +29,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export" / "serving
 from load_test import grpc_caller, make_requests, measure, rest_caller  # noqa: E402
 
 CLIENTS, BATCH, SECONDS_A_PICTURE = 128, 64, 0.0004
-PICTURE = b"\x89PNG\r\n\x1a\n\0" + os.urandom(1030)  # as long as a picture of 32 px
+PICTURE = b"\x89PNG\r\n\x1a\n\0" + os.urandom(1030)  # size of a 32 px PNG file
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7, help="times that each is measured (default 7)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each measurement (default 1.5)")
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each server (default 7)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="duration of a measurement (default 1.5)")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -59,7 +59,7 @@ def compare(options):
         finally:
             for process, _ in servers.values():
                 process.kill()
-    print("| protocol | server | processor ms a request |\n|---|---|---|")
+    print("| protocol | server | CPU ms per request |\n|---|---|---|")
     for (protocol, name), values in found.items():
         print(f"| {protocol} | {name} | {np.median(values):.3f} ({min(values):.3f} to {max(values):.3f}) |")
 
@@ -89,7 +89,7 @@ async def processor_ms(process, protocol, addresses, seconds):
 
 
 def export_nothing(folder):
-    """A SavedModel whose `sample` has the inputs of an exported generator."""
+    """Writes a SavedModel whose `sample` has the inputs of an exported generator."""
     import tensorflow as tf
 
     def sample(seed, label, truncation):

@@ -1,13 +1,12 @@
-"""What a server costs: pictures a second through `python -m sagan_tf.serve`, against the bare calls that it makes.
+"""Throughput of `python -m sagan_tf.serve` against direct calls of the same model.
 
     python benchmarks/serving_load.py RUN
     python benchmarks/serving_load.py --drawn 64 32 --server_alone --seconds 8 --rounds 3
 
-takes the generator of a run folder, or one of so many pixels and channels with drawn weights, exports it, starts the
-server on free ports and prints a table as Markdown, in about three minutes. All rows are measured in turns, round by
-round, and the medians over the rounds are printed, so that a busy moment of the machine meets all alike. The client
-runs on the same cores as the server; what it takes of them has its own column.
-Needs `pip install '.[serving,tflite,test]'`. Text: docs/serving.md.
+Exports the generator of a run folder, or a random one of the given pixels and channels, starts the server on free ports
+and prints a Markdown table, in about three minutes. All rows are measured interleaved, and the medians over the rounds
+are printed, so that load on the machine affects all alike. The client shares the cores with the server; the table lists
+its share. Needs `pip install '.[serving,tflite,test]'`. Text: docs/serving.md.
 """
 
 import argparse
@@ -40,11 +39,11 @@ PROTOCOLS = ("gRPC", "REST")
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", nargs="?", help="run folder")
-    parser.add_argument("--drawn", type=int, nargs=2, metavar=("PX", "CHANNELS"), help="a generator nobody has trained")
-    parser.add_argument("--server_alone", action="store_true", help="leave out `predict` and the other formats")
-    parser.add_argument("--batch", type=int, default=64, help="pictures run together (default 64)")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each is measured (default 5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default 2)")
+    parser.add_argument("--drawn", type=int, nargs=2, metavar=("PX", "CHANNELS"), help="use a random generator")
+    parser.add_argument("--server_alone", action="store_true", help="omit `predict` and the other formats")
+    parser.add_argument("--batch", type=int, default=64, help="batch size (default 64)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each row (default 5)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="duration of a measurement (default 2)")
     options = parser.parse_args()
     if (options.run is None) == (options.drawn is None):
         parser.error("give a run folder or --drawn")
@@ -64,7 +63,7 @@ def compare(generator, folder, options):
     bare = sample_callers(folded, version, options.batch)
     if not options.server_alone:
         bare |= other_callers(generator, folded, version, folder, options.batch)
-    # Pictures a request, clients: twice a full batch and half of one, so that two can run while requests come in.
+    # (images per request, clients); 2.5 batches of clients keep two batches running while requests arrive.
     loads = [(1, 1), (1, 2 * options.batch), (1, 5 * options.batch // 2), (8, options.batch // 4)]
     loads = [(protocol, *load) for protocol in PROTOCOLS for load in loads]
     found = {name: [] for name in [*bare, *loads]}
@@ -79,9 +78,9 @@ def compare(generator, folder, options):
 
 
 def sample_callers(folded, version, batch):
-    """name -> (function without arguments, pictures that it makes, threads that call it)."""
+    """name -> (function without arguments, images per call, calling threads)."""
     call, callers = LoadedVersion(str(version)).signature("sample").run, {}
-    for rows, threads, words in ((1, 1, ""), (batch, 1, ""), (batch, 2, ", two at a time")):
+    for rows, threads, words in ((1, 1, ""), (batch, 1, ""), (batch, 2, ", two concurrent calls")):
         arrays = {"seed": np.arange(rows), "truncation": np.ones(rows, np.float32)}
         if folded.num_classes:
             arrays["label"] = np.arange(rows, dtype=np.int32) % folded.num_classes
@@ -90,7 +89,7 @@ def sample_callers(folded, version, batch):
 
 
 def other_callers(generator, folded, version, folder, batch):
-    """The same of the other ways to the picture as an array."""
+    """The same for calls that return an image array."""
     latents = draw_inputs(folded, batch)
     tflite = export_tflite(folded, folder / "tflite", variants=("float32", "dynamic_int8"))
     keras_inputs = list(latents) if len(latents) > 1 else latents[0]
@@ -115,7 +114,7 @@ def measure_bare(call, rows, threads, seconds):
         caller.start()
     for caller in callers:
         caller.join()
-    # By the mean time of a call: at the end one thread is alone for a while.
+    # From the mean time of a call, because at the end one thread may run alone.
     images = rows * threads / np.mean(times)
     processor = 1e3 * (time.process_time() - processor) / rows / len(times)
     return {
@@ -143,7 +142,7 @@ async def measure_server(load, addresses, process, classes, seconds):
 
 
 class served:  # noqa: N801 (used as a function)
-    """The command in a process of its own, as long as the block lasts."""
+    """Runs the server in a process for the duration of the block."""
 
     def __init__(self, folder, batch):
         options = ["--rest_port", "0", "--port", "0", "--max_batch_size", str(batch)]
@@ -162,11 +161,11 @@ class served:  # noqa: N801 (used as a function)
 
 
 def report(found, batch):
-    one, two = (f"`sample` (PNG), batch {batch}{words}" for words in ("", ", two at a time"))
+    one, two = (f"`sample` (PNG), batch {batch}{words}" for words in ("", ", two concurrent calls"))
     rows = []
     for name, results in found.items():
         median = {key: np.median([result[key] for result in results]) for key in results[0]}
-        title = name if isinstance(name, str) else "server, {}: {} a request, {} at a time".format(*name)
+        title = name if isinstance(name, str) else "server, {}: {} per request, {} clients".format(*name)
         row = [title, *(f"{median[key]:.{digits}f}" for key, digits in (("images", 0), ("p50", 1), ("p99", 1)))]
         row += [f"{median['processor']:.2f}", "-", "-", "-"]
         if not isinstance(name, str):
@@ -174,11 +173,11 @@ def report(found, batch):
             if name[1] * name[2] >= batch:  # full batches
                 row[6:] = [f"{overhead(results, found[bare]):.0%}" for bare in (one, two)]
         rows.append(row)
-    heads = ["", "images/s", "p50, ms", "p99, ms", "processor ms an image", "client's share of the cores", "overhead",
-             "overhead over two at a time"]  # fmt: skip
+    heads = ["", "images/s", "p50, ms", "p99, ms", "CPU ms per image", "client's share of the cores", "overhead",
+             "vs. two concurrent calls"]  # fmt: skip
     return (
-        f"{table(heads, rows)}\n\nOverhead: what is missing, of the cores that the client leaves, to the images/s of "
-        f"the bare `sample` at batch {batch}, one call at a time or two; the median over the rounds."
+        f"{table(heads, rows)}\n\nOverhead: throughput lost, on the cores that the client leaves free, against "
+        f"direct calls of `sample` at batch {batch}, one or two at a time; the median over the rounds."
     )
 
 

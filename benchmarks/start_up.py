@@ -1,10 +1,10 @@
-"""Seconds until something happens, each in processes of their own: imports, the first sample, the first training step.
+"""Start-up times, each in a new process: imports, the first sample, the first training step.
 
     python benchmarks/start_up.py --rounds 5 --json start_up.json --figure start_up.png
 
-Takes turns, round by round, and prints medians as Markdown. TensorFlow's and Keras' own import stands in a line of its
-own. The sample is of a run of one step that is made first. Seconds are of the wall, from the start of the process on.
-Text: docs/performance.md.
+Runs the commands interleaved and prints medians as Markdown. The import of TensorFlow and Keras has its own row. The
+sample is drawn from a one-step run made beforehand. Times are wall time from the start of the process. Text:
+docs/performance.md.
 """
 
 import argparse
@@ -37,9 +37,9 @@ os._exit(1)
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="turns (default 5)")
-    parser.add_argument("--json", type=Path, help="where to write what was measured")
-    parser.add_argument("--figure", type=Path, help="where to draw")
+    parser.add_argument("--rounds", type=int, default=5, help="processes per row (default 5)")
+    parser.add_argument("--json", type=Path, help="file for the measurements")
+    parser.add_argument("--figure", type=Path, help="file for the chart")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         commands = make_commands(Path(folder))
@@ -47,7 +47,7 @@ def main():
         for turn in range(options.rounds + 1):
             for name, command in commands.items():
                 seconds = seconds_of([part.format(turn=turn) for part in command])
-                if turn:  # the first one fills the disk's cache
+                if turn:  # the first round fills the disk cache
                     times[name].append(seconds)
     machine = {k: v for k, v in describe_environment().items() if k not in ("command", "started_at")}
     result = {"machine": machine, "rounds": options.rounds, "seconds": times}
@@ -59,7 +59,7 @@ def main():
 
 
 def make_commands(folder):
-    """name -> arguments; `{turn}` is the number of the turn."""
+    """name -> command line; `{turn}` is the number of the round."""
     python = sys.executable
     run = folder / "run"
     subprocess.run([python, "-m", "sagan_tf.train", "--run", str(run), "--training.steps", "1"],
@@ -68,9 +68,9 @@ def make_commands(folder):
     return {
         "python": [python, "-c", "pass"],
         "import keras and tensorflow": [python, "-c", "import tensorflow, keras"],
-        "import sagan_tf and all its layers": [python, "-c", "import tensorflow, keras, sagan_tf.layers"],
+        "import sagan_tf with all its layers": [python, "-c", "import tensorflow, keras, sagan_tf.layers"],
         "train --help": [python, "-m", "sagan_tf.train", "--help"],
-        "train, a bad option": [python, "-m", "sagan_tf.train", "--generator.channels", "x"],
+        "train with an invalid option": [python, "-m", "sagan_tf.train", "--generator.channels", "x"],
         "sample of a run folder": sample,
         "first training step of the quick start": [python, "-c", FIRST_STEP, "--run", str(folder / "first_{turn}")],
     }
@@ -90,7 +90,7 @@ def table(result):
     lines = [
         f"{machine['cpu']}, {machine['cpu_cores']} cores, Python {machine['python']}, TensorFlow "
         f"{machine['tensorflow']}, Keras {machine['keras']}; medians of {result['rounds']} processes\n",
-        "| | s | smallest, largest |", "|---|---|---|",
+        "| | s | min, max |", "|---|---|---|",
     ]  # fmt: skip
     for name, times in result["seconds"].items():
         lines.append(f"| {name} | {np.median(times):.2f} | {min(times):.2f}, {max(times):.2f} |")

@@ -1,10 +1,10 @@
-"""Where the time of a training step goes: the whole step, and its parts alone.
+"""Time of a training step and of its parts in isolation.
 
     python benchmarks/step_parts.py --image_size 128
 
-Parts are graphs of their own, measured in turns; their sum is not the whole, which shares work between them and runs
-them side by side. On a machine that is busy with other work, `--clock processor --threads 1` counts the seconds of the
-processor. Prints Markdown. Text: docs/performance.md.
+Each part is a separate graph, measured interleaved; the parts do not add up to the step, which shares work between them
+and runs them in parallel. On a busy machine, `--clock processor --threads 1` measures CPU time. Prints Markdown. Text:
+docs/performance.md.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main():
     print(
         f"{options.image_size} px, {options.channels} channels, batch {options.batch}, {options.precision}; "
         f"{machine['cpu']}, {options.threads} thread(s), {options.clock} time, TensorFlow {machine['tensorflow']}, "
-        f"Keras {machine['keras']}; medians of {options.rounds} rounds\n\n| | ms | of the step |\n|---|---|---|"
+        f"Keras {machine['keras']}; medians of {options.rounds} rounds\n\n| | ms | share of the step |\n|---|---|---|"
     )
     for name, seconds in found.items():
         print(f"| {name} | {1e3 * seconds:.1f} | {seconds / whole:.1%} |")
@@ -76,21 +76,21 @@ def parts_of(options):
     kernels = [kernel for layer in normalizations for kernel in layer._kernels]
     parts = {
         "generator forward": lambda: gan._generate(rows, randomness, "x")[0],
-        "discriminator's loss and gradient, a generator forward included": lambda: gradients(
+        "discriminator loss and gradient, including a generator forward": lambda: gradients(
             lambda: gan._discriminator_loss(image, label, randomness, "x"), d_weights
         ),
-        "generator's loss and gradient": lambda: gradients(
+        "generator loss and gradient": lambda: gradients(
             lambda: gan._generator_loss(rows, randomness, "x"), g_weights
         ),
         "sigma of all kernels of both networks": lambda: [layer.sigma() for layer in normalizations],
         "kernels over sigma": normalized,
-        "kernels over sigma, and their gradient": lambda: gradients(
+        "kernels over sigma and their gradient": lambda: gradients(
             lambda: tf.add_n([tf.reduce_sum(kernel) for kernel in normalized()]), kernels
         ),
-        "averaged generator": lambda: gan._average.update(gan.step),
+        "EMA": lambda: gan._average.update(gan.step),
     }
     graphs = {name: tf.function(part, autograph=False) for name, part in parts.items()}
-    adams = {"Adam of both networks": FusedAdam, "the same by Keras": keras.optimizers.Adam}
+    adams = {"Adam of both networks": FusedAdam, "the same with Keras' Adam": keras.optimizers.Adam}
     graphs |= {name: adam_of(make, [d_weights, g_weights]) for name, make in adams.items()}
     return {"whole step": lambda: train(batches), **graphs}
 
@@ -117,7 +117,7 @@ def measure(parts, rounds, clock):
             for one in tf.nest.flatten(part()):
                 if isinstance(one, tf.Tensor):
                     one.numpy()
-            if turn:  # the first one traces
+            if turn:  # the first round traces
                 times[name].append(clock() - began)
     return {name: float(np.median(values)) for name, values in times.items()}
 

@@ -1,13 +1,13 @@
-"""Training speed and peak memory of SAGAN against PyTorch, the same networks and batch on the same machine.
+"""Training speed and peak memory of SAGAN against PyTorch: the same networks and batch size on the same machine.
 
     python benchmarks/training_speed.py --torch_python .venv-torch/bin/python --json speed.json --figure speed.png
 
-A contender is a process: ours of this Python (`peers/ours.py`), the peer, BigGAN-PyTorch's step (`peers/
-biggan_pytorch.py`), of the one that `--torch_python` names, without which only ours are measured. All are started
-first, make two steps to warm up, and then take turns, round by round, in an order that moves on by one a round, so that
-a busy moment of the machine meets all alike; medians of the rounds are printed. On a machine that is busy throughout,
-`--clock processor --threads 1` counts the seconds of the processor: with more threads than free cores PyTorch's wait
-for one another, and nothing can be compared. `make bench` runs it for 32, 64 and 128 px. Text: docs/performance.md.
+Each contender is a process: ours (`peers/ours.py`) in this Python, and the peer, BigGAN-PyTorch's step (`peers/
+biggan_pytorch.py`), in that of `--torch_python`; without it only ours are measured. All start first and warm up with
+two steps, then run interleaved, round by round, in an order that rotates by one each round, so that load on the machine
+affects all alike. Medians over the rounds are printed. On a constantly busy machine, use `--clock processor --threads
+1` to measure CPU time: with more threads than free cores, PyTorch's threads wait for each other and no comparison is
+possible. `make bench` runs it for 32, 64 and 128 px. Text: docs/performance.md.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from sagan_tf.runs.environment import describe_environment
 
 HERE = Path(__file__).resolve().parent
 PEER = "BigGAN-PyTorch"
-# A contender: `peer` or `ours`, then its options; see the scripts in `peers`.
+# `peer` or `ours`, then options; see the scripts in `peers`.
 CONTENDERS = (
     "peer",
     "peer channels_last",
@@ -53,22 +53,22 @@ def make_parser(description, contenders, steps=2):
     parser.add_argument("--channels", type=int, default=32, help="base width (default 32)")
     parser.add_argument("--batch", type=int, help="default 32 at 32 px, 16 at 64, 8 at 128")
     parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default 7)")
-    parser.add_argument("--steps", type=int, default=steps, help=f"of a turn (default {steps})")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds (default 7)")
+    parser.add_argument("--steps", type=int, default=steps, help=f"steps per round (default {steps})")
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument("--torch_python", help="a Python with PyTorch")
     parser.add_argument("--contenders", type=lambda text: text.split(","), default=list(contenders),
-                        help=f"separated by commas, as in (default) {','.join(contenders)!r}")  # fmt: skip
+                        help=f"comma-separated (default {','.join(contenders)!r})")  # fmt: skip
     parser.add_argument("--environment", type=lambda text: dict(one.split("=") for one in text.split(",")), default={},
-                        help="variables for all contenders, such as TF_ENABLE_ONEDNN_OPTS=0")  # fmt: skip
-    parser.add_argument("--json", type=Path, help="where to write what was measured")
-    parser.add_argument("--figure", type=Path, help="where to draw")
+                        help="environment of all contenders, such as TF_ENABLE_ONEDNN_OPTS=0")  # fmt: skip
+    parser.add_argument("--json", type=Path, help="file for the measurements")
+    parser.add_argument("--figure", type=Path, help="file for the chart")
     return parser
 
 
 def run(options):
-    """Measures what the options name, prints tables as Markdown, and writes what they ask for."""
+    """Runs the benchmark, prints Markdown tables, and writes JSON and chart if requested."""
     if not options.torch_python:
         options.contenders = [one for one in options.contenders if not one.startswith("peer")]
     found = describe_environment()
@@ -92,7 +92,7 @@ def shown(options):
 
 
 def specification(size, options):
-    """The networks and the batch, in numbers that need nothing of ours to be read."""
+    """Describes networks and batch in plain numbers, readable without our package."""
     return {
         "image_size": size, "channels": options.channels, "num_classes": options.classes, "latent_dim": 128,
         "attention_size": min(32, size // 2), "generator": GENERATOR_MULTIPLIERS[size],
@@ -102,7 +102,7 @@ def specification(size, options):
 
 
 class Contender:
-    """A process that takes turns; see `peers/turns.py`."""
+    """A process that runs steps on request; see `peers/turns.py`."""
 
     def __init__(self, name, spec, options):
         kind, *arguments = name.split()
@@ -135,7 +135,7 @@ class Contender:
 def compare(size, options):
     spec = specification(size, options)
     contenders, descriptions = [], []
-    for name in options.contenders:  # one after the other, so that no two warm up at once
+    for name in options.contenders:  # sequentially, so that no two warm up at once
         contenders.append(Contender(name, spec, options))
         descriptions.append(contenders[-1].answer())
     parameters = [one.pop("parameters") for one in descriptions]
@@ -162,12 +162,12 @@ def summary(result, one):
         f"{' and '.join(f'{count:,}' for count in one['parameters'].values())} parameters. {machine['cpu']}, "
         f"{machine['cpu_cores']} cores, {options['threads']} thread(s), {options['clock']} time; TensorFlow "
         f"{machine['tensorflow']}, Keras {machine['keras']}{''.join(f', PyTorch {version}' for version in torch)}; "
-        f"medians of {options['rounds']} turns of {options['steps']} steps"
+        f"medians of {options['rounds']} rounds of {options['steps']} steps"
     )
 
 
 def base_of(rows):
-    """The row that ratios are of: the peer as shipped, else the first."""
+    """Returns the baseline of the ratios: the peer as shipped, else the first row."""
     return next((row for row in rows if row["contender"] == "peer"), rows[0])
 
 
@@ -181,7 +181,7 @@ def title(name):
 
 
 def table(one):
-    heads = ["", "images/s", "ratio", "smallest and largest of the turns", "peak memory, MiB", "without libraries"]
+    heads = ["", "images/s", "ratio", "min and max of the rounds", "peak memory, MiB", "without libraries"]
     lines, base = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)], base_of(one["rows"])
     for row in one["rows"]:
         ratio = row["images_per_second"] / base["images_per_second"]

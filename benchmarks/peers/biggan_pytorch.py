@@ -1,15 +1,14 @@
-"""SAGAN's training step as BigGAN-PyTorch makes it, in our own words, from the published architecture.
+"""SAGAN's training step as in BigGAN-PyTorch, reimplemented from the published architecture.
 
     python benchmarks/peers/biggan_pytorch.py '{"image_size": 128, "channels": 32, ...}' channels_last bfloat16
 
-is one contender of `training_speed.py`, which says what is in the JSON. Imports PyTorch and nothing of ours, so it runs
-in any Python that has it. What belongs to BigGAN-PyTorch's step: real and generated images in one call of D; a fresh
-batch of images for G's own update, with D's parameters frozen; one power iteration from the stored u in every training
-call, of D in G's step too; both skips' 1x1 convolutions after the up-sampling and, but for the first block, before the
-pooling; an averaged copy of the whole state. Before it starts it builds the full networks without memory and checks
-that they have as many parameters as the published ones. With `compile` both networks go through torch.compile, which
-BigGAN-PyTorch, being older, does not do. With `generator`, the generator's images at inference in place of a training
-step.
+A contender of `training_speed.py`, which defines the JSON. Imports PyTorch and nothing of ours, so that it runs in any
+Python that has it. As in BigGAN-PyTorch: real and generated images in one call of D; a new batch of images for G's
+update, with D's parameters frozen; one power iteration from the stored u in every training call, including that of D in
+G's update; the 1x1 convolutions of the skips after up-sampling and, except in the first block, before pooling; an EMA
+of the whole state. Before it starts, it builds the full-size networks without memory and checks their numbers of
+parameters against the published ones. `compile` applies torch.compile to both networks, which the older BigGAN-PyTorch
+does not. `generator` measures generator inference instead of a training step.
 """
 
 import copy
@@ -31,7 +30,7 @@ FULL = {
 
 
 class Normalized(nn.Module):
-    """The weight over its sigma, by one power iteration; a training call keeps u."""
+    """Divides the weight by sigma after one power iteration; a training call stores u."""
 
     def keep_u(self):
         self.register_buffer("u", torch.randn(1, self.weight.shape[0]))
@@ -74,7 +73,7 @@ class Embedding(nn.Embedding, Normalized):
 
 
 class ClassNorm(nn.Module):
-    """Batch normalisation with a gain and a bias a class."""
+    """Batch normalisation with one gain and one bias per class."""
 
     def __init__(self, classes, channels):
         super().__init__()
@@ -159,7 +158,7 @@ class Discriminator(nn.Module):
             size = size // 2 if down else size
             if size == attention:
                 self.blocks.append(Attention(outputs))
-                attention = None  # after the first block of this size alone
+                attention = None  # only after the first block of this size
         self.linear, self.embed = Linear(widths[-1], 1), Embedding(spec["num_classes"], widths[-1])
 
     def forward(self, image, label):
@@ -182,7 +181,7 @@ def check_published():
 
 
 class Training:
-    """A pair of networks and one step of theirs."""
+    """Two networks and their training step."""
 
     def __init__(self, spec, channels_last, bfloat16):
         self.spec, self.bfloat16 = spec, bfloat16
@@ -256,7 +255,7 @@ def main():
 
 
 def generate(spec, options, imported):
-    """Takes turns at a batch of images; see `generator_speed.py`. The kernels are divided by sigma once, before."""
+    """Measures inference of a batch of images, with kernels divided by sigma once; see `generator_speed.py`."""
     layout = torch.channels_last if "channels_last" in options else torch.contiguous_format
     generator = Generator(spec).eval().to(memory_format=layout)
     parameters = count(generator)

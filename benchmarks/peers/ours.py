@@ -2,9 +2,9 @@
 
     python benchmarks/peers/ours.py '{"image_size": 128, "channels": 32, ...}' precision=mixed_bfloat16 share_fake_batch
 
-Options: `precision=` a dtype policy, `share_fake_batch`, `native_operations`, `jit_compile`, `keras_adam` (Keras' own
-Adam in place of ours), `steps_per_execution=`, `inter=` threads between operations. `generator=saved_model`, `folded`
-or `predict`: the generator's images in place of a training step. Environment variables are for the caller to set.
+Options: `precision=` (dtype policy), `share_fake_batch`, `native_operations`, `jit_compile`, `keras_adam` (Keras' Adam
+instead of ours), `steps_per_execution=`, `inter=` (threads between operations). `generator=saved_model`, `folded` or
+`predict` measures generator inference instead of a training step. The caller sets environment variables.
 """
 
 import json
@@ -37,7 +37,7 @@ def main():
 
     def step():
         logs = train(batches)
-        return [float(logs[name]) for name in ("d_loss", "g_loss")]  # waits for the step's end
+        return [float(logs[name]) for name in ("d_loss", "g_loss")]  # waits for the step to finish
 
     networks = {"generator": gan.generator, "discriminator": gan.discriminator}
     counts = {name: sum(v.numpy().size for v in network.trainable_variables) for name, network in networks.items()}
@@ -47,7 +47,7 @@ def main():
 
 
 def generate(spec, options, imported):
-    """Takes turns at a batch of images; see `generator_speed.py`."""
+    """Measures inference of a batch of images; see `generator_speed.py`."""
     from sagan_tf.export import export_saved_model, fold_generator
 
     generator = build(spec, options).generator
@@ -55,16 +55,16 @@ def generate(spec, options, imported):
     label = tf.range(spec["batch"]) % spec["num_classes"]
     folded = fold_generator(generator)
     with tempfile.TemporaryDirectory() as folder:
-        # The folder may go once it is loaded; the object may not.
+        # The folder may be deleted after loading; the object must stay alive.
         loaded = tf.saved_model.load(str(export_saved_model(folded, f"{folder}/generator", warm_up=False)))
-    ways = {
+    variants = {
         "saved_model": lambda: loaded.signatures["serving_default"](latent=latent, label=label)["image"].numpy(),
         "folded": lambda graph=tf.function(folded.model): graph([latent, label]).numpy(),
         "predict": lambda: generator.predict([latent, label], batch_size=spec["batch"], verbose=0),
     }
     counts = {"generator": sum(v.numpy().size for v in generator.trainable_variables)}
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
-    take_turns(ways[options["generator"]], {"parameters": counts, "versions": versions}, imported)
+    take_turns(variants[options["generator"]], {"parameters": counts, "versions": versions}, imported)
 
 
 def build(spec, options):
@@ -85,7 +85,7 @@ def build(spec, options):
 
 
 def data(spec):
-    """One batch without end: the input pipeline is not what is measured."""
+    """Repeats one batch forever, to exclude the input pipeline."""
     batch, size = spec["batch"], spec["image_size"]
     image = tf.random.stateless_uniform((batch, size, size, 3), (0, 0), -1.0, 1.0)
     label = tf.random.stateless_uniform((batch,), (0, 1), 0, spec["num_classes"], tf.int32)

@@ -1,8 +1,8 @@
-"""How a contender of a benchmark waits for its turn; imports the standard library alone, for any Python.
+"""Protocol of a benchmark contender; uses the standard library only, for any Python.
 
-A contender is a process. It says on its standard output, a line of JSON each, first what it is; then for every line
-`N` on its standard input what N steps took, in seconds of the wall and of the processor (all threads together); at the
-end of the input its peak memory. While it waits it takes no processor time, so that contenders can take turns.
+A contender is a process that writes one line of JSON for each event: first its description; then, for every line `N` on
+its standard input, the wall and CPU seconds (of all threads) of N steps; at the end of the input its peak memory. It
+uses no CPU time while it waits, so that contenders can run interleaved.
 """
 
 import json
@@ -12,21 +12,21 @@ from pathlib import Path
 
 
 def resident_mib(name):
-    """`VmRSS` now or `VmHWM` at its peak; Linux."""
+    """Resident memory: `VmRSS` is the current value, `VmHWM` the peak; Linux only."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024
-    raise OSError(f"/proc/self/status has no {name}: memory is measured on Linux alone")
+    raise OSError(f"/proc/self/status has no {name}: memory is measured on Linux only")
 
 
 def take_turns(step, description, imported_mib, warm_up=2):
-    """Answers until the input ends.
+    """Runs steps on request until the input ends.
 
     Args:
-        step: Function without arguments that makes one step and waits for its end.
-        description: dict, what it is.
-        imported_mib: Resident memory before anything was built.
-        warm_up: Steps before the first turn.
+        step: Function without arguments that runs one step and waits for it to finish.
+        description: dict, describes the contender.
+        imported_mib: Resident memory after the imports.
+        warm_up: Steps before the first request.
     """
     began = time.perf_counter()
     for _ in range(warm_up):

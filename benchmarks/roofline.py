@@ -1,13 +1,13 @@
-"""How near a training step comes to TensorFlow's own convolutions alone, and where the rest of its time goes.
+"""How close a training step comes to the speed of TensorFlow's convolutions alone, and where the rest of the time goes.
 
-    python benchmarks/roof.py --image_sizes 32,64,128 --torch_python .venv-torch/bin/python --json roof.json
+    python benchmarks/roofline.py --image_sizes 32,64,128 --torch_python .venv-torch/bin/python --json roofline.json
 
-The roof: TensorFlow's plain convolutions of stride 1 with the shapes, batches and dtype of the networks' largest ones
-(those that make up half of the FLOPs), forward and both gradients, each timed alone; their FLOPs over their time. The
-step's rate: the FLOPs of the published networks (`flops.py`) over the time of a step. Both take turns, and so does the
-fastest setting of the peer of `training_speed.py`, where `--torch_python` names a Python for it: so one sees how near
-the roof twice the peer's speed is. Then what each kind of operation takes in a step, by TensorFlow's profiler:
-milliseconds of threads, of which some run side by side. Prints Markdown. Text: docs/performance.md.
+The attainable speed is the FLOPs over the time of TensorFlow's plain stride-1 convolutions with the shapes, batches and
+dtype of the networks' largest ones (those that make up half of the FLOPs), forward and both gradients, each timed
+alone. The speed of a step is the FLOPs of the published networks (`flops.py`) over its time. Both run interleaved, and
+so does the fastest setting of the peer of `training_speed.py`, given `--torch_python`; this shows which share of the
+attainable speed is twice the peer's. A second table has the time per kind of operation within a step, from TensorFlow's
+profiler, in thread milliseconds (threads run in parallel). Prints Markdown. Text: docs/performance.md.
 """
 
 import argparse
@@ -32,10 +32,10 @@ from sagan_tf.runs.environment import describe_environment  # noqa: E402
 PEER = "peer channels_last bfloat16"
 KINDS = {
     "convolutions, forward": ("Conv2D", "Conv2DWithBias", "FusedConv2D"),
-    "convolutions, gradients of inputs (and transposed ones)": ("Conv2DBackpropInput",),
-    "convolutions, gradients of kernels": ("Conv2DBackpropFilter", "Conv2DBackpropFilterWithBias"),
-    "products of matrices (1x1, small maps, attention, sigma)": ("MatMul", "BatchMatMulV2", "FusedMatMul"),
-    "element by element": (
+    "convolutions, input gradients (and transposed convolutions)": ("Conv2DBackpropInput",),
+    "convolutions, kernel gradients": ("Conv2DBackpropFilter", "Conv2DBackpropFilterWithBias"),
+    "matrix products (1x1, small maps, attention, sigma)": ("MatMul", "BatchMatMulV2", "FusedMatMul"),
+    "element-wise": (
         "Mul", "Cast", "AddV2", "AddN", "Sub", "Square", "Relu", "ReluGrad", "BiasAdd", "RealDiv", "SelectV2", "Tanh",
         "SaganTfRelu", "SaganTfReluGrad", "SaganTfAddScaled", "SaganTfAddScaledGrad", "SaganTfAddChannels",
     ),
@@ -43,7 +43,7 @@ KINDS = {
     "batch normalisation": (
         "FusedBatchNormV3", "FusedBatchNormEx", "FusedBatchNormGradV3", "SaganTfNormalize", "SaganTfNormalizeGrad",
     ),
-    "kernels over sigma, as our own operations": (
+    "kernels over sigma (native operations)": (
         "SaganTfSingularVectors", "SaganTfScaleKernel", "SaganTfScaleKernelGrad",
     ),
     "softmax": ("Softmax",),
@@ -61,19 +61,19 @@ def main():
     parser.add_argument("--channels", type=int, default=32, help="base width (default 32)")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--precision", default="mixed_bfloat16", help="dtype policy (default mixed_bfloat16)")
-    parser.add_argument("--native_operations", action="store_true", help="with our own operations")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of the step and of each convolution (default 9)")
+    parser.add_argument("--native_operations", action="store_true", help="use hardware.native_operations")
+    parser.add_argument("--rounds", type=int, default=9, help="repetitions of each measurement (default 9)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     parser.add_argument("--torch_python", help="a Python with PyTorch, for the peer")
-    parser.add_argument("--json", type=Path, help="where to write what was measured")
+    parser.add_argument("--json", type=Path, help="file for the measurements")
     options = parser.parse_args()
-    options.batch, options.environment = None, {}  # as `training_speed.py` would have them
+    options.batch, options.environment = None, {}  # expected by `training_speed.py`
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     machine = {k: v for k, v in describe_environment().items() if k not in ("command", "started_at")}
     print(f"{machine['cpu']}, {options.threads} threads, TensorFlow {machine['tensorflow']}, Keras {machine['keras']}, "
           f"{options.channels} channels, {options.precision}, shared batch, "
-          f"{'own operations, ' if options.native_operations else ''}medians of {options.rounds} turns")
+          f"{'native operations, ' if options.native_operations else ''}medians of {options.rounds} rounds")
     found = [measure(size, options) for size in options.image_sizes]
     print(f"\n{rates_table(found)}\n\n{operations_table(found)}\n\n{convolutions_table(found)}")
     if options.json:
@@ -104,11 +104,11 @@ def measure(size, options):
     if peer:
         peer.end()
     work = sum(one.flops * images for one, images, _ in alone.values())
-    roof = work / sum(times[name] for name in alone)
+    attainable = work / sum(times[name] for name in alone)
     flops = batch * flops_of_step(gan.generator, gan.discriminator, shared=True)
     kinds = profile(step)
     return {
-        "size": size, "batch": batch, "step_seconds": times["step"], "step_flops": flops, "roof": roof,
+        "size": size, "batch": batch, "step_seconds": times["step"], "step_flops": flops, "attainable_rate": attainable,
         "rate": flops / times["step"], "peer_seconds": times.get("peer"), "kinds": kinds,
         "convolutions": {
             name: {"shape": [images, one.size, one.inputs, one.outputs], "ms": 1e3 * times[name],
@@ -119,7 +119,7 @@ def measure(size, options):
 
 
 def largest(convolutions):
-    """Those of 3x3 that make up half of the FLOPs, the largest first."""
+    """Returns the convolutions that make up half of the FLOPs, largest first."""
     chosen, half = [], sum(one.flops for one in convolutions) / 2
     for one in sorted(convolutions, key=lambda one: -one.flops):
         if sum(other.flops for other in chosen) < half:
@@ -128,24 +128,24 @@ def largest(convolutions):
 
 
 def alone_functions(one, images, dtype):
-    """name -> function that runs a convolution, or one of its gradients, by TensorFlow."""
+    """name -> function that runs a TensorFlow convolution or one of its gradients."""
     rng = np.random.default_rng(0)
 
     def noise(*shape):
         return tf.constant(rng.normal(size=shape), dtype)
 
     x = noise(images, one.size, one.size, one.inputs)
-    slope = noise(images, one.size, one.size, one.outputs)
+    upstream = noise(images, one.size, one.size, one.outputs)
     kernel = noise(one.kernel, one.kernel, one.inputs, one.outputs)
     more = dict(strides=[1, 1, 1, 1], padding="SAME")
     raw, sizes = tf.raw_ops, (tf.shape(x), tf.shape(kernel))
     operations = {
         "forward": lambda: raw.Conv2D(input=x, filter=kernel, **more),
-        "gradient of inputs": lambda: raw.Conv2DBackpropInput(
-            input_sizes=sizes[0], filter=kernel, out_backprop=slope, **more
+        "input gradient": lambda: raw.Conv2DBackpropInput(
+            input_sizes=sizes[0], filter=kernel, out_backprop=upstream, **more
         ),
-        "gradient of kernel": lambda: raw.Conv2DBackpropFilter(
-            input=x, filter_sizes=sizes[1], out_backprop=slope, **more
+        "kernel gradient": lambda: raw.Conv2DBackpropFilter(
+            input=x, filter_sizes=sizes[1], out_backprop=upstream, **more
         ),
     }
     return {name: tf.function(operation) for name, operation in operations.items()}
@@ -164,7 +164,7 @@ def turns(functions, rounds):
 
 
 def profile(step, steps=3):
-    """kind of operation -> milliseconds of threads in a step."""
+    """kind of operation -> thread milliseconds per step."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     with tempfile.TemporaryDirectory() as folder:
@@ -183,31 +183,31 @@ def profile(step, steps=3):
                     kind = name.rpartition(":")[2].partition("#")[0].removeprefix("_Mkl").removeprefix("Native")
                     spent[kind] += event.duration_ps / 1e9 / steps
     kinds = {name: sum(spent.pop(kind.removeprefix("_"), 0) for kind in members) for name, members in KINDS.items()}
-    # What the graph as a whole takes, and its executor, are events too.
+    # The graph itself and its executor are events too.
     whole = ("_inference", "__inference", "Run", "Process")
     kinds["others"] = sum(ms for kind, ms in spent.items() if kind.isidentifier() and not kind.startswith(whole))
     return kinds
 
 
 def rates_table(found):
-    heads = ["px", "batch", "step, ms", "GFLOP", "GFLOP/s", "roof, GFLOP/s", "of the roof"]
+    heads = ["px", "batch", "step, ms", "GFLOP", "GFLOP/s", "attainable GFLOP/s", "share of attainable"]
     if found[0]["peer_seconds"]:
-        heads += ["peer's step, ms", "ratio", "of the roof at twice the peer"]
+        heads += ["peer's step, ms", "ratio", "share at twice the peer"]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for one in found:
-        of_the_roof = one["rate"] / one["roof"]
+        share = one["rate"] / one["attainable_rate"]
         cells = [one["size"], one["batch"], f"{1e3 * one['step_seconds']:.0f}", f"{one['step_flops'] / 1e9:.0f}",
-                 f"{one['rate'] / 1e9:.0f}", f"{one['roof'] / 1e9:.0f}", f"{of_the_roof:.0%}"]  # fmt: skip
+                 f"{one['rate'] / 1e9:.0f}", f"{one['attainable_rate'] / 1e9:.0f}", f"{share:.0%}"]  # fmt: skip
         if one["peer_seconds"]:
             ratio = one["peer_seconds"] / one["step_seconds"]
-            cells += [f"{1e3 * one['peer_seconds']:.0f}", f"{ratio:.2f}", f"{2 / ratio * of_the_roof:.0%}"]
+            cells += [f"{1e3 * one['peer_seconds']:.0f}", f"{ratio:.2f}", f"{2 / ratio * share:.0%}"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
 def operations_table(found):
     heads = [f"{one['size']} px, ms" for one in found]
-    lines = [f"| of a step | {' | '.join(heads)} |", "|" + "---|" * (1 + len(found))]
+    lines = [f"| part of a step | {' | '.join(heads)} |", "|" + "---|" * (1 + len(found))]
     for kind in found[0]["kinds"]:
         cells = [f"{one['kinds'][kind]:.0f} ({one['kinds'][kind] / sum(one['kinds'].values()):.0%})" for one in found]
         lines.append(f"| {kind} | {' | '.join(cells)} |")
