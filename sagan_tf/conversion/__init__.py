@@ -1,1 +1,1 @@
-"""Weights of other SAGANs for our networks: TF-GAN's and PyTorch's; arrays in, networks out."""
+"""Converts weights of other SAGAN implementations, TF-GAN's and PyTorch's."""

@@ -1,65 +1,58 @@
-"""A network's weights by short names, set all together or not at all."""
+"""Names the weights of a network, and sets all of them or none."""
 
 from sagan_tf.errors import UserError
 
-_SHOWN = 8  # Names in a message before it says how many more.
+_MAX_LISTED = 8  # Names in a message.
 
 
 def weights_by_name(network):
-    """Gives every weight of a network a short name.
-
-    Args:
-        network: Generator or discriminator.
-
-    Returns:
-        dict, name such as `block_8_conv_1/kernel`, `block_8_conv_1/u`, `block_8_norm_1/moving_mean`,
-        `attention_32/query/kernel` -> keras.Variable, in the order of the network.
-    """
-    return {_short(weight.path): weight for weight in network.weights}
+    """Maps a short name, such as `block_8_conv_1/kernel`, to each weight of a network, in the network's order."""
+    return {_short_name(weight.path): weight for weight in network.weights}
 
 
-def _short(path):
+def _short_name(path):
     parts = path.split("/")
-    # A wrapped layer bears its wrapper's name; the statistics of conditional BN lie in a layer of their own.
+    # A wrapped layer has its wrapper's name; the statistics of conditional BN are in a sub-layer `normalization`.
     kept = [part for i, part in enumerate(parts) if part != "normalization" and (i == 0 or part != parts[i - 1])]
     return "/".join(kept)
 
 
-def set_weights(network, values, source, left_over=()):
-    """Sets every weight of a network, after all of them were checked.
+def set_weights(network, values, source, unused=()):
+    """Sets every weight of a network after checking all of them.
 
     Args:
         network: Generator or discriminator.
-        values: dict, name as in `weights_by_name` -> array. `u` may be missing where the kernel's own power iteration
-            is to find it; nothing else may.
-        source: str, where they come from, for the message.
-        left_over: Names there that nothing was made of.
+        values: dict, name as in `weights_by_name` -> array. A `u` may be missing: power iteration finds it.
+        source: str, where the values come from, for messages.
+        unused: Names at the source that were not converted.
 
     Raises:
-        UserError: A tensor is missing, left over, or of another shape; no weight was changed.
+        UserError: A tensor is missing, unexpected or of the wrong shape; no weight is changed.
     """
     weights = weights_by_name(network)
-    missing = [name for name in weights if name not in values and not _is_vector(name)]
-    extra = [name for name in values if name not in weights] + list(left_over)
-    shapes = [
-        f"{name} is {tuple(values[name].shape)} where {tuple(weight.shape)} is needed"
+    missing = [name for name in weights if name not in values and not _is_singular_vector(name)]
+    unexpected = [name for name in values if name not in weights] + list(unused)
+    wrong_shape = [
+        f"{name} is {tuple(values[name].shape)}, expected {tuple(weight.shape)}"
         for name, weight in weights.items()
         if name in values and tuple(values[name].shape) != tuple(weight.shape)
     ]
-    problems = [_listed("missing", missing), _listed("left over", extra), _listed("of another shape", shapes)]
-    if any(problems):
-        raise UserError(f"{source}: does not fit the {network.name}: {'; '.join(p for p in problems if p)}.")
+    problems = [
+        _summarize(problem, names)
+        for problem, names in (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", wrong_shape))
+        if names
+    ]
+    if problems:
+        raise UserError(f"{source}: does not fit the {network.name}: {'; '.join(problems)}.")
     for name, weight in weights.items():
         if name in values:
             weight.assign(values[name])
 
 
-def _is_vector(name):
+def _is_singular_vector(name):
     return name.rsplit("/", 1)[-1].partition("_")[0] == "u"
 
 
-def _listed(what, names):
-    if not names:
-        return ""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{more}"
+def _summarize(problem, names):
+    rest = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return f"{len(names)} {problem}: {', '.join(names[:_MAX_LISTED])}{rest}"

@@ -1,13 +1,13 @@
-"""State dicts of the PyTorch implementations that have the authors' blocks, for our networks.
+"""Converts state dicts of BigGAN-PyTorch's SAGAN script and of PyTorch-StudioGAN.
 
-Read are BigGAN-PyTorch (its SAGAN script, without the shared embedding) and PyTorch-StudioGAN, by the names that their
-modules give; NumPy arrays in, so that nothing here needs PyTorch. What differs and is put right:
+They have the authors' blocks and are recognised by the names of their modules. Inputs are NumPy arrays, so that PyTorch
+is not needed. The differences to our networks:
 
-- kernels (O, I, h, w) and (O, I) become (h, w, I, O) and (I, O); the generator's first layer makes a (C, 4, 4) map
-  there and (4, 4, C) here, so its outputs change places;
-- class tables of batch normalisation hold gain - 1 there; those of StudioGAN are spectrally normalised, and folded;
-- our stored u is theirs (`u0`, `weight_u`). At evaluation BigGAN-PyTorch computes sigma from it as we do; StudioGAN
-  uses u and v as they are stored, one power iteration behind.
+- Kernels (O, I, h, w) and (O, I) become (h, w, I, O) and (I, O). The generator's first layer gives (C, 4, 4) there and
+  (4, 4, C) here, so its outputs are permuted.
+- Class tables of batch normalisation hold gain - 1 there. StudioGAN normalises them spectrally; they are folded here.
+- Our u is theirs (`u0`, `weight_u`). At evaluation BigGAN-PyTorch computes sigma from it as we do; StudioGAN uses the
+  stored u and v, one power iteration behind.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sagan_tf.networks.architectures import (
     INITIAL_SIZE,
 )
 
-# Names of layers there -> ours; `attention` holds the names of the four convolutions and of gamma.
+# Our names of layers -> theirs.
 _BIGGAN = {
     "dense": "linear",
     "blocks": {"conv_1": "conv1", "conv_2": "conv2", "skip": "conv_sc", "norm_1": "bn1", "norm_2": "bn2"},
@@ -49,57 +49,62 @@ _STUDIOGAN = {
     "embedding": "embedding",
 }
 LAYOUTS = {"biggan_pytorch": _BIGGAN, "studiogan": _STUDIOGAN}
+_TABLES = (("gain", "embed0"), ("bias", "embed1"))  # The second names are those of older StudioGANs.
+_MOVING_STATISTICS = {
+    "moving_mean": ("stored_mean", "bn.running_mean", "running_mean"),
+    "moving_variance": ("stored_var", "bn.running_var", "running_var"),
+}
 _EPSILON = {"biggan_pytorch": 1e-5, "studiogan": 1e-4}  # Of batch normalisation.
-# Logs and counters, nothing that computes; v follows from u.
-_PASSED_OVER = re.compile(r"(\.sv\d+|\.num_batches_tracked|\.weight_v|^shared\..*)$")
+# Logs and counters; v follows from u.
+_IGNORED = re.compile(r"(\.sv\d+|\.num_batches_tracked|\.weight_v|^shared\..*)$")
 
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """A network as found in a state dict.
+    """A network converted from a state dict.
 
     Args:
         part: `generator` or `discriminator`.
         layout: Key of `LAYOUTS`.
         options: Keyword arguments of `build_generator` or `build_discriminator`.
-        values: dict by the names of `named_weights.weights_by_name` -> array.
-        left_over: Names in the state dict that nothing was made of.
+        values: dict, name as in `named_weights.weights_by_name` -> array.
+        unused: Names in the state dict that were not converted.
     """
 
     part: str
     layout: str
     options: dict
     values: dict
-    left_over: tuple[str, ...]
+    unused: tuple[str, ...]
 
 
 def convert_state_dict(state, source="state dict"):
-    """Finds out what network a state dict holds, and gives its tensors our names and shapes.
+    """Recognises the network of a state dict, and gives its tensors our names and shapes.
 
     Args:
-        state: dict, name -> array; a leading `module.` of DataParallel is dropped.
+        state: dict, name -> array; the prefix `module.` of DataParallel is dropped.
         source: str, for messages.
 
     Returns:
         Converted.
 
     Raises:
-        UserError: The names are none of a known layout, or the sizes are of no architecture here.
+        UserError: The names match no known layout, or the sizes no architecture of `sagan_tf.networks`.
     """
     state = {name.removeprefix("module."): np.asarray(value) for name, value in state.items()}
-    layout = _layout(state, source)
-    reader = _Reader({n: v for n, v in state.items() if not _PASSED_OVER.search(n)}, LAYOUTS[layout], source)
-    part = "generator" if f"{LAYOUTS[layout]['output_conv']}" in reader.modules else "discriminator"
-    convert = _generator if part == "generator" else _discriminator
-    options = convert(reader)
-    if part == "generator":
+    layout = _find_layout(state, source)
+    reader = _Reader({n: v for n, v in state.items() if not _IGNORED.search(n)}, LAYOUTS[layout], source)
+    if reader.names["output_conv"] in reader.modules:
+        part, options = "generator", _convert_generator(reader)
         options["batch_normalization_epsilon"] = _EPSILON[layout]
-    elif layout == "studiogan":
-        options["activate_skip"] = True  # Its ReLUs work in place, and the skip sees them.
+    else:
+        part, options = "discriminator", _convert_discriminator(reader)
+        if layout == "studiogan":
+            options["activate_skip"] = True  # Its ReLUs work in place, so the skip branch sees their output.
     return Converted(part, layout, options, reader.values, tuple(sorted(set(reader.state) - reader.used)))
 
 
-def _layout(state, source):
+def _find_layout(state, source):
     for layout, names in LAYOUTS.items():
         block = re.compile(rf"blocks\.\d+\.0\.{names['blocks']['conv_1']}\.")
         if any(block.match(name) for name in state):
@@ -107,12 +112,12 @@ def _layout(state, source):
                 raise UserError(f"{source}: is a BigGAN with a shared embedding, not a SAGAN; it cannot be converted.")
             return layout
     known = "BigGAN-PyTorch (blocks.0.0.conv1...) or PyTorch-StudioGAN (blocks.0.0.conv2d1...)"
-    shown = ", ".join(list(state)[:3]) or "nothing"
-    raise UserError(f"{source}: holds no SAGAN of {known}. It holds {shown}.")
+    first_names = ", ".join(list(state)[:3]) or "nothing"
+    raise UserError(f"{source}: holds no SAGAN of {known}. It holds {first_names}.")
 
 
 class _Reader:
-    """Takes tensors out of a state dict and notes which."""
+    """Converts tensors of a state dict layer by layer, and keeps track of those used."""
 
     def __init__(self, state, names, source):
         self.state, self.names, self.source = state, names, source
@@ -123,7 +128,7 @@ class _Reader:
         return any(name.startswith(f"{module}.") for name in self.state)
 
     def take(self, *candidates):
-        """The first of these names that is there, or None."""
+        """Returns the tensor of the first name that exists, or None."""
         for name in candidates:
             if name in self.state:
                 self.used.add(name)
@@ -131,21 +136,21 @@ class _Reader:
         return None
 
     def blocks(self):
-        """(module of the residual block, module of the attention after it or None), in order."""
-        found, first = [], self.names["blocks"]["conv_1"]
-        gamma, index = self.names["gamma"], 0
+        """Returns [module of the residual block, module of the attention after it or None] in order."""
+        blocks, index = [], 0
+        first_convolution, gamma = self.names["blocks"]["conv_1"], self.names["gamma"]
         while self.has(f"blocks.{index}"):
             for inner in range(2):
                 module = f"blocks.{index}.{inner}"
-                if self.has(f"{module}.{first}"):
-                    found.append([module, None])
-                elif f"{module}.{gamma}" in self.state and found:
-                    found[-1][1] = module
+                if self.has(f"{module}.{first_convolution}"):
+                    blocks.append([module, None])
+                elif f"{module}.{gamma}" in self.state and blocks:
+                    blocks[-1][1] = module
             index += 1
-        return found
+        return blocks
 
     def width(self, module, name="conv_1"):
-        """Outputs of a convolution of a block."""
+        """Output channels of a convolution of a block."""
         return len(self._weight(f"{module}.{self.names['blocks'][name]}"))
 
     def _weight(self, module):
@@ -154,125 +159,114 @@ class _Reader:
             raise UserError(f"{self.source}: {module}.weight is missing.")
         return value
 
-    def linear_map(self, module, ours, kind="kernel", reorder=None):
-        """Weight, bias and u of a layer; `reorder` permutes its outputs."""
-        order = slice(None) if reorder is None else reorder
-        weight = self._weight(module)[order]
+    def convert_layer(self, module, layer, kind="kernel", output_order=slice(None)):
+        """Converts weight, bias and u of a dense layer, a convolution or (kind `embeddings`) an embedding."""
+        weight = self._weight(module)[output_order]
         if kind == "kernel":
             weight = weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight.T
-        self.values[f"{ours}/{kind}"] = weight
-        for name, value in (
-            ("bias", self.take(f"{module}.bias")), ("u", self.take(f"{module}.weight_u", f"{module}.u0"))
-        ):
-            if value is not None:
-                self.values[f"{ours}/{name}"] = value.reshape(-1)[order]
-
-    def attention(self, module, ours):
-        for our_name, name in self.names["attention"].items():
-            self.linear_map(f"{module}.{name}", f"{ours}/{our_name}")
-        self.values[f"{ours}/gamma"] = self.take(f"{module}.{self.names['gamma']}").reshape(())
-
-    def statistics(self, module, ours):
-        for our_name, names in (
-            ("moving_mean", ("stored_mean", "bn.running_mean", "running_mean")),
-            ("moving_variance", ("stored_var", "bn.running_var", "running_var")),
-        ):
+        self.values[f"{layer}/{kind}"] = weight
+        for variable, names in (("bias", ("bias",)), ("u", ("weight_u", "u0"))):
             value = self.take(*(f"{module}.{name}" for name in names))
             if value is not None:
-                self.values[f"{ours}/{our_name}"] = value
+                self.values[f"{layer}/{variable}"] = value.reshape(-1)[output_order]
 
-    def normalization(self, module, ours):
-        """Batch normalisation; returns the number of classes, None for the plain one."""
-        self.statistics(module, ours)
-        plain = self.take(f"{module}.weight", f"{module}.gain"), self.take(f"{module}.bias")
-        if plain[0] is not None:
-            self.values |= {f"{ours}/gamma": plain[0], f"{ours}/beta": plain[1]}
+    def convert_block(self, module, layer):
+        for name in ("conv_1", "conv_2", "skip"):
+            convolution = f"{module}.{self.names['blocks'][name]}"
+            if self.has(convolution):
+                self.convert_layer(convolution, f"{layer}_{name}")
+
+    def convert_attention(self, module, layer):
+        for name, theirs in self.names["attention"].items():
+            self.convert_layer(f"{module}.{theirs}", f"{layer}/{name}")
+        self.values[f"{layer}/gamma"] = self.take(f"{module}.{self.names['gamma']}").reshape(())
+
+    def convert_normalization(self, module, layer):
+        """Converts batch normalisation; returns the number of classes, or None for the unconditional one."""
+        for variable, names in _MOVING_STATISTICS.items():
+            value = self.take(*(f"{module}.{name}" for name in names))
+            if value is not None:
+                self.values[f"{layer}/{variable}"] = value
+        gamma, beta = self.take(f"{module}.weight", f"{module}.gain"), self.take(f"{module}.bias")
+        if gamma is not None:
+            self.values |= {f"{layer}/gamma": gamma, f"{layer}/beta": beta}
             return None
-        gain, offset = (self._table(f"{module}.{new}", f"{module}.{old}") for new, old in _TABLES)
-        self.values |= {f"{ours}/gamma": 1 + gain, f"{ours}/beta": offset}
+        gain, bias = (self._class_table(f"{module}.{name}", f"{module}.{old_name}") for name, old_name in _TABLES)
+        self.values |= {f"{layer}/gamma": 1 + gain, f"{layer}/beta": bias}
         return len(gain)
 
-    def _table(self, *modules):
-        """A class table (K, C); StudioGAN has it as a linear layer (C, K) of one-hot labels too, and normalises it."""
-        module = next((module for module in modules if self.has(module)), modules[0])
+    def _class_table(self, module, old_module):
+        """Returns a class table (K, C), divided by its sigma where it is spectrally normalised."""
+        module = next((name for name in (module, old_module) if self.has(name)), module)
         weight = self._weight(module)
         u = self.take(f"{module}.weight_u")
         if u is not None:
-            right = u @ weight / np.linalg.norm(u @ weight)
-            weight = weight / np.linalg.norm(weight @ right)
-        # Modules called `gain` and `bias` are linear in StudioGAN and embeddings in BigGAN-PyTorch.
-        linear = self.names is _STUDIOGAN and module == modules[0]
-        return weight.T if linear else weight
+            v = u @ weight / np.linalg.norm(u @ weight)
+            weight = weight / np.linalg.norm(weight @ v)
+        # StudioGAN's `gain` and `bias` are linear layers of one-hot labels (C, K); all others are embeddings.
+        is_linear = self.names is _STUDIOGAN and module != old_module
+        return weight.T if is_linear else weight
 
 
-_TABLES = (("gain", "embed0"), ("bias", "embed1"))
-
-
-def _generator(reader):
+def _convert_generator(reader):
     names, blocks = reader.names, reader.blocks()
     widths = [reader.width(module) for module, _ in blocks]
-    size, channels = _architecture(reader, widths, GENERATOR_MULTIPLIERS, skip=1)
-    first = GENERATOR_MULTIPLIERS[size][0] * channels
-    places = np.arange(first * INITIAL_SIZE**2).reshape(first, INITIAL_SIZE, INITIAL_SIZE)
-    reader.linear_map(names["dense"], "dense", reorder=places.transpose(1, 2, 0).reshape(-1))
-    sizes, num_classes = [], None
+    image_size, channels = _find_architecture(reader, widths, GENERATOR_MULTIPLIERS, skip=1)
+    width = GENERATOR_MULTIPLIERS[image_size][0] * channels
+    order = np.arange(width * INITIAL_SIZE**2).reshape(width, INITIAL_SIZE, INITIAL_SIZE).transpose(1, 2, 0).reshape(-1)
+    reader.convert_layer(names["dense"], "dense", output_order=order)
+    attention_sizes, num_classes = [], None
     for i, (module, attention) in enumerate(blocks, start=1):
-        ours = f"block_{INITIAL_SIZE * 2**i}"
-        _block(reader, module, ours)
+        size = INITIAL_SIZE * 2**i
+        reader.convert_block(module, f"block_{size}")
         for norm in ("norm_1", "norm_2"):
-            num_classes = reader.normalization(f"{module}.{names['blocks'][norm]}", f"{ours}_{norm}")
+            num_classes = reader.convert_normalization(f"{module}.{names['blocks'][norm]}", f"block_{size}_{norm}")
         if attention:
-            sizes.append(INITIAL_SIZE * 2**i)
-            reader.attention(attention, f"attention_{sizes[-1]}")
-    reader.normalization(names["output_norm"], "output_norm")
-    reader.linear_map(names["output_conv"], "output_conv")
+            attention_sizes.append(size)
+            reader.convert_attention(attention, f"attention_{size}")
+    reader.convert_normalization(names["output_norm"], "output_norm")
+    reader.convert_layer(names["output_conv"], "output_conv")
     return {
-        "image_size": size,
+        "image_size": image_size,
         "channels": channels,
         "num_classes": num_classes,
         "latent_dim": reader.values["dense/kernel"].shape[0],
-        "attention_sizes": tuple(sizes),
+        "attention_sizes": tuple(attention_sizes),
     }
 
 
-def _discriminator(reader):
+def _convert_discriminator(reader):
     names, blocks = reader.names, reader.blocks()
     widths = [reader.width(module, "conv_2") for module, _ in blocks]
-    size, channels = _architecture(reader, widths, DISCRIMINATOR_MULTIPLIERS, skip=0)
-    hidden = [reader.width(module) for module, _ in blocks]
-    sizes, current = [], size
+    image_size, channels = _find_architecture(reader, widths, DISCRIMINATOR_MULTIPLIERS, skip=0)
+    hidden_widths = [reader.width(module) for module, _ in blocks]
+    attention_sizes, size = [], image_size
     for i, (module, attention) in enumerate(blocks, start=1):
-        _block(reader, module, f"block_{i}")
-        current = current // 2 if DISCRIMINATOR_DOWNSAMPLING[size][i - 1] else current
+        reader.convert_block(module, f"block_{i}")
+        size = size // 2 if DISCRIMINATOR_DOWNSAMPLING[image_size][i - 1] else size
         if attention:
-            sizes.append(current)
-            reader.attention(attention, f"attention_{current}")
-    reader.linear_map(names["output_dense"], "output_dense")
+            attention_sizes.append(size)
+            reader.convert_attention(attention, f"attention_{size}")
+    reader.convert_layer(names["output_dense"], "output_dense")
     num_classes = None
     if reader.has(names["embedding"]):
-        reader.linear_map(names["embedding"], "embedding", kind="embeddings")
+        reader.convert_layer(names["embedding"], "embedding", kind="embeddings")
         num_classes = len(reader.values["embedding/embeddings"])
     return {
-        "image_size": size,
+        "image_size": image_size,
         "channels": channels,
         "num_classes": num_classes,
-        "attention_sizes": tuple(sizes),
-        "hidden_channels": "output" if hidden == widths else "input",
+        "attention_sizes": tuple(attention_sizes),
+        "hidden_channels": "output" if hidden_widths == widths else "input",
     }
 
 
-def _block(reader, module, ours):
-    for name in ("conv_1", "conv_2", "skip"):
-        if reader.has(f"{module}.{reader.names['blocks'][name]}"):
-            reader.linear_map(f"{module}.{reader.names['blocks'][name]}", f"{ours}_{name}")
-
-
-def _architecture(reader, widths, multipliers, skip):
-    """The image size and base width of which these are the blocks' widths."""
-    for size, multiples in multipliers.items():
-        own = multiples[skip:]
-        if len(own) == len(widths) and widths[-1] % own[-1] == 0:
-            channels = widths[-1] // own[-1]
-            if widths == [channels * multiple for multiple in own]:
-                return size, channels
-    raise UserError(f"{reader.source}: has blocks of {widths} channels, which is no architecture of sagan_tf.networks.")
+def _find_architecture(reader, widths, multipliers_by_size, skip):
+    """Returns image size and base width of the architecture whose blocks have these widths."""
+    for image_size, multipliers in multipliers_by_size.items():
+        multipliers = multipliers[skip:]
+        if len(multipliers) == len(widths) and widths[-1] % multipliers[-1] == 0:
+            channels = widths[-1] // multipliers[-1]
+            if widths == [channels * multiplier for multiplier in multipliers]:
+                return image_size, channels
+    raise UserError(f"{reader.source}: blocks of {widths} channels match no architecture of sagan_tf.networks.")

@@ -1,13 +1,12 @@
-"""How often pictures keep the rule of an embedded data set: read off the pixels, with no network to judge them.
+"""Scores how often images follow the rule of an embedded data set, from pixels alone.
 
-Every shape of a picture is looked for where the rule wants one: in twins one in each half, in mirror one in each half
-of three bands. Templates of the four kinds are laid at every place there, and the kind and place of the highest
-correlation are the shape's; its colour is the nearest of the six to the mean inside the template.
+A shape is expected in each half of a `twins` image, and in each half of the three bands of a `mirror` image. Templates
+of the four kinds are correlated with every position there; the best correlation gives kind and position, and the colour
+is the nearest of the six to the mean under the template.
 
-What chance gives, with halves that know nothing of each other: hue 1/6, kind 1/4, all of a twins picture 1/24, the
-place of a mirror pair within one pixel of 32 about 0.24 (at 32 px 25/81 for the column times 7/9 for the row);
-`chance_levels` measures them all. An agreement says nothing without the share of valid pictures and the entropy: one
-good picture repeated for ever agrees perfectly.
+Independent halves agree by chance: hue 1/6, kind 1/4, all of a twins image 1/24, position of a mirror pair within one
+pixel of 32 about 0.24 (at 32 px 25/81 for the column times 7/9 for the row); `chance_levels` measures them. Read
+agreements together with the share of valid images and the entropy: one good image repeated forever agrees perfectly.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ from sagan_tf.data.embedded import (
     shape_masks,
 )
 
-MIN_CORRELATION = 0.7  # Below this a thing is no shape.
-_FLAT = 5.0  # Grey levels of contrast that count as little: keeps flat places from correlating by accident.
-_CHUNK_VALUES = 1 << 22  # Pixels looked at in one go.
+MIN_CORRELATION = 0.7  # Of a shape with its template.
+_MIN_CONTRAST = 5.0  # Grey levels; keeps flat areas from correlating by accident.
+_CHUNK_VALUES = 1 << 22  # Pixel values processed at a time.
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """The shapes of N pictures, P pairs in each. Arrays (N, P, 2), the last axis left and right.
+    """The shapes of N images with P pairs each. Arrays are (N, P, 2); the last axis is left and right.
 
     Args:
-        correlation: float, -1 to 1, with the best template.
+        correlation: float in [-1, 1], with the best template.
         kind: int, 0 to 3, index into `embedded.KINDS`.
         hue: int, 0 to 5, index into the colours (grey levels with one channel).
-        row, column: int px, the shape's place; the column counts from the picture's own edge on that side.
+        row, column: int px, position of the shape; columns count from the image border on its side.
         image_size: px.
     """
 
@@ -56,29 +55,29 @@ class Reading:
 
     @classmethod
     def join(cls, readings):
-        """Joins readings of pictures of one size, a non-empty list, into one."""
+        """Concatenates a non-empty list of readings of images of one size."""
         names = ("correlation", "kind", "hue", "row", "column")
-        columns = [np.concatenate([getattr(one, name) for one in readings]) for name in names]
+        columns = [np.concatenate([getattr(reading, name) for reading in readings]) for name in names]
         return cls(*columns, image_size=readings[0].image_size)
 
     @property
     def valid(self):
-        """(N,) bool: every shape that the rule wants is there."""
+        """(N,) bool: whether every expected shape is present."""
         return (self.correlation > MIN_CORRELATION).all(axis=(1, 2))
 
 
 def read_shapes(name, images):
-    """Reads the shapes off pictures of an embedded data set, or of a generator trained on it.
+    """Detects the shapes in images of an embedded data set, or of a generator trained on it.
 
     Args:
         name: `twins` or `mirror`.
-        images: uint8 or float array (N, S, S, C) in [0, 255], N from 1, S from 32 up, C 1 or 3.
+        images: uint8 or float array (N, S, S, C) in [0, 255]; N >= 1, S >= 32, C 1 or 3.
 
     Returns:
         Reading.
 
     Raises:
-        ValueError: An argument is not one of those above.
+        ValueError: An argument is out of its range.
     """
     images = np.asarray(images)
     square = images.ndim == 4 and images.shape[1] == images.shape[2] >= REFERENCE_SIZE and images.shape[3] in (1, 3)
@@ -87,29 +86,30 @@ def read_shapes(name, images):
             f"`name` must be one of {NAMES}, `images` of shape (N, S, S, 1 or 3) with N >= 1, S >= {REFERENCE_SIZE}. "
             f"Received: name={name!r}, images of shape {images.shape}"
         )
-    step = max(1, _CHUNK_VALUES // images[0].size)
-    chunks = [_read_chunk(name, images[i : i + step].astype(np.float64)) for i in range(0, len(images), step)]
+    chunk = max(1, _CHUNK_VALUES // images[0].size)
+    chunks = [_read_chunk(name, images[i : i + chunk].astype(np.float64)) for i in range(0, len(images), chunk)]
     columns = [np.concatenate(column) for column in zip(*chunks)]
     return Reading(*columns, image_size=images.shape[1])
 
 
 def score(name, images, labels=None):
-    """How often pictures keep the rule.
+    """Measures how often images follow the rule.
 
     Args:
         name: `twins` or `mirror`.
         images: uint8 or float array (N, S, S, C) in [0, 255], N >= 1.
-        labels: int array (N,), the kinds that were asked for, or None.
+        labels: int array (N,), the kinds asked for, or None.
 
     Returns:
-        dict of floats: `valid`, the share of pictures with a shape wherever one belongs; among the valid ones (NaN if
-        there are none) `hue_agreement`, `kind_agreement` and, for mirror, `place_agreement`, each the share of pairs,
-        `entropy_bits` of the first shape's kind and hue (4.585 where all 24 are equally frequent, 0 in a collapse),
-        and, with labels, `class_accuracy` of the left kind; and `score`, the share of all pictures that are valid and
-        keep the whole rule.
+        dict of floats:
+            valid: Share of images with every expected shape. The next four are of these alone, NaN if there are none.
+            hue_agreement, kind_agreement, place_agreement (mirror only): Share of pairs that agree.
+            entropy_bits: Of kind and hue of the first shape; 4.585 if all 24 are equally frequent, 0 if all are equal.
+            class_accuracy (only with labels): Share of left shapes of the kind asked for.
+            score: Share of all images that are valid and follow the whole rule.
 
     Raises:
-        ValueError: As `read_shapes`, or there is not one label a picture.
+        ValueError: As `read_shapes`, or `labels` does not have one label per image.
     """
     if labels is not None and np.shape(labels) != (len(images),):
         raise ValueError(
@@ -119,37 +119,19 @@ def score(name, images, labels=None):
 
 
 def score_reading(name, reading, labels=None):
-    """As `score`, of shapes that were read already.
-
-    Args:
-        name: `twins` or `mirror`.
-        reading: `Reading`.
-        labels: int array (N,), or None.
-
-    Returns:
-        dict of floats, as `score`.
-    """
+    """Like `score`, from the `Reading` of the images."""
     valid, agreements = reading.valid, _agreements(name, reading)
     result = {"valid": float(valid.mean())}
     result |= {f"{part}_agreement": _mean(agrees[valid]) for part, agrees in agreements.items()}
     result["entropy_bits"] = _entropy_bits(reading.kind[valid, 0, 0] * len(COLOURS) + reading.hue[valid, 0, 0])
     if labels is not None:
         result["class_accuracy"] = _mean((reading.kind[:, :, 0] == np.asarray(labels)[:, None])[valid])
-    kept = np.all([agrees.all(axis=1) for agrees in agreements.values()], axis=0)
-    return result | {"score": float((valid & kept).mean())}
+    follows_rule = np.all([agrees.all(axis=1) for agrees in agreements.values()], axis=0)
+    return result | {"score": float((valid & follows_rule).mean())}
 
 
 def chance_levels(name, *, image_size=32, channels=3, num_images=2000):
-    """What `score` gives to pictures whose halves were drawn without regard to each other, by measurement.
-
-    Args:
-        name: `twins` or `mirror`.
-        image_size, channels: Of the pictures.
-        num_images: Pictures to measure on; the standard error of a share p is sqrt(p (1 - p) / num_images).
-
-    Returns:
-        dict as of `score`.
-    """
+    """Measures `score` on images with independent halves; a share p has standard error sqrt(p (1 - p) / num_images)."""
     images, labels = render(
         name, range(num_images), split="test", image_size=image_size, channels=channels, matched=False
     )
@@ -157,71 +139,71 @@ def chance_levels(name, *, image_size=32, channels=3, num_images=2000):
 
 
 def _agreements(name, reading):
-    """(N, P) bool by part of the rule: whether the two shapes of each pair agree."""
-    pairs = {"hue": reading.hue, "kind": reading.kind}
-    agreements = {part: values[..., 0] == values[..., 1] for part, values in pairs.items()}
+    """Returns (N, P) bool by part of the rule: whether the two shapes of a pair agree."""
+    hue, kind = reading.hue, reading.kind
+    agreements = {"hue": hue[..., 0] == hue[..., 1], "kind": kind[..., 0] == kind[..., 1]}
     if name == "mirror":
-        tolerance = reading.image_size / REFERENCE_SIZE  # One pixel of the reference size.
-        apart = np.maximum(abs(np.diff(reading.row)), abs(np.diff(reading.column)))[..., 0]
-        agreements["place"] = apart <= tolerance
+        distance = np.maximum(abs(np.diff(reading.row)), abs(np.diff(reading.column)))[..., 0]
+        agreements["place"] = distance <= reading.image_size / REFERENCE_SIZE  # One pixel at the reference size.
     return agreements
 
 
 def _read_chunk(name, images):
-    """Correlation, kind, hue, row and column, each (n, P, 2)."""
+    """Returns correlation, kind, hue, row and column, each (N, P, 2)."""
     size = images.shape[1]
     scale = size / REFERENCE_SIZE
-    # The right half is looked at in a mirror; the kinds are symmetric, and columns then count from its own edge.
-    sides = [images[:, :, : size // 2], images[:, :, ::-1][:, :, : size // 2]]
+    # The right half is mirrored so that its columns count from its own border; the kinds are symmetric.
+    halves = [images[:, :, : size // 2], images[:, :, ::-1][:, :, : size // 2]]
     masks = shape_masks(round((TWINS_SIDE if name == "twins" else MIRROR_SIDE) * scale))
-    backgrounds = [np.median(side, axis=(1, 2), keepdims=True) for side in sides]
+    backgrounds = [np.median(half, axis=(1, 2), keepdims=True) for half in halves]
     bands = [slice(0, size)] if name == "twins" else [_band(number, scale) for number in range(MIRROR_BANDS)]
-    found = [
-        [_find(side[:, band], background, masks) for side, background in zip(sides, backgrounds)] for band in bands
+    pairs = [
+        [_find_shape(half[:, band], background, masks) for half, background in zip(halves, backgrounds)]
+        for band in bands
     ]
     return tuple(
-        np.stack([np.stack([side[part] for side in pair], axis=-1) for pair in found], axis=1) for part in range(5)
+        np.stack([np.stack([shape[i] for shape in pair], axis=-1) for pair in pairs], axis=1) for i in range(5)
     )
 
 
 def _band(number, scale):
-    """Rows in which shape `number` of a mirror picture lies."""
+    """Rows that contain shape `number` of a mirror image."""
     return slice(round(MIRROR_BAND * number * scale), round((MIRROR_BAND * (number + 1) + 2) * scale))
 
 
-def _find(area, background, masks):
-    """The best shape in each area (n, H, W, C): correlation, kind, hue, row and column, each (n,)."""
+def _find_shape(area, background, masks):
+    """Returns correlation, kind, hue, row and column, each (N,), of the best match in each area (N, H, W, C)."""
     distance = np.linalg.norm(area - background, axis=-1)
-    correlations = _correlations(distance, masks)
+    correlations = _correlate(distance, masks)
     flat = correlations.reshape(len(area), -1)
     kind, row, column = np.unravel_index(flat.argmax(axis=1), correlations.shape[1:])
     return flat.max(axis=1), kind, _hues(area, masks[kind], row, column), row, column
 
 
-def _correlations(distance, masks):
-    """Pearson correlation of (n, H, W) with each template (4, side, side) at each place: (n, 4, places, places)."""
+def _correlate(distance, masks):
+    """Pearson correlation of (N, H, W) with templates (4, side, side) at every position: (N, 4, rows, columns)."""
     side = masks.shape[1]
     centred = masks - masks.mean(axis=(1, 2), keepdims=True)
     templates = centred / np.linalg.norm(centred, axis=(1, 2), keepdims=True)
     ones = np.ones((1, side, side))
-    total, squares = _slide(distance, ones), _slide(distance**2, ones)
+    total, squares = _cross_correlate(distance, ones), _cross_correlate(distance**2, ones)
     contrast = np.sqrt(np.maximum(squares - total**2 / side**2, 0.0))
-    return _slide(distance, templates) / (contrast + _FLAT * side)
+    return _cross_correlate(distance, templates) / (contrast + _MIN_CONTRAST * side)
 
 
-def _slide(pictures, templates):
-    """Sums of products at every place that a template fits: (n, H, W) and (K, h, w) -> (n, K, H-h+1, W-w+1)."""
-    shape, (height, width) = pictures.shape[1:], templates.shape[1:]
-    spectrum = np.fft.rfft2(pictures)[:, None] * np.fft.rfft2(templates, shape).conj()
+def _cross_correlate(images, templates):
+    """Sums of products at every position: (N, H, W) and (K, h, w) -> (N, K, H-h+1, W-w+1)."""
+    shape, (height, width) = images.shape[1:], templates.shape[1:]
+    spectrum = np.fft.rfft2(images)[:, None] * np.fft.rfft2(templates, shape).conj()
     return np.fft.irfft2(spectrum, shape)[..., : shape[0] - height + 1, : shape[1] - width + 1]
 
 
 def _hues(area, masks, row, column):
-    """The nearest colour of the pixels under each mask: by direction, for brightness varies; in grey by level."""
+    """Index of the colour nearest to the mean under each mask: by direction, since brightness varies; grey by level."""
     side = np.arange(masks.shape[1])
-    place = (np.arange(len(area))[:, None, None], (row[:, None] + side)[:, :, None], (column[:, None] + side)[:, None])
+    rows, columns = (row[:, None] + side)[:, :, None], (column[:, None] + side)[:, None]
     weights = masks[..., None] / masks.sum(axis=(1, 2))[:, None, None, None]
-    colour = (area[place] * weights).sum(axis=(1, 2))
+    colour = (area[np.arange(len(area))[:, None, None], rows, columns] * weights).sum(axis=(1, 2))
     if colour.shape[1] == 1:
         return abs(colour - GREYS[:, 0]).argmin(axis=1)
     return (colour @ (COLOURS / np.linalg.norm(COLOURS, axis=1, keepdims=True)).T).argmax(axis=1)

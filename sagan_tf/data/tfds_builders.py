@@ -1,4 +1,4 @@
-"""The embedded data sets as TensorFlow Datasets builders, for other projects; training renders them without a file.
+"""TensorFlow Datasets builders of the embedded data sets, for other projects; training renders them without files.
 
     import sagan_tf.data.tfds_builders  # registers `twins` and `mirror`
     tfds.load("twins")                  # 32 px
@@ -15,15 +15,15 @@ import tensorflow_datasets as tfds
 
 from sagan_tf.data import embedded
 
-_RENDERED_AT_A_TIME = 500
+_CHUNK = 500
 
 
 @dataclasses.dataclass
 class EmbeddedConfig(tfds.core.BuilderConfig):
-    """Size of the pictures; its name follows from it, as `64px` or `64px_grey`.
+    """Image size and channels; they give the name, such as `64px` or `64px_grey`.
 
     Args:
-        image_size: Height and width, 32 to 256 px.
+        image_size: Height and width, S, 32 to 256 px.
         channels: 3, or 1 for grey.
     """
 
@@ -37,7 +37,7 @@ class EmbeddedConfig(tfds.core.BuilderConfig):
 
 
 class _Embedded(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """What both have in common: `image` uint8 (S, S, C) and `label`, the kind of shape."""
+    """Features `image`, uint8 (S, S, C), and `label`, the kind of shape."""
 
     VERSION = tfds.core.Version(embedded.VERSION)
     BUILDER_CONFIGS = [EmbeddedConfig(image_size=size) for size in (32, 64, 128, 256)]
@@ -61,11 +61,11 @@ class _Embedded(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, split):
         size, channels = self.builder_config.image_size, self.builder_config.channels
-        for start in range(0, embedded.SPLITS[split], _RENDERED_AT_A_TIME):
-            numbers = np.arange(start, min(start + _RENDERED_AT_A_TIME, embedded.SPLITS[split]))
-            images, labels = embedded.render(self.name, numbers, split=split, image_size=size, channels=channels)
-            for number, image, label in zip(numbers, images, labels):
-                yield int(number), {"image": image, "label": int(label)}
+        for start in range(0, embedded.SPLITS[split], _CHUNK):
+            indices = np.arange(start, min(start + _CHUNK, embedded.SPLITS[split]))
+            images, labels = embedded.render(self.name, indices, split=split, image_size=size, channels=channels)
+            for index, image, label in zip(indices, images, labels):
+                yield int(index), {"image": image, "label": int(label)}
 
 
 class Twins(_Embedded):
