@@ -1,4 +1,4 @@
-"""Damaged, foreign and hostile files: always one clear line, or they work; never another exception."""
+"""Damaged, foreign and hostile files: they work or raise a one-line error, never another exception."""
 
 import io
 import json
@@ -27,18 +27,18 @@ from sagan_tf.runs.folder import Run
 from sagan_tf.runs.report import write_report
 
 
-def encoded(kind):
+def encode_picture(kind):
     file = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     Image.fromarray(pixels).save(file, kind)
     return file.getvalue()
 
 
-PICTURES = {kind: encoded(kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP")}
+PICTURES = {kind: encode_picture(kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP")}
 
 
 def read_folder(folder, corrupt="stop"):
-    """Opens a folder of pictures and reads them all, as training would."""
+    """Opens a folder of pictures and reads all of them, as training does."""
     source = open_small(folder, corrupt=corrupt)
     contact_sheet_images(source, 2, 2)
     batches = source.reader.batches(source.num_images, 0, 0)
@@ -47,7 +47,7 @@ def read_folder(folder, corrupt="stop"):
 
 @tries(60)
 @given(kind=st.sampled_from(sorted(PICTURES)), change=damage(), corrupt=st.sampled_from(["stop", "skip"]))
-def test_damaged_pictures(tmp_path_factory, kind, change, corrupt):
+def test_open_source_survives_damaged_pictures(tmp_path_factory, kind, change, corrupt):
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "good.png").write_bytes(PICTURES["PNG"])
     (folder / f"other.{kind.lower()}").write_bytes(change(PICTURES[kind]))
@@ -59,17 +59,17 @@ def chunk(name, content):
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def png_of(width, height, rows):
-    """A PNG file that says it is that large, of `rows` black rows."""
+def make_png(width, height, rows):
+    """Returns a PNG file of `rows` black rows that claims a size of width x height."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = zlib.compress(bytes((1 + 3 * width) * rows), 9)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (2**31 - 1, 2**31 - 1), (2**31 - 1, 1), (0, 5)])
-def test_pictures_that_claim_a_monstrous_size_take_no_memory(tmp_path, size):
+def test_pictures_with_huge_claimed_size_take_no_memory(tmp_path, size):
     (tmp_path / "good.png").write_bytes(PICTURES["PNG"])
-    (tmp_path / "bomb.png").write_bytes(png_of(*size, rows=1 if size[0] < 100_000 else 0))
+    (tmp_path / "bomb.png").write_bytes(make_png(*size, rows=1 if size[0] < 100_000 else 0))
     tracemalloc.start()
     try:
         with pytest.raises(UserError, match="bomb.png"):
@@ -80,7 +80,7 @@ def test_pictures_that_claim_a_monstrous_size_take_no_memory(tmp_path, size):
     assert read_folder(tmp_path, "skip")[0].shape[0] == 1
 
 
-def test_links_in_a_circle_and_to_nowhere_end(tmp_path):
+def test_open_source_survives_circular_and_dangling_links(tmp_path):
     (tmp_path / "cats").mkdir()
     (tmp_path / "cats" / "one.png").write_bytes(PICTURES["PNG"])
     os.symlink(tmp_path, tmp_path / "cats" / "again")
@@ -96,21 +96,21 @@ names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 
 @tries(30)
 @given(names=st.lists(names.filter(lambda name: name.strip(". ")), min_size=1, max_size=4, unique=True))
-def test_names_in_any_script(tmp_path_factory, names):
+def test_open_source_accepts_names_in_any_script(tmp_path_factory, names):
     folder = tmp_path_factory.mktemp("pictures")
     for name in names:
         (folder / f"a{name}"[:60]).mkdir(exist_ok=True)
         (folder / f"a{name}"[:60] / f"{name}.png").write_bytes(PICTURES["PNG"])
     with one_line_or_none():
-        image, *label = read_folder(folder)  # no label where one class alone has pictures that are not hidden
-        assert image.shape[1:] == (32, 32, 3) and all(len(one) == len(image) for one in label)
+        image, *label = read_folder(folder)  # No label if only one class has visible pictures.
+        assert image.shape[1:] == (32, 32, 3) and all(len(part) == len(image) for part in label)
 
 
-def test_names_that_are_no_text(tmp_path):
+def test_open_source_rejects_names_that_are_not_utf8(tmp_path):
     try:
         os.mkdir(os.fsencode(tmp_path) + b"/\xff")
     except OSError:
-        pytest.skip("this disk takes no such names")
+        pytest.skip("the file system accepts no such names")
     for folder in (b"/\xff", b"/cats"):
         os.makedirs(os.fsencode(tmp_path) + folder, exist_ok=True)
         with open(os.fsencode(tmp_path) + folder + b"/\xfe.png", "wb") as file:
@@ -143,7 +143,7 @@ TEXTS = (
 
 @tries(30)
 @given(file=st.sampled_from(TEXTS), change=damage())
-def test_edited_run_folders(run_folder, file, change):
+def test_run_folder_readers_survive_damaged_files(run_folder, file, change):
     path = run_folder.path / file
     before = path.read_bytes()
     path.write_bytes(change(before))
@@ -154,7 +154,7 @@ def test_edited_run_folders(run_folder, file, change):
 
 
 def read_all(run):
-    """Reads a run folder as training, exporting and reporting do."""
+    """Reads a run folder as training, export and report do."""
     for read in (lambda: describe_training(run, run.config()), run.recoveries, run.class_names, run.starts,
                  run.metrics_log.read_unfinished, lambda: run.metrics_log.truncate_after(10),
                  lambda: write_report([run], run.report_path)):
@@ -171,7 +171,7 @@ VALUES = st.recursive(
 
 @tries(30)
 @given(file=st.sampled_from(TEXTS[1:]), data=st.data())
-def test_run_folders_with_other_values(run_folder, file, data):
+def test_run_folder_readers_survive_other_values(run_folder, file, data):
     path = run_folder.path / file
     before = path.read_bytes()
     value = [json.loads(line) for line in before.splitlines()] if file == "metrics.jsonl" else json.loads(before)
@@ -186,7 +186,7 @@ def test_run_folders_with_other_values(run_folder, file, data):
 
 @pytest.mark.parametrize("file", TEXTS)
 @pytest.mark.parametrize("kind", ["nested", "folder", "circle"])
-def test_run_folders_with_things_that_are_no_files(run_folder, file, kind):
+def test_run_folder_readers_survive_nested_values_folders_and_links(run_folder, file, kind):
     path = run_folder.path / file
     before = path.read_bytes()
     path.unlink()
@@ -204,17 +204,17 @@ def test_run_folders_with_things_that_are_no_files(run_folder, file, kind):
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (10_000, 10_000), (2**31 - 1, 1)])
-def test_report_leaves_out_pictures_of_a_monstrous_size(run_folder, size):
+def test_report_omits_pictures_with_huge_claimed_size(run_folder, size):
     path = run_folder.sample_path(2)
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(png_of(*size, rows=1 if size[0] < 100_000 else 0))
+    path.write_bytes(make_png(*size, rows=1 if size[0] < 100_000 else 0))
     assert peak_growth(lambda: write_report([run_folder], run_folder.report_path)) < 2**28
     assert run_folder.report_path.read_text().count("data:image/webp") == 0
     path.unlink()
 
 
 @pytest.mark.parametrize("letter", ["*", "?", "[", "\\"])
-def test_run_folder_of_a_name_that_loses_its_checkpoints_is_refused(tmp_path, letter):
+def test_run_folder_rejects_names_with_glob_characters(tmp_path, letter):
     with pytest.raises(UserError, match="must not contain"):
         Run.create_or_resume(tmp_path / f"run{letter}a]", QUICK_START)
     assert not list(tmp_path.iterdir())
@@ -222,15 +222,15 @@ def test_run_folder_of_a_name_that_loses_its_checkpoints_is_refused(tmp_path, le
 
 @tries(40)
 @given(change=damage())
-def test_damaged_generators(run_folder, tmp_path_factory, change):
+def test_load_generator_survives_damaged_files(run_folder, tmp_path_factory, change):
     run = Run(tmp_path_factory.mktemp("run"))
     run.generator_path.write_bytes(change(run_folder.generator_path.read_bytes()))
     with one_line_or_none():
         load_generator(run)
 
 
-def rewritten(source, target, change):
-    """Copies a `.keras` file, its config changed."""
+def rewrite_config(source, target, change):
+    """Copies a `.keras` file with a changed config."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for name in old.namelist():
             content = old.read(name)
@@ -239,7 +239,7 @@ def rewritten(source, target, change):
             new.writestr(name, content)
 
 
-def test_code_in_a_generator_file_is_not_run(tmp_path):
+def test_load_generator_does_not_run_code(tmp_path):
     ran = str(tmp_path / "ran")
     inputs = keras.Input((3,))
     outputs = keras.layers.Lambda(lambda x: (open(ran, "w").close(), x)[1], output_shape=(3,))(inputs)
@@ -252,13 +252,13 @@ def test_code_in_a_generator_file_is_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("module, name", [("os", "system"), ("builtins", "eval"), ("subprocess", "Popen")])
-def test_functions_named_in_a_generator_file_are_not_called(run_folder, tmp_path, module, name):
+def test_load_generator_does_not_call_named_functions(run_folder, tmp_path, module, name):
     def change(config):
         layers = config["config"]["layers"]
         layers[1] = {**layers[1], "module": module, "class_name": name, "config": {"args": "touch ran"}}
         return config
 
     run = Run(tmp_path)
-    rewritten(run_folder.generator_path, run.generator_path, change)
+    rewrite_config(run_folder.generator_path, run.generator_path, change)
     with pytest.raises(UserError, match="no generator of this program can be read"):
         load_generator(run)

@@ -1,4 +1,4 @@
-"""What must hold for any input: of layers, averages and files. (Attention and sigma: tests/layers.)"""
+"""Properties of layers, averages and files for any input; those of attention and sigma are in tests/layers."""
 
 import keras
 import numpy as np
@@ -24,9 +24,9 @@ def normalized_dense(kernel, iterations=1, dtype="float64"):
 
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, rows=st.integers(2, 9), columns=st.integers(2, 9), iterations=st.integers(1, 40))
-def test_sigma_of_the_normalized_kernel_is_one_within_the_power_iterations_bound(seed, rows, columns, iterations):
-    """sigma is estimated from below: with u at angle t from the first singular vector, after k iterations
-    sigma_1^2 / sigma^2 <= 1 + tan(t)^2 (sigma_2 / sigma_1)^(4k)."""
+def test_spectral_normalization_sigma_is_within_bound_of_power_iteration(seed, rows, columns, iterations):
+    # Power iteration estimates sigma from below: with u at angle t from the first singular vector, after k iterations
+    # sigma_1^2 / sigma^2 <= 1 + tan(t)^2 (sigma_2 / sigma_1)^(4k).
     kernel = np.random.default_rng(seed).normal(size=(rows, columns))
     layer = normalized_dense(kernel, iterations)
     u = layer.vectors[0].numpy()
@@ -39,10 +39,10 @@ def test_sigma_of_the_normalized_kernel_is_one_within_the_power_iterations_bound
 
 @settings(max_examples=5, deadline=None)
 @given(seed=seeds)
-def test_sigma_reaches_one_as_iterations_grow(seed):
+def test_spectral_normalization_sigma_converges_to_one(seed):
     left, _, right = np.linalg.svd(np.random.default_rng(seed).normal(size=(5, 4)), full_matrices=False)
-    kernel = left * [3.0, 2.7, 2.0, 0.1] @ right  # a gap of 0.9: 64 iterations leave 0.9^256 of any start
-    # Some of each singular vector: a start that has next to nothing of the first one needs more iterations.
+    kernel = left * [3.0, 2.7, 2.0, 0.1] @ right  # Ratio 0.9: the error shrinks by 0.9^256.
+    # A component of every singular vector: convergence is slow from a start orthogonal to the first one.
     u = np.random.default_rng(seed + 1).uniform(0.5, 1, 4) @ right
     errors = []
     for iterations in (1, 4, 16, 64):
@@ -55,7 +55,7 @@ def test_sigma_reaches_one_as_iterations_grow(seed):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=seeds, scale=st.floats(1e-3, 1e3))
-def test_scale_of_the_raw_kernel_changes_neither_output_nor_direction_of_learning(seed, scale):
+def test_spectral_normalization_is_invariant_to_kernel_scale(seed, scale):
     rng = np.random.default_rng(seed)
     kernel, x, target = rng.normal(size=(4, 3)), rng.normal(size=(6, 4)), rng.normal(size=(6, 3))
     results = []
@@ -72,9 +72,9 @@ def test_scale_of_the_raw_kernel_changes_neither_output_nor_direction_of_learnin
 
 
 @settings(max_examples=10, deadline=None)
-# TensorFlow's kernels take subnormal numbers for 0.
+# TensorFlow's kernels flush subnormal numbers to 0.
 @given(value=st.floats(-1e3, 1e3, width=32, allow_subnormal=False), decay=st.floats(0, 0.99), steps=st.integers(1, 30))
-def test_average_of_a_constant_is_that_constant(value, decay, steps):
+def test_averaged_generator_keeps_constant_weights(value, decay, steps):
     model = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
     for weight in model.weights:
         weight.assign(np.full(weight.shape, value, np.float32))
@@ -110,7 +110,7 @@ def discriminator():
 
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 @pytest.mark.parametrize("make", [attention_model, conditional_model, spectral_model, generator, discriminator])
-def test_a_round_trip_through_a_file_is_exact(make, suffix, tmp_path):
+def test_save_and_load_are_exact(make, suffix, tmp_path):
     model, shape = make()
     rng = np.random.default_rng(0)
     for weight in model.weights:
@@ -121,12 +121,12 @@ def test_a_round_trip_through_a_file_is_exact(make, suffix, tmp_path):
     path = tmp_path / f"model{suffix}"
     if suffix == ".keras":
         model.save(path)
-        twin = keras.models.load_model(path)
+        loaded = keras.models.load_model(path)
     else:
         model.save_weights(path)
-        twin = make()[0]
-        twin.load_weights(path)
-    for a, b in zip(twin.weights, model.weights, strict=True):
+        loaded = make()[0]
+        loaded.load_weights(path)
+    for a, b in zip(loaded.weights, model.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     for training in (False, True):
-        np.testing.assert_array_equal(twin(inputs, training=training), model(inputs, training=training))
+        np.testing.assert_array_equal(loaded(inputs, training=training), model(inputs, training=training))

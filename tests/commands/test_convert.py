@@ -1,4 +1,4 @@
-"""The converting command: PyTorch checkpoints in, a run folder out that computes what PyTorch did."""
+"""The convert command makes a run folder from PyTorch checkpoints, with the same outputs as in PyTorch."""
 
 import json
 
@@ -32,7 +32,7 @@ def checkpoints(tmp_path):
     return paths
 
 
-def inputs(name):
+def network_inputs(name):
     values = recipe.torch_inputs(LAYOUT)
     return [ops.convert_to_tensor(values[name]), ops.convert_to_tensor(values["label"].astype("int32"))]
 
@@ -43,61 +43,61 @@ def run_command(*arguments):
     return stop.value.code
 
 
-def test_the_run_folder_computes_what_pytorch_did(checkpoints, tmp_path, capsys):
+def test_convert_gives_the_outputs_of_pytorch(checkpoints, tmp_path, capsys):
     main([*map(str, checkpoints.values()), "--out", str(tmp_path / "run"), "--data", "cifar10"])
     out = capsys.readouterr().out
     assert "generator of studiogan, 32 px, base width 4, 5 classes, attention at 16" in out
     assert "discriminator of studiogan, 32 px, base width 8, 5 classes, attention at 16" in out
     run = Run.open(tmp_path / "run")
     generator = keras.models.load_model(run.generator_path)
-    assert relative_error(generator(inputs("latent")), golden(f"torch_{LAYOUT}")["image"]) < 5e-6
+    assert relative_error(generator(network_inputs("latent")), golden(f"torch_{LAYOUT}")["image"]) < 5e-6
     config = run.config()
     assert (config.data.name, config.data.image_size) == ("cifar10", 32)
     gan = SAGAN(*build_networks(config, 5), ema_decay=None)
     gan.compile()
     latest = tf.train.latest_checkpoint(str(run.checkpoints_path))
     tf.train.Checkpoint(model=gan).restore(latest).assert_existing_objects_matched()
-    assert relative_error(gan.discriminator(inputs("image")), golden(f"torch_{LAYOUT}")["logit"]) < 5e-6
+    assert relative_error(gan.discriminator(network_inputs("image")), golden(f"torch_{LAYOUT}")["logit"]) < 5e-6
 
 
-def test_sample_attend_and_export_take_the_run_folder(checkpoints, tmp_path):
+def test_sample_attend_and_export_accept_a_converted_run(checkpoints, tmp_path):
     run = tmp_path / "run"
     main([*map(str, checkpoints.values()), "--out", str(run)])
     sample.main([str(run), "--out", str(tmp_path / "pictures"), "--columns", "2"])
-    few = ["--pictures", "generated", "--images", "1", "--measured", "2"]
-    attend.main([str(run), "--out", str(tmp_path / "attention"), *few])
+    options = ["--pictures", "generated", "--images", "1", "--measured", "2"]
+    attend.main([str(run), "--out", str(tmp_path / "attention"), *options])
     export([str(run), "--out", str(tmp_path / "exported"), "--formats", "keras"])
     assert list((tmp_path / "pictures").glob("*.png"))
-    drawn = {path.name.split("_")[0] for path in (tmp_path / "attention").glob("*.png")}
-    assert drawn == {"generator", "discriminator"}
+    parts = {path.name.split("_")[0] for path in (tmp_path / "attention").glob("*.png")}
+    assert parts == {"generator", "discriminator"}
     assert (tmp_path / "exported" / "keras" / "generator.keras").is_file()
 
 
-def test_a_generator_alone_is_enough(checkpoints, tmp_path):
+def test_convert_accepts_a_generator_alone(checkpoints, tmp_path):
     main([str(checkpoints["generator"]), "--out", str(tmp_path / "run")])
     assert Run.open(tmp_path / "run").generator_path.exists()
 
 
-def test_bad_input_is_one_line_and_writes_nothing(checkpoints, tmp_path, capsys):
-    out, paths = tmp_path / "run", checkpoints
-    (tmp_path / "text.npz").write_text("no archive")
+def test_convert_rejects_bad_input_in_one_line_and_writes_nothing(checkpoints, tmp_path, capsys):
+    out, generator, discriminator = tmp_path / "run", checkpoints["generator"], checkpoints["discriminator"]
+    (tmp_path / "text.npz").write_text("not an archive")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    for arguments, wanted in (
-        ([tmp_path / "nowhere.pth", "--out", out], "is not there"),
+    for arguments, message in (
+        ([tmp_path / "nowhere.pth", "--out", out], "does not exist"),
         ([tmp_path / "text.npz", "--out", out], "cannot be read as a checkpoint"),
-        ([paths["discriminator"], "--out", out], "holds a discriminator where a generator is wanted"),
-        ([paths["generator"], paths["generator"], "--out", out], "holds a generator where a discriminator is wanted"),
-        ([paths["generator"], "--out", tmp_path / "full"], "is not empty"),
-        ([paths["generator"]], "--out"),
+        ([discriminator, "--out", out], "holds a discriminator, expected a generator"),
+        ([generator, generator, "--out", out], "holds a generator, expected a discriminator"),
+        ([generator, "--out", tmp_path / "full"], "is not empty"),
+        ([generator], "--out"),
     ):
         assert run_command(*arguments) == 2
         error = capsys.readouterr().err
-        assert error.startswith("error: ") and error.count("\n") == 1 and wanted in error
+        assert error.startswith("error: ") and error.count("\n") == 1 and message in error
         assert not out.exists()
 
 
-def test_checkpoints_of_torch_save(checkpoints, tmp_path):
+def test_read_state_dict_reads_torch_save(checkpoints, tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     state = {name: torch.from_numpy(value) for name, value in read_state_dict(checkpoints["generator"]).items()}
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "model.pth")

@@ -1,4 +1,4 @@
-"""The embedded data sets as TensorFlow Datasets builders hold the pictures that training renders."""
+"""TensorFlow Datasets builders of the embedded data sets hold the images that training renders."""
 
 import numpy as np
 import pytest
@@ -8,27 +8,27 @@ from small_data import open_small
 from sagan_tf.data import embedded
 from sagan_tf.data.tfds_builders import EmbeddedConfig
 
-FEW = {"train": 60, "test": 20}
+SMALL_SPLITS = {"train": 60, "test": 20}
 
 
 @pytest.fixture(autouse=True)
-def few_pictures(monkeypatch):
-    monkeypatch.setattr(embedded, "SPLITS", FEW)
+def small_splits(monkeypatch):
+    monkeypatch.setattr(embedded, "SPLITS", SMALL_SPLITS)
 
 
-def pictures(dataset):
+def examples(dataset):
     return sorted((image.tobytes(), int(label)) for image, label in tfds.as_numpy(dataset))
 
 
 @pytest.mark.parametrize("name", embedded.NAMES)
-@pytest.mark.parametrize("split", FEW)
-def test_holds_what_is_rendered(name, split, tmp_path):
+@pytest.mark.parametrize("split", SMALL_SPLITS)
+def test_builder_holds_rendered_images(name, split, tmp_path):
     dataset = tfds.load(name, split=split, data_dir=tmp_path, as_supervised=True)
-    images, labels = embedded.render(name, range(FEW[split]), split=split)
-    assert pictures(dataset) == sorted((image.tobytes(), int(label)) for image, label in zip(images, labels))
+    images, labels = embedded.render(name, range(SMALL_SPLITS[split]), split=split)
+    assert examples(dataset) == sorted((image.tobytes(), int(label)) for image, label in zip(images, labels))
 
 
-def test_other_sizes_and_grey_have_folders_of_their_own(tmp_path):
+def test_builder_names_configs_by_size_and_channels(tmp_path):
     config = EmbeddedConfig(image_size=48, channels=1)
     builder = tfds.builder("twins", data_dir=tmp_path, config=config)
     builder.download_and_prepare()
@@ -40,7 +40,7 @@ def test_other_sizes_and_grey_have_folders_of_their_own(tmp_path):
     assert sorted(image.tobytes() for image in got) == sorted(image.tobytes() for image in images)
 
 
-def test_a_prepared_one_is_read_by_the_normal_path(tmp_path):
+def test_open_source_reads_prepared_embedded_data_set(tmp_path):
     tfds.load("mirror/64px", data_dir=tmp_path)
     source = open_small("mirror/64px", split="test", data_dir=str(tmp_path), image_size=64)
     assert (source.num_images, source.class_names) == (20, embedded.KINDS)

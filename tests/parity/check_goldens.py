@@ -1,10 +1,10 @@
-"""Runs the makers of goldens anew and fails where the outcome differs from the committed files; `make parity` calls it.
+"""Runs the makers of goldens and fails if the results differ from the committed files; `make parity` calls it.
 
     .venv-parity/bin/python tests/parity/check_goldens.py [--torch | --metrics] [--write]
 
-It runs make_goldens.py (TF-GAN, TensorFlow Addons); with `--torch` make_torch_goldens.py, for which any Python with
-PyTorch will do; with `--metrics` make_metrics_goldens.py, which needs what its head names. `--write`
-replaces the committed files, for a change of the recipe.
+Without an option it runs make_goldens.py (TF-GAN, TensorFlow Addons); with `--torch` make_torch_goldens.py, for which
+any Python with PyTorch will do; with `--metrics` make_metrics_goldens.py, which names its requirements. `--write`
+replaces the committed files after a change of the recipe.
 """
 
 import importlib
@@ -15,34 +15,33 @@ from pathlib import Path
 import numpy as np
 
 FILES = Path(__file__).with_name("files")
-# Other processors and thread counts add up float32 numbers in another order.
-RELATIVE = 2e-5
+RELATIVE_TOLERANCE = 2e-5  # Processors and thread counts differ in the order of float32 sums.
 
 
-def difference(got, want):
-    """|got - want| / |want|, infinite where shapes differ, 0 or infinite for text."""
-    if got.dtype.kind in "US" or want.dtype.kind in "US":
-        return 0.0 if str(got) == str(want) else np.inf
-    if got.shape != want.shape:
+def difference(actual, expected):
+    """Returns |actual - expected| / |expected|; infinite where shapes differ, 0 or infinite for text."""
+    if actual.dtype.kind in "US" or expected.dtype.kind in "US":
+        return 0.0 if str(actual) == str(expected) else np.inf
+    if actual.shape != expected.shape:
         return np.inf
-    got, want = got.astype(np.float64), want.astype(np.float64)
-    norm = np.linalg.norm(want)
-    return float(np.linalg.norm(got - want) / norm) if norm else float(np.linalg.norm(got))
+    actual, expected = actual.astype(np.float64), expected.astype(np.float64)
+    norm = np.linalg.norm(expected)
+    return float(np.linalg.norm(actual - expected) / norm) if norm else float(np.linalg.norm(actual))
 
 
 def compare(names, folder):
-    """Prints the largest difference of each file; returns whether all are alike."""
-    alike = True
+    """Prints the largest difference of each file; returns whether all are within the tolerance."""
+    agree = True
     for name in names:
-        with np.load(Path(folder) / f"{name}.npz") as got, np.load(FILES / f"{name}.npz") as want:
-            differences = {key: difference(got[key], want[key]) for key in got.files if key in want.files}
-            unpaired = sorted(set(got.files) ^ set(want.files))
+        with np.load(Path(folder) / f"{name}.npz") as actual, np.load(FILES / f"{name}.npz") as expected:
+            differences = {key: difference(actual[key], expected[key]) for key in actual.files if key in expected.files}
+            unpaired = sorted(set(actual.files) ^ set(expected.files))
             worst = max(differences, key=differences.get)
             print(f"{name}: {len(differences)} arrays, largest relative difference {differences[worst]:.1e} ({worst})")
             if unpaired:
-                print(f"  only in one of both: {', '.join(unpaired[:5])}")
-            alike &= not unpaired and differences[worst] <= RELATIVE
-    return alike
+                print(f"  in only one of the two: {', '.join(unpaired[:5])}")
+            agree &= not unpaired and differences[worst] <= RELATIVE_TOLERANCE
+    return agree
 
 
 def main(arguments):
@@ -51,10 +50,10 @@ def main(arguments):
     if "--write" in arguments:
         maker.main(FILES)
         return
-    with tempfile.TemporaryDirectory() as made:
-        maker.main(made)
-        if not compare(maker.GOLDENS, made):
-            sys.exit(f"error: the goldens in {FILES} are not what the packages give; see above.")
+    with tempfile.TemporaryDirectory() as folder:
+        maker.main(folder)
+        if not compare(maker.GOLDENS, folder):
+            sys.exit(f"error: the goldens in {FILES} differ from the results of the packages; see above.")
 
 
 if __name__ == "__main__":

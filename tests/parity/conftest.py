@@ -1,4 +1,4 @@
-"""Comparisons that assert, and that a command turns into the table of docs/correctness.md.
+"""Asserts relative errors, and writes them as the table of docs/correctness.md on request:
 
     CORRECTNESS_TABLE=table.md python -m pytest tests/parity -p no:xdist
 """
@@ -10,17 +10,17 @@ import pytest
 
 from parity.goldens import relative_error
 
-_measured = {}
+_errors = {}
 
 
 @pytest.fixture(scope="session")
 def agrees():
-    """agrees(oracle, what, got, want, limit): asserts |got - want| / |want| < limit, and notes it for the table."""
+    """agrees(oracle, quantity, actual, expected, limit) asserts |actual - expected| / |expected| < limit."""
 
-    def check(oracle, what, got, want, limit):
-        error = relative_error(got, want)
-        worst, _, count = _measured.get((oracle, what), (0.0, limit, 0))
-        _measured[oracle, what] = (max(worst, error), limit, count + np.size(want))
+    def check(oracle, quantity, actual, expected, limit):
+        error = relative_error(actual, expected)
+        worst, _, count = _errors.get((oracle, quantity), (0.0, limit, 0))
+        _errors[oracle, quantity] = (max(worst, error), limit, count + np.size(expected))
         assert error < limit
 
     return check
@@ -28,10 +28,10 @@ def agrees():
 
 def pytest_sessionfinish(session):
     path = os.environ.get("CORRECTNESS_TABLE")
-    if not path or not _measured:
+    if not path or not _errors:
         return
     lines = ["| against | what | numbers | largest relative difference | limit in the test |", "|---|---|---|---|---|"]
-    for (oracle, what), (error, limit, count) in _measured.items():
-        lines.append(f"| {oracle} | {what} | {count:,} | {error:.1e} | {limit:.0e} |")
+    for (oracle, quantity), (error, limit, count) in _errors.items():
+        lines.append(f"| {oracle} | {quantity} | {count:,} | {error:.1e} | {limit:.0e} |")
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")

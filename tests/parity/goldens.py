@@ -1,4 +1,4 @@
-"""The committed outputs of other packages; make_goldens.py wrote them."""
+"""The committed outputs of other packages, written by make_goldens.py."""
 
 import functools
 from pathlib import Path
@@ -10,12 +10,12 @@ FOLDER = Path(__file__).with_name("files")
 
 @functools.cache
 def golden(name):
-    """The arrays of a golden file, name -> array."""
+    """Returns the arrays of a golden file, name -> array."""
     with np.load(FOLDER / f"{name}.npz") as data:
         return dict(data)
 
 
-def relative_error(got, want):
-    """|got - want| / |want| in the Euclidean norm, float64."""
-    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
-    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
+def relative_error(actual, expected):
+    """Returns |actual - expected| / |expected| in the Euclidean norm and float64."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))

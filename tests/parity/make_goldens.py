@@ -1,8 +1,8 @@
-"""Runs the real packages in the second environment and writes what they compute; `make parity` calls it.
+"""Writes what TF-GAN and TensorFlow Addons compute in their own environment; `make parity` calls it.
 
     .venv-parity/bin/python tests/parity/make_goldens.py FOLDER
 
-Inputs come from recipe.py, so a golden holds outputs alone: TF-GAN 2.1.0's SAGAN (images, logits, attention scores,
+Inputs come from recipe.py, so goldens hold outputs only: TF-GAN 2.1.0's SAGAN (images, logits, attention scores,
 gradients of every variable), its losses and its evaluation functions, and TensorFlow Addons 0.23.0's
 SpectralNormalization and MovingAverage.
 """
@@ -12,7 +12,7 @@ import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same numbers on every processor, as far as can be
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # Fewer differences between processors.
 
 import numpy as np
 import recipe
@@ -30,7 +30,7 @@ def name_of(variable):
 
 
 def networks():
-    """Both networks in one graph, in their inference form, with the variables of the recipe."""
+    """Runs both networks in one graph, in inference mode, with the variables of the recipe."""
     inputs = recipe.network_inputs()
     with tf.Graph().as_default(), tf1.Session() as session:
         image, g_variables = tf_gan_generator.generator(
@@ -43,8 +43,8 @@ def networks():
         outputs = {"image": image, "logit": logit}
         for letter, network in (("g", "generator"), ("d", "discriminator")):
             scores = graph.get_tensor_by_name(f"{network}/{letter}_ops/Softmax:0")
-            outputs[f"{letter}_scores"] = scores[:, :: recipe.EVERY_QUERY]
-        # The discriminator's real images and its fake ones are the same here: what counts is the sum of both slopes.
+            outputs[f"{letter}_scores"] = scores[:, :: recipe.QUERY_STRIDE]
+        # Real and fake images are the same here, so the gradient is the sum of those of both terms.
         g_loss = tf.reduce_sum(image * inputs["direction"])
         d_loss = tf.reduce_mean(tf.nn.relu(1 - logit)) + tf.reduce_mean(tf.nn.relu(1 + 0.5 * logit))
         for loss, variables in ((g_loss, g_variables), (d_loss, d_variables)):
@@ -53,12 +53,12 @@ def networks():
         shapes = {name_of(v): v.shape.as_list() for v in tf1.global_variables()}
         values = recipe.network_values(shapes)
         session.run([v.assign(values[name_of(v)]) for v in tf1.global_variables()])
-        # One run, and all of it: the discriminator's u moves with each.
+        # All in one run, since each run updates the discriminator's u.
         return session.run(outputs) | {"shapes": json.dumps(shapes)}
 
 
 def losses():
-    """Each loss of TF-GAN that we have too, as a mean over the batch."""
+    """Computes the losses that we also have, as means over the batch."""
     real, fake = recipe.logits().values()
     module = tfgan.losses.wargs
     pairs = {
@@ -68,17 +68,16 @@ def losses():
         "non_saturating": (module.modified_discriminator_loss, module.modified_generator_loss),
     }
     with tf.Graph().as_default(), tf1.Session() as session:
-        plain = {"label_smoothing": 0.0}
         outputs = {}
         for name, (d_loss, g_loss) in pairs.items():
-            extra = plain if name == "non_saturating" else {}
-            outputs[f"{name}/discriminator"] = d_loss(tf.constant(real), tf.constant(fake), **extra)
+            options = {"label_smoothing": 0.0} if name == "non_saturating" else {}
+            outputs[f"{name}/discriminator"] = d_loss(tf.constant(real), tf.constant(fake), **options)
             outputs[f"{name}/generator"] = g_loss(tf.constant(fake))
         return session.run(outputs)
 
 
 def evaluation():
-    """TF-GAN's figures from features and logits."""
+    """Computes TF-GAN's metrics from features and logits."""
     module = tfgan.eval
     with tf.Graph().as_default(), tf1.Session() as session:
         first, second, class_logits = map(tf.constant, recipe.activations().values())
@@ -102,7 +101,7 @@ def evaluation():
 
 
 def addons_spectral_normalization():
-    """sigma and the kernel after 1, 3 and 20 power iterations of TensorFlow Addons' layer from one u."""
+    """Computes sigma, kernel and u of TensorFlow Addons' layer after 1, 3 and 20 power iterations."""
     results = {}
     for kind, shape in recipe.SPECTRAL_SHAPES.items():
         for iterations in (1, 3, 20):
@@ -123,7 +122,7 @@ def addons_spectral_normalization():
 
 
 def addons_gradient():
-    """What TensorFlow Addons' layer gives for the gradient, with a kernel that is normalised already."""
+    """Computes the gradient of TensorFlow Addons' layer at a kernel that is already normalised."""
     kernel, x, direction = recipe.gradient_case()
     layer = tfa.layers.SpectralNormalization(tf.keras.layers.Dense(kernel.shape[1], use_bias=False))
     layer(x[:1])
@@ -135,13 +134,13 @@ def addons_gradient():
 
 
 def addons_moving_average():
-    """Averages of TensorFlow Addons' MovingAverage: its weights are set by hand after steps of size 0."""
+    """Computes averages of TensorFlow Addons' MovingAverage."""
     variable = tf.Variable(recipe.ema_value(0))
     optimizer = tfa.optimizers.MovingAverage(
         tf.keras.optimizers.legacy.SGD(1.0), average_decay=recipe.EMA_DECAY, dynamic_decay=False
     )
     for step in range(1, recipe.EMA_STEPS + 1):
-        # A gradient step that lands on the recipe's weights.
+        # A step of SGD that results in the recipe's weights.
         optimizer.apply_gradients([(variable - recipe.ema_value(step), variable)])
     return {"average": optimizer.get_slot(variable, "average").numpy(), "last": variable.numpy()}
 

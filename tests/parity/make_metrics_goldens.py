@@ -1,4 +1,4 @@
-"""Runs torch-fidelity, clean-fid and prdc on arrays of features and writes what they compute; needs no TensorFlow.
+"""Writes what torch-fidelity, clean-fid and prdc compute from features; needs no TensorFlow.
 
     python -m pip install torch torch-fidelity clean-fid prdc
     python tests/parity/make_metrics_goldens.py FOLDER
@@ -18,8 +18,8 @@ import recipe
 import torch
 
 STUBS = ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional")
-# Both import torchvision, for files and networks; no figure of features needs it, and PyPI's build of it does
-# not load beside a PyTorch for the CPU.
+# The packages import torchvision for files and networks, which these metrics do not use; PyPI's build of it does not
+# load with a CPU build of PyTorch.
 with mock.patch.dict(sys.modules, {name: mock.MagicMock() for name in STUBS}):
     from cleanfid import fid as clean_fid
     from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
@@ -47,7 +47,7 @@ def published_metrics():
         "fidelity_frechet": metric_fid.fid_statistics_to_metric(*statistics, False)["frechet_inception_distance"],
         "clean_frechet": clean_fid.fid_from_feats(first, second),
         "fidelity_kernel": kernel["kernel_inception_distance_mean"],
-        # One subset of all pictures is the distance itself.
+        # One subset of all images gives the distance itself.
         "clean_kernel": clean_fid.kernel_distance(first[:260], second, num_subsets=1, max_subset_size=260),
         "fidelity_score": [score["inception_score_mean"], score["inception_score_std"]],
         "fidelity_precision_recall": [precision, recall],

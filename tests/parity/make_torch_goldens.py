@@ -1,4 +1,4 @@
-"""Runs PyTorch (any 2.x, CPU) and writes what it computes; needs no TensorFlow.
+"""Writes what PyTorch (any 2.x, CPU) computes; needs no TensorFlow.
 
     python tests/parity/make_torch_goldens.py FOLDER
 
@@ -25,7 +25,7 @@ def tensor(array):
 
 
 def networks(layout):
-    """Image, logit and the shapes of both state dicts."""
+    """Computes image, logit and the shapes of both state dicts."""
     case, inputs = recipe.TORCH[layout], recipe.torch_inputs(layout)
     label = tensor(inputs["label"])
     generator = Generator(
@@ -45,10 +45,10 @@ def networks(layout):
 
 
 def spectral_norm_steps():
-    """Dense and convolution layers over 20 steps of SGD: outputs and gradients, first and last, and the weights.
+    """Trains dense and convolution layers by SGD: outputs and gradients, first and last, and the final weights.
 
-    `parametrizations.spectral_norm` starts each iteration from v and ours from u, half an iteration apart, so there 300
-    iterations a call settle both; the older `spectral_norm` starts from u, and one iteration a call must agree.
+    `parametrizations.spectral_norm` starts an iteration from v and ours from u, half an iteration apart, so both run to
+    convergence there; the older `spectral_norm` starts from u and must agree at one iteration per call.
     """
     results = {}
     for kind, (make, x, target) in recipe.sgd_cases().items():
@@ -79,7 +79,7 @@ def spectral_norm_steps():
 
 
 def attention_forms():
-    """Output, scores and the gradient of the input, of the three published forms in plain PyTorch."""
+    """Computes output, scores and the gradient of the input for the three published forms."""
     results = {}
     for form, options in recipe.ATTENTION_FORMS.items():
         weights = {name: tensor(value) for name, value in recipe.attention_weights(form).items()}
@@ -107,7 +107,7 @@ def attention_forms():
 
 
 def hinge_losses():
-    """The hinge losses and their gradients."""
+    """Computes the hinge losses and their gradients."""
     logits = {name: tensor(value).requires_grad_() for name, value in recipe.logits().items()}
     d_loss = F.relu(1 - logits["real"]).mean() + F.relu(1 + logits["fake"]).mean()
     gradients = torch.autograd.grad(d_loss, list(logits.values()))
@@ -120,7 +120,7 @@ def hinge_losses():
 
 
 def adam_steps():
-    """Weights after 50 steps of Adam with the paper's betas, under given gradients."""
+    """Computes weights after 50 steps of Adam with the paper's betas and given gradients."""
     weight = torch.nn.Parameter(tensor(recipe.ema_value(0)))
     optimizer = torch.optim.Adam([weight], lr=recipe.ADAM_RATE, betas=(0.0, 0.9), eps=recipe.ADAM_EPSILON)
     for step in range(1, 51):

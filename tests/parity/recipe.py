@@ -1,15 +1,15 @@
-"""The inputs of every comparison, from NumPy alone, so that both environments make the same ones and none is stored."""
+"""The inputs of every comparison, from NumPy alone: all environments make the same ones, and none is stored."""
 
 import zlib
 
 import numpy as np
 
 CHANNELS, LATENT_DIM, NUM_CLASSES, BATCH = 4, 16, 5, 3
-EVERY_QUERY = 16  # of the 1024 rows of attention scores, every so many are kept
+QUERY_STRIDE = 16  # One in 16 of the 1024 rows of attention scores is stored.
 
 
 def normal(name, shape, dtype=np.float32):
-    """N(0, 1) numbers that depend on the name and the shape alone."""
+    """Draws from N(0, 1), a pure function of name and shape."""
     words = np.random.Philox(key=zlib.crc32(name.encode())).random_raw(2 * int(np.prod(shape, dtype=int)))
     uniform = ((words >> np.uint64(11)) + 0.5) * 2.0**-53
     first, second = uniform[0::2], uniform[1::2]
@@ -17,10 +17,10 @@ def normal(name, shape, dtype=np.float32):
 
 
 def network_values(shapes):
-    """Values for the variables of TF-GAN's SAGAN, by their names there.
+    """Makes values for the variables of TF-GAN's SAGAN, by their names there.
 
-    Kernels get a largest singular value of about 3, for where it is below 1 TF-GAN leaves a kernel as it is and we do
-    not. The stored vectors are singular vectors already: before, TF-GAN is half a power iteration apart from us.
+    Kernels have a largest singular value of about 3, since TF-GAN leaves kernels below 1 unchanged and we do not. The
+    stored vectors are singular vectors, since before convergence TF-GAN is half a power iteration apart from us.
     """
     values = {name: _network_value(name, shape) for name, shape in shapes.items()}
     kernels = {name: value for name, value in values.items() if _last(name) in _KERNELS}
@@ -40,7 +40,7 @@ def _last(name):
 
 
 def _kernel_of(vector_name, kernels):
-    # Its scope holds that of the kernel: generator/a/generator/a/kernel/spectral_normalize/...
+    # Its scope contains the kernel's name: generator/a/generator/a/kernel/spectral_normalize/...
     scope = vector_name.split("/spectral_normalize/")[0]
     return next(kernel for name, kernel in kernels.items() if scope.endswith(name) or name.startswith(scope + "/"))
 
@@ -58,7 +58,7 @@ def _network_value(name, shape):
 
 
 def network_inputs():
-    """Latents, labels, images, and the directions along which the generator's gradient is taken."""
+    """Makes latents, labels, images, and the weights of the generator's output in its loss."""
     return {
         "latent": normal("latent", (BATCH, LATENT_DIM)),
         "label": np.array([4, 0, 2], np.int32),
@@ -68,12 +68,12 @@ def network_inputs():
 
 
 def logits():
-    """Logits of real and generated pictures, some beyond the hinge's corners."""
+    """Makes logits of real and generated images, on both sides of the hinges."""
     return {"real": 2 * normal("real_logit", (40, 1)), "fake": 2 * normal("fake_logit", (40, 1))}
 
 
 def activations():
-    """Two sets of features with different means and covariances, and logits of a classifier."""
+    """Makes two sets of features with different means and covariances, and logits of a classifier."""
     mix = normal("mix", (8, 8))
     first = normal("first", (300, 8), np.float64) @ mix
     second = normal("second", (260, 8), np.float64) @ (mix + 0.3 * normal("more", (8, 8))) + 0.5
@@ -81,7 +81,7 @@ def activations():
 
 
 def small_images():
-    """Noise around grey, uint8 (2, 32, 32, 3)."""
+    """Makes noise around grey, uint8 (2, 32, 32, 3)."""
     return np.clip(128 + 60 * normal("small_images", (2, 32, 32, 3), np.float64), 0, 255).astype(np.uint8)
 
 
@@ -90,21 +90,21 @@ EMA_DECAY, EMA_STEPS = 0.97, 100
 
 
 def ema_value(step):
-    """The weights that the average follows."""
+    """Makes the weights of a step."""
     return normal(f"ema_{step}", (6,))
 
 
 def gradient_case():
-    """A kernel whose largest singular value is 1, inputs, and the direction of a loss that is linear in the outputs.
+    """Makes a kernel with sigma 1, inputs, and the weights of the outputs in a linear loss.
 
-    The loss grows with the outputs, as a discriminator's does: its gradient has a part along the kernel.
+    The loss grows with the outputs, as a discriminator's does, so its gradient has a component along the kernel.
     """
     kernel, x = normal("gradient_kernel", (6, 4), np.float64), normal("gradient_x", (5, 6))
     kernel = (kernel / np.linalg.norm(kernel, 2)).astype(np.float32)
     return kernel, x, x @ kernel + normal("gradient_direction", (5, 4))
 
 
-# The PyTorch networks: 128 px for BigGAN-PyTorch's layout (attention at 64, as its script), 32 px for StudioGAN's.
+# Attention at 64 px in BigGAN-PyTorch's layout, as in its script.
 TORCH = {
     "biggan_pytorch": {
         "image_size": 128,
@@ -122,7 +122,7 @@ TORCH = {
 
 
 def torch_values(shapes):
-    """Values for a PyTorch state dict of spectrally normalised layers, by its names and shapes; u and v converged."""
+    """Makes values for a PyTorch state dict of spectrally normalised layers, with converged u and v."""
     values = {name: _torch_value(name, tuple(shape)) for name, shape in shapes.items()}
     for name in values:
         for u_name, weight_name in ((".u0", ".weight"), (".weight_u", ".weight_orig"), (".weight_v", ".weight_orig")):
@@ -150,7 +150,7 @@ def _torch_value(name, shape):
 
 
 def torch_inputs(layout):
-    """Latents, labels and images for the PyTorch networks."""
+    """Makes latents, labels and images for the PyTorch networks."""
     size = TORCH[layout]["image_size"]
     return {
         "latent": normal("latent", (BATCH, LATENT_DIM)),
@@ -160,11 +160,11 @@ def torch_inputs(layout):
 
 
 SGD_STEPS, SGD_RATE = 20, 0.1
-SGD_ITERATIONS = {"parametrization": 300, "hook": 1}  # power iterations a call
+SGD_ITERATIONS = {"parametrization": 300, "hook": 1}  # Power iterations per call.
 
 
 def sgd_cases():
-    """Kind -> (arguments of PyTorch's layer, inputs, targets), channels first."""
+    """Returns kind -> (arguments of PyTorch's layer, inputs, targets), channels first."""
     return {
         "dense": ((7, 5), normal("sgd_x", (16, 7)), normal("sgd_y", (16, 5))),
         "conv": ((3, 4, 3), normal("sgd_images", (4, 3, 6, 6)), normal("sgd_targets", (4, 4, 4, 4))),
@@ -172,7 +172,7 @@ def sgd_cases():
 
 
 def sgd_start(kind):
-    """Weight and bias in PyTorch's layout, and u."""
+    """Makes weight and bias in PyTorch's layout, and u."""
     shape = {"dense": (5, 7), "conv": (4, 3, 3, 3)}[kind]
     return normal(f"sgd_{kind}", shape), normal(f"sgd_bias_{kind}", shape[:1]), normal(f"sgd_u_{kind}", shape[:1])
 
@@ -186,17 +186,17 @@ ATTENTION_SHAPE = (2, 6, 4, 16)
 
 
 def attention_input():
-    """A feature map (B, H, W, C)."""
+    """Makes a feature map (B, H, W, C)."""
     return normal("attention_input", ATTENTION_SHAPE)
 
 
 def attention_direction():
-    """The direction of a loss that is linear in the outputs."""
+    """Makes the weights of the outputs in a linear loss."""
     return normal("attention_direction", ATTENTION_SHAPE)
 
 
 def attention_weights(form):
-    """Kernels (1, 1, I, O), biases and gamma by our names."""
+    """Makes kernels (1, 1, I, O), biases and gamma by our names."""
     options, channels = ATTENTION_FORMS[form], ATTENTION_SHAPE[-1]
     key, value = channels // options["key_reduction"], channels // options["value_reduction"]
     shapes = {"query": (channels, key), "key": (channels, key), "value": (channels, value)}

@@ -1,4 +1,4 @@
-"""TensorFlow Addons' SpectralNormalization and MovingAverage: where they agree with ours, and where not."""
+"""Compares with TensorFlow Addons' SpectralNormalization and MovingAverage."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ ADDONS = "TensorFlow Addons 0.23.0"
 CASES = [(kind, iterations) for kind in recipe.SPECTRAL_SHAPES for iterations in (1, 3, 20)]
 
 
-def our_layer(kind, iterations):
+def make_layer(kind, iterations):
     shape = recipe.SPECTRAL_SHAPES[kind]
     plain = keras.layers.Dense(shape[-1]) if kind == "dense" else keras.layers.Conv2D(shape[-1], shape[0])
     layer = SpectralNormalization(plain, power_iterations=iterations)
@@ -24,9 +24,9 @@ def our_layer(kind, iterations):
 
 
 @pytest.mark.parametrize("kind, iterations", CASES)
-def test_same_sigma_and_kernel_from_the_same_u(kind, iterations, agrees):
+def test_spectral_normalization_has_sigma_and_kernel_of_addons(kind, iterations, agrees):
     data = golden("addons_spectral_normalization")
-    layer = our_layer(kind, iterations)
+    layer = make_layer(kind, iterations)
     layer.vectors[0].assign(recipe.normal(f"u_{kind}", (recipe.SPECTRAL_SHAPES[kind][-1],)))
     agrees(ADDONS, "spectral norm: sigma", layer.sigma(), data[f"{kind}/{iterations}/sigma"], 2e-6)
     agrees(ADDONS, "spectral norm: kernel", layer.fold().kernel, data[f"{kind}/{iterations}/kernel"], 2e-6)
@@ -34,8 +34,8 @@ def test_same_sigma_and_kernel_from_the_same_u(kind, iterations, agrees):
     agrees(ADDONS, "spectral norm: u", layer.vectors[0], data[f"{kind}/{iterations}/u"], 5e-6)
 
 
-def test_where_the_two_part_finite_differences_say_who_is_right(agrees):
-    """The function is f(W) = <x W / sigma(W), direction>. Addons hands out df/d(W / sigma) as if it were df/dW."""
+def test_spectral_normalization_gradient_matches_finite_differences_and_addons_does_not(agrees):
+    """For f(W) = <x W / sigma(W), direction>, Addons returns df/d(W / sigma) as df/dW."""
     kernel, x, direction = (array.astype(np.float64) for array in recipe.gradient_case())
 
     def loss(w):
@@ -58,15 +58,15 @@ def test_where_the_two_part_finite_differences_say_who_is_right(agrees):
     agrees("finite differences, float64", "spectral norm: gradient", ours, truth, 1e-8)
 
     data = golden("addons_gradient")
-    assert relative_error(data["kernel"], kernel) < 1e-6  # normalised already: their call changed nothing
+    assert relative_error(data["kernel"], kernel) < 1e-6  # It was normalised: their call left it unchanged.
     theirs = data["gradient"]
     assert relative_error(theirs, truth) > 0.1
-    # What they lose is the way through sigma, and nothing else.
+    # The difference is exactly the gradient through sigma.
     through_sigma = np.sum(theirs * kernel) * np.outer(left[:, 0], right[0])
     assert relative_error(theirs - through_sigma, truth) < 1e-5
 
 
-def test_moving_average_of_a_hundred_steps(agrees):
+def test_averaged_generator_matches_addons_over_100_steps(agrees):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, use_bias=False)])
     weight = model.weights[0]
     weight.assign(recipe.ema_value(0).reshape(weight.shape))

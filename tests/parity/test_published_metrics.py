@@ -1,4 +1,4 @@
-"""The published metric packages on the same arrays of features against ours: torch-fidelity, clean-fid, prdc."""
+"""Compares metrics with torch-fidelity, clean-fid and prdc on the same features."""
 
 import pytest
 from scipy.special import softmax
@@ -13,31 +13,32 @@ FIDELITY, CLEAN, PRDC = "torch-fidelity 0.4.0", "clean-fid 0.1.35", "prdc 0.2"
 
 
 @pytest.fixture(scope="module")
-def want():
+def expected():
     return golden("published_metrics")
 
 
 @pytest.mark.parametrize("package, name", [(FIDELITY, "fidelity"), (CLEAN, "clean")])
-def test_frechet_and_kernel_distances(package, name, want, agrees):
+def test_frechet_and_kernel_distance_match_packages(package, name, expected, agrees):
     data = recipe.activations()
-    agrees(package, "Fréchet distance", frechet_distance(data["first"], data["second"]), want[f"{name}_frechet"], 1e-9)
+    distance = frechet_distance(data["first"], data["second"])
+    agrees(package, "Fréchet distance", distance, expected[f"{name}_frechet"], 1e-9)
     distance, _ = kernel_distance(data["first"][:260], data["second"])
-    agrees(package, "kernel distance", distance, want[f"{name}_kernel"], 1e-9)
+    agrees(package, "kernel distance", distance, expected[f"{name}_kernel"], 1e-9)
 
 
-def test_inception_score_of_ten_splits(want, agrees):
+def test_inception_score_of_ten_splits_matches_torch_fidelity(expected, agrees):
     probabilities = softmax(recipe.activations()["class_logits"], axis=1)
-    agrees(FIDELITY, "Inception score", inception_score(probabilities, splits=10), want["fidelity_score"], 1e-9)
+    agrees(FIDELITY, "Inception score", inception_score(probabilities, splits=10), expected["fidelity_score"], 1e-9)
 
 
-def test_precision_recall_density_coverage(want, agrees):
+def test_precision_recall_density_coverage_match_packages(expected, agrees):
     data = recipe.activations()
     three, five = (manifold_measures(data["first"], data["second"], k, 5) for k in (3, 5))
-    agrees(FIDELITY, "precision, recall", [three.precision, three.recall], want["fidelity_precision_recall"], 1e-6)
-    got = [five.precision, five.recall, five.density, five.coverage]
-    agrees(PRDC, "precision, recall, density, coverage", got, want["prdc"], 1e-6)
+    agrees(FIDELITY, "precision, recall", [three.precision, three.recall], expected["fidelity_precision_recall"], 1e-6)
+    actual = [five.precision, five.recall, five.density, five.coverage]
+    agrees(PRDC, "precision, recall, density, coverage", actual, expected["prdc"], 1e-6)
 
 
-def test_pictures_are_resized_as_tensorflow_1_did(want, agrees):
+def test_inception_input_is_resized_as_in_tensorflow_1(expected, agrees):
     ours = to_inception_input(recipe.small_images()).numpy()[:, ::13, ::13] * 128 + 128
-    agrees(FIDELITY, "pictures for Inception", ours, want["fidelity_resized"], 1e-6)
+    agrees(FIDELITY, "pictures for Inception", ours, expected["fidelity_resized"], 1e-6)

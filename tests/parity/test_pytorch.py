@@ -1,4 +1,4 @@
-"""PyTorch's spectral_norm, attention, hinge losses and Adam, and networks in its layouts, against ours."""
+"""Compares networks, spectral normalisation, attention, hinge losses and Adam with PyTorch's."""
 
 import json
 
@@ -30,38 +30,38 @@ def state_dict(layout, part):
 def converted_network(layout, part):
     converted = convert_state_dict(state_dict(layout, part))
     network = BUILDERS[part](**converted.options)
-    set_weights(network, converted.values, layout, converted.left_over)
+    set_weights(network, converted.values, layout, converted.unused)
     return network, converted
 
 
 @pytest.mark.parametrize("layout, part", PARTS)
-def test_converted_networks_give_the_same_images_and_logits(layout, part, agrees):
+def test_converted_network_matches_pytorch(layout, part, agrees):
     network, converted = converted_network(layout, part)
-    assert (converted.layout, converted.part, converted.left_over) == (layout, part, ())
+    assert (converted.layout, converted.part, converted.unused) == (layout, part, ())
     inputs, key = recipe.torch_inputs(layout), {"generator": "latent", "discriminator": "image"}[part]
-    got = network([ops.convert_to_tensor(inputs[key]), ops.convert_to_tensor(inputs["label"].astype("int32"))])
-    want = golden(f"torch_{layout}")[{"generator": "image", "discriminator": "logit"}[part]]
-    assert np.std(want) > 0.05
-    agrees(TORCH, f"{part} in {layout}'s layout", got, want, 5e-6)
+    actual = network([ops.convert_to_tensor(inputs[key]), ops.convert_to_tensor(inputs["label"].astype("int32"))])
+    expected = golden(f"torch_{layout}")[{"generator": "image", "discriminator": "logit"}[part]]
+    assert np.std(expected) > 0.05
+    agrees(TORCH, f"{part} in {layout}'s layout", actual, expected, 5e-6)
 
 
 @pytest.mark.parametrize("layout, part", PARTS)
-def test_every_tensor_is_used_and_every_weight_is_set(layout, part):
+def test_converted_network_sets_every_weight(layout, part):
     network, converted = converted_network(layout, part)
     assert set(converted.values) == set(weights_by_name(network))
 
 
-def test_a_skip_that_sees_the_relu_makes_the_difference_for_studiogan():
+def test_studiogan_discriminator_needs_activate_skip():
     converted = convert_state_dict(state_dict("studiogan", "discriminator"))
     network = build_discriminator(**{**converted.options, "activate_skip": False})
     set_weights(network, converted.values, "test")
     inputs = recipe.torch_inputs("studiogan")
-    got = network([ops.convert_to_tensor(inputs["image"]), ops.convert_to_tensor(inputs["label"].astype("int32"))])
-    assert relative_error(got, golden("torch_studiogan")["logit"]) > 0.05
+    actual = network([ops.convert_to_tensor(inputs["image"]), ops.convert_to_tensor(inputs["label"].astype("int32"))])
+    assert relative_error(actual, golden("torch_studiogan")["logit"]) > 0.05
 
 
-def test_older_embedding_tables_of_studiogan_mean_the_same():
-    """Its cBN held embeddings (K, C) `embed0` and `embed1` before it held linear layers (C, K)."""
+def test_older_studiogan_embedding_tables_convert_to_the_same():
+    """Its cBN had embeddings `embed0` and `embed1` (K, C) before it had linear layers (C, K)."""
     state = state_dict("studiogan", "generator")
     old = {}
     for name, value in state.items():
@@ -74,22 +74,22 @@ def test_older_embedding_tables_of_studiogan_mean_the_same():
                     other = name.replace("weight_u", "weight_v") if "weight_u" in name else name.replace("_v", "_u")
                     value = state[other.replace(before, new)]
         old[name] = value
-    want, got = (convert_state_dict(s).values for s in (state, old))
-    for name in want:
-        assert relative_error(got[name], want[name]) < 1e-6
+    expected, actual = (convert_state_dict(s).values for s in (state, old))
+    for name in expected:
+        assert relative_error(actual[name], expected[name]) < 1e-6
 
 
 @pytest.mark.parametrize("layout, part", PARTS)
-def test_what_does_not_fit_is_named(layout, part):
+def test_conversion_names_tensors_that_do_not_fit(layout, part):
     state = state_dict(layout, part)
     network = converted_network(layout, part)[0]
     converted = convert_state_dict({**state, "blocks.0.0.surprise.weight": np.zeros(3)})
-    with pytest.raises(UserError, match="1 left over: blocks.0.0.surprise.weight"):
-        set_weights(network, converted.values, layout, converted.left_over)
+    with pytest.raises(UserError, match="1 unexpected: blocks.0.0.surprise.weight"):
+        set_weights(network, converted.values, layout, converted.unused)
     name = next(name for name in state if name.endswith("bias") and state[name].ndim == 1)
     converted = convert_state_dict({n: v for n, v in state.items() if n != name})
     with pytest.raises(UserError, match="1 missing: .*bias"):
-        set_weights(network, converted.values, layout, converted.left_over)
+        set_weights(network, converted.values, layout, converted.unused)
     wrapped = convert_state_dict({f"module.{n}": v for n, v in state.items()})
     assert wrapped.options == convert_state_dict(state).options
     with pytest.raises(UserError, match="holds no SAGAN"):
@@ -97,21 +97,21 @@ def test_what_does_not_fit_is_named(layout, part):
     with pytest.raises(UserError, match="shared embedding"):
         convert_state_dict({**state_dict("biggan_pytorch", "generator"), "shared.weight": np.zeros((5, 8))})
     first = next(name for name in state if ".0.0." in name and name.endswith(("conv2.weight", "conv2d2.weight_orig")))
-    with pytest.raises(UserError, match="no architecture|of another shape"):
+    with pytest.raises(UserError, match="no architecture|of the wrong shape"):
         widened = convert_state_dict({**state, first: np.zeros((13, *state[first].shape[1:]), np.float32)})
-        set_weights(network, widened.values, layout, widened.left_over)
+        set_weights(network, widened.values, layout, widened.unused)
 
 
 @pytest.mark.parametrize("kind", ["dense", "conv"])
 @pytest.mark.parametrize("name", recipe.SGD_ITERATIONS)
-def test_spectral_norm_over_twenty_steps_of_sgd(kind, name, agrees):
+def test_spectral_normalization_matches_pytorch_over_20_sgd_steps(kind, name, agrees):
     make, x, target = recipe.sgd_cases()[kind]
     weight, bias, u = recipe.sgd_start(kind)
     plain = keras.layers.Dense(make[1]) if kind == "dense" else keras.layers.Conv2D(make[1], make[2])
     layer = SpectralNormalization(plain, power_iterations=recipe.SGD_ITERATIONS[name])
     x, target = (array if kind == "dense" else array.transpose(0, 2, 3, 1) for array in (x, target))
     layer.build(x.shape)
-    plain.kernel.assign(ours(weight))
+    plain.kernel.assign(to_keras_layout(weight))
     plain.bias.assign(bias)
     layer.vectors[0].assign(u / np.linalg.norm(u))
     data = {key.removeprefix(f"{kind}/{name}/"): value for key, value in golden("torch_spectral_norm").items()}
@@ -121,22 +121,22 @@ def test_spectral_norm_over_twenty_steps_of_sgd(kind, name, agrees):
             loss = tf.reduce_mean((output - target) ** 2)
         gradients = tape.gradient(loss, [plain.kernel.value, plain.bias.value])
         if step in (0, recipe.SGD_STEPS - 1):
-            want = data[f"output_{step}"]
-            want = want if kind == "dense" else want.transpose(0, 2, 3, 1)
-            agrees(TORCH, "spectral norm, 20 SGD steps: output", output, want, 5e-6)
-            agrees(TORCH, "the same: gradient", gradients[0], ours(data[f"gradient_{step}"]), 2e-5)
+            expected = data[f"output_{step}"]
+            expected = expected if kind == "dense" else expected.transpose(0, 2, 3, 1)
+            agrees(TORCH, "spectral norm, 20 SGD steps: output", output, expected, 5e-6)
+            agrees(TORCH, "the same: gradient", gradients[0], to_keras_layout(data[f"gradient_{step}"]), 2e-5)
         for variable, gradient in zip((plain.kernel, plain.bias), gradients):
             variable.assign(variable - recipe.SGD_RATE * gradient)
-    agrees(TORCH, "the same: kernel", plain.kernel, ours(data["weight"]), 5e-6)
+    agrees(TORCH, "the same: kernel", plain.kernel, to_keras_layout(data["weight"]), 5e-6)
 
 
-def ours(weight):
-    """PyTorch's layout of a weight in Keras'."""
+def to_keras_layout(weight):
+    """Transposes a weight from PyTorch's to Keras' layout."""
     return weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight.T
 
 
 @pytest.mark.parametrize("form", recipe.ATTENTION_FORMS)
-def test_attention_in_its_published_forms(form, agrees):
+def test_self_attention_matches_pytorch_in_published_forms(form, agrees):
     layer = SelfAttention(**recipe.ATTENTION_FORMS[form], spectral_normalization=False)
     layer.build(recipe.ATTENTION_SHAPE)
     named = {name.removeprefix(f"{layer.name}/"): weight for name, weight in weights_by_name(layer).items()}
@@ -149,23 +149,23 @@ def test_attention_in_its_published_forms(form, agrees):
         tape.watch(x)
         output, scores = layer(x, return_attention_scores=True)
         loss = tf.reduce_sum(output * recipe.attention_direction())
-    got = {"output": output, "scores": scores, "gradient": tape.gradient(loss, x)}
-    for part, value in got.items():
+    actual = {"output": output, "scores": scores, "gradient": tape.gradient(loss, x)}
+    for part, value in actual.items():
         agrees(TORCH, f"attention, three forms: {part}", value, golden("torch_attention")[f"{form}/{part}"], 2e-6)
 
 
-def test_hinge_losses_and_their_gradients(agrees):
+def test_hinge_losses_and_gradients_match_pytorch(agrees):
     data, logits = golden("torch_hinge"), [tf.constant(value) for value in recipe.logits().values()]
     with tf.GradientTape() as tape:
         tape.watch(logits)
         loss = losses.hinge_discriminator_loss(*logits)
     agrees(TORCH, "hinge losses", loss, data["discriminator"], 1e-6)
-    for got, name in zip(tape.gradient(loss, logits), ("real_gradient", "fake_gradient")):
-        np.testing.assert_allclose(got, data[name], atol=1e-8)
+    for actual, name in zip(tape.gradient(loss, logits), ("real_gradient", "fake_gradient")):
+        np.testing.assert_allclose(actual, data[name], atol=1e-8)
     agrees(TORCH, "hinge losses", losses.hinge_generator_loss(logits[1]), data["generator"], 1e-6)
 
 
-def test_adam_with_the_papers_betas(agrees):
+def test_adam_matches_pytorch_with_the_betas_of_the_paper(agrees):
     weight = keras.Variable(recipe.ema_value(0))
     optimizer = keras.optimizers.Adam(recipe.ADAM_RATE, beta_1=0.0, beta_2=0.9, epsilon=recipe.ADAM_EPSILON)
     for step in range(1, 51):

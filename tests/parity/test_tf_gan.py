@@ -1,4 +1,4 @@
-"""TF-GAN's own SAGAN, losses and variables, against ours with the same weights and inputs."""
+"""Compares networks, gradients and losses with TF-GAN's, with the same weights and inputs."""
 
 import json
 
@@ -10,7 +10,7 @@ from keras import Model, ops
 from parity import recipe
 from parity.goldens import golden
 from sagan_tf.conversion.named_weights import weights_by_name
-from sagan_tf.conversion.tf_gan import check_constraint, load_tf_gan, rename
+from sagan_tf.conversion.tf_gan import check_constraint, load_tf_gan, rename_variables
 from sagan_tf.errors import UserError
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import losses
@@ -35,7 +35,7 @@ def networks():
     return {"generator": generator, "discriminator": discriminator}
 
 
-def inputs_of(part):
+def make_inputs(part):
     inputs = recipe.network_inputs()
     return [ops.convert_to_tensor(inputs[INPUT[part]]), ops.convert_to_tensor(inputs["label"])]
 
@@ -47,38 +47,38 @@ def loss_of(part, output):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_images_and_logits(networks, part, agrees):
-    output = networks[part](inputs_of(part), training=False)
+def test_networks_match_tf_gan(networks, part, agrees):
+    output = networks[part](make_inputs(part), training=False)
     agrees(TF_GAN, f"{part}: {OUTPUT[part]}", output, golden("tf_gan_networks")[OUTPUT[part]], 2e-6)
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_attention_scores(networks, part, agrees):
+def test_attention_scores_match_tf_gan(networks, part, agrees):
     network = networks[part]
     attention = network.get_layer("attention_32")
-    feature_map = Model(network.inputs, attention.input)(inputs_of(part), training=False)
+    feature_map = Model(network.inputs, attention.input)(make_inputs(part), training=False)
     scores = attention(feature_map, return_attention_scores=True)[1]
-    want = golden("tf_gan_networks")[f"{part[0]}_scores"]
-    agrees(TF_GAN, f"{part}: attention scores", scores[:, :: recipe.EVERY_QUERY], want, 1e-6)
+    expected = golden("tf_gan_networks")[f"{part[0]}_scores"]
+    agrees(TF_GAN, f"{part}: attention scores", scores[:, :: recipe.QUERY_STRIDE], expected, 1e-6)
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_gradient_of_every_variable(networks, part, agrees):
+def test_gradient_of_every_variable_matches_tf_gan(networks, part, agrees):
     network = networks[part]
     with tf.GradientTape() as tape:
-        loss = loss_of(part, network(inputs_of(part), training=False))
-    got = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
+        loss = loss_of(part, network(make_inputs(part), training=False))
+    actual = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
     data = golden("tf_gan_networks")
-    want = rename({name[9:]: data[name] for name in data if name.startswith("gradient/")})[part]
+    expected = rename_variables({name[9:]: data[name] for name in data if name.startswith("gradient/")})[part]
     names = {id(weight): name for name, weight in weights_by_name(network).items()}
-    assert {names[id(variable)] for variable in network.trainable_variables} == set(want)
-    for variable, gradient in zip(network.trainable_variables, got, strict=True):
+    assert {names[id(variable)] for variable in network.trainable_variables} == set(expected)
+    for variable, gradient in zip(network.trainable_variables, actual, strict=True):
         # Each is a sum of up to 128 x 128 x 3 terms of both signs in float32.
-        agrees(TF_GAN, f"{part}: gradient of every variable", gradient, want[names[id(variable)]], 1e-4)
+        agrees(TF_GAN, f"{part}: gradient of every variable", gradient, expected[names[id(variable)]], 1e-4)
 
 
-def test_a_half_iteration_apart_before_the_vectors_have_settled(networks):
-    """Why the recipe stores singular vectors: from another u, sigma of TF-GAN and ours differ."""
+def test_sigma_differs_from_tf_gan_before_convergence(networks):
+    """From an arbitrary u, TF-GAN is half a power iteration behind; so the recipe stores singular vectors."""
     kernel = variables()["generator/g_block1/snconv1/snconv1/kernel"]
     matrix = kernel.reshape(-1, kernel.shape[-1]).astype(np.float64)
     start = recipe.normal("start", (len(matrix),)).astype(np.float64)
@@ -94,7 +94,7 @@ def test_a_half_iteration_apart_before_the_vectors_have_settled(networks):
     assert theirs < ours < largest
 
 
-def test_kernels_below_one_are_where_the_two_part(networks):
+def test_check_constraint_rejects_kernels_with_sigma_below_one(networks):
     values = variables()
     check_constraint(values)
     name = "generator/g_block1/snconv1/snconv1/kernel"
@@ -103,23 +103,23 @@ def test_kernels_below_one_are_where_the_two_part(networks):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_what_does_not_fit_is_named_and_changes_nothing(networks, part):
+def test_load_tf_gan_names_bad_tensors_and_changes_nothing(networks, part):
     network, values = networks[part], variables()
     before = [weight.numpy() for weight in network.weights]
     some = next(name for name in values if name.startswith(part) and name.endswith("kernel"))
     changed = {name: value + 1 for name, value in values.items()}
     del changed[some]
     changed |= {some.replace("kernel", "quernel"): values[some]}
-    with pytest.raises(UserError, match="1 missing: .*kernel; 1 left over: .*quernel"):
+    with pytest.raises(UserError, match="1 missing: .*kernel; 1 unexpected: .*quernel"):
         load_tf_gan(changed, **{part: network})
-    with pytest.raises(UserError, match=r"1 of another shape: .* is \(2,\) where"):
+    with pytest.raises(UserError, match=r"1 of the wrong shape: .* is \(2,\), expected"):
         load_tf_gan({**values, some.replace("kernel", "bias"): np.zeros(2)}, **{part: network})
     for weight, value in zip(network.weights, before, strict=True):
         np.testing.assert_array_equal(weight.numpy(), value)
 
 
 @pytest.mark.parametrize("name", ["hinge", "wasserstein", "least_squares", "non_saturating"])
-def test_losses(name, agrees):
+def test_losses_match_tf_gan(name, agrees):
     loss, data, logits = losses.get(name), golden("tf_gan_losses"), recipe.logits()
     d_loss = loss.discriminator(*map(tf.constant, logits.values()))
     agrees(TF_GAN, "losses", d_loss, data[f"{name}/discriminator"], 1e-6)

@@ -1,6 +1,6 @@
-"""SAGAN in plain PyTorch with the module names that BigGAN-PyTorch and PyTorch-StudioGAN publish, in our own words.
+"""SAGAN in PyTorch, with the module names of BigGAN-PyTorch and PyTorch-StudioGAN; our own implementation.
 
-Only what a state dict and an evaluation need; sizes are small. `biggan_pytorch` keeps `u0` and computes sigma with one
+Only what state dicts and evaluation need. `biggan_pytorch` keeps `u0` and computes sigma with one
 power iteration from it; `studiogan` uses torch.nn.utils.spectral_norm and ReLUs that work in place.
 """
 
@@ -11,7 +11,7 @@ from torch.nn.utils import spectral_norm
 
 
 class Normalized:
-    """Mixin: the weight over the sigma that one power iteration from `u0` gives."""
+    """Mixin that divides the weight by the sigma of one power iteration from `u0`."""
 
     def keep_u(self, outputs):
         self.register_buffer("u0", torch.randn(1, outputs))
@@ -57,7 +57,7 @@ def torch_conv(inputs, outputs, kernel_size=3, bias=True):
 
 
 class Table(nn.Module):
-    """Conditional BN with class tables: of embeddings (`gain`, `bias`), or of normalised linear layers of one-hots."""
+    """Conditional BN with class tables: embeddings, or normalised linear layers of one-hot labels (StudioGAN)."""
 
     def __init__(self, layout, num_classes, channels):
         super().__init__()
@@ -81,7 +81,7 @@ class Table(nn.Module):
 
 
 class OutputNorm(nn.Module):
-    """BigGAN-PyTorch's plain BN, with names of its own."""
+    """BigGAN-PyTorch's unconditional BN."""
 
     def __init__(self, channels):
         super().__init__()
@@ -161,7 +161,7 @@ class DownBlock(nn.Module):
 
 
 def module_list(layout, blocks):
-    """BigGAN-PyTorch puts attention behind its block in one list, StudioGAN in a list of its own."""
+    """Nests modules: attention follows its block in one list (BigGAN-PyTorch) or has its own (StudioGAN)."""
     nested = [[part] for pair in blocks for part in pair if part] if layout == "studiogan" else [
         [part for part in pair if part] for pair in blocks
     ]
