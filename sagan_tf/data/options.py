@@ -8,26 +8,26 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Which pictures, and how they are prepared.
+    """Which images to read and how to prepare them.
 
-    `config.DataConfig` is this class: the text behind each name is the help of its flag.
+    `config.DataConfig` is this class; the descriptions of the fields are the help of their flags.
 
     Args:
         name: `twins` or `mirror` (embedded, nothing to download), a TensorFlow Datasets name such as `cifar10` or
             `imagenet2012`, or the path of a folder of pictures.
         split: Split to train on, for TensorFlow Datasets also a slice such as `train[:90%]`.
-        data_dir: Folder that holds prepared TensorFlow Datasets; null takes its default (~/tensorflow_datasets).
-        manual_dir: Folder with archives that a user must download by hand, as for imagenet2012.
+        data_dir: Folder of prepared TensorFlow Datasets; null for its default (~/tensorflow_datasets).
+        manual_dir: Folder of archives that must be downloaded by hand, as for imagenet2012.
         download: Let TensorFlow Datasets download a data set that is not prepared in `data_dir`.
         image_size: Height and width in px after the central square crop and resize: 32, 64, 128 or 256.
         image_channels: 1 (grey) or 3 (RGB).
-        conditional: Train on class labels; null: whenever the data set has two classes or more.
+        conditional: Train on class labels; null: if the data set has two classes or more.
         resize: Resize filter, antialiased.
-        flip: Mirror pictures left to right at random (not for text or digits).
+        flip: Mirror images left to right at random (not for text or digits).
         dequantize: Add uniform noise of one grey level, so that values are continuous.
-        corrupt: `stop` at the first unreadable picture, or `skip`, name and count it.
-        memory_limit_gib: Data sets smaller than this, decoded, are kept in memory (GiB).
-        shuffle_buffer: Encoded records held for shuffling where a data set can only be read in order.
+        corrupt: `stop` at unreadable pictures, or `skip` and list them.
+        memory_limit_gib: Keep data sets up to this size, decoded, in memory (GiB).
+        shuffle_buffer: Encoded records to hold for shuffling if a data set can only be read in order.
     """
 
     name: str = "twins"
