@@ -120,7 +120,7 @@ def _write_run(config, gan, folder):
     with Run.create_or_resume(folder, config) as run:
         manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=gan), str(run.checkpoints_path), max_to_keep=1)
         manager.save(checkpoint_number=0)
-        # Last and by renaming: a folder with a generator is whole.
+        # Last, since a run folder with a generator is complete.
         with atomic_write(run.generator_path) as temporary_path:
             gan.ema_generator.save(temporary_path)
 
