@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from sagan_tf.serving.loaded_version import Signature
 from sagan_tf.serving.server import Server, new_event_loop, serve
-from sagan_tf.serving.versions import Signature
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export" / "serving"))
 from load_test import grpc_caller, make_requests, measure, rest_caller  # noqa: E402
@@ -110,7 +110,7 @@ async def serve_ours(folder):
         return run(self, inputs)
 
     Signature.run = waiting
-    server = Server(folder, say=lambda line: None)
+    server = Server(folder, log=lambda line: None)
     await serve(server, lambda line: print("ports", server.rest_address, server.grpc_address, flush=True))
 
 

@@ -28,7 +28,7 @@ from sagan_tf.export import export_saved_model, export_tflite, fold_generator
 from sagan_tf.networks import build_generator
 from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.folder import Run
-from sagan_tf.serving.versions import LoadedVersion
+from sagan_tf.serving.loaded_version import LoadedVersion
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export" / "serving"))
 from load_test import grpc_caller, make_requests, measure, rest_caller  # noqa: E402

@@ -1,1 +1,1 @@
-"""A local server that speaks TensorFlow Serving's predict API; a stand-in for development, not TensorFlow Serving."""
+"""A development server for exported models that speaks TensorFlow Serving's REST and gRPC API."""

@@ -1,4 +1,4 @@
-"""Requests that arrive together are run together; each gets what it would have got alone."""
+"""Dynamic batching: requests that arrive together run as one batch."""
 
 import asyncio
 import collections
@@ -6,44 +6,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sagan_tf.serving.problems import RequestProblem
+from sagan_tf.serving.errors import RequestError
 
 
 @dataclass
-class _Waiting:
+class _Request:
     inputs: dict
     rows: int
-    arrived: float
-    answer: asyncio.Future
+    arrival: float
+    result: asyncio.Future
 
 
 class Batcher:
-    """Collects the requests for one signature of one version.
+    """Batches the requests for one signature of one version.
 
-    A request to an idle batcher waits for others for `limits.batch_timeout` at most; one that has waited that long
-    while a batch ran waits no more. Beside a batch that runs only a full one is started: so a busy server fills its
-    batches without pausing, and its cores have work while one batch ends and is answered.
+    While no batch runs, a request waits at most `limits.batch_timeout` for others. While batches run, only a full
+    batch is started in parallel. So a busy server fills its batches without pauses, and the cores have work while
+    one batch ends and is answered.
 
-    Made inside a running event loop.
+    Create it inside a running event loop.
 
     Args:
-        run: Coroutine function of a dict of arrays that gives a dict of arrays.
-        limits: Limits.
-        observe: Function of the rows of each batch.
-        joins: Whether several requests may be run together.
+        run: Coroutine function from a dict of arrays to a dict of arrays.
+        limits: `Limits`.
+        observe: Function of the number of rows, called for each batch.
+        can_batch: Whether several requests may run as one batch.
     """
 
-    def __init__(self, run, limits, observe, joins=True):
-        self._run, self._observe, self._joins = run, observe, joins
-        self._max_rows, self._timeout, self._parallel = (
-            limits.max_batch_size, limits.batch_timeout, limits.parallel_batches
-        )  # fmt: skip
-        self._max_waiting_rows = limits.max_enqueued_batches * limits.max_batch_size
-        self._waiting, self._rows, self._running = collections.deque(), 0, set()
-        self._loop, self._timer, self._look, self._closing = asyncio.get_running_loop(), None, None, False
+    def __init__(self, run, limits, observe, can_batch=True):
+        self._run, self._observe, self._can_batch = run, observe, can_batch
+        self._max_rows, self._timeout = limits.max_batch_size, limits.batch_timeout
+        self._max_parallel = limits.parallel_batches
+        self._max_queued_rows = limits.max_enqueued_batches * limits.max_batch_size
+        self._queue, self._queued_rows, self._tasks = collections.deque(), 0, set()
+        self._loop, self._timer, self._scheduled, self._closing = asyncio.get_running_loop(), None, None, False
 
     async def submit(self, inputs, rows):
-        """Runs a request in some batch.
+        """Runs a request in a batch.
 
         Args:
             inputs: dict, name -> array of `rows` rows.
@@ -53,85 +52,85 @@ class Batcher:
             dict, name -> array of `rows` rows.
 
         Raises:
-            RequestProblem: It is refused.
+            RequestError: The request is too large, the queue is full, or the model refuses the inputs.
         """
         if rows > self._max_rows:
-            raise RequestProblem(f"Task size {rows} is larger than maximum input batch size {self._max_rows}")
-        if self._rows + rows > self._max_waiting_rows:
-            raise RequestProblem("The batch scheduling queue to which this task was submitted is full", 503)
-        waiting = _Waiting(inputs, rows, self._loop.time(), self._loop.create_future())
-        self._waiting.append(waiting)
-        self._rows += rows
-        if self._look is None:  # once for all requests that are read in one turn of the loop
-            self._look = self._loop.call_soon(self._start_what_can)
-        return await waiting.answer
+            raise RequestError(f"Task size {rows} is larger than maximum input batch size {self._max_rows}")
+        if self._queued_rows + rows > self._max_queued_rows:
+            raise RequestError("The batch scheduling queue to which this task was submitted is full", 503)
+        request = _Request(inputs, rows, self._loop.time(), self._loop.create_future())
+        self._queue.append(request)
+        self._queued_rows += rows
+        if self._scheduled is None:  # once for all requests that are read in one iteration of the loop
+            self._scheduled = self._loop.call_soon(self._start_batches)
+        return await request.result
 
     async def close(self):
-        """Answers what waits, then ends. Nothing may be submitted any more."""
+        """Answers the queued requests, then returns. Nothing may be submitted any more."""
         self._closing = True
-        self._start_what_can()
-        while self._running:
-            await asyncio.wait(self._running)
+        self._start_batches()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
-    def _start_what_can(self, ended=None):
-        # Called whenever something has changed: a request has come, a batch has ended, the time is over.
-        self._running.discard(ended)
-        self._look = None
-        while self._waiting and len(self._running) < self._parallel and self._is_time():
-            task = self._loop.create_task(self._answer(self._take()))
-            self._running.add(task)
-            task.add_done_callback(self._start_what_can)
+    def _start_batches(self, finished_task=None):
+        """Starts the batches that may start; called when a request arrives, a batch ends or the timeout is over."""
+        self._tasks.discard(finished_task)
+        self._scheduled = None
+        while self._queue and len(self._tasks) < self._max_parallel and self._may_start():
+            task = self._loop.create_task(self._run_batch(self._take_batch()))
+            self._tasks.add(task)
+            task.add_done_callback(self._start_batches)
 
-    def _is_time(self):
-        if self._rows >= self._max_rows or self._closing or not self._joins:
+    def _may_start(self):
+        if self._queued_rows >= self._max_rows or self._closing or not self._can_batch:
             return True
-        if self._running:
+        if self._tasks:
             return False
-        left = self._waiting[0].arrived + self._timeout - self._loop.time()
-        if left > 0 and self._timer is None:
-            self._timer = self._loop.call_later(left, self._end_of_waiting)
-        return left <= 0
+        remaining = self._queue[0].arrival + self._timeout - self._loop.time()
+        if remaining > 0 and self._timer is None:
+            self._timer = self._loop.call_later(remaining, self._on_timeout)
+        return remaining <= 0
 
-    def _end_of_waiting(self):
+    def _on_timeout(self):
         self._timer = None
-        self._start_what_can()
+        self._start_batches()
 
-    def _take(self):
+    def _take_batch(self):
         batch, rows = [], 0
-        while self._waiting and (self._joins or not batch) and rows + self._waiting[0].rows <= self._max_rows:
-            batch.append(self._waiting.popleft())
+        while self._queue and (self._can_batch or not batch) and rows + self._queue[0].rows <= self._max_rows:
+            batch.append(self._queue.popleft())
             rows += batch[-1].rows
-        self._rows -= rows
+        self._queued_rows -= rows
         return batch
 
-    async def _answer(self, batch):
-        batch = [request for request in batch if not request.answer.done()]  # whoever hung up
+    async def _run_batch(self, batch):
+        batch = [request for request in batch if not request.result.done()]  # without cancelled requests
         if not batch:
             return
         self._observe(sum(request.rows for request in batch))
         try:
-            parts = _split(await self._run(_joined(batch)), [request.rows for request in batch])
-        except RequestProblem as problem:
-            if len(batch) > 1:  # one bad row must not fail the others
+            outputs = _split(await self._run(_concatenate(batch)), [request.rows for request in batch])
+        except RequestError as error:
+            if len(batch) > 1:  # one bad row must not fail the other requests
                 for request in batch:
-                    await self._answer([request])
+                    await self._run_batch([request])
             else:
-                _fail(batch, problem)
-        except Exception as error:  # whatever it is, somebody waits for it
+                _fail(batch, error)
+        except Exception as error:  # of any type: a client waits for the answer
             _fail(batch, error)
         else:
-            for request, part in zip(batch, parts):
-                if not request.answer.done():
-                    request.answer.set_result(part)
+            for request, output in zip(batch, outputs):
+                if not request.result.done():
+                    request.result.set_result(output)
 
 
 def _fail(batch, error):
     for request in batch:
-        if not request.answer.done():
-            request.answer.set_exception(error)
+        if not request.result.done():
+            request.result.set_exception(error)
 
 
-def _joined(batch):
+def _concatenate(batch):
     if len(batch) == 1:
         return batch[0].inputs
     return {name: np.concatenate([request.inputs[name] for request in batch]) for name in batch[0].inputs}

@@ -1,4 +1,4 @@
-"""What the server lets through, and how long it waits; imports nothing of TensorFlow."""
+"""Limits and waiting times of the server; does not import TensorFlow."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ class Limits:
     """Limits of a server.
 
     Args:
-        max_batch_size: Rows run together, and rows of a request, at most.
-        batch_timeout: Seconds that a request waits for others at most.
-        max_enqueued_batches: Full batches that may wait for one signature; more requests are refused with status 503.
-        max_body: Bytes of a request.
-        poll_interval: Seconds between looks for new versions.
-        drain: Seconds that requests have to end when the server is stopped.
-        parallel_batches: Batches run at a time; a second one beside another only when it is full.
+        max_batch_size: Maximum number of rows of a batch and of a request.
+        batch_timeout: Seconds that a request waits at most for others.
+        max_enqueued_batches: Full batches that may wait per signature; further requests are refused with status 503.
+        max_body: Maximum bytes of a request.
+        poll_interval: Seconds between searches for new versions.
+        drain: Seconds for requests to finish when the server stops.
+        parallel_batches: Batches that run at a time; one starts beside another only if it is full.
     """
 
     max_batch_size: int = 64

@@ -1,4 +1,4 @@
-"""Both protocols on their ports: start, stop without losing a request, and the loop of the command."""
+"""The server: both protocols on their ports, start, graceful stop, and the loop of the command."""
 
 import asyncio
 import contextlib
@@ -10,65 +10,61 @@ import sys
 from aiohttp import web
 
 from sagan_tf.errors import UserError
-from sagan_tf.serving.rest import make_app
-from sagan_tf.serving.rpc import make_server
+from sagan_tf.serving.grpc_server import make_server
+from sagan_tf.serving.rest_server import make_app
 from sagan_tf.serving.service import Service
 
 
 class Server:
-    """A service on two ports, to be used inside an event loop.
+    """A service on two ports; use it inside an event loop.
 
     Args:
-        folder: See `folders.find_models`.
-        limits: Limits.
+        folder: Path, as for `folders.find_models`.
+        limits: `Limits`.
         host: Address to listen on.
-        rest_port: int; 0 for a free one.
-        grpc_port: int; 0 for a free one.
-        say: Function of a str, for what a person should read.
+        rest_port: int; 0: a free port.
+        grpc_port: int; 0: a free port.
+        log: Function of a str, called with lines for the user.
 
     Attributes:
-        service: Service.
-        rest_address: "host:port" once started.
-        grpc_address: "host:port" once started.
+        service: `Service`.
+        rest_address: "host:port" after `start`.
+        grpc_address: "host:port" after `start`.
     """
 
-    def __init__(self, folder, limits=None, host="127.0.0.1", rest_port=0, grpc_port=0, say=print):
-        self.service = Service(folder, limits, say)
+    def __init__(self, folder, limits=None, host="127.0.0.1", rest_port=0, grpc_port=0, log=print):
+        self.service = Service(folder, limits, log)
         self._host, self._rest_port, self._grpc_port = host, rest_port, grpc_port
         self.rest_address = self.grpc_address = None
 
     async def start(self):
-        """Listens, then loads; until a version is loaded, requests are answered with 503.
+        """Listens, then loads the models; until a version is loaded, requests are answered with 503.
 
         Raises:
-            UserError: A port is taken.
+            UserError: A port is in use.
         """
         for port in filter(None, (self._rest_port, self._grpc_port)):
             _check_port(self._host, port)
         drain = self.service.limits.drain
-        self._runner = web.AppRunner(make_app(self.service), access_log=None, shutdown_timeout=drain)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._rest_port).start()
-        self._rpc = make_server(self.service)
-        port = self._rpc.add_insecure_port(_address(self._host, self._grpc_port))
-        await self._rpc.start()
-        self.rest_address = _address(self._host, self._runner.addresses[0][1])
+        self._rest = web.AppRunner(make_app(self.service), access_log=None, shutdown_timeout=drain)
+        await self._rest.setup()
+        await web.TCPSite(self._rest, self._host, self._rest_port).start()
+        self._grpc = make_server(self.service)
+        port = self._grpc.add_insecure_port(_address(self._host, self._grpc_port))
+        await self._grpc.start()
+        self.rest_address = _address(self._host, self._rest.addresses[0][1])
         self.grpc_address = _address(self._host, port)
         await self.service.start()
 
     async def stop(self):
-        """Takes no more requests, answers those that are there, and gives everything back."""
+        """Refuses new requests, answers the waiting ones, and frees everything."""
         self.service.stopping = True
-        await asyncio.gather(self._rpc.stop(self.service.limits.drain), self._runner.cleanup())
+        await asyncio.gather(self._grpc.stop(self.service.limits.drain), self._rest.cleanup())
         await self.service.close()
 
 
 def new_event_loop():
-    """Makes the event loop that the command runs in.
-
-    Returns:
-        asyncio.AbstractEventLoop: uvloop's, with which a request costs less, where it is installed; it has no Windows.
-    """
+    """Returns uvloop's event loop, which is faster, or asyncio's if uvloop is not installed."""
     try:
         import uvloop
     except ImportError:
@@ -76,41 +72,41 @@ def new_event_loop():
     return uvloop.new_event_loop()
 
 
-async def serve(server, say=print):
-    """Serves until the process is asked to end.
+async def serve(server, log=print):
+    """Serves until SIGTERM or SIGINT.
 
     Args:
-        server: Server.
-        say: Function of a str.
+        server: `Server`.
+        log: Function of a str, called with lines for the user.
 
     Raises:
-        UserError: A port is taken, or nothing can be loaded.
+        UserError: A port is in use, or no model can be loaded.
     """
-    asked_to_end, loop = asyncio.Event(), asyncio.get_running_loop()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):  # Windows has neither; Ctrl-C ends it there
-            loop.add_signal_handler(name, asked_to_end.set)
+        with contextlib.suppress(NotImplementedError):  # on Windows, where Ctrl-C stops the process
+            loop.add_signal_handler(name, stop.set)
     await server.start()
     try:
         if not server.service.models:
             raise UserError(f"no version in {server.service.folder} can be loaded, see above.")
-        _settle()
-        say(f"REST on http://{server.rest_address}/v1/models, gRPC on {server.grpc_address}")
-        await asked_to_end.wait()
-        say("stopping: answering what is there")
+        _tune_interpreter()
+        log(f"REST on http://{server.rest_address}/v1/models, gRPC on {server.grpc_address}")
+        await stop.wait()
+        log("stopping: answering the waiting requests")
     finally:
         await server.stop()
 
 
-def _settle():
-    # Of the process, therefore the command's alone. Requests leave few cycles behind, but so many objects that Python
-    # would look through TensorFlow's, hundreds of thousands, again and again: a twelfth (REST) to a quarter (gRPC)
-    # of what a request costs.
+def _tune_interpreter():
+    """Changes settings of the process, so only the command calls it."""
+    # Requests leave few reference cycles, but so many objects that Python would search TensorFlow's, hundreds of
+    # thousands, again and again: a twelfth (REST) to a quarter (gRPC) of the time of a request.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
-    # A batch that is ready waits so long for the event loop to let go of Python, and its cores idle: 5 ms by default,
-    # 8 to 10 % of the throughput of small pictures.
+    # A ready batch waits this long for the event loop to release the interpreter while its cores idle: with the
+    # default of 5 ms, 8 to 10 % of the throughput of small images.
     sys.setswitchinterval(0.0005)
 
 
@@ -119,12 +115,12 @@ def _address(host, port):
 
 
 def _check_port(host, port):
-    # Before gRPC tries, which would write lines of its own.
+    # Before gRPC tries, which prints lines of its own.
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind(address)
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
     except OSError as error:
-        why = error.strerror or error
-        raise UserError(f"cannot listen on {_address(host, port)}: {why}. Choose another port or host.") from None
+        reason = error.strerror or error
+        raise UserError(f"cannot listen on {_address(host, port)}: {reason}. Choose another port or host.") from None

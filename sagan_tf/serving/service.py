@@ -1,4 +1,4 @@
-"""The models of a folder: which versions are loaded, and the one way by which every protocol asks them."""
+"""The models of a folder: loads and unloads versions, and answers the requests of both protocols."""
 
 import asyncio
 import concurrent.futures
@@ -6,15 +6,15 @@ import functools
 import time
 
 from sagan_tf.serving.batching import Batcher
-from sagan_tf.serving.folders import find_models, find_versions, state_of
+from sagan_tf.serving.errors import RequestError
+from sagan_tf.serving.folders import file_states, find_models, find_versions
 from sagan_tf.serving.limits import Limits
+from sagan_tf.serving.loaded_version import DEFAULT_SIGNATURE, LoadedVersion, count_rows
 from sagan_tf.serving.metrics import Metrics
-from sagan_tf.serving.problems import RequestProblem
-from sagan_tf.serving.versions import DEFAULT_SIGNATURE, LoadedVersion, count_rows
 
 
-class _Served:
-    """A loaded version and its batchers."""
+class _ServedVersion:
+    """A loaded version with one batcher per signature."""
 
     def __init__(self, model, loaded, limits, metrics, run_in_thread):
         self.loaded, self._run_in_thread = loaded, run_in_thread
@@ -22,56 +22,56 @@ class _Served:
         self.batchers = {
             name: Batcher(
                 functools.partial(self._run, signature, metrics.run_seconds.labels(model, name)), limits,
-                metrics.rows.labels(model, name).observe, signature.joins,
+                metrics.rows.labels(model, name).observe, signature.can_batch,
             )
             for name, signature in loaded.signatures.items()
         }  # fmt: skip
 
     async def _run(self, signature, seconds, inputs):
-        return await self._run_in_thread(_timed, signature.run, seconds, inputs)
+        return await self._run_in_thread(_run_timed, signature.run, seconds, inputs)
 
     async def close(self):
-        """Ends once every request is answered."""
+        """Returns when all requests are answered."""
         for batcher in self.batchers.values():
             await batcher.close()
         await asyncio.to_thread(self.loaded.close)
 
 
-def _timed(run, seconds, inputs):
+def _run_timed(run, seconds, inputs):
     with seconds.time():
         return run(inputs)
 
 
 class Service:
-    """Serves the newest version of every model in a folder, and the one before until its requests are answered.
+    """Serves the newest version of every model in a folder; the one before until its requests are answered.
 
-    TensorFlow runs outside the event loop, on all cores, `limits.parallel_batches` at a time at most: while the last
-    operations of one batch leave a core idle, the other's have it.
+    TensorFlow runs outside the event loop on all cores, at most `limits.parallel_batches` at a time: while the last
+    operations of one batch leave a core idle, another batch uses it.
 
     Args:
-        folder: See `folders.find_models`.
-        limits: Limits.
-        say: Function of a str, for what a person should read.
+        folder: Path, as for `folders.find_models`.
+        limits: `Limits`.
+        log: Function of a str, called with lines for the user.
 
     Attributes:
-        limits: Limits.
-        metrics: Metrics.
-        stopping: bool; whoever asks for the health is told.
+        limits: `Limits`.
+        metrics: `Metrics`.
+        stopping: bool, shown by the health check.
     """
 
-    def __init__(self, folder, limits=None, say=print):
+    def __init__(self, folder, limits=None, log=print):
         self.folder, self.limits, self.metrics, self.stopping = folder, limits or Limits(), Metrics(), False
-        self._say, self._served, self._folders, self._failed, self._closing = say, {}, {}, {}, set()
+        self._log, self._served, self._folders, self._failed, self._closing = log, {}, {}, {}, set()
         self._executor = concurrent.futures.ThreadPoolExecutor(self.limits.parallel_batches, "tensorflow")
         self._poller = None
 
     async def start(self):
-        """Loads what is there, and keeps looking."""
-        await self.look()
+        """Loads the models, and starts to poll for new versions."""
+        await self.update()
         self._poller = asyncio.create_task(self._poll())
 
     async def close(self):
-        """Answers what waits and gives everything back."""
+        """Answers the waiting requests and frees everything."""
         if self._poller:
             self._poller.cancel()
             await asyncio.wait([self._poller])
@@ -84,10 +84,10 @@ class Service:
         """dict, name -> LoadedVersion that is served."""
         return {name: served.loaded for name, served in self._served.items()}
 
-    async def look(self):
-        """Loads versions that have appeared, and unloads those that are gone.
+    async def update(self):
+        """Loads new versions and unloads removed ones.
 
-        What cannot be loaded is said, and tried again when its files change; what was served goes on.
+        A version that cannot be loaded is reported and tried again when its files change; the version before stays.
         """
         self._folders |= find_models(self.folder)
         for name, folder in self._folders.items():
@@ -99,28 +99,28 @@ class Service:
                 await self._load(name, f"{folder}/{newest}")
 
     async def _load(self, name, folder):
-        state = None
+        files = None
         try:
-            state = state_of(folder)
-            if self._failed.get(name) != state:
+            files = file_states(folder)
+            if self._failed.get(name) != files:
                 self._replace(name, await asyncio.to_thread(LoadedVersion, folder))
         except FileNotFoundError:
-            return  # it is being moved; the next look will tell
-        except Exception as error:  # whatever lies there, the server goes on with what it has
-            self._failed[name] = state
-            self._say(f"cannot load {folder}: {' '.join(str(error).split())[:300]}")
+            return  # the folder is being moved; the next update finds it
+        except Exception as error:  # of any type: the server keeps what it has
+            self._failed[name] = files
+            self._log(f"cannot load {folder}: {' '.join(str(error).split())[:300]}")
 
     def _replace(self, name, loaded):
-        before = self._served.pop(name, None)
+        previous = self._served.pop(name, None)
         if loaded:
-            self._served[name] = _Served(name, loaded, self.limits, self.metrics, self._run_in_thread)
+            self._served[name] = _ServedVersion(name, loaded, self.limits, self.metrics, self._run_in_thread)
             self.metrics.version.labels(name).set(loaded.number)
-            self._say(f"serving {name}, version {loaded.number}: {', '.join(loaded.signatures)}")
-        if before:
+            self._log(f"serving {name}, version {loaded.number}: {', '.join(loaded.signatures)}")
+        if previous:
             if not loaded:
                 self.metrics.version.remove(name)
-                self._say(f"{name} has no version any more")
-            task = asyncio.create_task(before.close())
+                self._log(f"{name} has no version any more")
+            task = asyncio.create_task(previous.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -130,63 +130,52 @@ class Service:
     async def _poll(self):
         while True:
             await asyncio.sleep(self.limits.poll_interval)
-            await self.look()
+            await self.update()
 
     def find(self, model, version=None):
-        """Finds what is asked for.
-
-        Args:
-            model: Name.
-            version: int, or None for the newest.
-
-        Returns:
-            LoadedVersion.
-
-        Raises:
-            RequestProblem: There is no such model or version, or none yet.
-        """
+        """Returns the LoadedVersion of a model, the newest for `version=None`; RequestError if it is not served."""
         return self._find(model, version).loaded
 
     def _find(self, model, version):
         served = self._served.get(model)
         if served is None or version not in (None, served.loaded.number):
-            wanted = f"Latest({model})" if version is None else f"Specific({model}, {version})"
-            # A model that is known and not there is about to come; before the first look none is known.
-            waiting = served is None and (model in self._folders or not self._folders)
-            raise RequestProblem(f"Servable not found for request: {wanted}", 503 if waiting else 404)
+            requested = f"Latest({model})" if version is None else f"Specific({model}, {version})"
+            # A known model without a version may get one; before the first update no model is known.
+            pending = served is None and (model in self._folders or not self._folders)
+            raise RequestError(f"Servable not found for request: {requested}", 503 if pending else 404)
         return served
 
-    async def predict(self, model, version, signature_name, make_inputs, protocol):
+    async def predict(self, model, version, signature_name, decode_inputs, protocol):
         """Answers a predict request.
 
         Args:
-            model: Name.
-            version: int, or None for the newest.
-            signature_name: str; empty for the default one.
-            make_inputs: Function of the signature's inputs, dict of TensorInfo, that gives a dict of arrays of the
-                declared shapes, or raises RequestProblem.
+            model: str, name.
+            version: int; None: the newest.
+            signature_name: str; empty: the default one.
+            decode_inputs: Function from the inputs of the signature, a dict of TensorInfo, to a dict of arrays of the
+                declared shapes. It may raise RequestError.
             protocol: "rest" or "grpc", for the metrics.
 
         Returns:
             (version number, dict of output arrays).
 
         Raises:
-            RequestProblem: It is refused.
+            RequestError: The request is refused.
         """
-        names, status, started = ("unknown", "unknown"), 500, time.perf_counter()
+        labels, status, start = ("unknown", "unknown"), 500, time.perf_counter()
         try:
             served = self._find(model, version)
             signature_name = signature_name or DEFAULT_SIGNATURE
             signature = served.loaded.signature(signature_name)
-            names = (model, signature_name)  # only now: names that clients made up would grow the metrics without end
-            inputs = make_inputs(signature.inputs)
+            labels = (model, signature_name)  # only known names, or clients could add metrics without end
+            inputs = decode_inputs(signature.inputs)
             rows = count_rows(inputs, signature.inputs)
             outputs = await served.batchers[signature_name].submit(inputs, rows)
-            served.seconds[signature_name].observe(time.perf_counter() - started)
+            served.seconds[signature_name].observe(time.perf_counter() - start)
             status = 200
             return served.loaded.number, outputs
-        except RequestProblem as problem:
-            status = problem.status
+        except RequestError as error:
+            status = error.status
             raise
         finally:
-            self.metrics.count(*names, protocol, status).inc()
+            self.metrics.count(*labels, protocol, status).inc()

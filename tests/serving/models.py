@@ -1,4 +1,4 @@
-"""A small SavedModel with the signatures of an exported generator, and others that a server must get along with."""
+"""A small SavedModel with the signatures of an exported generator, and further ones."""
 
 import os
 import shutil
@@ -12,11 +12,7 @@ LATENT_DIM, NUM_CLASSES = 3, 5
 
 
 class Model(tf.Module):
-    """Functions of which every row can be computed by hand.
-
-    Args:
-        scale: float, what the images are multiplied by.
-    """
+    """Functions that can be computed by hand; `scale` multiplies the images."""
 
     def __init__(self, scale=1.0):
         super().__init__()
@@ -61,38 +57,29 @@ _SIGNATURES = {
 
 
 def write_model(folder, version=1, scale=1.0):
-    """Writes a version as an exporter does: beside its place, and moved there at the end.
-
-    Args:
-        folder: Of the model.
-        version: int.
-        scale: float.
-
-    Returns:
-        pathlib.Path of the version.
-    """
+    """Writes a version atomically into a model's folder; returns its path."""
     module = Model(scale)
     signatures = {
         name: tf.function(getattr(module, method), input_signature=specs, autograph=False)
         for name, (method, specs) in _SIGNATURES.items()
     }
     Path(folder).mkdir(parents=True, exist_ok=True)
-    beside = tempfile.mkdtemp(prefix=".new-", dir=folder)
-    tf.saved_model.save(module, beside, signatures=signatures)
-    final = Path(folder) / str(version)
-    os.rename(beside, final)
-    return final
+    temporary_path = tempfile.mkdtemp(prefix=".new-", dir=folder)
+    tf.saved_model.save(module, temporary_path, signatures=signatures)
+    path = Path(folder) / str(version)
+    os.rename(temporary_path, path)
+    return path
 
 
 def copy_version(source, folder, version):
-    """Publishes a copy of a version under another number, at once."""
-    beside = Path(folder) / f".copy-{version}"
-    shutil.copytree(source, beside)
-    os.rename(beside, Path(folder) / str(version))
+    """Copies a version to another number, atomically."""
+    temporary_path = Path(folder) / f".copy-{version}"
+    shutil.copytree(source, temporary_path)
+    os.rename(temporary_path, Path(folder) / str(version))
 
 
 def direct(folder):
-    """Functions of the signatures, by plain TensorFlow: keyword arrays -> dict of arrays."""
+    """Returns the signatures as functions from keyword arrays to a dict of arrays, by plain TensorFlow."""
     loaded = tf.saved_model.load(str(folder))
 
     def caller(function):
@@ -105,12 +92,12 @@ def direct(folder):
         return call
 
     call = {name: caller(function) for name, function in loaded.signatures.items()}
-    call["keep"] = loaded  # the variables live as long as the object
+    call["keep"] = loaded  # keeps the variables alive
     return call
 
 
 def make_inputs(rows, seed=0):
-    """latent (B, D) and label (B,), as lists."""
+    """Returns latent (B, D) and label (B,) as lists."""
     rng = np.random.default_rng(seed)
     return {
         "latent": rng.standard_normal((rows, LATENT_DIM), np.float32).tolist(),

@@ -1,4 +1,4 @@
-"""Servers on free ports for the length of a test, and what talks to them."""
+"""Test servers on free ports, and clients for them."""
 
 import asyncio
 import contextlib
@@ -25,8 +25,8 @@ QUICK = Limits(poll_interval=0.05, drain=5)
 
 
 @dataclass
-class Answer:
-    """What came back over HTTP: `status`, `body` in bytes, and `json`, None where it is none."""
+class Response:
+    """An HTTP response: `status`, `body` in bytes, and `json`, None if the body is not JSON."""
 
     status: int
     body: bytes
@@ -46,33 +46,33 @@ class Running:
     Args:
         rest: "http://host:port".
         grpc: "host:port".
-        said: list of the lines it printed, where it is ours.
-        server: Server, where it is ours.
+        lines: list of the lines it printed, for our server.
+        server: Server, for our server.
     """
 
     rest: str
     grpc: str
-    said: list = field(default_factory=list)
+    lines: list = field(default_factory=list)
     server: object = None
 
     def get(self, path):
-        return self._ask(urllib.request.Request(self.rest + path))
+        return self._send(urllib.request.Request(self.rest + path))
 
     def post(self, path, body):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self._ask(urllib.request.Request(self.rest + path, data=data))
+        return self._send(urllib.request.Request(self.rest + path, data=data))
 
     def predict(self, body, model="sagan"):
         return self.post(f"/v1/models/{model}:predict", body)
 
     @staticmethod
-    def _ask(request):
+    def _send(request):
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return Answer(answer.status, answer.read())
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return Response(response.status, response.read())
         except urllib.error.HTTPError as error:
             with error:
-                return Answer(error.code, error.read())
+                return Response(error.code, error.read())
 
     @contextlib.contextmanager
     def stubs(self):
@@ -94,7 +94,7 @@ class Running:
 
 
 def make_request(signature="", model="sagan", version=None, **arrays):
-    """A PredictRequest of NumPy arrays."""
+    """Returns a PredictRequest of NumPy arrays."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = model, signature
     if version is not None:
@@ -105,25 +105,25 @@ def make_request(signature="", model="sagan", version=None, **arrays):
 
 
 def wait_until(condition, seconds=20):
-    """Waits, and fails if it lasts."""
+    """Waits for a condition; raises TimeoutError."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError("what was waited for did not happen")
+            raise TimeoutError(f"no success within {seconds} s")
         time.sleep(0.02)
 
 
-def together(function, arguments, workers=16):
-    """list of function(argument), called in as many threads."""
+def call_in_threads(function, arguments, workers=16):
+    """Returns [function(argument), ...], called in threads."""
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(function, arguments))
 
 
 @contextlib.contextmanager
 def running(folder, limits=QUICK):
-    """Our server in a thread."""
-    said, ready, loop, stop = [], threading.Event(), new_event_loop(), asyncio.Event()
-    server = Server(folder, limits, say=said.append)
+    """Runs our server in a thread; yields a `Running`."""
+    lines, ready, loop, stop = [], threading.Event(), new_event_loop(), asyncio.Event()
+    server = Server(folder, limits, log=lines.append)
 
     async def serve():
         try:
@@ -137,7 +137,7 @@ def running(folder, limits=QUICK):
     thread.start()
     ready.wait(60)
     try:
-        yield Running(f"http://{server.rest_address}", server.grpc_address, said, server)
+        yield Running(f"http://{server.rest_address}", server.grpc_address, lines, server)
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(30)
@@ -150,12 +150,7 @@ def _run(loop, main):
 
 @contextlib.contextmanager
 def tensorflow_model_server(folder, program):
-    """The real one, as a process.
-
-    Args:
-        folder: Of the model `sagan`.
-        program: Path of tensorflow_model_server.
-    """
+    """Runs TensorFlow Serving (`program`) as a process for a model's folder; yields a `Running`."""
     rest, rpc = _free_port(), _free_port()
     process = subprocess.Popen(
         [program, f"--port={rpc}", f"--rest_api_port={rest}", "--model_name=sagan", f"--model_base_path={folder}",
@@ -179,6 +174,6 @@ def _is_available(server):
 
 
 def _free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

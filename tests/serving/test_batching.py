@@ -1,4 +1,4 @@
-"""The batcher alone, with a function that says what it was given; then through the server."""
+"""The batcher with a function that records its batches, and through the server."""
 
 import asyncio
 import base64
@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving.servers import make_request, running, together
+from serving.servers import call_in_threads, make_request, running
 
 from sagan_tf.serving.batching import Batcher
+from sagan_tf.serving.errors import RequestError
 from sagan_tf.serving.limits import Limits
-from sagan_tf.serving.problems import RequestProblem
 
 
 class Recorder:
-    """Doubles its input, refuses negative numbers, and writes down what it got."""
+    """Doubles its input, refuses negative numbers, and records its batches."""
 
     def __init__(self, seconds=0.0):
         self.batches, self.seconds = [], seconds
@@ -24,16 +24,16 @@ class Recorder:
         self.batches.append(inputs["x"].tolist())
         await asyncio.sleep(self.seconds)
         if (inputs["x"] < 0).any():
-            raise RequestProblem("negative")
+            raise RequestError("negative")
         return {"y": 2 * inputs["x"]}
 
 
-def submit_all(groups, run, joins=True, **limits):
-    """Results or exceptions of requests that are sent at once."""
+def submit_all(groups, run, can_batch=True, **limits):
+    """Returns results or exceptions of requests submitted at once, and the observed batch sizes."""
     observed = []
 
     async def main():
-        batcher = Batcher(run, Limits(**{"batch_timeout": 0.01} | limits), observed.append, joins)
+        batcher = Batcher(run, Limits(**{"batch_timeout": 0.01} | limits), observed.append, can_batch)
         requests = (batcher.submit({"x": np.array(group)}, len(group)) for group in groups)
         answers = await asyncio.gather(*requests, return_exceptions=True)
         await batcher.close()
@@ -44,23 +44,23 @@ def submit_all(groups, run, joins=True, **limits):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=6), min_size=1, max_size=20), st.integers(6, 12))
-def test_everybody_gets_their_own_in_full_batches(groups, most):
+def test_batcher_returns_own_rows_from_full_batches(groups, most):
     run = Recorder()
     answers, observed = submit_all(groups, run, max_batch_size=most)
     assert [answer["y"].tolist() for answer in answers] == [[2 * x for x in group] for group in groups]
     assert [x for batch in run.batches for x in batch] == [x for group in groups for x in group]  # in order
     assert observed == [len(batch) for batch in run.batches] and max(observed) <= most
-    # Two neighbours that fit into one are never apart.
+    # Two neighbouring batches never fit into one.
     assert all(a + b > most for a, b in zip(observed, observed[1:]))
 
 
-def test_one_bad_request_fails_alone():
+def test_batcher_fails_only_the_bad_request():
     (first, second, third), _ = submit_all([[1], [-1], [2, 3]], Recorder())
     assert first["y"].tolist() == [2] and third["y"].tolist() == [4, 6]
-    assert isinstance(second, RequestProblem) and str(second) == "negative"
+    assert isinstance(second, RequestError) and str(second) == "negative"
 
 
-def test_an_error_reaches_everybody():
+def test_batcher_raises_error_for_all_requests_of_the_batch():
     async def broken(inputs):
         raise MemoryError("none left")
 
@@ -68,19 +68,19 @@ def test_an_error_reaches_everybody():
     assert [str(answer) for answer in answers] == ["none left"] * 2
 
 
-def test_what_cannot_be_joined_runs_alone():
+def test_batcher_runs_requests_singly_when_they_cannot_be_batched():
     run = Recorder()
-    submit_all([[1], [2], [3]], run, joins=False)
+    submit_all([[1], [2], [3]], run, can_batch=False)
     assert run.batches == [[1], [2], [3]]
 
 
-def test_too_many_rows_and_too_many_waiting_are_refused():
+def test_batcher_rejects_large_request_and_full_queue():
     answers, _ = submit_all([[0] * 5, [0] * 4, [0] * 4, [0]], Recorder(), max_batch_size=4, max_enqueued_batches=2)
-    assert [isinstance(answer, RequestProblem) for answer in answers] == [True, False, False, True]
+    assert [isinstance(answer, RequestError) for answer in answers] == [True, False, False, True]
     assert answers[0].status == 400 and answers[3].status == 503
 
 
-def test_a_lone_request_waits_for_the_timeout_and_no_longer():
+def test_batcher_starts_single_request_after_timeout():
     async def main():
         batcher = Batcher(Recorder(), Limits(batch_timeout=0.2), lambda rows: None)
         start = asyncio.get_running_loop().time()
@@ -92,7 +92,7 @@ def test_a_lone_request_waits_for_the_timeout_and_no_longer():
     assert 0.19 < asyncio.run(main()) < 2
 
 
-def test_what_waited_during_a_batch_runs_at_once():
+def test_batcher_starts_next_batch_at_once_when_timeout_is_over():
     run = Recorder(seconds=0.6)
 
     async def main():
@@ -109,7 +109,7 @@ def test_what_waited_during_a_batch_runs_at_once():
 
 
 @pytest.mark.parametrize("parallel, most", [(1, 1), (2, 2), (3, 3), (9, 5)])
-def test_full_batches_run_beside_one_another_and_no_other(parallel, most):
+def test_batcher_runs_only_full_batches_in_parallel(parallel, most):
     running, seen = [], []
 
     async def run(inputs):
@@ -122,26 +122,26 @@ def test_full_batches_run_beside_one_another_and_no_other(parallel, most):
     answers, observed = submit_all([[i] for i in range(11)], run, max_batch_size=2, parallel_batches=parallel)
     assert [answer["x"].tolist() for answer in answers] == [[i] for i in range(11)]
     assert observed == [2] * 5 + [1] and max(map(len, seen)) == most
-    assert seen[-1] == [1]  # what is not full waits until nothing runs
+    assert seen[-1] == [1]  # a batch that is not full waits until none runs
 
 
-def test_who_hangs_up_costs_nothing():
+def test_batcher_skips_cancelled_request():
     run = Recorder()
 
     async def main():
         batcher = Batcher(run, Limits(batch_timeout=0.05), lambda rows: None)
-        gone = asyncio.create_task(batcher.submit({"x": np.array([1])}, 1))
-        there = asyncio.create_task(batcher.submit({"x": np.array([2])}, 1))
+        cancelled = asyncio.create_task(batcher.submit({"x": np.array([1])}, 1))
+        other = asyncio.create_task(batcher.submit({"x": np.array([2])}, 1))
         await asyncio.sleep(0)
-        gone.cancel()
-        answer = await there
+        cancelled.cancel()
+        answer = await other
         await batcher.close()
         return answer
 
     assert asyncio.run(main())["y"].tolist() == [4] and run.batches == [[2]]
 
 
-def test_closing_answers_what_waits():
+def test_batcher_close_answers_queued_requests():
     async def main():
         batcher = Batcher(Recorder(0.05), Limits(batch_timeout=10, max_batch_size=2), lambda rows: None)
         waiting = [asyncio.create_task(batcher.submit({"x": np.array([i])}, 1)) for i in range(5)]
@@ -153,7 +153,7 @@ def test_closing_answers_what_waits():
 
 
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
-def test_concurrent_clients_get_the_pictures_of_single_calls_in_few_batches(version_1, call, protocol):
+def test_server_batches_concurrent_clients_with_results_of_single_calls(version_1, call, protocol):
     def inputs_of(i):
         return {
             "seed": np.array([i, i + 1000]), "label": np.array([i % 5, 0], np.int32),
@@ -171,7 +171,7 @@ def test_concurrent_clients_get_the_pictures_of_single_calls_in_few_batches(vers
             answer = predictions.Predict(make_request("sample", **inputs_of(i)), timeout=20)
             return list(answer.outputs["image_bytes"].string_val)
 
-        answers = together(by_rest if protocol == "rest" else by_grpc, range(96))
+        answers = call_in_threads(by_rest if protocol == "rest" else by_grpc, range(96))
         counted = server.metrics()
     assert answers == [call["sample"](**inputs_of(i))["image_bytes"].tolist() for i in range(96)]
     rows, batches = (counted[f"sagan_serving_batch_rows_{what}", "sagan", "sample"] for what in ("sum", "count"))

@@ -133,6 +133,6 @@ def test_says_what_it_serves_and_ends_without_losing_a_request(version_1, name):
         request.join()
     finally:
         command.process.kill()
-    assert command.process.returncode == 0 and out == "stopping: answering what is there\n"
+    assert command.process.returncode == 0 and out == "stopping: answering the waiting requests\n"
     assert [answer.status for answer in answers] == [200]
     assert "Traceback" not in err and "deprecated" not in err

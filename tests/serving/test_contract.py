@@ -20,7 +20,7 @@ from export.c_loader import Session
 from export.generators import LATENT_DIM, NUM_CLASSES, make_generator, make_inputs
 from PIL import Image
 from serving.models import direct
-from serving.servers import make_request, running, tensorflow_model_server, together
+from serving.servers import call_in_threads, make_request, running, tensorflow_model_server
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, prediction_log_pb2
 
 from sagan_tf.export import export_saved_model
@@ -120,11 +120,11 @@ def expected_signatures():
     return {name: tuple(map(sides, both)) for name, both in named.items()}
 
 
-def test_the_c_loader_reads_the_signatures(exported):
+def test_c_loader_reads_the_signatures(exported):
     assert described(Session(exported).signatures) == expected_signatures()
 
 
-def test_the_c_loader_computes_what_python_does(exported, direct_call):
+def test_c_loader_matches_python(exported, direct_call):
     latent, label = make_inputs()
     session = Session(exported)
     for name in ("serving_default", "attention"):
@@ -133,7 +133,7 @@ def test_the_c_loader_computes_what_python_does(exported, direct_call):
             np.testing.assert_allclose(got[key], expected[key], atol=TOLERANCE)
 
 
-def test_the_warm_up_log_replays_in_the_c_loader(exported):
+def test_c_loader_replays_warm_up_requests(exported):
     session, seen = Session(exported), set()
     for record in tf.data.TFRecordDataset(str(exported / "assets.extra" / "tf_serving_warmup_requests")):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
@@ -175,7 +175,7 @@ def test_status(server):
 
 
 @pytest.mark.parametrize("name", ["serving_default", "attention"])
-def test_images_and_maps(server, direct_call, name):
+def test_predict_matches_direct_call(server, direct_call, name):
     latent, label = make_inputs(batch=3)
     expected = direct_call[name](latent=latent, label=label)
     rows = [{"latent": z, "label": y} for z, y in zip(latent.tolist(), label.tolist())]
@@ -194,7 +194,7 @@ def test_images_and_maps(server, direct_call, name):
 SEEDS, LABELS, TRUNCATIONS = [7, -3, 2**40], [0, 4, 2], [1.0, 0.5, 6.0]
 
 
-def test_client_gets_the_pictures_of_a_direct_call(server, client, direct_call):
+def test_client_matches_direct_call(server, client, direct_call):
     expected = direct_call["sample"](seed=SEEDS, label=LABELS, truncation=TRUNCATIONS)["image_bytes"].tolist()
     by_rest = client.sample_by_rest(SEEDS, LABELS, TRUNCATIONS, server.rest)
     by_grpc = client.sample_by_grpc(SEEDS, LABELS, TRUNCATIONS, server.grpc, version=1)
@@ -202,7 +202,7 @@ def test_client_gets_the_pictures_of_a_direct_call(server, client, direct_call):
     assert not same_pictures(expected[:1], expected[1:2])
 
 
-def test_concurrent_clients_get_what_single_ones_get(server, client, direct_call):
+def test_concurrent_clients_match_direct_call(server, client, direct_call):
     seeds, labels = list(range(40)), [i % NUM_CLASSES for i in range(40)]
     expected = direct_call["sample"](seed=seeds, label=labels, truncation=[6.0] * 40)["image_bytes"].tolist()
 
@@ -210,10 +210,10 @@ def test_concurrent_clients_get_what_single_ones_get(server, client, direct_call
         ask = client.sample_by_rest if i % 2 else client.sample_by_grpc
         return ask([i], [labels[i]], address=server.rest if i % 2 else server.grpc)[0]
 
-    assert same_pictures(together(ask, range(40)), expected)
+    assert same_pictures(call_in_threads(ask, range(40)), expected)
 
 
-def test_refusals(server):
+def test_rest_rejects_bad_requests_as_tensorflow_serving(server):
     row = {"latent": [0.0] * LATENT_DIM, "label": 0}
     cases = [
         (b"{", 400, "JSON Parse error"),
@@ -249,13 +249,13 @@ def test_refusals(server):
         ),
     ],
 )
-def test_refusals_by_grpc(server, request_, code):
+def test_grpc_rejects_bad_requests_as_tensorflow_serving(server, request_, code):
     with server.stubs() as (predictions, _), pytest.raises(grpc.RpcError) as caught:
         predictions.Predict(request_, timeout=20)
     assert caught.value.code() == code
 
 
-def test_metrics_are_there_for_prometheus(server):
+def test_metrics_are_served(server):
     if server.server is None:
         pytest.skip("TensorFlow Serving has them only with --monitoring_config_file")
     assert server.metrics()
@@ -268,7 +268,7 @@ def run_program(name, *arguments):
     )  # fmt: skip
 
 
-def test_client_as_a_program_writes_a_picture(server, client, tmp_path):
+def test_client_program_writes_picture(server, client, tmp_path):
     # REST needs Python alone: no package can be imported.
     picture = tmp_path / "picture.png"
     arguments = ["--seed", "7", "--label", "3", "--rest", server.rest, "--out", str(picture)]
@@ -280,7 +280,7 @@ def test_client_as_a_program_writes_a_picture(server, client, tmp_path):
     assert same_pictures([picture.read_bytes()], client.sample_by_grpc([7], [3], address=server.grpc))
 
 
-def test_client_says_why_not(server, client, capsys):
+def test_client_reports_refusal(server, client, capsys):
     for where in (["--rest", server.rest], ["--grpc", server.grpc]):
         with pytest.raises(SystemExit) as caught:
             client.main(["--label", "9", *where])
@@ -291,7 +291,7 @@ def test_client_says_why_not(server, client, capsys):
 
 
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
-def test_load_test_counts_what_the_server_does(server, protocol):
+def test_load_test_counts_requests(server, protocol):
     done = run_program(
         "load_test.py", f"--{protocol}", getattr(server, protocol), "--classes", NUM_CLASSES, "--clients", "1,4",
         "--seconds", "0.3", "--rows", "2", "--json",
@@ -304,6 +304,6 @@ def test_load_test_counts_what_the_server_does(server, protocol):
         assert 0 < line["p50_ms"] <= line["p95_ms"] <= line["p99_ms"] < 10_000
 
 
-def test_load_test_ends_with_1_where_something_fails(server):
+def test_load_test_exits_with_1_when_requests_fail(server):
     done = run_program("load_test.py", "--rest", server.rest, "--classes", 50, "--clients", "2", "--seconds", "0.1")
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Versions that anybody may have written or damaged: one line is said, and what was served goes on."""
+"""Hostile or damaged versions: the service reports one line and keeps what it serves."""
 
 import asyncio
 import json
@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving.models import copy_version, make_inputs
 from serving.servers import QUICK, running, wait_until
-from serving.test_versions import write_warm_up
+from serving.test_service import write_warm_up
 
-from sagan_tf.serving.problems import RequestProblem
+from sagan_tf.serving.errors import RequestError
 from sagan_tf.serving.service import Service
 
 FILES = (
@@ -25,32 +25,32 @@ FILES = (
 
 
 def served_after(folder, appear):
-    """What a service that serves version 1 serves once something has appeared, and the lines that it has said since."""
-    said = []
+    """Returns the version served after `appear()` beside version 1, and the lines reported since."""
+    lines = []
 
-    async def look():
-        service = Service(str(folder), QUICK, said.append)
-        await service.look()
+    async def update():
+        service = Service(str(folder), QUICK, lines.append)
+        await service.update()
         assert [version.number for version in service.models.values()] == [1]
-        said.clear()
+        lines.clear()
         appear()
-        await service.look()
+        await service.update()
         (version,) = service.models.values()
         try:
             version.signature("sample").run(
                 {"seed": np.int64([1]), "label": np.int32([0]), "truncation": np.float32([1])}
             )
-        except (RequestProblem, tf.errors.OpError):
-            pass  # a graph that loads may still be of no use; the client is told
+        except (RequestError, tf.errors.OpError):
+            pass  # a graph may load and still fail; the client gets the error
         await service.close()
         return version.number
 
-    return asyncio.run(look()), said
+    return asyncio.run(update()), lines
 
 
 @tries(15)
 @given(file=st.sampled_from(FILES), change=damage())
-def test_damaged_version_is_said_in_a_line(version_1, tmp_path_factory, file, change):
+def test_service_reports_damaged_version_in_one_line(version_1, tmp_path_factory, file, change):
     folder = tmp_path_factory.mktemp("models") / "sagan"
     folder.mkdir()
     copy_version(version_1, folder, 1)
@@ -69,7 +69,7 @@ def test_damaged_version_is_said_in_a_line(version_1, tmp_path_factory, file, ch
 
 @pytest.mark.parametrize("file", FILES[:3])
 @pytest.mark.parametrize("kind", ["circle", "nowhere", "folder"])
-def test_what_is_no_file_is_said_in_a_line(version_1, tmp_path, file, kind):
+def test_service_reports_links_and_folders_in_place_of_files(version_1, tmp_path, file, kind):
     folder = tmp_path / "sagan"
     folder.mkdir()
     copy_version(version_1, folder, 1)
@@ -84,13 +84,13 @@ def test_what_is_no_file_is_said_in_a_line(version_1, tmp_path, file, kind):
             path.symlink_to(path.name if kind == "circle" else "nowhere")
         os.rename(folder / ".new", folder / "2")
 
-    number, said = served_after(folder, appear)
+    number, lines = served_after(folder, appear)
     assert number == 1
-    # Without a graph or an index it is no version yet; the rest is tried.
-    assert not said if not file.endswith("00001") else len(said) == 1 and said[0].startswith("cannot load")
+    # Without a graph or an index the version is not complete, and is not tried.
+    assert not lines if not file.endswith("00001") else len(lines) == 1 and lines[0].startswith("cannot load")
 
 
-def test_version_that_reaches_outside_is_not_served(version_1, tmp_path):
+def test_service_rejects_version_that_writes_files(version_1, tmp_path):
     folder, trap = tmp_path / "sagan", tmp_path / "ran"
     folder.mkdir()
     copy_version(version_1, folder, 1)
@@ -110,7 +110,7 @@ def test_version_that_reaches_outside_is_not_served(version_1, tmp_path):
     assert number == 1 and "its graph has WriteFile" in line and not trap.exists()
 
 
-def test_server_goes_on_beside_a_circle(version_1, tmp_path):
+def test_server_serves_new_version_when_folder_has_circular_links(version_1, tmp_path):
     folder = tmp_path / "sagan"
     folder.mkdir()
     copy_version(version_1, folder, 1)

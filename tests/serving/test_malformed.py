@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from serving.servers import make_request
 from tensorflow.core.framework import tensor_pb2
 
-from sagan_tf.serving import rpc
-from sagan_tf.serving.versions import TensorInfo
+from sagan_tf.serving import grpc_server
+from sagan_tf.serving.loaded_version import TensorInfo
 
 GOOD = {
     "rows": {"instances": [{"latent": [1.0, 2.0, 3.0], "label": 0}, {"latent": [0.5, 0.0, 1.0], "label": 4}]},
@@ -63,30 +63,30 @@ def check(status, body):
         assert answer.keys() == {"error"} and answer["error"]
 
 
-def test_what_is_changed_below_is_right(post):
+def test_unchanged_requests_are_answered(post):
     assert [post(json.dumps(body))[0] for body in GOOD.values()] == [200] * len(GOOD)
 
 
 @tries(250)
 @given(nearly_right() | VALUES)
-def test_json(post, body):
+def test_rest_answers_or_rejects_malformed_json(post, body):
     check(*post(json.dumps(body)))
 
 
 @tries(100)
 @given(st.binary(max_size=60), st.sampled_from([json.dumps(body).encode() for body in GOOD.values()]), st.data())
-def test_bytes(post, noise, body, data):
+def test_rest_answers_or_rejects_malformed_bytes(post, noise, body, data):
     cut = data.draw(st.integers(0, len(body)))
     check(*post(body[:cut] + noise + body[cut + data.draw(st.integers(0, 3)) :]))
 
 
 @pytest.mark.parametrize("depth", [100, 1_000, 100_000])
 @pytest.mark.parametrize("frame", [b"%s", b'{"inputs": %s}', b'{"instances": [{"latent": %s, "label": 0}]}'])
-def test_deep_nesting(post, depth, frame):
+def test_rest_rejects_deep_nesting(post, depth, frame):
     assert post(frame % (b"[" * depth + b"]" * depth))[0] == 400
 
 
-def test_strings_among_numbers_take_no_memory(post):
+def test_rest_rejects_strings_among_numbers_without_using_memory(post):
     # As an array of texts of one width this would be 60 GB.
     texts = ["x" * 1_000_000, *["1"] * 15_000]
     status, body = post(json.dumps({"inputs": {"latent": [texts], "label": [0]}}))
@@ -117,7 +117,7 @@ def make_tensor(shape, **fields):
 
 @tries(150)
 @given(TENSORS, st.sampled_from(["latent", "label"]))
-def test_tensors(live, tensor, name):
+def test_grpc_answers_or_rejects_malformed_tensors(live, tensor, name):
     request = make_request(latent=np.zeros([1, 3], np.float32), label=np.zeros(1, np.int32))
     request.inputs[name].CopyFrom(tensor)
     check_rpc(live, request)
@@ -125,7 +125,7 @@ def test_tensors(live, tensor, name):
 
 @tries(50)
 @given(st.floats(width=32), st.integers(0, 3))
-def test_tensors_of_the_right_type(live, value, rows):
+def test_grpc_answers_tensors_with_rows(live, value, rows):
     content = np.full([rows, 3], value, np.float32).tobytes()
     request = make_request(label=np.zeros(rows, np.int32))
     request.inputs["latent"].CopyFrom(make_tensor([rows, 3], dtype=1, tensor_content=content))
@@ -137,7 +137,7 @@ FIELDS = {"float32": "float_val", "float64": "double_val", "int32": "int_val", "
 
 @tries(150)
 @given(st.sampled_from(sorted(FIELDS)), st.lists(st.integers(1, 3), max_size=3), st.data())
-def test_tensors_mean_what_tensorflow_says(name, shape, data):
+def test_grpc_decode_matches_make_ndarray(name, shape, data):
     """In every form that a TensorProto has: bytes, a value each, fewer values than entries, both."""
     dtype, count = np.dtype(name), math.prod(shape)
     tensor = make_tensor(shape, dtype=tf.as_dtype(dtype).as_datatype_enum)
@@ -145,7 +145,7 @@ def test_tensors_mean_what_tensorflow_says(name, shape, data):
     if data.draw(st.booleans()):
         values = data.draw(st.lists(st.integers(0, 100), min_size=count, max_size=count))
         tensor.tensor_content = np.array(values, dtype).tobytes()
-    array = rpc._to_array("x", tensor, TensorInfo(dtype, None, "x:0"), 1000)
+    array = grpc_server._decode("x", tensor, TensorInfo(dtype, None, "x:0"), 1000)
     np.testing.assert_array_equal(array, tf.make_ndarray(tensor), strict=True)
 
 

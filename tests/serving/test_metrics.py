@@ -5,7 +5,7 @@ from serving.models import make_inputs
 from serving.servers import make_request, running
 
 
-def test_both_paths_are_prometheus_text(live):
+def test_metrics_are_prometheus_text_at_both_paths(live):
     live.predict({"inputs": make_inputs(1)})
     texts = [live.get(path) for path in ("/metrics", "/monitoring/prometheus/metrics")]
     assert [text.status for text in texts] == [200, 200]
@@ -14,7 +14,7 @@ def test_both_paths_are_prometheus_text(live):
         assert {f"sagan_serving_{name}" for name in ("requests", "request_seconds", "batch_rows", "version")} <= names
 
 
-def test_requests_are_counted_by_outcome(version_1):
+def test_metrics_count_requests_by_outcome(version_1):
     inputs = make_inputs(3)
     with running(version_1.parent) as server, server.stubs() as (predictions, _):
         for body in ({"inputs": inputs}, {"inputs": inputs}, {"inputs": inputs | {"label": [9] * 3}}):
@@ -40,5 +40,5 @@ def test_requests_are_counted_by_outcome(version_1):
     assert 0 < inside < whole < 10
 
 
-def test_health(live):
+def test_health_is_ok_when_a_version_is_served(live):
     assert live.get("/healthz").json == {"status": "ok"}

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API: status, metadata and predict of `/v1/models/NAME[/versions/N]`; health and metrics.
+"""TensorFlow Serving's REST API: predict, status and metadata of `/v1/models/NAME[/versions/N]`; health and metrics.
 
 Source: https://www.tensorflow.org/tfx/serving/api_rest.
 """
@@ -12,25 +12,18 @@ from google.protobuf import json_format
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tensorflow_serving.apis import get_model_metadata_pb2
 
-from sagan_tf.serving.answers import metadata_response, status_response
-from sagan_tf.serving.problems import RequestProblem
-from sagan_tf.serving.tensors import parse_request, to_arrays, to_json
+from sagan_tf.serving.errors import RequestError
+from sagan_tf.serving.json_codec import decode_inputs, encode_outputs, parse_request
+from sagan_tf.serving.responses import metadata_response, status_response
 
 _PREDICT = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?:predict")
-_LOOK = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(/metadata)?")
-_LARGEST_VERSION = 2**63 - 1
+_DESCRIBE = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(/metadata)?")
+_MAX_VERSION = 2**63 - 1
 
 
 def make_app(service):
-    """Makes the HTTP application.
-
-    Args:
-        service: Service.
-
-    Returns:
-        aiohttp.web.Application.
-    """
-    app = web.Application(client_max_size=service.limits.max_body, middlewares=[_problems_as_json])
+    """Returns an aiohttp.web.Application that answers requests from a `Service`."""
+    app = web.Application(client_max_size=service.limits.max_body, middlewares=[_errors_as_json])
     handlers = _Handlers(service)
     app.router.add_get("/healthz", handlers.health)
     for path in ("/metrics", "/monitoring/prometheus/metrics"):
@@ -40,11 +33,11 @@ def make_app(service):
 
 
 @web.middleware
-async def _problems_as_json(request, handler):
+async def _errors_as_json(request, handler):
     try:
         return await handler(request)
-    except RequestProblem as problem:
-        return _error(str(problem), problem.status)
+    except RequestError as error:
+        return _error(str(error), error.status)
     except web.HTTPException as error:
         return _error(error.text or error.reason, error.status)
     except Exception:
@@ -62,7 +55,7 @@ class _Handlers:
 
     async def health(self, request):
         if self.service.stopping or not self.service.models:
-            raise RequestProblem("stopping" if self.service.stopping else "no version of a model is available", 503)
+            raise RequestError("stopping" if self.service.stopping else "no version of a model is available", 503)
         return web.json_response({"status": "ok"})
 
     async def metrics(self, request):
@@ -72,24 +65,25 @@ class _Handlers:
     async def model(self, request):
         if request.method == "POST" and (match := _PREDICT.fullmatch(request.path)):
             return await self._predict(request, match[1], _version(match[2]))
-        if request.method == "GET" and (match := _LOOK.fullmatch(request.path)):
-            make = _metadata if match[3] else _status
-            return _as_json(make(self.service, match[1], _version(match[2])))
-        raise RequestProblem(f"Malformed request: {request.method} {request.path}")
+        if request.method == "GET" and (match := _DESCRIBE.fullmatch(request.path)):
+            describe = _metadata if match[3] else _status
+            value = describe(self.service, match[1], _version(match[2]))
+            return web.Response(body=orjson.dumps(value), content_type="application/json")
+        raise RequestError(f"Malformed request: {request.method} {request.path}")
 
     async def _predict(self, request, name, version):
-        signature, form, given = parse_request(await request.read())
+        signature, layout, value = parse_request(await request.read())
         _, outputs = await self.service.predict(
-            name, version, signature, lambda infos: to_arrays(given, form, infos), "rest"
+            name, version, signature, lambda infos: decode_inputs(value, layout, infos), "rest"
         )
-        return web.Response(body=to_json(outputs, form), content_type="application/json")
+        return web.Response(body=encode_outputs(outputs, layout), content_type="application/json")
 
 
 def _version(text):
     if text is None:
         return None
-    if int(text) > _LARGEST_VERSION:
-        raise RequestProblem(f"Failed to convert version: {text} to numeric.")
+    if int(text) > _MAX_VERSION:
+        raise RequestError(f"Failed to convert version: {text} to numeric.")
     return int(text)
 
 
@@ -100,7 +94,7 @@ def _status(service, name, version):
 def _metadata(service, name, version):
     response = metadata_response(service, name, version)
     signatures = get_model_metadata_pb2.SignatureDefMap()
-    # By hand, because the JSON of an `Any` would say `@type`, and TensorFlow Serving's does not.
+    # The JSON of an `Any` has `@type`; TensorFlow Serving's answer does not.
     response.metadata["signature_def"].Unpack(signatures)
     return {"model_spec": _to_dict(response.model_spec), "metadata": {"signature_def": _to_dict(signatures)}}
 
@@ -109,7 +103,3 @@ def _to_dict(message):
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-
-
-def _as_json(value):
-    return web.Response(body=orjson.dumps(value), content_type="application/json")

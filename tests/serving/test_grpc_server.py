@@ -35,7 +35,7 @@ def outputs_of(answer):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7])
-def test_outputs_are_the_direct_call(predict, call, rows):
+def test_grpc_predict_matches_direct_call(predict, call, rows):
     inputs = arrays(rows)
     for name in ("serving_default", "attention"):
         outputs, expected = outputs_of(predict(make_request(name, **inputs))), call[name](**inputs)
@@ -45,7 +45,7 @@ def test_outputs_are_the_direct_call(predict, call, rows):
             np.testing.assert_array_equal(outputs[key], expected[key])
 
 
-def test_pictures_are_bytes(predict, call):
+def test_grpc_predict_returns_pictures_as_bytes(predict, call):
     inputs = {"seed": np.array([1, 2], np.int64), "label": np.array([0, 4], np.int32)}
     inputs["truncation"] = np.array([1, 0.5], np.float32)
     answer = predict(make_request("sample", **inputs))
@@ -53,19 +53,19 @@ def test_pictures_are_bytes(predict, call):
     assert answer.outputs["image_bytes"].dtype == types_pb2.DT_STRING
 
 
-def test_scalars_strings_and_several_axes(predict):
+def test_grpc_predict_handles_scalars_strings_and_several_axes(predict):
     total = predict(make_request("no_batch", matrix=np.array([[1, 2], [3, 4.5]])))
     assert tf.make_ndarray(total.outputs["total"]) == 10.5 and not total.outputs["total"].tensor_shape.dim
     texts = predict(make_request("texts", text=np.array([b"ab", b"c"], object)))
     assert tf.make_ndarray(texts.outputs["text"]).tolist() == [b"AB", b"C"]
 
 
-def test_answer_says_model_version_and_signature(predict):
+def test_grpc_response_names_model_version_and_signature(predict):
     spec = predict(make_request(**arrays(1))).model_spec
     assert (spec.name, spec.version.value, spec.signature_name) == ("sagan", 1, "serving_default")
 
 
-def test_output_filter(predict, call):
+def test_grpc_predict_applies_output_filter(predict, call):
     inputs = arrays(2)
     request = make_request("attention", **inputs)
     request.output_filter.append("map")
@@ -74,7 +74,7 @@ def test_output_filter(predict, call):
     np.testing.assert_array_equal(outputs["map"], call["attention"](**inputs)["map"])
 
 
-def test_tensors_without_tensor_content_are_read_too(predict, call):
+def test_grpc_predict_reads_tensors_without_tensor_content(predict, call):
     inputs = arrays(2)
     request = make_request(label=inputs["label"])
     latent = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=inputs["latent"].reshape(-1).tolist())
@@ -135,19 +135,19 @@ BAD = {
         changed(lambda q: forge(q, [2**40, 3], float_val=[1.0])), CODE.INVALID_ARGUMENT, "cannot have the shape"
     ),
     "bytes that do not fit": (
-        changed(lambda q: forge(q, [2, 3], tensor_content=b"123")), CODE.INVALID_ARGUMENT, "is no tensor"
+        changed(lambda q: forge(q, [2, 3], tensor_content=b"123")), CODE.INVALID_ARGUMENT, "is not a tensor"
     ),
     "size below 0": (changed(lambda q: forge(q, [-1, 3])), CODE.INVALID_ARGUMENT, "cannot have the shape"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("request_, code, reason", BAD.values(), ids=BAD.keys())
-def test_bad_requests_get_a_code_and_a_reason(predict, request_, code, reason):
+def test_grpc_predict_rejects_bad_request_with_code_and_reason(predict, request_, code, reason):
     got, details = refusal(lambda: predict(request_))
     assert got == code and reason in details
 
 
-def test_bad_messages_do_not_harm_others_in_their_batch(version_1, call):
+def test_grpc_bad_request_does_not_fail_others_in_its_batch(version_1, call):
     with running(version_1.parent, Limits(batch_timeout=0.5)) as server, server.stubs() as (predictions, _):
         good = predictions.Predict.future(make_request(**arrays(2)), timeout=20)
         bad = predictions.Predict.future(make_request(**arrays(1) | {"label": np.array([5], np.int32)}), timeout=20)
@@ -155,7 +155,7 @@ def test_bad_messages_do_not_harm_others_in_their_batch(version_1, call):
             outputs_of(good.result())["image"], call["serving_default"](**arrays(2))["image"]
         )
         assert refusal(bad.result)[0] == CODE.INVALID_ARGUMENT
-        # Once together, then each alone.
+        # First all at once, then one by one.
         assert server.metrics()["sagan_serving_batch_rows_count", "sagan", "serving_default"] == 3
 
 
@@ -170,13 +170,13 @@ def test_status(stubs):
     )  # fmt: skip
 
 
-def test_metadata_have_the_one_field_that_there_is(stubs):
+def test_grpc_metadata_rejects_other_fields_than_signature_def(stubs):
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["something"])
     request.model_spec.name = "sagan"
     assert refusal(lambda: stubs[0].GetModelMetadata(request, timeout=10))[0] == CODE.INVALID_ARGUMENT
 
 
-def test_large_messages_are_refused(version_1):
+def test_grpc_server_rejects_large_message(version_1):
     limits = Limits(max_body=4_000, poll_interval=QUICK.poll_interval)
     with running(version_1.parent, limits) as server, server.stubs() as (predictions, _):
         request = make_request("texts", text=np.array([b"x" * 5_000], object))

@@ -22,7 +22,7 @@ def decoded(value):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7])
-def test_rows_and_columns_are_the_direct_call(live, call, rows):
+def test_rest_predict_matches_direct_call_by_rows_and_columns(live, call, rows):
     inputs = make_inputs(rows)
     expected = call["serving_default"](**inputs)["image"]
     row, column = live.predict({"instances": rows_of(inputs)}), live.predict({"inputs": inputs})
@@ -31,7 +31,7 @@ def test_rows_and_columns_are_the_direct_call(live, call, rows):
     np.testing.assert_array_equal(row.json["predictions"], column.json["outputs"])
 
 
-def test_several_outputs_have_names(live, call):
+def test_rest_predict_names_several_outputs(live, call):
     inputs = make_inputs(3)
     expected = call["attention"](**inputs)
     rows = live.predict({"signature_name": "attention", "instances": rows_of(inputs)}).json["predictions"]
@@ -42,7 +42,7 @@ def test_several_outputs_have_names(live, call):
         np.testing.assert_allclose(columns[name], value, rtol=1e-6)
 
 
-def test_pictures_come_in_base64(live, call):
+def test_rest_predict_returns_pictures_in_base64(live, call):
     inputs = {"seed": [1, 2**40], "label": [0, 4], "truncation": [1.0, 0.5]}
     expected = call["sample"](**inputs)["image_bytes"].tolist()
     rows = live.predict({"signature_name": "sample", "instances": rows_of(inputs)}).json["predictions"]
@@ -50,7 +50,7 @@ def test_pictures_come_in_base64(live, call):
     assert [decoded(value) for value in rows] == [decoded(value) for value in columns] == expected
 
 
-def test_single_input_needs_no_name_and_strings_go_both_ways(live):
+def test_rest_predict_takes_single_input_without_name_and_strings(live):
     given = ["grün", {"b64": base64.b64encode(b"abc").decode()}]
     for body in ({"instances": given}, {"instances": [{"text": one} for one in given]}):
         assert live.predict(body | {"signature_name": "texts"}).json == {
@@ -61,14 +61,14 @@ def test_single_input_needs_no_name_and_strings_go_both_ways(live):
         assert outputs == {"length": [5, 3], "text": ["GRüN", "ABC"]}
 
 
-def test_signature_without_batch_runs_by_columns_alone(live):
+def test_rest_predict_takes_signature_without_batch_axis_by_columns_only(live):
     body = {"signature_name": "no_batch", "inputs": [[1, 2], [3, 4.5]]}
     assert live.predict(body).json == {"outputs": 10.5}
     by_rows = live.predict({"signature_name": "no_batch", "instances": [[1, 2], [3, 4]]})
     assert by_rows.status == 400 and "inputs" in by_rows.json["error"]
 
 
-def test_version_in_the_path(live):
+def test_rest_predict_takes_version_from_path(live):
     inputs = make_inputs(1)
     right = live.post("/v1/models/sagan/versions/1:predict", {"inputs": inputs})
     assert right.status == 200 and right.json == live.predict({"inputs": inputs}).json
@@ -80,7 +80,7 @@ def test_status(live):
         assert live.get(path).json == {"model_version_status": [expected]}
 
 
-def test_metadata_are_the_signatures(live, version_1):
+def test_rest_metadata_lists_the_signatures(live, version_1):
     metadata = live.get("/v1/models/sagan/metadata").json
     assert metadata["model_spec"] == {"name": "sagan", "signature_name": "", "version": "1"}
     signatures = metadata["metadata"]["signature_def"]["signature_def"]
@@ -138,7 +138,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("body, reason", BAD.values(), ids=BAD.keys())
-def test_bad_requests_are_400_with_a_reason(live, body, reason):
+def test_rest_predict_rejects_bad_request_with_400_and_reason(live, body, reason):
     answer = live.predict(body)
     assert answer.status == 400 and reason in answer.json["error"]
 
@@ -155,7 +155,7 @@ def test_bad_requests_are_400_with_a_reason(live, body, reason):
         ("/elsewhere", 404, "Not Found"),
     ],
 )
-def test_paths_that_lead_nowhere(live, path, status, reason):
+def test_rest_rejects_unknown_path_of_post(live, path, status, reason):
     answer = live.post(path, {"inputs": GOOD})
     assert answer.status == status and reason in answer.json["error"]
 
@@ -167,12 +167,12 @@ def test_paths_that_lead_nowhere(live, path, status, reason):
         ("/v1/models/sagan:predict", 400), ("/v1/models/sagan/labels/stable", 400),
     ],
 )  # fmt: skip
-def test_looks_that_lead_nowhere(live, path, status):
+def test_rest_rejects_unknown_path_of_get(live, path, status):
     answer = live.get(path)
     assert answer.status == status and answer.json["error"]
 
 
-def test_large_bodies_are_refused_and_the_server_goes_on(version_1):
+def test_rest_rejects_large_body_and_continues(version_1):
     limits = Limits(max_body=10_000, poll_interval=QUICK.poll_interval)
     with running(version_1.parent, limits) as server:
         address = server.rest.removeprefix("http://").split(":")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from serving.models import copy_version, make_inputs, write_model
-from serving.servers import make_request, running, together, wait_until
+from serving.servers import call_in_threads, make_request, running, wait_until
 from tensorflow_serving.apis import prediction_log_pb2
 
 from sagan_tf.serving.folders import find_models, find_versions
 from sagan_tf.serving.limits import Limits
-from sagan_tf.serving.versions import LoadedVersion
+from sagan_tf.serving.loaded_version import LoadedVersion
 
 INPUTS = make_inputs(1)
 VALUE = sum(INPUTS["latent"][0]) + INPUTS["label"][0]
@@ -43,7 +43,7 @@ def served(server):
     return [int(one["version"]) for one in answer.get("model_version_status", [])]
 
 
-def test_new_version_takes_over_without_a_failed_request(folder, doubled):
+def test_service_switches_to_new_version_without_failed_request(folder, doubled):
     with running(folder) as server, server.stubs() as (predictions, _):
         stop, by_rest, by_grpc = threading.Event(), [], []
         arrays = {"latent": np.array(INPUTS["latent"], np.float32), "label": np.array(INPUTS["label"], np.int32)}
@@ -64,7 +64,7 @@ def test_new_version_takes_over_without_a_failed_request(folder, doubled):
             time.sleep(0.3)
             stop.set()
 
-        together(lambda i: publish() if i == 4 else hammer(i), range(5))
+        call_in_threads(lambda i: publish() if i == 4 else hammer(i), range(5))
         gone = server.post("/v1/models/sagan/versions/1:predict", {"inputs": INPUTS})
     assert {status for status, _ in by_rest} == {200}
     np.testing.assert_allclose([value for _, value in by_grpc], [version * VALUE for version, _ in by_grpc], rtol=1e-6)
@@ -73,7 +73,7 @@ def test_new_version_takes_over_without_a_failed_request(folder, doubled):
     assert gone.status == 404
 
 
-def test_numbers_are_compared_as_numbers_and_taking_one_away_goes_back(folder, doubled):
+def test_service_orders_versions_by_number_and_falls_back_when_removed(folder, doubled):
     copy_version(doubled, folder, 9)
     copy_version(doubled, folder, 10)
     with running(folder) as server:
@@ -84,7 +84,7 @@ def test_numbers_are_compared_as_numbers_and_taking_one_away_goes_back(folder, d
         assert value_of(server.predict({"inputs": INPUTS})) == pytest.approx(VALUE)
 
 
-def test_no_version_is_503_until_there_is_one(version_1, tmp_path):
+def test_server_answers_503_until_a_version_is_served(version_1, tmp_path):
     folder = tmp_path / "sagan"
     folder.mkdir()
     with running(folder) as server:
@@ -100,7 +100,7 @@ def test_no_version_is_503_until_there_is_one(version_1, tmp_path):
         wait_until(lambda: server.get("/healthz").status == 200)
 
 
-def test_broken_version_is_said_once_and_taken_when_it_is_mended(folder, doubled):
+def test_service_reports_broken_version_once_and_loads_it_when_repaired(folder, doubled):
     copy_version(doubled, folder, 2)
     graph = folder / "2" / "saved_model.pb"
     whole = graph.read_bytes()
@@ -109,9 +109,9 @@ def test_broken_version_is_said_once_and_taken_when_it_is_mended(folder, doubled
     shutil.copytree(folder / "1", folder / ".hidden")
     shutil.copytree(folder / "1", folder / "04")
     with running(folder) as server:
-        wait_until(lambda: server.said)
+        wait_until(lambda: server.lines)
         time.sleep(0.3)
-        assert [line.partition(":")[0] for line in server.said] == [f"cannot load {folder}/2"]
+        assert [line.partition(":")[0] for line in server.lines] == [f"cannot load {folder}/2"]
         copy_version(folder / "1", folder, 5)
         wait_until(lambda: served(server) == [5])
         shutil.rmtree(folder / "5")
@@ -120,12 +120,12 @@ def test_broken_version_is_said_once_and_taken_when_it_is_mended(folder, doubled
         assert value_of(server.predict({"inputs": INPUTS})) == pytest.approx(2 * VALUE)
 
 
-def test_graph_without_its_variables_is_not_complete(folder):
+def test_find_versions_skips_version_without_variables(folder):
     (folder / "1" / "variables" / "variables.index").unlink()
     assert find_versions(folder) == [] and find_models(folder) == {}
 
 
-def test_a_folder_of_models_and_an_export_are_found(folder, tmp_path):
+def test_find_models_takes_model_folder_of_models_and_export(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "other")
     export = tmp_path / "export"
     shutil.copytree(folder, export / "saved_model" / "sagan")
@@ -134,7 +134,7 @@ def test_a_folder_of_models_and_an_export_are_found(folder, tmp_path):
     assert find_models(export) == {"sagan": str(export / "saved_model" / "sagan")}
 
 
-def test_several_models_are_served(folder, doubled, tmp_path):
+def test_server_serves_several_models(folder, doubled, tmp_path):
     (tmp_path / "double").mkdir()
     copy_version(doubled, tmp_path / "double", 7)
     with running(tmp_path) as server:
@@ -154,11 +154,11 @@ def write_warm_up(version, label):
         writer.write(log.SerializeToString())
 
 
-def test_warm_up_requests_run_before_a_version_is_served(folder):
+def test_loaded_version_runs_warm_up_requests_before_it_is_served(folder):
     write_warm_up(folder / "1", label=0)
     assert LoadedVersion(str(folder / "1")).warm_up_count == 2
     copy_version(folder / "1", folder, 2)
     write_warm_up(folder / "2", label=99)
     with running(folder, Limits(poll_interval=60)) as server:
         # As in TensorFlow Serving a version that fails its own requests is not served.
-        assert not server.server.service.models and "out of range" in server.said[0]
+        assert not server.server.service.models and "out of range" in server.lines[0]

@@ -7,7 +7,7 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from sagan_tf.serving import rest
+from sagan_tf.serving import rest_server
 from sagan_tf.serving.limits import Limits
 
 KIT = Path(__file__).resolve().parents[2] / "export" / "serving"
@@ -24,7 +24,7 @@ def composed():
     return yaml.safe_load((KIT / "compose.yaml").read_text())["services"]["tensorflow_serving"]
 
 
-def test_model_config_names_what_is_mounted():
+def test_model_config_names_the_mounted_folder():
     config = text_format.Parse(read("models.config"), model_server_config_pb2.ModelServerConfig())
     (model,) = config.model_config_list.config
     assert (model.name, model.model_platform) == ("sagan", "tensorflow")
@@ -33,11 +33,11 @@ def test_model_config_names_what_is_mounted():
     assert model.base_path in targets
 
 
-def test_monitoring_config_is_where_our_server_has_it_too():
+def test_monitoring_config_has_the_path_of_the_local_server():
     # The message is not among the published ones: monitoring_config.proto.
     path = "/monitoring/prometheus/metrics"
     assert read("monitoring.config").split() == ["prometheus_config", "{", "enable:", "true", "path:", f'"{path}"', "}"]
-    assert path in (Path(rest.__file__)).read_text()
+    assert path in (Path(rest_server.__file__)).read_text()
 
 
 def test_batching_parameters_are_those_of_the_local_server():
@@ -55,7 +55,7 @@ def test_batching_parameters_are_those_of_the_local_server():
     assert sizes == sorted(set(sizes))
 
 
-def test_compose_file_starts_the_server_with_files_that_are_there():
+def test_compose_file_uses_existing_files():
     service = composed()
     flags = dict(flag.removeprefix("--").split("=") for flag in service["command"])
     assert set(flags) == set(FLAGS)
