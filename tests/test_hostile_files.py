@@ -22,8 +22,9 @@ from small_data import open_small
 from sagan_tf.config import QUICK_START, save_config
 from sagan_tf.data.sources import contact_sheet_images
 from sagan_tf.errors import UserError
-from sagan_tf.export.provenance import describe_training, load_generator
+from sagan_tf.experiment.loading import load_generator
 from sagan_tf.runs.folder import Run
+from sagan_tf.runs.provenance import describe_training
 from sagan_tf.runs.report import write_report
 
 
@@ -155,7 +156,7 @@ def test_run_folder_readers_survive_damaged_files(run_folder, file, change):
 
 def read_all(run):
     """Reads a run folder as training, export and report do."""
-    for read in (lambda: describe_training(run, run.config()), run.recoveries, run.class_names, run.starts,
+    for read in (lambda: describe_training(run), run.recoveries, run.class_names, run.starts,
                  run.metrics_log.read_unfinished, lambda: run.metrics_log.truncate_after(10),
                  lambda: write_report([run], run.report_path)):
         with one_line_or_none():
@@ -246,7 +247,7 @@ def test_load_generator_does_not_run_code(tmp_path):
     model, run = keras.Model(inputs, outputs), Run(tmp_path)
     model.save(run.generator_path)
     Path(ran).unlink(missing_ok=True)
-    with pytest.raises(UserError, match="no generator of this program can be read"):
+    with pytest.raises(UserError, match="this is not a generator of sagan_tf"):
         load_generator(run)
     assert not os.path.exists(ran)
 
@@ -260,5 +261,5 @@ def test_load_generator_does_not_call_named_functions(run_folder, tmp_path, modu
 
     run = Run(tmp_path)
     rewrite_config(run_folder.generator_path, run.generator_path, change)
-    with pytest.raises(UserError, match="no generator of this program can be read"):
+    with pytest.raises(UserError, match="this is not a generator of sagan_tf"):
         load_generator(run)

@@ -28,9 +28,8 @@ from sagan_tf.conversion.files import read_state_dict
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import make_manager, restore
-from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.experiment.loading import load_generator, restore_networks
 from sagan_tf.export import __main__ as export
-from sagan_tf.export.provenance import load_generator
 from sagan_tf.files import untrusted
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
@@ -231,7 +230,7 @@ def test_generator_whose_layers_claim_much_takes_no_memory(run, tmp_path, name):
     )
 
     def load():
-        with pytest.raises(UserError, match="no generator of this program can be read"):
+        with pytest.raises(UserError, match="this is not a generator of sagan_tf"):
             load_generator(other)
 
     assert peak_growth(load) < untrusted.FLOOR_BYTES

@@ -3,11 +3,12 @@
 import tempfile
 
 from sagan_tf.errors import UserError
+from sagan_tf.experiment.loading import load_generator
 from sagan_tf.export.formats import FORMATS
 from sagan_tf.export.model_card import make_model_card, write_model_card
-from sagan_tf.export.provenance import describe_training, load_generator
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.runs.folder import Run
+from sagan_tf.runs.provenance import describe_training
 
 
 def export_run(options):
@@ -23,7 +24,7 @@ def export_run(options):
         UserError: The run has no generator, the folder cannot be written, or the version exists.
     """
     run = Run.open(options.run)
-    training = describe_training(run, run.config())
+    training = describe_training(run)
     folded = fold_generator(load_generator(run))
     _make_folder(options.out)
     artefacts = []

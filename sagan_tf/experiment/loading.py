@@ -8,7 +8,7 @@ import tensorflow as tf
 from sagan_tf.data import embedded
 from sagan_tf.errors import UserError, did_you_mean
 from sagan_tf.experiment.build import build_networks
-from sagan_tf.export.provenance import load_generator
+from sagan_tf.generation.loading import read_generator
 from sagan_tf.generation.sampler import count_classes
 from sagan_tf.training import SAGAN
 
@@ -30,6 +30,27 @@ class Networks:
     discriminator: keras.Model | None
     num_classes: int | None
     step: int | None
+
+
+def load_generator(run, path=None):
+    """Loads the averaged generator of a run.
+
+    Args:
+        run: `Run`.
+        path: Path of another generator in the run folder; None: the newest.
+
+    Returns:
+        keras.Model.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    path = path or run.generator_path
+    try:
+        return read_generator(path)
+    except Exception as error:  # damaged bytes make zip, JSON, HDF5 and Keras raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: this is not a generator of sagan_tf: {reason}") from None
 
 
 def checkpoint_steps(run):

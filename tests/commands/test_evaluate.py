@@ -17,7 +17,7 @@ from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.measures import METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.statistics import read_statistics
 from sagan_tf.export.model_card import card_as_text
-from sagan_tf.export.provenance import describe_training
+from sagan_tf.runs.provenance import describe_training
 
 
 @pytest.fixture(autouse=True)
@@ -233,12 +233,12 @@ def test_the_model_card_tells_what_was_measured(features, tmp_path):
     run = make_run(tmp_path / "run")
     measured(run.path, "--features", features, "--num_samples", 20, "--metrics", "fid,kid")
     (run.evaluation_path / "step_00000200-damaged.json").write_text('{"subject": {"step": 200}, "samples": 3}')
-    (evaluation,) = describe_training(run, run.config())["evaluations"]
+    (evaluation,) = describe_training(run)["evaluations"]
     assert set(evaluation["figures"]) == {"Fréchet distance", "kernel distance"}
     assert evaluation["samples"]["count"] == 20
     card = {"name": "sagan", "exported_at": "now", "licence": "", "versions": {}, "files": [], "generator": {
         "num_classes": 4, "image_width": 32, "image_height": 32, "image_channels": 3, "latent_dim": 12, "parameters": 1,
-        "attention_maps": {}}, "training": describe_training(run, run.config())}
+        "attention_maps": {}}, "training": describe_training(run)}
     value = evaluation["figures"]["Fréchet distance"]["value"]
     assert f"| Fréchet distance | {value:.6g} |" in card_as_text(card)
     assert "20 samples from seed 0" in card_as_text(card) and "by small.keras" in card_as_text(card)

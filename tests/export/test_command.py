@@ -112,7 +112,8 @@ def test_bad_lines_are_refused_before_anything_is_written(run, tmp_path, capsys)
     line = refusal(capsys, run.path, "--out", out)
     assert line.startswith(f"{run.generator_path}: there is no generator yet") and "sagan_tf.train" in line
     run.generator_path.write_bytes(b"no zip file")
-    assert refusal(capsys, run.path, "--out", out).startswith(f"{run.generator_path}: no generator of this program")
+    line = refusal(capsys, run.path, "--out", out)
+    assert line.startswith(f"{run.generator_path}: this is not a generator of sagan_tf")
     assert not out.exists()
 
 

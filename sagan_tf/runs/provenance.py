@@ -1,0 +1,114 @@
+"""The training behind a run's generator, as an export's model card describes it."""
+
+import dataclasses
+import json
+import os
+
+from sagan_tf.errors import UserError
+from sagan_tf.files.hashing import sha256
+
+
+def describe_training(run):
+    """Describes the training and the metrics of a run's newest generator.
+
+    Args:
+        run: `Run`.
+
+    Returns:
+        dict of JSON values, as `make_model_card` takes it.
+
+    Raises:
+        UserError: There is no generator yet, or a file of the run cannot be read.
+    """
+    if not run.generator_path.is_file():
+        raise UserError(
+            f"{run.generator_path}: there is no generator yet; training writes it with its first checkpoint. "
+            f"Continue training with: python -m sagan_tf.train --config {run.config_path}"
+        )
+    config, step = run.config(), _last_step(run)
+    decay = config.training.ema_decay
+    average = "none, the last weights" if decay is None else f"of the weights over training (EMA), decay {decay:g}"
+    return {
+        "data": f"{config.data.name}, split {config.data.split}",
+        "step": step,
+        "average": average,
+        "seed": config.training.seed,
+        "class_names": run.class_names(),
+        "generator_sha256": sha256(run.generator_path),
+        "metrics": _newest_metrics(run),
+        "evaluations": _evaluations(run, step),
+        "config": _without_paths(config),
+        "environment": _last_environment(run),
+    }
+
+
+def _last_step(run):
+    # The newest checkpoint is written together with the generator.
+    return next((int(path.rpartition("-")[2]) for path in run.checkpoints()), None)
+
+
+def _newest_metrics(run):
+    """Newest value of every metric with its step, without those of single layers."""
+    newest = {}
+    for line in run.read_metrics():
+        for name, value in line.items():
+            if name not in ("step", "images") and "/" not in name and isinstance(value, (int, float)):
+                newest[name] = {"value": value, "step": line["step"]}
+    return newest
+
+
+def _evaluations(run, step):
+    """Results of `sagan_tf.evaluate` for the generator of a step; files of another form are skipped."""
+    evaluations = []
+    for path in sorted(run.evaluation_path.glob("step_*.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            if result["subject"]["step"] == step:
+                evaluations.append(_evaluation(result))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            continue
+    return evaluations
+
+
+def _evaluation(result):
+    samples, features, reference = result["samples"], result["features"], result["reference"]
+    return {
+        "features": str(features["name"]),
+        "features_sha256": str(features["sha256"]),
+        "samples": {
+            "count": int(samples["count"]),
+            "seeds": [int(seed) for seed in samples["seeds"]],
+            "truncation": float(samples["truncation"]),
+        },
+        "batch_normalization": str(result["subject"]["batch_normalization"]),
+        "reference": str(reference.get("data")),
+        "split": str(reference.get("split")),
+        "figures": {
+            str(figure["title"]): {
+                "value": _float_or_none(figure["value"]),
+                "error": _float_or_none(figure["error"]),
+                "note": str(figure["note"]),
+            }
+            for figure in result["figures"].values()
+        },
+    }
+
+
+def _float_or_none(value):
+    return None if value is None else float(value)
+
+
+def _without_paths(config):
+    """The config as JSON values, without paths of this machine."""
+    values = json.loads(json.dumps(dataclasses.asdict(config)))
+    for section, name in ((values, "run"), (values["data"], "data_dir"), (values["data"], "manual_dir")):
+        section.pop(name)
+    for name in ("features", "inception"):
+        path = values["evaluation"][name]
+        values["evaluation"][name] = None if path is None else os.path.basename(path)
+    return values
+
+
+def _last_environment(run):
+    starts = run.starts()
+    return {name: value for name, value in starts[-1].items() if name != "command"} if starts else None
