@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from sagan_tf.config import QUICK_START
 from sagan_tf.experiment.build import build_networks
+from sagan_tf.experiment.checkpoints import make_checkpoint
 from sagan_tf.layers import SelfAttention
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
@@ -42,7 +43,7 @@ def make_run(path, steps=(100, 200), conditional=True, attention_sizes=(8, 16), 
     gan.compile()
     rng = np.random.default_rng(seed)
     with Run.create_or_resume(path, config) as run:
-        checkpoint = tf.train.Checkpoint(model=gan)
+        checkpoint = make_checkpoint(gan)
         manager = tf.train.CheckpointManager(checkpoint, str(run.checkpoints_path), max_to_keep=None)
         if conditional:
             run.save_class_names(KINDS)

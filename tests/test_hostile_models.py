@@ -27,7 +27,7 @@ from sagan_tf import attend, convert, report, sample
 from sagan_tf.conversion.files import read_state_dict
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_networks
-from sagan_tf.experiment.checkpoints import make_manager, restore
+from sagan_tf.experiment.checkpoints import make_checkpoint, make_manager, restore_latest
 from sagan_tf.experiment.loading import load_generator, restore_networks
 from sagan_tf.export import __main__ as export
 from sagan_tf.files import untrusted
@@ -66,7 +66,7 @@ def states(run, gan):
     """A function that gives the true weights of a step; not they themselves, which a failing test would print."""
     found = {}
     for step in STEPS:
-        tf.train.Checkpoint(model=gan).restore(str(run.checkpoints_path / f"ckpt-{step}")).assert_consumed()
+        make_checkpoint(gan).restore(str(run.checkpoints_path / f"ckpt-{step}")).assert_consumed()
         found[step] = state(gan)
     return lambda step: found[step]
 
@@ -80,7 +80,7 @@ def test_damaged_checkpoints_give_true_weights_or_none(run, gan, states, tmp_pat
         path.write_bytes(change(path.read_bytes()))
     before = {path.name: path.read_bytes() for path in broken.checkpoints_path.iterdir()}
     with one_line_or_none():
-        restore(gan, broken)
+        restore_latest(gan, broken)
         step = int(gan.step.numpy())
         for found, expected in zip(state(gan), states(step), strict=True):
             np.testing.assert_array_equal(found, expected)
@@ -95,7 +95,7 @@ def test_damaged_checkpoints_give_true_weights_or_none(run, gan, states, tmp_pat
 def test_restarts_leave_no_old_checkpoints(run, gan, tmp_path):
     # Found by tests/stress/kill_and_resume.py: TensorFlow forgot the old ones, and 30 lay there after 37 kills.
     again = copy_of(run, tmp_path)
-    restore(gan, again)
+    restore_latest(gan, again)
     for step in (41, 42, 43):
         manager = make_manager(gan, again, 2)
         gan.step.assign(step)
@@ -126,8 +126,8 @@ def test_what_is_no_checkpoint_is_passed_over(run, gan, tmp_path, capsys, name, 
     else:
         other = tf.train.Checkpoint(v=tf.Variable(1.0)).write(str(tmp_path / "other"))
         shutil.copy(f"{other}.{name.partition('.')[2]}", path)
-    restore(gan, broken)
-    assert int(gan.step.numpy()) == 20 and "Going on from step 20" in capsys.readouterr().out
+    restore_latest(gan, broken)
+    assert int(gan.step.numpy()) == 20 and "Resuming from step 20" in capsys.readouterr().out
 
 
 def rewritten(source, target, member, change):

@@ -12,6 +12,7 @@ from sagan_tf.conversion.files import read_state_dict
 from sagan_tf.conversion.named_weights import set_weights
 from sagan_tf.conversion.pytorch import convert_state_dict
 from sagan_tf.errors import UserError
+from sagan_tf.experiment.checkpoints import make_checkpoint
 from sagan_tf.files.atomic import atomic_write
 from sagan_tf.files.untrusted import bounded_variables
 from sagan_tf.networks import build_discriminator, build_generator
@@ -118,7 +119,7 @@ def _build_new_discriminator(config, generator):
 def _write_run(config, gan, folder):
     gan.compile()
     with Run.create_or_resume(folder, config) as run:
-        manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=gan), str(run.checkpoints_path), max_to_keep=1)
+        manager = tf.train.CheckpointManager(make_checkpoint(gan), str(run.checkpoints_path), max_to_keep=1)
         manager.save(checkpoint_number=0)
         # Last, since a run folder with a generator is complete.
         with atomic_write(run.generator_path) as temporary_path:

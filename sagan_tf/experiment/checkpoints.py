@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written, restored, and passed over where they are damaged."""
+"""Checkpoints of a run: what they hold, writing them, restoring the newest one that is whole."""
 
 import math
 import os
@@ -8,48 +8,120 @@ import tensorflow as tf
 from sagan_tf.errors import UserError
 
 
-def restore(gan, run):
-    """Restores the newest checkpoint of a run that can be read, if there is one.
+def state_by_path(gan, optimizers=True):
+    """Lists the variables that a checkpoint holds.
 
-    A damaged one, or one of other networks, is named, and the one before is taken.
+    Learning rates are not among them: they follow from the config and from the recoveries of the run.
 
     Args:
-        gan: Compiled SAGAN; it gets the weights, optimiser slots and step of the checkpoint.
+        gan: SAGAN, compiled if `optimizers`.
+        optimizers: bool. Include the slots of both optimizers.
+
+    Returns:
+        dict, group such as `ema_generator` -> dict, path such as `block_8_conv_1/kernel` -> Keras variable.
+    """
+    groups = {name: _by_path(getattr(gan, name).variables) for name in ("generator", "discriminator")}
+    if gan.ema_generator is not gan.generator:
+        groups["ema_generator"] = _by_path(gan.ema_generator.variables)
+    for name in ("generator_optimizer", "discriminator_optimizer") if optimizers else ():
+        slots = [v for v in getattr(gan, name).variables if v.name != "learning_rate"]
+        # Without the optimizer's own name, which Keras numbers.
+        groups[name] = {v.path.partition("/")[2]: v for v in slots}
+    return groups
+
+
+def _by_path(variables):
+    named = {variable.path: variable for variable in variables}
+    if len(named) < len(variables):
+        raise ValueError("Two variables of a network have the same path; give its layers different names.")
+    return named
+
+
+def make_checkpoint(gan, optimizers=True):
+    """Makes a checkpoint of a SAGAN, with the variables of `state_by_path` and the step.
+
+    Args:
+        gan: SAGAN, compiled if `optimizers`.
+        optimizers: bool. Include the slots of both optimizers.
+
+    Returns:
+        tf.train.Checkpoint.
+    """
+    return tf.train.Checkpoint(step=gan.step, **state_by_path(gan, optimizers))
+
+
+def restore_latest(gan, run):
+    """Restores the newest readable checkpoint of a run, if there is one.
+
+    A damaged checkpoint is reported, and the one before it is used.
+
+    Args:
+        gan: Compiled SAGAN; its weights, optimizer slots and step are set.
         run: `Run`.
 
     Raises:
         UserError: There are checkpoints, and none can be restored.
     """
-    paths = run.checkpoints()
-    # A constant rate is a variable and comes back with the rest; after a recovery it is another one.
-    optimizers = gan.generator_optimizer, gan.discriminator_optimizer
-    rates = [optimizer.get_config()["learning_rate"] for optimizer in optimizers]
+    paths, reason = run.checkpoints(), None
     for path in paths:
-        try:
-            tf.train.Checkpoint(model=gan).restore(path).assert_consumed()
-        except Exception as error:  # damaged bytes make the reader raise anything, an IndexError among others
-            reason = " ".join(str(error).split())[:200]
-            print(f"{path}: cannot be restored into these networks, the one before is tried: {reason}")
-            continue
-        for optimizer, rate in zip(optimizers, rates):
-            if isinstance(rate, float):
-                optimizer.learning_rate = rate
-        print(f"Going on from step {int(gan.step.numpy())}: {path}")
-        return
+        reason = restore(gan, path)
+        if reason is None:
+            print(f"Resuming from step {int(gan.step.numpy())}: {path}")
+            return
+        print(f"{path}: cannot be restored; trying the one before it: {reason}")
     if paths:
         raise UserError(
-            f"{paths[0]}: neither it nor any checkpoint before it can be restored: {reason} Move them away to begin "
-            "anew, or choose another folder with --run."
+            f"{paths[0]}: neither it nor any checkpoint before it can be restored: {reason} Move the checkpoints away "
+            "to start again, or choose another folder with --run."
         )
 
 
-def make_manager(gan, run, checkpoints_to_keep):
-    """Makes what writes the checkpoints of a run from the step on that it stands at; takes back what is later.
+def restore(gan, path, optimizers=True):
+    """Restores a SAGAN from a checkpoint that may be damaged.
 
     Args:
-        gan: Compiled SAGAN.
+        gan: SAGAN, compiled if `optimizers`.
+        path: str, as `tf.train.Checkpoint.restore` takes it.
+        optimizers: bool. Restore the optimizers too; otherwise their slots in the file are ignored.
+
+    Returns:
+        str, the reason why it cannot be restored (some variables may be set then); None on success.
+    """
+    try:
+        problem = _mismatch(tf.train.load_checkpoint(path).get_variable_to_shape_map(), gan, optimizers)
+        if problem is None:
+            make_checkpoint(gan, optimizers).restore(path).expect_partial().assert_existing_objects_matched()
+    except Exception as error:  # damaged bytes make the reader raise anything, an IndexError among others
+        return " ".join(str(error).split())[:200]
+    return problem
+
+
+def _mismatch(shapes, gan, optimizers):
+    """Says how the variables of a file differ from those of a SAGAN; None if they do not."""
+    if any(key.startswith("model/") for key in shapes):
+        return "it was written by an early version of sagan_tf, which numbered variables instead of naming them."
+    groups = state_by_path(gan, optimizers)
+    wanted = {_key(group, path): list(v.shape) for group, named in groups.items() for path, v in named.items()}
+    differing = [key for key, shape in wanted.items() if shapes.get(key) != shape]
+    unknown = [key for key in shapes if key.partition("/")[0] in groups and key not in wanted]
+    if not differing and not unknown:
+        return None
+    example = (differing + unknown)[0].partition("/.ATTRIBUTES")[0].replace(".S", "/")
+    return f"it is of other networks: {len(differing) + len(unknown)} variables differ, such as {example}."
+
+
+def _key(group, path):
+    """Name of a variable in a checkpoint file of TensorFlow."""
+    return f"{group}/{path.replace('.', '..').replace('/', '.S')}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def make_manager(gan, run, checkpoints_to_keep):
+    """Makes the writer of a run's checkpoints, and removes what a later step has left in the run folder.
+
+    Args:
+        gan: Compiled SAGAN, at the step that training starts from.
         run: `Run`.
-        checkpoints_to_keep: Newest checkpoints kept from now on.
+        checkpoints_to_keep: int, how many of the newest checkpoints are kept.
 
     Returns:
         tf.train.CheckpointManager.
@@ -65,12 +137,10 @@ def make_manager(gan, run, checkpoints_to_keep):
     run.remove_unfinished()
     kept = [path for path in reversed(paths) if int(path.rpartition("-")[2]) <= step]
     if kept:
-        # TensorFlow's own list may be gone, older than the files, or name one that cannot be read. Without their times
-        # it would keep the old ones for ever.
+        # TensorFlow's own list may be missing, out of date, or name a damaged checkpoint. Without time stamps it would
+        # keep the old ones for ever.
         times = [os.path.getmtime(f"{path}.index") for path in kept]
         tf.compat.v1.train.update_checkpoint_state(
             str(run.checkpoints_path), kept[-1], kept, all_model_checkpoint_timestamps=times
         )
-    return tf.train.CheckpointManager(
-        tf.train.Checkpoint(model=gan), str(run.checkpoints_path), max_to_keep=checkpoints_to_keep
-    )
+    return tf.train.CheckpointManager(make_checkpoint(gan), str(run.checkpoints_path), max_to_keep=checkpoints_to_keep)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import keras
-import tensorflow as tf
 
 from sagan_tf.data import embedded
 from sagan_tf.errors import UserError, did_you_mean
 from sagan_tf.experiment.build import build_networks
+from sagan_tf.experiment.checkpoints import restore
 from sagan_tf.generation.loading import read_generator
 from sagan_tf.generation.sampler import count_classes
 from sagan_tf.training import SAGAN
@@ -118,15 +118,12 @@ def _restore_best(run, step):
 def _restore(gan, run, step, newest):
     """Restores a checkpoint, and gives its step. One that training has just replaced gives way to its heir."""
     path = run.checkpoints_path / f"ckpt-{step}"
-    try:
-        # A checkpoint holds more, the optimisers; but all that is here has to be in it.
-        tf.train.Checkpoint(model=gan).restore(str(path)).expect_partial().assert_existing_objects_matched()
-    except Exception as error:  # damaged bytes make the reader raise anything
+    reason = restore(gan, str(path), optimizers=False)
+    if reason is not None:
         heir = max(checkpoint_steps(run), default=step)
         if newest and heir != step:
             return _restore(gan, run, heir, newest)
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: cannot be restored into the networks of its config: {reason}") from None
+        raise UserError(f"{path}: cannot be restored into the networks of its config: {reason}")
     return step
 
 

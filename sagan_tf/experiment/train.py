@@ -13,7 +13,7 @@ from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import contact_sheet_images, describe, open_source, translate_data_errors
 from sagan_tf.experiment.build import build_gan
 from sagan_tf.experiment.callbacks import MetricsRecorder, recording_callbacks
-from sagan_tf.experiment.checkpoints import make_manager, restore
+from sagan_tf.experiment.checkpoints import make_manager, restore_latest
 from sagan_tf.experiment.online_evaluation import evaluation_callbacks, is_missing
 from sagan_tf.experiment.preflight import check_devices, check_memory, translate_memory_errors
 from sagan_tf.experiment.recovery import prepare_recovery, rate_factor
@@ -70,7 +70,7 @@ def _train(config, strategy, worker, callbacks):
             wait_for_all(strategy, worker)  # the folder is there now, with all recoveries
             with strategy.scope():
                 gan = build_gan(config, source, rate_factor(run))
-            restore(gan, run)
+            restore_latest(gan, run)
             check_same_step(strategy, worker, int(gan.step.numpy()))
             manager = make_manager(gan, run, config.output.checkpoints_to_keep) if worker.is_chief else None
             try:

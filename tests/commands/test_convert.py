@@ -15,6 +15,7 @@ from sagan_tf.conversion.files import read_state_dict
 from sagan_tf.convert import main
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_networks
+from sagan_tf.experiment.checkpoints import make_checkpoint
 from sagan_tf.export.__main__ import main as export
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
@@ -56,7 +57,7 @@ def test_convert_gives_the_outputs_of_pytorch(checkpoints, tmp_path, capsys):
     gan = SAGAN(*build_networks(config, 5), ema_decay=None)
     gan.compile()
     latest = tf.train.latest_checkpoint(str(run.checkpoints_path))
-    tf.train.Checkpoint(model=gan).restore(latest).assert_existing_objects_matched()
+    make_checkpoint(gan, optimizers=False).restore(latest).expect_partial().assert_existing_objects_matched()
     assert relative_error(gan.discriminator(network_inputs("image")), golden(f"torch_{LAYOUT}")["logit"]) < 5e-6
 
 

@@ -54,7 +54,7 @@ def test_damaged_checkpoint_is_passed_over(trained, tmp_path, capsys, damage, fi
     train(tiny_config(run.path, steps=6), [keep])
     out = capsys.readouterr().out
     assert "ckpt-6: cannot be restored into these networks, the one before is tried: " in out
-    assert "Going on from step 4" in out
+    assert "Resuming from step 4" in out
     for a, b in zip(state_of(keep), expected, strict=True):
         np.testing.assert_array_equal(a, b)
     assert untimed(run) == untimed(whole)
@@ -67,7 +67,7 @@ def test_tensorflows_own_list_is_not_needed(trained, tmp_path, capsys):
     shutil.copytree(whole.path, run.path)
     truncated(run.checkpoints_path / "checkpoint")
     train(tiny_config(run.path, steps=8))
-    assert "Going on from step 6" in capsys.readouterr().out
+    assert "Resuming from step 6" in capsys.readouterr().out
     # The manager counts the old ones too: two are kept, or every restart would leave some for ever.
     assert [path.rpartition("-")[2] for path in run.checkpoints()] == ["8", "6"]
 

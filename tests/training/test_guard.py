@@ -111,7 +111,7 @@ def test_recovery_goes_back_and_on_with_a_lower_rate(tmp_path, capsys):
     run = train(tiny_config(tmp_path / "run", steps=4, **flags), [poison])
     out = capsys.readouterr().out
     # Seen before the line and the checkpoint of step 4.
-    assert "Recovery 1: training diverged" in out and "Going on from step 2" in out
+    assert "Recovery 1: training diverged" in out and "Resuming from step 2" in out
     np.testing.assert_allclose(poison.rates, poison.rates[0] * np.array([1, 1 / 4]), rtol=1e-6)
     rates = {line["step"]: line["generator_learning_rate"] / poison.rates[0] for line in run.read_metrics()}
     assert list(rates) == [1, 2, 3, 4]
@@ -127,7 +127,7 @@ def test_two_recoveries_and_another_process_after_them(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "Recovery 1: training diverged" in out and "Recovery 2: " in out
     # Seen before the line and the checkpoint of steps 4 and 6, so it went back to 2 and 4.
-    assert "Going on from step 2" in out and "Going on from step 4" in out
+    assert "Resuming from step 2" in out and "Going on from step 4" in out
     np.testing.assert_allclose(poison.rates, poison.rates[0] * np.array([1, 1 / 4, 1 / 16]), rtol=1e-6)
     lines = run.read_metrics()
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
