@@ -1,8 +1,7 @@
-// Passes over feature maps and kernels in bfloat16 that TensorFlow makes an operation at a time; see
-// native_operations.py, which compiles this.
+// Kernels for feature maps and weights in bfloat16 on a CPU; compiled.py compiles and wraps them.
 //
-// All sums go over fixed parts of their input, whatever the number of threads, and the parts are added in order: so
-// the same input gives the same bits.
+// Every sum runs over fixed parts of its input, whatever the number of threads, and the parts are added in order: the
+// same input gives the same bits.
 
 #include <algorithm>
 #include <cmath>
@@ -17,7 +16,7 @@
 #include "tensorflow/core/framework/shape_inference.h"
 #include "tensorflow/core/lib/core/threadpool.h"
 
-// TensorFlow's headers do not compile for every processor, so the loops alone are compiled for several.
+// Only the loops are compiled for several processors: TensorFlow's headers do not compile for all of them.
 #if defined(__x86_64__) && defined(__linux__)
 #define FOR_EVERY_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
@@ -51,7 +50,7 @@ inline Bits narrow(float value) {
   return static_cast<Bits>((wide & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
 }
 
-// ---------------------------------------------------------------------------------------------------- the loops
+// ---------------------------------------------------------------------------------------------------- loops
 
 // sums[c] += x - shift, squares[c] += (x - shift)^2 over rows of x (rows, channels).
 FOR_EVERY_PROCESSOR void add_moments(const Bits* __restrict x, const float* __restrict shift, int64_t rows,
@@ -84,7 +83,7 @@ FOR_EVERY_PROCESSOR void scale_rows(const Bits* __restrict x, const float* __res
 }
 
 // sums[c] += upstream, products[c] += upstream * (x - mean).
-FOR_EVERY_PROCESSOR void add_slopes(const Bits* __restrict upstream, const Bits* __restrict x,
+FOR_EVERY_PROCESSOR void add_gradient_sums(const Bits* __restrict upstream, const Bits* __restrict x,
                                     const float* __restrict mean, int64_t rows, int64_t channels,
                                     float* __restrict sums, float* __restrict products) {
   int64_t row = 0;
@@ -104,15 +103,15 @@ FOR_EVERY_PROCESSOR void add_slopes(const Bits* __restrict upstream, const Bits*
   }
 }
 
-// slope = upstream * factor + x * along + constant; slope may be upstream.
-FOR_EVERY_PROCESSOR void normalization_slope(const Bits* upstream, const Bits* __restrict x,
-                                             const float* __restrict factor, const float* __restrict along,
+// gradient = upstream * factor + x * coefficient + constant; gradient may be upstream.
+FOR_EVERY_PROCESSOR void normalization_gradient(const Bits* upstream, const Bits* __restrict x,
+                                             const float* __restrict factor, const float* __restrict coefficient,
                                              const float* __restrict constant, int64_t rows, int64_t channels,
-                                             Bits* slope) {
-  for (int64_t row = 0; row < rows; ++row, x += channels, upstream += channels, slope += channels) {
+                                             Bits* gradient) {
+  for (int64_t row = 0; row < rows; ++row, x += channels, upstream += channels, gradient += channels) {
 #pragma GCC ivdep
     for (int64_t c = 0; c < channels; ++c) {
-      slope[c] = narrow(widen(upstream[c]) * factor[c] + widen(x[c]) * along[c] + constant[c]);
+      gradient[c] = narrow(widen(upstream[c]) * factor[c] + widen(x[c]) * coefficient[c] + constant[c]);
     }
   }
 }
@@ -126,38 +125,12 @@ FOR_EVERY_PROCESSOR void rectify(const Bits* x, int64_t count, Bits* y) {
   }
 }
 
-// sum = x + y * factor; sum may be either.
-FOR_EVERY_PROCESSOR void add_scaled(const Bits* x, const Bits* y, float factor, int64_t count, Bits* sum) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < count; ++i) sum[i] = narrow(widen(x[i]) + widen(y[i]) * factor);
-}
-
-// slope = upstream where y is above zero; slope may be upstream.
-FOR_EVERY_PROCESSOR void relu_slope(const Bits* upstream, const Bits* __restrict y, int64_t count, Bits* slope) {
+// gradient = upstream where y is above zero; gradient may be upstream.
+FOR_EVERY_PROCESSOR void relu_gradient(const Bits* upstream, const Bits* __restrict y, int64_t count, Bits* gradient) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < count; ++i) {
     // By the bits: neither zero nor negative. (A NaN counts as above zero, and the upstream of one is NaN anyhow.)
-    slope[i] = upstream[i] & static_cast<Bits>(-(static_cast<int16_t>(y[i]) > 0));
-  }
-}
-
-// y = x + row; y may be x.
-FOR_EVERY_PROCESSOR void add_row(const Bits* x, const float* __restrict row, int64_t rows, int64_t channels, Bits* y) {
-  for (int64_t i = 0; i < rows; ++i, x += channels, y += channels) {
-#pragma GCC ivdep
-    for (int64_t c = 0; c < channels; ++c) y[c] = narrow(widen(x[c]) + row[c]);
-  }
-}
-
-FOR_EVERY_PROCESSOR void add_rows(const Bits* __restrict x, int64_t rows, int64_t channels, float* __restrict sums) {
-  int64_t row = 0;
-  for (; row + 4 <= rows; row += 4, x += 4 * channels) {
-    for (int64_t c = 0; c < channels; ++c) {
-      sums[c] += (widen(x[c]) + widen(x[channels + c])) + (widen(x[2 * channels + c]) + widen(x[3 * channels + c]));
-    }
-  }
-  for (; row < rows; ++row, x += channels) {
-    for (int64_t c = 0; c < channels; ++c) sums[c] += widen(x[c]);
+    gradient[i] = upstream[i] & static_cast<Bits>(-(static_cast<int16_t>(y[i]) > 0));
   }
 }
 
@@ -165,44 +138,7 @@ FOR_EVERY_PROCESSOR void scale_and_narrow(const float* __restrict x, float facto
   for (int64_t i = 0; i < count; ++i) y[i] = narrow(x[i] * factor);
 }
 
-// y = factor * the sums of 2x2 pixels of two rows of x (2 width, channels) each.
-FOR_EVERY_PROCESSOR void sum_quads(const Bits* __restrict x, float factor, int64_t width, int64_t channels,
-                                   Bits* __restrict y) {
-  const Bits *above = x, *below = x + 2 * width * channels;
-  for (int64_t j = 0; j < width; ++j, above += 2 * channels, below += 2 * channels, y += channels) {
-    for (int64_t c = 0; c < channels; ++c) {
-      const float upper = widen(above[c]) + widen(above[channels + c]);
-      y[c] = narrow(factor * (upper + (widen(below[c]) + widen(below[channels + c]))));
-    }
-  }
-}
-
-FOR_EVERY_PROCESSOR void scale(const Bits* __restrict x, float factor, int64_t count, Bits* __restrict y) {
-  for (int64_t i = 0; i < count; ++i) y[i] = narrow(widen(x[i]) * factor);
-}
-
 constexpr int64_t kLanes = 32;
-
-// slope = upstream * factor; returns <upstream, y>.
-FOR_EVERY_PROCESSOR double scale_and_dot(const Bits* __restrict upstream, const Bits* __restrict y, float factor,
-                                         int64_t count, Bits* __restrict slope) {
-  float sums[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      const float value = widen(upstream[i + lane]);
-      sums[lane] += value * widen(y[i + lane]);
-      slope[i + lane] = narrow(value * factor);
-    }
-  }
-  double total = 0;
-  for (; i < count; ++i) {
-    total += widen(upstream[i]) * widen(y[i]);
-    slope[i] = narrow(widen(upstream[i]) * factor);
-  }
-  for (float sum : sums) total += sum;
-  return total;
-}
 
 FOR_EVERY_PROCESSOR double dot(const Bits* __restrict x, const float* __restrict y, int64_t count) {
   float sums[kLanes] = {};
@@ -233,20 +169,20 @@ FOR_EVERY_PROCESSOR void multiply_both(const float* __restrict matrix, const flo
   }
 }
 
-// slope = upstream * factor - column row^T.
+// gradient = upstream * factor - column row^T.
 FOR_EVERY_PROCESSOR void subtract_outer(const Bits* __restrict upstream, float factor, const float* __restrict column,
                                         const float* __restrict row, int64_t rows, int64_t columns,
-                                        float* __restrict slope) {
-  for (int64_t i = 0; i < rows; ++i, upstream += columns, slope += columns) {
-    const float along = column[i];
-    for (int64_t j = 0; j < columns; ++j) slope[j] = widen(upstream[j]) * factor - along * row[j];
+                                        float* __restrict gradient) {
+  for (int64_t i = 0; i < rows; ++i, upstream += columns, gradient += columns) {
+    const float coefficient = column[i];
+    for (int64_t j = 0; j < columns; ++j) gradient[j] = widen(upstream[j]) * factor - coefficient * row[j];
   }
 }
 
-// ------------------------------------------------------------------------------------------------- the operations
+// ------------------------------------------------------------------------------------------------- operations
 
 // Runs `work(begin, end)` over [0, count) on the threads that TensorFlow's own operations use.
-void share(OpKernelContext* context, int64_t count, int64_t elements_each,
+void parallel_for(OpKernelContext* context, int64_t count, int64_t elements_each,
            const std::function<void(int64_t, int64_t)>& work) {
   auto* threads = context->device()->tensorflow_cpu_worker_threads()->workers;
   threads->ParallelFor(count, std::max<int64_t>(1, elements_each), work);
@@ -257,7 +193,7 @@ Bits* bits(Tensor* tensor) { return reinterpret_cast<Bits*>(tensor->data()); }
 const float* floats(const Tensor& tensor) { return static_cast<const float*>(tensor.data()); }
 float* floats(Tensor* tensor) { return static_cast<float*>(tensor->data()); }
 
-// A feature map (images, ..., channels), and the parts of its images that sums are made of.
+// A feature map (images, ..., channels), split into the parts that sums are made of.
 struct Map {
   explicit Map(const TensorShape& shape)
       : channels(shape.dim_size(shape.dims() - 1)),
@@ -278,7 +214,8 @@ struct Map {
   int64_t begin(int64_t part) const { return std::min(positions, part % pieces * rows); }
 };
 
-// That x is a map with something in it, and scale (and what else is given) a row for all images or one for each.
+// Checks that x is a feature map that is not empty, and that each of `rows` has one row for all images or one per
+// image.
 absl::Status check(const Tensor& x, std::initializer_list<const Tensor*> rows, const Tensor* upstream = nullptr) {
   if (x.dims() < 2 || !x.NumElements()) {
     return absl::InvalidArgumentError("The feature map must be (B, ..., C) and not empty: " + x.shape().DebugString());
@@ -287,12 +224,13 @@ absl::Status check(const Tensor& x, std::initializer_list<const Tensor*> rows, c
     const bool fits = row->dims() == 2 && (row->dim_size(0) == 1 || row->dim_size(0) == x.dim_size(0)) &&
                       row->dim_size(1) == x.dim_size(x.dims() - 1);
     if (!fits || row->shape() != (*rows.begin())->shape()) {
-      return absl::InvalidArgumentError("The rows do not fit the feature map: " + row->shape().DebugString());
+      return absl::InvalidArgumentError("The rows must fit the feature map: " + row->shape().DebugString());
     }
   }
   return !upstream || upstream->shape() == x.shape()
              ? absl::OkStatus()
-             : absl::InvalidArgumentError("The upstream is not of the map's shape: " + upstream->shape().DebugString());
+             : absl::InvalidArgumentError("The upstream gradient must have the shape of the map: " +
+                                          upstream->shape().DebugString());
 }
 
 class Normalize : public OpKernel {
@@ -305,7 +243,7 @@ class Normalize : public OpKernel {
     const Tensor &x = context->input(0), &scale = context->input(1), &offset = context->input(2);
     OP_REQUIRES_OK(context, check(x, {&scale, &offset}));
     const Map map(x.shape());
-    const int64_t channels = map.channels, given = scale.dim_size(0);
+    const int64_t channels = map.channels, num_rows = scale.dim_size(0);
     Tensor *y, *mean, *variance;
     OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &y));
     OP_REQUIRES_OK(context, context->allocate_output(1, TensorShape({channels}), &mean));
@@ -313,10 +251,10 @@ class Normalize : public OpKernel {
     const Bits* from = bits(x);
     Bits* to = bits(y);
 
-    // About a value of the map, so that little is lost where the mean is large.
+    // Relative to a value of the map, which loses little precision where the mean is large.
     std::vector<float> shift(channels), partial(map.parts() * 2 * channels);
     for (int64_t c = 0; c < channels; ++c) shift[c] = widen(from[c]);
-    share(context, map.parts(), map.rows * channels, [&](int64_t begin, int64_t end) {
+    parallel_for(context, map.parts(), map.rows * channels, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
         float* sums = partial.data() + part * 2 * channels;
         add_moments(from + map.first(part) * channels, shift.data(), map.size(part), channels, sums, sums + channels);
@@ -333,14 +271,14 @@ class Normalize : public OpKernel {
       floats(variance)[c] = static_cast<float>(std::max(0.0, square / map.count() - sum * sum));
     }
 
-    std::vector<float> factors(given * channels), offsets(given * channels);
-    for (int64_t i = 0; i < given * channels; ++i) {
+    std::vector<float> factors(num_rows * channels), offsets(num_rows * channels);
+    for (int64_t i = 0; i < num_rows * channels; ++i) {
       factors[i] = floats(scale)[i] / std::sqrt(floats(variance)[i % channels] + epsilon_);
       offsets[i] = floats(offset)[i] - floats(mean)[i % channels] * factors[i];
     }
-    share(context, map.parts(), map.rows * channels, [&](int64_t begin, int64_t end) {
+    parallel_for(context, map.parts(), map.rows * channels, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
-        const int64_t row = given == 1 ? 0 : map.image(part) * channels, first = map.first(part) * channels;
+        const int64_t row = num_rows == 1 ? 0 : map.image(part) * channels, first = map.first(part) * channels;
         scale_rows(from + first, &factors[row], &offsets[row], map.size(part), channels, to + first);
       }
     });
@@ -360,56 +298,56 @@ class NormalizeGrad : public OpKernel {
     const Tensor &upstream = context->input(0), &x = context->input(1), &scale = context->input(2);
     OP_REQUIRES_OK(context, check(x, {&scale}, &upstream));
     const Map map(x.shape());
-    const int64_t channels = map.channels, given = scale.dim_size(0);
+    const int64_t channels = map.channels, num_rows = scale.dim_size(0);
     OP_REQUIRES(context,
                 context->input(3).NumElements() == channels && context->input(4).NumElements() == channels,
                 absl::InvalidArgumentError("There must be a mean and a variance for each channel."));
     const float *mean = floats(context->input(3)), *variance = floats(context->input(4));
-    Tensor *slope, *of_scale, *of_offset;
-    OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0}, 0, x.shape(), &slope));
-    OP_REQUIRES_OK(context, context->allocate_output(1, scale.shape(), &of_scale));
-    OP_REQUIRES_OK(context, context->allocate_output(2, scale.shape(), &of_offset));
-    const Bits *from = bits(x), *down = bits(upstream);
-    Bits* to = bits(slope);
+    Tensor *gradient, *grad_scale, *grad_offset;
+    OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0}, 0, x.shape(), &gradient));
+    OP_REQUIRES_OK(context, context->allocate_output(1, scale.shape(), &grad_scale));
+    OP_REQUIRES_OK(context, context->allocate_output(2, scale.shape(), &grad_offset));
+    const Bits *from = bits(x), *upstream_bits = bits(upstream);
+    Bits* to = bits(gradient);
 
     std::vector<float> partial(map.parts() * 2 * channels);
-    share(context, map.parts(), map.rows * channels, [&](int64_t begin, int64_t end) {
+    parallel_for(context, map.parts(), map.rows * channels, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
         const int64_t first = map.first(part) * channels;
         float* sums = partial.data() + part * 2 * channels;
-        add_slopes(down + first, from + first, mean, map.size(part), channels, sums, sums + channels);
+        add_gradient_sums(upstream_bits + first, from + first, mean, map.size(part), channels, sums, sums + channels);
       }
     });
 
-    // With n = (x - mean) / deviation and the means of scale * upstream and scale * upstream * n over all positions:
-    // slope = (scale * upstream - the one - n * the other) / deviation.
-    const int64_t together = given == 1 ? map.parts() : map.pieces;
-    std::vector<float> factors(given * channels), along(channels), constant(channels);
+    // With n = (x - mean) / deviation, and g = scale * upstream:
+    // gradient = (g - mean(g) - n * mean(g * n)) / deviation.
+    const int64_t parts_per_row = num_rows == 1 ? map.parts() : map.pieces;
+    std::vector<float> factors(num_rows * channels), coefficients(channels), constants(channels);
     for (int64_t c = 0; c < channels; ++c) {
       const double inverse = 1 / std::sqrt(static_cast<double>(variance[c]) + epsilon_);
       double sums = 0, products = 0;
-      for (int64_t row = 0; row < given; ++row) {
+      for (int64_t row = 0; row < num_rows; ++row) {
         double sum = 0, product = 0;
-        for (int64_t part = row * together; part < (row + 1) * together; ++part) {
+        for (int64_t part = row * parts_per_row; part < (row + 1) * parts_per_row; ++part) {
           sum += partial[part * 2 * channels + c];
           product += partial[(part * 2 + 1) * channels + c];
         }
         const int64_t i = row * channels + c;
-        floats(of_offset)[i] = static_cast<float>(sum);
-        floats(of_scale)[i] = static_cast<float>(product * inverse);
+        floats(grad_offset)[i] = static_cast<float>(sum);
+        floats(grad_scale)[i] = static_cast<float>(product * inverse);
         factors[i] = static_cast<float>(floats(scale)[i] * inverse);
         sums += sum * floats(scale)[i];
         products += product * floats(scale)[i];
       }
-      const double slope_along = -products * inverse * inverse * inverse / map.count();
-      along[c] = static_cast<float>(slope_along);
-      constant[c] = static_cast<float>(-sums * inverse / map.count() - slope_along * mean[c]);
+      const double x_coefficient = -products * inverse * inverse * inverse / map.count();
+      coefficients[c] = static_cast<float>(x_coefficient);
+      constants[c] = static_cast<float>(-sums * inverse / map.count() - x_coefficient * mean[c]);
     }
-    share(context, map.parts(), map.rows * channels, [&](int64_t begin, int64_t end) {
+    parallel_for(context, map.parts(), map.rows * channels, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
-        const int64_t row = given == 1 ? 0 : map.image(part) * channels, first = map.first(part) * channels;
-        normalization_slope(down + first, from + first, &factors[row], along.data(), constant.data(), map.size(part),
-                            channels, to + first);
+        const int64_t row = num_rows == 1 ? 0 : map.image(part) * channels, first = map.first(part) * channels;
+        normalization_gradient(upstream_bits + first, from + first, &factors[row], coefficients.data(),
+                               constants.data(), map.size(part), channels, to + first);
       }
     });
   }
@@ -429,223 +367,32 @@ class Relu : public OpKernel {
     Tensor* y;
     OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0}, 0, x.shape(), &y));
     const int64_t count = x.NumElements();
-    share(context, (count + kMapPart - 1) / kMapPart, kMapPart / 4, [&](int64_t begin, int64_t end) {
+    parallel_for(context, (count + kMapPart - 1) / kMapPart, kMapPart / 4, [&](int64_t begin, int64_t end) {
       const int64_t first = begin * kMapPart, size = std::min(count, end * kMapPart) - first;
       rectify(bits(x) + first, size, bits(y) + first);
     });
   }
 };
 
-class AddScaled : public OpKernel {
- public:
-  using OpKernel::OpKernel;
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor &x = context->input(0), &y = context->input(1);
-    OP_REQUIRES(context, x.shape() == y.shape() && context->input(2).NumElements() == 1,
-                absl::InvalidArgumentError("Two feature maps of a shape and a single factor are wanted."));
-    const float factor = floats(context->input(2))[0];
-    Tensor* sum;
-    OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0, 1}, 0, x.shape(), &sum));
-    const int64_t count = x.NumElements();
-    share(context, (count + kMapPart - 1) / kMapPart, kMapPart / 2, [&](int64_t begin, int64_t end) {
-      const int64_t first = begin * kMapPart, size = std::min(count, end * kMapPart) - first;
-      add_scaled(bits(x) + first, bits(y) + first, factor, size, bits(sum) + first);
-    });
-  }
-};
-
-class AddScaledGrad : public OpKernel {
- public:
-  using OpKernel::OpKernel;
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor &upstream = context->input(0), &y = context->input(1);
-    OP_REQUIRES(context, upstream.shape() == y.shape() && context->input(2).NumElements() == 1,
-                absl::InvalidArgumentError("Two feature maps of a shape and a single factor are wanted."));
-    const float factor = floats(context->input(2))[0];
-    Tensor *slope, *of_factor;
-    OP_REQUIRES_OK(context, context->allocate_output(0, y.shape(), &slope));
-    OP_REQUIRES_OK(context, context->allocate_output(1, context->input(2).shape(), &of_factor));
-    const int64_t count = y.NumElements(), parts = (count + kMapPart - 1) / kMapPart;
-    std::vector<double> partial(parts);
-    share(context, parts, kMapPart / 2, [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) {
-        const int64_t first = part * kMapPart;
-        partial[part] = scale_and_dot(bits(upstream) + first, bits(y) + first, factor,
-                                      std::min(kMapPart, count - first), bits(slope) + first);
-      }
-    });
-    double total = 0;
-    for (double value : partial) total += value;
-    floats(of_factor)[0] = static_cast<float>(total);
-  }
-};
-
-class ReluSlope : public OpKernel {
+class ReluGrad : public OpKernel {
  public:
   using OpKernel::OpKernel;
 
   void Compute(OpKernelContext* context) override {
     const Tensor &upstream = context->input(0), &y = context->input(1);
     OP_REQUIRES(context, upstream.shape() == y.shape(),
-                absl::InvalidArgumentError("The upstream is not of the output's shape."));
-    Tensor* slope;
-    OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0}, 0, y.shape(), &slope));
+                absl::InvalidArgumentError("The upstream gradient must have the shape of the output."));
+    Tensor* gradient;
+    OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0}, 0, y.shape(), &gradient));
     const int64_t count = y.NumElements();
-    share(context, (count + kMapPart - 1) / kMapPart, kMapPart / 4, [&](int64_t begin, int64_t end) {
+    parallel_for(context, (count + kMapPart - 1) / kMapPart, kMapPart / 4, [&](int64_t begin, int64_t end) {
       const int64_t first = begin * kMapPart, size = std::min(count, end * kMapPart) - first;
-      relu_slope(bits(upstream) + first, bits(y) + first, size, bits(slope) + first);
+      relu_gradient(bits(upstream) + first, bits(y) + first, size, bits(gradient) + first);
     });
-  }
-};
-
-class AddChannels : public OpKernel {
- public:
-  using OpKernel::OpKernel;
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor &x = context->input(0), &row = context->input(1);
-    OP_REQUIRES_OK(context, check(x, {}));
-    const Map map(x.shape());
-    OP_REQUIRES(context, row.NumElements() == map.channels,
-                absl::InvalidArgumentError("There must be a number for each channel."));
-    Tensor* y;
-    OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0}, 0, x.shape(), &y));
-    std::vector<float> wide(map.channels);
-    std::transform(bits(row), bits(row) + map.channels, wide.begin(), widen);
-    share(context, map.parts(), map.rows * map.channels / 2, [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) {
-        const int64_t first = map.first(part) * map.channels;
-        add_row(bits(x) + first, wide.data(), map.size(part), map.channels, bits(y) + first);
-      }
-    });
-  }
-};
-
-class SumChannels : public OpKernel {
- public:
-  using OpKernel::OpKernel;
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor& x = context->input(0);
-    OP_REQUIRES_OK(context, check(x, {}));
-    const Map map(x.shape());
-    Tensor* sums;
-    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({map.channels}), &sums));
-    std::vector<float> partial(map.parts() * map.channels, 0.0f);
-    share(context, map.parts(), map.rows * map.channels / 2, [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) {
-        add_rows(bits(x) + map.first(part) * map.channels, map.size(part), map.channels,
-                 partial.data() + part * map.channels);
-      }
-    });
-    for (int64_t c = 0; c < map.channels; ++c) {
-      double sum = 0;
-      for (int64_t part = 0; part < map.parts(); ++part) sum += partial[part * map.channels + c];
-      floats(sums)[c] = static_cast<float>(sum);
-    }
   }
 };
 
 constexpr int64_t kKernelPart = 1 << 15;  // entries
-
-class SumQuads : public OpKernel {
- public:
-  explicit SumQuads(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("factor", &factor_));
-  }
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor& x = context->input(0);
-    OP_REQUIRES(context, x.dims() == 4 && x.dim_size(1) % 2 == 0 && x.dim_size(2) % 2 == 0,
-                absl::InvalidArgumentError("The feature map must be (B, 2H, 2W, C): " + x.shape().DebugString()));
-    const int64_t height = x.dim_size(1) / 2, width = x.dim_size(2) / 2, channels = x.dim_size(3), row = width * channels;
-    Tensor* y;
-    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({x.dim_size(0), height, width, channels}), &y));
-    share(context, x.dim_size(0) * height, 4 * row, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) sum_quads(bits(x) + 4 * i * row, factor_, width, channels, bits(y) + i * row);
-    });
-  }
-
- private:
-  float factor_;
-};
-
-class RepeatQuads : public OpKernel {
- public:
-  explicit RepeatQuads(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("factor", &factor_));
-  }
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor& x = context->input(0);
-    OP_REQUIRES(context, x.dims() == 4,
-                absl::InvalidArgumentError("The feature map must be (B, H, W, C): " + x.shape().DebugString()));
-    const int64_t height = x.dim_size(1), width = x.dim_size(2), channels = x.dim_size(3), row = width * channels;
-    Tensor* y;
-    OP_REQUIRES_OK(context, context->allocate_output(
-                                0, TensorShape({x.dim_size(0), 2 * height, 2 * width, channels}), &y));
-    share(context, x.dim_size(0) * height, 4 * row, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const Bits* from = bits(x) + i * row;
-        Bits* to = bits(y) + 4 * i * row;
-        for (int64_t j = 0; j < width; ++j, from += channels) {
-          if (factor_ == 1) {
-            std::copy_n(from, channels, to + 2 * j * channels);
-          } else {
-            scale(from, factor_, channels, to + 2 * j * channels);
-          }
-          std::copy_n(to + 2 * j * channels, channels, to + (2 * j + 1) * channels);
-        }
-        std::copy_n(to, 2 * row, to + 2 * row);
-      }
-    });
-  }
-
- private:
-  float factor_;
-};
-
-class Patches : public OpKernel {
- public:
-  explicit Patches(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("kernel_height", &kernel_height_));
-    OP_REQUIRES_OK(context, context->GetAttr("kernel_width", &kernel_width_));
-  }
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor& x = context->input(0);
-    OP_REQUIRES(context, x.dims() == 4 && kernel_height_ % 2 && kernel_width_ % 2,
-                absl::InvalidArgumentError("The feature map must be (B, H, W, C), the kernel's sides odd."));
-    const int64_t height = x.dim_size(1), width = x.dim_size(2), channels = x.dim_size(3);
-    const int64_t wide = kernel_height_ * kernel_width_ * channels;
-    Tensor* y;
-    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({x.dim_size(0), height, width, wide}), &y));
-    share(context, x.dim_size(0) * height, width * wide / 2, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        const int64_t image = row / height, i = row % height;
-        Bits* to = bits(y) + row * width * wide;
-        for (int64_t j = 0; j < width; ++j) {
-          for (int64_t di = 0; di < kernel_height_; ++di) {
-            const int64_t from_row = i + di - kernel_height_ / 2;
-            for (int64_t dj = 0; dj < kernel_width_; ++dj, to += channels) {
-              const int64_t from_column = j + dj - kernel_width_ / 2;
-              if (from_row < 0 || from_row >= height || from_column < 0 || from_column >= width) {
-                std::fill_n(to, channels, Bits{0});
-              } else {
-                std::copy_n(bits(x) + ((image * height + from_row) * width + from_column) * channels, channels, to);
-              }
-            }
-          }
-        }
-      }
-    });
-  }
-
- private:
-  int64_t kernel_height_, kernel_width_;
-};
 
 class SingularVectors : public OpKernel {
  public:
@@ -670,9 +417,9 @@ class SingularVectors : public OpKernel {
     std::vector<double> product(columns);
     double largest = 0;
     for (int iteration = 0; iteration < iterations_; ++iteration) {
-      // W^T u is not of length one yet when W is multiplied by it: that is a factor, and W is gone over once.
+      // The product with W uses W^T u before it is normalized, so that one pass over W is enough; the norm is a factor.
       std::vector<float> partial(parts * columns);
-      share(context, parts, each * columns, [&](int64_t begin, int64_t end) {
+      parallel_for(context, parts, each * columns, [&](int64_t begin, int64_t end) {
         for (int64_t part = begin; part < end; ++part) {
           multiply_both(floats(matrix) + part * each * columns, floats(u), std::min(each, rows - part * each), columns,
                         floats(v) + part * each, partial.data() + part * columns);
@@ -715,12 +462,12 @@ class ScaleKernel : public OpKernel {
   void Compute(OpKernelContext* context) override {
     const Tensor& kernel = context->input(0);
     OP_REQUIRES(context, context->input(1).NumElements() == 1,
-                absl::InvalidArgumentError("The factor must be a single number."));
+                absl::InvalidArgumentError("The factor must be a scalar."));
     Tensor* scaled;
     OP_REQUIRES_OK(context, context->allocate_output(0, kernel.shape(), &scaled));
     const float factor = floats(context->input(1))[0];
     const int64_t count = kernel.NumElements();
-    share(context, (count + kKernelPart - 1) / kKernelPart, kKernelPart, [&](int64_t begin, int64_t end) {
+    parallel_for(context, (count + kKernelPart - 1) / kKernelPart, kKernelPart, [&](int64_t begin, int64_t end) {
       const int64_t first = begin * kKernelPart, size = std::min(count, end * kKernelPart) - first;
       scale_and_narrow(floats(kernel) + first, factor, size, bits(scaled) + first);
     });
@@ -738,15 +485,15 @@ class ScaleKernelGrad : public OpKernel {
                       context->input(4).NumElements() == kernel.dim_size(0) &&
                       context->input(5).NumElements() == kernel.dim_size(1);
     OP_REQUIRES(context, fits, absl::InvalidArgumentError("The kernel's gradient, column and row must fit it."));
-    const float *factor = floats(context->input(2)), *along = floats(context->input(3));
+    const float *factor = floats(context->input(2)), *coefficient = floats(context->input(3));
     const float *column = floats(context->input(4)), *row = floats(context->input(5));
     const int64_t rows = kernel.dim_size(0), columns = kernel.dim_size(1), count = rows * columns;
-    Tensor* slope;
-    OP_REQUIRES_OK(context, context->allocate_output(0, kernel.shape(), &slope));
+    Tensor* gradient;
+    OP_REQUIRES_OK(context, context->allocate_output(0, kernel.shape(), &gradient));
 
     const int64_t parts = (count + kKernelPart - 1) / kKernelPart;
     std::vector<double> partial(parts);
-    share(context, parts, kKernelPart, [&](int64_t begin, int64_t end) {
+    parallel_for(context, parts, kKernelPart, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
         const int64_t first = part * kKernelPart;
         partial[part] = dot(bits(upstream) + first, floats(kernel) + first, std::min(kKernelPart, count - first));
@@ -755,12 +502,12 @@ class ScaleKernelGrad : public OpKernel {
     double product = 0;
     for (double value : partial) product += value;
     std::vector<float> scaled(rows);
-    for (int64_t i = 0; i < rows; ++i) scaled[i] = static_cast<float>(column[i] * (product * *along));
+    for (int64_t i = 0; i < rows; ++i) scaled[i] = static_cast<float>(column[i] * (product * *coefficient));
     const int64_t each = std::max<int64_t>(1, kKernelPart / std::max<int64_t>(1, columns));
-    share(context, (rows + each - 1) / each, each * columns, [&](int64_t begin, int64_t end) {
+    parallel_for(context, (rows + each - 1) / each, each * columns, [&](int64_t begin, int64_t end) {
       const int64_t first = begin * each, size = std::min(rows, end * each) - first;
       subtract_outer(bits(upstream) + first * columns, *factor, scaled.data() + first, row, size, columns,
-                     floats(slope) + first * columns);
+                     floats(gradient) + first * columns);
     });
   }
 };
@@ -781,7 +528,7 @@ absl::Status channels_of(InferenceContext* context, int output) {
 
 // Symbols: B images, C channels, P rows of a kernel's matrix, F columns; R is B or 1.
 
-// x (B, ..., C), scale and offset (R, C) -> normalised by the statistics of all positions, scaled and shifted
+// x (B, ..., C), scale and offset (R, C) -> x normalized by the statistics of the batch, scaled and shifted
 // (B, ..., C); mean (C,); variance (C,).
 REGISTER_OP("SaganTfNormalize")
     .Input("x: bfloat16")
@@ -797,7 +544,7 @@ REGISTER_OP("SaganTfNormalize")
       return channels_of(context, 2);
     });
 
-// Upstream of y and what went in and came out above -> gradients of x, scale and offset.
+// Upstream gradient of y, inputs and outputs of SaganTfNormalize -> gradients of x, scale and offset.
 REGISTER_OP("SaganTfNormalizeGrad")
     .Input("upstream: bfloat16")
     .Input("x: bfloat16")
@@ -805,9 +552,9 @@ REGISTER_OP("SaganTfNormalizeGrad")
     .Input("mean: float")
     .Input("variance: float")
     .Attr("epsilon: float")
-    .Output("of_x: bfloat16")
-    .Output("of_scale: float")
-    .Output("of_offset: float")
+    .Output("grad_x: bfloat16")
+    .Output("grad_scale: float")
+    .Output("grad_offset: float")
     .SetShapeFn([](InferenceContext* context) {
       TF_RETURN_IF_ERROR(as_input(context, 0, 1));
       TF_RETURN_IF_ERROR(as_input(context, 1, 2));
@@ -818,94 +565,14 @@ REGISTER_OP("SaganTfRelu").Input("x: bfloat16").Output("y: bfloat16").SetShapeFn
   return as_input(context, 0, 0);
 });
 
-// x + y * factor, x and y of a shape, factor ().
-REGISTER_OP("SaganTfAddScaled")
-    .Input("x: bfloat16")
-    .Input("y: bfloat16")
-    .Input("factor: float")
-    .Output("sum: bfloat16")
-    .SetShapeFn([](InferenceContext* context) { return as_input(context, 0, 0); });
-
-REGISTER_OP("SaganTfAddScaledGrad")
-    .Input("upstream: bfloat16")
-    .Input("y: bfloat16")
-    .Input("factor: float")
-    .Output("of_y: bfloat16")
-    .Output("of_factor: float")
-    .SetShapeFn([](InferenceContext* context) {
-      TF_RETURN_IF_ERROR(as_input(context, 0, 1));
-      return as_input(context, 1, 2);
-    });
-
-// upstream where y, of the same shape, is above zero, and zero elsewhere.
+// upstream where y, of the same shape, is positive, else zero.
 REGISTER_OP("SaganTfReluGrad")
     .Input("upstream: bfloat16")
     .Input("y: bfloat16")
-    .Output("of_x: bfloat16")
+    .Output("grad_x: bfloat16")
     .SetShapeFn([](InferenceContext* context) { return as_input(context, 0, 1); });
 
-// x (B, ..., C) + row (C,).
-REGISTER_OP("SaganTfAddChannels")
-    .Input("x: bfloat16")
-    .Input("row: bfloat16")
-    .Output("y: bfloat16")
-    .SetShapeFn([](InferenceContext* context) { return as_input(context, 0, 0); });
-
-// x (B, ..., C) -> sums over all but the channels (C,).
-REGISTER_OP("SaganTfSumChannels").Input("x: bfloat16").Output("sums: float").SetShapeFn([](InferenceContext* context) {
-  return channels_of(context, 0);
-});
-
-// x (B, 2H, 2W, C) -> sums of 2x2 pixels times factor (B, H, W, C).
-REGISTER_OP("SaganTfSumQuads")
-    .Input("x: bfloat16")
-    .Attr("factor: float")
-    .Output("y: bfloat16")
-    .SetShapeFn([](InferenceContext* context) {
-      ShapeHandle map;
-      DimensionHandle height, width;
-      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 4, &map));
-      TF_RETURN_IF_ERROR(context->Divide(context->Dim(map, 1), 2, true, &height));
-      TF_RETURN_IF_ERROR(context->Divide(context->Dim(map, 2), 2, true, &width));
-      context->set_output(0, context->MakeShape({context->Dim(map, 0), height, width, context->Dim(map, 3)}));
-      return absl::OkStatus();
-    });
-
-// x (B, H, W, C) -> each pixel times factor, as 2x2 (B, 2H, 2W, C).
-REGISTER_OP("SaganTfRepeatQuads")
-    .Input("x: bfloat16")
-    .Attr("factor: float")
-    .Output("y: bfloat16")
-    .SetShapeFn([](InferenceContext* context) {
-      ShapeHandle map;
-      DimensionHandle height, width;
-      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 4, &map));
-      TF_RETURN_IF_ERROR(context->Multiply(context->Dim(map, 1), 2, &height));
-      TF_RETURN_IF_ERROR(context->Multiply(context->Dim(map, 2), 2, &width));
-      context->set_output(0, context->MakeShape({context->Dim(map, 0), height, width, context->Dim(map, 3)}));
-      return absl::OkStatus();
-    });
-
-// x (B, H, W, C) -> what a kernel meets at each position, with zeros around (B, H, W, height * width * C).
-REGISTER_OP("SaganTfPatches")
-    .Input("x: bfloat16")
-    .Attr("kernel_height: int >= 1")
-    .Attr("kernel_width: int >= 1")
-    .Output("y: bfloat16")
-    .SetShapeFn([](InferenceContext* context) {
-      ShapeHandle map, wide;
-      DimensionHandle channels;
-      int64_t height, width;
-      TF_RETURN_IF_ERROR(context->GetAttr("kernel_height", &height));
-      TF_RETURN_IF_ERROR(context->GetAttr("kernel_width", &width));
-      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 4, &map));
-      TF_RETURN_IF_ERROR(context->Multiply(context->Dim(map, 3), height * width, &channels));
-      TF_RETURN_IF_ERROR(context->ReplaceDim(map, 3, channels, &wide));
-      context->set_output(0, wide);
-      return absl::OkStatus();
-    });
-
-// Matrix W^T (P, F) and u (F,) -> u (F,), v (P,) and sigma () after some power iterations.
+// Matrix W^T (P, F) and u (F,) -> u (F,), v (P,) and sigma () after `iterations` power iterations.
 REGISTER_OP("SaganTfSingularVectors")
     .Input("matrix: float")
     .Input("start: float")
@@ -929,30 +596,23 @@ REGISTER_OP("SaganTfScaleKernel")
     .Output("scaled: bfloat16")
     .SetShapeFn([](InferenceContext* context) { return as_input(context, 0, 0); });
 
-// Upstream G and kernel W (P, F), factor and along (), column (P,), row (F,) ->
-// G factor - <G, W> along column row^T.
+// Upstream G and kernel W (P, F), factor and coefficient (), column (P,), row (F,) ->
+// G * factor - <G, W> * coefficient * column row^T.
 REGISTER_OP("SaganTfScaleKernelGrad")
     .Input("upstream: bfloat16")
     .Input("kernel: float")
     .Input("factor: float")
-    .Input("along: float")
+    .Input("coefficient: float")
     .Input("column: float")
     .Input("row: float")
-    .Output("of_kernel: float")
+    .Output("grad_kernel: float")
     .SetShapeFn([](InferenceContext* context) { return as_input(context, 0, 1); });
 
 #define FOR_CPU(name, type) REGISTER_KERNEL_BUILDER(Name(name).Device(tensorflow::DEVICE_CPU), type)
 FOR_CPU("SaganTfNormalize", Normalize);
 FOR_CPU("SaganTfNormalizeGrad", NormalizeGrad);
 FOR_CPU("SaganTfRelu", Relu);
-FOR_CPU("SaganTfReluGrad", ReluSlope);
-FOR_CPU("SaganTfAddScaled", AddScaled);
-FOR_CPU("SaganTfAddScaledGrad", AddScaledGrad);
-FOR_CPU("SaganTfAddChannels", AddChannels);
-FOR_CPU("SaganTfSumChannels", SumChannels);
-FOR_CPU("SaganTfSumQuads", SumQuads);
-FOR_CPU("SaganTfRepeatQuads", RepeatQuads);
-FOR_CPU("SaganTfPatches", Patches);
+FOR_CPU("SaganTfReluGrad", ReluGrad);
 FOR_CPU("SaganTfSingularVectors", SingularVectors);
 FOR_CPU("SaganTfScaleKernel", ScaleKernel);
 FOR_CPU("SaganTfScaleKernelGrad", ScaleKernelGrad);

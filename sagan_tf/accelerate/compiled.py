@@ -1,7 +1,7 @@
-"""Operations of our own for a CPU in bfloat16, compiled on the user's machine; TensorFlow.
+"""Kernels in C++ for bfloat16 on a CPU, compiled once on the user's machine.
 
-TensorFlow's operations on feature maps and kernels in bfloat16 go over their operands one at a time, and are compiled
-for processors without AVX2. `compiled.cc` does in one pass what they do in four to eight.
+TensorFlow computes element-wise operations in bfloat16 one at a time, compiled for processors without AVX2.
+`compiled.cc` does in one pass what they do in four to eight.
 """
 
 import functools
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from sagan_tf.accelerate.registry import Kernel
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import atomic_write
 from sagan_tf.files.hashing import sha256_of_parts
@@ -23,27 +24,21 @@ _SOURCE = Path(__file__).with_name("compiled.cc")
 _COMPILERS = ("c++", "g++", "clang++")
 
 
-def lendable():
-    """The operations as functions, with gradients; compiled at the first call of a machine, in some ten seconds.
+def kernels():
+    """Lists the kernels of this module, which have gradients; compiles them unless an earlier process has.
 
     Returns:
-        dict for `layers.lending`.
+        dict for `accelerate.use_kernels`.
 
     Raises:
         UserError: They cannot be compiled or loaded.
     """
     load()
     return {
-        "normalize": _normalize,
-        "rectify": _rectify,
-        "add_scaled": _add_scaled,
-        "add_channels": _add_channels,
-        "sum_channels": _sum_channels,
-        "patches": _patches,
-        "sum_quads": _sum_quads,
-        "repeat_quads": _repeat_quads,
-        "singular_vectors": _singular_vectors,
-        "scale_kernel": _scale_kernel,
+        "batch_normalize": Kernel(_batch_normalize, _is_bfloat16),
+        "relu": Kernel(lambda x: load().sagan_tf_relu(x), _is_bfloat16),
+        "power_iteration": Kernel(_power_iteration, lambda matrix, *_: matrix.dtype == tf.float32),
+        "divide_by_sigma": Kernel(_divide_by_sigma, _gives_bfloat16),
     }
 
 
@@ -88,7 +83,7 @@ def _flags():
 
 def _compile(path):
     compiler = _compiler()
-    print(f"Compiling operations of our own, once: {path}", file=sys.stderr)
+    print(f"Compiling kernels, once: {path}", file=sys.stderr)
     try:
         with atomic_write(path) as temporary_path:
             command = [*compiler, *_flags(), str(_SOURCE), "-o", str(temporary_path), *tf.sysconfig.get_link_flags()]
@@ -125,136 +120,50 @@ def _compiler():
     return found[0]
 
 
-def _normalize(x, scale, offset, epsilon):
-    if x.dtype != tf.bfloat16 or scale.dtype != tf.float32:
-        return None
+def _is_bfloat16(x, *_):
+    return x.dtype == tf.bfloat16
+
+
+def _batch_normalize(x, scale, offset, epsilon, synchronized):
     outputs, mean, variance = load().sagan_tf_normalize(x, scale, offset, epsilon=epsilon)
     return outputs, tf.stop_gradient(mean), tf.stop_gradient(variance)
 
 
 @tf.RegisterGradient("SaganTfNormalize")
-def _slopes_of_normalize(operation, upstream, *_):
+def _normalize_gradient(operation, upstream, *_):
     x, scale, _ = operation.inputs
     _, mean, variance = operation.outputs
-    return load().sagan_tf_normalize_grad(
-        upstream, x, scale, mean, variance, epsilon=operation.get_attr("epsilon")
-    )
-
-
-def _rectify(x):
-    return load().sagan_tf_relu(x) if x.dtype == tf.bfloat16 else None
+    return load().sagan_tf_normalize_grad(upstream, x, scale, mean, variance, epsilon=operation.get_attr("epsilon"))
 
 
 @tf.RegisterGradient("SaganTfRelu")
-def _slope_of_relu(operation, upstream):
+def _relu_gradient(operation, upstream):
     return load().sagan_tf_relu_grad(upstream, operation.outputs[0])
 
 
 @tf.RegisterGradient("SaganTfReluGrad")
-def _slopes_of_relu_slope(operation, upstream):
+def _relu_second_gradient(operation, upstream):
     return load().sagan_tf_relu_grad(upstream, operation.inputs[1]), None
 
 
-def _add_scaled(x, y, factor):
-    if x.dtype != tf.bfloat16 or y.dtype != tf.bfloat16:
-        return None
-    if not isinstance(factor, float):
-        return load().sagan_tf_add_scaled(x, y, tf.cast(factor, tf.float32))
+def _power_iteration(matrix, u, iterations, epsilon):
+    results = load().sagan_tf_singular_vectors(matrix, u, iterations=iterations, epsilon=epsilon)
+    return [tf.stop_gradient(result) for result in results]
+
+
+def _gives_bfloat16(matrix, u, v, sigma, epsilon, dtype, compute_dtype):
+    return matrix.dtype == tf.float32 and compute_dtype == "bfloat16"
+
+
+def _divide_by_sigma(matrix, u, v, sigma, epsilon, dtype, compute_dtype):
+    divisor = tf.where(sigma > epsilon, sigma, tf.ones_like(sigma))
+    factor, coefficient = 1 / divisor, tf.cast(sigma > epsilon, sigma.dtype) / (divisor * divisor)
 
     @tf.custom_gradient
-    def add(x, y):
+    def divide(matrix):
         def gradient(upstream):
-            return upstream, upstream if factor == 1.0 else upstream * factor
-
-        return load().sagan_tf_add_scaled(x, y, factor), gradient
-
-    return add(x, y)
-
-
-@tf.RegisterGradient("SaganTfAddScaled")
-def _slopes_of_sum(operation, upstream):
-    _, y, factor = operation.inputs
-    return upstream, *load().sagan_tf_add_scaled_grad(upstream, y, factor)
-
-
-@tf.RegisterGradient("SaganTfAddScaledGrad")
-def _slopes_of_slopes_of_sum(operation, upstream, of_factor):
-    before, y, factor = operation.inputs
-    of_before = load().sagan_tf_add_scaled(tf.cast(of_factor, y.dtype) * y, upstream, factor)
-    of_upstream = tf.reduce_sum(tf.cast(before, tf.float32) * tf.cast(upstream, tf.float32))
-    return of_before, tf.cast(of_factor, y.dtype) * before, tf.reshape(of_upstream, tf.shape(factor))
-
-
-def _add_channels(x, row):
-    return load().sagan_tf_add_channels(x, row) if x.dtype == row.dtype == tf.bfloat16 else None
-
-
-def _sum_channels(x):
-    return load().sagan_tf_sum_channels(x) if x.dtype == tf.bfloat16 else None
-
-
-@tf.RegisterGradient("SaganTfSumChannels")
-def _slope_of_sum(operation, upstream):
-    x = operation.inputs[0]
-    return tf.broadcast_to(tf.cast(upstream, x.dtype), tf.shape(x))
-
-
-def _patches(x, height, width):
-    if x.dtype != tf.bfloat16 or x.shape.rank != 4:
-        return None
-    return load().sagan_tf_patches(x, kernel_height=height, kernel_width=width)
-
-
-@tf.RegisterGradient("SaganTfPatches")
-def _slope_of_patches(operation, upstream):
-    height, width = operation.get_attr("kernel_height"), operation.get_attr("kernel_width")
-    parts = tf.split(upstream, height * width, axis=-1)
-    places = [(i, j) for i in range(height) for j in range(width)]
-    padded = [
-        tf.pad(part, ((0, 0), (i, height - 1 - i), (j, width - 1 - j), (0, 0)))
-        for part, (i, j) in zip(parts, places, strict=True)
-    ]
-    rows, columns = tf.unstack(tf.shape(upstream)[1:3])
-    top, left = height // 2, width // 2
-    return tf.add_n(padded)[:, top : top + rows, left : left + columns]
-
-
-def _sum_quads(x, factor):
-    even = x.shape.rank == 4 and all(size is not None and size % 2 == 0 for size in x.shape[1:3])
-    return load().sagan_tf_sum_quads(x, factor=factor) if x.dtype == tf.bfloat16 and even else None
-
-
-@tf.RegisterGradient("SaganTfSumQuads")
-def _slope_of_sum_quads(operation, upstream):
-    return load().sagan_tf_repeat_quads(upstream, factor=operation.get_attr("factor"))
-
-
-def _repeat_quads(x, factor):
-    fits = x.dtype == tf.bfloat16 and x.shape.rank == 4
-    return load().sagan_tf_repeat_quads(x, factor=factor) if fits else None
-
-
-@tf.RegisterGradient("SaganTfRepeatQuads")
-def _slope_of_repeat_quads(operation, upstream):
-    return load().sagan_tf_sum_quads(upstream, factor=operation.get_attr("factor"))
-
-
-def _singular_vectors(matrix, u, iterations, epsilon):
-    if matrix.dtype != tf.float32:
-        return None
-    found = load().sagan_tf_singular_vectors(matrix, u, iterations=iterations, epsilon=epsilon)
-    return [tf.stop_gradient(part) for part in found]
-
-
-def _scale_kernel(matrix, factor, along, column, row):
-    if matrix.dtype != tf.float32:
-        return None
-
-    @tf.custom_gradient
-    def scale(matrix):
-        def gradient(upstream):
-            return load().sagan_tf_scale_kernel_grad(upstream, matrix, factor, along, column, row)
+            return load().sagan_tf_scale_kernel_grad(upstream, matrix, factor, coefficient, v, u)
 
         return load().sagan_tf_scale_kernel(matrix, factor), gradient
 
-    return scale(matrix)
+    return divide(matrix)

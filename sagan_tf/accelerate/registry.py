@@ -1,53 +1,59 @@
-"""What a training step may lend the layers: one operation of a backend for what they do in many."""
+"""Registry of kernels: faster implementations that replace reference operations of the layers."""
 
 import contextlib
 import contextvars
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
-_lent = contextvars.ContextVar("lent", default=None)
+_defaults = {}
+_kernels = contextvars.ContextVar("kernels", default={})
+
+
+class Kernel(NamedTuple):
+    """A faster implementation of an operation.
+
+    Args:
+        run: Function with the arguments and the result of the reference operation.
+        supports: Function of the same arguments. Whether the kernel takes them.
+    """
+
+    run: Callable
+    supports: Callable
+
+
+def set_default_kernels(kernels):
+    """Sets the kernels that are always in use.
+
+    Args:
+        kernels: dict, name of an operation -> `Kernel`.
+    """
+    _defaults.update(kernels)
 
 
 @contextlib.contextmanager
-def lending(operations):
-    """Lends operations to all layers that are called, and differentiated, inside.
-
-    Each may give None for arguments that it does not take; the layer then does without.
-
-    Symbols: B batch, C channels, P rows and F columns of a kernel's matrix; R is B or 1.
+def use_kernels(kernels):
+    """Uses kernels, before the default ones, for all operations that are called and differentiated inside.
 
     Args:
-        operations: dict of functions, or None for nothing.
-            normalize: (x (B, ..., C), scale (R, C), offset (R, C), epsilon) -> the batch normalisation of x by its own
-                statistics, scaled and shifted, in the dtype of x; their mean (C,) and variance (C,), of all positions
-                and not an estimate.
-            rectify: (x) -> ReLU of x.
-            add_scaled: (x, y, factor) -> x + factor * y, for maps of a shape and a number, or a scalar.
-            add_channels: (x (B, ..., C), row (C,)) -> x + row, of their dtype; need not be differentiable.
-            sum_channels: (x (B, ..., C)) -> sums over all other axes (C,), float32.
-            patches: (x (B, H, W, C), kh, kw, both odd) -> what a kernel of kh*kw meets at each position, with zeros
-                around: (B, H, W, kh*kw*C).
-            sum_quads: (x (B, 2H, 2W, C), factor) -> sums of 2x2 pixels times the factor (B, H, W, C).
-            repeat_quads: (x (B, H, W, C), factor) -> each pixel times the factor, four times (B, 2H, 2W, C).
-            singular_vectors: (matrix (P, F), u (F,), power iterations, epsilon) -> u (F,), v (P,) and sigma () after
-                them, constants for the gradient, as `SpectralNormalization` defines them.
-            scale_kernel: (matrix (P, F), factor (), along (), column (P,), row (F,)) -> matrix * factor in bfloat16,
-                with the gradient G * factor - <G, matrix> * along * column row^T of the matrix alone.
+        kernels: dict, name of an operation -> `Kernel`.
     """
-    token = _lent.set(operations)
+    token = _kernels.set(kernels)
     try:
         yield
     finally:
-        _lent.reset(token)
+        _kernels.reset(token)
 
 
-def lent(name, *arguments):
-    """Does something by an operation that is lent.
+def operation(reference):
+    """Makes a reference operation replaceable by the kernel of its name that supports its arguments."""
 
-    Args:
-        name: One of those of `lending`.
-        *arguments: Its own.
+    @functools.wraps(reference)
+    def run(*arguments):
+        for kernels in (_kernels.get(), _defaults):
+            kernel = kernels.get(reference.__name__)
+            if kernel is not None and kernel.supports(*arguments):
+                return kernel.run(*arguments)
+        return reference(*arguments)
 
-    Returns:
-        What it gives, or None: it is not lent, or does not take these arguments.
-    """
-    operation = (_lent.get() or {}).get(name)
-    return None if operation is None else operation(*arguments)
+    return run

@@ -16,7 +16,7 @@ from sagan_tf.layers import (
     SelfAttention,
     SpectralNormalization,
 )
-from sagan_tf.layers.nearest_upsampling import upsample
+from sagan_tf.layers.functional import upsample
 
 # Layers of ours and what computes the same.
 _STOCK = {Conv2D: keras.layers.Conv2D, ReLU: keras.layers.ReLU, ResidualSum: keras.layers.Add}

@@ -1,6 +1,5 @@
-"""Keras layers in keras.ops alone; each works in any Keras model on any backend."""
+"""Keras layers, written in keras.ops alone; each works in any Keras model on any backend."""
 
-from sagan_tf.layers.average_pooling import AveragePooling as AveragePooling
 from sagan_tf.layers.batch_normalization import BatchNormalization as BatchNormalization
 from sagan_tf.layers.conditional_batch_normalization import (
     ConditionalBatchNormalization as ConditionalBatchNormalization,

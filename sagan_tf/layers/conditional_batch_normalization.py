@@ -1,21 +1,21 @@
-"""Batch normalisation whose scale and offset depend on a class; knows nothing of GANs."""
+"""Batch normalization with a scale and offset per class."""
 
 import keras
 from keras import ops
 
-from sagan_tf.layers.batch_normalization import BatchNormalization, scale_and_shift
+from sagan_tf.layers.batch_normalization import BatchNormalization
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
 class ConditionalBatchNormalization(keras.layers.Layer):
-    """Normalises each channel over the batch, then scales and shifts it by a row of its class.
+    """Normalizes each channel over the batch, then scales and shifts it by the gain and bias of the image's class.
 
         output = gamma[label] * (x - mean) / sqrt(variance + epsilon) + beta[label]
 
-    The class tables start at gamma 1 and beta 0 and are not spectrally normalised: with a largest singular value of 1
-    a table of 1000 classes could not move far from equal gains. Their gradients are dense, because Keras' Adam squares
-    the gradients of a repeated label one by one instead of their sum. On TensorFlow the statistics are those of the
-    global batch over all replicas (`tf.distribute`); on JAX `keras.distribution` makes them so by itself.
+    The class tables start at gamma 1 and beta 0 and are not spectrally normalized: with a largest singular value of 1
+    a table of 1000 classes could not move far from equal gains. Their gradients are dense, because Keras' Adam would
+    square the gradients of a repeated label one by one instead of their sum. On TensorFlow the statistics are those of
+    the global batch over all replicas (`tf.distribute`); on JAX `keras.distribution` sees to that.
 
     Symbols: B batch, H, W height and width in px, C channels.
 
@@ -23,10 +23,10 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         num_classes: int >= 1. Labels are 0 to num_classes - 1.
         momentum: float in [0, 1). Decay of the moving statistics, which inference uses.
         epsilon: float > 0. Added to the variance.
-        synchronized: bool or None. Statistics over all replicas; None: wherever the backend can (TensorFlow).
+        synchronized: bool or None. Take the statistics over all replicas. None: where the backend supports it.
     Call arguments:
         inputs: List of the feature map (B, H, W, C), or (B, ..., C), and the labels (B,) or (B, 1), integers.
-        training: bool. True normalises by the batch and moves the moving statistics.
+        training: bool. True normalizes by the batch and updates the moving statistics.
     Returns:
         Feature map, (B, H, W, C).
     Raises:
@@ -80,16 +80,11 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         label = ops.reshape(label, (-1,))
         dtype = keras.backend.result_type(feature_map.dtype, "float32")
         scale, offset = (self._rows(table, label, dtype) for table in (self.gamma, self.beta))  # (B, C)
-        normalized = self.normalization.normalized_at_once(feature_map, training, scale, offset)
-        if normalized is not None:
-            return normalized
-        mean, variance = self.normalization.statistics(feature_map, training)
-        scale = scale * ops.rsqrt(variance + self.epsilon)
-        return scale_and_shift(feature_map, scale, offset - mean * scale)
+        return self.normalization.normalize_by(feature_map, scale, offset, training)
 
     @staticmethod
     def _rows(table, label, dtype):
-        # Rows of a product and not of the variable itself: its gradient reaches the optimiser as a dense table.
+        # Rows of a product, not of the variable: so the optimizer gets a dense gradient.
         return ops.take(ops.multiply(ops.cast(table, dtype), 1.0), label, axis=0)
 
     def compute_output_shape(self, input_shape):
@@ -106,5 +101,5 @@ class ConditionalBatchNormalization(keras.layers.Layer):
 
 
 def can_synchronize():
-    """Says whether Keras' `BatchNormalization` takes `synchronized=True` on the backend in use."""
+    """Whether Keras' `BatchNormalization` takes `synchronized=True` on the current backend."""
     return keras.backend.backend() == "tensorflow"

@@ -5,8 +5,8 @@ import math
 import keras
 from keras import ops
 
-from sagan_tf.accelerate.registry import lent
 from sagan_tf.layers.convolution import Conv2D
+from sagan_tf.layers.keras_compat import custom_gradient
 from sagan_tf.layers.spectral_normalization import SpectralNormalization
 
 # Of an image's score matrix: the largest that is computed whole, and the size of the blocks of a larger one (4 and
@@ -178,8 +178,7 @@ class SelfAttention(keras.layers.Layer):
         mixed = ops.reshape(mixed, (-1, height, width, channels // self.value_reduction))
         if self.output_projection:
             mixed = self.projection(mixed, training=training)
-        outputs = lent("add_scaled", inputs, mixed, self.gamma)
-        outputs = inputs + self.gamma * mixed if outputs is None else outputs
+        outputs = inputs + self.gamma * mixed
         return (outputs, scores) if return_attention_scores else outputs
 
     def _queries_of_a_block(self, queries, keys):
@@ -267,14 +266,13 @@ def _mix(dtype, keep_scores):
         Function of query (B, n, D), key (B, M, D) and value (B, M, E) that gives (B, n, E).
     """
 
-    @ops.custom_gradient
+    @custom_gradient
     def mix(query, key, value):
         scores = ops.cast(_scores(query, key), dtype)
         mixed = ops.matmul(scores, ops.cast(value, dtype))
         kept = scores if keep_scores else None
 
-        def gradient(*arguments, upstream=None):
-            upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
+        def gradient(upstream):
             scores = ops.cast(_scores(query, key), dtype) if kept is None else kept
             # The slopes less a row's mean, as one product: of two more columns, the mean and what rounding took of it,
             # and of ones. So the difference, which is small, is not one of rounded numbers.

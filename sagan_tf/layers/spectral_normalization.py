@@ -1,4 +1,4 @@
-"""Spectral normalisation of any Keras layer's kernel; knows nothing of GANs."""
+"""Spectral normalization of the kernel of any Keras layer."""
 
 import math
 
@@ -6,22 +6,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from sagan_tf.accelerate.registry import lent
+from sagan_tf.layers import functional
+from sagan_tf.layers.keras_compat import RecordingScope, child_layers
 
 # Weights that are linear maps, by the names Keras gives them.
 KERNEL_NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "embeddings")
-
-
-class _RecordingScope(keras.StatelessScope):
-    """Keeps the variables that are assigned: those of a stateful LSTM are not among its `variables`."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.updates = {}
-
-    def add_update(self, update):
-        super().add_update(update)
-        self.updates[id(update[0])] = update
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
@@ -120,7 +109,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         values = {id(variable): ops.convert_to_tensor(variable) for variable in self.layer.variables}
         values |= {id(kernel): value for kernel, value in zip(self._kernels, normalized)}
         mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
-        with _RecordingScope(mapping, collect_losses=True) as scope:
+        with RecordingScope(mapping, collect_losses=True) as scope:
             # As they are: the scope has made them of the raw kernels' dtype, and the layer narrows them again.
             scope.state_mapping.update({id(kernel): value for kernel, value in zip(self._kernels, normalized)})
             outputs = self.layer(inputs)
@@ -134,65 +123,19 @@ class SpectralNormalization(keras.layers.Wrapper):
         normalized = []
         for kernel, vector in zip(self._kernels, self._vectors):
             matrix = self._matrix(kernel, vector.dtype)
-            u, v, sigma = self._singular_vectors(matrix, vector)
+            u, v, sigma = self._power_iteration(matrix, vector)
             if store:
                 vector.assign(u)
-            normalized.append(self._kernel(self._over_sigma(matrix, u, v, sigma, kernel.dtype), kernel))
+            divided = functional.divide_by_sigma(
+                matrix, u, v, sigma, self.epsilon, kernel.dtype, self.layer.compute_dtype
+            )
+            normalized.append(self._kernel(divided, kernel))
         return normalized
 
-    def _singular_vectors(self, matrix, vector):
-        """u, v and sigma = u^T W v after the power iterations, constants for the gradient."""
+    def _power_iteration(self, matrix, vector):
+        """u, v and sigma after the power iterations of a call, constants for the gradient."""
         matrix, u = ops.stop_gradient(matrix), ops.stop_gradient(ops.convert_to_tensor(vector))
-        found = lent("singular_vectors", matrix, u, self.power_iterations, self.epsilon)
-        if found is not None:
-            return found
-        for _ in range(self.power_iterations):
-            v = self._unit(ops.matmul(matrix, u))
-            product = ops.matmul(v, matrix)
-            # A zero kernel must not wipe u out: it would stay zero for ever.
-            u = ops.where(ops.norm(product) > self.epsilon, self._unit(product), u)
-        return u, v, ops.sum(u * product)
-
-    def _divisor(self, sigma):
-        """sigma, or 1 where it is not above `epsilon`."""
-        return ops.where(sigma > self.epsilon, sigma, ops.ones_like(sigma))
-
-    def _over_sigma(self, matrix, u, v, sigma, dtype):
-        """W^T / sigma, with a written-out gradient, which goes over the kernel half as often as the derived one.
-
-        Of `dtype`; in bfloat16 from an operation that is lent, where the wrapped layer computes in that.
-        """
-        if self.layer.compute_dtype == "bfloat16":
-            divisor = self._divisor(sigma)
-            along = ops.cast(sigma > self.epsilon, sigma.dtype) / (divisor * divisor)
-            scaled = lent("scale_kernel", matrix, 1 / divisor, along, v, u)
-            if scaled is not None:
-                return scaled
-
-        @ops.custom_gradient
-        def known_sigma(matrix):
-            # Its value is known; that it depends on W matters to second derivatives alone.
-            return sigma, lambda *arguments, upstream=None: _outer(v, u) * (
-                arguments[0] if upstream is None else upstream
-            )
-
-        @ops.custom_gradient
-        def divide(matrix):
-            def gradient(*arguments, upstream=None):
-                upstream = arguments[0] if upstream is None else upstream  # by name on PyTorch alone
-                found = known_sigma(matrix)
-                divisor = self._divisor(found)
-                used = ops.cast(found > self.epsilon, found.dtype)
-                along = v * (used * ops.sum(upstream * matrix) / (divisor * divisor))
-                return upstream * (1 / divisor) - _outer(along, u)
-
-            # By a factor and not by a quotient, which is slower on a CPU.
-            return matrix * (1 / self._divisor(sigma)), gradient
-
-        return ops.cast(divide(matrix), dtype)
-
-    def _unit(self, x):
-        return x / (ops.norm(x) + self.epsilon)
+        return functional.power_iteration(matrix, u, self.power_iterations, self.epsilon)
 
     def _output_axes(self, kernel):
         layers = keras.layers
@@ -243,13 +186,13 @@ class SpectralNormalization(keras.layers.Wrapper):
         """
         vector = self._vectors[kernel_index]
         matrix = self._matrix(self._kernels[kernel_index], vector.dtype)
-        u, v, _ = self._singular_vectors(matrix, vector)
-        return self._divisor(ops.sum(u * ops.matmul(v, matrix)))
+        u, v, _ = self._power_iteration(matrix, vector)
+        return functional.safe_sigma(ops.sum(u * ops.matmul(v, matrix)), self.epsilon)
 
     def update_u(self):
         """Runs the power iteration of a training call, without inputs, and stores u."""
         for kernel, vector in zip(self._kernels, self._vectors):
-            vector.assign(self._singular_vectors(self._matrix(kernel, vector.dtype), vector)[0])
+            vector.assign(self._power_iteration(self._matrix(kernel, vector.dtype), vector)[0])
 
     def fold(self):
         """Makes the plain layer that computes the same as this one at inference.
@@ -286,11 +229,6 @@ class SpectralNormalization(keras.layers.Wrapper):
         return {**config, "power_iterations": self.power_iterations, "epsilon": self.epsilon}
 
 
-def _outer(column, row):
-    """column row^T, as a product of matrices: half the time of a product with spread factors on a CPU."""
-    return ops.matmul(column[:, None], row[None, :])
-
-
 def spectral_normalizations(model):
     """Finds every `SpectralNormalization` in a model, also inside other layers.
 
@@ -306,7 +244,7 @@ def spectral_normalizations(model):
         if isinstance(layer, SpectralNormalization):
             found["/".join(path)] = layer
             return
-        for child in layer._flatten_layers(include_self=False, recursive=False):
+        for child in child_layers(layer):
             visit(child, (*path, child.name))
 
     visit(model, ())

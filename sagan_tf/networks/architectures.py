@@ -1,10 +1,10 @@
-"""Widths of the networks by image size, as plain numbers; imports nothing.
+"""Widths of the networks by image size, as multiples of the base width `channels`.
 
-A number is a multiple of the base width `channels`. 128 px follows the authors' code (generator.py and discriminator.py
-of brain-research/self-attention-gan); 32, 64 and 256 px follow PyTorch-StudioGAN (src/models/resnet.py).
+128 px follows the authors' code (generator.py and discriminator.py of brain-research/self-attention-gan); 32, 64 and
+256 px follow PyTorch-StudioGAN (src/models/resnet.py).
 """
 
-# Entry 0 is the 4x4 map that the dense layer makes; each next one is a residual block that doubles the size.
+# Entry 0 is the 4x4 map of the dense layer; each following entry is a residual block that doubles the size.
 GENERATOR_MULTIPLIERS = {
     32: (4, 4, 4, 4),
     64: (16, 8, 4, 2, 1),
@@ -12,7 +12,7 @@ GENERATOR_MULTIPLIERS = {
     256: (16, 16, 8, 8, 4, 2, 1),
 }
 
-# An entry is a residual block; whether it halves the size stands at the same place below.
+# One entry per residual block; the table below says which of them halve the size.
 DISCRIMINATOR_MULTIPLIERS = {
     32: (2, 2, 2, 2),
     64: (1, 2, 4, 8, 16),
@@ -30,10 +30,10 @@ INITIAL_SIZE = 4  # px: the feature map that the generator starts from
 
 
 def generator_attention_channels(image_size, channels):
-    """Feature maps of the generator at which attention can stand.
+    """Lists the feature maps of the generator that can get attention.
 
     Args:
-        image_size: Height and width of the picture in px, a key of `GENERATOR_MULTIPLIERS`.
+        image_size: Height and width of the image in px, a key of `GENERATOR_MULTIPLIERS`.
         channels: Base width.
 
     Returns:
@@ -44,12 +44,12 @@ def generator_attention_channels(image_size, channels):
 
 
 def discriminator_attention_channels(image_size, channels):
-    """Feature maps of the discriminator at which attention can stand.
+    """Lists the feature maps of the discriminator that can get attention.
 
-    Where several blocks end at one size, attention stands after the first of them.
+    Where several blocks end at one size, attention follows the first of them.
 
     Args:
-        image_size: Height and width of the picture in px, a key of `DISCRIMINATOR_MULTIPLIERS`.
+        image_size: Height and width of the image in px, a key of `DISCRIMINATOR_MULTIPLIERS`.
         channels: Base width.
 
     Returns:

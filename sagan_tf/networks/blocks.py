@@ -1,12 +1,10 @@
-"""Residual blocks of generator and discriminator, and the layers they are wired from."""
+"""Residual blocks of the generator and the discriminator, and the layers that they are built from."""
 
 from dataclasses import dataclass
 
 import keras
-from keras import ops
 
 from sagan_tf.layers import (
-    AveragePooling,
     BatchNormalization,
     ConditionalBatchNormalization,
     Conv2D,
@@ -21,15 +19,15 @@ from sagan_tf.layers.conditional_batch_normalization import can_synchronize
 
 @dataclass(frozen=True)
 class LayerStyle:
-    """Makes the layers of one network alike.
+    """Makes the layers of one network with the same options.
 
     Args:
         spectral_normalization: Wrap convolutions, dense layers and embeddings.
-        kernel_initializer: Keras name of an initialiser.
-        dtype: Dtype policy, None for Keras' global one.
-        num_classes: Classes of the conditional batch normalisation, None for plain batch normalisation.
-        momentum: Decay of BN's moving statistics.
-        epsilon: Added to BN's variance.
+        kernel_initializer: Keras name of an initializer.
+        dtype: Dtype policy. None: the global one of Keras.
+        num_classes: Classes of the conditional batch normalization. None: plain batch normalization.
+        momentum: Decay of the moving statistics of batch normalization.
+        epsilon: Added to the variance in batch normalization.
         attention_block: `self_attention` or `residual`.
         attention_options: Keyword arguments of `SelfAttention`.
     """
@@ -47,7 +45,7 @@ class LayerStyle:
         return SpectralNormalization(layer, name=name) if self.spectral_normalization else layer
 
     def convolution(self, filters, kernel_size, name, dtype=None, resampling=None):
-        """A convolution of stride 1 that keeps the size, with a bias, unless `resampling` is `up` or `down`."""
+        """A convolution with stride 1 and a bias that keeps the size, or resamples: `up` or `down`."""
         layer = Conv2D(
             filters,
             kernel_size,
@@ -68,14 +66,14 @@ class LayerStyle:
         return self._normalized(layer, name)
 
     def embedding(self, num_classes, dimensions, name, dtype=None):
-        """A vector a class."""
+        """One vector per class."""
         layer = keras.layers.Embedding(
             num_classes, dimensions, self.kernel_initializer, dtype=dtype or self.dtype, name=name
         )
         return self._normalized(layer, name)
 
     def batch_normalization(self, name):
-        """Plain batch normalisation over the global batch."""
+        """Plain batch normalization over the global batch."""
         return BatchNormalization(
             momentum=self.momentum,
             epsilon=self.epsilon,
@@ -85,7 +83,7 @@ class LayerStyle:
         )
 
     def normalize(self, x, label, name):
-        """Batch normalisation of `x`, by class where there are classes."""
+        """Batch normalization of `x`, conditional where there are classes."""
         if self.num_classes is None:
             return self.batch_normalization(name)(x)
         layer = ConditionalBatchNormalization(
@@ -94,11 +92,15 @@ class LayerStyle:
         return layer([x, label])
 
     def relu(self, x, name):
-        """ReLU that leaves `x` itself alone: a residual skip must not see it (several PyTorch ports mutate it)."""
+        """ReLU. It is not in place: the skip of a residual block sees `x` (in several PyTorch ports it does not)."""
         return ReLU(dtype=self.dtype, name=name)(x)
 
+    def average_pooling(self, name):
+        """The mean of 2x2 pixels."""
+        return keras.layers.AveragePooling2D(2, data_format="channels_last", dtype=self.dtype, name=name)
+
     def attention(self, x, name):
-        """The block that looks far: self-attention, or its control of as many parameters."""
+        """Self-attention, or the residual block of as many parameters that the paper compares it with."""
         if self.attention_block == "residual":
             return residual_control_block(self, x, name)
         options = dict(self.attention_options or {})
@@ -113,26 +115,27 @@ class LayerStyle:
 
 
 def upsampling_block(style, x, label, filters, name):
-    """Residual block of the generator, doubling height and width.
+    """Residual block of the generator, which doubles height and width.
 
-    The 1x1 convolution of the skip stands before the up-sampling, where it costs a quarter; nearest-neighbour
-    up-sampling copies pixels, so the result is the same.
+    The 1x1 convolution of the skip comes before its upsampling, where it costs a quarter; nearest-neighbor upsampling
+    copies pixels, so the result is the same.
 
     Args:
         style: `LayerStyle`.
         x: Feature map, (B, H, W, C).
         label: Labels (B,) or None.
         filters: Channels of the output.
-        name: Prefix of the layers' names.
+        name: Prefix of the layer names.
 
     Returns:
         Feature map, (B, 2H, 2W, filters).
 
     Source: brain-research/self-attention-gan, generator.py.
     """
-    skip = NearestUpsampling()(style.convolution(filters, 1, f"{name}_skip")(x))
+    skip = style.convolution(filters, 1, f"{name}_skip")(x)
+    skip = NearestUpsampling(dtype=style.dtype, name=f"{name}_upsample")(skip)
     x = style.relu(style.normalize(x, label, f"{name}_norm_1"), f"{name}_relu_1")
-    x = style.convolution(filters, 3, f"{name}_conv_1", resampling="up")(_place_of_resampling(x))
+    x = style.convolution(filters, 3, f"{name}_conv_1", resampling="up")(x)
     x = style.relu(style.normalize(x, label, f"{name}_norm_2"), f"{name}_relu_2")
     x = style.convolution(filters, 3, f"{name}_conv_2")(x)
     return ResidualSum(dtype=style.dtype, name=f"{name}_add")([x, skip])
@@ -141,8 +144,8 @@ def upsampling_block(style, x, label, filters, name):
 def downsampling_block(style, x, filters, hidden, downsampling, first, name, activate_skip=False):
     """Residual block of the discriminator.
 
-    The skip takes `x` as it came, not its ReLU, unless asked. Its average pooling stands before its 1x1 convolution,
-    where that costs a quarter; both are linear and act on different axes, so the result is the same.
+    The skip takes `x`, not its ReLU, by default. Its average pooling comes before its 1x1 convolution, which then costs
+    a quarter; both are linear and act on different axes, so the result is the same.
 
     Args:
         style: `LayerStyle`.
@@ -150,9 +153,9 @@ def downsampling_block(style, x, filters, hidden, downsampling, first, name, act
         filters: Channels of the output.
         hidden: Channels between the two 3x3 convolutions.
         downsampling: Halve height and width; otherwise the skip is the identity where `filters` is C.
-        first: The block sees the image: no ReLU before its first convolution.
-        name: Prefix of the layers' names.
-        activate_skip: Let the skip take the ReLU of `x`, as ports do whose ReLU works in place.
+        first: The block takes the image: no ReLU before its first convolution.
+        name: Prefix of the layer names.
+        activate_skip: The skip takes the ReLU of `x`, as in ports whose ReLU is in place.
 
     Returns:
         Feature map, (B, H/2, W/2, filters) or (B, H, W, filters).
@@ -161,26 +164,25 @@ def downsampling_block(style, x, filters, hidden, downsampling, first, name, act
     """
     activated = x if first else style.relu(x, f"{name}_relu_1")
     x = activated if activate_skip else x
-    skip = AveragePooling()(x) if downsampling else x
+    skip = style.average_pooling(f"{name}_pool")(x) if downsampling else x
     if downsampling or x.shape[-1] != filters:
         skip = style.convolution(filters, 1, f"{name}_skip")(skip)
     x = style.convolution(hidden, 3, f"{name}_conv_1")(activated)
     x = style.relu(x, f"{name}_relu_2")
     x = style.convolution(filters, 3, f"{name}_conv_2", resampling="down" if downsampling else None)(x)
-    x = _place_of_resampling(x) if downsampling else x
     return ResidualSum(dtype=style.dtype, name=f"{name}_add")([x, skip])
 
 
 def residual_control_block(style, x, name):
-    """A residual block with as many parameters as default self-attention, for the control of the paper's Table 1.
+    """A residual block with as many parameters as default self-attention, the control of the paper's Table 1.
 
-    The paper says only that the parameters are as many. Here: 1x1, 3x3, 1x1 convolutions without biases, each after a
+    The paper gives no more than the parameter count. Here: 1x1, 3x3, 1x1 convolutions without biases, each after a
     ReLU, C -> h -> h -> C with h = 5C/18, because 2Ch + 9h^2 is then 1.25 C^2, the count of the attention block.
 
     Args:
         style: `LayerStyle`.
         x: Feature map, (B, H, W, C).
-        name: Prefix of the layers' names.
+        name: Prefix of the layer names.
 
     Returns:
         Feature map, (B, H, W, C).
@@ -202,11 +204,3 @@ def residual_control_block(style, x, name):
         )
         y = style._normalized(layer, f"{name}_conv_{i}")(y)
     return ResidualSum(dtype=style.dtype, name=name)([x, y])
-
-
-def _place_of_resampling(x):
-    """A copy in name alone, where an operation once stood that is now the convolution's.
-
-    TensorFlow's checkpoints name weights by their operation's place in the graph: those of earlier runs still load.
-    """
-    return ops.copy(x)

@@ -30,7 +30,7 @@ def build_discriminator(
 ):
     """Builds the SAGAN discriminator, a projection discriminator, as a functional Keras model.
 
-    Residual blocks halve the image down to 4x4 (8x8 at 32 px); with h the sum of the last map's ReLU over positions,
+    Residual blocks halve the image down to 4x4 (8x8 at 32 px). With h the last map after ReLU, summed over positions,
 
         logit = w . h + b + embedding[label] . h
 
@@ -46,11 +46,11 @@ def build_discriminator(
         attention_options: dict, keyword arguments of `SelfAttention`.
         spectral_normalization: bool.
         hidden_channels: Width inside a block: that of its `output` (SAGAN) or of its `input` (SNGAN-projection, the
-            paper's Table 2; the first block's is that of its output in both).
-        activate_skip: Give the skip of a block the ReLU of its input, as PyTorch-StudioGAN and mimicry do; the authors'
-            code gives it the input.
-        kernel_initializer: Keras name of an initialiser.
-        dtype: Dtype policy of the layers, None for Keras' global one.
+            paper's Table 2); in the first block that of its output in both cases.
+        activate_skip: The skip of a block takes the ReLU of its input, as in PyTorch-StudioGAN and mimicry; in the
+            authors' code it takes the input.
+        kernel_initializer: Keras name of an initializer.
+        dtype: Dtype policy of the layers. None: the global one of Keras.
         name: Name of the model.
 
     Returns:

@@ -1,7 +1,6 @@
 """The generator: latent and label to image."""
 
 import keras
-from keras import ops
 
 from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS, INITIAL_SIZE, generator_attention_channels
 from sagan_tf.networks.blocks import LayerStyle, upsampling_block
@@ -27,8 +26,8 @@ def build_generator(
 ):
     """Builds the SAGAN generator as a functional Keras model.
 
-    A dense layer makes a 4x4 map, residual blocks double it up to the image; batch normalisation is by class; the last
-    one is not. Attention stands after the block that makes a map of its size. The output convolution and tanh are in
+    A dense layer makes a 4x4 map, which residual blocks double up to the image. Batch normalization is conditional on
+    the class, except the last one. Attention follows the block that makes a map of its size. The tanh is computed in
     float32 under any policy.
 
     Symbols: B batch, D latent_dim, S image_size in px, K num_classes.
@@ -45,8 +44,8 @@ def build_generator(
         spectral_normalization: bool.
         batch_normalization_momentum: float in [0, 1).
         batch_normalization_epsilon: float > 0.
-        kernel_initializer: Keras name of an initialiser.
-        dtype: Dtype policy of the layers, None for Keras' global one.
+        kernel_initializer: Keras name of an initializer.
+        dtype: Dtype policy of the layers. None: the global one of Keras.
         name: Name of the model.
 
     Returns:
@@ -88,8 +87,7 @@ def build_generator(
             x = style.attention(x, f"attention_{size}")
 
     x = style.relu(style.batch_normalization("output_norm")(x), "output_relu")
-    # In the policy's dtype, for a third of the time: in bfloat16 an image is some tenths of a grey level off. The copy
-    # is one in name alone; it keeps a place in the graph, by which TensorFlow's checkpoints know the weights.
-    x = style.convolution(image_channels, 3, "output_conv")(ops.copy(x))
+    # In the dtype of the policy, at a third of the time: in bfloat16 an image is off by some tenths of a gray level.
+    x = style.convolution(image_channels, 3, "output_conv")(x)
     image = keras.layers.Activation("tanh", dtype="float32", name="image")(x)
     return keras.Model(latent if label is None else [latent, label], image, name=name)

@@ -1,4 +1,4 @@
-"""What both networks refuse."""
+"""Checks of the arguments of both networks."""
 
 from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS
 
@@ -6,17 +6,10 @@ from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS
 def check_network(
     image_size, channels, num_classes, image_channels, attention_sizes, attention_block, attention_channels
 ):
-    """Checks the arguments that generator and discriminator share.
-
-    Args:
-        image_size, channels, num_classes, image_channels, attention_sizes, attention_block: See `build_generator`.
-        attention_channels: Function of (image_size, channels) that gives the sizes the network has.
+    """Checks the arguments that both networks share; `attention_channels` lists the feature maps of this one.
 
     Returns:
         set of the attention sizes in px.
-
-    Raises:
-        ValueError: One of them is out of range.
     """
     if image_size not in GENERATOR_MULTIPLIERS:
         raise ValueError(f"`image_size` must be one of {sorted(GENERATOR_MULTIPLIERS)}. Received: {image_size=}.")

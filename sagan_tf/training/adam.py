@@ -1,17 +1,18 @@
-"""Adam whose update of a weight is one operation; TensorFlow."""
+"""Adam with one operation per weight."""
 
 import keras
 import tensorflow as tf
 from keras import ops
 
+from sagan_tf.layers.keras_compat import adam_slots
+
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
 class FusedAdam(keras.optimizers.Adam):
-    """`keras.optimizers.Adam`, the same numbers and the same slots, computed by TensorFlow's own Adam operation.
+    """`keras.optimizers.Adam` with the same results and slots, computed by TensorFlow's fused Adam operation.
 
-    Keras writes the update as a dozen operations a weight, each of which reads and writes memory of the weight's size;
-    TensorFlow's kernel goes through it once. Checkpoints of either load into the other. What the kernel does not know
-    (`amsgrad`) is left to Keras.
+    Keras updates a weight by a dozen operations, each of which passes over memory of its size; the fused operation does
+    it in one pass. `amsgrad`, which it does not know, is left to Keras.
 
     Args: as `keras.optimizers.Adam`.
     Example:
@@ -21,16 +22,16 @@ class FusedAdam(keras.optimizers.Adam):
     """
 
     def update_step(self, gradient, variable, learning_rate):
-        """Moves one weight; `apply` calls it."""
         if self.amsgrad:
             super().update_step(gradient, variable, learning_rate)
             return
-        index, dtype = self._get_variable_index(variable), variable.dtype
+        momentum, velocity = adam_slots(self, variable)
+        dtype = variable.dtype
         step = ops.cast(self.iterations + 1, dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=_handle(variable),
-            m=_handle(self._momentums[index]),
-            v=_handle(self._velocities[index]),
+            m=_handle(momentum),
+            v=_handle(velocity),
             beta1_power=ops.power(ops.cast(self.beta_1, dtype), step),
             beta2_power=ops.power(ops.cast(self.beta_2, dtype), step),
             lr=ops.cast(learning_rate, dtype),
@@ -42,5 +43,5 @@ class FusedAdam(keras.optimizers.Adam):
 
 
 def _handle(variable):
-    """What TensorFlow's operations call a variable by; inside `extended.update`, that of the replica's own copy."""
+    # Inside `extended.update` a variable is the replica's own copy, not a Keras variable.
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle

@@ -1,13 +1,13 @@
-"""Differentiable augmentation of real and generated images, for small data sets; keras.ops alone."""
+"""Differentiable augmentation of real and generated images, for small data sets."""
 
 from keras import ops
 
 OPERATIONS = ("color", "translation", "cutout")
-UNIFORMS = 7  # random numbers that an image takes, whatever the operations: a draw never depends on the choice of them
+UNIFORMS = 7  # Random numbers per image. The same for any choice of operations, so that draws do not depend on it.
 
 
 def diff_augment(images, uniforms, operations):
-    """Applies DiffAugment: the discriminator sees every image, real or generated, through random changes.
+    """Applies DiffAugment: random changes to every image that the discriminator sees, real or generated.
 
     `color`: brightness + U[-0.5, 0.5), saturation * U[0, 2), contrast * U[0.5, 1.5), each about its mean;
     `translation`: by up to an eighth of each side, zeros move in; `cutout`: a square of half of each side becomes 0.
@@ -49,13 +49,13 @@ def _color(images, uniforms):
 def _translation(images, uniforms):
     _, height, width, _ = images.shape
     rows, columns = (_shift(size, uniforms[:, i]) for i, size in enumerate((height, width)))
-    # A product with 0-1 matrices instead of a gather: exact, its gradient is another product, and XLA compiles it well.
+    # A product with 0-1 matrices, not a gather: exact, its gradient is another product, and XLA compiles it well.
     images = ops.einsum("bij,bjwc->biwc", ops.cast(rows, images.dtype), images)
     return ops.einsum("bij,bhjc->bhic", ops.cast(columns, images.dtype), images)
 
 
 def _shift(size, uniform):
-    """Matrices (B, size, size) that move a line by -size/8 to size/8 places and fill it up with zeros."""
+    """Matrices (B, size, size) that move a line by -size/8 to size/8 places and fill it with zeros."""
     most = max(round(size / 8), 1)
     by = ops.floor(uniform * (2 * most + 1)) - most
     target, source = ops.arange(size, dtype="float32")[None, :, None], ops.arange(size, dtype="float32")[None, None, :]
@@ -70,7 +70,7 @@ def _cutout(images, uniforms):
 
 
 def _span(size, uniform):
-    """Places (B, size) that are within half of half a side from a random centre; parts may lie outside."""
+    """Places (B, size) inside a span of half the side around a random center, which may reach over the edge."""
     half = size // 2
     centre = ops.floor(uniform * (size + 1 - half % 2))
     place = ops.arange(size, dtype="float32")[None, :]

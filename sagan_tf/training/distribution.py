@@ -1,10 +1,11 @@
-"""One device or several: TensorFlow strategies, and what Keras' `fit` needs under them."""
+"""TensorFlow strategies for one device or several, and Keras' `fit` under them."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from sagan_tf.errors import UserError
+from sagan_tf.layers.keras_compat import BuiltModel
 from sagan_tf.training.memory import give_back_freed
 from sagan_tf.training.workers import read_worker
 
@@ -13,9 +14,9 @@ def make_strategy(distribution="auto", replicas=None):
     """Makes the strategy to build and train under; call it before any other TensorFlow operation.
 
     Args:
-        distribution: `single`: one device; `mirrored`: synchronous replicas on the devices of this machine; `auto`:
-            all devices of all workers where `TF_CONFIG` names several, else mirrored where there are several GPUs;
-            `tpu`: all cores of this machine's TPU (never run by us: docs/scaling.md).
+        distribution: `single`: one device. `mirrored`: synchronous replicas on the devices of this machine. `auto`: all
+            devices of all workers where `TF_CONFIG` names several, else mirrored where there are several GPUs. `tpu`:
+            all cores of the TPU of this machine (never run: docs/scaling.md).
         replicas: int >= 1 or None. Replicas when mirrored; without a GPU, as many logical CPU devices are made. None:
             all GPUs.
 
@@ -23,8 +24,8 @@ def make_strategy(distribution="auto", replicas=None):
         tf.distribute.Strategy.
 
     Raises:
-        UserError: There are fewer GPUs than replicas, TensorFlow has started already with fewer CPU devices, there is
-            no TPU, or `TF_CONFIG` cannot be used.
+        UserError: There are fewer GPUs than replicas, TensorFlow has already started with fewer CPU devices, there is
+            no TPU, or `TF_CONFIG` is invalid.
     """
     worker = read_worker()
     if worker.count > 1:
@@ -33,7 +34,7 @@ def make_strategy(distribution="auto", replicas=None):
 
 
 def make_local_strategy(distribution="auto", replicas=None):
-    """As `make_strategy`, of this machine's devices alone, whatever `TF_CONFIG` says."""
+    """As `make_strategy`, for the devices of this machine alone, whatever `TF_CONFIG` says."""
     if distribution == "tpu":
         return _across_tpu_cores()
     gpus = tf.config.list_physical_devices("GPU")
@@ -42,7 +43,7 @@ def make_local_strategy(distribution="auto", replicas=None):
     if gpus:
         wanted = len(gpus) if replicas is None else replicas
         if wanted > len(gpus):
-            raise UserError(f"hardware.replicas: {wanted} replicas asked for, but this machine has {len(gpus)} GPU(s).")
+            raise UserError(f"hardware.replicas: must be at most {len(gpus)}, the GPUs of this machine. Got {wanted}.")
         return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(wanted)])
     return tf.distribute.MirroredStrategy(_logical_cpus(replicas or 1))
 
@@ -50,15 +51,15 @@ def make_local_strategy(distribution="auto", replicas=None):
 def _across_workers(distribution, replicas, worker):
     if distribution != "auto" or replicas is not None:
         raise UserError(
-            f"hardware.distribution: TF_CONFIG names {worker.count} workers, which train together by `auto` with "
-            "hardware.replicas null. Take TF_CONFIG away to train on this machine alone."
+            f"hardware.distribution: must be `auto`, with hardware.replicas null, on the {worker.count} workers of "
+            "TF_CONFIG. Unset TF_CONFIG to train on this machine alone."
         )
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         if "program startup" not in str(error):
             raise
-        raise UserError("several workers must be joined before TensorFlow starts; run the command in a new process.")
+        raise UserError("Several workers must connect before TensorFlow starts. Run the command in a new process.")
 
 
 def _across_tpu_cores():
@@ -67,8 +68,8 @@ def _across_tpu_cores():
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (tf.errors.OpError, RuntimeError):
         raise UserError(
-            "hardware.distribution: TensorFlow finds no TPU on this machine; it needs one, and TensorFlow's build for "
-            "TPUs (tensorflow-tpu). See docs/scaling.md."
+            "hardware.distribution: TensorFlow finds no TPU on this machine. `tpu` needs one, and TensorFlow's build "
+            "for TPUs (tensorflow-tpu). See docs/scaling.md."
         ) from None
     return tf.distribute.TPUStrategy(resolver)
 
@@ -80,22 +81,22 @@ def _logical_cpus(replicas):
     except RuntimeError:
         if len(tf.config.list_logical_devices("CPU")) < replicas:
             raise UserError(
-                f"hardware.replicas: {replicas} CPU replicas must be asked for before TensorFlow starts; "
-                "run the command in a new process."
+                f"hardware.replicas: {replicas} CPU replicas must be made before TensorFlow starts. "
+                "Run the command in a new process."
             ) from None
     return [f"CPU:{i}" for i in range(replicas)]
 
 
-class DistributedFit:
-    """Makes `keras.Model.fit` work under every data-parallel strategy; put it before keras.Model in the bases.
+class DistributedModel(BuiltModel):
+    """A Keras model whose `fit` works under every data-parallel strategy.
 
-    Keras 3.15's TensorFlow trainer fails with `steps_per_execution` above 1 under MirroredStrategy, and on several
-    workers at all; both are in the function that `fit` calls for a batch, which this class makes itself.
+    The TensorFlow trainer of Keras 3.15 fails under MirroredStrategy with `steps_per_execution` above 1, and always on
+    several workers. Both faults are in the function that `fit` calls for each batch, which this class replaces.
 
     Attributes:
         stop_wanted: bool. Whether this worker wants to stop; set by callbacks.
-        stop_agreed: Scalar tensor, on several workers: how many replicas wanted to when the latest step was made. All
-            workers read the same, so that all stop after the same step. None on one worker.
+        stop_agreed: On several workers a scalar tensor, how many replicas wanted to stop at the latest step: the same
+            number on all workers, so that all stop after the same step. None on one worker.
         traced_function: The `tf.function` behind `train_function`, once there is one.
     """
 
@@ -103,26 +104,18 @@ class DistributedFit:
     stop_agreed = None
     traced_function = None
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        if not self.built:
-            raise ValueError(f"{type(self).__name__} must be built before `fit`.")
-
     def make_train_function(self, force=False):
-        """Makes `train_function`, of an iterator over distributed batches, that runs `steps_per_execution` steps.
+        """Makes the function that runs `steps_per_execution` steps on an iterator over distributed batches.
 
-        Args:
-            force: bool. Make it anew.
-
-        Returns:
-            The function; it gives the metrics' means over replicas.
+        Keras calls it. The function returns the means of the metrics over replicas.
 
         Raises:
-            ValueError: XLA is asked for on several replicas, where TensorFlow cannot compile it.
+            ValueError: `jit_compile` on several replicas, where TensorFlow cannot compile the step.
         """
         if self.train_function is not None and not force:
             return self.train_function
         strategy, steps = self.distribute_strategy, self.steps_per_execution
-        # A step asks for TensorFlow's control flow itself where it needs it: to rewrite its Python is half of tracing.
+        # The step uses TensorFlow's control flow explicitly; AutoGraph would double the time of tracing.
         step = tf.autograph.experimental.do_not_convert(self.train_step)
         several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         if self.jit_compile:
@@ -131,13 +124,13 @@ class DistributedFit:
                                  f"{strategy.num_replicas_in_sync} replicas.")
             step = tf.function(step, jit_compile=True, reduce_retracing=True)
 
-        def wanted():
+        def wants_to_stop():
             return tf.numpy_function(lambda: np.float32(self.stop_wanted), [], tf.float32)
 
         def one_step(iterator):
             logs = strategy.run(step, args=(next(iterator),))
             logs = {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
-            return logs, strategy.reduce("SUM", strategy.run(wanted), axis=None) if several_workers else None
+            return logs, strategy.reduce("SUM", strategy.run(wants_to_stop), axis=None) if several_workers else None
 
         def many_steps(iterator):
             for _ in tf.range(steps - 1):
@@ -166,16 +159,16 @@ def apply_gradients(optimizer, loss_of_batch, batches, variables, tape=None):
 
     Args:
         optimizer: Keras optimizer.
-        loss_of_batch: Function of one element of `batches` that gives the scalar mean loss of this replica's part.
+        loss_of_batch: Function of one element of `batches` that returns the mean loss of this replica's part, a scalar.
         batches: Sequence; the gradients of its elements are averaged (gradient accumulation).
-        variables: Keras variables to move.
-        tape: tf.GradientTape that has recorded what the loss of the only batch builds on; None: a new one a batch.
+        variables: Keras variables to update.
+        tape: tf.GradientTape that has recorded what the loss of a single batch depends on. None: a new one per batch.
 
     Returns:
-        (loss, norm), scalars: the mean loss of this replica, and the Euclidean norm of the gradient over all variables;
-        None on several replicas, where each knows its own share alone.
+        (loss, norm): the mean loss of this replica, a scalar, and the Euclidean norm of the gradient over all
+        variables, None on several replicas, each of which knows only its own share.
     """
-    # Keras' `apply` sums over replicas, so each gives its share of the mean.
+    # Keras' `apply` sums over replicas: each contributes its share of the mean.
     share = len(batches) * tf.distribute.get_strategy().num_replicas_in_sync
     total, losses = None, []
     for batch in batches:
@@ -183,7 +176,7 @@ def apply_gradients(optimizer, loss_of_batch, batches, variables, tape=None):
             loss = loss_of_batch(batch)
             scaled = loss / share
         gradients = recorded.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        # Dense, because Keras' Adam squares the rows of a repeated label one by one.
+        # Dense: Keras' Adam would square the rows of a repeated label one by one.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         total = gradients if total is None else [a + b for a, b in zip(total, gradients)]
         losses.append(loss)

@@ -1,4 +1,4 @@
-"""The averaged generator; keras.ops alone."""
+"""The exponential moving average (EMA) of the generator."""
 
 import keras
 from keras import ops
@@ -7,20 +7,20 @@ from sagan_tf.layers import spectral_normalizations
 
 
 class AveragedGenerator:
-    """Keeps a copy of a generator whose weights are the exponential moving average (EMA) of the generator's.
+    """Keeps a copy of a generator whose weights are the exponential moving average of the generator's weights.
 
         average <- average + (1 - decay) (weight - average)
 
-    Kernels, biases, class tables and BN's moving statistics are averaged alike, so that the statistics belong to the
-    weights. The vectors u of spectral normalisation are not: they follow the averaged kernels by a power iteration of
-    their own, because the average of singular vectors is none.
+    Kernels, biases, class tables and the moving statistics of batch normalization are averaged alike. The vectors u of
+    spectral normalization are not, because an average of singular vectors is not a singular vector: they follow the
+    averaged kernels by power iterations of their own.
 
     Args:
         generator: Built keras.Model.
         decay: float in [0, 1).
-        start_step: Steps before this one copy the generator.
+        start_step: int >= 0. Before this step the average is a copy of the generator.
 
-    Source: BigGAN (Brock et al. 2019), which averages from a start step on too; Polyak and Juditsky 1992.
+    Source: Brock et al. 2019 (BigGAN), which has a start step too; Polyak and Juditsky 1992.
     """
 
     def __init__(self, generator, decay, start_step=0):
@@ -38,10 +38,10 @@ class AveragedGenerator:
         self.start_step = start_step
 
     def update(self, step):
-        """Moves the average.
+        """Updates the average after a training step.
 
         Args:
-            step: Scalar integer tensor, the step that was just made, counted from 0.
+            step: Scalar integer tensor, the step, counted from 0.
         """
         rate = ops.where(step < self.start_step, 1.0, 1.0 - self.decay)
         for average, weight in self._pairs:

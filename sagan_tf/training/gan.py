@@ -1,16 +1,16 @@
-"""SAGAN as a Keras model: compile, train_step, fit; TensorFlow."""
+"""SAGAN as a Keras model: compile, train_step, fit."""
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from sagan_tf.accelerate.kernels import operations_for
-from sagan_tf.accelerate.registry import lending
+from sagan_tf.accelerate import use_kernels
+from sagan_tf.accelerate.selection import kernels_for
 from sagan_tf.layers import ConditionalBatchNormalization
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.augmentation import UNIFORMS, diff_augment
-from sagan_tf.training.distribution import DistributedFit, apply_gradients
+from sagan_tf.training.distribution import DistributedModel, apply_gradients
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.randomness import StepRandomness
 
@@ -18,24 +18,24 @@ _NORMS = ("d_gradient_norm", "g_gradient_norm")
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
-class SAGAN(DistributedFit, keras.Model):
+class SAGAN(DistributedModel):
     """Trains a generator against a discriminator; a plain `keras.Model` for `compile`, `fit` and callbacks.
 
     A step updates the discriminator `d_steps` times, then the generator once, then the averaged generator. The
-    discriminator sees real and generated images in one call, so that one power iteration serves both and both meet the
-    same weights; in the generator's step its u rests. All random numbers are functions of the seed and the step
-    (`randomness.py`), losses and batch statistics those of the global batch: on one replica or several, it is the same
-    run. Build and compile it under the scope of the strategy that it is to train under.
+    discriminator sees real and generated images in one call, so that one power iteration serves both; in the update of
+    the generator its u does not change. All random numbers are functions of the seed and the step (`randomness.py`),
+    and losses and batch statistics are those of the global batch: a run on several replicas is the same run as on one.
+    Build and compile it in the scope of the strategy that it trains under.
 
     Symbols: B batch, S image size in px, C image channels, D latent dimensions, K classes.
 
     Args:
         generator: keras.Model: latent (B, D), or [latent, label (B,) int32], to image (B, S, S, C) in [-1, 1].
         discriminator: keras.Model: image, or [image, label], to logit (B, 1).
-        ema_decay: float in [0, 1), decay a step of `ema_generator`; None: `ema_generator` is the generator.
+        ema_decay: float in [0, 1), decay per step of `ema_generator`. None: `ema_generator` is the generator.
         ema_start_step: int >= 0. Before this step `ema_generator` copies the generator.
-        label_distribution: Probabilities of the K classes for generated images; None: uniform.
-        augmentation: DiffAugment operations on all that the discriminator sees; see `augmentation.py`.
+        label_distribution: Probabilities of the K classes for generated images. None: uniform.
+        augmentation: DiffAugment operations on all images that the discriminator sees; see `augmentation.py`.
         seed: int, of latents, labels and augmentation.
     Raises:
         ValueError: The networks do not fit one another, or an argument is out of range.
@@ -86,9 +86,9 @@ class SAGAN(DistributedFit, keras.Model):
 
     @property
     def metrics(self):
-        """The means since they were last reset: losses, logits, discriminator's accuracy, R1 if used, gradient norms.
+        """Means since the last reset: losses, logits, accuracy of the discriminator, R1 if used, gradient norms.
 
-        On several replicas no gradient norms: each replica knows its own share alone.
+        There are no gradient norms on several replicas, each of which knows only its own share of the gradient.
         """
         left_out = [] if getattr(self, "r1_weight", 0) else ["r1"]
         if self.distribute_strategy.num_replicas_in_sync > 1:
@@ -109,27 +109,27 @@ class SAGAN(DistributedFit, keras.Model):
         native_operations=False,
         **kwargs,
     ):
-        """Sets the optimisers and the game.
+        """Sets the optimizers, the loss and the shape of a step.
 
         Args:
-            generator_optimizer: Keras optimizer; None: Adam(1e-4, beta_1=0, beta_2=0.9), as in the paper.
-            discriminator_optimizer: Keras optimizer; None: Adam(4e-4, beta_1=0, beta_2=0.9) (TTUR).
+            generator_optimizer: Keras optimizer. None: Adam(1e-4, beta_1=0, beta_2=0.9), as in the paper.
+            discriminator_optimizer: Keras optimizer. None: Adam(4e-4, beta_1=0, beta_2=0.9) (TTUR).
             loss: Name among `losses.LOSSES`, or an `AdversarialLoss`.
-            d_steps: int >= 1. Discriminator updates a step.
-            accumulation_steps: int >= 1. Batches whose gradients are averaged for an update.
+            d_steps: int >= 1. Discriminator updates per step.
+            accumulation_steps: int >= 1. Batches whose gradients are averaged for one update.
             r1_weight: float >= 0. Weight of the R1 penalty |dD/dx|^2 / 2 on real images (Mescheder et al. 2018).
-            r1_interval: int >= 1. Discriminator updates from one penalty to the next, its weight times as much.
-            share_fake_batch: bool. The generator's update takes the images that the last discriminator update saw, and
-                draws none of its own: one forward pass of the generator a step less, and as much less often a move
-                of its batch statistics and its u. Needs `accumulation_steps` 1.
+            r1_interval: int >= 1. Discriminator updates from one penalty to the next; its weight is multiplied by it.
+            share_fake_batch: bool. Update the generator with the images that the last discriminator update saw, instead
+                of new ones: one forward pass of the generator fewer per step, and one update of its batch statistics
+                and its u. Needs `accumulation_steps` 1.
             jit_compile: bool. Compile the step with XLA, on one replica.
-            native_operations: bool. Lend the layers operations of our own, see `native_operations.py`, where they
-                serve: bfloat16, a CPU, one replica. They are compiled now, unless they have been before.
+            native_operations: bool. Use compiled kernels (`accelerate.compiled`) in bfloat16 on a CPU with one replica.
+                They are compiled now, unless they have been before.
             **kwargs: `steps_per_execution` and `run_eagerly`, as in Keras.
 
         Raises:
             ValueError: An argument is out of range.
-            UserError: `native_operations` cannot be compiled here.
+            UserError: The kernels cannot be compiled on this machine.
         """
         super().compile(optimizer=None, loss=None, jit_compile=jit_compile, **kwargs)
         for name, value in (
@@ -143,32 +143,35 @@ class SAGAN(DistributedFit, keras.Model):
             raise ValueError(f"`share_fake_batch` needs `accumulation_steps` 1. Received: {accumulation_steps=}.")
         self.generator_optimizer = generator_optimizer or FusedAdam(1e-4, beta_1=0.0, beta_2=0.9)
         self.discriminator_optimizer = discriminator_optimizer or FusedAdam(4e-4, beta_1=0.0, beta_2=0.9)
-        # Now, so that a checkpoint finds the slots.
+        # Built now, so that a checkpoint finds the slots.
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
         self.adversarial_loss = losses.get(loss)
         self.d_steps, self.accumulation_steps = d_steps, accumulation_steps
         self.r1_weight, self.r1_interval = r1_weight, r1_interval
         if native_operations and jit_compile:
-            raise ValueError("XLA knows no `native_operations`. Received: native_operations=True, jit_compile=True.")
+            raise ValueError(
+                "XLA cannot compile `native_operations`. Received: native_operations=True, jit_compile=True."
+            )
         self.share_fake_batch = share_fake_batch
         self.native_operations = native_operations
-        operations_for(self.distribute_strategy, native_operations)  # now, where it may fail, and not within a step
+        kernels_for(self.distribute_strategy, native_operations)  # compiles them now, where it may fail
 
     def call(self, inputs, training=False):
         """Generates images by the averaged generator: latent (B, D), or [latent, label], to (B, S, S, C)."""
         return self.ema_generator(inputs, training=False)
 
     def train_step(self, data):
-        """Makes one step on a batch of d_steps * accumulation_steps times as many images as an update sees.
+        """Makes one training step.
 
         Args:
-            data: (image (B, S, S, C) in [-1, 1], label (B,)), or the image alone.
+            data: (image (B, S, S, C) in [-1, 1], label (B,)), or the image alone, with B a multiple of d_steps *
+                accumulation_steps: each update sees an equal part.
 
         Returns:
-            dict of the metrics' means, scalars.
+            dict of the means of the metrics, scalars.
         """
-        with lending(operations_for(self.distribute_strategy, self.native_operations)):
+        with use_kernels(kernels_for(self.distribute_strategy, self.native_operations)):
             return self._step(data)
 
     def _step(self, data):
@@ -203,14 +206,11 @@ class SAGAN(DistributedFit, keras.Model):
         return self.get_metrics_result()
 
     def _split(self, data):
-        """Splits a batch into those of the updates, a list of (image, label or None).
-
-        Image i goes to batch i modulo their number: so each update sees the same images on any number of replicas.
-        """
+        """Splits a batch into the batches of the updates, a list of (image, label or None)."""
         image, label = data if isinstance(data, (tuple, list)) and len(data) == 2 else (data, None)
         image = image[0] if isinstance(image, (tuple, list)) else image
         if label is None and self.num_classes is not None:
-            raise ValueError("The networks take labels, but the data set gives none: it must give (image, label).")
+            raise ValueError("The networks take labels, so the data set must give (image, label). It gives no labels.")
         label = None if self.num_classes is None else ops.cast(ops.reshape(label, (-1,)), "int32")
         count = self.d_steps * self.accumulation_steps
         if image.shape[0] is not None and image.shape[0] % count:
@@ -219,6 +219,7 @@ class SAGAN(DistributedFit, keras.Model):
                 f"Received: batch {image.shape[0]}, d_steps={self.d_steps}, "
                 f"accumulation_steps={self.accumulation_steps}."
             )
+        # Interleaved: each update sees the same images on any number of replicas.
         return [(image[i::count], None if label is None else label[i::count]) for i in range(count)]
 
     def _draw(self, rows, randomness, purpose):
@@ -239,7 +240,7 @@ class SAGAN(DistributedFit, keras.Model):
 
     def _discriminator_loss(self, real, label, randomness, purpose, fake=None):
         fake, fake_label = fake or self._generate(ops.shape(real)[0], randomness, purpose)
-        # A constant for the discriminator: no gradient is kept for the generator.
+        # No gradient flows to the generator.
         fake = ops.stop_gradient(fake)
         real = self._augment(ops.cast(real, fake.dtype), randomness, f"{purpose}/real")
         fake = self._augment(fake, randomness, f"{purpose}/fake")
@@ -263,14 +264,14 @@ class SAGAN(DistributedFit, keras.Model):
         self._means["d_accuracy"].update_state(ops.cast(right, "float32"))
 
     def _r1_penalty(self, real, label):
-        """r1_weight / 2 * mean |dD(x)/dx|^2: Mescheder et al. 2018, equation 9; lazily, as in StyleGAN2."""
+        """r1_weight / 2 * mean |dD(x)/dx|^2 (Mescheder et al. 2018, equation 9), lazily as in StyleGAN2."""
 
         def penalty():
             with tf.GradientTape() as tape:
                 tape.watch(real)
                 logit = self.discriminator(with_label(real, label), training=False)
-            slope = ops.cast(tape.gradient(logit, real), "float32")
-            square = ops.mean(ops.sum(ops.square(slope), axis=(1, 2, 3)))
+            gradient = ops.cast(tape.gradient(logit, real), "float32")
+            square = ops.mean(ops.sum(ops.square(gradient), axis=(1, 2, 3)))
             return 0.5 * self.r1_weight * self.r1_interval * square
 
         if self.r1_interval == 1:
@@ -284,28 +285,24 @@ class SAGAN(DistributedFit, keras.Model):
     def _generator_loss(self, rows, randomness, purpose, fake=None):
         image, label = fake or self._generate(rows, randomness, purpose)
         image = self._augment(image, randomness, purpose)
-        # Not `training`: the discriminator's u stays as the discriminator's own step left it.
+        # training=False: u stays as the update of the discriminator left it.
         logit = self.discriminator(with_label(image, label), training=False)
         return self.adversarial_loss.generator(logit)
 
 
 def with_label(x, label):
-    """The input of a network: `x` alone without labels."""
+    """Joins the inputs of a network: `x` alone where there are no labels."""
     return x if label is None else [x, label]
 
 
 def check_pair(generator, discriminator):
-    """Refuses networks that do not fit one another.
-
-    Args:
-        generator, discriminator: keras.Models as for `SAGAN`.
-
-    Raises:
-        ValueError: The image that one makes is not what the other takes, or only one takes labels.
-    """
+    """Checks that the discriminator takes what the generator makes, and that both or neither take labels."""
     made, taken = generator.outputs[0].shape[1:], discriminator.inputs[0].shape[1:]
     if tuple(made) != tuple(taken):
-        raise ValueError(f"The generator makes images of {tuple(made)}, the discriminator takes {tuple(taken)}.")
+        raise ValueError(
+            "The discriminator must take the images of the generator. "
+            f"Received: images {tuple(made)} of the generator, {tuple(taken)} of the discriminator."
+        )
     if len(generator.inputs) != len(discriminator.inputs):
         raise ValueError(
             "Generator and discriminator must both take labels or neither. "
@@ -314,18 +311,7 @@ def check_pair(generator, discriminator):
 
 
 def check_distribution(generator, label_distribution):
-    """Finds the probabilities of the classes of generated images.
-
-    Args:
-        generator: keras.Model as for `SAGAN`.
-        label_distribution: Probabilities, or None for uniform.
-
-    Returns:
-        tuple of K floats that sum to 1, or None for a generator without labels.
-
-    Raises:
-        ValueError: They do not fit the generator, or are no distribution.
-    """
+    """Returns the probabilities of the K classes, uniform by default; None for a generator without labels."""
     if len(generator.inputs) == 1:
         if label_distribution is not None:
             raise ValueError("`label_distribution` was given for a generator without labels.")
@@ -333,7 +319,7 @@ def check_distribution(generator, label_distribution):
     counts = {layer.num_classes for layer in generator.layers if isinstance(layer, ConditionalBatchNormalization)}
     if label_distribution is None:
         if len(counts) != 1:
-            raise ValueError("Give `label_distribution`: the generator does not tell how many classes it has.")
+            raise ValueError("`label_distribution` is needed: the number of classes cannot be read off the generator.")
         (count,) = counts
         return (1.0 / count,) * count
     distribution = tuple(float(p) for p in label_distribution)

@@ -1,4 +1,4 @@
-"""Adversarial losses of logits, in keras.ops; each is a pair, of the discriminator and of the generator."""
+"""Adversarial losses of logits; each is a pair, for the discriminator and for the generator."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ class AdversarialLoss:
 
     Args:
         name: As in a config.
-        discriminator: Function of (real_logit, fake_logit), each (B, 1), that gives a scalar.
-        generator: Function of fake_logit, (B, 1), that gives a scalar.
+        discriminator: Function of (real_logit, fake_logit), each (B, 1), that returns a scalar.
+        generator: Function of fake_logit, (B, 1), that returns a scalar.
     """
 
     name: str

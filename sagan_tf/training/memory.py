@@ -1,4 +1,4 @@
-"""What malloc keeps for itself, where it is glibc's: a tenth of a small run's memory."""
+"""Memory that glibc's malloc keeps for itself: a tenth of that of a small run."""
 
 import ctypes
 import functools
@@ -9,21 +9,18 @@ _M_ARENA_MAX = -8  # malloc.h
 
 
 def limit_arenas():
-    """Gives malloc an arena a core, and not eight: each keeps what its threads have freed. For the whole process.
-
-    TensorFlow's tensors do not come from there, so that threads seldom wait for one another.
-    """
+    """Limits malloc in this process to one arena per core, not eight: each keeps what its threads have freed."""
     if _glibc() is not None:
         _glibc().mallopt(_M_ARENA_MAX, len(os.sched_getaffinity(0)))
 
 
 def give_back_freed():
-    """Gives freed memory back to the system: tracing a training step leaves some 80 MiB of it."""
+    """Returns freed memory to the system: some 80 MiB after a training step was traced."""
     if _glibc() is not None:
         _glibc().malloc_trim(0)
 
 
 @functools.cache
 def _glibc():
-    """The C library, or None where it is not glibc."""
+    """The C library, None if it is not glibc."""
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

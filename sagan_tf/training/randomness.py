@@ -1,7 +1,7 @@
-"""Random numbers of a training step as a pure function of seed, step and purpose; TensorFlow.
+"""Random numbers of a training step as a pure function of seed, step and purpose.
 
-Nothing has to be saved for an exact resume, and a run draws the same numbers on one replica or on many: each draws
-for the whole global batch and takes its own rows (`keras.random` would give every replica the same numbers).
+An exact resume needs no saved state, and a run draws the same numbers on any number of replicas: each draws for the
+global batch and takes its own rows (`keras.random` gives every replica the same numbers).
 """
 
 import hashlib
@@ -25,7 +25,7 @@ class StepRandomness:
         """Draws from N(0, 1).
 
         Args:
-            purpose: str, names the stream; one purpose gives the same numbers again.
+            purpose: str, names the stream. The same purpose draws the same numbers.
             rows: int or scalar tensor, rows of this replica.
             columns: int.
 

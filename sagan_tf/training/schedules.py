@@ -1,4 +1,4 @@
-"""Learning rates over optimiser steps; keras.ops alone."""
+"""Learning rate schedules."""
 
 import math
 
@@ -8,15 +8,15 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
 class WarmupAndDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly from 0, stays, then decays.
+    """Linear warm-up from 0, then constant, then decay.
 
     Args:
-        learning_rate: float > 0, the highest.
+        learning_rate: float > 0, the highest learning rate.
         schedule: `constant`, `linear` or `cosine`, the form of the decay.
-        warmup_steps: int >= 0. Optimiser steps of the rise.
-        decay_start_step: int >= 0. Optimiser step at which the decay starts.
-        decay_end_step: int > decay_start_step. Optimiser step at which it ends.
-        final_learning_rate: float >= 0, from then on.
+        warmup_steps: int >= 0. Optimizer steps of the warm-up.
+        decay_start_step: int >= 0. Optimizer step at which the decay starts.
+        decay_end_step: int > decay_start_step. Optimizer step at which it ends.
+        final_learning_rate: float >= 0, the learning rate after the decay.
     Raises:
         ValueError: The schedule is unknown, or the decay ends before it starts.
     """

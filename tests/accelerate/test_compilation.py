@@ -7,21 +7,21 @@ import sys
 import pytest
 from accelerate.test_compiled import needs_compiler
 
-from sagan_tf.accelerate import compiled as native_operations
+from sagan_tf.accelerate import compiled
 from sagan_tf.errors import UserError
 
 
 def fresh(monkeypatch, folder):
     """As on a machine that has compiled nothing yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    native_operations.load.cache_clear()
-    monkeypatch.setattr(native_operations.tf, "load_op_library", lambda path: path)
+    compiled.load.cache_clear()
+    monkeypatch.setattr(compiled.tf, "load_op_library", lambda path: path)
 
 
 @pytest.fixture
 def load_again():
     yield
-    native_operations.load.cache_clear()
+    compiled.load.cache_clear()
 
 
 def test_no_compiler_is_one_line(monkeypatch, tmp_path, load_again):
@@ -29,16 +29,16 @@ def test_no_compiler_is_one_line(monkeypatch, tmp_path, load_again):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"needs a C\+\+ compiler, and there is none of c\+\+, g\+\+, .* Install"):
-        native_operations.load()
+        compiled.load()
     monkeypatch.setenv("CXX", "clang++-99 -O2")
     with pytest.raises(UserError, match="there is no `clang[+][+]-99` that CXX names"):
-        native_operations.load()
+        compiled.load()
     assert not list(tmp_path.rglob("*.so"))
 
 
 @pytest.mark.parametrize(("script", "reason"), [
-    ("echo 'x.cc:1: error: no such' >&2; exit 1", "fails on native_operations.cc: x.cc:1: error: no such. Set"),
-    ("exit 3", "fails on native_operations.cc: exit code 3. Set"),
+    ("echo 'x.cc:1: error: no such' >&2; exit 1", "fails on compiled.cc: x.cc:1: error: no such. Set"),
+    ("exit 3", "fails on compiled.cc: exit code 3. Set"),
 ])  # fmt: skip
 def test_a_compiler_that_fails_is_one_line_and_leaves_nothing(script, reason, monkeypatch, tmp_path, load_again):
     fresh(monkeypatch, tmp_path / "cache")
@@ -47,7 +47,7 @@ def test_a_compiler_that_fails_is_one_line_and_leaves_nothing(script, reason, mo
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
     with pytest.raises(UserError, match=reason):
-        native_operations.load()
+        compiled.load()
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
@@ -56,23 +56,23 @@ def test_a_cache_that_cannot_be_written_is_one_line(monkeypatch, tmp_path, load_
     fresh(monkeypatch, tmp_path)
     monkeypatch.setenv("CXX", "true")
     with pytest.raises(UserError, match="cannot compile into .* Set XDG_CACHE_HOME"):
-        native_operations.load()
+        compiled.load()
 
 
 def test_a_damaged_library_is_one_line(monkeypatch, tmp_path, load_again):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native_operations.load.cache_clear()
-    path = native_operations.library_path()
+    compiled.load.cache_clear()
+    path = compiled.library_path()
     path.parent.mkdir(parents=True)
     path.write_bytes(b"\x7fELF and no more")
     with pytest.raises(UserError, match="cannot load .* Remove the file"):
-        native_operations.load()
+        compiled.load()
 
 
 @needs_compiler
 @pytest.mark.stress
 def test_the_first_run_of_a_machine_compiles_and_the_next_does_not(tmp_path):
-    code = "from sagan_tf.training import native_operations as n; print(n.load().sagan_tf_relu([1.0, -1.0]).numpy())"
+    code = "from sagan_tf.accelerate import compiled as n; print(n.load().sagan_tf_relu([1.0, -1.0]).numpy())"
     code = code.replace("[1.0, -1.0]", "__import__('tensorflow').constant([1, -1], 'bfloat16')")
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CXXFLAGS": "-O0"}
     said = [
@@ -80,5 +80,5 @@ def test_the_first_run_of_a_machine_compiles_and_the_next_does_not(tmp_path):
         for _ in range(2)
     ]
     assert [run.stdout.strip() for run in said] == ["[1 0]"] * 2
-    assert ["Compiling operations of our own, once: " in run.stderr for run in said] == [True, False]
+    assert ["Compiling kernels, once: " in run.stderr for run in said] == [True, False]
     assert len(list((tmp_path / "sagan_tf").iterdir())) == 1

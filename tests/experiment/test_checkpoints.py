@@ -26,7 +26,8 @@ def test_checkpoint_names_every_variable_by_network_and_path(tmp_path):
         assert {f"{name}/{variable.path}" for variable in getattr(gan, name).variables} <= keys
     count = sum(len(getattr(gan, name).variables) for name in ("generator", "discriminator", "ema_generator"))
     slots = [v for o in (gan.generator_optimizer, gan.discriminator_optimizer) for v in o.variables]
-    assert len(keys) == count + len([v for v in slots if v.name != "learning_rate"]) + 2  # the step, and TensorFlow's own counter
+    # Besides, the step and TensorFlow's own counter.
+    assert len(keys) == count + len([v for v in slots if v.name != "learning_rate"]) + 2
     assert not any("fused_adam" in key for key in keys)  # Keras numbers such names
 
 

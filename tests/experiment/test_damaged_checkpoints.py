@@ -53,7 +53,7 @@ def test_damaged_checkpoint_is_passed_over(trained, tmp_path, capsys, damage, fi
     keep = KeepModel()
     train(tiny_config(run.path, steps=6), [keep])
     out = capsys.readouterr().out
-    assert "ckpt-6: cannot be restored into these networks, the one before is tried: " in out
+    assert "ckpt-6: cannot be restored; trying the one before it: " in out
     assert "Resuming from step 4" in out
     for a, b in zip(state_of(keep), expected, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -10,12 +10,15 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from sagan_tf.layers import BatchNormalization, ConditionalBatchNormalization, SelfAttention, SpectralNormalization
-from sagan_tf.layers.convolution import (
-    convolve_and_average,
-    convolve_by_products,
-    convolve_upsampled,
-    convolve_with_kernel_gradient_by_products,
+from sagan_tf.layers import (
+    BatchNormalization,
+    ConditionalBatchNormalization,
+    Conv2D,
+    NearestUpsampling,
+    ReLU,
+    ResidualSum,
+    SelfAttention,
+    SpectralNormalization,
 )
 
 
@@ -24,27 +27,6 @@ def noise(*shape):
 
 
 IMAGES, LABELS = noise(4, 4, 6, 16), np.array([0, 2, 2, 1], "int32")
-
-
-class ByProducts(layers.Conv2D):
-    """What `sagan_tf.layers.Conv2D` does in bfloat16 on TensorFlow alone, on any backend."""
-
-    way = staticmethod(convolve_by_products)
-
-    def convolution_op(self, inputs, kernel):
-        return self.way(inputs, ops.copy(kernel))
-
-
-class KernelGradientByProducts(ByProducts):
-    way = staticmethod(convolve_with_kernel_gradient_by_products)
-
-
-class Upsampled(ByProducts):
-    way = staticmethod(convolve_upsampled)
-
-
-class Averaged(ByProducts):
-    way = staticmethod(convolve_and_average)
 
 
 SUBJECTS = {
@@ -56,10 +38,12 @@ SUBJECTS = {
     "attention": (lambda: SelfAttention(), IMAGES),
     "attention_paper": (lambda: SelfAttention(value_reduction=8, pool_size=1), IMAGES),
     "attention_in_blocks": (lambda: SelfAttention(query_block_size=5), IMAGES),
-    "by_products": (lambda: ByProducts(5, 3, padding="same"), IMAGES),
-    "kernel_gradient_by_products": (lambda: KernelGradientByProducts(5, 3, padding="same"), IMAGES),
-    "upsampled": (lambda: Upsampled(5, 3, padding="same"), IMAGES),
-    "averaged": (lambda: Averaged(5, 3, padding="same"), IMAGES),
+    "convolution": (lambda: Conv2D(5, 3, padding="same"), IMAGES),
+    "upsampled": (lambda: Conv2D(5, 3, padding="same", resampling="up"), IMAGES),
+    "pooled": (lambda: Conv2D(5, 3, padding="same", resampling="down"), IMAGES),
+    "upsampling": (lambda: NearestUpsampling(), IMAGES),
+    "relu": (lambda: ReLU(), IMAGES),
+    "residual_sum": (lambda: ResidualSum(), [IMAGES, IMAGES[::-1].copy()]),
     "batch": (lambda: BatchNormalization(), IMAGES),
     "conditional": (lambda: ConditionalBatchNormalization(3), [IMAGES, LABELS]),
 }

@@ -1,4 +1,4 @@
-"""Batch normalisation with written-out gradients against Keras' own and NumPy float64."""
+"""Batch normalization with written-out gradients against Keras' own and NumPy float64."""
 
 import keras
 import numpy as np
@@ -44,7 +44,7 @@ def derivatives(layer, x):
 
 @pytest.mark.parametrize("options", [{}, {"scale": False, "center": False}, {"synchronized": True}], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_two_derivatives_and_statistics_are_those_of_keras_own(shape, options):
+def test_batch_normalization_has_two_derivatives_and_statistics_of_keras(shape, options):
     classes = BatchNormalization, keras.layers.BatchNormalization
     layers = [make(epsilon=1e-3, dtype="float64", **options) for make in classes]
     for layer in layers:
@@ -59,7 +59,7 @@ def test_two_derivatives_and_statistics_are_those_of_keras_own(shape, options):
     np.testing.assert_allclose(layers[0](noise(shape)), layers[1](noise(shape)), atol=1e-12)
 
 
-def test_bfloat16_maps_are_normalised_in_float32():
+def test_batch_normalization_computes_bfloat16_in_float32():
     x = tf.cast(noise((8, 16, 16, 4)) + 20, tf.bfloat16)  # a mean of seven deviations: bfloat16 sums would show
     layer = BatchNormalization(epsilon=1e-3, dtype="mixed_bfloat16")
     output = tf.cast(layer(x, training=True), tf.float64).numpy()
@@ -69,7 +69,7 @@ def test_bfloat16_maps_are_normalised_in_float32():
     assert relative_error(layer.moving_mean, 0.01 * exact.mean((0, 1, 2))) < 1e-5
 
 
-def test_a_frozen_layer_keeps_its_statistics():
+def test_batch_normalization_keeps_its_statistics_when_frozen():
     layer = BatchNormalization()
     layer.build((6, 5, 4, 3))
     layer.trainable = False
@@ -80,7 +80,7 @@ def test_a_frozen_layer_keeps_its_statistics():
         np.testing.assert_array_equal(a, b)
 
 
-def test_maps_of_unknown_size():
+def test_batch_normalization_takes_maps_of_unknown_size():
     layer = BatchNormalization(dtype="float64")
     function = tf.function(
         lambda x: tf.gradients(layer(x, training=True) ** 3, x)[0],
@@ -94,6 +94,6 @@ def test_maps_of_unknown_size():
     np.testing.assert_allclose(function(x), tape.gradient(output, x), atol=1e-10)
 
 
-def test_another_axis_is_refused():
-    with pytest.raises(ValueError, match="normalises the last axis"):
+def test_batch_normalization_rejects_another_axis():
+    with pytest.raises(ValueError, match="normalizes the last axis"):
         BatchNormalization(axis=1)

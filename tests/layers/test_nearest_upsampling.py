@@ -1,4 +1,4 @@
-"""Up-sampling and its written-out gradient against NumPy."""
+"""Upsampling and its written-out gradient against NumPy."""
 
 import keras
 import numpy as np
@@ -7,30 +7,30 @@ import tensorflow as tf
 from sagan_tf.layers import NearestUpsampling
 
 
-def test_pixels_are_copied_and_their_slopes_added():
-    x, slope = np.random.default_rng(0).normal(size=(2, 3, 5, 4)), np.random.default_rng(1).normal(size=(2, 6, 10, 4))
+def test_nearest_upsampling_copies_pixels_and_adds_their_gradients():
+    x, upstream = np.random.default_rng(0).normal(size=(2, 3, 5, 4)), np.random.default_rng(1).normal(size=(2, 6, 10, 4))
     inputs = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        output = NearestUpsampling()(inputs)
+        output = NearestUpsampling(dtype="float64")(inputs)
     np.testing.assert_array_equal(output, x.repeat(2, axis=1).repeat(2, axis=2))
-    sums = slope.reshape(2, 3, 2, 5, 2, 4).sum((2, 4))
-    np.testing.assert_allclose(tape.gradient(output, inputs, tf.constant(slope)), sums, atol=1e-12)
+    sums = upstream.reshape(2, 3, 2, 5, 2, 4).sum((2, 4))
+    np.testing.assert_allclose(tape.gradient(output, inputs, tf.constant(upstream)), sums, atol=1e-12)
 
 
-def test_second_derivative():
+def test_nearest_upsampling_has_a_second_derivative():
     x = tf.constant(np.random.default_rng(0).normal(size=(2, 3, 5, 4)))
     with tf.GradientTape() as outer:
         outer.watch(x)
         with tf.GradientTape() as inner:
             inner.watch(x)
-            loss = tf.reduce_sum(NearestUpsampling()(x) ** 3)
+            loss = tf.reduce_sum(NearestUpsampling(dtype="float64")(x) ** 3)
         first = inner.gradient(loss, x)
     np.testing.assert_allclose(first, 4 * 3 * x**2)
     np.testing.assert_allclose(outer.gradient(first, x), 4 * 6 * x)
 
 
-def test_saved_models_have_it(tmp_path):
+def test_nearest_upsampling_is_saved_and_loaded(tmp_path):
     image = keras.Input((3, 5, 4))
     model = keras.Model(image, NearestUpsampling()(image))
     assert model.output.shape == (None, 6, 10, 4)

@@ -1,4 +1,4 @@
-"""The sum of a residual block: the numbers of an addition, and a graph that TensorFlow can optimise."""
+"""The sum of a residual block equals an addition, and TensorFlow can optimize its graph."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
-def test_it_adds_two_maps(tmp_path):
+def test_residual_sum_equals_an_addition(tmp_path):
     one, other = noise(2, 3, 5, 4), noise(2, 3, 5, 4, seed=1)
     np.testing.assert_array_equal(ResidualSum()([one, other]), one + other)
     inputs = [keras.Input((3, 5, 4)), keras.Input((3, 5, 4))]
@@ -26,13 +26,13 @@ def test_it_adds_two_maps(tmp_path):
     np.testing.assert_array_equal(loaded([one, other]), model([one, other]))
 
 
-def test_maps_that_do_not_match_are_refused():
+def test_residual_sum_rejects_maps_of_different_shapes():
     with pytest.raises(ValueError, match="shape"):
         ResidualSum()([noise(2, 4, 4, 3), noise(2, 4, 4, 2)])
 
 
 @pytest.mark.slow
-def test_tensorflow_optimises_the_discriminators_graph():
+def test_tensorflow_optimizes_the_graph_of_the_discriminator():
     script = """
         import sys
         import numpy as np, tensorflow as tf
@@ -40,12 +40,12 @@ def test_tensorflow_optimises_the_discriminators_graph():
         network = build_discriminator(image_size=32, channels=8, num_classes=None, attention_sizes=(16,),
                                       dtype="mixed_bfloat16")
         @tf.function
-        def slope(x):
+        def gradient(x):
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 loss = tf.reduce_sum(network(x, training=True))
             return tape.gradient(loss, x)
-        print(slope(tf.ones((4, 32, 32, 3))).shape)
+        print(gradient(tf.ones((4, 32, 32, 3))).shape)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
     assert "(4, 32, 32, 3)" in done.stdout and "remapper failed" not in done.stderr

@@ -1,0 +1,66 @@
+"""Keras internals that sagan_tf relies on, each with a test that says what breaks when Keras changes."""
+
+import functools
+
+import keras
+from keras import ops
+
+
+def custom_gradient(function):
+    """`keras.ops.custom_gradient` whose gradient takes the upstream gradient as its only argument on every backend.
+
+    Args:
+        function: Function of tensors that returns (outputs, function of the upstream gradient).
+
+    Returns:
+        Function of tensors that returns the outputs.
+    """
+
+    @ops.custom_gradient
+    @functools.wraps(function)
+    def wrapped(*inputs):
+        outputs, gradient = function(*inputs)
+
+        def backward(*arguments, upstream=None):
+            # PyTorch's backend passes it by name, and a context before it.
+            return gradient(arguments[0] if upstream is None else upstream)
+
+        return outputs, backward
+
+    return wrapped
+
+
+class RecordingScope(keras.StatelessScope):
+    """Records every variable that is assigned inside, also one that no layer lists, such as the state of an LSTM.
+
+    Attributes:
+        updates: dict, id of a variable -> (variable, value).
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.updates = {}
+
+    def add_update(self, update):
+        """Is called by Keras for every assignment."""
+        super().add_update(update)
+        self.updates[id(update[0])] = update
+
+
+def child_layers(layer):
+    """Lists the layers directly inside a layer or model."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def adam_slots(optimizer, variable):
+    """Finds the moment estimates (m, v) that a Keras Adam keeps of a variable."""
+    index = optimizer._get_variable_index(variable)
+    return optimizer._momentums[index], optimizer._velocities[index]
+
+
+class BuiltModel(keras.Model):
+    """A model that is built by its constructor: `fit` does not call it on symbolic inputs first."""
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        if not self.built:
+            raise ValueError(f"{type(self).__name__} must be built before `fit`.")

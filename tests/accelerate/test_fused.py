@@ -1,0 +1,100 @@
+"""TensorFlow's fused batch normalization against the reference in float64, and when it is used."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from layers.spectral_oracle import relative_error
+from training.tiny import fit, make_data, make_gan
+
+from sagan_tf.accelerate import fused, use_kernels
+from sagan_tf.accelerate.registry import Kernel
+from sagan_tf.accelerate.selection import kernels_for
+from sagan_tf.layers import BatchNormalization, ConditionalBatchNormalization
+
+LABEL = np.arange(6) % 3
+
+
+def noise(shape=(6, 5, 4, 8), seed=1):
+    """What bfloat16 can hold, so that nothing is rounded on the way in."""
+    x = tf.constant(np.random.default_rng(seed).normal(2, 3, shape))
+    return tf.cast(tf.cast(x, tf.bfloat16), tf.float64).numpy()
+
+
+def train_call(make, dtype, kernels, label=None):
+    """Output, gradients of the map and the weights, moving statistics of one training call; float64."""
+    layer = make(dtype=dtype)
+    x, label = tf.constant(noise(), layer.compute_dtype), [] if label is None else [tf.constant(label)]
+    layer([x, *label] if label else x)
+    rng = np.random.default_rng(0)
+    layer.set_weights([np.abs(rng.normal(1, 0.3, weight.shape)) for weight in layer.weights])
+    with tf.GradientTape() as tape, use_kernels(kernels):
+        tape.watch(x)
+        output = layer([x, *label] if label else x, training=True)
+    weights = [weight.value for weight in layer.trainable_weights]
+    gradients = tape.gradient(output, [x, *weights], tf.cast(noise(seed=2), output.dtype))
+    moving = [weight.value for weight in layer.non_trainable_weights]
+    return [np.float64(part) for part in (output, *map(tf.convert_to_tensor, gradients), *moving)]
+
+
+def counted(calls):
+    """The fused kernel, which records the shape of each map that it runs on."""
+    run, supports = fused.kernels()["batch_normalize"]
+    return {"batch_normalize": Kernel(lambda x, *rest: calls.append(x.shape) or run(x, *rest), supports)}
+
+
+@pytest.mark.parametrize(("make", "label"), [
+    (lambda **options: BatchNormalization(momentum=0.8, **options), None),
+    (lambda **options: BatchNormalization(momentum=0.8, center=False, scale=False, **options), None),
+    (lambda **options: ConditionalBatchNormalization(3, momentum=0.8, **options), LABEL),
+], ids=["plain", "neither scale nor offset", "conditional"])  # fmt: skip
+def test_fused_batch_normalize_matches_float64(make, label):
+    calls = []
+    got, want = train_call(make, "mixed_bfloat16", counted(calls), label), train_call(make, "float64", {}, label)
+    assert len(calls) == 1
+    *rounded, mean, variance = (relative_error(a, b) for a, b in zip(got, want, strict=True))
+    assert max(rounded) < 2**-7  # relative to the largest: two roundings of bfloat16
+    assert max(mean, variance) < 1e-6  # statistics are in float32, and the variance is not the unbiased estimate
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_fused_batch_normalize_is_not_used_for_another_dtype_or_rank(dtype):
+    layer, x = BatchNormalization(dtype=dtype), noise((6, 8) if dtype == "mixed_bfloat16" else (6, 5, 4, 8))
+    own, calls = layer(x, training=True), []
+    with use_kernels(counted(calls)):
+        np.testing.assert_array_equal(layer(x, training=True), own)
+    assert not calls
+
+
+def test_fused_batch_normalize_is_not_used_at_inference_or_by_frozen_layers():
+    layer, calls = BatchNormalization(dtype="mixed_bfloat16"), []
+    with use_kernels(counted(calls)):
+        layer(noise())
+        layer(noise(), training=False)
+        layer.trainable = False
+        layer(noise(), training=True)
+    assert not calls
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_kernels_for_uses_fused_batch_normalization_on_one_replica(replicas):
+    strategy = tf.distribute.get_strategy() if replicas == 1 else type("Strategy", (), {"num_replicas_in_sync": 2})
+    kernels = kernels_for(strategy)
+    assert {name: kernel.run for name, kernel in kernels.items()} == (
+        {"batch_normalize": fused.fused_batch_normalize} if replicas == 1 else {}
+    )
+
+
+def test_training_step_with_fused_batch_normalization_is_close_to_the_reference(monkeypatch):
+    calls, results = [], []
+    for kernels in (counted(calls), {}):
+        monkeypatch.setattr(fused, "kernels", lambda kernels=kernels: kernels)
+        keras.utils.set_random_seed(0)
+        gan = make_gan(dtype="mixed_bfloat16", rate=1e-4, compile_arguments=dict(run_eagerly=True))
+        history = fit(gan, make_data(8, 1))
+        statistics = np.concatenate([w.numpy() for w in gan.generator.weights if "moving" in w.path])
+        results.append((history["d_loss"][0], history["g_loss"][0], statistics))
+    assert len(calls) >= 5  # each of the generator's normalizations, in the updates of both networks
+    (d_loss, g_loss, moving), (own_d_loss, own_g_loss, own_moving) = results
+    assert abs(d_loss - own_d_loss) < 0.02 and abs(g_loss - own_g_loss) < 0.02
+    assert relative_error(moving, own_moving) < 0.01

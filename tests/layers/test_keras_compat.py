@@ -1,0 +1,67 @@
+"""Keras internals that sagan_tf relies on. If one of these fails after an update of Keras, mend `keras_compat.py`."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from sagan_tf.layers.keras_compat import BuiltModel, RecordingScope, adam_slots, child_layers, custom_gradient
+
+
+def test_child_layers_are_only_the_direct_ones():
+    # Otherwise `spectral_normalizations` misses layers or finds them twice, and no u is averaged or logged.
+    inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="deep")], name="inner")
+    model = keras.Sequential([keras.Input((3,)), inner, keras.layers.Dense(1, name="last")])
+    assert [layer.name for layer in child_layers(model) if layer.weights] == ["inner", "last"]
+
+
+def test_recording_scope_sees_state_that_no_layer_lists():
+    # Otherwise a spectrally normalized stateful LSTM forgets its state.
+    layer = keras.layers.LSTM(2, stateful=True)
+    layer.build((1, 3, 2))
+    with RecordingScope([(v, ops.convert_to_tensor(v)) for v in layer.variables]) as scope:
+        layer(ops.ones((1, 3, 2)))
+    listed = {id(variable) for variable in layer.variables}
+    assert [variable for variable, _ in scope.updates.values() if id(variable) not in listed]
+
+
+def test_adam_slots_are_the_moments_of_the_variable():
+    # Otherwise `FusedAdam` moves the moments of another weight.
+    optimizer = keras.optimizers.Adam(1.0, beta_1=0.5, beta_2=0.75)
+    variables = [keras.Variable(np.zeros(2)), keras.Variable(np.zeros(3))]
+    optimizer.build(variables)
+    optimizer.apply([ops.ones(2), 2 * ops.ones(3)], variables)
+    momentum, velocity = adam_slots(optimizer, variables[1])
+    np.testing.assert_allclose(momentum, [1, 1, 1])  # (1 - 0.5) 2
+    np.testing.assert_allclose(velocity, [1, 1, 1])  # (1 - 0.75) 2^2
+
+
+def test_custom_gradient_replaces_the_derived_one_and_has_a_derivative():
+    # Otherwise every written-out gradient of the layers is wrong.
+    square = custom_gradient(lambda x: (x**2, lambda upstream: upstream * 10 * x))
+    x = tf.constant(3.0)
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            y = square(x)
+        first = inner.gradient(y, x)
+    assert float(y) == 9 and float(first) == 30 and float(outer.gradient(first, x)) == 10
+
+
+def test_fit_of_a_built_model_does_not_call_it_on_symbolic_inputs():
+    # Otherwise `SAGAN.fit` calls the averaged generator on pairs of images and labels.
+    class Model(BuiltModel):
+        def call(self, inputs):
+            raise AssertionError("called")
+
+        def train_step(self, data):
+            return {"loss": tf.constant(1.0)}
+
+    model, data = Model(), tf.data.Dataset.from_tensors(np.ones((1, 2)))
+    model.compile()
+    with pytest.raises(ValueError, match="must be built before `fit`"):
+        model.fit(data, verbose=0, shuffle=False)
+    model.built = True
+    assert model.fit(data, verbose=0, shuffle=False).history["loss"] == [1.0]
