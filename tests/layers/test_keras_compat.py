@@ -57,11 +57,11 @@ def test_fit_of_a_built_model_does_not_call_it_on_symbolic_inputs():
             raise AssertionError("called")
 
         def train_step(self, data):
-            return {"loss": tf.constant(1.0)}
+            return {"value": tf.constant(1.0)}
 
     model, data = Model(), tf.data.Dataset.from_tensors(np.ones((1, 2)))
     model.compile()
     with pytest.raises(ValueError, match="must be built before `fit`"):
         model.fit(data, verbose=0, shuffle=False)
     model.built = True
-    assert model.fit(data, verbose=0, shuffle=False).history["loss"] == [1.0]
+    assert model.fit(data, verbose=0, shuffle=False).history["value"] == [1.0]
