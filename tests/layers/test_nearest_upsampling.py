@@ -8,7 +8,8 @@ from sagan_tf.layers import NearestUpsampling
 
 
 def test_nearest_upsampling_copies_pixels_and_adds_their_gradients():
-    x, upstream = np.random.default_rng(0).normal(size=(2, 3, 5, 4)), np.random.default_rng(1).normal(size=(2, 6, 10, 4))
+    rng = np.random.default_rng(0)
+    x, upstream = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(2, 6, 10, 4))
     inputs = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
