@@ -172,7 +172,7 @@ def test_a_generator_that_leaves_a_size_open_is_refused(run, tmp_path):
 
     other = Run(tmp_path)
     rewritten(run.generator_path, other.generator_path, "config.json", change)
-    with pytest.raises(UserError, match="does not say how large its output is"):
+    with pytest.raises(UserError, match="has an output of unknown size"):
         load_generator(other)
 
 

@@ -1,4 +1,4 @@
-"""Directions of the latent space along which a generator's pictures change the most."""
+"""Directions of the latent space along which a generator's images change the most."""
 
 import keras
 import numpy as np
@@ -7,16 +7,16 @@ import numpy as np
 def principal_directions(folded, count=6):
     """Finds the directions that the generator's first layer stretches the most.
 
-    The first layer takes a latent z to z W + b; moving z by n moves that by n W, whatever z is. The unit vectors n with
-    the longest n W are the eigenvectors of W W^T.
+    The first layer maps a latent z to z W + b, so that a step n moves its output by n W, whatever z is. The unit vectors
+    n with the longest n W are the eigenvectors of W W^T.
 
     Args:
         folded: `FoldedGenerator`; its first layer is a `Dense`.
-        count: int, how many at most.
+        count: int, number of directions at most.
 
     Returns:
-        (K, D) float32, K = min(count, D): orthonormal rows, the most stretched one first; the entry of largest size in
-        each is positive. (0, D) where the first layer is another.
+        (K, D) float32, K = min(count, D): orthonormal rows, the most stretched first; the entry of largest size in
+        each is positive. (0, D) if the first layer is not a `Dense`.
 
     Source: Shen and Zhou 2021, "Closed-Form Factorization of Latent Semantics in GANs", equation 4.
     """

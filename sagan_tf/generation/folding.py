@@ -1,4 +1,4 @@
-"""A trained generator as the fewest plain layers that make the same images; knows nothing of files and servers."""
+"""Folds a trained generator into the fewest stock layers that make the same images."""
 
 from dataclasses import dataclass
 
@@ -18,23 +18,23 @@ from sagan_tf.layers import (
 )
 from sagan_tf.layers.functional import upsample
 
-# Layers of ours and what computes the same.
+# Stock layers that compute the same as ours.
 _STOCK = {Conv2D: keras.layers.Conv2D, ReLU: keras.layers.ReLU, ResidualSum: keras.layers.Add}
 
 
 @dataclass(frozen=True)
 class FoldedGenerator:
-    """A generator without spectral normalisation, batch statistics and layers of our own, in float32.
+    """A generator without spectral normalisation, batch statistics and custom layers, in float32.
 
     Symbols: B batch, D latent_dim, S image size in px, C image channels, K classes, R row_size.
 
     Args:
         model: keras.Model of stock Keras layers, [latent (B, D), label (B,) int32] -> image (B, S, S, C) in [-1, 1];
             without classes the latent alone.
-        body: keras.Model sharing its weights, [latent (B, D), row (B, R)] -> dict of `image` and, for every attention
-            layer by its name, the map (B, N, M); without classes the latent alone. A row holds the factors and offsets
-            of all class-conditional normalisations, so that rows between those of two classes can be asked for.
-        class_rows: Variable (K, R) float32, the row of each class; None without classes.
+        body: keras.Model sharing its weights, [latent (B, D), row (B, R)] -> dict of `image` and, by the name of each
+            attention layer, its map (B, N, M); without classes the latent alone. A row holds the scales and offsets of
+            all conditional normalisations; rows can be interpolated between classes.
+        class_rows: Variable (K, R) float32, one row per class; None without classes.
     """
 
     model: keras.Model
@@ -63,17 +63,16 @@ class FoldedGenerator:
 
     @property
     def attention_shapes(self):
-        """dict, name of an attention layer -> (N, M): queries and keys, both row by row."""
+        """dict, name of an attention layer -> (N, M), the numbers of queries and keys."""
         return {name: tuple(map_.shape[1:]) for name, map_ in self.body.output.items() if name != "image"}
 
     def generate(self, latent, label=None):
         """Generates images inside a graph.
 
-        A label out of range is whatever the device makes of it: an error on a CPU and in TFLite.
-
         Args:
             latent: (B, D) float32.
-            label: (B,) int32, or None without classes.
+            label: (B,) int32, or None without classes. What happens out of range depends on the device; a CPU and
+                TFLite raise an error.
 
         Returns:
             dict of `image` and the attention maps, as of `body`.
@@ -81,28 +80,21 @@ class FoldedGenerator:
         latent = tf.convert_to_tensor(latent)
         if self.class_rows is None:
             return self.body(latent, training=False)
-        # Not by Keras' lookup, which takes -1 for the last class.
+        # Keras' own lookup would take -1 for the last class.
         return self.body([latent, tf.gather(self.class_rows.value, label)], training=False)
 
 
 def as_folded(generator):
-    """Folds what is not folded yet.
-
-    Args:
-        generator: `FoldedGenerator`, or what `fold_generator` takes.
-
-    Returns:
-        FoldedGenerator.
-    """
+    """Returns a `FoldedGenerator` as it is, and anything else folded by `fold_generator`."""
     return generator if isinstance(generator, FoldedGenerator) else fold_generator(generator)
 
 
 def fold_generator(generator):
     """Folds a generator: the same images (but for the order of float32 sums) from fewer operations.
 
-    Spectral normalisation becomes a plain kernel W / sigma, with the sigma that inference computes; a conditional batch
-    normalisation one factor and one offset by class and channel, a plain one by channel; the weight gamma of attention
-    goes into its last convolution. Whatever dtype policy it was trained under, the result computes in float32.
+    Spectral normalisation becomes a plain kernel W / sigma, with the sigma of inference; conditional batch
+    normalisation becomes one scale and one offset per class and channel, a plain one per channel; the gamma of
+    attention goes into its last convolution. The result computes in float32 whatever the dtype policy of training.
 
     Args:
         generator: Functional keras.Model, [latent, label] or the latent alone -> image; see `build_generator`.
@@ -111,9 +103,9 @@ def fold_generator(generator):
         FoldedGenerator.
 
     Raises:
-        ValueError: It is no such model, or the label is used by other layers than conditional batch normalisations.
+        ValueError: It is no such model, or other layers than conditional batch normalisations use the label.
     """
-    _check(generator)
+    _check_generator(generator)
     latent, *labels = [
         keras.Input(batch_shape=tensor.shape, dtype=dtype, name=name)
         for tensor, dtype, name in zip(generator.inputs, ("float32", "int32"), ("latent", "label"))
@@ -124,57 +116,45 @@ def fold_generator(generator):
             "A generator with labels must use them in `ConditionalBatchNormalization`, and one without has none. "
             f"Received: inputs {[tensor.name for tensor in generator.inputs]}, {len(conditional)} such layers."
         )
-    wiring = _Wiring()
+    layers = _FoldedLayers()
     embedding = row = None
     if labels:
-        embedding, row = wiring.class_rows(conditional, labels[0])
+        embedding, row = layers.embed_classes(conditional, labels[0])
     copy = keras.models.clone_model(
         generator,
         input_tensors=[latent, *labels] if labels else latent,
-        clone_function=wiring.plain,
-        call_function=lambda make, *args, **kwargs: make(*args),
+        clone_function=layers.replacement,
+        call_function=lambda replacement, *args, **kwargs: replacement(*args),
     )
     image = copy.output
-    body = keras.Model([latent, row] if labels else latent, {"image": image, **wiring.scores}, name="body")
+    body = keras.Model([latent, row] if labels else latent, {"image": image, **layers.scores}, name="body")
     model = keras.Model(copy.input, image, name=generator.name)
     return FoldedGenerator(model, body, embedding.embeddings if labels else None)
 
 
-def _check(generator):
+def _check_generator(generator):
     try:
         inputs, output = generator.inputs, generator.output
-        good = len(inputs) in (1, 2) and isinstance(generator.input, (list, tuple)) == (len(inputs) == 2)
-        good = good and len(inputs[0].shape) == 2 and len(output.shape) == 4
+        valid = len(inputs) in (1, 2) and isinstance(generator.input, (list, tuple)) == (len(inputs) == 2)
+        valid = valid and len(inputs[0].shape) == 2 and len(output.shape) == 4
     except AttributeError:
-        good = False
-    if not good:
+        valid = False
+    if not valid:
         raise ValueError(
             "The generator must be a functional keras.Model, [latent (B, D), label (B,)] or latent -> image. "
             f"Received: {generator!r}."
         )
 
 
-class _Wiring:
-    """Makes what stands for each layer in the folded graph.
-
-    Attributes:
-        scores: dict, name of an attention layer -> its map, filled as the graph is wired.
-    """
+class _FoldedLayers:
+    """Replaces each layer while `clone_model` builds the folded graph; collects attention maps by layer in `scores`."""
 
     def __init__(self):
         self.scores = {}
-        self._pieces = {}
+        self._scale_and_offset = {}  # KerasTensors by the id of a conditional normalisation
 
-    def class_rows(self, layers, label):
-        """One table for all conditional normalisations, so that a label is looked up once.
-
-        Args:
-            layers: Conditional normalisations.
-            label: KerasTensor (B,).
-
-        Returns:
-            (keras.layers.Embedding, KerasTensor (B, R)).
-        """
+    def embed_classes(self, layers, label):
+        """Makes one table for all conditional normalisations: (its Embedding, the rows (B, R) of the labels)."""
         tables = [table for layer in layers for table in _class_affine(layer)]
         widths = [table.shape[1] for table in tables]
         embedding = keras.layers.Embedding(len(tables[0]), sum(widths), dtype="float32", name="class_rows")
@@ -182,26 +162,19 @@ class _Wiring:
         embedding.set_weights([np.concatenate(tables, axis=1)])
         flat = keras.layers.Reshape((1, 1, sum(widths)), dtype="float32", name="class_row")(row)
         pieces = ops.split(flat, [int(end) for end in np.cumsum(widths)[:-1]], axis=-1)
-        self._pieces = {id(layer): pieces[2 * i : 2 * i + 2] for i, layer in enumerate(layers)}
+        self._scale_and_offset = {id(layer): pieces[2 * i : 2 * i + 2] for i, layer in enumerate(layers)}
         return embedding, row
 
-    def plain(self, layer):
-        """What is called in place of a layer, with the layer's inputs.
-
-        Args:
-            layer: Layer or operation of the generator.
-
-        Returns:
-            Function of KerasTensors.
-        """
+    def replacement(self, layer):
+        """The function of KerasTensors that stands for a layer or operation."""
         if isinstance(layer, ConditionalBatchNormalization):
-            scale, offset = self._pieces[id(layer)]
+            scale, offset = self._scale_and_offset[id(layer)]
             return lambda inputs: _affine(inputs[0], scale, offset, layer.name)
         if isinstance(layer, SelfAttention):
             return lambda x: self._attention(layer, x)
         if isinstance(layer, keras.layers.BatchNormalization):
-            scale, offset = _channel_affine(layer)
-            return _layer(keras.layers.Rescaling, layer.name, scale=scale.tolist(), offset=offset.tolist())
+            scale, offset = (values.tolist() for values in _channel_affine(layer))
+            return _layer(keras.layers.Rescaling, layer.name, scale=scale, offset=offset)
         return upsample if isinstance(layer, NearestUpsampling) else _copy(layer)
 
     def _attention(self, layer, x):
@@ -234,13 +207,13 @@ def _layer(cls, name, **arguments):
 
 def _affine(x, scale, offset, name):
     if len(x.shape) != 4:
-        raise ValueError(f"`ConditionalBatchNormalization` must stand on feature maps. Received: {name}, {x.shape}.")
+        raise ValueError(f"`ConditionalBatchNormalization` must apply to feature maps. Received: {name}, {x.shape}.")
     scaled = _layer(keras.layers.Multiply, f"{name}_scale")([x, scale])
     return _layer(keras.layers.Add, f"{name}_offset")([scaled, offset])
 
 
-def _copy(layer, name=None, factor=None):
-    """A layer or operation again, in float32, with all its weights times a factor."""
+def _copy(layer, name=None, factor=1):
+    """Copies a layer or operation, in float32, with all its weights times a factor."""
     if isinstance(layer, SpectralNormalization):
         layer = layer.fold()
     if not isinstance(layer, keras.layers.Layer):
@@ -248,7 +221,7 @@ def _copy(layer, name=None, factor=None):
     config = {**layer.get_config(), "dtype": "float32", "name": name or layer.name}
     resampling = config.pop("resampling", None)
     copy = _STOCK.get(type(layer), type(layer)).from_config(config)
-    weights = [np.float32(value) * (1 if factor is None else factor) for value in layer.get_weights()]
+    weights = [np.float32(value) * factor for value in layer.get_weights()]
 
     def call(*args):
         outputs = copy(*map(upsample, args)) if resampling == "up" else copy(*args)
@@ -259,7 +232,7 @@ def _copy(layer, name=None, factor=None):
 
 
 def _channel_affine(layer):
-    """Factor and offset (C,) of batch normalisation at inference, float32, computed in float64."""
+    """Scale and offset (C,) of batch normalisation at inference: float32, computed in float64."""
     if layer.axis not in (-1, 3):
         raise ValueError(f"Batch normalisation must be over the last axis. Received: {layer.name}, axis={layer.axis}.")
     variance, mean = (np.float64(ops.convert_to_numpy(x)) for x in (layer.moving_variance, layer.moving_mean))
@@ -273,7 +246,7 @@ def _channel_affine(layer):
 
 
 def _class_affine(layer):
-    """Factors and offsets (K, C) of conditional batch normalisation at inference."""
+    """Scales and offsets (K, C) of conditional batch normalisation at inference."""
     scale, offset = (np.float64(x) for x in _channel_affine(layer.normalization))
     gamma, beta = (np.float64(ops.convert_to_numpy(x)) for x in (layer.gamma, layer.beta))
     return np.float32(gamma * scale), np.float32(gamma * offset + beta)
