@@ -22,7 +22,7 @@ from sagan_tf.data.readers import ArrayReader
 from sagan_tf.data.sources import open_source
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.measurer import Measurer
-from sagan_tf.evaluation.measures import measure
+from sagan_tf.evaluation.metrics import compute_metrics
 from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.folder import Run
 
@@ -44,7 +44,7 @@ def main():
         source = dataclasses.replace(test, reader=ArrayReader(images, test.reader.labels))
         with tempfile.TemporaryDirectory() as folder:
             features, collector = measurer.of_pictures(source, {"pictures": name}, folder + "/collecting")
-            figures, _ = measure(features, reference)
+            figures, _ = compute_metrics(features, reference)
             collector.close()
         found[name] = {figure.key: figure.value for figure in figures}
         print(f"{name:24}" + "".join(f"  {key} {value:.4g}" for key, value in found[name].items()), flush=True)

@@ -19,12 +19,12 @@ def main(argv=None, prog="python -m sagan_tf.evaluate"):
         options = parse_options(EvaluateOptions, argv, prog)
         # Imported after parsing: these take seconds.
         from sagan_tf.commands.evaluate import evaluate
-        from sagan_tf.evaluation.results import table
+        from sagan_tf.evaluation.results import format_table
 
         result = evaluate(options)
         if result is None:
             return  # a worker other than the chief
-        print(table(result))
+        print(format_table(result))
         for path in result.files:
             print(path)
 

@@ -18,10 +18,10 @@ from sagan_tf.data.sources import class_distribution, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.measurer import Measurer, Samples, plain_name
-from sagan_tf.evaluation.measures import METRICS, PICTURE_METRICS, measure
-from sagan_tf.evaluation.results import Result, page
-from sagan_tf.evaluation.shards import join, save_shard, wait_for_shards
-from sagan_tf.evaluation.standing import take_standing_statistics
+from sagan_tf.evaluation.metrics import METRICS, PICTURE_METRICS, compute_metrics
+from sagan_tf.evaluation.results import Result, to_json
+from sagan_tf.evaluation.shards import merge_shards, save_shard, wait_for_shards
+from sagan_tf.evaluation.standing_statistics import set_standing_statistics
 from sagan_tf.evaluation.statistics import read_statistics
 from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.files.atomic import write_text
@@ -53,7 +53,7 @@ def evaluate_run(run, options):
     with strategy.scope():
         networks = restore_networks(run, options.step, best=options.best)
         if options.standing:
-            take_standing_statistics(networks.generator, networks.num_classes, options.standing, seed=options.seed)
+            set_standing_statistics(networks.generator, networks.num_classes, options.standing, seed=options.seed)
         folded = fold_generator(networks.generator)
     source = _source_of_run(config, options, folded.image_shape[0])
     subject = {
@@ -107,7 +107,7 @@ def _collect_with_others(measurer, sampler, samples, subject, stem, worker):
     found, collector = measurer.of_generator(sampler, samples, subject, f"{mine}.collecting", share)
     if worker.is_chief:
         others = wait_for_shards(names[1:], found.about, _WORKERS_MINUTES)
-        return join([found, *others]), [collector, *map(_File, names[1:])]
+        return merge_shards([found, *others]), [collector, *map(_File, names[1:])]
     save_shard(found, mine)
     collector.close()
     print(f"This worker's share of the samples is there, the chief goes on with it: {mine}")
@@ -221,7 +221,7 @@ def _with_labels_of(measured, pictures, source):
 
 def _measure(measured, reference, options):
     wanted = [name for name in METRICS if options.metrics is None or name in options.metrics]
-    return measure(measured, reference, wanted, options.at_infinity)
+    return compute_metrics(measured, reference, wanted, options.at_infinity)
 
 
 def _which(config, step, best):
@@ -270,7 +270,7 @@ def _about(measurer, reference, strategy, began, **more):
 
 
 def _write(result, path):
-    write_text(path, page(result))
+    write_text(path, to_json(result))
     result.files.insert(0, path)
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from sagan_tf.data import rules
-from sagan_tf.evaluation.manifolds import nearest_neighbours
-from sagan_tf.evaluation.measures import Figure
-from sagan_tf.evaluation.similarity import class_similarities, scales_that_fit
+from sagan_tf.evaluation.metrics import MetricValue
+from sagan_tf.evaluation.ms_ssim import class_similarities, num_scales
+from sagan_tf.evaluation.precision_recall import nearest_neighbours
 from sagan_tf.viewing.image_grids import Table, save_table
 
 _RULE_SAMPLES = 10_000
@@ -42,7 +42,7 @@ def picture_figures(reader, source, wanted, rule_of):
         rule_of: Name of the embedded data set whose rule is to be kept, or None.
 
     Returns:
-        (list of `Figure`, dict of the metrics that cannot be told -> reason).
+        (list of `MetricValue`, dict of the metrics that cannot be told -> reason).
     """
     figures, left_out = [], {}
     if "ms_ssim" in wanted:
@@ -60,7 +60,7 @@ def picture_figures(reader, source, wanted, rule_of):
         joined = None if reader.num_classes is None else np.concatenate(labels)
         found = rules.score_reading(rule_of, rules.Reading.join(readings), joined)
         note = f"rule of {rule_of}, {count:,} samples"
-        figures += [Figure(f"rule_{name}", value, None, note) for name, value in found.items()]
+        figures += [MetricValue(f"rule_{name}", value, None, note) for name, value in found.items()]
     return figures, left_out
 
 
@@ -71,16 +71,16 @@ def _similarities(reader, source):
     if reader.samples.count < 2 * classes:
         return [], "there are fewer than two samples a class"
     images, labels = reader.read(range(min(reader.samples.count, a_class * classes)))
-    scales = scales_that_fit(images.shape[1])
+    scales = num_scales(images.shape[1])
     found = class_similarities(images, labels)
     note = f"mean of {len(found)} class(es), random pairs of {len(images):,} samples, {scales} scales"
     by_class = {"by_class": {str(label): value for label, value in found.items()}}
-    figures = [Figure("ms_ssim_within_classes", float(np.mean(list(found.values()))), None, note, by_class)]
+    figures = [MetricValue("ms_ssim_within_classes", float(np.mean(list(found.values()))), None, note, by_class)]
     if source is not None and source.num_classes == reader.num_classes:
         images, labels = _some_of_each(source, a_class, classes)
         found = class_similarities(images, labels)
         note = note.replace("samples", "pictures")
-        figures.append(Figure("ms_ssim_of_the_data", float(np.mean(list(found.values()))), None, note))
+        figures.append(MetricValue("ms_ssim_of_the_data", float(np.mean(list(found.values()))), None, note))
     return figures, None
 
 

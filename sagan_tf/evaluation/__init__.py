@@ -1,5 +1,5 @@
-"""Figures from arrays of features and of class probabilities; floats out, in float64, whatever made the features."""
+"""Metrics from arrays of features and class probabilities: NumPy in, floats out."""
 
 from sagan_tf.evaluation.distances import frechet_distance as frechet_distance
-from sagan_tf.evaluation.distances import inception_score as inception_score
 from sagan_tf.evaluation.distances import kernel_distance as kernel_distance
+from sagan_tf.evaluation.scores import inception_score as inception_score

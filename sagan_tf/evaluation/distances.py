@@ -1,31 +1,33 @@
-"""Fréchet distance, kernel distance and Inception score, from arrays in memory; NumPy in float64.
+"""Fréchet distance and kernel distance between sets of features; NumPy in float64.
 
-Symbols: N, M pictures, D features, K classes.
+Symbols: N, M images, D features.
 """
 
 import numpy as np
+
+from sagan_tf.evaluation.moments import Moments
 
 COVARIANCES = ("full", "diagonal", "none")
 
 
 def frechet_distance(features, reference, covariance="full"):
-    """The Fréchet distance of two sets, each taken as a Gaussian; of Inception features it is the FID.
+    """Computes the Fréchet distance between Gaussians fitted to two sets; with Inception's features it is the FID.
 
         |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
 
-    The last trace is the sum of the singular values of S1^(1/2) S2^(1/2), which stays exact for singular S1 and S2:
-    fewer pictures than features give a biased number, but not a wrong one.
+    The last trace is the sum of the singular values of S1^(1/2) S2^(1/2), which is exact for singular S1 and S2 too:
+    with fewer images than features the distance is biased but not wrong.
 
     Args:
         features: (N, D), N >= 2.
         reference: (M, D), M >= 2.
-        covariance: `full`, unbiased; `diagonal`, the variances of the set itself alone; `none`, the means alone.
+        covariance: `full`, unbiased; `diagonal`, the variances of the set; `none`, the means alone.
 
     Returns:
         float, 0 or more; symmetric in the sets.
 
     Raises:
-        ValueError: The shapes do not fit, there are too few rows, or a value is not finite.
+        ValueError: The shapes do not match, there are too few rows, or a value is not finite.
 
     Source: Heusel et al. 2017, equation 6, https://arxiv.org/abs/1706.08500; TF-GAN, classifier_metrics.py.
     """
@@ -45,20 +47,20 @@ def frechet_distance(features, reference, covariance="full"):
 
 
 def frechet_distance_of_moments(first, second):
-    """The Fréchet distance of two sets of which only mean and covariance are known; see `frechet_distance`.
+    """Computes `frechet_distance` from mean and covariance.
 
     Args:
-        first, second: `Moments` of two rows or more, or whatever has `mean` (D,) and `covariance` (D, D), float64.
+        first, second: `Moments` of two rows or more, or any object with `mean` (D,) and `covariance` (D, D), float64.
 
     Returns:
         float, 0 or more.
 
     Raises:
-        ValueError: The shapes do not fit, or a value is not finite.
+        ValueError: The shapes do not match, or a value is not finite.
     """
     if np.shape(first.covariance) != np.shape(second.covariance):
         raise ValueError(
-            "`first` and `second` must have as many features. "
+            "`first` and `second` must have the same number of features. "
             f"Received: covariances of shapes {np.shape(first.covariance)} and {np.shape(second.covariance)}."
         )
     for moments in (first, second):
@@ -68,11 +70,44 @@ def frechet_distance_of_moments(first, second):
     return max(means + trace_distance(first.covariance, second.covariance), 0.0)
 
 
-def _trace_distance_of_few(features, reference):
-    """`trace_distance` of sets of which one has fewer rows than features.
+def frechet_distance_at_infinity(features, reference, least=5000, points=15, seed=0):
+    """Extrapolates the Fréchet distance to infinitely many samples.
 
-    With S1 = A'A and S2 = B'B the eigenvalues of S1 S2 are the squared singular values of A B', a matrix that is as
-    small as the sets.
+    The bias of the distance of n samples is roughly proportional to 1/n: a line is fitted to the distances of random
+    subsets against 1/n and evaluated at 0.
+
+    Args:
+        features: (N, D), N >= 2 * points.
+        reference: `Moments` of the data.
+        least: int, size of the smallest subset, at most N / 2.
+        points: int >= 2, number of subsets.
+        seed: int, of the subsets.
+
+    Returns:
+        (distance, list of (samples, distance) of the subsets).
+
+    Raises:
+        ValueError: There are too few rows or points.
+
+    Source: Chong and Forsyth 2020, section 4, https://arxiv.org/abs/1911.07023.
+    """
+    if points < 2 or len(features) < 2 * points:
+        raise ValueError(
+            f"`points` must be >= 2, and `features` must have twice as many rows. Received: {points=}, {len(features)}."
+        )
+    rng, subsets = np.random.default_rng(seed), []
+    for size in np.linspace(min(least, len(features) // 2), len(features), points).astype(int):
+        chosen = np.sort(rng.permutation(len(features))[:size])
+        subsets.append((int(size), frechet_distance_of_moments(Moments.of(features[chosen]), reference)))
+    sizes, distances = np.array(subsets).T
+    _, at_zero = np.polyfit(1 / sizes, distances, 1)
+    return float(at_zero), subsets
+
+
+def _trace_distance_of_few(features, reference):
+    """`trace_distance` if a set has fewer rows than features.
+
+    With S1 = A'A and S2 = B'B, the eigenvalues of S1 S2 are the squared singular values of the smaller matrix A B'.
     """
     first, second = ((rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1) for rows in (features, reference))
     across = np.linalg.svd(first @ second.T, compute_uv=False).sum()
@@ -80,40 +115,35 @@ def _trace_distance_of_few(features, reference):
 
 
 def trace_distance(first, second):
-    """tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two covariances.
-
-    Args:
-        first, second: (D, D) float64, symmetric and positive semi-definite up to rounding.
-
-    Returns:
-        float, 0 or more up to rounding.
-    """
+    """Computes tr(S1 + S2 - 2 (S1 S2)^(1/2)) of covariances (D, D), float64 and positive semi-definite."""
     product = _root(first) @ _root(second)
     return float(np.trace(first) + np.trace(second) - 2 * np.linalg.svd(product, compute_uv=False).sum())
 
 
 def _root(covariance):
     values, vectors = np.linalg.eigh(covariance)
-    # What rounding left of zero eigenvalues would come out of the root as large as 1e-8.
+    # The root would turn zero eigenvalues that rounding made 1e-16 into 1e-8.
     noise = max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
     return (vectors * np.sqrt(np.where(values > noise, values, 0.0))) @ vectors.T
 
 
 def kernel_distance(features, reference, block_size=1000):
-    """The squared maximum mean discrepancy under k(x, y) = (x . y / D + 1)^3, unbiased; of Inception features the KID.
+    """Computes the squared maximum mean discrepancy, unbiased, under the kernel k(x, y) = (x . y / D + 1)^3.
+
+    With Inception's features it is the KID.
 
     Args:
         features: (N, D), N >= 2, in random order.
         reference: (M, D), M >= 2, in random order.
-        block_size: Largest number of rows compared at a time; the sets are cut into ceil(max(N, M) / block_size)
-            blocks of nearly equal size.
+        block_size: int, rows per block at most; the sets are split into ceil(max(N, M) / block_size) blocks of nearly
+            equal size.
 
     Returns:
         (distance, standard error): floats, the mean over the blocks and its standard error, NaN with one block. The
-        distance may be below 0, for it is unbiased.
+        unbiased distance can be negative.
 
     Raises:
-        ValueError: The shapes do not fit, a block has fewer than two rows, or a value is not finite.
+        ValueError: The shapes do not match, a block has fewer than two rows, or a value is not finite.
 
     Source: Binkowski et al. 2018, section 4, https://arxiv.org/abs/1801.01401; TF-GAN, classifier_metrics.py.
     """
@@ -121,7 +151,7 @@ def kernel_distance(features, reference, block_size=1000):
     blocks = -(-max(len(features), len(reference)) // block_size) if block_size >= 2 else 0
     if blocks < 1 or min(len(features), len(reference)) // blocks < 2:
         raise ValueError(
-            "`block_size` must leave every block two rows or more of each set. "
+            "`block_size` must leave two rows or more of each set in every block. "
             f"Received: {block_size=} for {len(features)} and {len(reference)} rows."
         )
     pairs = zip(_blocks(features, blocks), _blocks(reference, blocks))
@@ -131,7 +161,7 @@ def kernel_distance(features, reference, block_size=1000):
 
 
 def _blocks(rows, count):
-    # The last ones take the rows that do not divide.
+    # The last blocks take the remainder.
     small, larger = len(rows) // count, len(rows) % count
     sizes = [small] * (count - larger) + [small + 1] * larger
     return np.split(rows, np.cumsum(sizes)[:-1])
@@ -150,93 +180,8 @@ def _discrepancy(first, second):
     return mean_of_others(kernel(first, first)) + mean_of_others(kernel(second, second)) - 2 * across
 
 
-def inception_score(probabilities, splits=10):
-    """exp(mean over pictures of KL(p(y|x) || p(y))), p(y) the mean of p(y|x) over the split.
-
-    Args:
-        probabilities: (N, K), rows sum to 1, in random order.
-        splits: int >= 1, parts of nearly equal size that are scored on their own.
-
-    Returns:
-        (mean, standard deviation) over the splits: floats; each score is from 1 to K.
-
-    Raises:
-        ValueError: There are fewer pictures than splits, or rows that are no probabilities.
-
-    Source: Salimans et al. 2016, section 4, https://arxiv.org/abs/1606.03498.
-    """
-    probabilities = np.asarray(probabilities, np.float64)
-    if probabilities.ndim != 2 or not 1 <= splits <= len(probabilities):
-        raise ValueError(
-            "`probabilities` must be (N, K) and `splits` in 1 .. N. "
-            f"Received: shape {probabilities.shape}, {splits=}."
-        )
-    # Sums of a thousand float32 shares are off by 1e-4 at most. Not `any(wrong)`: NaN compares false.
-    if not ((probabilities >= 0).all() and (abs(probabilities.sum(axis=1) - 1) < 1e-3).all()):
-        raise ValueError("`probabilities` must have rows of shares that sum to 1. Received rows that do not.")
-    parts = np.repeat(np.arange(splits), [len(part) for part in np.array_split(probabilities, splits)])
-    sums = ScoreSums(parts, splits, probabilities.shape[1])
-    sums.add(probabilities)
-    return sums.score()
-
-
-class ScoreSums:
-    """What the Inception score needs of rows that come in batches.
-
-    Args:
-        parts: (N,) ints from 0, the part that each row is scored in.
-        num_parts: int.
-        num_classes: int, K.
-
-    Attributes:
-        sizes: (num_parts,) ints, rows of each part so far.
-        totals: (num_parts, K) float64, sums of the probabilities p.
-        entropies: (num_parts,) float64, sums of p log p.
-    """
-
-    def __init__(self, parts, num_parts, num_classes):
-        self._parts, self.sizes = np.asarray(parts), np.zeros(num_parts, int)
-        self.totals, self.entropies = np.zeros((num_parts, num_classes)), np.zeros(num_parts)
-
-    def add(self, probabilities):
-        """Takes the next rows.
-
-        Args:
-            probabilities: (n, K), rows sum to 1.
-        """
-        probabilities = np.asarray(probabilities, np.float64)
-        done = self.sizes.sum()
-        parts = self._parts[done : done + len(probabilities)]
-        np.add.at(self.totals, parts, probabilities)
-        entropies = (probabilities * np.log(np.where(probabilities > 0, probabilities, 1.0))).sum(axis=1)
-        np.add.at(self.entropies, parts, entropies)
-        np.add.at(self.sizes, parts, 1)
-
-    def score(self):
-        """Computes the score once all rows are there.
-
-        Returns:
-            (mean, standard deviation) over the parts: floats.
-        """
-        shares = np.where(self.totals > 0, self.totals, 1.0) / self.sizes[:, None]
-        marginal = (self.totals * np.log(shares)).sum(axis=1)
-        scores = np.exp((self.entropies - marginal) / self.sizes)
-        return float(np.mean(scores)), float(np.std(scores))
-
-
 def check_features(features, reference, convert=True):
-    """Refuses sets that cannot be compared.
-
-    Args:
-        features, reference: Arrays.
-        convert: bool. Make them float64; large sets are better left as they are.
-
-    Returns:
-        (features, reference): arrays (N, D) and (M, D).
-
-    Raises:
-        ValueError: The shapes do not fit, there are fewer than two rows, or a value is not finite.
-    """
+    """Returns both sets as arrays, float64 if `convert`; raises ValueError if they cannot be compared."""
     features, reference = (np.asarray(rows, np.float64 if convert else None) for rows in (features, reference))
     shapes = features.ndim == reference.ndim == 2 and features.shape[1] == reference.shape[1]
     if not shapes or min(len(features), len(reference)) < 2:

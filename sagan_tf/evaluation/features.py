@@ -1,4 +1,4 @@
-"""Networks that turn pictures into features: Inception of 2015, or any Keras model or SavedModel by path."""
+"""Networks that turn images into features: Inception of 2015, or any Keras model or SavedModel by path."""
 
 import os
 from collections.abc import Callable
@@ -12,23 +12,23 @@ from sagan_tf.errors import UserError
 from sagan_tf.evaluation.inception import INPUT_SIZE, inception_outputs, load_inception, to_inception_input
 from sagan_tf.files.hashing import sha256
 
-# What a network of one's own takes black and white for.
+# Pixel range that a user's feature network expects.
 RANGES = {"-1,1": (-1.0, 1.0), "0,1": (0.0, 1.0), "0,255": (0.0, 255.0)}
 
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """A network whose features pictures are compared by.
+    """A network whose features images are compared by.
 
     Symbols: B batch, S image size in px, C image channels, 1 or 3, D features, K classes.
 
     Args:
-        name: str, what figures made with it are named after.
+        name: str, shown with the metrics.
         sha256: str, of its file or folder.
-        preprocessing: str, how a picture becomes its input, in words.
+        preprocessing: str, a description of how images become its input.
         dimensions: int, D.
-        num_classes: int, K; None where it tells no class probabilities.
-        is_inception: bool. Whether figures may be called FID, KID and Inception score.
+        num_classes: int, K; None without class probabilities.
+        is_inception: bool. Whether the metrics may be called FID, KID and Inception Score.
         compute: Graph function, uint8 (B, S, S, C) -> (features (B, D) float32, probabilities (B, K) or None).
     """
 
@@ -41,30 +41,30 @@ class FeatureNetwork:
     compute: Callable
 
     def __call__(self, images):
-        """Computes features and class probabilities of uint8 pictures, tensors in and out."""
+        """Computes features and class probabilities of uint8 images, tensors in and out."""
         return self.compute(images)
 
     def about(self):
-        """What a figure must say of it: dict of JSON values."""
+        """What a result records of the network: dict of JSON values."""
         names = ("name", "sha256", "preprocessing", "dimensions", "num_classes", "is_inception")
         return {name: getattr(self, name) for name in names}
 
 
 def open_features(features=None, inception=None, pixel_range="-1,1", inception_sha256=None):
-    """Opens the network that a user chose; Inception where none was.
+    """Opens the feature network of a user, or Inception.
 
     Args:
         features: `PATH` or `PATH:NAME` of a Keras file and a layer, or of a SavedModel and one of its outputs. None:
             Inception.
-        inception: Path of TF-GAN's Inception; None: from the cache, or fetched into it.
-        pixel_range: Key of `RANGES`, what `features` takes.
-        inception_sha256: str that Inception's hash must be, or None.
+        inception: Path of TF-GAN's Inception; None: from the cache, or downloaded into it.
+        pixel_range: Key of `RANGES`, the pixel range that `features` expects.
+        inception_sha256: str, the hash that Inception must have, or None.
 
     Returns:
         FeatureNetwork.
 
     Raises:
-        UserError: It is not there, or is no such network.
+        UserError: The network does not exist or cannot be used.
     """
     if features is None:
         return _open_inception(inception, inception_sha256)
@@ -76,15 +76,15 @@ def open_features(features=None, inception=None, pixel_range="-1,1", inception_s
     return _open_keras(Path(path), part, pixel_range)
 
 
-def _open_inception(path, wanted_hash):
-    module, found_hash = load_inception(path, wanted_hash)
+def _open_inception(path, expected_hash):
+    module, actual_hash = load_inception(path, expected_hash)
 
     def compute(images):
         return inception_outputs(module, to_inception_input(images))
 
     return FeatureNetwork(
         name="Inception 2015, pool_3",
-        sha256=found_hash,
+        sha256=actual_hash,
         preprocessing=f"uint8, resized to {INPUT_SIZE} px by TensorFlow 1's bilinear rule, (x - 128) / 128",
         is_inception=True,
         compute=compute,
@@ -95,61 +95,60 @@ def _open_inception(path, wanted_hash):
 def _open_keras(path, layer_name, pixel_range):
     try:
         model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # damaged bytes make zip, JSON, HDF5 and Keras raise anything
+    except Exception as error:  # Damaged bytes make zip, JSON, HDF5 and Keras raise anything
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--features: {path}: this is no Keras model that can be read: {reason}") from None
+        raise UserError(f"--features: {path}: not a readable Keras model: {reason}") from None
     layers = {layer.name: layer for layer in model.layers}
     if layer_name and layer_name not in layers:
-        raise UserError(f"--features: {path} has no layer `{layer_name}`; it has {_some(layers)}.")
-    # The input of the last layer is what the classes are told from.
+        raise UserError(f"--features: {path} has no layer `{layer_name}`; it has {_list(layers)}.")
+    # By default the features are the input of the last layer, the classifier.
     chosen = layers[layer_name].output if layer_name else model.layers[-1].input
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4 or not isinstance(chosen, keras.KerasTensor):
-        raise UserError(f"--features: {path}: must take one batch of pictures and have one feature tensor.")
-    both = keras.Model(model.inputs[0], [_pooled(chosen), model.outputs[0]])
+        raise UserError(f"--features: {path}: must take one batch of images and have one feature tensor.")
+    model_with_features = keras.Model(model.inputs[0], [_pooled(chosen), model.outputs[0]])
     size, channels = model.inputs[0].shape[1], model.inputs[0].shape[3]
 
     def compute(images):
-        features, outputs = both(_prepared(images, size, channels, pixel_range), training=False)
+        features, outputs = model_with_features(_prepare(images, size, channels, pixel_range), training=False)
         return tf.cast(features, tf.float32), _probabilities(outputs)
 
     name = f"{path.name}:{layer_name or 'input of ' + model.layers[-1].name}"
-    return _own(name, path, compute, size, channels, pixel_range)
+    return _user_network(name, path, compute, size, channels, pixel_range)
 
 
 def _open_saved_model(path, output, pixel_range):
     try:
         signature = tf.saved_model.load(str(path)).signatures["serving_default"]
-    except Exception as error:  # a folder of anything makes the loader raise anything
+    except Exception as error:  # The loader raises anything for a folder of other files.
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--features: {path}: this is no SavedModel with a `serving_default`: {reason}") from None
+        raise UserError(f"--features: {path}: not a SavedModel with a `serving_default`: {reason}") from None
     ((input_name, spec),) = signature.structured_input_signature[1].items()
     outputs = signature.structured_outputs
     if output and output not in outputs:
-        raise UserError(f"--features: {path} has no output `{output}`; it has {_some(outputs)}.")
+        raise UserError(f"--features: {path} has no output `{output}`; it has {_list(outputs)}.")
     if not output and len(outputs) != 1:
-        raise UserError(f"--features: {path} has several outputs; name one: {path}:NAME, of {_some(outputs)}.")
+        raise UserError(f"--features: {path} has several outputs; choose one as {path}:NAME from {_list(outputs)}.")
     output = output or next(iter(outputs))
     size, channels = spec.shape[1], spec.shape[3]
     classes = next((name for name in ("logits", "probabilities") if name in outputs), None)
 
     def compute(images):
-        # The signature keeps its SavedModel's variables alive.
-        found = signature(**{input_name: tf.cast(_prepared(images, size, channels, pixel_range), spec.dtype)})
-        features = tf.cast(found[output], tf.float32)
+        outputs = signature(**{input_name: tf.cast(_prepare(images, size, channels, pixel_range), spec.dtype)})
+        features = tf.cast(outputs[output], tf.float32)
         positions = list(range(1, len(features.shape) - 1))
-        probabilities = None if classes is None else _probabilities(found[classes])
+        probabilities = None if classes is None else _probabilities(outputs[classes])
         return tf.reduce_mean(features, axis=positions), probabilities
 
-    return _own(f"{path.name}:{output}", path, compute, size, channels, pixel_range)
+    return _user_network(f"{path.name}:{output}", path, compute, size, channels, pixel_range)
 
 
-def _own(name, path, compute, size, channels, pixel_range):
-    sized = f"resized to {size} px (bilinear, antialiased), " if size else ""
+def _user_network(name, path, compute, size, channels, pixel_range):
+    resizing = f"resized to {size} px (bilinear, antialiased), " if size else ""
     grey = "grey, " if channels == 1 else ""
     return FeatureNetwork(
         name=name,
         sha256=sha256(path),
-        preprocessing=f"uint8, {grey}{sized}black and white at {pixel_range}",
+        preprocessing=f"uint8, {grey}{resizing}black and white at {pixel_range}",
         is_inception=False,
         compute=compute,
         **_sizes(compute, size or 32),
@@ -157,16 +156,16 @@ def _own(name, path, compute, size, channels, pixel_range):
 
 
 def _sizes(compute, size):
-    """Asks the network itself, with one batch, how many features and classes it tells."""
+    """Runs one batch to find the numbers of features and classes."""
     features, probabilities = compute(tf.zeros((2, size, size, 3), tf.uint8))
     if len(features.shape) != 2:
-        raise UserError(f"The features must be one row a picture; they are of shape {tuple(features.shape)}.")
-    # A single output tells no distribution over classes.
+        raise UserError(f"--features: must give one row per image; the shape is {tuple(features.shape)}.")
+    # A single output is no distribution over classes.
     classes = None if probabilities is None or probabilities.shape[1] < 2 else int(probabilities.shape[1])
     return {"dimensions": int(features.shape[1]), "num_classes": classes}
 
 
-def _prepared(images, size, channels, pixel_range):
+def _prepare(images, size, channels, pixel_range):
     images = tf.cast(images, tf.float32)
     if channels == 1 and images.shape[-1] == 3:
         images = tf.image.rgb_to_grayscale(images)
@@ -179,20 +178,20 @@ def _prepared(images, size, channels, pixel_range):
 
 
 def _pooled(tensor):
-    """Feature maps are averaged over their positions."""
+    """Averages feature maps over their positions."""
     return keras.layers.GlobalAveragePooling2D()(tensor) if len(tensor.shape) == 4 else tensor
 
 
 def _probabilities(outputs):
-    """Rows that are no probabilities are logits; None where there is not one row a picture."""
+    """Class probabilities (B, K); outputs that do not sum to 1 are taken for logits. None for other shapes."""
     if len(outputs.shape) != 2:
         return None
     outputs = tf.cast(outputs, tf.float32)
     sums = tf.abs(tf.reduce_sum(outputs, axis=1) - 1.0)
-    are_shares = tf.logical_and(tf.reduce_all(outputs >= 0.0), tf.reduce_all(sums < 1e-3))
-    return tf.cond(are_shares, lambda: outputs, lambda: tf.nn.softmax(outputs))
+    are_probabilities = tf.logical_and(tf.reduce_all(outputs >= 0.0), tf.reduce_all(sums < 1e-3))
+    return tf.cond(are_probabilities, lambda: outputs, lambda: tf.nn.softmax(outputs))
 
 
-def _some(names):
+def _list(names):
     names = list(names)
     return ", ".join(names[-12:]) if len(names) <= 12 else f"..., {', '.join(names[-12:])}"

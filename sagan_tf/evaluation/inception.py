@@ -1,7 +1,7 @@
-"""The Inception network of 2015 that published FIDs are made with: had, checked, fed as the original is.
+"""The Inception network of 2015, which published FIDs use: download, checks and preprocessing.
 
 It is TF-GAN's SavedModel, https://tfhub.dev/tensorflow/tfgan/eval/inception/1: the graph of inception-2015-12-05 from
-its resized input on, a function from pictures (B, 299, 299, 3) in [-1, 1] to `pool_3` (B, 2048) and `logits` (B, 1008).
+its resized input on, a function from images (B, 299, 299, 3) in [-1, 1] to `pool_3` (B, 2048) and `logits` (B, 1008).
 """
 
 import json
@@ -27,21 +27,18 @@ _CHUNK = 1 << 20  # bytes
 
 
 def cache_folder():
-    """Names the folder for what is fetched or computed once: `SAGAN_TF_CACHE`, or `sagan_tf` in the user's cache.
-
-    Returns:
-        pathlib.Path.
-    """
-    named = os.environ.get("SAGAN_TF_CACHE")
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(named) if named else users / "sagan_tf"
+    """The folder for downloads and cached statistics: `SAGAN_TF_CACHE`, or `sagan_tf` in the user's cache folder."""
+    folder = os.environ.get("SAGAN_TF_CACHE")
+    if folder:
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sagan_tf"
 
 
 def to_inception_input(images):
-    """Makes of pictures what the graph of 2015 makes of them before its first convolution.
+    """Resizes and scales images exactly as the graph of 2015 does.
 
-    Its `ResizeBilinear` is TensorFlow 1's: output pixel i lies at input position i * S / 299, without the half pixel
-    and without antialiasing. Other resizings move FIDs by whole points.
+    Its `ResizeBilinear` is TensorFlow 1's: output pixel i is at input position i * S / 299, without half-pixel centres
+    or antialiasing. Other resizing methods change FIDs by whole points.
 
     Args:
         images: uint8 (B, S, S, C), C 1 or 3.
@@ -61,94 +58,90 @@ def to_inception_input(images):
 
 
 def inception_outputs(module, images):
-    """Runs the network.
-
-    Args:
-        module: As of `load_inception`.
-        images: (B, 299, 299, 3) float32.
+    """Runs the module of `load_inception` on (B, 299, 299, 3) float32.
 
     Returns:
-        (features (B, 2048), probabilities (B, 1008)), float32. The softmax is over all 1008 logits, as in the
-        published Inception scores.
+        (features (B, 2048), probabilities (B, 1008)), float32. The softmax is over all 1008 logits, as in published
+        Inception Scores.
     """
-    found = module(images)
-    return tf.reshape(found["pool_3"], [-1, _FEATURES]), tf.nn.softmax(found["logits"])
+    outputs = module(images)
+    return tf.reshape(outputs["pool_3"], [-1, _FEATURES]), tf.nn.softmax(outputs["logits"])
 
 
-def load_inception(path=None, wanted_hash=None):
-    """Loads Inception from a path, from the cache, or fetches it into the cache.
+def load_inception(path=None, expected_hash=None):
+    """Loads Inception from a path or from the cache; downloads it into the cache if necessary.
 
     Args:
-        path: Folder of the SavedModel, or its archive as TF-Hub gives it (`.tar.gz`); None: the cache.
-        wanted_hash: SHA-256 of the folder that is wanted, or None.
+        path: Folder of the SavedModel, or its archive from TF-Hub (`.tar.gz`); None: the cache.
+        expected_hash: SHA-256 of the folder, or None.
 
     Returns:
         (callable module, SHA-256 of its folder).
 
     Raises:
-        UserError: It is not to be had, has changed in the cache, has another hash than wanted, or is another network.
+        UserError: It cannot be downloaded, has changed in the cache, has another hash, or is another network.
     """
-    folder = _cached() if path is None else _given(Path(path))
-    found_hash = sha256(folder)
-    if wanted_hash is not None and found_hash != wanted_hash.lower():
-        raise UserError(f"{folder}: its SHA-256 is {found_hash}, and --inception_sha256 wants {wanted_hash}.")
+    folder = _cached_folder() if path is None else _user_folder(Path(path))
+    actual_hash = sha256(folder)
+    if expected_hash is not None and actual_hash != expected_hash.lower():
+        raise UserError(f"{folder}: the SHA-256 is {actual_hash}; --inception_sha256 is {expected_hash}.")
     try:
         module = tf.saved_model.load(str(folder))
-        found = module(tf.zeros((1, INPUT_SIZE, INPUT_SIZE, 3)))
-        fits = tf.size(found["pool_3"]) == _FEATURES and tuple(found["logits"].shape) == (1, _CLASSES)
-    except Exception as error:  # a folder of anything makes the loader and the network raise anything
+        outputs = module(tf.zeros((1, INPUT_SIZE, INPUT_SIZE, 3)))
+        valid = tf.size(outputs["pool_3"]) == _FEATURES and tuple(outputs["logits"].shape) == (1, _CLASSES)
+    except Exception as error:  # The loader raises anything for a folder of other files.
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{folder}: this is not TF-GAN's Inception: {reason}") from None
-    if not fits:
+    if not valid:
         raise UserError(f"{folder}: this is not TF-GAN's Inception; its outputs have other shapes.")
-    return module, found_hash
+    return module, actual_hash
 
 
-def _given(path):
+def _user_folder(path):
     if path.is_dir():
         return path
     if not path.is_file():
         raise UserError(f"--inception: there is no file or folder {path}.")
-    # Beside the cache of what was fetched: an archive is unpacked once.
+    # Unpacked once, into the cache.
     folder = cache_folder() / f"inception-{sha256(path)[:16]}"
     if not folder.is_dir():
         _unpack(path, folder)
     return folder
 
 
-def _cached():
+def _cached_folder():
     folder = cache_folder() / "inception"
-    known = folder.with_name("inception.json")
-    if not folder.is_dir() or not known.is_file():
-        _fetch(folder, known)
-    elif json.loads(known.read_text(encoding="utf-8")).get("sha256") != sha256(folder):
-        raise UserError(f"{folder}: it has changed since it was fetched (SHA-256); delete it, and it is fetched anew.")
+    record = folder.with_name("inception.json")
+    if not folder.is_dir() or not record.is_file():
+        _fetch(folder, record)
+    elif json.loads(record.read_text(encoding="utf-8")).get("sha256") != sha256(folder):
+        raise UserError(f"{folder}: it has changed since the download (SHA-256). Delete it to download it again.")
     return folder
 
 
-def _fetch(folder, known):
+def _fetch(folder, record):
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-            archive = Path(beside) / "inception.tar.gz"
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary_folder:
+            archive = Path(temporary_folder) / "inception.tar.gz"
             _download(URL, archive)
             _unpack(archive, folder)
-            write_text(known, json.dumps({"url": URL, "sha256": sha256(folder)}) + "\n")
+            write_text(record, json.dumps({"url": URL, "sha256": sha256(folder)}) + "\n")
     except (OSError, urllib.error.URLError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"The Inception network that FIDs are made with cannot be fetched ({reason}). Download {URL} elsewhere and "
-            "give the file or its folder with --inception PATH, or choose another network with --features "
-            "my.keras:layer; its numbers are no FIDs."
+            f"The Inception network cannot be downloaded ({reason}). Download {URL} elsewhere and pass the file or its "
+            "folder as --inception PATH, or choose another network with --features my.keras:layer, whose numbers are "
+            "no FIDs."
         ) from None
 
 
 def _download(url, path):
     request = urllib.request.Request(url, headers={"User-Agent": "sagan_tf"})
-    with urllib.request.urlopen(request, timeout=30) as answer, open(path, "wb") as file:
-        total = int(answer.headers.get("Content-Length") or 0) or None
-        with tqdm(total=total, unit="B", unit_scale=True, desc="fetching Inception") as bar:
-            while chunk := answer.read(_CHUNK):
+    with urllib.request.urlopen(request, timeout=30) as response, open(path, "wb") as file:
+        total = int(response.headers.get("Content-Length") or 0) or None
+        with tqdm(total=total, unit="B", unit_scale=True, desc="downloading Inception") as bar:
+            while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
 
@@ -159,4 +152,4 @@ def _unpack(archive, folder):
             file.extractall(temporary_folder, filter="data")
     except (tarfile.TarError, EOFError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{archive}: this is no whole archive: {reason}") from None
+        raise UserError(f"{archive}: not a complete archive: {reason}") from None

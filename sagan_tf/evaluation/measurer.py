@@ -9,9 +9,9 @@ from tqdm.auto import tqdm
 
 from sagan_tf.data.fingerprint import fingerprint
 from sagan_tf.errors import UserError
-from sagan_tf.evaluation.collecting import Collector
+from sagan_tf.evaluation.collector import Collector
 from sagan_tf.evaluation.inception import cache_folder
-from sagan_tf.evaluation.manifolds import own_distances
+from sagan_tf.evaluation.precision_recall import own_distances
 from sagan_tf.evaluation.statistics import FORMAT, mismatch, read_statistics, save_statistics
 from sagan_tf.files.locks import exclusive
 from sagan_tf.generation.latents import NO_TRUNCATION

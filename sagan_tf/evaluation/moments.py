@@ -1,12 +1,12 @@
-"""Mean and covariance of rows that come in parts; NumPy in float64."""
+"""Mean and covariance of rows that come in batches; NumPy in float64."""
 
 import numpy as np
 
 
 class Moments:
-    """Count, mean and covariance of rows, of which only these are kept.
+    """Running count, mean and covariance of rows.
 
-    Parts are joined by their own means and scatters, so that a mean far from zero costs no digits.
+    Batches are merged by their own means and scatter matrices, so that a mean far from zero costs no precision.
 
     Args:
         dimensions: int, D.
@@ -26,29 +26,25 @@ class Moments:
 
     @classmethod
     def of(cls, rows, block=1024):
-        """Takes all rows of an array, a block at a time.
-
-        Args:
-            rows: (N, D), of any float type; may be a memory map.
-            block: int >= 1.
-
-        Returns:
-            Moments.
-        """
+        """Moments of an (N, D) array, which may be a memory map; adds `block` rows at a time."""
         moments = cls(rows.shape[1])
         for start in range(0, len(rows), block):
             moments.add(rows[start : start + block])
         return moments
 
+    @classmethod
+    def from_arrays(cls, arrays):
+        """Makes the moments from what `arrays` returned."""
+        moments = cls(len(arrays["mean"]))
+        moments.count, moments.mean, moments.scatter = int(arrays["moments_count"]), arrays["mean"], arrays["scatter"]
+        return moments
+
+    def arrays(self):
+        """The moments as a dict of arrays."""
+        return {"moments_count": self.count, "mean": self.mean, "scatter": self.scatter}
+
     def add(self, rows):
-        """Takes more rows.
-
-        Args:
-            rows: (n, D), n from 0.
-
-        Raises:
-            ValueError: A value is not finite, or the shape is another.
-        """
+        """Adds rows (n, D), n >= 0; raises ValueError if a value is not finite or the shape does not match."""
         rows = np.asarray(rows, np.float64)
         if rows.ndim != 2 or rows.shape[1] != len(self.mean) or not np.isfinite(rows).all():
             raise ValueError(f"`rows` must be finite, (n, {len(self.mean)}). Received: shape {rows.shape}.")
@@ -56,32 +52,24 @@ class Moments:
             return
         mean = rows.mean(axis=0)
         centred = rows - mean
-        self._join(len(rows), mean, centred.T @ centred)
+        self._merge(len(rows), mean, centred.T @ centred)
 
     def merge(self, other):
-        """Takes the rows that another has seen.
-
-        Args:
-            other: `Moments` of as many dimensions.
-        """
+        """Adds the rows of another `Moments` with the same D."""
         if other.count:
-            self._join(other.count, other.mean, other.scatter)
+            self._merge(other.count, other.mean, other.scatter)
 
-    def _join(self, count, mean, scatter):
+    def _merge(self, count, mean, scatter):
         total = self.count + count
-        apart = mean - self.mean
-        self.mean = self.mean + apart * (count / total)
+        shift = mean - self.mean
+        self.mean = self.mean + shift * (count / total)
         self.scatter += scatter
-        self.scatter += np.outer(apart, apart) * (self.count * count / total)
+        self.scatter += np.outer(shift, shift) * (self.count * count / total)
         self.count = total
 
     @property
     def covariance(self):
-        """(D, D) float64, unbiased.
-
-        Raises:
-            ValueError: There are fewer than two rows.
-        """
+        """(D, D) float64, unbiased; needs two rows or more."""
         if self.count < 2:
-            raise ValueError(f"A covariance takes two rows or more. Received: {self.count}.")
+            raise ValueError(f"A covariance needs two rows or more. Received: {self.count}.")
         return self.scatter / (self.count - 1)

@@ -1,4 +1,4 @@
-"""What was measured, as a table for people and as JSON for programs."""
+"""The result of an evaluation, as a table for people and as JSON for programs."""
 
 import json
 from dataclasses import dataclass
@@ -8,67 +8,53 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured.
+    """The result of an evaluation.
 
     Args:
-        subject: dict of JSON values, what was measured.
-        figures: list of `Figure`.
-        left_out: dict, metric -> why it is not there.
-        about: dict of JSON values, the rest of what made the numbers.
-        is_inception: bool, as of the feature network.
+        subject: dict of JSON values, what was evaluated.
+        metrics: list of `MetricValue`.
+        left_out: dict, name of a metric -> why it could not be computed.
+        about: dict of JSON values, all else that determines the numbers.
+        is_inception: bool, as of the `FeatureNetwork`.
         files: list of pathlib.Paths that were written.
     """
 
     subject: dict
-    figures: list
+    metrics: list
     left_out: dict
     about: dict
     is_inception: bool
     files: list
 
 
-def table(result):
-    """Lays out a result for the terminal.
-
-    Args:
-        result: `Result`.
-
-    Returns:
-        str, several lines.
-    """
-    names = [(figure.title(result.is_inception), figure) for figure in result.figures]
-    width = max((len(title) for title, _ in names), default=0)
-    lines = [f"{title:{width}}  {_number(figure):>20}  {figure.note}".rstrip() for title, figure in names]
-    lines += [f"{_plain_metric(name):{width}}  {'-':>20}  {reason}" for name, reason in result.left_out.items()]
+def format_table(result):
+    """Formats a `Result` for the terminal: one line per metric."""
+    titles = [metric.title(result.is_inception) for metric in result.metrics]
+    width = max(map(len, titles), default=0)
+    lines = [
+        f"{title:{width}}  {_number(metric):>20}  {metric.note}".rstrip()
+        for title, metric in zip(titles, result.metrics)
+    ]
+    lines += [f"{name.replace('_', ' '):{width}}  {'-':>20}  {reason}" for name, reason in result.left_out.items()]
     return "\n".join(lines)
 
 
-def _number(figure):
-    value = f"{figure.value:.4g}" if abs(figure.value) < 1000 else f"{figure.value:.1f}"
-    return value if figure.error is None else f"{value} ± {figure.error:.2g}"
+def _number(metric):
+    value = f"{metric.value:.4g}" if abs(metric.value) < 1000 else f"{metric.value:.1f}"
+    return value if metric.error is None else f"{value} ± {metric.error:.2g}"
 
 
-def _plain_metric(name):
-    return name.replace("_", " ")
-
-
-def page(result):
-    """Writes a result as JSON.
-
-    Args:
-        result: `Result`.
-
-    Returns:
-        str; numbers that are not finite are null.
-    """
-    figures = {
-        figure.key: {"title": figure.title(result.is_inception), "value": _json_number(figure.value),
-                     "error": figure.error, "note": figure.note, **(figure.more or {})}
-        for figure in result.figures
+def to_json(result):
+    """Formats a `Result` as JSON; numbers that are not finite become null."""
+    metrics = {
+        metric.key: {
+            "title": metric.title(result.is_inception),
+            "value": float(metric.value) if np.isfinite(metric.value) else None,
+            "error": metric.error,
+            "note": metric.note,
+            **(metric.details or {}),
+        }
+        for metric in result.metrics
     }
-    whole = {"subject": result.subject, "figures": figures, "left_out": result.left_out, **result.about}
-    return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _json_number(value):
-    return float(value) if np.isfinite(value) else None
+    content = {"subject": result.subject, "figures": metrics, "left_out": result.left_out, **result.about}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

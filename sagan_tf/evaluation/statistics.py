@@ -1,4 +1,4 @@
-"""Features of a data set, kept in a file that says what they are of, so that no other set is taken for it."""
+"""Cached features of a data set, in a file that records what they were computed from."""
 
 import json
 from pathlib import Path
@@ -6,22 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from sagan_tf.errors import UserError
-from sagan_tf.evaluation.collecting import FeatureSet
+from sagan_tf.evaluation.collector import FeatureSet
 from sagan_tf.evaluation.moments import Moments
 from sagan_tf.files.atomic import atomic_write, remove_temporary_files
 from sagan_tf.files.hashing import sha256
 from sagan_tf.files.untrusted import read_arrays
 
-FORMAT = 1  # To be raised with any change of what is in a file or how it is computed.
+FORMAT = 1  # Increase it with any change to the contents of a file or their computation.
 
 
 def save_statistics(feature_set, path):
-    """Writes a set of features as one `.npz` file, which appears only when it is complete.
-
-    Args:
-        feature_set: `FeatureSet`.
-        path: Of the file; its folder is made.
-    """
+    """Writes a `FeatureSet` as one `.npz` file, atomically; creates the folder."""
     path = Path(path)
     moments = feature_set.moments
     arrays = {"about": json.dumps(feature_set.about), "count": feature_set.count, "mu": moments.mean,
@@ -35,28 +30,27 @@ def save_statistics(feature_set, path):
 
 
 def read_statistics(path):
-    """Reads a file of `save_statistics`, or one of means and covariances (`mu`, `sigma`) as other programs write.
+    """Reads a file of `save_statistics`, or mean and covariance (`mu`, `sigma`) as other programs save them.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
 
     Returns:
-        FeatureSet. Of another program's file it has the moments alone, `count` 0, and `about` says that nothing is
-        known of how it was made.
+        FeatureSet. From another program's file it has only the moments, and `count` is 0.
 
     Raises:
-        UserError: It cannot be read, or is something else.
+        UserError: It cannot be read, or holds something else.
     """
     try:
         arrays = read_arrays(path)
         mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
         about = json.loads(str(arrays["about"])) if "about" in arrays else None
-    except Exception as error:  # damaged bytes make NumPy, zip and JSON raise anything
+    except Exception as error:  # Damaged bytes make NumPy, zip and JSON raise anything
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path}: this is no file of statistics (mu, sigma): {reason}") from None
-    square = mean.ndim == 1 and covariance.shape == (len(mean), len(mean))
-    if not square or not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-        raise UserError(f"{path}: this is no file of statistics; mu and sigma do not fit, or are not finite.")
+        raise UserError(f"{path}: not a file of statistics (mu, sigma): {reason}") from None
+    valid = mean.ndim == 1 and covariance.shape == (len(mean), len(mean))
+    if not valid or not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise UserError(f"{path}: not a file of statistics; mu and sigma must be finite, (D,) and (D, D).")
     count = int(arrays["count"]) if about else 0
     return FeatureSet(
         about=about or {"data": Path(path).name, "sha256": sha256(path), "made_by": "another program, unknown how"},
@@ -71,26 +65,15 @@ def read_statistics(path):
 
 
 def _moments(count, mean, covariance):
-    moments = Moments(len(mean))
-    # What another program does not say can be anything from two rows on; only the covariance is asked for.
-    moments.count, moments.mean = max(count, 2), mean
-    moments.scatter = covariance * (moments.count - 1)
-    return moments
+    count = max(count, 2)  # If the count is unknown, any count from 2 on gives the same covariance.
+    return Moments.from_arrays({"moments_count": count, "mean": mean, "scatter": covariance * (count - 1)})
 
 
-def mismatch(about, wanted):
-    """Says why statistics are not those that are wanted.
-
-    Args:
-        about: dict, `FeatureSet.about`.
-        wanted: dict, of the same form; only its keys are compared.
-
-    Returns:
-        str, the first difference in words; None where there is none.
-    """
-    for key, value in wanted.items():
+def mismatch(about, expected):
+    """Describes the first key of `expected` whose value differs in `about`, a `FeatureSet.about`; None if none does."""
+    for key, value in expected.items():
         if about.get(key) != json.loads(json.dumps(value)):
-            return f"`{key}` is {_short(about.get(key))}, wanted {_short(value)}"
+            return f"`{key}` is {_short(about.get(key))}, expected {_short(value)}"
     return None
 
 

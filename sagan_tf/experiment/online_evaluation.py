@@ -8,8 +8,8 @@ import shutil
 from sagan_tf.data.sources import open_source
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.measurer import Measurer, Samples
-from sagan_tf.evaluation.measures import measure
-from sagan_tf.evaluation.shards import join, save_shard, wait_for_shards
+from sagan_tf.evaluation.metrics import compute_metrics
+from sagan_tf.evaluation.shards import merge_shards, save_shard, wait_for_shards
 from sagan_tf.files.atomic import atomic_write
 from sagan_tf.training.evaluations import Evaluations
 from sagan_tf.training.workers import make_all_reduce, read_worker
@@ -82,7 +82,7 @@ def evaluation_callbacks(config, run, gan, source, record):
             collection.close()
         if found is None:
             return {}
-        figures, _ = measure(found, reference, ("fid", "kid"))
+        figures, _ = compute_metrics(found, reference, ("fid", "kid"))
         names = _NAMES if network.is_inception else {}
         values = {names.get(figure.key, figure.key): figure.value for figure in figures}
         return values | {_COUNT: samples.count}
@@ -149,7 +149,7 @@ class Collection:
             return None
         shards = wait_for_shards(self._shards, found.about, _SHARED_DISK_MINUTES)
         self._agree(0)
-        return join(shards)
+        return merge_shards(shards)
 
     def close(self):
         """Removes what this worker has laid on the disk."""

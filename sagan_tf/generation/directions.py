@@ -7,8 +7,8 @@ import numpy as np
 def principal_directions(folded, count=6):
     """Finds the directions that the generator's first layer stretches the most.
 
-    The first layer maps a latent z to z W + b, so that a step n moves its output by n W, whatever z is. The unit vectors
-    n with the longest n W are the eigenvectors of W W^T.
+    The first layer maps a latent z to z W + b, so that a step n moves its output by n W, whatever z is. The unit
+    vectors n with the longest n W are the eigenvectors of W W^T.
 
     Args:
         folded: `FoldedGenerator`; its first layer is a `Dense`.

@@ -14,8 +14,8 @@ from sagan_tf.files.untrusted import bounded_variables, check_archive, check_cla
 from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS
 
-# All that a generator of `sagan_tf.networks` consists of, by package. A file could name other Keras classes, and some of
-# these read further files.
+# All that a generator of `sagan_tf.networks` consists of, by package. A file could name other Keras classes, and some
+# of these read further files.
 _CLASSES = {
     "keras": {
         "Activation", "Add", "BatchNormalization", "Cast", "Conv2D", "Copy", "Dense", "DTypePolicy", "Functional",

@@ -1,4 +1,4 @@
-"""Distances of features against closed forms, SciPy, and what must hold for any sets."""
+"""Distances between features against closed forms, SciPy and general properties."""
 
 import math
 
@@ -8,8 +8,14 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagan_tf.evaluation import frechet_distance, inception_score, kernel_distance
-from sagan_tf.evaluation.distances import COVARIANCES, trace_distance
+from sagan_tf.evaluation import frechet_distance, kernel_distance
+from sagan_tf.evaluation.distances import (
+    COVARIANCES,
+    frechet_distance_at_infinity,
+    frechet_distance_of_moments,
+    trace_distance,
+)
+from sagan_tf.evaluation.moments import Moments
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -21,7 +27,7 @@ def features(seed, rows, columns, shift=0.0):
 
 @settings(max_examples=30, deadline=None)
 @given(seed=seeds, rows=st.integers(2, 40), columns=st.integers(1, 12), covariance=st.sampled_from(COVARIANCES))
-def test_frechet_of_a_set_with_itself_is_zero_and_both_ways_are_equal(seed, rows, columns, covariance):
+def test_frechet_distance_is_symmetric_and_zero_for_equal_sets(seed, rows, columns, covariance):
     first, second = features(seed, rows, columns), features(seed + 1, rows + 3, columns, 1.0)
     scale = np.trace(np.atleast_2d(np.cov(first, rowvar=False))) + 1
     assert frechet_distance(first, first, covariance) == pytest.approx(0, abs=1e-10 * scale)
@@ -36,7 +42,7 @@ def test_frechet_of_a_set_with_itself_is_zero_and_both_ways_are_equal(seed, rows
 
 @settings(max_examples=20, deadline=None)
 @given(seed=seeds, columns=st.integers(1, 8))
-def test_frechet_has_the_closed_form_of_gaussians_that_commute(seed, columns):
+def test_frechet_distance_matches_closed_form_when_covariances_commute(seed, columns):
     """Sets with means m1, m2 and variances in one basis: |m1 - m2|^2 + sum (s1 - s2)^2."""
     rng = np.random.default_rng(seed)
     basis = np.linalg.qr(rng.normal(size=(columns, columns)))[0]
@@ -51,13 +57,13 @@ def test_frechet_has_the_closed_form_of_gaussians_that_commute(seed, columns):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=seeds, columns=st.integers(2, 10))
-def test_trace_distance_is_that_of_the_matrix_square_root(seed, columns):
+def test_trace_distance_matches_scipy_matrix_square_root(seed, columns):
     first, second = (np.cov(features(seed + i, 6 * columns, columns).T) for i in range(2))
     want = np.trace(first + second - 2 * np.real(scipy.linalg.sqrtm(first @ second)))
     assert trace_distance(first, second) == pytest.approx(want, rel=1e-6)
 
 
-def test_frechet_of_fewer_pictures_than_features_stays_exact():
+def test_frechet_distance_is_exact_when_rows_are_fewer_than_features():
     """Rank 4 in 50 dimensions: the same numbers in their own 4 dimensions give the same distance."""
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(50, 50)))[0][:4]
@@ -65,7 +71,7 @@ def test_frechet_of_fewer_pictures_than_features_stays_exact():
     assert frechet_distance(*(s @ basis for s in small)) == pytest.approx(frechet_distance(*small), rel=1e-9)
 
 
-def test_kernel_distance_matches_its_definition_by_loops():
+def test_kernel_distance_matches_definition_by_loops():
     first, second = features(0, 6, 3), features(1, 5, 3)
 
     def k(x, y):
@@ -86,28 +92,13 @@ def test_kernel_distance_is_unbiased():
     assert min(pairs) < 0 < max(pairs)
 
 
-def test_kernel_distance_of_blocks_is_their_mean_with_its_error():
+def test_kernel_distance_is_the_mean_over_blocks_with_standard_error():
     first, second = features(0, 100, 3), features(1, 90, 3, 0.5)
     alone = [kernel_distance(first[25 * i : 25 * i + 25], b)[0] for i, b in enumerate(
         (second[:22], second[22:44], second[44:67], second[67:]))]
     distance, error = kernel_distance(first, second, block_size=25)
     assert distance == pytest.approx(np.mean(alone), rel=1e-10)
     assert error == pytest.approx(np.std(alone, ddof=1) / 2, rel=1e-10)
-
-
-def test_inception_score_at_its_ends():
-    certain = np.eye(5)[np.arange(40) % 5]
-    assert inception_score(certain, splits=4) == pytest.approx((5, 0))
-    assert inception_score(np.full((40, 5), 0.2)) == pytest.approx((1, 0))
-    assert inception_score(np.eye(5)[np.zeros(40, int)]) == pytest.approx((1, 0))
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=seeds, classes=st.integers(2, 10))
-def test_inception_score_lies_between_one_and_the_classes(seed, classes):
-    shares = np.random.default_rng(seed).dirichlet(np.full(classes, 0.3), 50)
-    mean, sd = inception_score(shares, splits=5)
-    assert 1 - 1e-12 <= mean <= classes and sd >= 0
 
 
 @pytest.mark.parametrize(
@@ -119,11 +110,29 @@ def test_inception_score_lies_between_one_and_the_classes(seed, classes):
         (lambda: frechet_distance(np.zeros((3, 2)), np.zeros((3, 2)), "block"), "`covariance`"),
         (lambda: kernel_distance(np.zeros((3, 2)), np.zeros((3, 2)), 1), "`block_size`"),
         (lambda: kernel_distance(np.zeros((30, 2)), np.zeros((3, 2)), 10), "`block_size`"),
-        (lambda: inception_score(np.zeros((3, 2))), "`splits`"),
-        (lambda: inception_score(np.ones((30, 2))), "sum to 1"),
-        (lambda: inception_score(np.full((30, 2), np.nan)), "sum to 1"),
     ],
 )
-def test_bad_arguments_are_named(call, message):
+def test_distances_reject_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+class StandardNormal:
+    mean, covariance = np.zeros(30), np.eye(30)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_frechet_distance_at_infinity_removes_the_bias(shift):
+    """Samples of N(shift, I) against N(0, I) itself: the true distance is 30 shift^2."""
+    features = np.random.default_rng(0).normal(size=(2000, 30)) + shift
+    plain = frechet_distance_of_moments(Moments.of(features), StandardNormal)
+    value, points = frechet_distance_at_infinity(features, StandardNormal, least=200)
+    truth = 30 * shift**2
+    assert [size for size, _ in points] == sorted({size for size, _ in points}) and points[-1][0] == 2000
+    assert points[-1][1] == pytest.approx(plain, rel=1e-6)
+    assert abs(value - truth) < 0.3 * abs(plain - truth) + 0.02 * truth
+
+
+def test_frechet_distance_at_infinity_rejects_few_rows():
+    with pytest.raises(ValueError, match="`points`"):
+        frechet_distance_at_infinity(np.zeros((20, 2)), StandardNormal)

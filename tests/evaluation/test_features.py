@@ -1,4 +1,4 @@
-"""Feature networks: Inception laid out as TF-GAN's, Keras files, SavedModels; what is not one is refused."""
+"""Feature networks: a stand-in for TF-GAN's Inception, Keras files, SavedModels, and files that are rejected."""
 
 import functools
 import http.server
@@ -60,7 +60,7 @@ def resized_by_hand(image, size=299):
 
 
 @pytest.mark.parametrize("size", [32, 128, 299])
-def test_pictures_reach_inception_by_the_rule_of_2015(size):
+def test_to_inception_input_matches_the_graph_of_2015(size):
     images = rng.integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     want = (np.stack([resized_by_hand(image.astype(np.float64)) for image in images]) - 128) / 128
     np.testing.assert_allclose(to_inception_input(images), want, atol=5e-5)
@@ -71,7 +71,7 @@ def test_pictures_reach_inception_by_the_rule_of_2015(size):
     np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
 
 
-def test_inception_by_path_as_folder_and_as_archive(folder, tmp_path):
+def test_load_inception_reads_folder_and_archive(folder, tmp_path):
     with tarfile.open(tmp_path / "inception.tar.gz", "w:gz") as file:
         for path in folder.iterdir():
             file.add(path, path.name)
@@ -112,19 +112,19 @@ def server(folder, tmp_path, monkeypatch):
         thread.join()
 
 
-def test_inception_is_fetched_once_and_watched(server, cache, folder):
+def test_load_inception_downloads_once_and_detects_changes(server, cache, folder):
     first = open_features()
     assert open_features().sha256 == first.sha256 == sha256(folder) and len(server) == 1
     assert sorted(path.name for path in cache.iterdir()) == ["inception", "inception.json"]
     with open(cache / "inception" / "saved_model.pb", "ab") as file:
         file.write(b" ")
-    with pytest.raises(UserError, match="has changed since it was fetched"):
+    with pytest.raises(UserError, match="has changed since the download"):
         open_features()
 
 
-def test_inception_that_cannot_be_had_is_told_in_one_line(monkeypatch, cache):
+def test_load_inception_names_the_way_out_when_the_download_fails(monkeypatch, cache):
     monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/nothing")
-    with pytest.raises(UserError, match=r"cannot be fetched .*--inception PATH.*--features") as caught:
+    with pytest.raises(UserError, match=r"cannot be downloaded .*--inception PATH.*--features") as caught:
         open_features()
     assert "\n" not in str(caught.value) and not list(cache.iterdir())
 
@@ -142,7 +142,7 @@ def classifier(tmp_path_factory):
 
 
 @pytest.mark.parametrize("part, layer", [("", "pool"), (":pool", "pool"), (":maps", "pool")])
-def test_a_keras_layer_is_the_features(classifier, part, layer):
+def test_open_features_takes_a_keras_layer(classifier, part, layer):
     model, path = classifier
     network = open_features(f"{path}{part}", pixel_range="0,1")
     features, probabilities = network(PICTURES)
@@ -155,7 +155,7 @@ def test_a_keras_layer_is_the_features(classifier, part, layer):
     assert network.num_classes == 5 and network.name.startswith("my.keras:")
 
 
-def test_pictures_are_fitted_to_the_network(classifier):
+def test_open_features_adapts_images_to_the_network(classifier):
     network = open_features(str(classifier[1]))
     large = PICTURES.repeat(2, axis=1).repeat(2, axis=2)
     np.testing.assert_allclose(network(large)[0], network(PICTURES)[0], atol=0.02)
@@ -163,7 +163,7 @@ def test_pictures_are_fitted_to_the_network(classifier):
     np.testing.assert_allclose(network(grey[..., :1])[0], network(grey)[0], rtol=1e-6)
 
 
-def test_a_saved_model_by_output(tmp_path):
+def test_open_features_takes_a_saved_model_output(tmp_path):
     class Net(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3))])
         def serve(self, pixels):
@@ -175,13 +175,13 @@ def test_a_saved_model_by_output(tmp_path):
     features, probabilities = network(PICTURES[:, :16, :16])
     np.testing.assert_allclose(features, PICTURES[:, :16:2, :16:2].mean(axis=(1, 2)), rtol=1e-5)
     assert network.num_classes == 2 and probabilities.shape == (3, 2)
-    with pytest.raises(UserError, match=r"several outputs; name one: .*maps"):
+    with pytest.raises(UserError, match=r"several outputs; choose one as .*maps"):
         open_features(str(tmp_path / "net"))
     with pytest.raises(UserError, match="no output `map`"):
         open_features(f"{tmp_path / 'net'}:map")
 
 
-def test_what_is_no_network_is_refused_in_one_line(classifier, tmp_path, folder):
+def test_open_features_rejects_other_files(classifier, tmp_path, folder):
     (tmp_path / "bad.keras").write_bytes(b"PK\x03\x04")
     (tmp_path / "bad.tar.gz").write_bytes(b"no archive")
     (tmp_path / "empty").mkdir()
@@ -192,14 +192,14 @@ def test_what_is_no_network_is_refused_in_one_line(classifier, tmp_path, folder)
         (lambda: open_features(str(tmp_path / "empty")), "no SavedModel"),
         (lambda: open_features(inception=str(tmp_path / "none")), "no file or folder"),
         (lambda: open_features(inception=str(tmp_path / "empty")), "not TF-GAN's Inception"),
-        (lambda: open_features(inception=str(tmp_path / "bad.tar.gz")), "no whole archive"),
+        (lambda: open_features(inception=str(tmp_path / "bad.tar.gz")), "not a complete archive"),
     ]:
         with pytest.raises(UserError, match=re.escape(message)) as caught:
             call()
         assert "\n" not in str(caught.value)
 
 
-def test_another_saved_model_is_not_taken_for_inception(tmp_path):
+def test_load_inception_rejects_another_saved_model(tmp_path):
     module = StandIn(logits=1000)
     tf.saved_model.save(module, str(tmp_path / "net"))
     with pytest.raises(UserError, match="other shapes"):

@@ -82,7 +82,7 @@ def test_statistics_are_kept_and_taken_only_for_what_they_are_of(tmp_path, capsy
     # What cannot be read is said and made anew.
     path.write_bytes(b"PK")
     measurer.of_source(twins, cache=tmp_path)
-    assert "no file of statistics" in capsys.readouterr().out
+    assert "not a file of statistics" in capsys.readouterr().out
     assert plain_name("a/b c:d") == "a_b_c_d" and plain_name("::") == "x"
 
 

@@ -1,4 +1,4 @@
-"""Streamed moments against NumPy's of the whole."""
+"""Streamed moments against NumPy's of all rows."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from sagan_tf.evaluation.moments import Moments
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(2, 60), columns=st.integers(1, 8), block=st.integers(1, 70),
        offset=st.sampled_from([0.0, 1e6]))
-def test_any_split_gives_the_moments_of_the_whole(seed, rows, columns, block, offset):
+def test_moments_are_independent_of_the_batches(seed, rows, columns, block, offset):
     values = np.random.default_rng(seed).normal(size=(rows, columns)) + offset
     moments = Moments.of(values, block)
     assert moments.count == rows
@@ -20,7 +20,7 @@ def test_any_split_gives_the_moments_of_the_whole(seed, rows, columns, block, of
     np.testing.assert_allclose(moments.covariance, np.cov(values, rowvar=False).reshape(columns, columns), atol=1e-8)
 
 
-def test_merging_is_adding():
+def test_moments_merge_equals_add():
     values = np.random.default_rng(0).normal(size=(30, 4))
     first, second, empty = Moments.of(values[:11]), Moments.of(values[11:]), Moments(4)
     first.merge(second)
@@ -31,11 +31,11 @@ def test_merging_is_adding():
 
 
 @pytest.mark.parametrize("rows", [np.full((2, 3), np.nan), np.zeros((2, 4)), np.zeros(3)])
-def test_other_rows_are_refused(rows):
+def test_moments_reject_bad_rows(rows):
     with pytest.raises(ValueError, match=r"finite, \(n, 3\)"):
         Moments(3).add(rows)
 
 
-def test_a_covariance_of_one_row_is_refused():
+def test_moments_reject_covariance_of_one_row():
     with pytest.raises(ValueError, match="two rows"):
         _ = Moments.of(np.zeros((1, 3))).covariance

@@ -1,10 +1,10 @@
-"""Files of statistics: what comes back, and what is refused with which reason."""
+"""Files of statistics: round trips, and files that are rejected with a reason."""
 
 import numpy as np
 import pytest
 
 from sagan_tf.errors import UserError
-from sagan_tf.evaluation.collecting import FeatureSet
+from sagan_tf.evaluation.collector import FeatureSet
 from sagan_tf.evaluation.moments import Moments
 from sagan_tf.evaluation.statistics import mismatch, read_statistics, save_statistics
 
@@ -20,7 +20,7 @@ def feature_set(**changes):
 
 
 @pytest.mark.parametrize("missing", [{}, {"labels": None, "score": None}, {"features": None, "indices": None}])
-def test_all_comes_back(tmp_path, missing):
+def test_statistics_survive_the_round_trip(tmp_path, missing):
     given = feature_set(**missing)
     save_statistics(given, tmp_path / "new" / "x.npz")
     back = read_statistics(tmp_path / "new" / "x.npz")
@@ -31,7 +31,7 @@ def test_all_comes_back(tmp_path, missing):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.npz"]
 
 
-def test_another_programs_file_has_its_moments_and_says_so(tmp_path):
+def test_read_statistics_takes_moments_of_another_program(tmp_path):
     covariance = np.cov(np.random.default_rng(1).normal(size=(3, 20)))
     np.savez(tmp_path / "theirs.npz", mu=np.arange(3.0), sigma=covariance)
     found = read_statistics(tmp_path / "theirs.npz")
@@ -44,19 +44,19 @@ def test_another_programs_file_has_its_moments_and_says_so(tmp_path):
     b"", b"PK\x03\x04 no zip", {"mu": np.zeros(3)}, {"mu": np.zeros(3), "sigma": np.zeros((2, 2))},
     {"mu": np.full(2, np.nan), "sigma": np.eye(2)}, {"mu": np.array([object()]), "sigma": np.eye(1)},
 ])
-def test_anything_else_is_refused_in_one_line(tmp_path, content):
+def test_read_statistics_rejects_other_files(tmp_path, content):
     path = tmp_path / "x.npz"
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
         np.savez(path, **content)
-    with pytest.raises(UserError, match="no file of statistics"):
+    with pytest.raises(UserError, match="not a file of statistics"):
         read_statistics(path)
 
 
-def test_the_first_difference_is_told():
+def test_mismatch_names_the_first_difference():
     about = feature_set().about
     assert mismatch(about, about) is None and mismatch({**about, "more": 1}, about) is None
-    assert mismatch(about, {**about, "count": 10}) == "`count` is 9, wanted 10"
+    assert mismatch(about, {**about, "count": 10}) == "`count` is 9, expected 10"
     assert "`features`" in mismatch(about, {**about, "features": {"name": "Inception", "sha256": "cd"}})
-    assert mismatch({}, {"split": "test"}) == '`split` is null, wanted "test"'
+    assert mismatch({}, {"split": "test"}) == '`split` is null, expected "test"'

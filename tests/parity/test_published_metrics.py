@@ -7,7 +7,7 @@ from parity import recipe
 from parity.goldens import golden
 from sagan_tf.evaluation import frechet_distance, inception_score, kernel_distance
 from sagan_tf.evaluation.inception import to_inception_input
-from sagan_tf.evaluation.manifolds import manifold_measures
+from sagan_tf.evaluation.precision_recall import manifold_metrics
 
 FIDELITY, CLEAN, PRDC = "torch-fidelity 0.4.0", "clean-fid 0.1.35", "prdc 0.2"
 
@@ -33,7 +33,7 @@ def test_inception_score_of_ten_splits_matches_torch_fidelity(expected, agrees):
 
 def test_precision_recall_density_coverage_match_packages(expected, agrees):
     data = recipe.activations()
-    three, five = (manifold_measures(data["first"], data["second"], k, 5) for k in (3, 5))
+    three, five = (manifold_metrics(data["first"], data["second"], k, 5) for k in (3, 5))
     agrees(FIDELITY, "precision, recall", [three.precision, three.recall], expected["fidelity_precision_recall"], 1e-6)
     actual = [five.precision, five.recall, five.density, five.coverage]
     agrees(PRDC, "precision, recall, density, coverage", actual, expected["prdc"], 1e-6)

@@ -1,4 +1,4 @@
-"""Features of many pictures, in order, in bounded memory; what is done lies on the disk and is gone on with."""
+"""Collects features of many images in bounded memory; a restarted process continues where it stopped."""
 
 import json
 import shutil
@@ -8,28 +8,29 @@ from pathlib import Path
 
 import numpy as np
 
-from sagan_tf.evaluation.distances import ScoreSums
 from sagan_tf.evaluation.moments import Moments
+from sagan_tf.evaluation.scores import ScoreSums
 from sagan_tf.files.atomic import atomic_write
 from sagan_tf.files.untrusted import read_arrays
 
 _SAVE_SECONDS = 20.0
+_ROWS_PER_UPDATE = 1024  # Adding a few rows to a covariance costs as much as adding many.
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """What is known of the features of N pictures.
+    """Features of N images and what is computed from them.
 
     Args:
         about: dict of JSON values, how they were made.
         count: int, N.
         moments: `Moments` of all N.
-        features: (n, D) float32 of those that were kept, all of them where memory and disk allow; None: none were.
-        indices: (n,) int64, their numbers; None as above.
-        labels: (n,) int32, or None without labels.
+        features: (n, D) float32 of the images whose features were kept, or None.
+        indices: (n,) int64, the numbers of these images, or None.
+        labels: (n,) int32, or None.
         score: (mean, standard deviation) of the Inception score of all N, or None.
-        sums: `ScoreSums` that the score comes of, or None.
-        own_distances: (n, k) float32 of `manifolds.own_distances(features)`, or None.
+        sums: `ScoreSums` of the score, or None.
+        own_distances: (n, k) float32 of `precision_recall.own_distances(features)`, or None.
     """
 
     about: dict
@@ -44,33 +45,33 @@ class FeatureSet:
 
 
 class Collector:
-    """Collects features batch by batch, and where it stands every 20 s.
+    """Collects features batch by batch and saves its state every 20 s.
 
     Args:
-        folder: Where to collect; it is removed by `close`. What another process left of the same work is gone on with.
-        about: dict of JSON values, how the features are made; other work found in the folder is thrown away.
-        count: int, N, pictures in all.
+        folder: Path of the folder for the state, which `close` removes. If it holds the state of the same work, that
+            work continues; other work is deleted.
+        about: dict of JSON values, how the features are made.
+        count: int, N, images of all workers.
         dimensions: int, D.
         num_classes: int, K, or None without class probabilities.
-        keep: int, largest number of pictures whose own features are kept; of more, random ones are.
+        keep: int, images whose features are kept at most; a random choice if there are more.
         splits: int, of the Inception score.
-        share: (index, count) of the worker; of several, each collects its share of the N, picture by picture in order.
+        share: (index, count) of the worker. Each worker collects a contiguous share of the N.
 
     Attributes:
-        first, end: ints, the share.
-        done: int, pictures of it so far.
+        first, end: ints, the range of this worker's share.
+        done: int, images of the share so far.
     """
 
     def __init__(self, folder, about, count, dimensions, num_classes, keep, splits=10, share=(0, 1)):
-        collected = [count, dimensions, num_classes, keep, splits, *share]
-        self._folder, self._about = Path(folder), {**about, "collected": collected}
+        self._folder, self._about = Path(folder), about
+        self._identity = {**about, "collected": [count, dimensions, num_classes, keep, splits, *share]}
         self.first, self.end = (count * (share[0] + i) // share[1] for i in (0, 1))
-        self._plain_about, self._count = about, self.end - self.first
-        chosen = np.sort(np.random.default_rng(0).permutation(count)[:keep]).astype(np.int64)
-        # Counted from the start of the share.
-        self._indices = chosen[(chosen >= self.first) & (chosen < self.end)] - self.first
+        self._count = self.end - self.first
+        kept = np.sort(np.random.default_rng(0).permutation(count)[:keep]).astype(np.int64)
+        self._indices = kept[(kept >= self.first) & (kept < self.end)] - self.first
         self._moments = Moments(dimensions)
-        # Folders come class by class, and a part with one class would score like a collapse.
+        # Random splits: images come class by class from folders, and a split of one class would have the lowest score.
         parts = (np.random.default_rng(1).permutation(count) % splits)[self.first : self.end]
         self._sums = None if num_classes is None or count < splits else ScoreSums(parts, splits, num_classes)
         self._labels = None
@@ -90,7 +91,7 @@ class Collector:
         return self._folder / "state.npz"
 
     def add(self, features, probabilities=None, labels=None):
-        """Takes the next pictures.
+        """Adds the next images.
 
         Args:
             features: (n, D).
@@ -98,36 +99,34 @@ class Collector:
             labels: (n,) ints, or None.
 
         Raises:
-            ValueError: A feature is not finite, or there are more pictures than were to come.
+            ValueError: A feature is not finite, or there are more images than expected.
         """
         end = self.done + len(features)
         if end > self._count:
-            raise ValueError(f"There were to be {self._count} pictures. Received: {end}.")
+            raise ValueError(f"{self._count} images are expected. Received: {end}.")
         first, last = np.searchsorted(self._indices, [self.done, end])
-        chosen = self._indices[first:last] - self.done
-        self._features[first:last] = features[chosen]
+        kept = self._indices[first:last] - self.done
+        self._features[first:last] = features[kept]
         if labels is not None:
             if self._labels is None:
                 self._labels = np.full(len(self._indices), -1, np.int32)
-            self._labels[first:last] = np.asarray(labels)[chosen]
+            self._labels[first:last] = np.asarray(labels)[kept]
         if self._sums is not None and probabilities is not None:
             self._sums.add(probabilities)
         self._pending.append(features)
         self.done = end
-        # A covariance of few rows costs as much as one of many.
-        if sum(map(len, self._pending)) >= 1024:
-            self._join_pending()
+        if sum(map(len, self._pending)) >= _ROWS_PER_UPDATE:
+            self._update_moments()
         if time.monotonic() - self._saved_at > _SAVE_SECONDS:
             self.save()
 
     def save(self):
-        """Writes where it stands; a process that is killed loses what came since."""
-        self._join_pending()
+        """Saves the state from which a later process continues."""
+        self._update_moments()
         self._features.flush()
-        state = {"about": json.dumps(self._about), "done": self.done, "moments_count": self._moments.count,
-                 "mean": self._moments.mean, "scatter": self._moments.scatter}
+        state = {"about": json.dumps(self._identity), "done": self.done, **self._moments.arrays()}
         if self._sums is not None:
-            state |= {name: getattr(self._sums, name) for name in ("sizes", "totals", "entropies")}
+            state |= self._sums.arrays()
         if self._labels is not None:
             state["labels"] = self._labels
         with atomic_write(self._state_path) as temporary_path:
@@ -135,20 +134,17 @@ class Collector:
         self._saved_at = time.monotonic()
 
     def finish(self):
-        """Closes the collection.
-
-        Returns:
-            FeatureSet; its features lie in the folder, until `close`.
+        """Returns the `FeatureSet` of the share, whose features stay in the folder until `close`.
 
         Raises:
-            ValueError: Pictures are missing.
+            ValueError: Images are missing.
         """
         if self.done != self._count:
-            raise ValueError(f"There were to be {self._count} pictures. Received: {self.done}.")
-        self._join_pending()
+            raise ValueError(f"{self._count} images are expected. Received: {self.done}.")
+        self._update_moments()
         scored = self._sums is not None and self._sums.sizes.sum() == self._count
         return FeatureSet(
-            about=self._plain_about,
+            about=self._about,
             count=self._count,
             moments=self._moments,
             features=self._features,
@@ -162,7 +158,7 @@ class Collector:
         """Removes the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _join_pending(self):
+    def _update_moments(self):
         if self._pending:
             self._moments.add(np.concatenate(self._pending))
             self._pending = []
@@ -170,23 +166,15 @@ class Collector:
     def _resume(self, shape):
         try:
             state = read_arrays(self._state_path)
-            if json.loads(str(state["about"])) != json.loads(json.dumps(self._about)):
+            if json.loads(str(state["about"])) != json.loads(json.dumps(self._identity)):
                 return False
             features = np.lib.format.open_memmap(self._features_path, "r+")
             if features.shape != shape:
                 return False
-            self._take(state)
-        except Exception:  # damaged bytes make NumPy, zip and JSON raise anything; the work begins anew
+            done, moments = int(state["done"]), Moments.from_arrays(state)
+            if self._sums is not None:
+                self._sums.restore(state)
+        except Exception:  # Damaged bytes make NumPy, zip and JSON raise anything; the work starts again.
             return False
-        self._features = features
+        self.done, self._moments, self._features, self._labels = done, moments, features, state.get("labels")
         return True
-
-    def _take(self, state):
-        done, moments_count = int(state["done"]), int(state["moments_count"])
-        mean, scatter = state["mean"], state["scatter"]
-        if self._sums is not None:
-            for name in ("sizes", "totals", "entropies"):
-                setattr(self._sums, name, state[name])
-        self._labels = state.get("labels")
-        self._moments.count, self._moments.mean, self._moments.scatter = moments_count, mean, scatter
-        self.done = done

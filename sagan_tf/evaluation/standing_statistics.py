@@ -1,4 +1,4 @@
-"""Batch statistics of a generator taken anew, for a generator whose moving ones do not fit its weights."""
+"""Standing statistics: recomputed batch statistics, for a generator whose moving ones do not match its weights."""
 
 import contextlib
 
@@ -8,15 +8,15 @@ import numpy as np
 from sagan_tf.layers import ConditionalBatchNormalization
 
 
-def take_standing_statistics(generator, num_classes, batches=100, batch_size=64, seed=0):
-    """Sets the moving means and variances of a generator to their averages over freshly drawn batches.
+def set_standing_statistics(generator, num_classes, batches=100, batch_size=64, seed=0):
+    """Sets the moving means and variances of a generator to their averages over newly drawn batches.
 
-    Everything else, the u of spectral normalisation too, stays as it is.
+    Nothing else changes, not even the u of spectral normalisation.
 
     Args:
-        generator: keras.Model, latent (B, D), or [latent, label (B,)], to images; its moving statistics change.
+        generator: keras.Model, latent (B, D), or [latent, label (B,)], to images.
         num_classes: int, or None without labels; labels are drawn uniformly.
-        batches: int >= 1, drawn and averaged.
+        batches: int >= 1, to average over.
         batch_size: int >= 2, B.
         seed: int, of latents and labels.
 
@@ -35,7 +35,7 @@ def take_standing_statistics(generator, num_classes, batches=100, batch_size=64,
             inputs = [latent]
             if num_classes is not None:
                 inputs.append(rng.integers(num_classes, size=batch_size, dtype=np.int32))
-            # A running mean: batch i has weight 1 / (i + 1).
+            # A running mean: batch i gets the weight 1 / (i + 1).
             for layer in normalizations:
                 layer.momentum = i / (i + 1)
             inputs = [keras.ops.convert_to_tensor(value) for value in inputs]
@@ -45,14 +45,6 @@ def take_standing_statistics(generator, num_classes, batches=100, batch_size=64,
 
 
 def batch_normalizations(generator):
-    """Finds the layers with moving statistics.
-
-    Args:
-        generator: keras.Model.
-
-    Returns:
-        list of keras.layers.BatchNormalization.
-    """
-    found = [getattr(layer, "normalization", layer) for layer in generator.layers
-             if isinstance(layer, (ConditionalBatchNormalization, keras.layers.BatchNormalization))]
-    return found
+    """Lists the batch normalisation layers, those inside conditional ones included."""
+    kinds = (ConditionalBatchNormalization, keras.layers.BatchNormalization)
+    return [getattr(layer, "normalization", layer) for layer in generator.layers if isinstance(layer, kinds)]

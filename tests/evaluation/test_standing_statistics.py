@@ -3,16 +3,16 @@
 import keras
 import numpy as np
 
-from sagan_tf.evaluation.standing import batch_normalizations, take_standing_statistics
+from sagan_tf.evaluation.standing_statistics import batch_normalizations, set_standing_statistics
 from sagan_tf.networks import build_generator
 
 
-def test_statistics_are_the_mean_over_batches_and_nothing_else_moves():
+def test_standing_statistics_are_means_over_batches_and_change_nothing_else():
     generator = build_generator(image_size=32, channels=4, num_classes=3, latent_dim=8, attention_sizes=(16,))
     first = batch_normalizations(generator)[0]
     before = {weight.path: weight.numpy() for weight in generator.weights}
     momenta = [layer.momentum for layer in batch_normalizations(generator)]
-    take_standing_statistics(generator, 3, batches=4, batch_size=16, seed=5)
+    set_standing_statistics(generator, 3, batches=4, batch_size=16, seed=5)
     assert [layer.momentum for layer in batch_normalizations(generator)] == momenta
     moved = {path for path, value in before.items() if not np.array_equal(value, by_path(generator)[path])}
     assert moved == {path for path in before if "moving_" in path} and len(moved) == 2 * len(momenta)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagan_tf.evaluation import manifolds
-from sagan_tf.evaluation.manifolds import manifold_measures, nearest_neighbours
+from sagan_tf.evaluation.precision_recall import manifold_metrics, nearest_neighbours
 
 
 def definitions(features, reference, k, k_wide):
@@ -29,11 +29,11 @@ def definitions(features, reference, k, k_wide):
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(5, 25), others=st.integers(6, 25), columns=st.integers(1, 6),
        shift=st.floats(0, 3), offset=st.sampled_from([0.0, 300.0]))
-def test_they_are_what_the_papers_define(seed, rows, others, columns, shift, offset):
+def test_manifold_metrics_match_the_papers_definitions(seed, rows, others, columns, shift, offset):
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(rows, columns)).astype(np.float32) + np.float32(shift + offset)
     reference = rng.normal(size=(others, columns)).astype(np.float32) + np.float32(offset)
-    found = manifold_measures(features, reference, 3, 5)
+    found = manifold_metrics(features, reference, 3, 5)
     want = definitions(features.astype(np.float64), reference.astype(np.float64), 3, 5)
     # A distance within rounding of a radius may fall to either side: one row of the smaller set.
     got = (found.precision, found.recall, found.density, found.coverage)
@@ -41,31 +41,31 @@ def test_they_are_what_the_papers_define(seed, rows, others, columns, shift, off
     assert np.mean(np.abs(np.subtract(got, want)) < 1e-6) >= 0.5
 
 
-def test_blocks_change_nothing(monkeypatch):
+def test_manifold_metrics_do_not_depend_on_the_block_size(monkeypatch):
     rng = np.random.default_rng(0)
     features, reference = rng.normal(size=(50, 4)), rng.normal(size=(70, 4)) + 0.5
-    whole = manifold_measures(features, reference), nearest_neighbours(features, reference, 3)
+    whole = manifold_metrics(features, reference), nearest_neighbours(features, reference, 3)
     monkeypatch.setattr(manifolds, "_BLOCK_VALUES", 70 * 7)  # blocks of seven rows, the last ones shorter
-    parts = manifold_measures(features, reference), nearest_neighbours(features, reference, 3)
+    parts = manifold_metrics(features, reference), nearest_neighbours(features, reference, 3)
     assert parts[0] == whole[0]
     known = manifolds.own_distances(reference)
-    assert known.shape == (70, 11) and manifold_measures(features, reference, of_reference=known) == whole[0]
+    assert known.shape == (70, 11) and manifold_metrics(features, reference, reference_distances=known) == whole[0]
     for part, all_ in zip(parts[1], whole[1]):
         np.testing.assert_allclose(part, all_, rtol=1e-5)
 
 
-def test_equal_sets_far_sets_and_a_collapsed_one():
+def test_manifold_metrics_of_equal_distant_and_collapsed_sets():
     rng = np.random.default_rng(1)
     reference = rng.normal(size=(200, 8))
-    same = manifold_measures(reference, reference)
+    same = manifold_metrics(reference, reference)
     assert (same.precision, same.recall, same.coverage) == (1, 1, 1) and same.density > 1
-    far = manifold_measures(reference + 100, reference)
+    far = manifold_metrics(reference + 100, reference)
     assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
-    collapsed = manifold_measures(reference[:10].repeat(20, axis=0) + 1e-3 * rng.normal(size=(200, 8)), reference)
+    collapsed = manifold_metrics(reference[:10].repeat(20, axis=0) + 1e-3 * rng.normal(size=(200, 8)), reference)
     assert collapsed.precision == 1 and collapsed.recall < 0.2 and collapsed.coverage < 0.6
 
 
-def test_nearest_neighbours_are_those_of_all_distances():
+def test_nearest_neighbours_match_all_distances():
     rng = np.random.default_rng(2)
     queries, reference = rng.normal(size=(9, 5)), rng.normal(size=(40, 5))
     apart = np.linalg.norm(queries[:, None] - reference[None], axis=-1)
@@ -75,12 +75,12 @@ def test_nearest_neighbours_are_those_of_all_distances():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: manifold_measures(np.zeros((3, 2)), np.zeros((9, 2))), "fewer than the rows"),
-    (lambda: manifold_measures(np.zeros((9, 2)), np.zeros((5, 2))), "fewer than the rows"),
-    (lambda: manifold_measures(np.zeros((9, 2)), np.zeros((9, 3))), r"\(N, D\) and \(M, D\)"),
-    (lambda: manifold_measures(np.full((9, 2), np.nan), np.zeros((9, 2))), "finite"),
+    (lambda: manifold_metrics(np.zeros((3, 2)), np.zeros((9, 2))), "fewer than the rows"),
+    (lambda: manifold_metrics(np.zeros((9, 2)), np.zeros((5, 2))), "fewer than the rows"),
+    (lambda: manifold_metrics(np.zeros((9, 2)), np.zeros((9, 3))), r"\(N, D\) and \(M, D\)"),
+    (lambda: manifold_metrics(np.full((9, 2), np.nan), np.zeros((9, 2))), "finite"),
     (lambda: nearest_neighbours(np.zeros((3, 2)), np.zeros((9, 2)), 10), "`count`"),
 ])
-def test_bad_arguments_are_named(call, message):
+def test_manifold_metrics_reject_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()

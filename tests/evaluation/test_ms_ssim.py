@@ -1,9 +1,9 @@
-"""MS-SSIM against SSIM by hand where one scale fits, and against what it must be."""
+"""MS-SSIM against SSIM by hand for one scale, and at its bounds."""
 
 import numpy as np
 import pytest
 
-from sagan_tf.evaluation.similarity import class_similarities, ms_ssim, scales_that_fit
+from sagan_tf.evaluation.ms_ssim import class_similarities, ms_ssim, num_scales
 
 
 def ssim_by_hand(first, second):
@@ -31,7 +31,7 @@ def smooth(rng, count, size):
     return coarse.repeat(size // 4, axis=1).repeat(size // 4, axis=2)
 
 
-def test_one_scale_is_ssim():
+def test_ms_ssim_of_one_scale_is_ssim():
     rng = np.random.default_rng(0)
     first = smooth(rng, 3, 16)
     second = np.clip(first + rng.normal(0, 20, first.shape), 0, 255).astype(np.uint8)
@@ -40,11 +40,11 @@ def test_one_scale_is_ssim():
     np.testing.assert_allclose(ms_ssim(first, second), want, rtol=1e-4)
 
 
-def test_scales_are_as_many_as_the_filter_fits_into():
-    assert [scales_that_fit(size) for size in (10, 11, 21, 22, 32, 64, 128, 176, 256)] == [0, 1, 1, 2, 2, 3, 4, 5, 5]
+def test_num_scales_counts_scales_as_large_as_the_filter():
+    assert [num_scales(size) for size in (10, 11, 21, 22, 32, 64, 128, 176, 256)] == [0, 1, 1, 2, 2, 3, 4, 5, 5]
 
 
-def test_copies_are_one_and_different_pictures_are_not():
+def test_class_similarities_are_one_for_copies_only():
     images = smooth(np.random.default_rng(1), 12, 64)
     np.testing.assert_allclose(ms_ssim(images, images), 1, atol=1e-6)
     labels = np.repeat([0, 1, 2], 4)
@@ -54,7 +54,7 @@ def test_copies_are_one_and_different_pictures_are_not():
     assert class_similarities(images[:1], None) == {}
 
 
-def test_small_and_unequal_pictures_are_refused():
+def test_ms_ssim_rejects_small_and_unequal_images():
     for first, second in ((np.zeros((1, 8, 8, 3), np.uint8),) * 2,
                           (np.zeros((1, 16, 16, 3), np.uint8), np.zeros((2, 16, 16, 3), np.uint8))):
         with pytest.raises(ValueError, match="S >= 11"):

@@ -1,10 +1,10 @@
-"""Collecting that is cut off and gone on with ends as one that is not."""
+"""An interrupted and resumed collection equals an uninterrupted one."""
 
 import numpy as np
 import pytest
 
 from sagan_tf.evaluation import inception_score
-from sagan_tf.evaluation.collecting import Collector
+from sagan_tf.evaluation.collector import Collector
 
 ABOUT = {"generator": "one", "seed": 3}
 
@@ -32,7 +32,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("keep", [1000, 20])
-def test_a_second_process_goes_on_where_the_first_was_saved(tmp_path, keep):
+def test_collector_resumes_the_saved_state_in_a_second_process(tmp_path, keep):
     values = rows()
     whole = collect(tmp_path / "whole", values, 0, 53, keep=keep).finish()
     first = collect(tmp_path / "parts", values, 0, 21, keep=keep)
@@ -48,7 +48,7 @@ def test_a_second_process_goes_on_where_the_first_was_saved(tmp_path, keep):
     assert not (tmp_path / "parts").exists()
 
 
-def test_the_score_is_that_of_random_parts(tmp_path):
+def test_collector_scores_random_splits(tmp_path):
     values = rows(count=4000)
     mean, deviation = collect(tmp_path / "x", values, 0, 4000, batch=64).finish().score
     want = inception_score(values[1].astype(np.float64))
@@ -59,7 +59,7 @@ def test_the_score_is_that_of_random_parts(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["about", "state", "features"])
-def test_other_work_and_damaged_work_begins_anew(tmp_path, damage):
+def test_collector_restarts_when_state_is_damaged_or_of_other_work(tmp_path, damage):
     values = rows()
     first = collect(tmp_path / "x", values, 0, 21)
     first.save()
@@ -70,12 +70,12 @@ def test_other_work_and_damaged_work_begins_anew(tmp_path, damage):
     same(other, collect(tmp_path / "whole", values, 0, 53).finish())
 
 
-def test_too_many_too_few_and_bad_rows_are_refused(tmp_path):
+def test_collector_rejects_too_many_too_few_and_non_finite_rows(tmp_path):
     values = rows()
     collector = collect(tmp_path / "x", values, 0, 50)
-    with pytest.raises(ValueError, match="to be 53"):
+    with pytest.raises(ValueError, match="53 images are expected"):
         collector.finish()
-    with pytest.raises(ValueError, match="to be 53"):
+    with pytest.raises(ValueError, match="53 images are expected"):
         collector.add(*(value[:9] for value in values))
     collector.add(np.full((3, 6), np.inf, np.float32), values[1][:3], values[2][:3])
     with pytest.raises(ValueError, match="finite"):

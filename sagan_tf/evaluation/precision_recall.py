@@ -1,7 +1,7 @@
-"""Precision and recall, density and coverage, nearest neighbours: what distances between single pictures tell.
+"""Precision and recall, density and coverage, nearest neighbours: metrics from distances between single images.
 
-Distances are Euclidean, in float32, of rows whose common mean is taken away first; a block of rows at a time, so that
-memory grows with the sets and not with their product.
+Distances are Euclidean, in float32, after the mean of the reference is subtracted. They are computed block by block, so
+that memory grows with the sets and not with their product.
 
 Symbols: N generated rows, M reference rows, D features.
 """
@@ -14,19 +14,19 @@ from tqdm.auto import tqdm
 
 from sagan_tf.evaluation.distances import check_features
 
-_BLOCK_VALUES = 1 << 25  # Distances held at a time: 128 MiB.
+_BLOCK_VALUES = 1 << 25  # distances in memory at a time: 128 MiB
 
 
 @dataclass(frozen=True)
-class Manifolds:
-    """How two sets overlap; floats.
+class ManifoldMetrics:
+    """Overlap of two sets; floats.
 
     Args:
-        precision: Share of generated rows inside the reference manifold, 0 to 1.
-        recall: Share of reference rows inside the generated manifold, 0 to 1.
-        density: How many reference balls a generated row lies in, over `coverage_neighbours`; about 1 where the
-            distributions are equal, more where generated rows crowd in dense places.
-        coverage: Share of reference balls that hold a generated row, 0 to 1.
+        precision: Fraction of generated rows inside the reference manifold, 0 to 1.
+        recall: Fraction of reference rows inside the generated manifold, 0 to 1.
+        density: Reference balls that contain a generated row, on average, over `coverage_neighbours`: about 1 for equal
+            distributions, more if generated rows crowd in dense regions.
+        coverage: Fraction of reference balls that contain a generated row, 0 to 1.
     """
 
     precision: float
@@ -35,60 +35,51 @@ class Manifolds:
     coverage: float
 
 
-def manifold_measures(
-    features, reference, neighbours=3, coverage_neighbours=5, show_progress=False, of_reference=None
+def manifold_metrics(
+    features, reference, neighbours=3, coverage_neighbours=5, show_progress=False, reference_distances=None
 ):
-    """Measures precision, recall, density and coverage.
+    """Computes precision, recall, density and coverage.
 
-    The manifold of a set is the union of balls around its rows, each reaching to the row's k-th nearest neighbour in
-    the set, itself not counted.
+    The manifold of a set is the union of balls around its rows; the radius is the distance to the k-th nearest other
+    row.
 
     Args:
         features: (N, D), N > neighbours.
         reference: (M, D), M > coverage_neighbours.
         neighbours: int >= 1, k of precision and recall.
         coverage_neighbours: int >= `neighbours`, k of density and coverage.
-        show_progress: Draw a bar.
-        of_reference: What `own_distances(reference)` gave, if it is known; it takes a third of the time.
+        show_progress: bool. Show a progress bar.
+        reference_distances: Result of `own_distances(reference)`, if known; saves a third of the time.
 
     Returns:
-        Manifolds.
+        ManifoldMetrics.
 
     Raises:
-        ValueError: The shapes do not fit, there are too few rows, or a value is not finite.
+        ValueError: The shapes do not match, there are too few rows, or a value is not finite.
 
     Source: Kynkäänniemi et al. 2019, equations 1 and 2, https://arxiv.org/abs/1904.06991; Naeem et al. 2020, equations
         4 and 5, https://arxiv.org/abs/2002.09797.
     """
     if not 1 <= neighbours <= coverage_neighbours < len(reference) or not neighbours < len(features):
         raise ValueError(
-            "`neighbours` and `coverage_neighbours` must be fewer than the rows, and the latter not fewer than the "
-            f"former. Received: {neighbours=}, {coverage_neighbours=}, {len(features)} and {len(reference)} rows."
+            "`neighbours` and `coverage_neighbours` must be less than the number of rows, and the former at most the "
+            f"latter. Received: {neighbours=}, {coverage_neighbours=}, {len(features)} and {len(reference)} rows."
         )
     features, reference, mean = _checked(features, reference)
-    known = of_reference is not None and of_reference.shape[1] > coverage_neighbours
+    known = reference_distances is not None and reference_distances.shape[1] > coverage_neighbours
     blocks = len(_starts(len(features), len(reference))) + len(_starts(len(features), len(features)))
     blocks += 0 if known else len(_starts(len(reference), len(reference)))
     with tqdm(total=blocks, desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
         if not known:
-            of_reference = _smallest(reference, reference, mean, coverage_neighbours + 1, bar)[0]
-        # The smallest of a row's distances to its own set is the one to itself.
-        narrow, wide = of_reference[:, neighbours], of_reference[:, coverage_neighbours]
+            reference_distances = _smallest(reference, reference, mean, coverage_neighbours + 1, bar)[0]
+        # Column 0 is the distance of a row to itself.
+        narrow, wide = reference_distances[:, neighbours], reference_distances[:, coverage_neighbours]
         own = _smallest(features, features, mean, neighbours + 1, bar)[0][:, neighbours]
         return _overlap(features, reference, mean, narrow, wide, own, coverage_neighbours, bar)
 
 
 def own_distances(rows, count=11, show_progress=False):
-    """The smallest distances of each row to its own set, the one to itself among them.
-
-    Args:
-        rows: (M, D).
-        count: int >= 1; fewer where there are fewer rows.
-        show_progress: Draw a bar.
-
-    Returns:
-        (M, count) float32, squared, ascending.
-    """
+    """Squared distances of each row of (M, D) to its nearest rows, itself included: (M, count) float32, ascending."""
     rows, _, mean = _checked(rows, rows)
     starts = _starts(len(rows), len(rows))
     with tqdm(total=len(starts), desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
@@ -98,10 +89,10 @@ def own_distances(rows, count=11, show_progress=False):
 def _overlap(features, reference, mean, narrow, wide, own, coverage_neighbours, bar):
     inside, counts = [], 0
     recalled, covered = np.zeros(len(reference), bool), np.zeros(len(reference), bool)
-    everything = tf.constant(reference) - mean
+    centred_reference = tf.constant(reference) - mean
     for start in _starts(len(features), len(reference)):
-        rows = slice(start, start + _rows(len(reference)))
-        parts = _compare(tf.constant(features[rows]) - mean, everything, narrow, wide, own[rows])
+        rows = slice(start, start + _block_rows(len(reference)))
+        parts = _compare(tf.constant(features[rows]) - mean, centred_reference, narrow, wide, own[rows])
         precise, hits, recalls, covers = (part.numpy() for part in parts)
         inside.append(precise)
         counts += int(hits)
@@ -110,7 +101,7 @@ def _overlap(features, reference, mean, narrow, wide, own, coverage_neighbours, 
         bar.update(1)
     density = counts / (coverage_neighbours * len(features))
     precision = np.concatenate(inside).mean()
-    return Manifolds(float(precision), float(recalled.mean()), float(density), float(covered.mean()))
+    return ManifoldMetrics(float(precision), float(recalled.mean()), float(density), float(covered.mean()))
 
 
 @tf.function(reduce_retracing=True)
@@ -126,7 +117,7 @@ def _compare(rows, reference, narrow, wide, own):
 
 
 def nearest_neighbours(queries, reference, count):
-    """Finds the nearest rows of a set.
+    """Finds the nearest rows of the reference.
 
     Args:
         queries: (N, D).
@@ -137,7 +128,7 @@ def nearest_neighbours(queries, reference, count):
         (distances, indices): (N, count) float32 and int32, nearest first.
 
     Raises:
-        ValueError: The shapes do not fit, there are too few rows, or a value is not finite.
+        ValueError: The shapes do not match, there are too few rows, or a value is not finite.
     """
     if not 1 <= count <= len(reference):
         raise ValueError(f"`count` must be in 1 .. {len(reference)}. Received: {count=}.")
@@ -147,32 +138,32 @@ def nearest_neighbours(queries, reference, count):
 
 
 def _checked(features, reference):
-    """Float32 rows, and the mean of the reference; it is taken away block by block, for a copy of a set is large."""
-    checked = [np.asarray(rows, np.float32) for rows in (features, reference)]
-    if any(rows.ndim != 2 for rows in checked) or checked[0].shape[1] != checked[1].shape[1] or not len(checked[0]):
+    """Both sets in float32, and the mean of the reference; callers subtract it block by block to save memory."""
+    sets = [np.asarray(rows, np.float32) for rows in (features, reference)]
+    if any(rows.ndim != 2 for rows in sets) or sets[0].shape[1] != sets[1].shape[1] or not len(sets[0]):
         check_features(features, reference)
-    if not all(np.isfinite(rows).all() for rows in checked):
+    if not all(np.isfinite(rows).all() for rows in sets):
         raise ValueError("`features` and `reference` must be finite. Received NaN or infinite values.")
-    return *checked, checked[1].mean(axis=0, dtype=np.float64).astype(np.float32)
+    return *sets, sets[1].mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
-def _rows(columns):
+def _block_rows(columns):
     return max(1, _BLOCK_VALUES // columns)
 
 
 def _starts(rows, columns):
-    return range(0, rows, _rows(columns))
+    return range(0, rows, _block_rows(columns))
 
 
 def _smallest(queries, reference, mean, count, bar=None):
-    """The smallest squared distances of each query, ascending, and where they are: (N, count) float32, int32."""
-    everything, found = tf.constant(reference) - mean, []
+    """The smallest squared distances of each query, ascending, and their indices: (N, count) float32, int32."""
+    centred_reference, blocks = tf.constant(reference) - mean, []
     for start in _starts(len(queries), len(reference)):
-        block = tf.constant(queries[start : start + _rows(len(reference))]) - mean
-        found.append([part.numpy() for part in _smallest_of_block(block, everything, count)])
+        block = tf.constant(queries[start : start + _block_rows(len(reference))]) - mean
+        blocks.append([part.numpy() for part in _smallest_of_block(block, centred_reference, count)])
         if bar is not None:
             bar.update(1)
-    return [np.concatenate(parts) for parts in zip(*found)]
+    return [np.concatenate(parts) for parts in zip(*blocks)]
 
 
 @tf.function(reduce_retracing=True)

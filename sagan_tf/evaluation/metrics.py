@@ -1,0 +1,167 @@
+"""The metrics of two sets of features: names, values, errors and notes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sagan_tf.evaluation.distances import (
+    frechet_distance,
+    frechet_distance_at_infinity,
+    frechet_distance_of_moments,
+    kernel_distance,
+)
+from sagan_tf.evaluation.precision_recall import manifold_metrics
+
+# Names on the command line. Those of the second group are computed from images instead of features.
+METRICS = ("fid", "kid", "is", "intra_fid", "precision_recall", "density_coverage")
+PICTURE_METRICS = ("ms_ssim", "rule")
+
+# Key in the result -> (title with Inception's features, with other features).
+TITLES = {
+    "frechet_distance": ("FID", "Fréchet distance"),
+    "frechet_distance_at_infinity": ("FID at infinity", "Fréchet distance at infinity"),
+    "kernel_distance": ("KID", "kernel distance"),
+    "inception_score": ("Inception Score", "classifier score"),
+    "inception_score_of_the_data": ("Inception Score of the data", "classifier score of the data"),
+    "ms_ssim_within_classes": ("MS-SSIM within classes",) * 2,
+    "ms_ssim_of_the_data": ("MS-SSIM of the data",) * 2,
+    "intra_frechet_distance": ("intra-FID", "intra-class Fréchet distance"),
+}
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """The value of a metric.
+
+    Args:
+        key: str, its name in a result.
+        value: float.
+        error: float, of the kind that the note names, or None.
+        note: str, how to read the value.
+        details: dict of JSON values, or None.
+    """
+
+    key: str
+    value: float
+    error: float | None = None
+    note: str = ""
+    details: dict | None = None
+
+    def title(self, is_inception):
+        """The title in a table: the published name only with Inception's features."""
+        plain = self.key.replace("_", " ")
+        return TITLES.get(self.key, (plain, plain))[0 if is_inception else 1]
+
+
+def compute_metrics(generated, reference, names=METRICS, at_infinity=False, neighbours=3, coverage_neighbours=5,
+                    show_progress=True):
+    """Computes the metrics of generated images against a data set.
+
+    Args:
+        generated: `FeatureSet`.
+        reference: `FeatureSet`. Another program's statistics allow only the Fréchet distance.
+        names: Some of `METRICS`.
+        at_infinity: bool. Also extrapolate the Fréchet distance to infinitely many samples.
+        neighbours, coverage_neighbours: ints, as for `manifold_metrics`.
+        show_progress: bool. Show progress bars.
+
+    Returns:
+        (list of `MetricValue`, dict of the metrics that cannot be computed -> reason).
+    """
+    values, left_out = [], {}
+    for name in names:
+        reason = _obstacle(name, generated, reference, coverage_neighbours)
+        if reason:
+            left_out[name] = reason
+        elif name == "fid":
+            values += _frechet(generated, reference, at_infinity)
+        elif name == "kid":
+            values.append(_kernel(generated, reference))
+        elif name == "is":
+            values += _scores(generated, reference)
+        elif name == "intra_fid":
+            values.append(_intra(generated, reference))
+        elif name == "precision_recall" or "precision_recall" not in names:
+            # Both pairs of metrics come from the same distances.
+            values += _manifolds(generated, reference, names, neighbours, coverage_neighbours, show_progress)
+    return values, left_out
+
+
+def _obstacle(name, generated, reference, coverage_neighbours):
+    """Why a metric cannot be computed; None if it can."""
+    if name == "is":
+        if generated.count < 10:
+            return "there are fewer pictures than splits"
+        return "the features tell no class probabilities" if generated.score is None else None
+    if name == "fid":
+        return None
+    if reference.features is None:
+        return "the statistics hold no features of single pictures"
+    if name == "intra_fid" and (generated.labels is None or reference.labels is None):
+        return "there are no labels on both sides"
+    is_manifold = name in ("precision_recall", "density_coverage")
+    if is_manifold and min(len(generated.features), len(reference.features)) <= coverage_neighbours:
+        return "there are too few pictures"
+    return None
+
+
+def _frechet(generated, reference, at_infinity):
+    dimensions = len(generated.moments.mean)
+    sizes = {"samples": generated.count, "pictures": reference.count}
+    few = [f"{count:,} {name}" for name, count in sizes.items() if 0 < count < dimensions]
+    note = f"biased upwards: {' and '.join(few)} for {dimensions:,} features" if few else ""
+    value = frechet_distance_of_moments(generated.moments, reference.moments)
+    values = [MetricValue("frechet_distance", value, None, note)]
+    if at_infinity:
+        value, points = frechet_distance_at_infinity(generated.features, reference.moments)
+        values.append(MetricValue("frechet_distance_at_infinity", value, None, "extrapolated", {"points": points}))
+    return values
+
+
+def _kernel(generated, reference):
+    rng = np.random.default_rng(0)
+    # Blocks should be alike, but data sets come class by class.
+    shuffled = reference.features[rng.permutation(len(reference.features))]
+    count = min(len(generated.features), len(shuffled))
+    value, error = kernel_distance(generated.features[:count], shuffled[:count])
+    error = None if np.isnan(error) else error
+    return MetricValue("kernel_distance", value, error, f"unbiased, standard error; blocks of {min(1000, count):,}")
+
+
+def _scores(generated, reference):
+    note = "standard deviation of 10 splits"
+    values = [MetricValue("inception_score", *generated.score, note)]
+    if reference.score is not None:
+        values.append(MetricValue("inception_score_of_the_data", *reference.score, note))
+    return values
+
+
+def _intra(generated, reference):
+    by_class, sizes = {}, []
+    for label in np.intersect1d(generated.labels, reference.labels):
+        sets = [np.asarray(each.features[each.labels == label]) for each in (generated, reference)]
+        if min(map(len, sets)) >= 2:
+            by_class[str(int(label))] = frechet_distance(*sets)
+            sizes.append([len(features) for features in sets])
+    if not by_class:
+        return MetricValue("intra_frechet_distance", float("nan"), None, "no class has two samples and two pictures")
+    samples, pictures = np.min(sizes, axis=0)
+    note = f"mean of {len(by_class)} classes, at least {samples:,} samples and {pictures:,} pictures each"
+    dimensions = len(generated.moments.mean)
+    if min(samples, pictures) < dimensions:
+        note += f"; biased upwards: fewer than {dimensions:,} features"
+    value = float(np.mean(list(by_class.values())))
+    return MetricValue("intra_frechet_distance", value, None, note, {"by_class": by_class})
+
+
+def _manifolds(generated, reference, names, neighbours, coverage_neighbours, show_progress):
+    metrics = manifold_metrics(
+        generated.features, reference.features, neighbours, coverage_neighbours, show_progress, reference.own_distances
+    )
+    sizes = f"{len(generated.features):,} samples, {len(reference.features):,} pictures"
+    keys = {"precision_recall": ("precision", "recall"), "density_coverage": ("density", "coverage")}
+    k = {"precision_recall": neighbours, "density_coverage": coverage_neighbours}
+    return [
+        MetricValue(key, getattr(metrics, key), None, f"k = {k[name]}; {sizes}")
+        for name in keys if name in names for key in keys[name]
+    ]

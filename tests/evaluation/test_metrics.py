@@ -1,0 +1,71 @@
+"""All metrics of two sets: titles, notes, and reasons for those left out."""
+
+import numpy as np
+import pytest
+
+from sagan_tf.evaluation import frechet_distance, kernel_distance
+from sagan_tf.evaluation.collector import FeatureSet
+from sagan_tf.evaluation.metrics import METRICS, compute_metrics
+from sagan_tf.evaluation.moments import Moments
+from sagan_tf.evaluation.precision_recall import manifold_metrics
+
+
+def feature_set(seed, rows=60, columns=6, classes=3, **changes):
+    features = np.random.default_rng(seed).normal(size=(rows, columns)).astype(np.float32) + 0.1 * seed
+    return FeatureSet(**{
+        "about": {}, "count": rows, "moments": Moments.of(features), "features": features,
+        "indices": np.arange(rows), "labels": np.arange(rows) % classes, "score": (2.0, 0.1), **changes,
+    })
+
+
+def test_metrics_match_the_functions():
+    generated, reference = feature_set(1), feature_set(2, rows=80)
+    metrics, left_out = compute_metrics(generated, reference, show_progress=False)
+    found = {metric.key: metric for metric in metrics}
+    assert left_out == {}
+    a, b = generated.features, reference.features
+    assert found["frechet_distance"].value == pytest.approx(frechet_distance(a, b), rel=1e-6)
+    by_class = [frechet_distance(a[generated.labels == k], b[reference.labels == k]) for k in range(3)]
+    assert found["intra_frechet_distance"].value == pytest.approx(np.mean(by_class), rel=1e-6)
+    # 60 of the 80 pictures, in a random order: near the distance of all, and not biased by order.
+    assert found["kernel_distance"].value == pytest.approx(kernel_distance(a, b)[0], abs=0.2)
+    both = manifold_metrics(a, b)
+    for key in ("precision", "recall", "density", "coverage"):
+        assert found[key].value == getattr(both, key)
+
+
+def test_metric_titles_are_the_published_names_only_with_inception():
+    metrics, _ = compute_metrics(feature_set(1), feature_set(2), ("fid", "kid", "is", "intra_fid"), show_progress=False)
+    assert [metric.title(True) for metric in metrics] == [
+        "FID", "KID", "Inception Score", "Inception Score of the data", "intra-FID"
+    ]
+    assert not any(word in metric.title(False) for metric in metrics for word in ("FID", "KID", "Inception"))
+
+
+def test_metric_note_says_biased_when_images_are_fewer_than_features():
+    (metric,), _ = compute_metrics(feature_set(1, rows=5), feature_set(2), ("fid",))
+    assert metric.note == "biased upwards: 5 samples for 6 features"
+    (metric,), _ = compute_metrics(feature_set(1), feature_set(2, rows=4), ("fid",))
+    assert metric.note == "biased upwards: 4 pictures for 6 features"
+    (metric,), _ = compute_metrics(feature_set(1), feature_set(2), ("fid",))
+    assert metric.note == ""
+    (metric,), _ = compute_metrics(feature_set(1, classes=15), feature_set(2, classes=15), ("intra_fid",))
+    assert "biased upwards" in metric.note and "mean of 15 classes, at least 4 samples and 4 pictures" in metric.note
+
+
+def test_metrics_left_out_have_a_reason():
+    bare = feature_set(2, features=None, indices=None, labels=None, score=None)
+    metrics, left_out = compute_metrics(feature_set(1, score=None), bare)
+    assert [metric.key for metric in metrics] == ["frechet_distance"]
+    assert set(left_out) == set(METRICS) - {"fid"}
+    assert "no class probabilities" in left_out["is"] and "features of single pictures" in left_out["kid"]
+    _, left_out = compute_metrics(feature_set(1), feature_set(2, rows=4), ("density_coverage",), show_progress=False)
+    assert left_out == {"density_coverage": "there are too few pictures"}
+
+
+@pytest.mark.parametrize("name, keys", [
+    ("precision_recall", {"precision", "recall"}), ("density_coverage", {"density", "coverage"}),
+])
+def test_manifold_metric_pairs_are_selected_by_name(name, keys):
+    metrics, _ = compute_metrics(feature_set(1), feature_set(2), (name,), show_progress=False)
+    assert {metric.key for metric in metrics} == keys
