@@ -18,7 +18,8 @@ from sagan_tf.data.sources import class_distribution, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.measurer import Measurer, Samples, plain_name
-from sagan_tf.evaluation.metrics import METRICS, PICTURE_METRICS, compute_metrics
+from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
+from sagan_tf.evaluation.metrics import compute_metrics
 from sagan_tf.evaluation.results import Result, to_json
 from sagan_tf.evaluation.shards import merge_shards, save_shard, wait_for_shards
 from sagan_tf.evaluation.standing_statistics import set_standing_statistics

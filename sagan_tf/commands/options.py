@@ -8,7 +8,7 @@ from jsonargparse.typing import restricted_number_type, restricted_string_type
 
 from sagan_tf.commands.option_parser import positional
 from sagan_tf.errors import UserError
-from sagan_tf.evaluation.measures import METRICS, PICTURE_METRICS
+from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
 from sagan_tf.serving.limits import Limits
 
 # Restricted types of jsonargparse; the docstring names the type in an error line. Integers fit 64 bits with room for

@@ -10,23 +10,8 @@ from sagan_tf.evaluation.distances import (
     frechet_distance_of_moments,
     kernel_distance,
 )
+from sagan_tf.evaluation.metric_names import METRICS, TITLES
 from sagan_tf.evaluation.precision_recall import manifold_metrics
-
-# Names on the command line. Those of the second group are computed from images instead of features.
-METRICS = ("fid", "kid", "is", "intra_fid", "precision_recall", "density_coverage")
-PICTURE_METRICS = ("ms_ssim", "rule")
-
-# Key in the result -> (title with Inception's features, with other features).
-TITLES = {
-    "frechet_distance": ("FID", "Fréchet distance"),
-    "frechet_distance_at_infinity": ("FID at infinity", "Fréchet distance at infinity"),
-    "kernel_distance": ("KID", "kernel distance"),
-    "inception_score": ("Inception Score", "classifier score"),
-    "inception_score_of_the_data": ("Inception Score of the data", "classifier score of the data"),
-    "ms_ssim_within_classes": ("MS-SSIM within classes",) * 2,
-    "ms_ssim_of_the_data": ("MS-SSIM of the data",) * 2,
-    "intra_frechet_distance": ("intra-FID", "intra-class Fréchet distance"),
-}
 
 
 @dataclass(frozen=True)

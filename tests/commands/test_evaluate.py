@@ -14,7 +14,7 @@ from sagan_tf.data import embedded
 from sagan_tf.evaluation import frechet_distance
 from sagan_tf.evaluation.collector import Collector
 from sagan_tf.evaluation.features import open_features
-from sagan_tf.evaluation.metrics import METRICS, PICTURE_METRICS
+from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.statistics import read_statistics
 from sagan_tf.export.model_card import card_as_text
 from sagan_tf.runs.provenance import describe_training

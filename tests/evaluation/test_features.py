@@ -85,7 +85,7 @@ def test_load_inception_reads_folder_and_archive(folder, tmp_path):
         assert network.is_inception and (network.dimensions, network.num_classes) == (2048, 1008)
         found.append(network.sha256)
     assert found[0] == found[1] == sha256(folder)
-    with pytest.raises(UserError, match="wants abc"):
+    with pytest.raises(UserError, match="--inception_sha256 is abc"):
         load_inception(folder, "abc")
 
 
@@ -188,8 +188,8 @@ def test_open_features_rejects_other_files(classifier, tmp_path, folder):
     for call, message in [
         (lambda: open_features("nothing.keras"), "no file or folder"),
         (lambda: open_features(f"{classifier[1]}:pol"), "no layer `pol`; it has maps, pool, logits"),
-        (lambda: open_features(str(tmp_path / "bad.keras")), "no Keras model"),
-        (lambda: open_features(str(tmp_path / "empty")), "no SavedModel"),
+        (lambda: open_features(str(tmp_path / "bad.keras")), "not a readable Keras model"),
+        (lambda: open_features(str(tmp_path / "empty")), "not a SavedModel"),
         (lambda: open_features(inception=str(tmp_path / "none")), "no file or folder"),
         (lambda: open_features(inception=str(tmp_path / "empty")), "not TF-GAN's Inception"),
         (lambda: open_features(inception=str(tmp_path / "bad.tar.gz")), "not a complete archive"),

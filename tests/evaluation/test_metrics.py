@@ -5,7 +5,8 @@ import pytest
 
 from sagan_tf.evaluation import frechet_distance, kernel_distance
 from sagan_tf.evaluation.collector import FeatureSet
-from sagan_tf.evaluation.metrics import METRICS, compute_metrics
+from sagan_tf.evaluation.metric_names import METRICS
+from sagan_tf.evaluation.metrics import compute_metrics
 from sagan_tf.evaluation.moments import Moments
 from sagan_tf.evaluation.precision_recall import manifold_metrics
 

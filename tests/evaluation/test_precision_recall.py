@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagan_tf.evaluation import manifolds
+from sagan_tf.evaluation import precision_recall
 from sagan_tf.evaluation.precision_recall import manifold_metrics, nearest_neighbours
 
 
@@ -45,10 +45,10 @@ def test_manifold_metrics_do_not_depend_on_the_block_size(monkeypatch):
     rng = np.random.default_rng(0)
     features, reference = rng.normal(size=(50, 4)), rng.normal(size=(70, 4)) + 0.5
     whole = manifold_metrics(features, reference), nearest_neighbours(features, reference, 3)
-    monkeypatch.setattr(manifolds, "_BLOCK_VALUES", 70 * 7)  # blocks of seven rows, the last ones shorter
+    monkeypatch.setattr(precision_recall, "_BLOCK_VALUES", 70 * 7)  # blocks of seven rows, the last ones shorter
     parts = manifold_metrics(features, reference), nearest_neighbours(features, reference, 3)
     assert parts[0] == whole[0]
-    known = manifolds.own_distances(reference)
+    known = precision_recall.own_distances(reference)
     assert known.shape == (70, 11) and manifold_metrics(features, reference, reference_distances=known) == whole[0]
     for part, all_ in zip(parts[1], whole[1]):
         np.testing.assert_allclose(part, all_, rtol=1e-5)
@@ -75,8 +75,8 @@ def test_nearest_neighbours_match_all_distances():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: manifold_metrics(np.zeros((3, 2)), np.zeros((9, 2))), "fewer than the rows"),
-    (lambda: manifold_metrics(np.zeros((9, 2)), np.zeros((5, 2))), "fewer than the rows"),
+    (lambda: manifold_metrics(np.zeros((3, 2)), np.zeros((9, 2))), "less than the number of rows"),
+    (lambda: manifold_metrics(np.zeros((9, 2)), np.zeros((5, 2))), "less than the number of rows"),
     (lambda: manifold_metrics(np.zeros((9, 2)), np.zeros((9, 3))), r"\(N, D\) and \(M, D\)"),
     (lambda: manifold_metrics(np.full((9, 2), np.nan), np.zeros((9, 2))), "finite"),
     (lambda: nearest_neighbours(np.zeros((3, 2)), np.zeros((9, 2)), 10), "`count`"),
