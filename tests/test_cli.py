@@ -78,5 +78,5 @@ def test_bad_input_in_a_process_of_its_own_is_one_line_and_code_2(command, tmp_p
     )
     ours = [line for line in done.stderr.splitlines() if "nowhere" in line]
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert ours == ["error: nowhere.yaml: there is no such config file."]
+    assert ours == ["error: nowhere.yaml: no such config file."]
     assert os.listdir(tmp_path) == []

@@ -4,14 +4,10 @@ import argparse
 import dataclasses
 import functools
 import inspect
-import types
 import typing
 from dataclasses import MISSING
-from pathlib import Path
 
-import docstring_parser
-
-from sagan_tf.config.types import read_value, type_in_words
+from sagan_tf.config.types import choices, field_helps, metavar, read_value, type_in_words, without_null
 from sagan_tf.errors import UserError, did_you_mean
 
 
@@ -44,10 +40,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _make_parser(cls, prog):
-    description = inspect.getdoc(cls)
-    parser = _Parser(prog=prog, description=description.partition("\n")[0], allow_abbrev=False)
-    helps = {param.arg_name: param.description for param in docstring_parser.parse(description).params}
-    hints = typing.get_type_hints(cls)
+    description = inspect.getdoc(cls).partition("\n")[0]
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    helps, hints = field_helps(cls), typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         _add(parser, field, hints[field.name], helps[field.name])
     return parser
@@ -63,48 +58,25 @@ def _add(parser, field, hint, text):
     if hint is bool:
         parser.add_argument(*names, action="store_true", help=text)
         return
-    hint = _without_null(hint)
+    hint = without_null(hint)
     if settings.get("nargs") == "+":
         hint = typing.get_args(hint)[0]
     default = None if required else field.default
-    if typing.get_origin(hint) is tuple and (choices := _choices(hint)):
-        text = f"{text} Choose from {', '.join(choices)}."
+    if typing.get_origin(hint) is tuple and choices(hint):
+        text = f"{text} Choose from {', '.join(choices(hint))}."
     parser.add_argument(
         *names,
         type=metadata.get("read") or functools.partial(_read, names[0], hint),
         default=default,
-        metavar=metadata.get("metavar") or _metavar(hint, field.name),
-        help=text + ("" if default in (None, ()) else f" (default: {_shown(default)})"),
+        metavar=metadata.get("metavar") or metavar(hint, field.name),
+        help=text + ("" if default in (None, ()) else f" (default: {_default_text(default)})"),
         **settings,
     )
 
 
-def _without_null(hint):
-    if typing.get_origin(hint) not in (types.UnionType, typing.Union):
-        return hint
-    return typing.Union[tuple(part for part in typing.get_args(hint) if part is not type(None))]
-
-
-def _choices(hint):
-    """Values of a Literal, or of a tuple of one; empty for other types."""
-    if typing.get_origin(hint) is tuple:
-        return _choices(typing.get_args(hint)[0])
-    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
-
-
-def _metavar(hint, name):
-    if typing.get_origin(hint) is tuple:
-        return "A,B"
-    if choices := _choices(hint):
-        return f"{{{','.join(choices)}}}"
-    if hint is Path:
-        return "PATH"
-    return "N" if isinstance(hint, type) and issubclass(hint, int | float) else name.upper()
-
-
-def _shown(default):
+def _default_text(default):
     if isinstance(default, tuple):
-        return ",".join(map(_shown, default))
+        return ",".join(map(_default_text, default))
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
@@ -118,5 +90,5 @@ def _read(name, hint, text):
     try:
         return read_value(hint, text)
     except ValueError:
-        suggestion = did_you_mean(text, _choices(hint))
+        suggestion = did_you_mean(text, choices(hint))
         raise UserError(f"{name}: `{text}` is not {type_in_words(hint)}.{suggestion}") from None

@@ -1,4 +1,4 @@
-"""What a config may hold: the range of every number, and what fields ask of one another. All of it is here."""
+"""Checks of a config: the range of every number, and contradictions between fields."""
 
 import math
 import unicodedata
@@ -13,7 +13,7 @@ from sagan_tf.networks.architectures import (
 
 
 class ConfigError(UserError):
-    """A field holds what no run can use.
+    """A field has an invalid value.
 
     Args:
         key: Full path of the field, such as `training.batch_size`.
@@ -30,10 +30,10 @@ AT_LEAST_ZERO = ("at least 0", lambda x: x >= 0)
 AT_LEAST_ONE = ("at least 1", lambda x: x >= 1)
 DECAY = ("at least 0 and below 1", lambda x: 0 <= x < 1)
 FACTOR = ("above 0 and at most 1", lambda x: 0 < x <= 1)
-A_FEW = ("from 1 to 256", lambda x: 1 <= x <= 256)  # pictures in a row, devices of a machine
+UP_TO_256 = ("from 1 to 256", lambda x: 1 <= x <= 256)
 SEED = ("from 0 to 4294967295", lambda x: 0 <= x < 2**32)
 
-_LARGEST = 2**31 - 1  # for whole numbers without another bound; what fits the 32-bit counters of the frameworks
+_LARGEST = 2**31 - 1  # of whole numbers without another bound: the frameworks have 32-bit counters
 
 _OPTIMIZER_RANGES = {
     "learning_rate": POSITIVE,
@@ -71,14 +71,14 @@ RANGES = {
     "training.ema_decay": DECAY,
     "training.ema_start_step": AT_LEAST_ZERO,
     "training.seed": SEED,
-    "hardware.replicas": A_FEW,
+    "hardware.replicas": UP_TO_256,
     "hardware.steps_per_execution": AT_LEAST_ONE,
     "output.log_interval": AT_LEAST_ONE,
     "output.sample_interval": AT_LEAST_ONE,
     "output.checkpoint_interval": AT_LEAST_ONE,
     "output.checkpoints_to_keep": AT_LEAST_ONE,
-    "output.sample_rows": A_FEW,
-    "output.sample_columns": A_FEW,
+    "output.sample_rows": UP_TO_256,
+    "output.sample_columns": UP_TO_256,
     "evaluation.interval": AT_LEAST_ZERO,
     "evaluation.num_samples": ("at least 20", lambda x: x >= 20),
     "guard.rate_factor": FACTOR,
@@ -87,15 +87,7 @@ RANGES = {
 
 
 def flat_fields(config, prefix=""):
-    """Walks over the leaves of nested dataclasses.
-
-    Args:
-        config: Dataclass instance.
-        prefix: Path of it, with its dot.
-
-    Yields:
-        (full path, value).
-    """
+    """Yields (full path, value) of all fields of nested dataclasses."""
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value):
@@ -105,14 +97,7 @@ def flat_fields(config, prefix=""):
 
 
 def check_config(config):
-    """Refuses a config that no run can use.
-
-    Args:
-        config: `Config` whose fields have the right types.
-
-    Raises:
-        ConfigError: At the first field that is out of range or contradicts another.
-    """
+    """Raises `ConfigError` at the first field of a `Config` that is out of range or contradicts another."""
     for key, value in flat_fields(config):
         _check_values(key, value)
     _check_architecture(config)
@@ -138,13 +123,13 @@ def _check_text(key, text):
     if not text.strip():
         raise ConfigError(key, "is empty.")
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
-        raise ConfigError(key, f"holds a control character or broken text. Got {text!r}.")
+        raise ConfigError(key, f"has a control character or broken text. Got {text!r}.")
 
 
 def _check_number(key, number):
-    words, allowed = RANGES[key]
+    allowed_range, allowed = RANGES[key]
     if isinstance(number, float) and not math.isfinite(number) or not allowed(number):
-        raise ConfigError(key, f"must be {words}. Got {number}.")
+        raise ConfigError(key, f"must be {allowed_range}. Got {number}.")
     if isinstance(number, int) and number > _LARGEST and RANGES[key] is not SEED:
         raise ConfigError(key, f"must be at most {_LARGEST}. Got {number}.")
 
@@ -153,12 +138,12 @@ def _check_architecture(config):
     size = config.data.image_size
     if size not in GENERATOR_MULTIPLIERS:
         sizes = ", ".join(map(str, sorted(GENERATOR_MULTIPLIERS)))
-        raise ConfigError("data.image_size", f"has no architecture; there is one for {sizes} px. Got {size}.")
+        raise ConfigError("data.image_size", f"must be one of {sizes} px, which have an architecture. Got {size}.")
     if not config.attention.output_projection and config.attention.value_reduction != 1:
         raise ConfigError(
             "attention.value_reduction",
-            "must be 1 where `attention.output_projection` is false, since nothing brings the value back to all "
-            f"channels. Got {config.attention.value_reduction}.",
+            "must be 1 when `attention.output_projection` is false, because nothing else restores the channels. "
+            f"Got {config.attention.value_reduction}.",
         )
 
 
@@ -209,7 +194,7 @@ def _check_training(training):
     if training.share_fake_batch and training.accumulation_steps > 1:
         raise ConfigError(
             "training.share_fake_batch",
-            f"must be false where training.accumulation_steps, {training.accumulation_steps}, is above 1.",
+            f"must be false when training.accumulation_steps, {training.accumulation_steps}, is above 1.",
         )
 
 
@@ -221,33 +206,32 @@ def _check_hardware(config):
             "training.batch_size", f"must be a multiple of hardware.replicas, {replicas}. Got {batch_size}."
         )
     if hardware.distribution == "tpu" and hardware.replicas is not None:
-        raise ConfigError(
-            "hardware.replicas", f"must be null where hardware.distribution is tpu: all cores. Got {replicas}."
-        )
+        raise ConfigError("hardware.replicas", f"must be null on a TPU, which uses all cores. Got {replicas}.")
     if hardware.distribution == "single" and replicas > 1:
         raise ConfigError(
-            "hardware.replicas", f"must be 1 or null where hardware.distribution is single. Got {replicas}."
+            "hardware.replicas", f"must be 1 or null when hardware.distribution is single. Got {replicas}."
         )
-    if hardware.jit_compile and (hardware.distribution in ("mirrored", "tpu") or replicas > 1):
+    if hardware.distribution in ("mirrored", "tpu") or replicas > 1:
+        for name in ("jit_compile", "native_operations"):
+            if getattr(hardware, name):
+                raise ConfigError(
+                    f"hardware.{name}",
+                    "must be false on several replicas. Set hardware.distribution to single, or this to false.",
+                )
+    if hardware.native_operations and hardware.jit_compile:
         raise ConfigError(
-            "hardware.jit_compile",
-            "must be false on several replicas: TensorFlow cannot compile across them. "
-            "Set hardware.distribution to single, or hardware.jit_compile to false.",
+            "hardware.native_operations",
+            "must be false when hardware.jit_compile is true: XLA cannot run them. Set one of them to false.",
         )
-    if hardware.native_operations:
-        reason = None
-        if hardware.precision != "mixed_bfloat16":
-            reason = "in float32: they are for bfloat16. Set hardware.precision to mixed_bfloat16, or this to false."
-        elif hardware.jit_compile:
-            reason = "where hardware.jit_compile is true: XLA does not know them. Set one of them to false."
-        elif hardware.distribution in ("mirrored", "tpu") or replicas > 1:
-            reason = "on several replicas. Set hardware.distribution to single, or this to false."
-        if reason:
-            raise ConfigError("hardware.native_operations", f"must be false {reason}")
+    if hardware.native_operations and hardware.precision != "mixed_bfloat16":
+        raise ConfigError(
+            "hardware.native_operations",
+            "must be false in float32. Set hardware.precision to mixed_bfloat16, or this to false.",
+        )
 
 
 def _check_intervals(config):
-    output, together = config.output, config.hardware.steps_per_execution
+    output, steps_per_execution = config.output, config.hardware.steps_per_execution
     if output.checkpoint_interval % output.log_interval:
         raise ConfigError(
             "output.checkpoint_interval",
@@ -260,5 +244,7 @@ def _check_intervals(config):
         ("output.checkpoint_interval", output.checkpoint_interval),
         ("evaluation.interval", config.evaluation.interval),
     ):
-        if steps % together:
-            raise ConfigError(key, f"must be a multiple of hardware.steps_per_execution, {together}. Got {steps}.")
+        if steps % steps_per_execution:
+            raise ConfigError(
+                key, f"must be a multiple of hardware.steps_per_execution, {steps_per_execution}. Got {steps}."
+            )

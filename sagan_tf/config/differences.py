@@ -12,25 +12,18 @@ def config_differences(old, new):
     Returns:
         list of str, such as `training.loss: hinge -> wasserstein`, in the order of the fields.
     """
-    after = dict(flat_fields(new))
+    values = dict(flat_fields(new))
     return [
-        f"{key}: {shown(value)} -> {shown(after[key])}" for key, value in flat_fields(old) if value != after[key]
+        f"{key}: {as_yaml(value)} -> {as_yaml(values[key])}" for key, value in flat_fields(old) if value != values[key]
     ]
 
 
-def shown(value):
-    """Writes a value as YAML would: null, true, [8, 16].
-
-    Args:
-        value: Value of a field.
-
-    Returns:
-        str.
-    """
+def as_yaml(value):
+    """Writes a value as YAML does: null, true, [8, 16]."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
-        return f"[{', '.join(map(shown, value))}]"
+        return f"[{', '.join(map(as_yaml, value))}]"
     return str(value)

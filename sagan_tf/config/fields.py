@@ -1,6 +1,6 @@
-"""The fields of a run's description. The defaults are the paper's ImageNet run where the paper gives a value.
+"""The fields of a config. The defaults are those of the paper's ImageNet run where the paper gives a value.
 
-The text behind each name under `Args` is the help of its flag.
+The text of each field under `Args` is the help of its flag.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from sagan_tf.data.options import DataOptions as DataConfig
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionConfig:
-    """The block that stands at `attention_sizes` of both networks.
+    """The attention block, at `attention_sizes` of both networks.
 
     Args:
-        block: `self_attention`, or `residual`: the paper's control, a residual block with as many parameters (Table 1).
-        key_reduction: Query and key have channels // key_reduction channels.
-        value_reduction: Value has channels // value_reduction channels (2: authors' code; 8: paper; 1: first arXiv
-            version).
-        pool_size: Max-pooling of key and value (2: authors' code; 1, none: paper).
-        output_projection: 1x1 convolution after the weighted sum (False: first arXiv version; needs value_reduction 1).
-        spectral_normalization: Normalise the block's convolutions.
+        block: `self_attention`, or `residual`: the paper's control, a residual block of as many parameters (Table 1).
+        key_reduction: The query and the key have channels // key_reduction channels.
+        value_reduction: The value has channels // value_reduction channels (2: authors' code; 8: paper; 1: first
+            arXiv version).
+        pool_size: Size of the max-pooling of key and value (2: authors' code; 1, no pooling: paper).
+        output_projection: 1x1 convolution after the weighted sum (false: first arXiv version, with value_reduction 1).
+        spectral_normalization: Spectrally normalize the convolutions of the block.
     """
 
     block: Literal["self_attention", "residual"] = "self_attention"
@@ -39,13 +39,14 @@ class GeneratorConfig:
     """The generator.
 
     Args:
-        channels: Base width; the feature maps have 1 to 16 times as many channels.
-        latent_dim: Dimensions of the latent, drawn from N(0, 1).
-        attention_sizes: Feature maps (px: 4, 8 ... image_size) that get an attention block, such as [32]; [] for none.
-        spectral_normalization: Normalise every convolution and dense layer.
-        batch_normalization_momentum: Decay of the moving statistics of batch normalisation, once a generator step.
-        batch_normalization_epsilon: Added to the variance in batch normalisation.
-        kernel_initializer: Keras name of the initialiser of all kernels.
+        channels: Base width; the feature maps have 1 to 16 times this many channels.
+        latent_dim: Dimensions of a latent, drawn from N(0, 1).
+        attention_sizes: Sizes in px of the feature maps with an attention block, among 4, 8 ... image_size, such as
+            [32]; [] for none.
+        spectral_normalization: Spectrally normalize every convolution and dense layer.
+        batch_normalization_momentum: Decay of the moving statistics, applied once per generator step.
+        batch_normalization_epsilon: Added to the variance.
+        kernel_initializer: Keras initializer of all kernels.
     """
 
     channels: int = 64
@@ -62,13 +63,13 @@ class DiscriminatorConfig:
     """The discriminator.
 
     Args:
-        channels: Base width; the feature maps have 1 to 16 times as many channels.
-        attention_sizes: Feature maps (px: image_size/2 ... 4; at 32 px only 16 and 8) that get an attention block,
-            such as [32]; [] for none.
-        spectral_normalization: Normalise every convolution, dense layer and embedding.
-        hidden_channels: Width inside a residual block: that of its `output` (SAGAN) or its `input` (SNGAN-projection).
-        activate_skip: Give the skip of a block the ReLU of its input (PyTorch-StudioGAN; the authors' code does not).
-        kernel_initializer: Keras name of the initialiser of all kernels.
+        channels: Base width; the feature maps have 1 to 16 times this many channels.
+        attention_sizes: Sizes in px of the feature maps with an attention block, among image_size/2 ... 4 (only 16
+            and 8 at 32 px), such as [32]; [] for none.
+        spectral_normalization: Spectrally normalize every convolution, dense layer and embedding.
+        hidden_channels: Width inside a residual block: that of its `output` (SAGAN) or its `input` (SNGAN projection).
+        activate_skip: Apply the first ReLU of a block to its skip too (PyTorch-StudioGAN; not the authors' code).
+        kernel_initializer: Keras initializer of all kernels.
     """
 
     channels: int = 64
@@ -81,16 +82,16 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Adam and its learning-rate schedule; the rates of both networks together are TTUR (Heusel et al. 2017).
+    """Adam and its learning rate schedule. Different rates of the two networks are TTUR (Heusel et al. 2017).
 
     Args:
         learning_rate: Peak learning rate.
         beta_1: Decay of the first moment.
         beta_2: Decay of the second moment (0.9: paper; 0.999: authors' code).
-        epsilon: Added to the root of the second moment.
+        epsilon: Added to the square root of the second moment.
         schedule: `constant`, or `linear` or `cosine` decay to `final_learning_rate` from `decay_start_step` to the end.
-        warmup_steps: Optimiser steps over which the rate rises linearly from 0.
-        decay_start_step: Optimiser step at which the decay starts; a run that ends before it has none.
+        warmup_steps: Optimizer steps over which the rate rises linearly from 0.
+        decay_start_step: Optimizer step at which the decay starts; a run that ends earlier has no decay.
         final_learning_rate: Learning rate at the end of the decay.
     """
 
@@ -106,26 +107,25 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """The adversarial game.
+    """The training loop and the losses.
 
     Args:
-        steps: Generator steps in all.
-        batch_size: Pictures over all replicas, for each batch of a discriminator or generator update.
-        d_steps: Discriminator updates a generator update.
-        accumulation_steps: Batches whose gradients are averaged before an update (batch statistics stay those of a
-            batch).
+        steps: Total number of generator steps.
+        batch_size: Global batch size, over all replicas.
+        d_steps: Discriminator updates per generator update.
+        accumulation_steps: Batches whose gradients are averaged for one update; batch statistics are per batch.
         loss: Adversarial loss.
-        r1_weight: Gamma of the R1 penalty on real pictures, gamma/2 times the squared gradient norm (Mescheder et al.
+        r1_weight: Gamma of the R1 penalty on real images, gamma/2 times the squared gradient norm (Mescheder et al.
             2018, equation 9); 0 for none.
-        r1_interval: Discriminator updates from one R1 penalty to the next, its weight multiplied by as much.
-        share_fake_batch: Train the generator on the pictures that the discriminator has just seen, not on new ones: a
-            faster step, but other random draws, and batch statistics that move once a step less.
-        augmentation: DiffAugment operations (Zhao et al. 2020) on real and generated pictures, such as
+        r1_interval: Apply the R1 penalty every this many discriminator updates, with the weight multiplied by it.
+        share_fake_batch: Train the generator on the images of the last discriminator update instead of new ones. The
+            step is faster; random draws differ, and batch statistics move once less per step.
+        augmentation: DiffAugment operations (Zhao et al. 2020) on real and generated images, such as
             [color, translation, cutout]; [] for none.
-        fake_labels: Draw labels of generated pictures `uniform` or as often as in the `data`.
-        ema_decay: Decay a step of the averaged generator; null for none.
-        ema_start_step: Step from which the generator is averaged; before it the average is a copy.
-        seed: Seed of the weights, the order of the data, latents and augmentation.
+        fake_labels: Distribution of the labels of generated images: `uniform`, or that of the `data`.
+        ema_decay: Decay per step of the generator's exponential moving average; null for no average.
+        ema_start_step: Step at which averaging starts; until then the average is a copy.
+        seed: Seed of the weights, the order of the data, the latents and the augmentation.
     """
 
     steps: int = 1_000_000
@@ -145,16 +145,16 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareConfig:
-    """What it runs on.
+    """Devices and precision.
 
     Args:
-        precision: `float32`, or `mixed_bfloat16` (weights stay float32; CPU with AMX, Ampere, Hopper, TPU).
-        distribution: `auto` (all GPUs, mirrored where there are several), `single`, `mirrored` or `tpu`.
-        replicas: Devices to use when mirrored; on a CPU, logical devices to make; null for all GPUs.
-        jit_compile: Compile the step with XLA (one device).
-        native_operations: Operations of our own on a CPU in mixed_bfloat16 (one device): some 1.2 times the speed.
-            Needs a C++ compiler such as g++, for ten seconds, once.
-        steps_per_execution: Steps run in one call of the graph.
+        precision: `float32`, or `mixed_bfloat16` with float32 weights (for TPUs, GPUs from Ampere on, CPUs with AMX).
+        distribution: `auto` (all GPUs, mirrored if there are several), `single`, `mirrored` or `tpu`.
+        replicas: Number of devices when mirrored; on a CPU, of logical devices; null for all GPUs.
+        jit_compile: Compile the training step with XLA (on one device only).
+        native_operations: Use our C++ operations (on one CPU in mixed_bfloat16 only): about 1.2 times the speed.
+            Compiled once, in ten seconds, by a C++ compiler such as g++.
+        steps_per_execution: Steps per call of the compiled function.
     """
 
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -167,16 +167,16 @@ class HardwareConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputConfig:
-    """What the run folder receives, and when.
+    """What is written to the run folder, and when.
 
     Args:
-        log_interval: Steps from one line of metrics.jsonl to the next.
-        sample_interval: Steps from one picture of samples to the next.
-        checkpoint_interval: Steps from one checkpoint to the next; a multiple of log_interval.
-        checkpoints_to_keep: Newest checkpoints kept.
-        sample_rows: Rows of the sample grid; with classes, a row a class as far as they reach.
+        log_interval: Steps between two lines of metrics.jsonl.
+        sample_interval: Steps between two sample grids.
+        checkpoint_interval: Steps between two checkpoints; a multiple of log_interval.
+        checkpoints_to_keep: Number of newest checkpoints to keep.
+        sample_rows: Rows of the sample grid; one row per class if there are classes.
         sample_columns: Columns of the sample grid.
-        tensorboard: What TensorBoard gets: `none`, `scalars`, `pictures` too, or `histograms` of all weights too.
+        tensorboard: What to write for TensorBoard: `none`, `scalars`, also `pictures`, or also weight `histograms`.
     """
 
     log_interval: int = 100
@@ -190,15 +190,15 @@ class OutputConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConfig:
-    """What to do when training goes wrong. It is looked at with every line of metrics.
+    """What to do when training fails, checked with every line of metrics.
 
     Args:
-        on_divergence: A loss or weight that is not finite: `stop` at the last good checkpoint, or `recover`: go back to
-            it and on with lower learning rates.
-        on_collapse: A discriminator that tells all pictures apart, or pictures that become alike: `warn`, `stop` or
-            `recover`.
-        rate_factor: What both learning rates are multiplied by at each recovery.
-        max_recoveries: Recoveries of a run; then it stops.
+        on_divergence: If a loss or weight is not finite: `stop` at the last good checkpoint, or `recover`, that is,
+            continue from it with lower learning rates.
+        on_collapse: If the discriminator tells all images apart, or the generated images become alike: `warn`, `stop`
+            or `recover`.
+        rate_factor: Factor on both learning rates at each recovery.
+        max_recoveries: Number of recoveries after which the run stops.
     """
 
     on_divergence: Literal["stop", "recover"] = "stop"
@@ -209,16 +209,16 @@ class GuardConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """How good the averaged generator is, measured as training goes on; the best one is kept.
+    """Evaluation of the averaged generator during training; the best one is kept.
 
     Args:
-        interval: Steps from one measurement to the next; 0 for none.
-        num_samples: Samples that are compared with the data.
-        features: `PATH` or `PATH:NAME` of a Keras file and a layer, or of a SavedModel and an output, that pictures are
-            compared by; null for Inception, which FIDs are made with.
-        inception: Folder or archive of TF-GAN's Inception; null: from the cache, or fetched into it.
-        pixel_range: What `features` takes black and white for.
-        split: Split to compare with; null: that of training.
+        interval: Steps between two evaluations; 0 for none.
+        num_samples: Generated samples to compare with the data.
+        features: Feature network, `PATH` or `PATH:NAME`: Keras file and layer, or SavedModel and output; null for
+            Inception, the network of FID.
+        inception: Folder or archive of TF-GAN's Inception; null for the cache, filled by one download.
+        pixel_range: Pixel range that the network of `features` expects.
+        split: Split to compare with; null for that of training.
     """
 
     interval: int = 0
@@ -231,21 +231,21 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A run.
+    """The config of a run.
 
     Args:
-        run: Run folder; null: runs/ and the name of the (last) config file.
-        data: The pictures.
+        run: Run folder; null for runs/ and the name of the (last) config file.
+        data: The data set.
         generator: The generator.
         discriminator: The discriminator.
-        attention: The attention block of both.
+        attention: The attention block of both networks.
         generator_optimizer: Adam of the generator.
-        discriminator_optimizer: Adam of the discriminator (TTUR: four times the generator's learning rate).
-        training: The adversarial game.
-        hardware: What it runs on.
-        output: What the run folder receives, and when.
-        guard: What to do when training goes wrong.
-        evaluation: How good the averaged generator is, measured as training goes on.
+        discriminator_optimizer: Adam of the discriminator (TTUR: four times the learning rate of the generator).
+        training: The training loop and the losses.
+        hardware: Devices and precision.
+        output: What is written to the run folder, and when.
+        guard: What to do when training fails.
+        evaluation: Evaluation of the averaged generator during training.
     """
 
     run: str | None = None

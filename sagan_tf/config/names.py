@@ -8,32 +8,17 @@ from sagan_tf.config.fields import Config
 
 
 def field_types(cls=Config, prefix=""):
-    """Types of all leaves of a config.
-
-    Args:
-        cls: Dataclass type.
-        prefix: Path of it, with its dot.
-
-    Returns:
-        dict, full path -> type hint, in the order of the fields.
-    """
-    hints, found = typing.get_type_hints(cls), {}
+    """Types of all fields of a config: dict, full path such as `training.steps` -> type hint, in order."""
+    hints, leaves = typing.get_type_hints(cls), {}
     for field in fields(cls):
-        if is_dataclass(hints[field.name]):
-            found |= field_types(hints[field.name], f"{prefix}{field.name}.")
-        else:
-            found[prefix + field.name] = hints[field.name]
-    return found
+        hint = hints[field.name]
+        leaves |= field_types(hint, f"{prefix}{field.name}.") if is_dataclass(hint) else {prefix + field.name: hint}
+    return leaves
 
 
 def section_types():
-    """Types of the sections of a config.
-
-    Returns:
-        dict, name such as `training` -> dataclass type.
-    """
-    hints = typing.get_type_hints(Config)
-    return {field.name: hints[field.name] for field in fields(Config) if is_dataclass(hints[field.name])}
+    """Sections of a config: dict, name such as `training` -> dataclass."""
+    return {name: hint for name, hint in typing.get_type_hints(Config).items() if is_dataclass(hint)}
 
 
 def suggest_key(name, known, prefix=""):
@@ -49,7 +34,7 @@ def suggest_key(name, known, prefix=""):
     """
     name = name.replace("-", "_")
     nearest = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]]
-    if not nearest or name.count("."):
+    if not nearest or "." in name:
         nearest = difflib.get_close_matches(name, known, 1, 0.7) or nearest
     if not nearest:
         tails = {key.rpartition(".")[2]: key for key in known}

@@ -1,10 +1,12 @@
-"""Reading a value by its type hint, and naming a type in plain words."""
+"""What a dataclass field takes: reads a value by the type hint, and describes it in error lines and in the help."""
 
 import argparse
 import functools
 import types
 import typing
+from pathlib import Path
 
+import docstring_parser
 from jsonargparse import ArgumentParser
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -24,6 +26,8 @@ def read_value(hint, value):
     Raises:
         ValueError: The value has another type or is out of the range of the type.
     """
+    if value is not None and hint == str | None:
+        hint = str  # jsonargparse would read the text "~" as null
     try:
         return _parser(hint).parse_object({"value": value}).value
     except (argparse.ArgumentError, OverflowError) as error:  # the second: a whole number too large for a float
@@ -42,6 +46,21 @@ def accepts_null(hint):
     return type(None) in typing.get_args(hint)
 
 
+def without_null(hint):
+    """The type without None."""
+    if not accepts_null(hint):
+        return hint
+    return typing.Union[tuple(part for part in typing.get_args(hint) if part is not type(None))]
+
+
+def choices(hint):
+    """Values of a Literal, or of a tuple of one; empty for other types."""
+    hint = without_null(hint)
+    if typing.get_origin(hint) is tuple:
+        return choices(typing.get_args(hint)[0])
+    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+
+
 def type_in_words(hint):
     """Names a type in plain words, such as "a whole number or null"."""
     if hint in _NAMES:
@@ -50,12 +69,28 @@ def type_in_words(hint):
     if origin is typing.Literal:
         return f"one of {', '.join(map(str, inner))}" if len(inner) > 1 else str(inner[0])
     if origin is tuple:
-        if inner[0] in _LISTS:
-            return _LISTS[inner[0]]
-        choices = typing.get_args(inner[0])
-        return f"a list such as [{', '.join(choices[:2])}], of {', '.join(choices)}"
+        values = choices(hint)
+        return f"a list such as [{', '.join(values[:2])}], of {', '.join(values)}" if values else _LISTS[inner[0]]
     if origin in (types.UnionType, typing.Union):
         return " or ".join("null" if part is type(None) else type_in_words(part) for part in inner)
     if isinstance(hint, type) and issubclass(hint, int | float | str):
         return hint.__doc__  # a restricted type of jsonargparse
     raise TypeError(f"No words for the type {hint!r}.")
+
+
+def metavar(hint, name):
+    """Names a value in the usage line of the help."""
+    plain = without_null(hint)
+    if typing.get_origin(plain) is tuple:
+        return "LIST"
+    if values := ("true", "false") if plain is bool else choices(plain):
+        return f"{{{','.join([*values, 'null'] if accepts_null(hint) else values)}}}"
+    if plain is Path:
+        return "PATH"
+    return "N" if isinstance(plain, type) and issubclass(plain, int | float) else name.upper()
+
+
+def field_helps(cls):
+    """The text under Args for each field of a dataclass, as a dict, escaped for argparse."""
+    params = docstring_parser.parse(cls.__doc__).params
+    return {param.arg_name: param.description.replace("%", "%%") for param in params}

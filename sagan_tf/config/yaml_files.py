@@ -1,7 +1,4 @@
-"""YAML files as flat values that remember their line; names that no config has, or that come twice, are refused.
-
-Scalars stay text: one reader, that of the flags, gives text its type, so that a file and a flag mean the same.
-"""
+"""YAML files as flat settings that remember their line. Values stay text, so that files and flags are read alike."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -13,34 +10,29 @@ from sagan_tf.config.types import accepts_null, type_in_words
 from sagan_tf.errors import UserError, did_you_mean
 
 
-class Given(NamedTuple):
-    """A value as the user wrote it.
-
-    Args:
-        value: str, None, or a list of these.
-        where: File and line, or the command line.
-    """
+class Setting(NamedTuple):
+    """A value as the user wrote it: str, None or a list of these, and where it was written."""
 
     value: object
-    where: str
+    source: str
 
 
 def read_yaml(path):
-    """Reads a config file, not looking at the values.
+    """Reads a config file; the values stay text.
 
     Args:
         path: Path of the file.
 
     Returns:
-        dict, full path of a field -> `Given`.
+        dict, full path of a field -> `Setting`.
 
     Raises:
-        UserError: There is no such file, it is no YAML, or it names a field that is unknown or was given before.
+        UserError: The file does not exist or is not YAML, or it names a field that is unknown or is given twice.
     """
     try:
         return _read(path)
     except RecursionError:
-        raise UserError(f"{path}: lists or keys are nested too deep.") from None
+        raise UserError(f"{path}: lists or keys are nested too deeply.") from None
 
 
 def _read(path):
@@ -49,24 +41,24 @@ def _read(path):
         raise UserError(f"{path}: the file holds no settings.")
     if not isinstance(root, yaml.MappingNode):
         raise UserError(f"{path}, line {_line(root)}: expected `key: value` lines.")
-    found, types, sections = {}, field_types(), section_types()
+    settings, types, sections = {}, field_types(), section_types()
     for key, node, line in _leaves(root, f"{path}, line ", sections):
-        where = f"{path}, line {line}"
+        source = f"{path}, line {line}"
         if key not in types:
-            raise UserError(f"{where}: unknown key `{key}`.{suggest_key(key, [*types, *sections])}")
-        if key in found:
-            raise UserError(f"{where}: `{key}` is given twice.")
+            raise UserError(f"{source}: unknown key `{key}`.{suggest_key(key, [*types, *sections])}")
+        if key in settings:
+            raise UserError(f"{source}: `{key}` is given twice.")
         if isinstance(node, yaml.MappingNode):
-            raise UserError(f"{where}: `{key}` must be {type_in_words(types[key])}, without keys below it.")
-        found[key] = Given(_plain(node, accepts_null(types[key])), where)
-    return found
+            raise UserError(f"{source}: `{key}` must be {type_in_words(types[key])}, without keys below it.")
+        settings[key] = Setting(_value(node, accepts_null(types[key])), source)
+    return settings
 
 
 def _compose(path):
     try:
         return yaml.compose(Path(path).read_bytes(), Loader=yaml.SafeLoader)
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such config file.{_nearest_file(path)}") from None
+        raise UserError(f"{path}: no such config file.{_nearest_file(path)}") from None
     except OSError as error:
         raise UserError(f"{path}: the config file cannot be read: {error.strerror}.") from None
     except yaml.MarkedYAMLError as error:
@@ -74,7 +66,7 @@ def _compose(path):
         problem = ", ".join(filter(None, (error.context, error.problem)))
         raise UserError(f"{path}, line {mark.line + 1}: {problem}.") from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"{path}: this is not a text file in UTF-8.") from None
+        raise UserError(f"{path}: not a text file in UTF-8.") from None
 
 
 def _nearest_file(path):
@@ -88,6 +80,7 @@ def _line(node):
 
 
 def _leaves(mapping, at, sections, prefix=""):
+    """Yields (full key, node, line) of all settings."""
     seen = set()
     for key_node, node in mapping.value:
         if not isinstance(key_node, yaml.ScalarNode):
@@ -109,9 +102,9 @@ def _is_null(node):
     return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
 
 
-def _plain(node, null_allowed):
+def _value(node, null_allowed):
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, False) for item in node.value]
+        return [_value(item, False) for item in node.value]
     if isinstance(node, yaml.MappingNode):
-        return {_plain(key, False): _plain(value, False) for key, value in node.value}
+        return {_value(key, False): _value(value, False) for key, value in node.value}
     return None if null_allowed and _is_null(node) else node.value

@@ -4,7 +4,7 @@ import datetime
 import re
 
 from sagan_tf.config.checks import flat_fields
-from sagan_tf.config.differences import shown
+from sagan_tf.config.differences import as_yaml
 from sagan_tf.files.atomic import write_text
 from sagan_tf.viewing.report import RunRecord, report_page
 
@@ -24,7 +24,7 @@ def read_record(run):
         steps=training.steps,
         images_per_step=training.batch_size * training.d_steps * training.accumulation_steps,
         metrics=run.read_metrics(),
-        config=[(key, shown(value)) for key, value in flat_fields(config)],
+        config=[(key, as_yaml(value)) for key, value in flat_fields(config)],
         environment=starts[-1] if starts else None,
         starts=len(starts),
         samples=_by_step(run.samples_path),

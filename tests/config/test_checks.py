@@ -18,7 +18,7 @@ OUT_OF_RANGE = [
     ("training.r1_weight", ".inf", "must be at least 0. Got inf."),
     ("generator_optimizer.learning_rate", "0", "must be above 0. Got 0.0."),
     ("discriminator_optimizer.beta_1", "-0.1", "must be at least 0 and below 1. Got -0.1."),
-    ("data.image_size", "48", "has no architecture; there is one for 32, 64, 128, 256 px. Got 48."),
+    ("data.image_size", "48", "must be one of 32, 64, 128, 256 px, which have an architecture. Got 48."),
     ("data.image_channels", "0", "must be at least 1. Got 0."),
     ("output.sample_rows", "257", "must be from 1 to 256. Got 257."),
     ("data.name", "", "is empty."),
@@ -58,7 +58,7 @@ def test_value_out_of_range_in_a_file_is_rejected_with_its_line(refusal, yaml_fi
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--attention.output_projection", "false"], "`attention.value_reduction` must be 1 where"),
+        (["--attention.output_projection", "false"], "`attention.value_reduction` must be 1 when"),
         (["--hardware.replicas", "3"], "`training.batch_size` must be a multiple of hardware.replicas, 3. Got 32."),
         (["--hardware.replicas", "2", "--hardware.distribution", "single"], "`hardware.replicas` must be 1 or null"),
         (["--hardware.distribution", "mirrored", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on"),
@@ -68,7 +68,7 @@ def test_value_out_of_range_in_a_file_is_rejected_with_its_line(refusal, yaml_fi
         (["--hardware.native_operations"], "`hardware.native_operations` must be false in float32"),
         (
             ["--hardware.native_operations", "--hardware.precision=mixed_bfloat16", "--hardware.jit_compile"],
-            "`hardware.native_operations` must be false where hardware.jit_compile is true",
+            "`hardware.native_operations` must be false when hardware.jit_compile is true",
         ),
         (
             ["--hardware.native_operations", "--hardware.precision=mixed_bfloat16", "--hardware.replicas=2"],
@@ -76,7 +76,7 @@ def test_value_out_of_range_in_a_file_is_rejected_with_its_line(refusal, yaml_fi
         ),
         (
             ["--training.share_fake_batch", "true", "--training.accumulation_steps", "2"],
-            "`training.share_fake_batch` must be false where training.accumulation_steps, 2, is above 1.",
+            "`training.share_fake_batch` must be false when training.accumulation_steps, 2, is above 1.",
         ),
         (["--hardware.steps_per_execution", "7"], "must be a multiple of hardware.steps_per_execution, 7."),
         (
