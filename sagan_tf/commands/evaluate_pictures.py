@@ -3,6 +3,7 @@
 import numpy as np
 
 from sagan_tf.data import rules
+from sagan_tf.data.sources import first_of_each_class
 from sagan_tf.evaluation.metrics import MetricValue
 from sagan_tf.evaluation.ms_ssim import class_similarities, num_scales
 from sagan_tf.evaluation.precision_recall import nearest_neighbours
@@ -77,23 +78,10 @@ def _similarities(reader, source):
     by_class = {"by_class": {str(label): value for label, value in found.items()}}
     figures = [MetricValue("ms_ssim_within_classes", float(np.mean(list(found.values()))), None, note, by_class)]
     if source is not None and source.num_classes == reader.num_classes:
-        images, labels = _some_of_each(source, a_class, classes)
-        found = class_similarities(images, labels)
+        found = class_similarities(*first_of_each_class(source, a_class, a_class * classes))
         note = note.replace("samples", "pictures")
         figures.append(MetricValue("ms_ssim_of_the_data", float(np.mean(list(found.values()))), None, note))
     return figures, None
-
-
-def _some_of_each(source, a_class, classes):
-    taken, images, labels = {}, [], []
-    for load, label in source.reader.in_order():
-        if taken.get(label, 0) < a_class:
-            taken[label] = taken.get(label, 0) + 1
-            images.append(np.asarray(load()))
-            labels.append(label)
-            if len(images) == a_class * classes:
-                break
-    return np.stack(images), None if source.num_classes is None else np.array(labels)
 
 
 def save_class_picture(reader, names, path):

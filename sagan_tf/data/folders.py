@@ -40,7 +40,7 @@ def open_folder(options, show_progress):
         return ArrayReader(np.stack(images), labels), class_names, tuple(unreadable)
     files = tuple(paths[i] for i in readable)
     load = _make_loader(tf.constant(files), size, channels, options.resize)
-    return IndexedReader(len(files), load, labels, files), class_names, tuple(unreadable)
+    return IndexedReader(load, labels, files), class_names, tuple(unreadable)
 
 
 def _unreadable_error(folder, unreadable, total):

@@ -36,19 +36,8 @@ class Reader(Protocol):
         """Yields (function that loads the image, label or -1) of every image, decoding none."""
 
 
-def shuffle_index(index, size, seed, epoch, purpose=_IMAGES):
-    """Maps positions to indices by the seeded permutation of a data epoch.
-
-    Args:
-        index: int64 tensor (B,), positions in [0, size).
-        size: Number of permuted items, int or int64 scalar.
-        seed: int >= 0.
-        epoch: int64 tensor (B,) or scalar, number of the permutation.
-        purpose: int or int64 scalar, what is permuted.
-
-    Returns:
-        int64 tensor (B,), values in [0, size).
-    """
+def _shuffle_index(index, size, seed, epoch, purpose=_IMAGES):
+    """Maps positions (B,) in [0, size) to indices by the permutation of data epoch `epoch`, a scalar or (B,)."""
     purpose = tf.cast(purpose, tf.int64) + ((seed >> 31) << 20)
     words = [tf.broadcast_to(tf.cast(word, tf.int64), tf.shape(index)) for word in (seed & 0x7FFFFFFF, epoch, purpose)]
     key = tf.stack(words, axis=1)
@@ -89,7 +78,7 @@ class ArrayReader:
 
         def make_batch(step):
             position = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-            chosen = shuffle_index(position % self.num_images, self.num_images, seed, position // self.num_images)
+            chosen = _shuffle_index(position % self.num_images, self.num_images, seed, position // self.num_images)
             return tuple(tf.gather(tensor, chosen) for tensor in tensors)
 
         return _map_in_parallel(tf.data.Dataset.counter(start=start_step), make_batch)
@@ -109,16 +98,18 @@ class IndexedReader:
     """Reads images by index.
 
     Args:
-        num_images: N.
         load: Graph function, int64 scalar in [0, N) -> uint8 image (H, W, C).
         labels: int32 array (N,), or None.
         files: Paths of the N pictures.
     """
 
-    num_images: int
     load: Callable
     labels: np.ndarray | None
-    files: tuple[str, ...] = ()
+    files: tuple[str, ...]
+
+    @property
+    def num_images(self):
+        return len(self.files)
 
     def all_labels(self):
         return self.labels
@@ -128,7 +119,7 @@ class IndexedReader:
 
         def load_shuffled(position):
             epoch, index = position // self.num_images, position % self.num_images
-            chosen = shuffle_index(index[None], self.num_images, seed, epoch)[0]
+            chosen = _shuffle_index(index[None], self.num_images, seed, epoch)[0]
             image = self.load(chosen)
             return (image,) if labels is None else (image, tf.gather(labels, chosen))
 
@@ -180,14 +171,14 @@ class RecordReader:
         return int(np.sum(self.takes))
 
     @property
-    def window(self):
+    def _window(self):
         """Records that are shuffled together: half the buffer, since one window fills while another empties."""
         return max(1, self.shuffle_buffer // 2)
 
     @property
-    def files_per_segment(self):
+    def _files_per_segment(self):
         """Enough files for many windows, few enough that a start in the middle is quick."""
-        num_files = self.window * _WINDOWS_PER_SEGMENT * len(self.files) / self.num_images
+        num_files = self._window * _WINDOWS_PER_SEGMENT * len(self.files) / self.num_images
         return int(min(len(self.files), max(_OPEN_FILES, np.ceil(num_files))))
 
     def all_labels(self):
@@ -225,22 +216,22 @@ class RecordReader:
     def _segment_starts(self, seed, epoch):
         """Offsets in the epoch at which its segments start."""
         takes = np.asarray(self.takes)[self._file_order(seed, epoch).numpy()]
-        return np.concatenate([[0], np.cumsum(takes)[:-1]])[:: self.files_per_segment]
+        return np.concatenate([[0], np.cumsum(takes)[:-1]])[:: self._files_per_segment]
 
     def _file_order(self, seed, epoch):
-        return shuffle_index(tf.range(len(self.files), dtype=tf.int64), len(self.files), seed, epoch, _FILES)
+        return _shuffle_index(tf.range(len(self.files), dtype=tf.int64), len(self.files), seed, epoch, _FILES)
 
     def _read_segment(self, seed, number, num_segments):
         """Records of one segment, shuffled in windows."""
-        first = number % num_segments * self.files_per_segment
+        first = number % num_segments * self._files_per_segment
         order = self._file_order(seed, number // num_segments)
-        records = self._read_interleaved(order[first : first + self.files_per_segment])
+        records = self._read_interleaved(order[first : first + self._files_per_segment])
 
         def permute(window, values):
             size = tf.size(values, tf.int64)
-            return tf.gather(values, shuffle_index(tf.range(size), size, seed, number, _WINDOWS + window))
+            return tf.gather(values, _shuffle_index(tf.range(size), size, seed, number, _WINDOWS + window))
 
-        windows = records.batch(self.window).enumerate().map(permute)
+        windows = records.batch(self._window).enumerate().map(permute)
         return windows.prefetch(1).unbatch()
 
     def _read_interleaved(self, chosen):

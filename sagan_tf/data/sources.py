@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -170,22 +171,29 @@ def describe(source):
     return "\n".join(lines)
 
 
+def first_of_each_class(source, per_class, limit, max_read=None):
+    """Returns the first `per_class` images of each class, `limit` in all, uint8 (N, S, S, C), and their labels or -1.
+
+    Only the images returned are decoded; after `max_read` images (None: all) the search ends.
+    """
+    counts, images, labels = collections.Counter(), [], []
+    for load, label in itertools.islice(source.reader.in_order(), max_read):
+        if counts[label] < per_class:
+            counts[label] += 1
+            images.append(np.asarray(load()))
+            labels.append(label)
+            if len(images) == limit:
+                break
+    return np.stack(images), np.array(labels)
+
+
 def contact_sheet_images(source, rows, columns):
     """Returns the first images of as many classes as fit, uint8 (N, S, S, C), and N class names or numbers."""
     limit = rows * columns
     per_class = max(1, limit // (source.num_classes or 1))
-    counts, chosen = {}, []
     # Enough to meet every class of a data set in random order without reading all of a large one.
-    for load, label in itertools.islice(source.reader.in_order(), 200 * limit):
-        if source.class_names is not None and counts.get(label, 0) >= per_class:
-            continue
-        counts[label] = counts.get(label, 0) + 1
-        chosen.append((label, load))
-        if len(chosen) == limit:
-            break
-    chosen.sort(key=lambda item: item[0])
+    images, labels = first_of_each_class(source, per_class, limit, max_read=200 * limit)
     if source.class_names is None:
-        captions = [f"no. {i + 1}" for i in range(len(chosen))]
-    else:
-        captions = [source.class_names[label] for label, _ in chosen]
-    return np.stack([np.asarray(load()) for _, load in chosen]), captions
+        return images, [f"no. {i + 1}" for i in range(len(images))]
+    order = np.argsort(labels, kind="stable")
+    return images[order], [source.class_names[label] for label in labels[order]]
