@@ -1,4 +1,4 @@
-"""A headless Chromium and a static web server, for tests of pages."""
+"""A headless Chromium and a static web server for tests of pages."""
 
 import contextlib
 import functools
@@ -9,7 +9,7 @@ import threading
 import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -44,14 +44,14 @@ def launched():
 
 @pytest.fixture(scope="module", name="browser")
 def chromium_browser():
-    """A headless Chromium, playwright's Browser; not for the session, for others need an event loop of their own."""
+    """A headless playwright Browser; module scope, since its event loop blocks those of other tests."""
     with launched() as browser:
         yield browser
 
 
 @contextlib.contextmanager
 def opened_page(browser, width=1000, height=900, **options):
-    """Yields a playwright Page; `page.asked` lists every URL that it asked for, `page.failed` every exception in it."""
+    """Yields a playwright Page; `page.asked` lists all requested URLs, `page.failed` all uncaught exceptions."""
     page = browser.new_page(viewport={"width": width, "height": height}, **options)
     page.asked, page.failed = [], []
     page.on("request", lambda request: page.asked.append(request.url))
@@ -64,18 +64,15 @@ def opened_page(browser, width=1000, height=900, **options):
 
 @contextlib.contextmanager
 def opened(path, width=1000, height=700, **options):
-    """Opens a file.
+    """Opens an HTML file; yields a playwright Page. Script errors and network requests fail the test at the end.
 
     Args:
-        path: pathlib.Path of an HTML file.
-        width, height: px of the window.
-        options: Of playwright's `new_context`.
-
-    Yields:
-        playwright Page. Errors of its scripts, and whatever it asks of a network, fail the test at the end.
+        path: pathlib.Path of the file.
+        width, height: Size of the window in px.
+        options: Options of playwright's `new_context`.
     """
     if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
+        pytest.skip("Chromium is not installed")
     with launched() as browser:
         context = browser.new_context(viewport={"width": width, "height": height}, offline=True, **options)
         page = context.new_page()
