@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def documents(name):
-    return {document["kind"]: document for document in yaml.safe_load_all((ROOT / "docs" / "kubernetes" / name).read_text())}
+    text = (ROOT / "docs" / "kubernetes" / name).read_text()
+    return {document["kind"]: document for document in yaml.safe_load_all(text)}
 
 
 def task_of(container, index):
