@@ -9,18 +9,17 @@ other. Text: docs/evaluation.md.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from reporting import describe_machine, write_json
 
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import open_source
-from sagan_tf.runs.environment import describe_environment
 
 WIDTHS = (32, 64, 128, 256)
 PADDING = 4  # largest shift of an image, px
@@ -40,20 +39,23 @@ def main():
         open_source(DataOptions(name="cifar10", split=split, data_dir=options.data_dir, image_size=32))
         for split in ("train", "test")
     )
-    began = time.monotonic()
+    start = time.monotonic()
     model = fit(train, options)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - start
     # Features are computed in float32, whatever the training precision.
-    plain = build(train.num_classes, "float32")
-    plain.set_weights(model.get_weights())
-    plain.save(options.out)
-    found = {
-        "test_accuracy": accuracy(plain, test), "test_pictures": test.num_images, "seconds": round(seconds),
-        "weights": plain.count_params(), "options": {**vars(options), "out": options.out.name, "data_dir": None},
-        "environment": {**describe_environment(), "command": None},
+    classifier = build(train.num_classes, "float32")
+    classifier.set_weights(model.get_weights())
+    classifier.save(options.out)
+    result = {
+        "test_accuracy": accuracy(classifier, test),
+        "test_pictures": test.num_images,
+        "seconds": round(seconds),
+        "weights": classifier.count_params(),
+        "options": {**vars(options), "out": options.out.name, "data_dir": None},
+        "environment": describe_machine(),
     }
-    options.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    print(f"test accuracy {found['test_accuracy']:.4f} ({test.num_images:,} images), trained in {seconds:.0f} s, "
+    write_json(options.out.with_suffix(".json"), result)
+    print(f"test accuracy {result['test_accuracy']:.4f} ({test.num_images:,} images), trained in {seconds:.0f} s, "
           f"{options.epochs:g} epochs, seed {options.seed}: {options.out}")
 
 
@@ -89,37 +91,39 @@ def fit(source, options):
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
     model.compile(optimizer, loss, metrics=["accuracy"])
     data = make_dataset(source, options.batch_size, seed=options.seed, flip=True)
-    data = data.map(lambda image, label: (moved(image), tf.one_hot(label, source.num_classes)), tf.data.AUTOTUNE)
+    data = data.map(
+        lambda image, label: (shift_randomly(image), tf.one_hot(label, source.num_classes)), tf.data.AUTOTUNE
+    )
     model.fit(data.prefetch(2), steps_per_epoch=steps, epochs=1)
     return model
 
 
-def moved(images):
+def shift_randomly(images):
     """Shifts each image by up to `PADDING` px, with reflected borders."""
     width = images.shape[1]
     padded = tf.pad(images, [[0, 0], [PADDING, PADDING], [PADDING, PADDING], [0, 0]], "REFLECT")
-    places = tf.random.uniform((2, images.shape[0]), 0, 2 * PADDING + 1, tf.int32)
-    rows, columns = (place[:, None] + tf.range(width)[None] for place in tf.unstack(places))
+    shifts = tf.random.uniform((2, images.shape[0]), 0, 2 * PADDING + 1, tf.int32)
+    rows, columns = (shift[:, None] + tf.range(width)[None] for shift in tf.unstack(shifts))
     return tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     """Rises linearly to the peak in the first quarter, then falls linearly to 0."""
 
-    def __init__(self, highest, steps):
-        self.highest, self.steps = highest, steps
+    def __init__(self, peak, steps):
+        self.peak, self.steps = peak, steps
 
     def __call__(self, step):
-        share = keras.ops.cast(step, "float32") / self.steps
-        return self.highest * keras.ops.minimum(share / 0.25, (1.0 - share) / 0.75)
+        progress = keras.ops.cast(step, "float32") / self.steps
+        return self.peak * keras.ops.minimum(progress / 0.25, (1.0 - progress) / 0.75)
 
 
 def accuracy(model, source):
-    right = 0
+    correct = 0
     for images, labels in source.reader.in_order_batches(500):
-        shares = model(tf.cast(images, tf.float32) / 127.5 - 1.0, training=False)
-        right += int((np.argmax(shares, axis=1) == labels).sum())
-    return right / source.num_images
+        probabilities = model(tf.cast(images, tf.float32) / 127.5 - 1.0, training=False)
+        correct += int((np.argmax(probabilities, axis=1) == labels).sum())
+    return correct / source.num_images
 
 
 if __name__ == "__main__":

@@ -79,8 +79,8 @@ def gradient_error(name, kind, seed):
     gradient = tf.convert_to_tensor(tape.gradient(loss, layer.layer.trainable_weights)[0]).numpy()
     plain = plain_layer(kind)
     plain.build(x.shape)
-    want = finite_differences(plain, x, kernel)
-    return float(np.linalg.norm(gradient - want) / np.linalg.norm(want))
+    expected = finite_differences(plain, x, kernel)
+    return float(np.linalg.norm(gradient - expected) / np.linalg.norm(expected))
 
 
 # A small GAN: a ring of eight Gaussians, hinge loss, SAGAN's optimisers ----------------------------------------------
@@ -115,20 +115,20 @@ def make_steps(generate, discriminate, variables):
     """Makes the discriminator step and the generator step, functions of the step number."""
     adam = [keras.optimizers.Adam(rate, beta_1=0.0, beta_2=0.9) for rate in (4e-4, 1e-4)]
 
-    def fakes(step):
+    def fake_batch(step):
         return generate(tf.random.stateless_normal([BATCH, LATENT], [2, step]))
 
     @tf.function
     def discriminator_step(step):
         with tf.GradientTape() as tape:
-            logit = discriminate(tf.concat([real_batch(step), fakes(step)], axis=0), training=True)
+            logit = discriminate(tf.concat([real_batch(step), fake_batch(step)], axis=0), training=True)
             loss = tf.reduce_mean(tf.nn.relu(1 - logit[:BATCH])) + tf.reduce_mean(tf.nn.relu(1 + logit[BATCH:]))
         return tape.gradient(loss, variables[0])
 
     @tf.function
     def generator_step(step):
         with tf.GradientTape() as tape:
-            loss = -tf.reduce_mean(discriminate(fakes(step), training=True))
+            loss = -tf.reduce_mean(discriminate(fake_batch(step), training=True))
         return tape.gradient(loss, variables[1])
 
     return adam, discriminator_step, generator_step
@@ -144,7 +144,7 @@ def train(name, run):
     middle = d_layers[1]
     kernel = middle.layer.kernel
     index = next(i for i, weight in enumerate(variables[0]) if weight is kernel)
-    record = {"norm": [], "along": [], "sigma": [], "rank": [], "generator_step": []}
+    record = {"norm": [], "alignment": [], "sigma": [], "rank": [], "generator_step": []}
     for step in range(run * STEPS, (run + 1) * STEPS):  # runs do not share data
         gradients = discriminator_step(tf.constant(step))
         g, w = gradients[index].numpy(), kernel.numpy()
@@ -153,7 +153,7 @@ def train(name, run):
         before = kernel.numpy()
         g_adam.apply_gradients(zip(generator_step(tf.constant(step)), variables[1]))
         record["norm"].append(np.linalg.norm(before))
-        record["along"].append(abs(np.sum(g * w)) / np.linalg.norm(g) / np.linalg.norm(w))
+        record["alignment"].append(abs(np.sum(g * w)) / np.linalg.norm(g) / np.linalg.norm(w))
         record["sigma"].append(np.linalg.norm(used, 2))
         record["rank"].append((np.linalg.norm(used) / np.linalg.norm(used, 2)) ** 2)
         record["generator_step"].append(np.linalg.norm(kernel.numpy() - before) / np.linalg.norm(before))
@@ -210,7 +210,7 @@ def ends(result, key):
 ROWS = {
     "gradient error, Dense, median": lambda r: f"{np.median(r['gradient_error']['Dense']):.1g}",
     "gradient error, Conv2D, median": lambda r: f"{np.median(r['gradient_error']['Conv2D']):.1g}",
-    "abs(cos(gradient, kernel)), median": lambda r: f"{np.median(over_runs(r, 'along')):.1g}",
+    "abs(cos(gradient, kernel)), median": lambda r: f"{np.median(over_runs(r, 'alignment')):.1g}",
     "norm of the stored kernel, first and last step": lambda r: ends(r, "norm"),
     "stable rank of the effective kernel, first and last step": lambda r: ends(r, "rank"),
     "its largest singular value after step 50, median": lambda r: f"{np.median(over_runs(r, 'sigma', 50)):.3f}",
@@ -222,17 +222,17 @@ ROWS = {
 
 
 def print_table(results):
-    print("| | " + " | ".join(NAMES[name] for name in results) + " |")
-    print("|---|" + "---|" * len(results))
-    for title, value in ROWS.items():
-        print(f"| {title} | " + " | ".join(value(result) for result in results.values()) + " |")
+    from reporting import markdown_table  # not needed in the Python of --addons-python
+
+    rows = [[title, *map(value, results.values())] for title, value in ROWS.items()]
+    print(markdown_table(["", *(NAMES[name] for name in results)], rows))
 
 
 COLOURS = {"ours": "#1b66b3", "keras": "#d9541e", "addons": "#222222"}
 PANELS = {
-    "along": ("Share of the gradient along the kernel itself", "|cos(gradient, kernel)|"),
+    "alignment": ("Alignment of the gradient with the kernel", "|cos(gradient, kernel)|"),
     "rank": ("Stable rank of the kernel the network computes with", "(Frobenius norm / largest singular value)²"),
-    "generator_step": ("What the generator's step does to the discriminator", "relative change of the kernel"),
+    "generator_step": ("Change of the discriminator by a generator step", "relative change of the kernel"),
 }
 
 
@@ -261,25 +261,22 @@ def draw_curves(axes, results, key):
 
 
 def draw(results, path):
-    import matplotlib
+    from reporting import load_pyplot
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    pyplot = load_pyplot(**{"axes.grid": True, "grid.alpha": 0.25})
     from matplotlib.lines import Line2D
 
-    style = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titleweight": "bold"}
-    with pyplot.rc_context(style | {"axes.grid": True, "grid.alpha": 0.25}):
-        figure, grid = pyplot.subplots(2, 2, figsize=(11, 7.4), layout="constrained")
-        draw_errors(grid[0, 0], results)
-        for axes, key in zip(grid.flat[1:], PANELS):
-            draw_curves(axes, results, key)
-        handles = [
-            Line2D([], [], color=COLOURS[name], linestyle=":" if name == "addons" else "-", linewidth=2.5)
-            for name in results
-        ]
-        labels = [f"{NAMES[name]} (Keras {result['keras']})" for name, result in results.items()]
-        figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=11)
-        figure.savefig(path, dpi=110)
+    figure, grid = pyplot.subplots(2, 2, figsize=(11, 7.4), layout="constrained")
+    draw_errors(grid[0, 0], results)
+    for axes, key in zip(grid.flat[1:], PANELS):
+        draw_curves(axes, results, key)
+    handles = [
+        Line2D([], [], color=COLOURS[name], linestyle=":" if name == "addons" else "-", linewidth=2.5)
+        for name in results
+    ]
+    labels = [f"{NAMES[name]} (Keras {result['keras']})" for name, result in results.items()]
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=11)
+    figure.savefig(path, dpi=110)
 
 
 def main():

@@ -9,13 +9,12 @@ Text: docs/evaluation.md.
 
 import argparse
 import dataclasses
-import json
 import tempfile
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image, ImageFilter
+from reporting import describe_machine, load_pyplot, write_json
 
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.readers import ArrayReader
@@ -23,7 +22,6 @@ from sagan_tf.data.sources import open_source
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.measurer import Measurer
 from sagan_tf.evaluation.metrics import compute_metrics
-from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.folder import Run
 
 
@@ -39,27 +37,31 @@ def main():
         open_source(DataOptions(name="cifar10", split=split, data_dir=options.data_dir, image_size=32))
         for split in ("train", "test")
     )
-    reference, found = measurer.of_source(train), {}
-    for name, images in worsened(test.reader.images).items():
+    reference, results = measurer.of_source(train), {}
+    for name, images in degraded(test.reader.images).items():
         source = dataclasses.replace(test, reader=ArrayReader(images, test.reader.labels))
         with tempfile.TemporaryDirectory() as folder:
             features, collector = measurer.of_pictures(source, {"pictures": name}, folder + "/collecting")
             figures, _ = compute_metrics(features, reference)
             collector.close()
-        found[name] = {figure.key: figure.value for figure in figures}
-        print(f"{name:24}" + "".join(f"  {key} {value:.4g}" for key, value in found[name].items()), flush=True)
-    curve = [] if options.run is None else [
-        (line["step"], distance) for line in Run.open(options.run).read_metrics()
-        if (distance := line.get("frechet_distance", line.get("fid"))) is not None
-    ]  # fmt: skip
+        results[name] = {figure.key: figure.value for figure in figures}
+        print(f"{name:24}" + "".join(f"  {key} {value:.4g}" for key, value in results[name].items()), flush=True)
+    curve = read_curve(options.run) if options.run else []
     options.out.mkdir(parents=True, exist_ok=True)
-    result = {"features": measurer.network.about(), "pictures": found, "curve": curve,
-              "environment": {**describe_environment(), "command": None}}
-    (options.out / "evaluation_checks.json").write_text(json.dumps(result, indent=1) + "\n")
-    draw(found, curve, measurer.network.name, options.out / "evaluation_checks.png")
+    summary = {"features": measurer.network.about(), "pictures": results, "curve": curve}
+    write_json(options.out / "evaluation_checks.json", summary | {"environment": describe_machine()})
+    draw(results, curve, measurer.network.name, options.out / "evaluation_checks.png")
 
 
-def worsened(images):
+def read_curve(run):
+    """Returns (step, Fréchet distance) of the evaluations during training."""
+    distances = (
+        (line["step"], line.get("frechet_distance", line.get("fid"))) for line in Run.open(run).read_metrics()
+    )
+    return [(step, distance) for step, distance in distances if distance is not None]
+
+
+def degraded(images):
     """Name -> uint8 images, from real to pure noise."""
     rng = np.random.default_rng(0)
     result = {"test images": images}
@@ -73,16 +75,18 @@ def worsened(images):
     return result
 
 
-def draw(found, curve, features, path):
-    figure, axes = plt.subplots(1, 2 if curve else 1, figsize=(11 if curve else 6, 4), squeeze=False)
+def draw(results, curve, features, path):
+    pyplot = load_pyplot()
+    figure, axes = pyplot.subplots(1, 2 if curve else 1, figsize=(11 if curve else 6, 4), squeeze=False)
     bars = axes[0][0]
-    bars.barh(list(found)[::-1], [values["frechet_distance"] for values in found.values()][::-1], color="#4878a8")
+    distances = [values["frechet_distance"] for values in results.values()]
+    bars.barh(list(results)[::-1], distances[::-1], color="#4878a8")
     bars.set_xscale("log")
     bars.set_xlabel("Fréchet distance to the 50,000 training images")
     if curve:
         line = axes[0][1]
         line.plot(*zip(*curve), marker="o", markersize=3, color="#c0563b")
-        floor = found["test images"]["frechet_distance"]
+        floor = results["test images"]["frechet_distance"]
         line.axhline(floor, color="#4878a8", linewidth=1)
         line.annotate("test images", (curve[-1][0], floor), ha="right", va="bottom", color="#4878a8")
         line.set_yscale("log")

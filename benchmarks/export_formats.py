@@ -9,14 +9,16 @@ own discriminator before its last layer, the only network available everywhere. 
 """
 
 import argparse
+import functools
 import os
 import tempfile
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from reporting import describe_machine, markdown_table
+from timing import interleaved_medians
 
 import sagan_tf  # noqa: F401  registers the layers
 from sagan_tf.data import embedded, rules
@@ -24,7 +26,6 @@ from sagan_tf.evaluation import frechet_distance
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.export import export_onnx, export_saved_model, export_tflite, fold_generator
 from sagan_tf.generation.pixels import to_levels
-from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.folder import Run
 
 BATCHES = (1, 8, 64)
@@ -42,7 +43,7 @@ def main():
     generator, features = networks.generator, feature_caller(networks.discriminator)
     folded = fold_generator(generator)
     inputs = draw_inputs(folded, options.images)
-    machine = describe_environment()
+    machine = describe_machine()
     print(f"{machine['cpu']}, {CORES} cores, TensorFlow {machine['tensorflow']}, {options.images} images\n")
     print(folding_table(generator, folded, inputs, options.calls) + "\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -64,13 +65,13 @@ def count_operations(function, inputs):
     """Counts the nodes of the graph and of the functions it calls."""
     specs = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in inputs]
     definition = function.get_concrete_function(*specs).graph.as_graph_def()
-    return len(definition.node) + sum(len(one.node_def) for one in definition.library.function)
+    return len(definition.node) + sum(len(function.node_def) for function in definition.library.function)
 
 
 def folding_table(generator, folded, inputs, calls):
     graphs = {"as trained": graph_of(generator), "folded": graph_of(folded.model)}
     callers = {name: lambda *x, graph=graph: graph(*x).numpy() for name, graph in graphs.items()}
-    times = {batch: medians(callers, [x[:batch] for x in inputs], calls) for batch in BATCHES}
+    times = {batch: median_milliseconds(callers, [x[:batch] for x in inputs], calls) for batch in BATCHES}
     images = {name: in_parts(caller, inputs) for name, caller in callers.items()}
     rows = [
         [name, count_operations(graphs[name], inputs), *(f"{times[batch][name]:.2f}" for batch in BATCHES)]
@@ -78,7 +79,7 @@ def folding_table(generator, folded, inputs, calls):
     ]
     error = abs(images["folded"] - images["as trained"]).max()
     heads = ["generator", "graph nodes", *(f"ms, batch {batch}" for batch in BATCHES)]
-    return f"{table(heads, rows)}\n\nLargest difference of the images, in [-1, 1]: {error:.1e}"
+    return f"{markdown_table(heads, rows)}\n\nLargest difference of the images, in [-1, 1]: {error:.1e}"
 
 
 def make_formats(folded, folder):
@@ -137,21 +138,21 @@ def format_table(generator, formats, inputs, calls, data, features):
         return generator.predict(list(x) if len(x) > 1 else x[0], batch_size=len(x[0]), verbose=0)
 
     callers = {"Keras `predict`, as trained": predict} | {name: caller for name, (_, caller) in formats.items()}
-    times = {batch: medians(callers, [x[:batch] for x in inputs], calls) for batch in BATCHES}
+    times = {batch: median_milliseconds(callers, [x[:batch] for x in inputs], calls) for batch in BATCHES}
     original, rows = in_parts(predict, inputs), []
-    seen = features(original)
+    original_features = features(original)
     other = np.random.default_rng(1).standard_normal(inputs[0].shape, np.float32)
-    noise = frechet_distance(features(in_parts(predict, (other, *inputs[1:]))), seen)
+    noise = frechet_distance(features(in_parts(predict, (other, *inputs[1:]))), original_features)
     for name, caller in callers.items():
         images = in_parts(caller, inputs)
         size = f"{formats[name][0] / 1e6:.2f}" if name in formats else "-"
         rows.append([name, size, *(f"{times[batch][name]:.2f}" for batch in BATCHES), *errors(images, original)])
-        rows[-1].append(f"{frechet_distance(features(images), seen):.2g}")
+        rows[-1].append(f"{frechet_distance(features(images), original_features):.2g}")
         if data in embedded.NAMES:
             rows[-1].append(f"{rules.score(data, to_levels(images), *inputs[1:])['score']:.3f}")
     heads = ["format", "MB", *(f"ms, batch {batch}" for batch in BATCHES), "max error", "PSNR, dB", "Fréchet distance"]
     return (
-        table(heads + (["rule score"] if data in embedded.NAMES else []), rows)
+        markdown_table(heads + (["rule score"] if data in embedded.NAMES else []), rows)
         + f"\n\nFréchet distance of the same generator with other latents: {noise:.2g}"
     )
 
@@ -168,21 +169,9 @@ def in_parts(caller, inputs, size=100):
     return np.concatenate([caller(*(x[start : start + size] for x in inputs)) for start in starts])
 
 
-def medians(callers, inputs, calls):
-    """Median milliseconds of each, called interleaved."""
-    times = {name: [] for name in callers}
-    for turn in range(calls + 3):
-        for name, caller in callers.items():
-            began = time.perf_counter()
-            caller(*inputs)
-            if turn >= 3:  # the first ones allocate and compile
-                times[name].append(1e3 * (time.perf_counter() - began))
-    return {name: float(np.median(values)) for name, values in times.items()}
-
-
-def table(heads, rows):
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+def median_milliseconds(callers, inputs, calls):
+    functions = {name: functools.partial(caller, *inputs) for name, caller in callers.items()}
+    return {name: 1e3 * seconds for name, seconds in interleaved_medians(functions, calls, warm_up=3).items()}
 
 
 if __name__ == "__main__":

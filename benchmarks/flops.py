@@ -42,19 +42,19 @@ def convolutions_of(model):
     Returns:
         list of Convolutions, in the order of the model.
     """
-    found = []
+    convolutions = []
     for layer in model.layers:
         size = layer.output.shape[1] if len(layer.output.shape) == 4 else None
         inner = layer.layer if isinstance(layer, SpectralNormalization) else layer
         if isinstance(inner, Conv2D):
             factor = {"down": 2}.get(inner.resampling, 1)
-            found.append(_convolution(layer.name, inner, factor * size))
+            convolutions.append(_convolution(layer.name, inner, factor * size))
         elif isinstance(layer, SelfAttention):
             for kind in ("query", "key", "value", *(["projection"] if layer.output_projection else [])):
                 part = getattr(layer, kind)
                 part = part.layer if isinstance(part, SpectralNormalization) else part
-                found.append(_convolution(f"{layer.name}/{kind}", part, size))
-    return found
+                convolutions.append(_convolution(f"{layer.name}/{kind}", part, size))
+    return convolutions
 
 
 def _convolution(name, layer, size):
@@ -71,7 +71,7 @@ def flops_of(model):
     Returns:
         int.
     """
-    total = sum(one.flops for one in convolutions_of(model))
+    total = sum(convolution.flops for convolution in convolutions_of(model))
     for layer in model.layers:
         inner = layer.layer if isinstance(layer, SpectralNormalization) else layer
         if isinstance(inner, keras.layers.Dense):

@@ -12,11 +12,9 @@ profiler, in thread milliseconds (threads run in parallel). Prints Markdown. Tex
 
 import argparse
 import collections
-import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +23,9 @@ import tensorflow as tf
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 from flops import convolutions_of, flops_of_step  # noqa: E402
 from ours import build, data  # noqa: E402
+from reporting import describe_machine, markdown_table, parse_ints, write_json  # noqa: E402
+from timing import interleaved_medians, set_threads  # noqa: E402
 from training_speed import BATCHES, Contender, specification  # noqa: E402
-
-from sagan_tf.runs.environment import describe_environment  # noqa: E402
 
 PEER = "peer channels_last bfloat16"
 KINDS = {
@@ -57,7 +55,7 @@ KINDS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image_sizes", type=lambda text: [int(one) for one in text.split(",")], default=[32, 64, 128])
+    parser.add_argument("--image_sizes", type=parse_ints, default=[32, 64, 128])
     parser.add_argument("--channels", type=int, default=32, help="base width (default 32)")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--precision", default="mixed_bfloat16", help="dtype policy (default mixed_bfloat16)")
@@ -68,16 +66,15 @@ def main():
     parser.add_argument("--json", type=Path, help="file for the measurements")
     options = parser.parse_args()
     options.batch, options.environment = None, {}  # expected by `training_speed.py`
-    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(options.threads)
-    machine = {k: v for k, v in describe_environment().items() if k not in ("command", "started_at")}
+    set_threads(options.threads)
+    machine = describe_machine()
     print(f"{machine['cpu']}, {options.threads} threads, TensorFlow {machine['tensorflow']}, Keras {machine['keras']}, "
           f"{options.channels} channels, {options.precision}, shared batch, "
           f"{'native operations, ' if options.native_operations else ''}medians of {options.rounds} rounds")
-    found = [measure(size, options) for size in options.image_sizes]
-    print(f"\n{rates_table(found)}\n\n{operations_table(found)}\n\n{convolutions_table(found)}")
+    results = [measure(size, options) for size in options.image_sizes]
+    print(f"\n{rates_table(results)}\n\n{operations_table(results)}\n\n{convolutions_table(results)}")
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "sizes": found}, indent=1) + "\n", encoding="utf-8")
+        write_json(options.json, {"machine": machine, "sizes": results})
 
 
 def measure(size, options):
@@ -90,77 +87,65 @@ def measure(size, options):
         return float(train(batches)["d_loss"])
 
     dtype = "bfloat16" if "bfloat16" in options.precision else "float32"
-    alone = {}
+    functions, convolutions = {"step": step}, {}
     for network, images in ((gan.generator, batch), (gan.discriminator, 2 * batch)):
-        for one in largest(convolutions_of(network)):
-            for name, function in alone_functions(one, images, dtype).items():
-                alone[f"{network.name} {one.name}, {name}"] = (one, images, function)
-    functions = {"step": step, **{name: function for name, (_, _, function) in alone.items()}}
+        for convolution in largest(convolutions_of(network)):
+            for operation, function in convolution_functions(convolution, images, dtype).items():
+                name = f"{network.name} {convolution.name}, {operation}"
+                functions[name], convolutions[name] = function, (convolution, images)
     peer = Contender(PEER, spec, options) if options.torch_python else None
     if peer:
-        peer.answer()
+        peer.read_answer()
         functions["peer"] = lambda: peer.take_turn(1)
-    times = turns(functions, options.rounds)
+    times = interleaved_medians(functions, options.rounds)
     if peer:
         peer.end()
-    work = sum(one.flops * images for one, images, _ in alone.values())
-    attainable = work / sum(times[name] for name in alone)
+    convolution_flops = sum(convolution.flops * images for convolution, images in convolutions.values())
+    attainable = convolution_flops / sum(times[name] for name in convolutions)
     flops = batch * flops_of_step(gan.generator, gan.discriminator, shared=True)
     kinds = profile(step)
     return {
         "size": size, "batch": batch, "step_seconds": times["step"], "step_flops": flops, "attainable_rate": attainable,
         "rate": flops / times["step"], "peer_seconds": times.get("peer"), "kinds": kinds,
         "convolutions": {
-            name: {"shape": [images, one.size, one.inputs, one.outputs], "ms": 1e3 * times[name],
-                   "rate": one.flops * images / times[name]}
-            for name, (one, images, _) in alone.items()
+            name: {"shape": [images, convolution.size, convolution.inputs, convolution.outputs],
+                   "ms": 1e3 * times[name], "rate": convolution.flops * images / times[name]}
+            for name, (convolution, images) in convolutions.items()
         },
     }  # fmt: skip
 
 
 def largest(convolutions):
     """Returns the convolutions that make up half of the FLOPs, largest first."""
-    chosen, half = [], sum(one.flops for one in convolutions) / 2
-    for one in sorted(convolutions, key=lambda one: -one.flops):
-        if sum(other.flops for other in chosen) < half:
-            chosen.append(one)
-    return chosen
+    selected, half = [], sum(convolution.flops for convolution in convolutions) / 2
+    for convolution in sorted(convolutions, key=lambda convolution: -convolution.flops):
+        if sum(other.flops for other in selected) < half:
+            selected.append(convolution)
+    return selected
 
 
-def alone_functions(one, images, dtype):
+def convolution_functions(convolution, images, dtype):
     """name -> function that runs a TensorFlow convolution or one of its gradients."""
     rng = np.random.default_rng(0)
 
     def noise(*shape):
         return tf.constant(rng.normal(size=shape), dtype)
 
-    x = noise(images, one.size, one.size, one.inputs)
-    upstream = noise(images, one.size, one.size, one.outputs)
-    kernel = noise(one.kernel, one.kernel, one.inputs, one.outputs)
-    more = dict(strides=[1, 1, 1, 1], padding="SAME")
+    x = noise(images, convolution.size, convolution.size, convolution.inputs)
+    upstream = noise(images, convolution.size, convolution.size, convolution.outputs)
+    kernel = noise(convolution.kernel, convolution.kernel, convolution.inputs, convolution.outputs)
+    options = dict(strides=[1, 1, 1, 1], padding="SAME")
     raw, sizes = tf.raw_ops, (tf.shape(x), tf.shape(kernel))
     operations = {
-        "forward": lambda: raw.Conv2D(input=x, filter=kernel, **more),
+        "forward": lambda: raw.Conv2D(input=x, filter=kernel, **options),
         "input gradient": lambda: raw.Conv2DBackpropInput(
-            input_sizes=sizes[0], filter=kernel, out_backprop=upstream, **more
+            input_sizes=sizes[0], filter=kernel, out_backprop=upstream, **options
         ),
         "kernel gradient": lambda: raw.Conv2DBackpropFilter(
-            input=x, filter_sizes=sizes[1], out_backprop=upstream, **more
+            input=x, filter_sizes=sizes[1], out_backprop=upstream, **options
         ),
     }
     return {name: tf.function(operation) for name, operation in operations.items()}
-
-
-def turns(functions, rounds):
-    """name -> median seconds."""
-    times = {name: [] for name in functions}
-    for turn in range(rounds + 2):
-        for name, function in functions.items():
-            began = time.perf_counter()
-            function()
-            if turn > 1:  # the first ones trace and warm up
-                times[name].append(time.perf_counter() - began)
-    return {name: float(np.median(values)) for name, values in times.items()}
 
 
 def profile(step, steps=3):
@@ -189,38 +174,45 @@ def profile(step, steps=3):
     return kinds
 
 
-def rates_table(found):
+def rates_table(results):
     heads = ["px", "batch", "step, ms", "GFLOP", "GFLOP/s", "attainable GFLOP/s", "share of attainable"]
-    if found[0]["peer_seconds"]:
+    if results[0]["peer_seconds"]:
         heads += ["peer's step, ms", "ratio", "share at twice the peer"]
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for one in found:
-        share = one["rate"] / one["attainable_rate"]
-        cells = [one["size"], one["batch"], f"{1e3 * one['step_seconds']:.0f}", f"{one['step_flops'] / 1e9:.0f}",
-                 f"{one['rate'] / 1e9:.0f}", f"{one['attainable_rate'] / 1e9:.0f}", f"{share:.0%}"]  # fmt: skip
-        if one["peer_seconds"]:
-            ratio = one["peer_seconds"] / one["step_seconds"]
-            cells += [f"{1e3 * one['peer_seconds']:.0f}", f"{ratio:.2f}", f"{2 / ratio * share:.0%}"]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+    rows = []
+    for result in results:
+        share = result["rate"] / result["attainable_rate"]
+        row = [
+            result["size"],
+            result["batch"],
+            f"{1e3 * result['step_seconds']:.0f}",
+            f"{result['step_flops'] / 1e9:.0f}",
+            f"{result['rate'] / 1e9:.0f}",
+            f"{result['attainable_rate'] / 1e9:.0f}",
+            f"{share:.0%}",
+        ]
+        if result["peer_seconds"]:
+            ratio = result["peer_seconds"] / result["step_seconds"]
+            row += [f"{1e3 * result['peer_seconds']:.0f}", f"{ratio:.2f}", f"{2 / ratio * share:.0%}"]
+        rows.append(row)
+    return markdown_table(heads, rows)
 
 
-def operations_table(found):
-    heads = [f"{one['size']} px, ms" for one in found]
-    lines = [f"| part of a step | {' | '.join(heads)} |", "|" + "---|" * (1 + len(found))]
-    for kind in found[0]["kinds"]:
-        cells = [f"{one['kinds'][kind]:.0f} ({one['kinds'][kind] / sum(one['kinds'].values()):.0%})" for one in found]
-        lines.append(f"| {kind} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def operations_table(results):
+    totals = [sum(result["kinds"].values()) for result in results]
+    rows = []
+    for kind in results[0]["kinds"]:
+        times = [result["kinds"][kind] for result in results]
+        rows.append([kind, *(f"{ms:.0f} ({ms / total:.0%})" for ms, total in zip(times, totals))])
+    return markdown_table(["part of a step", *(f"{result['size']} px, ms" for result in results)], rows)
 
 
-def convolutions_table(found):
-    lines = ["| alone | images, px, in, out | ms | GFLOP/s |", "|---|---|---|---|"]
-    for one in found:
-        for name, row in one["convolutions"].items():
+def convolutions_table(results):
+    rows = []
+    for result in results:
+        for name, row in result["convolutions"].items():
             shape = ", ".join(map(str, row["shape"]))
-            lines.append(f"| {one['size']} px: {name} | {shape} | {row['ms']:.1f} | {row['rate'] / 1e9:.0f} |")
-    return "\n".join(lines)
+            rows.append([f"{result['size']} px: {name}", shape, f"{row['ms']:.1f}", f"{row['rate'] / 1e9:.0f}"])
+    return markdown_table(["alone", "images, px, in, out", "ms", "GFLOP/s"], rows)
 
 
 if __name__ == "__main__":

@@ -21,14 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from reporting import markdown_table
+from serving_client import CALLERS, measure_server
 
 from sagan_tf.serving.loaded_version import Signature
 from sagan_tf.serving.server import Server, new_event_loop, serve
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export" / "serving"))
-from load_test import grpc_caller, make_requests, measure, rest_caller  # noqa: E402
-
-CLIENTS, BATCH, SECONDS_A_PICTURE = 128, 64, 0.0004
+CLIENTS, BATCH, SECONDS_PER_IMAGE = 128, 64, 0.0004
 PICTURE = b"\x89PNG\r\n\x1a\n\0" + os.urandom(1030)  # size of a 32 px PNG file
 
 
@@ -46,46 +45,36 @@ def main():
 
 
 def compare(options):
-    found = {}
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         export_nothing(Path(folder) / "sagan" / "1")
-        servers = {name: started(name, folder) for name in ("ours", "floor")}
+        servers = {name: start_server(name, folder) for name in ("ours", "floor")}
         try:
             for _ in range(options.rounds):
-                for protocol in ("REST", "gRPC"):
+                for protocol in reversed(CALLERS):
                     for name, (process, addresses) in servers.items():
-                        measured = asyncio.run(processor_ms(process, protocol, addresses, options.seconds))
-                        found.setdefault((protocol, name), []).append(measured)
+                        load = (protocol, 1, CLIENTS)
+                        measurement = measure_server(process, addresses, load, 4, options.seconds, 0.3)
+                        cpu_ms = asyncio.run(measurement)["processor"]
+                        results.setdefault((protocol, name), []).append(cpu_ms)
         finally:
             for process, _ in servers.values():
                 process.kill()
-    print("| protocol | server | CPU ms per request |\n|---|---|---|")
-    for (protocol, name), values in found.items():
-        print(f"| {protocol} | {name} | {np.median(values):.3f} ({min(values):.3f} to {max(values):.3f}) |")
+    rows = [
+        [protocol, name, f"{np.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"]
+        for (protocol, name), values in results.items()
+    ]
+    print(markdown_table(["protocol", "server", "CPU ms per request"], rows))
 
 
-def started(name, folder):
+def start_server(name, folder):
     command = [sys.executable, __file__, "--serve", name, folder]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("ports "):
-            _, rest, rpc = line.split()
-            return psutil.Process(process.pid), {"REST": f"http://{rest}", "gRPC": rpc}
-    raise RuntimeError(f"{name} did not start")
-
-
-async def processor_ms(process, protocol, addresses, seconds):
-    make = rest_caller if protocol == "REST" else grpc_caller
-    call, close = await make(addresses[protocol], "sagan", make_requests(1, 4))
-    await measure(call, CLIENTS, 0.3, warm_up=0)
-    before, begun = process.cpu_times(), time.perf_counter()
-    result = await measure(call, CLIENTS, seconds, warm_up=0)
-    after, took = process.cpu_times(), time.perf_counter() - begun
-    await close()
-    if result["failures"]:
-        raise RuntimeError(f"{result['failures']} requests failed")
-    spent = after.user + after.system - before.user - before.system
-    return 1e3 * spent / result["requests_per_second"] / took
+            _, rest_address, grpc_address = line.split()
+            return psutil.Process(process.pid), {"REST": f"http://{rest_address}", "gRPC": grpc_address}
+    raise RuntimeError(f"The server {name} did not start.")
 
 
 def export_nothing(folder):
@@ -106,7 +95,7 @@ async def serve_ours(folder):
     run = Signature.run
 
     def waiting(self, inputs):
-        time.sleep(SECONDS_A_PICTURE * len(inputs["seed"]))
+        time.sleep(SECONDS_PER_IMAGE * len(inputs["seed"]))
         return run(self, inputs)
 
     Signature.run = waiting
@@ -130,7 +119,7 @@ async def serve_floor(folder):
         while True:
             now = waiting[:BATCH]
             del waiting[:BATCH]
-            await asyncio.sleep(SECONDS_A_PICTURE * max(1, len(now)))
+            await asyncio.sleep(SECONDS_PER_IMAGE * max(1, len(now)))
             for done in now:
                 done.done() or done.set_result(None)
 

@@ -11,6 +11,7 @@ its share. Needs `pip install '.[serving,tflite,test]'`. Text: docs/serving.md.
 
 import argparse
 import asyncio
+import contextlib
 import re
 import subprocess
 import sys
@@ -22,18 +23,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import psutil
-from export_formats import CORES, draw_inputs, saved_model_caller, table, tflite_caller
+from export_formats import draw_inputs, saved_model_caller, tflite_caller
+from reporting import describe_machine, markdown_table
+from serving_client import CALLERS, CORES, measure_server
 
 from sagan_tf.export import export_saved_model, export_tflite, fold_generator
 from sagan_tf.networks import build_generator
-from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.folder import Run
 from sagan_tf.serving.loaded_version import LoadedVersion
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export" / "serving"))
-from load_test import grpc_caller, make_requests, measure, rest_caller  # noqa: E402
-
-PROTOCOLS = ("gRPC", "REST")
 
 
 def main():
@@ -51,7 +48,7 @@ def main():
         generator = keras.models.load_model(Run.open(options.run).generator_path, compile=False)
     else:
         generator = build_generator(*options.drawn, num_classes=10, attention_sizes=[min(32, options.drawn[0] // 2)])
-    machine = describe_environment()
+    machine = describe_machine()
     print(f"{machine['cpu']}, {CORES} cores, TensorFlow {machine['tensorflow']}, medians of {options.rounds} rounds\n")
     with tempfile.TemporaryDirectory() as folder:
         print(compare(generator, Path(folder), options))
@@ -60,31 +57,31 @@ def main():
 def compare(generator, folder, options):
     folded = fold_generator(generator)
     version = export_saved_model(folded, folder / "models" / "sagan")
-    bare = sample_callers(folded, version, options.batch)
+    direct = sample_callers(folded, version, options.batch)
     if not options.server_alone:
-        bare |= other_callers(generator, folded, version, folder, options.batch)
+        direct |= other_callers(generator, folded, version, folder, options.batch)
     # (images per request, clients); 2.5 batches of clients keep two batches running while requests arrive.
     loads = [(1, 1), (1, 2 * options.batch), (1, 5 * options.batch // 2), (8, options.batch // 4)]
-    loads = [(protocol, *load) for protocol in PROTOCOLS for load in loads]
-    found = {name: [] for name in [*bare, *loads]}
-    with served(folder / "models", options.batch) as (process, addresses):
+    loads = [(protocol, *load) for protocol in CALLERS for load in loads]
+    results = {name: [] for name in [*direct, *loads]}
+    with run_server(folder / "models", options.batch) as (process, addresses):
         for _ in range(options.rounds):
-            for name, call in bare.items():
-                found[name].append(measure_bare(*call, options.seconds))
+            for name, call in direct.items():
+                results[name].append(measure_direct(*call, options.seconds))
             for load in loads:
-                measured = measure_server(load, addresses, process, folded.num_classes, options.seconds)
-                found[load].append(asyncio.run(measured))
-    return report(found, options.batch)
+                measurement = measure_server(process, addresses, load, folded.num_classes, options.seconds)
+                results[load].append(asyncio.run(measurement))
+    return report(results, options.batch)
 
 
 def sample_callers(folded, version, batch):
     """name -> (function without arguments, images per call, calling threads)."""
     call, callers = LoadedVersion(str(version)).signature("sample").run, {}
-    for rows, threads, words in ((1, 1, ""), (batch, 1, ""), (batch, 2, ", two concurrent calls")):
+    for rows, threads, text in ((1, 1, ""), (batch, 1, ""), (batch, 2, ", two concurrent calls")):
         arrays = {"seed": np.arange(rows), "truncation": np.ones(rows, np.float32)}
         if folded.num_classes:
             arrays["label"] = np.arange(rows, dtype=np.int32) % folded.num_classes
-        callers[f"`sample` (PNG), batch {rows}{words}"] = (lambda arrays=arrays: call(arrays), rows, threads)
+        callers[f"`sample` (PNG), batch {rows}{text}"] = (lambda arrays=arrays: call(arrays), rows, threads)
     return callers
 
 
@@ -100,12 +97,12 @@ def other_callers(generator, folded, version, folder, batch):
     return {name: (call, batch, 1) for name, call in callers.items()}
 
 
-def measure_bare(call, rows, threads, seconds):
+def measure_direct(call, rows, threads, seconds):
     call()
-    times, begun, processor = [], time.perf_counter(), time.process_time()
+    times, begin, cpu_begin = [], time.perf_counter(), time.process_time()
 
     def repeat():
-        while (start := time.perf_counter()) < begun + seconds:
+        while (start := time.perf_counter()) < begin + seconds:
             call()
             times.append(time.perf_counter() - start)
 
@@ -116,75 +113,61 @@ def measure_bare(call, rows, threads, seconds):
         caller.join()
     # From the mean time of a call, because at the end one thread may run alone.
     images = rows * threads / np.mean(times)
-    processor = 1e3 * (time.process_time() - processor) / rows / len(times)
     return {
-        "images": images, "p50": 1e3 * np.median(times), "p99": 1e3 * np.percentile(times, 99), "processor": processor
-    }  # fmt: skip
+        "images": images,
+        "p50": 1e3 * np.median(times),
+        "p99": 1e3 * np.percentile(times, 99),
+        "processor": 1e3 * (time.process_time() - cpu_begin) / rows / len(times),
+    }
 
 
-async def measure_server(load, addresses, process, classes, seconds):
-    protocol, rows, clients = load
-    make = grpc_caller if protocol == "gRPC" else rest_caller
-    call, close = await make(addresses[protocol], "sagan", make_requests(rows, classes))
-    await measure(call, clients, 0.5, warm_up=0)
-    before, begun = process.cpu_times(), time.perf_counter()
-    result = await measure(call, clients, seconds, warm_up=0)
-    after, took = process.cpu_times(), time.perf_counter() - begun
-    await close()
-    if result["failures"]:
-        raise RuntimeError(f"{result['failures']} requests failed: {load}")
-    images = rows * result["requests_per_second"]
-    return {
-        "images": images, "p50": result["p50_ms"], "p99": result["p99_ms"],
-        "client": result["processor_ms"] / 1e3 * result["requests_per_second"] / CORES,
-        "processor": 1e3 * (after.user + after.system - before.user - before.system) / images / took,
-    }  # fmt: skip
-
-
-class served:  # noqa: N801 (used as a function)
-    """Runs the server in a process for the duration of the block."""
-
-    def __init__(self, folder, batch):
-        options = ["--rest_port", "0", "--port", "0", "--max_batch_size", str(batch)]
-        self._command = [sys.executable, "-m", "sagan_tf.serve", str(folder), *options]
-
-    def __enter__(self):
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
-        for line in self._process.stdout:
+@contextlib.contextmanager
+def run_server(folder, batch):
+    """Runs the server; yields its psutil.Process and its addresses by protocol."""
+    options = ["--rest_port", "0", "--port", "0", "--max_batch_size", str(batch)]
+    command = [sys.executable, "-m", "sagan_tf.serve", str(folder), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        for line in process.stdout:
             if match := re.match(r"REST on (\S+)/v1/models, gRPC on (\S+)", line):
-                return psutil.Process(self._process.pid), {"REST": match[1], "gRPC": match[2]}
-        raise RuntimeError("the server did not start")
+                break
+        else:
+            raise RuntimeError("The server did not start.")
+        yield psutil.Process(process.pid), {"REST": match[1], "gRPC": match[2]}
+    finally:
+        process.terminate()
+        process.wait()
 
-    def __exit__(self, *exception):
-        self._process.terminate()
-        self._process.wait()
 
-
-def report(found, batch):
-    one, two = (f"`sample` (PNG), batch {batch}{words}" for words in ("", ", two concurrent calls"))
+def report(results, batch):
+    single, double = (f"`sample` (PNG), batch {batch}{text}" for text in ("", ", two concurrent calls"))
     rows = []
-    for name, results in found.items():
-        median = {key: np.median([result[key] for result in results]) for key in results[0]}
-        title = name if isinstance(name, str) else "server, {}: {} per request, {} clients".format(*name)
-        row = [title, *(f"{median[key]:.{digits}f}" for key, digits in (("images", 0), ("p50", 1), ("p99", 1)))]
-        row += [f"{median['processor']:.2f}", "-", "-", "-"]
-        if not isinstance(name, str):
-            row[5] = f"{median['client']:.0%}"
-            if name[1] * name[2] >= batch:  # full batches
-                row[6:] = [f"{overhead(results, found[bare]):.0%}" for bare in (one, two)]
+    for name, measurements in results.items():
+        median = {key: np.median([each[key] for each in measurements]) for key in measurements[0]}
+        is_server = not isinstance(name, str)
+        row = [
+            "server, {}: {} per request, {} clients".format(*name) if is_server else name,
+            f"{median['images']:.0f}",
+            f"{median['p50']:.1f}",
+            f"{median['p99']:.1f}",
+            f"{median['processor']:.2f}",
+            f"{median['client']:.0%}" if is_server else "-",
+        ]
+        if is_server and name[1] * name[2] >= batch:  # full batches
+            row += [f"{overhead(measurements, results[direct]):.0%}" for direct in (single, double)]
+        else:
+            row += ["-", "-"]
         rows.append(row)
     heads = ["", "images/s", "p50, ms", "p99, ms", "CPU ms per image", "client's share of the cores", "overhead",
              "vs. two concurrent calls"]  # fmt: skip
     return (
-        f"{table(heads, rows)}\n\nOverhead: throughput lost, on the cores that the client leaves free, against "
-        f"direct calls of `sample` at batch {batch}, one or two at a time; the median over the rounds."
+        f"{markdown_table(heads, rows)}\n\nOverhead: throughput lost, on the cores that the client leaves free, "
+        f"against direct calls of `sample` at batch {batch}, one or two at a time; the median over the rounds."
     )
 
 
-def overhead(results, bare):
-    return np.median(
-        [1 - result["images"] / (1 - result["client"]) / one["images"] for result, one in zip(results, bare)]
-    )
+def overhead(server, direct):
+    return np.median([1 - a["images"] / (1 - a["client"]) / b["images"] for a, b in zip(server, direct)])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ docs/performance.md.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -16,11 +15,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-from sagan_tf.runs.environment import describe_environment
+from reporting import describe_machine, load_pyplot, markdown_table, write_json
 
 FIRST_STEP = """
-import os, sys, time
+import os, sys
 import keras
 from sagan_tf.config import load_config
 from sagan_tf.experiment.train import train
@@ -44,27 +42,26 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         commands = make_commands(Path(folder))
         times = {name: [] for name in commands}
-        for turn in range(options.rounds + 1):
+        for round_number in range(options.rounds + 1):
             for name, command in commands.items():
-                seconds = seconds_of([part.format(turn=turn) for part in command])
-                if turn:  # the first round fills the disk cache
+                seconds = run_seconds([part.format(round=round_number) for part in command])
+                if round_number:  # the first round fills the disk cache
                     times[name].append(seconds)
-    machine = {k: v for k, v in describe_environment().items() if k not in ("command", "started_at")}
-    result = {"machine": machine, "rounds": options.rounds, "seconds": times}
-    print(table(result))
+    result = {"machine": describe_machine(), "rounds": options.rounds, "seconds": times}
+    print(summary(result) + "\n\n" + table(times))
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_json(options.json, result)
     if options.figure:
         draw(result, options.figure)
 
 
 def make_commands(folder):
-    """name -> command line; `{turn}` is the number of the round."""
+    """name -> command line; `{round}` is the number of the round."""
     python = sys.executable
     run = folder / "run"
     subprocess.run([python, "-m", "sagan_tf.train", "--run", str(run), "--training.steps", "1"],
                    check=True, capture_output=True)  # fmt: skip
-    sample = [python, "-m", "sagan_tf.sample", str(run), "--out", str(folder / "sample_{turn}")]
+    sample = [python, "-m", "sagan_tf.sample", str(run), "--out", str(folder / "sample_{round}")]
     return {
         "python": [python, "-c", "pass"],
         "import keras and tensorflow": [python, "-c", "import tensorflow, keras"],
@@ -72,43 +69,39 @@ def make_commands(folder):
         "train --help": [python, "-m", "sagan_tf.train", "--help"],
         "train with an invalid option": [python, "-m", "sagan_tf.train", "--generator.channels", "x"],
         "sample of a run folder": sample,
-        "first training step of the quick start": [python, "-c", FIRST_STEP, "--run", str(folder / "first_{turn}")],
+        "first training step of the quick start": [python, "-c", FIRST_STEP, "--run", str(folder / "first_{round}")],
     }
 
 
-def seconds_of(command):
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
-    seconds = time.perf_counter() - began
-    if done.returncode not in (0, 2 if "x" in command else 0):
-        raise SystemExit(f"{' '.join(command)[:200]}: ended with code {done.returncode}: {done.stderr[-500:]}")
+def run_seconds(command):
+    start = time.perf_counter()
+    process = subprocess.run(command, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if process.returncode not in (0, 2 if "x" in command else 0):
+        raise SystemExit(f"{' '.join(command)[:200]}: exit code {process.returncode}: {process.stderr[-500:]}")
     return seconds
 
 
-def table(result):
+def summary(result):
     machine = result["machine"]
-    lines = [
+    return (
         f"{machine['cpu']}, {machine['cpu_cores']} cores, Python {machine['python']}, TensorFlow "
-        f"{machine['tensorflow']}, Keras {machine['keras']}; medians of {result['rounds']} processes\n",
-        "| | s | min, max |", "|---|---|---|",
-    ]  # fmt: skip
-    for name, times in result["seconds"].items():
-        lines.append(f"| {name} | {np.median(times):.2f} | {min(times):.2f}, {max(times):.2f} |")
-    return "\n".join(lines)
+        f"{machine['tensorflow']}, Keras {machine['keras']}; medians of {result['rounds']} processes"
+    )
+
+
+def table(times):
+    rows = [[name, f"{np.median(each):.2f}", f"{min(each):.2f}, {max(each):.2f}"] for name, each in times.items()]
+    return markdown_table(["", "s", "min, max"], rows)
 
 
 def draw(result, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
     names = list(result["seconds"])
     figure, axes = pyplot.subplots(figsize=(8, 0.6 + 0.45 * len(names)), layout="constrained")
     bars = axes.barh(names, [np.median(result["seconds"][name]) for name in names], color="#1b66b3")
     axes.bar_label(bars, fmt="{:.1f}", padding=3)
     axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("seconds from the start of the process")
     figure.savefig(path, dpi=110)
 

@@ -10,22 +10,19 @@ docs/performance.md.
 import argparse
 import os
 import sys
-import time
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
+from reporting import describe_machine, markdown_table
+from timing import CLOCKS, interleaved_medians, set_threads
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 from ours import build, data  # noqa: E402
 
 from sagan_tf.layers import spectral_normalizations  # noqa: E402
-from sagan_tf.runs.environment import describe_environment  # noqa: E402
 from sagan_tf.training.adam import FusedAdam  # noqa: E402
 from sagan_tf.training.randomness import StepRandomness  # noqa: E402
-
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 def main():
@@ -39,17 +36,29 @@ def main():
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all cores")
     options = parser.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(options.threads)
-    found = measure(parts_of(options), options.rounds, CLOCKS[options.clock])
-    machine, whole = describe_environment(), found["whole step"]
+    set_threads(options.threads)
+    parts = {name: waiting(part) for name, part in parts_of(options).items()}
+    times = interleaved_medians(parts, options.rounds, warm_up=1, clock=CLOCKS[options.clock])
+    machine = describe_machine()
     print(
         f"{options.image_size} px, {options.channels} channels, batch {options.batch}, {options.precision}; "
         f"{machine['cpu']}, {options.threads} thread(s), {options.clock} time, TensorFlow {machine['tensorflow']}, "
-        f"Keras {machine['keras']}; medians of {options.rounds} rounds\n\n| | ms | share of the step |\n|---|---|---|"
+        f"Keras {machine['keras']}; medians of {options.rounds} rounds\n"
     )
-    for name, seconds in found.items():
-        print(f"| {name} | {1e3 * seconds:.1f} | {seconds / whole:.1%} |")
+    step = times["whole step"]
+    rows = [[name, f"{1e3 * seconds:.1f}", f"{seconds / step:.1%}"] for name, seconds in times.items()]
+    print(markdown_table(["", "ms", "share of the step"], rows))
+
+
+def waiting(function):
+    """Wraps a function so that it waits for its tensors."""
+
+    def call():
+        for output in tf.nest.flatten(function()):
+            if isinstance(output, tf.Tensor):
+                output.numpy()
+
+    return call
 
 
 def parts_of(options):
@@ -107,19 +116,6 @@ def adam_of(make, groups):
             optimizer.apply(gradients, weights)
 
     return apply
-
-
-def measure(parts, rounds, clock):
-    times = {name: [] for name in parts}
-    for turn in range(rounds + 1):
-        for name, part in parts.items():
-            began = clock()
-            for one in tf.nest.flatten(part()):
-                if isinstance(one, tf.Tensor):
-                    one.numpy()
-            if turn:  # the first round traces
-                times[name].append(clock() - began)
-    return {name: float(np.median(values)) for name, values in times.items()}
 
 
 if __name__ == "__main__":

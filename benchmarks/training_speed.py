@@ -18,13 +18,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from reporting import describe_machine, load_pyplot, markdown_table, parse_ints, write_json
 
 from sagan_tf.networks.architectures import (
     DISCRIMINATOR_DOWNSAMPLING,
     DISCRIMINATOR_MULTIPLIERS,
     GENERATOR_MULTIPLIERS,
 )
-from sagan_tf.runs.environment import describe_environment
 
 HERE = Path(__file__).resolve().parent
 PEER = "BigGAN-PyTorch"
@@ -49,7 +49,7 @@ def main():
 
 def make_parser(description, contenders, steps=2):
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image_sizes", type=numbers, default=[32, 64, 128], help="px (default 32,64,128)")
+    parser.add_argument("--image_sizes", type=parse_ints, default=[32, 64, 128], help="px (default 32,64,128)")
     parser.add_argument("--channels", type=int, default=32, help="base width (default 32)")
     parser.add_argument("--batch", type=int, help="default 32 at 32 px, 16 at 64, 8 at 128")
     parser.add_argument("--classes", type=int, default=10)
@@ -60,34 +60,33 @@ def make_parser(description, contenders, steps=2):
     parser.add_argument("--torch_python", help="a Python with PyTorch")
     parser.add_argument("--contenders", type=lambda text: text.split(","), default=list(contenders),
                         help=f"comma-separated (default {','.join(contenders)!r})")  # fmt: skip
-    parser.add_argument("--environment", type=lambda text: dict(one.split("=") for one in text.split(",")), default={},
+    parser.add_argument("--environment", type=parse_variables, default={},
                         help="environment of all contenders, such as TF_ENABLE_ONEDNN_OPTS=0")  # fmt: skip
     parser.add_argument("--json", type=Path, help="file for the measurements")
     parser.add_argument("--figure", type=Path, help="file for the chart")
     return parser
 
 
+def parse_variables(text):
+    return dict(pair.split("=") for pair in text.split(","))
+
+
 def run(options):
     """Runs the benchmark, prints Markdown tables, and writes JSON and chart if requested."""
     if not options.torch_python:
-        options.contenders = [one for one in options.contenders if not one.startswith("peer")]
-    found = describe_environment()
-    machine = {name: found[name] for name in ("cpu", "cpu_cores", "python", "tensorflow", "keras", "platform")}
-    result = {"machine": machine, "options": shown(options), "sizes": []}
+        options.contenders = [name for name in options.contenders if not name.startswith("peer")]
+    result = {"machine": describe_machine(), "options": serializable(options), "sizes": []}
     for size in options.image_sizes:
-        result["sizes"].append(compare(size, options))
-        print(f"{summary(result, result['sizes'][-1])}\n\n{table(result['sizes'][-1])}\n", flush=True)
+        comparison = compare(size, options)
+        result["sizes"].append(comparison)
+        print(f"{summary(result, comparison)}\n\n{table(comparison['rows'])}\n", flush=True)
         if options.json:
-            options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            write_json(options.json, result)
     if options.figure:
         draw(result, options.figure)
 
 
-def numbers(text):
-    return [int(one) for one in text.split(",")]
-
-
-def shown(options):
+def serializable(options):
     return {name: value for name, value in vars(options).items() if name not in ("json", "figure", "torch_python")}
 
 
@@ -114,20 +113,20 @@ class Contender:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment | options.environment,
         )  # fmt: skip
 
-    def answer(self):
+    def read_answer(self):
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.name}: ended with code {self._process.wait()}; its message is above")
+            raise SystemExit(f"{self.name}: exit code {self._process.wait()}; see its message above")
         return json.loads(line)
 
     def take_turn(self, steps):
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
-        self.turns.append(self.answer())
+        self.turns.append(self.read_answer())
 
     def end(self):
         self._process.stdin.close()
-        memory = self.answer()
+        memory = self.read_answer()
         self._process.wait()
         return memory
 
@@ -137,10 +136,10 @@ def compare(size, options):
     contenders, descriptions = [], []
     for name in options.contenders:  # sequentially, so that no two warm up at once
         contenders.append(Contender(name, spec, options))
-        descriptions.append(contenders[-1].answer())
-    parameters = [one.pop("parameters") for one in descriptions]
-    if any(one != parameters[0] for one in parameters):
-        raise SystemExit(f"not the same networks: {dict(zip(options.contenders, parameters))}")
+        descriptions.append(contenders[-1].read_answer())
+    parameters = [description.pop("parameters") for description in descriptions]
+    if any(counts != parameters[0] for counts in parameters):
+        raise SystemExit(f"The networks differ in parameters: {dict(zip(options.contenders, parameters))}")
     for round_number in range(options.rounds):
         first = round_number % len(contenders)
         for contender in contenders[first:] + contenders[:first]:
@@ -154,67 +153,64 @@ def compare(size, options):
     return {"specification": spec, "parameters": parameters[0], "rows": rows}
 
 
-def summary(result, one):
-    machine, options, spec = result["machine"], result["options"], one["specification"]
-    torch = {row["versions"]["torch"] for row in one["rows"] if "torch" in row["versions"]}
+def summary(result, comparison):
+    machine, options, spec = result["machine"], result["options"], comparison["specification"]
+    torch = {row["versions"]["torch"] for row in comparison["rows"] if "torch" in row["versions"]}
     return (
         f"{spec['image_size']} px, {spec['channels']} channels, batch {spec['batch']}: "
-        f"{' and '.join(f'{count:,}' for count in one['parameters'].values())} parameters. {machine['cpu']}, "
+        f"{' and '.join(f'{count:,}' for count in comparison['parameters'].values())} parameters. {machine['cpu']}, "
         f"{machine['cpu_cores']} cores, {options['threads']} thread(s), {options['clock']} time; TensorFlow "
         f"{machine['tensorflow']}, Keras {machine['keras']}{''.join(f', PyTorch {version}' for version in torch)}; "
         f"medians of {options['rounds']} rounds of {options['steps']} steps"
     )
 
 
-def base_of(rows):
-    """Returns the baseline of the ratios: the peer as shipped, else the first row."""
-    return next((row for row in rows if row["contender"] == "peer"), rows[0])
-
-
 def title(name):
     kind, *arguments = name.split()
-    plain = {"precision=mixed_bfloat16": "bfloat16", "generator": "eager", "compile": "compiled"}
+    texts = {"precision=mixed_bfloat16": "bfloat16", "generator": "eager", "compile": "compiled"}
     if {"compile", "generator"} <= set(arguments):
         arguments.remove("generator")
-    arguments = [plain.get(one, one.removeprefix("generator=").replace("_", " ")) for one in arguments]
+    arguments = [texts.get(part, part.removeprefix("generator=").replace("_", " ")) for part in arguments]
     return ", ".join([PEER if kind == "peer" else "sagan_tf", *arguments])
 
 
-def table(one):
+def table(rows):
     heads = ["", "images/s", "ratio", "min and max of the rounds", "peak memory, MiB", "without libraries"]
-    lines, base = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)], base_of(one["rows"])
-    for row in one["rows"]:
-        ratio = row["images_per_second"] / base["images_per_second"]
-        cells = [title(row["contender"]), f"{row['images_per_second']:.2f}", f"{ratio:.2f}"]
-        cells += [f"{min(row['rates']):.2f}, {max(row['rates']):.2f}"]
-        cells += [f"{row['peak_mib']:,.0f}", f"{row['peak_without_libraries_mib']:,.0f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    baseline = next((row for row in rows if row["contender"] == "peer"), rows[0])["images_per_second"]
+    cells = [
+        [
+            title(row["contender"]),
+            f"{row['images_per_second']:.2f}",
+            f"{row['images_per_second'] / baseline:.2f}",
+            f"{min(row['rates']):.2f}, {max(row['rates']):.2f}",
+            f"{row['peak_mib']:,.0f}",
+            f"{row['peak_without_libraries_mib']:,.0f}",
+        ]
+        for row in rows
+    ]
+    return markdown_table(heads, cells)
 
 
 def draw(result, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    style = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titleweight": "bold"}
-    names = [title(row["contender"]) for row in result["sizes"][0]["rows"]]
-    with pyplot.rc_context(style):
-        count = len(result["sizes"])
-        figure, grid = pyplot.subplots(2, count, figsize=(2 + 3.4 * count, 1.6 + 0.7 * len(names)), sharey=True,
-                                       squeeze=False, layout="constrained")  # fmt: skip
-        for column, one in enumerate(result["sizes"]):
-            colours = ["#d9541e" if row["contender"].startswith("peer") else "#1b66b3" for row in one["rows"]]
-            size = one["specification"]["image_size"]
-            panels = {"images_per_second": f"{size} px: images/s", "peak_mib": "peak memory, MiB"}
-            for axes, (key, heading) in zip(grid[:, column], panels.items()):
-                bars = axes.barh(names, [row[key] for row in one["rows"]], color=colours)
-                axes.bar_label(bars, fmt="{:,.3g}" if key != "peak_mib" else "{:,.0f}", padding=3, fontsize=9)
-                axes.margins(x=0.18)
-                axes.set_title(heading, loc="left")
-        grid[0, 0].invert_yaxis()
-        figure.savefig(path, dpi=110)
+    pyplot = load_pyplot()
+    sizes = result["sizes"]
+    names = [title(row["contender"]) for row in sizes[0]["rows"]]
+    figure_size = (2 + 3.4 * len(sizes), 1.6 + 0.7 * len(names))
+    figure, grid = pyplot.subplots(
+        2, len(sizes), figsize=figure_size, sharey=True, squeeze=False, layout="constrained"
+    )
+    for column, comparison in enumerate(sizes):
+        rows = comparison["rows"]
+        colours = ["#d9541e" if row["contender"].startswith("peer") else "#1b66b3" for row in rows]
+        speed_heading = f"{comparison['specification']['image_size']} px: images/s"
+        panels = {"images_per_second": speed_heading, "peak_mib": "peak memory, MiB"}
+        for axes, (key, heading) in zip(grid[:, column], panels.items()):
+            bars = axes.barh(names, [row[key] for row in rows], color=colours)
+            axes.bar_label(bars, fmt="{:,.3g}" if key != "peak_mib" else "{:,.0f}", padding=3, fontsize=9)
+            axes.margins(x=0.18)
+            axes.set_title(heading, loc="left")
+    grid[0, 0].invert_yaxis()
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+"""Option types, Markdown tables, JSON files and chart style of the benchmarks."""
+
+import json
+
+from sagan_tf.runs.environment import describe_environment
+
+
+def parse_ints(text):
+    """Parses comma-separated ints."""
+    return [int(part) for part in text.split(",")]
+
+
+def describe_machine():
+    """Describes hardware and versions, without command and time."""
+    return {name: value for name, value in describe_environment().items() if name not in ("command", "started_at")}
+
+
+def markdown_table(heads, rows):
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def load_pyplot(**style):
+    """Imports matplotlib.pyplot for charts without a display; `style` overrides rcParams."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update(
+        {
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            **style,
+        }
+    )
+    return pyplot
