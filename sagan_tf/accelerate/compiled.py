@@ -25,14 +25,7 @@ _COMPILERS = ("c++", "g++", "clang++")
 
 
 def kernels():
-    """Lists the kernels of this module, which have gradients; compiles them unless an earlier process has.
-
-    Returns:
-        dict for `accelerate.use_kernels`.
-
-    Raises:
-        UserError: They cannot be compiled or loaded.
-    """
+    """Kernels of this module, for `accelerate.use_kernels`; compiled now, unless an earlier process has done so."""
     load()
     return {
         "batch_normalize": Kernel(_batch_normalize, _is_bfloat16),
@@ -44,14 +37,7 @@ def kernels():
 
 @functools.cache
 def load():
-    """Loads the operations into this process, and compiles them first if no earlier run has.
-
-    Returns:
-        Module of the operations.
-
-    Raises:
-        UserError: There is no compiler, or it or TensorFlow fails.
-    """
+    """Loads the module of TensorFlow operations; raises UserError if they cannot be compiled or loaded."""
     path = library_path()
     if not path.exists():
         _compile(path)
@@ -65,11 +51,7 @@ def load():
 
 
 def library_path():
-    """Where the compiled operations lie: in the user's cache, by what they were made from.
-
-    Returns:
-        Path.
-    """
+    """Path of the compiled operations in the user's cache, which depends on all that they were made from."""
     made_from = [_SOURCE.read_bytes(), tf.__version__.encode(), platform.machine().encode(), *map(str.encode, _flags())]
     key = sha256_of_parts([b"\0".join(made_from)])[:16]
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

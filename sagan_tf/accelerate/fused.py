@@ -6,11 +6,7 @@ from sagan_tf.accelerate.registry import Kernel
 
 
 def kernels():
-    """Lists the kernels of this module.
-
-    Returns:
-        dict for `accelerate.use_kernels`.
-    """
+    """Kernels of this module, for `accelerate.use_kernels`."""
     return {"batch_normalize": Kernel(fused_batch_normalize, _supports)}
 
 

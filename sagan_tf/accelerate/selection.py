@@ -8,18 +8,8 @@ from sagan_tf.accelerate import compiled, fused
 def kernels_for(strategy, use_compiled=False):
     """Chooses the kernels that a training step uses besides the default ones (`accelerate.convolution`).
 
-    None on a GPU, which has its own, nor on several replicas, whose batch statistics are of all of them. Each kernel
-    takes only the dtypes that it is faster for.
-
-    Args:
-        strategy: tf.distribute.Strategy.
-        use_compiled: bool. Use the compiled kernels, see `accelerate.compiled`.
-
-    Returns:
-        dict for `accelerate.use_kernels`.
-
-    Raises:
-        UserError: The kernels cannot be compiled.
+    None on a GPU, which has its own, nor on several replicas, whose batch statistics are of all of them. Raises
+    UserError if the compiled kernels are wanted and cannot be compiled.
     """
     if strategy.num_replicas_in_sync > 1 or tf.config.list_physical_devices("GPU"):
         return {}

@@ -9,16 +9,9 @@ from sagan_tf.errors import UserError
 
 
 def state_by_path(gan, optimizers=True):
-    """Lists the variables that a checkpoint holds.
+    """Variables that a checkpoint holds: dict, group such as `ema_generator` -> dict, path -> Keras variable.
 
     Learning rates are not among them: they follow from the config and from the recoveries of the run.
-
-    Args:
-        gan: SAGAN, compiled if `optimizers`.
-        optimizers: bool. Include the slots of both optimizers.
-
-    Returns:
-        dict, group such as `ema_generator` -> dict, path such as `block_8_conv_1/kernel` -> Keras variable.
     """
     groups = {name: _by_path(getattr(gan, name).variables) for name in ("generator", "discriminator")}
     if gan.ema_generator is not gan.generator:
@@ -38,29 +31,14 @@ def _by_path(variables):
 
 
 def make_checkpoint(gan, optimizers=True):
-    """Makes a checkpoint of a SAGAN, with the variables of `state_by_path` and the step.
-
-    Args:
-        gan: SAGAN, compiled if `optimizers`.
-        optimizers: bool. Include the slots of both optimizers.
-
-    Returns:
-        tf.train.Checkpoint.
-    """
+    """Makes a tf.train.Checkpoint of a SAGAN, with the variables of `state_by_path` and the step."""
     return tf.train.Checkpoint(step=gan.step, **state_by_path(gan, optimizers))
 
 
 def restore_latest(gan, run):
-    """Restores the newest readable checkpoint of a run, if there is one.
+    """Restores the newest readable checkpoint of a run, if there is one; raises UserError if none is readable.
 
     A damaged checkpoint is reported, and the one before it is used.
-
-    Args:
-        gan: Compiled SAGAN; its weights, optimizer slots and step are set.
-        run: `Run`.
-
-    Raises:
-        UserError: There are checkpoints, and none can be restored.
     """
     paths, reason = run.checkpoints(), None
     for path in paths:
@@ -77,15 +55,9 @@ def restore_latest(gan, run):
 
 
 def restore(gan, path, optimizers=True):
-    """Restores a SAGAN from a checkpoint that may be damaged.
+    """Restores a SAGAN from a checkpoint that may be damaged; without `optimizers`, its networks only.
 
-    Args:
-        gan: SAGAN, compiled if `optimizers`.
-        path: str, as `tf.train.Checkpoint.restore` takes it.
-        optimizers: bool. Restore the optimizers too; otherwise their slots in the file are ignored.
-
-    Returns:
-        str, the reason why it cannot be restored (some variables may be set then); None on success.
+    Returns None on success, or the reason why it cannot be restored; some variables may be set then.
     """
     try:
         problem = _mismatch(tf.train.load_checkpoint(path).get_variable_to_shape_map(), gan, optimizers)
@@ -118,16 +90,7 @@ def _key(group, path):
 def make_manager(gan, run, checkpoints_to_keep):
     """Makes the writer of a run's checkpoints, and removes what a later step has left in the run folder.
 
-    Args:
-        gan: Compiled SAGAN, at the step that training starts from.
-        run: `Run`.
-        checkpoints_to_keep: int, how many of the newest checkpoints are kept.
-
-    Returns:
-        tf.train.CheckpointManager.
-
-    Raises:
-        UserError: The disk has no room for the checkpoints.
+    Raises UserError if the disk has no room for the checkpoints.
     """
     step, paths = int(gan.step.numpy()), run.checkpoints()
     state = gan.variables + gan.generator_optimizer.variables + gan.discriminator_optimizer.variables

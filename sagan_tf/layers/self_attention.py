@@ -1,4 +1,4 @@
-"""Self-attention over the positions of a feature map; knows nothing of GANs."""
+"""Self-attention over the positions of a feature map."""
 
 import math
 
@@ -9,8 +9,8 @@ from sagan_tf.layers.convolution import Conv2D
 from sagan_tf.layers.keras_compat import custom_gradient
 from sagan_tf.layers.spectral_normalization import SpectralNormalization
 
-# Of an image's score matrix: the largest that is computed whole, and the size of the blocks of a larger one (4 and
-# 1 MiB). Measured on a CPU: smaller blocks save no more memory, larger ones no time.
+# Largest score matrix of an image that is computed at once, and size of the blocks of a larger one (4 and 1 MiB).
+# Measured on a CPU: smaller blocks save no memory, larger ones no time.
 WHOLE_SCORES = 2**20
 BLOCK_SCORES = 2**18
 
@@ -19,13 +19,13 @@ BLOCK_SCORES = 2**18
 class SelfAttention(keras.layers.Layer):
     """Adds to each position of a feature map a learned mix of all positions.
 
-    Every position i asks (query), every position j answers (key, value), all by 1x1 convolutions of the inputs x:
+    Queries, keys and values are 1x1 convolutions of the inputs x:
 
         score[i, j] = softmax over j of (query_i . key_j),   o_i = projection(sum over j of score[i, j] value_j)
         output = x + gamma o
 
-    gamma is one trainable number that starts at 0: the layer starts as identity and learns how far to look. There is
-    no division by the root of the depth. Several forms are in use; the default is the authors' code:
+    gamma is one trainable number that starts at 0, so the layer starts as identity. The logits are not divided by the
+    root of the depth. Several forms are in use; the default is that of the authors' code:
 
     | form | key_reduction | value_reduction | pool_size | output_projection |
     |---|---|---|---|---|
@@ -35,9 +35,9 @@ class SelfAttention(keras.layers.Layer):
 
     (*) with `spectral_normalization=False, use_bias=True`
 
-    The scores of an image take N*M*4 bytes, and training keeps several such matrices. So where they are large the
-    queries are taken in blocks, one after the other, and the backward pass computes the scores of a block anew: the
-    memory grows with N and not with N*M, the result is the same but for rounding.
+    The scores of an image take N*M*4 bytes, and training keeps several such matrices. Where they are large, the queries
+    are processed in blocks, and the backward pass recomputes the scores of each block: memory grows with N instead of
+    N*M, and the result is the same up to rounding.
 
     Symbols: B batch, H, W height and width in px, C channels, N = H*W queries, M = (H/pool_size)*(W/pool_size) keys.
 
@@ -46,16 +46,16 @@ class SelfAttention(keras.layers.Layer):
         value_reduction: int >= 1. Value has C // value_reduction channels.
         pool_size: int >= 1. Key and value are max-pooled by it.
         output_projection: bool. Last 1x1 convolution, back to C channels; without it `value_reduction` must be 1.
-        spectral_normalization: bool. Normalise the convolutions.
+        spectral_normalization: bool. Normalize the convolutions.
         use_bias: bool. Give the convolutions a bias.
-        kernel_initializer: Initialiser of the convolutions.
+        kernel_initializer: Initializer of the convolutions.
         power_iterations: int >= 1. See `SpectralNormalization`.
         epsilon: float > 0. See `SpectralNormalization`.
-        query_block_size: int >= 1, queries of a block; N or more: all at once. None: blocks of about 2^18 scores where
+        query_block_size: int >= 1, queries per block; N or more: all at once. None: blocks of about 2^18 scores where
             an image has more than 2^20 (4 MiB), else all at once.
     Call arguments:
         inputs: Feature map, (B, H, W, C), floating point, channels last.
-        training: bool. True moves the power iteration of the convolutions.
+        training: bool. True stores the result of the power iteration of the convolutions.
         return_attention_scores: bool. Also return the scores; all queries at once.
     Returns:
         Feature map, (B, H, W, C); with scores also (B, N, M) float32, each row sums to 1, both axes row by row.
@@ -151,7 +151,7 @@ class SelfAttention(keras.layers.Layer):
             filters,
             kernel_size=1,
             use_bias=self.use_bias,
-            # A copy each: one and the same object would start query and key alike.
+            # A copy each: a shared object would start query and key with the same values.
             kernel_initializer=self.kernel_initializer.clone(),
             data_format="channels_last",
             dtype=self.dtype_policy,
@@ -242,12 +242,12 @@ def _transpose(x):
 
 
 def _mix_in_blocks(query, key, value, size):
-    """The mix (B, N, E) of query (B, N, D), key (B, M, D) and value (B, M, E), `size` queries at a time."""
+    """As `_mix`, for query (B, N, D), key (B, M, D) and value (B, M, E), with `size` queries at a time: (B, N, E)."""
     queries, dtype = query.shape[1], value.dtype
     blocks = math.ceil(queries / size)
-    query = ops.pad(query, ((0, 0), (0, blocks * size - queries), (0, 0)))  # what is added is cut off below
+    query = ops.pad(query, ((0, 0), (0, blocks * size - queries), (0, 0)))  # cut off below
     query = ops.transpose(ops.reshape(query, (-1, blocks, size, query.shape[-1])), (1, 0, 2, 3))
-    # In float32, because the blocks' gradients of the value are summed one by one.
+    # In float32, because the gradients of the value are summed block by block.
     value, mix = _full_precision(value), _mix(dtype, keep_scores=False)
     mixed = ops.map(lambda block: mix(block, key, value), query)  # (blocks, B, size, E)
     mixed = ops.reshape(ops.transpose(mixed, (1, 0, 2, 3)), (-1, blocks * size, value.shape[-1]))
@@ -255,15 +255,11 @@ def _mix_in_blocks(query, key, value, size):
 
 
 def _mix(dtype, keep_scores):
-    """Makes the mix of the values for some queries, with a gradient of few passes over the scores.
+    """Returns a function of query (B, n, D), key (B, M, D) and value (B, M, E): softmax(query key^T) value, (B, n, E).
 
-    Args:
-        dtype: Of the products of matrices but for the logits, and of the scores that are kept.
-        keep_scores: bool. Keep the scores for the backward pass, or compute them anew: a loop would keep those of all
-            its rounds. (`keras.remat` cannot be differentiated twice on TensorFlow, as the R1 penalty asks.)
-
-    Returns:
-        Function of query (B, n, D), key (B, M, D) and value (B, M, E) that gives (B, n, E).
+    Its gradient makes few passes over the scores. Matrix products but for the logits are in `dtype`, and so are the
+    scores that are kept. Without `keep_scores` the backward pass recomputes them, because a loop would keep those of
+    all blocks. (`keras.remat` cannot be differentiated twice on TensorFlow, which the R1 penalty needs.)
     """
 
     @custom_gradient
@@ -274,28 +270,27 @@ def _mix(dtype, keep_scores):
 
         def gradient(upstream):
             scores = ops.cast(_scores(query, key), dtype) if kept is None else kept
-            # The slopes less a row's mean, as one product: of two more columns, the mean and what rounding took of it,
-            # and of ones. So the difference, which is small, is not one of rounded numbers.
-            mean = _mean_slope(upstream, mixed, query.dtype)
+            # The gradient of a row of scores less its mean, as one matrix product with two more columns: the mean and
+            # its rounding error. The small difference is then not taken between rounded numbers.
+            mean = _mean_score_gradient(upstream, mixed, query.dtype)
             rounded = ops.cast(mean, dtype)
-            rest = ops.cast(mean - ops.cast(rounded, mean.dtype), dtype)
-            factor = ops.cast(value, dtype)
-            ones = ops.ones_like(factor[..., :2])
-            left = ops.concatenate((upstream, -rounded, -rest), axis=-1)
-            slope = scores * ops.matmul(left, _transpose(ops.concatenate((factor, ones), axis=-1)))
-            of_query = ops.matmul(slope, ops.cast(key, dtype))
-            of_key = ops.matmul(_transpose(slope), ops.cast(query, dtype))
+            error = ops.cast(mean - ops.cast(rounded, mean.dtype), dtype)
+            values = ops.cast(value, dtype)
+            ones = ops.ones_like(values[..., :2])
+            left = ops.concatenate((upstream, -rounded, -error), axis=-1)
+            of_logits = scores * ops.matmul(left, _transpose(ops.concatenate((values, ones), axis=-1)))
+            of_query = ops.matmul(of_logits, ops.cast(key, dtype))
+            of_key = ops.matmul(_transpose(of_logits), ops.cast(query, dtype))
             of_value = ops.matmul(_transpose(scores), upstream)
-            found = (of_query, query), (of_key, key), (of_value, value)
-            return tuple(ops.cast(of_input, x.dtype) for of_input, x in found)
+            return tuple(ops.cast(g, x.dtype) for g, x in ((of_query, query), (of_key, key), (of_value, value)))
 
         return mixed, gradient
 
     return mix
 
 
-def _mean_slope(upstream, mixed, dtype):
-    """The mean of a row's slopes, each weighed by its score: as the mix, without another pass over the scores.
+def _mean_score_gradient(upstream, mixed, dtype):
+    """Mean gradient of a row of scores, weighted by the scores, without a pass over them.
 
     Source: Dao et al. 2022, https://arxiv.org/abs/2205.14135, equation 4 (there D).
     """

@@ -17,19 +17,19 @@ KERNEL_NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_ker
 class SpectralNormalization(keras.layers.Wrapper):
     """Divides a layer's kernel by its largest singular value, inside the forward pass.
 
-    The wrapped layer keeps its raw kernel W and computes with W / sigma(W). One power iteration a call follows the
+    The wrapped layer keeps its raw kernel W and computes with W / sigma(W). Each call makes one power iteration for the
     first singular vectors, starting from the stored u:
 
         v = W^T u / |W^T u|,    u' = W v / |W v|,    sigma = u'^T W v
 
-    A training call stores u' for the next one; an inference call computes the same and stores nothing, so that a
-    layer's output depends on its weights alone and never on how often it was used. u and v are constants for the
-    gradient, which flows through W and through sigma (Miyato et al. 2018, equation 12):
+    A training call stores u' for the next one. An inference call computes the same and stores nothing, so its output
+    does not depend on how often the layer was used. u and v are constants for the gradient, which flows through W and
+    through sigma (Miyato et al. 2018, equation 12):
 
         dL/dW = (G - <G, W / sigma> u' v^T) / sigma,    G = dL/d(W / sigma)
 
-    so it is orthogonal to W: the raw kernel's length has no influence. (Keras' and TensorFlow Addons' layers of this
-    name overwrite the kernel with W / sigma instead and train on G.)
+    so it is orthogonal to W. (Keras' and TensorFlow Addons' layers of this name overwrite the kernel with W / sigma
+    and train on G.)
 
     W is the kernel as a matrix of (outputs, the rest), as in the paper: transposed convolutions by their output
     channels, depthwise convolutions by input channel times multiplier, embeddings by their rows. sigma is computed in
@@ -38,9 +38,9 @@ class SpectralNormalization(keras.layers.Wrapper):
 
     Args:
         layer: Keras layer with a `kernel` or `embeddings` (Dense, Conv1D to 3D, transposed, depthwise and separable
-            convolutions, Embedding, EinsumDense, recurrent layers ...); each such weight is normalised on its own.
-        power_iterations: int >= 1. Power iterations a call.
-        epsilon: float > 0. Added to the norms that u and v are divided by, and the smallest sigma that is divided by.
+            convolutions, Embedding, EinsumDense, recurrent layers ...); each such weight is normalized on its own.
+        power_iterations: int >= 1. Power iterations per call.
+        epsilon: float > 0. Added to the norms that u and v are divided by. A smaller sigma is not divided by.
     Call arguments:
         inputs: What the layer takes.
         training: bool. True stores the new u.
@@ -60,7 +60,7 @@ class SpectralNormalization(keras.layers.Wrapper):
             raise ValueError(f"`power_iterations` must be an integer >= 1. Received: {power_iterations=}.")
         if not epsilon > 0:
             raise ValueError(f"`epsilon` must be > 0. Received: {epsilon=}.")
-        # The wrapped layer has its own policy. Without autocast the raw weights are read here in full precision.
+        # The wrapped layer has its own policy. Without autocast, the raw weights are read in full precision.
         kwargs.update(dtype=getattr(layer, "variable_dtype", None), autocast=False)
         super().__init__(layer, **kwargs)
         self.power_iterations = power_iterations
@@ -78,7 +78,7 @@ class SpectralNormalization(keras.layers.Wrapper):
                 f"with weights {[weight.name for weight in self.layer.weights]}."
             )
         self._vectors = [self._add_vector(kernel, i) for i, kernel in enumerate(kernels)]
-        # As attributes u, u_1 ... besides: tf.train.Checkpoint does not look into Keras' lists.
+        # Attributes u, u_1 ... too: tf.train.Checkpoint does not look into the lists of Keras.
         for vector in self._vectors:
             setattr(self, vector.name, vector)
         self.built = True
@@ -94,7 +94,7 @@ class SpectralNormalization(keras.layers.Wrapper):
 
     @property
     def _kernels(self):
-        # Not an attribute: Keras would count the kernels as this layer's own too and save each of them twice.
+        # Not an attribute: Keras would count the kernels as weights of this layer too and save them twice.
         return [weight for weight in self.layer.weights if weight.name in KERNEL_NAMES]
 
     @property
@@ -104,13 +104,13 @@ class SpectralNormalization(keras.layers.Wrapper):
 
     def call(self, inputs, training=None):
         normalized = self._normalized_kernels(store=bool(training))
-        # The layer reads W / sigma in place of W. All its other variables are passed through the scope too, because a
-        # new scope hides an outer one (a JAX training step); what the layer assigns is handed on afterwards.
+        # The layer reads W / sigma in place of W. Its other variables pass through the scope too, because a new scope
+        # hides an outer one (a JAX training step); assignments of the layer are applied afterwards.
         values = {id(variable): ops.convert_to_tensor(variable) for variable in self.layer.variables}
         values |= {id(kernel): value for kernel, value in zip(self._kernels, normalized)}
         mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
         with RecordingScope(mapping, collect_losses=True) as scope:
-            # As they are: the scope has made them of the raw kernels' dtype, and the layer narrows them again.
+            # Again, because the scope has cast them to the dtype of the raw kernels.
             scope.state_mapping.update({id(kernel): value for kernel, value in zip(self._kernels, normalized)})
             outputs = self.layer(inputs)
         for variable, value in scope.updates.values():
@@ -156,7 +156,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         return math.prod(kernel.shape[axis] for axis in self._output_axes(kernel))
 
     def _matrix(self, kernel, dtype):
-        """The kernel as W^T, (the rest, outputs): no copy where the outputs stand last already, as they mostly do."""
+        """The kernel as W^T, (the rest, outputs); without a copy where the outputs are the last axes."""
         axes = self._output_axes(kernel)
         value = ops.cast(ops.convert_to_tensor(kernel), dtype)
         if axes != self._last(axes):
@@ -164,7 +164,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         return ops.reshape(value, (-1, self._num_outputs(kernel)))
 
     def _kernel(self, matrix, kernel):
-        """What `_matrix` made, as the kernel again."""
+        """The inverse of `_matrix`."""
         axes = tuple(axis % len(kernel.shape) for axis in self._output_axes(kernel))
         others = [axis for axis in range(len(kernel.shape)) if axis not in axes]
         order = (*others, *axes)
@@ -176,13 +176,13 @@ class SpectralNormalization(keras.layers.Wrapper):
         return tuple(range(-len(axes), 0))
 
     def sigma(self, kernel_index=0):
-        """Estimates the largest singular value of the raw kernel, exactly as the next call would.
+        """Estimates the largest singular value of the raw kernel, as the next call would.
 
         Args:
             kernel_index: int. Which kernel, for a layer with several.
 
         Returns:
-            Scalar tensor; 1 for a kernel that is used as it is (see `epsilon`).
+            Scalar tensor; 1 for a kernel whose sigma is not above `epsilon`.
         """
         vector = self._vectors[kernel_index]
         matrix = self._matrix(self._kernels[kernel_index], vector.dtype)
@@ -195,7 +195,7 @@ class SpectralNormalization(keras.layers.Wrapper):
             vector.assign(self._power_iteration(self._matrix(kernel, vector.dtype), vector)[0])
 
     def fold(self):
-        """Makes the plain layer that computes the same as this one at inference.
+        """Returns a plain layer that computes the same as this one at inference.
 
         Returns:
             A new layer of the wrapped type, name and policy with kernel W / sigma and copies of the other weights.
@@ -217,7 +217,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         return self.layer.compute_output_shape(input_shape)
 
     def compute_output_spec(self, inputs, training=None):
-        # The wrapped layer's, not one of this layer's own policy: under a mixed policy the dtypes differ.
+        # That of the wrapped layer: under a mixed policy the dtypes differ.
         return self.layer.compute_output_spec(inputs)
 
     def compute_mask(self, inputs, mask=None):

@@ -30,30 +30,15 @@ INITIAL_SIZE = 4  # px: the feature map that the generator starts from
 
 
 def generator_attention_channels(image_size, channels):
-    """Lists the feature maps of the generator that can get attention.
-
-    Args:
-        image_size: Height and width of the image in px, a key of `GENERATOR_MULTIPLIERS`.
-        channels: Base width.
-
-    Returns:
-        dict, size in px -> channels there.
-    """
+    """Feature maps of the generator that can get attention: dict, size in px -> channels."""
     multipliers = GENERATOR_MULTIPLIERS[image_size]
     return {INITIAL_SIZE * 2**i: channels * multiplier for i, multiplier in enumerate(multipliers)}
 
 
 def discriminator_attention_channels(image_size, channels):
-    """Lists the feature maps of the discriminator that can get attention.
+    """Feature maps of the discriminator that can get attention: dict, size in px -> channels.
 
     Where several blocks end at one size, attention follows the first of them.
-
-    Args:
-        image_size: Height and width of the image in px, a key of `DISCRIMINATOR_MULTIPLIERS`.
-        channels: Base width.
-
-    Returns:
-        dict, size in px -> channels there.
     """
     sizes, size = {}, image_size
     blocks = zip(DISCRIMINATOR_MULTIPLIERS[image_size], DISCRIMINATOR_DOWNSAMPLING[image_size])

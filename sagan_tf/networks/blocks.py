@@ -115,22 +115,10 @@ class LayerStyle:
 
 
 def upsampling_block(style, x, label, filters, name):
-    """Residual block of the generator, which doubles height and width.
+    """Residual block of the generator, (B, H, W, C) to (B, 2H, 2W, filters).
 
     The 1x1 convolution of the skip comes before its upsampling, where it costs a quarter; nearest-neighbor upsampling
-    copies pixels, so the result is the same.
-
-    Args:
-        style: `LayerStyle`.
-        x: Feature map, (B, H, W, C).
-        label: Labels (B,) or None.
-        filters: Channels of the output.
-        name: Prefix of the layer names.
-
-    Returns:
-        Feature map, (B, 2H, 2W, filters).
-
-    Source: brain-research/self-attention-gan, generator.py.
+    copies pixels, so the result is the same. Source: brain-research/self-attention-gan, generator.py.
     """
     skip = style.convolution(filters, 1, f"{name}_skip")(x)
     skip = NearestUpsampling(dtype=style.dtype, name=f"{name}_upsample")(skip)
@@ -142,25 +130,12 @@ def upsampling_block(style, x, label, filters, name):
 
 
 def downsampling_block(style, x, filters, hidden, downsampling, first, name, activate_skip=False):
-    """Residual block of the discriminator.
+    """Residual block of the discriminator, (B, H, W, C) to (B, H/2, W/2, filters) or (B, H, W, filters).
 
-    The skip takes `x`, not its ReLU, by default. Its average pooling comes before its 1x1 convolution, which then costs
-    a quarter; both are linear and act on different axes, so the result is the same.
-
-    Args:
-        style: `LayerStyle`.
-        x: Image or feature map, (B, H, W, C).
-        filters: Channels of the output.
-        hidden: Channels between the two 3x3 convolutions.
-        downsampling: Halve height and width; otherwise the skip is the identity where `filters` is C.
-        first: The block takes the image: no ReLU before its first convolution.
-        name: Prefix of the layer names.
-        activate_skip: The skip takes the ReLU of `x`, as in ports whose ReLU is in place.
-
-    Returns:
-        Feature map, (B, H/2, W/2, filters) or (B, H, W, filters).
-
-    Source: brain-research/self-attention-gan, discriminator.py.
+    `hidden` is the width between its 3x3 convolutions. The `first` block takes the image and has no ReLU before its
+    first convolution. `activate_skip` gives the skip the ReLU of `x`, as in ports whose ReLU is in place. The average
+    pooling of the skip comes before its 1x1 convolution, which then costs a quarter; both are linear and act on
+    different axes, so the result is the same. Source: brain-research/self-attention-gan, discriminator.py.
     """
     activated = x if first else style.relu(x, f"{name}_relu_1")
     x = activated if activate_skip else x
@@ -174,18 +149,10 @@ def downsampling_block(style, x, filters, hidden, downsampling, first, name, act
 
 
 def residual_control_block(style, x, name):
-    """A residual block with as many parameters as default self-attention, the control of the paper's Table 1.
+    """Residual block with as many parameters as default self-attention, the control of the paper's Table 1.
 
     The paper gives no more than the parameter count. Here: 1x1, 3x3, 1x1 convolutions without biases, each after a
     ReLU, C -> h -> h -> C with h = 5C/18, because 2Ch + 9h^2 is then 1.25 C^2, the count of the attention block.
-
-    Args:
-        style: `LayerStyle`.
-        x: Feature map, (B, H, W, C).
-        name: Prefix of the layer names.
-
-    Returns:
-        Feature map, (B, H, W, C).
     """
     channels = x.shape[-1]
     hidden = max(round(channels * 5 / 18), 1)

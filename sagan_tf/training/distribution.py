@@ -20,12 +20,8 @@ def make_strategy(distribution="auto", replicas=None):
         replicas: int >= 1 or None. Replicas when mirrored; without a GPU, as many logical CPU devices are made. None:
             all GPUs.
 
-    Returns:
-        tf.distribute.Strategy.
-
     Raises:
-        UserError: There are fewer GPUs than replicas, TensorFlow has already started with fewer CPU devices, there is
-            no TPU, or `TF_CONFIG` is invalid.
+        UserError: The devices are not there, TensorFlow has already started, or `TF_CONFIG` is invalid.
     """
     worker = read_worker()
     if worker.count > 1:
@@ -155,7 +151,7 @@ class DistributedModel(BuiltModel):
 
 
 def apply_gradients(optimizer, loss_of_batch, batches, variables, tape=None):
-    """Makes one optimiser step on the mean loss over batches and replicas.
+    """Makes one optimizer step on the mean loss over batches and replicas.
 
     Args:
         optimizer: Keras optimizer.

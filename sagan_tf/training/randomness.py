@@ -22,35 +22,17 @@ class StepRandomness:
         self.step = tf.cast(step, tf.int64)
 
     def normal(self, purpose, rows, columns):
-        """Draws from N(0, 1).
-
-        Args:
-            purpose: str, names the stream. The same purpose draws the same numbers.
-            rows: int or scalar tensor, rows of this replica.
-            columns: int.
-
-        Returns:
-            (rows, columns) float32.
-        """
+        """Draws (rows, columns) float32 from N(0, 1); `purpose` names the stream of random numbers."""
         draw = tf.random.stateless_normal((self._all_rows(rows), columns), self._seeds(purpose), alg="philox")
         return self._own_rows(draw, rows)
 
     def uniform(self, purpose, rows, columns):
-        """Draws from U[0, 1); arguments and result as for `normal`."""
+        """Draws (rows, columns) float32 from U[0, 1); `purpose` names the stream of random numbers."""
         draw = tf.random.stateless_uniform((self._all_rows(rows), columns), self._seeds(purpose), alg="philox")
         return self._own_rows(draw, rows)
 
     def labels(self, purpose, rows, distribution):
-        """Draws class labels.
-
-        Args:
-            purpose: str, names the stream.
-            rows: int or scalar tensor, rows of this replica.
-            distribution: Probabilities of the K classes, a sequence that sums to 1.
-
-        Returns:
-            (rows,) int32 in 0..K-1.
-        """
+        """Draws (rows,) int32 labels in 0..K-1; `distribution` lists the probabilities of the K classes."""
         uniform = self.uniform(purpose, rows, 1)[:, 0]
         upper = tf.cumsum(tf.constant(distribution, tf.float64))[:-1]
         label = tf.searchsorted(upper, tf.cast(uniform, tf.float64), side="right")
