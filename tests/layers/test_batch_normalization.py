@@ -17,7 +17,7 @@ def noise(shape, seed=1):
 
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
-def test_contract(check, tmp_path):
+def test_batch_normalization_contract(check, tmp_path):
     subject = Subject(
         make=lambda dtype: BatchNormalization(momentum=0.8, epsilon=1e-3, dtype=dtype),
         inputs=noise((6, 5, 4, 3)).astype("float32"),

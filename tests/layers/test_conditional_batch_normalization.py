@@ -32,7 +32,7 @@ def oracle(layer, x, label, mean, variance):
 
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
-def test_contract(check, tmp_path):
+def test_conditional_batch_normalization_contract(check, tmp_path):
     subject = Subject(
         make=lambda dtype: ConditionalBatchNormalization(3, momentum=0.8, epsilon=1e-3, dtype=dtype),
         inputs=[feature_map(), LABELS],
@@ -45,7 +45,7 @@ def test_contract(check, tmp_path):
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-12)])
 @pytest.mark.parametrize("shape", [(6, 5, 4, 3), (6, 7, 3), (6, 3), (6, 2, 3, 2, 3)])
-def test_training_output_and_moving_statistics_match_numpy(shape, dtype, tolerance):
+def test_conditional_batch_normalization_training_output_and_moving_statistics_match_numpy(shape, dtype, tolerance):
     layer = built(shape, dtype, momentum=0.9, epsilon=1e-3)
     axes = tuple(range(len(shape) - 1))
     moving_mean, moving_variance = np.zeros(3), np.ones(3)
@@ -64,7 +64,7 @@ def test_training_output_and_moving_statistics_match_numpy(shape, dtype, toleran
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_labels_may_be_a_column(training):
+def test_conditional_batch_normalization_labels_may_be_a_column(training):
     layer, x = built(), feature_map()
     outputs = [layer([x, label], training=training) for label in (LABELS[:, None], LABELS)]
     np.testing.assert_array_equal(*outputs)
@@ -90,7 +90,7 @@ def gradient_of_gamma(layer, x, label):
     return tape.gradient(loss, layer.gamma.value)
 
 
-def test_gradient_is_a_dense_table_of_sums_over_repeated_labels():
+def test_conditional_batch_normalization_gradient_is_a_dense_table_of_sums_over_repeated_labels():
     layer, x = built(), feature_map()
     gradient = gradient_of_gamma(layer, x, LABELS)
     assert isinstance(gradient, tf.Tensor)  # and not tf.IndexedSlices
@@ -101,7 +101,7 @@ def test_gradient_is_a_dense_table_of_sums_over_repeated_labels():
     assert relative_error(gradient, want) < 1e-4
 
 
-def test_adam_treats_a_repeated_label_as_one_sum():
+def test_conditional_batch_normalization_adam_treats_a_repeated_label_as_one_sum():
     layer, x = built(), feature_map()
     other = keras.Variable(layer.gamma.numpy())
     optimizer, other_optimizer = (keras.optimizers.Adam(0.01, beta_1=0.5, beta_2=0.9) for _ in range(2))
@@ -121,7 +121,7 @@ def test_adam_treats_a_repeated_label_as_one_sum():
     assert np.abs(other.numpy() - want).max() > 1e-3  # so this test would notice
 
 
-def test_class_without_images_keeps_its_row():
+def test_conditional_batch_normalization_class_without_images_keeps_its_row():
     layer, x = built(), feature_map()
     before = layer.gamma.numpy()
     gradient = gradient_of_gamma(layer, x, np.zeros(6, "int32"))
@@ -130,7 +130,7 @@ def test_class_without_images_keeps_its_row():
     np.testing.assert_array_equal(moved, [True, False, False])
 
 
-def test_tables_are_not_spectrally_normalized():
+def test_conditional_batch_normalization_tables_are_not_spectrally_normalized():
     layer, x = built(), feature_map()
     layer.beta.assign(np.zeros((3, 3)))
     once = layer([x, LABELS], training=True)
@@ -140,21 +140,21 @@ def test_tables_are_not_spectrally_normalized():
 
 
 @pytest.mark.parametrize("synchronized", [None, True, False])
-def test_statistics_are_those_of_all_replicas_by_default(synchronized):
+def test_conditional_batch_normalization_statistics_are_those_of_all_replicas_by_default(synchronized):
     layer = ConditionalBatchNormalization(3, synchronized=synchronized)
     assert layer.normalization.synchronized is (synchronized is not False)
     assert layer.get_config()["synchronized"] is synchronized
 
 
 @pytest.mark.parametrize("num_classes", [0, -1, 2.5, True])
-def test_rejects_class_counts_out_of_range(num_classes):
+def test_conditional_batch_normalization_rejects_class_counts_out_of_range(num_classes):
     with pytest.raises(ValueError) as error:
         ConditionalBatchNormalization(num_classes)
     assert str(error.value) == f"`num_classes` must be an integer >= 1. Received: num_classes={num_classes}."
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 4, 3), [(2, 4, 4, 3)], [(2,), (2,)]])
-def test_rejects_anything_but_a_feature_map_and_labels(shape):
+def test_conditional_batch_normalization_rejects_anything_but_a_feature_map_and_labels(shape):
     with pytest.raises(ValueError) as error:
         ConditionalBatchNormalization(3).build(shape)
     assert str(error.value) == (

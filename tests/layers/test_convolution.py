@@ -18,7 +18,7 @@ STATELESS = [check for check in CONTRACT if check is not training_call_moves_the
 
 
 @pytest.mark.parametrize("check", STATELESS, ids=lambda check: check.__name__)
-def test_contract(check, tmp_path):
+def test_conv2d_contract(check, tmp_path):
     subject = Subject(
         make=lambda dtype: Conv2D(5, 3, padding="same", dtype=dtype),
         inputs=noise(2, 4, 4, 3).astype("float32"),
@@ -70,7 +70,7 @@ def test_conv2d_rejects_resampling_with_other_options(options):
 
 
 @pytest.mark.parametrize("check", STATELESS, ids=lambda check: check.__name__)
-def test_contract_with_resampling(check, tmp_path):
+def test_conv2d_contract_with_resampling(check, tmp_path):
     subject = Subject(
         make=lambda dtype: Conv2D(5, 3, padding="same", resampling="up", dtype=dtype),
         inputs=noise(2, 4, 4, 3).astype("float32"),

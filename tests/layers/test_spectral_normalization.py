@@ -61,7 +61,7 @@ def converge(layer, case):
     ],
     ids=["dense", "conv2d", "lstm"],
 )
-def test_contract(check, make, shape, output_shape, trainable, non_trainable, tmp_path):
+def test_spectral_normalization_contract(check, make, shape, output_shape, trainable, non_trainable, tmp_path):
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     subject = Subject(
         lambda dtype: SpectralNormalization(make(dtype), power_iterations=2, epsilon=1e-10),
@@ -74,7 +74,7 @@ def test_contract(check, make, shape, output_shape, trainable, non_trainable, tm
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-12)])
 @pytest.mark.parametrize("iterations", [1, 3])
 @pytest.mark.parametrize("name", CASES)
-def test_output_gradients_and_u_match_numpy(name, iterations, dtype, tolerance):
+def test_spectral_normalization_output_gradients_and_u_match_numpy(name, iterations, dtype, tolerance):
     case = CASES[name]
     layer = built(case, dtype, power_iterations=iterations)
     kernels = [(kernel.name, kernel.numpy(), axes) for kernel, axes in case.kernels(layer.layer)]
@@ -103,7 +103,7 @@ def test_output_gradients_and_u_match_numpy(name, iterations, dtype, tolerance):
     iterations=st.integers(1, 6),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_any_matrix_matches_numpy(rows, inputs, units, iterations, seed):
+def test_spectral_normalization_any_matrix_matches_numpy(rows, inputs, units, iterations, seed):
     rng = np.random.default_rng(seed)
     layer = SpectralNormalization(layers.Dense(units, use_bias=False, dtype="float64"), power_iterations=iterations)
     layer.build((None, inputs))
@@ -121,7 +121,7 @@ def test_any_matrix_matches_numpy(rows, inputs, units, iterations, seed):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_gradient_matches_finite_differences_of_the_exactly_normalized_layer(name):
+def test_spectral_normalization_gradient_matches_finite_differences_of_the_exactly_normalized_layer(name):
     case, step = CASES[name], 1e-5
     layer = built(case, "float64")
     converge(layer, case)
@@ -142,7 +142,7 @@ def test_gradient_matches_finite_differences_of_the_exactly_normalized_layer(nam
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_gradient_is_orthogonal_to_the_kernel(name):
+def test_spectral_normalization_gradient_is_orthogonal_to_the_kernel(name):
     case = CASES[name]
     layer = built(case, "float64")
     _, _, gradients = output_and_gradients(layer, case.inputs(), training=True)
@@ -154,7 +154,7 @@ def test_gradient_is_orthogonal_to_the_kernel(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_largest_singular_value_is_one_after_many_iterations(name):
+def test_spectral_normalization_largest_singular_value_is_one_after_many_iterations(name):
     case = CASES[name]
     layer = built(case, "float64")
     for _ in range(500):
@@ -167,13 +167,13 @@ def test_largest_singular_value_is_one_after_many_iterations(name):
 
 
 @pytest.mark.parametrize("axes, shape", [((3,), (3, 3, 4, 5)), ((2,), (3, 3, 5, 4)), ((2, 3), (3, 3, 4, 2))])
-def test_oracle_matrices_are_inverted(axes, shape):
+def test_spectral_normalization_oracle_matrices_are_inverted(axes, shape):
     kernel = np.random.default_rng(0).normal(size=shape)
     np.testing.assert_array_equal(as_kernel(as_matrix(kernel, axes), axes, shape), kernel)
 
 
 @pytest.mark.parametrize("scale", [1e-10, 1e-6, 1e6, 1e15])
-def test_scale_of_the_kernel_matters_no_more_than_in_numpy(scale):
+def test_spectral_normalization_scale_of_the_kernel_matters_no_more_than_in_numpy(scale):
     rng = np.random.default_rng(0)
     layer = SpectralNormalization(layers.Dense(4, use_bias=False))
     layer.build((None, 3))
@@ -187,7 +187,7 @@ def test_scale_of_the_kernel_matters_no_more_than_in_numpy(scale):
 
 
 @pytest.mark.parametrize("scale", [0, 1e-30, 1e-14])
-def test_kernel_without_a_sigma_is_used_as_it_is_and_keeps_u(scale):
+def test_spectral_normalization_kernel_without_a_sigma_is_used_as_it_is_and_keeps_u(scale):
     rng = np.random.default_rng(0)
     layer = SpectralNormalization(layers.Dense(4))
     layer.build((None, 3))
@@ -231,7 +231,7 @@ class Around(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("policy, low", [("mixed_bfloat16", ml_dtypes.bfloat16), ("mixed_float16", np.float16)])
-def test_mixed_precision_rounds_neither_sigma_nor_kernel(policy, low):
+def test_spectral_normalization_mixed_precision_rounds_neither_sigma_nor_kernel(policy, low):
     layer = SpectralNormalization(Probe(dtype=policy))
     around = Around(layer, dtype=policy)
     seen = around(np.ones((1, 1), "float32"))
@@ -247,7 +247,7 @@ def test_mixed_precision_rounds_neither_sigma_nor_kernel(policy, low):
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_inside_attention_is_float32_too(policy):
+def test_spectral_normalization_mixed_precision_inside_attention_is_float32_too(policy):
     attention = SelfAttention(dtype=policy)
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 64)).astype("float32")
     attention(x)
@@ -258,7 +258,7 @@ def test_mixed_precision_inside_attention_is_float32_too(policy):
         np.testing.assert_array_equal(part.layer.kernel.numpy(), kernel)
 
 
-def test_singular_vectors_are_in_a_tensorflow_checkpoint(tmp_path):
+def test_spectral_normalization_singular_vectors_are_in_a_tensorflow_checkpoint(tmp_path):
     # Keras' lists hide their variables from tf.train.Checkpoint: a resumed run lost u.
     inputs = keras.Input((5, 5, 2))
     model = keras.Model(inputs, SpectralNormalization(layers.SeparableConv2D(3, 3))(inputs))
@@ -271,7 +271,7 @@ def test_singular_vectors_are_in_a_tensorflow_checkpoint(tmp_path):
         np.testing.assert_array_equal(vector.numpy(), value)
 
 
-def test_second_derivative_is_that_of_the_formula():
+def test_spectral_normalization_second_derivative_is_that_of_the_formula():
     """Through W / sigma written with TensorFlow's own operations, u and v constant."""
     layer = SpectralNormalization(keras.layers.Dense(4, use_bias=False, dtype="float64"))
     x = tf.constant(np.random.default_rng(0).normal(size=(5, 6)))

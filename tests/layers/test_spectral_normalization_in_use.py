@@ -44,7 +44,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_each_training_call_moves_u_once_and_the_kernel_never(call):
+def test_spectral_normalization_each_training_call_moves_u_once_and_the_kernel_never(call):
     layer, x = SpectralNormalization(layers.Dense(6)), noise(3, 5)
     layer(x)
     kernel, want = layer.layer.kernel.numpy(), [iterated(layer, calls) for calls in (1, 2, 3)]
@@ -56,7 +56,7 @@ def test_each_training_call_moves_u_once_and_the_kernel_never(call):
 
 
 @pytest.mark.parametrize("arguments", [{}, {"jit_compile": True}, {"run_eagerly": True}, {"steps_per_execution": 2}])
-def test_fit_moves_u_once_a_step(arguments):
+def test_spectral_normalization_fit_moves_u_once_per_step(arguments):
     model = keras.Sequential([keras.Input((5,)), SpectralNormalization(layers.Dense(6))])
     layer, kernel = model.layers[0], model.layers[0].layer.kernel.numpy()
     want = iterated(layer, 4)
@@ -70,7 +70,7 @@ def test_fit_moves_u_once_a_step(arguments):
     np.testing.assert_array_equal(layer.u, before)
 
 
-def test_fit_with_xla_learns_a_map_of_norm_below_one():
+def test_spectral_normalization_fit_with_xla_learns_a_map_of_norm_below_one():
     model = keras.Sequential([keras.Input((3,)), SpectralNormalization(layers.Dense(3))])
     model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=True)
     x = noise(64, 3)
@@ -79,7 +79,7 @@ def test_fit_with_xla_learns_a_map_of_norm_below_one():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_training_and_inference_compute_the_same_from_the_same_state(name):
+def test_spectral_normalization_training_and_inference_compute_the_same_from_the_same_state(name):
     layer, x = SpectralNormalization(CASES[name].make()), CASES[name].inputs()
     layer(x, training=True)
     inference = layer(x)
@@ -88,7 +88,7 @@ def test_training_and_inference_compute_the_same_from_the_same_state(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_fold_is_the_plain_layer_and_a_copy(name):
+def test_spectral_normalization_fold_is_the_plain_layer_and_a_copy(name):
     layer, x = SpectralNormalization(CASES[name].make()), CASES[name].inputs()
     layer(x, training=True)
     plain, output = layer.fold(), layer(x)
@@ -109,7 +109,7 @@ def small_model():
     return keras.Model(inputs, SpectralNormalization(layers.Dense(2), power_iterations=2, name="last")(x))
 
 
-def test_folded_loaded_model_is_plain_keras(tmp_path):
+def test_spectral_normalization_folded_loaded_model_is_plain_keras(tmp_path):
     model, x = small_model(), noise(2, 8, 8, 3)
     model(x, training=True)
     model.save(tmp_path / "model.keras")
@@ -125,7 +125,7 @@ def test_folded_loaded_model_is_plain_keras(tmp_path):
     np.testing.assert_array_equal(folded(x), model(x))
 
 
-def test_saved_file_holds_every_weight_once(tmp_path):
+def test_spectral_normalization_saved_file_holds_every_weight_once(tmp_path):
     model = small_model()
     model.save(tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras") as archive, archive.open("model.weights.h5") as file:
@@ -134,7 +134,7 @@ def test_saved_file_holds_every_weight_once(tmp_path):
     assert sum(sizes) == sum(weight.size for weight in values(model.weights))
 
 
-def test_saved_layers_load_after_importing_the_package_alone(tmp_path):
+def test_spectral_normalization_saved_layers_load_after_importing_the_package_alone(tmp_path):
     inputs = [keras.Input((4, 4, 16)), keras.Input((), dtype="int32")]
     x = ConditionalBatchNormalization(3)(inputs)
     model = keras.Model(inputs, SpectralNormalization(layers.Conv2D(2, 1))(SelfAttention()(x)))
@@ -150,7 +150,7 @@ def test_saved_layers_load_after_importing_the_package_alone(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), want, atol=1e-6)
 
 
-def test_freezing_the_wrapped_layer_freezes_the_kernel():
+def test_spectral_normalization_freezing_the_wrapped_layer_freezes_the_kernel():
     layer = SpectralNormalization(layers.Dense(2))
     layer(noise(2, 3))
     assert len(layer.trainable_weights) == 2
@@ -158,7 +158,7 @@ def test_freezing_the_wrapped_layer_freezes_the_kernel():
     assert layer.trainable_weights == []
 
 
-def test_regularizers_see_the_raw_kernel_and_the_output_and_do_not_pile_up():
+def test_spectral_normalization_regularizers_see_the_raw_kernel_and_the_output_and_do_not_pile_up():
     layer = SpectralNormalization(
         layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.5), activity_regularizer=keras.regularizers.L1(0.25))
     )
@@ -174,7 +174,7 @@ def test_regularizers_see_the_raw_kernel_and_the_output_and_do_not_pile_up():
     assert model.evaluate(x, np.ones((2, 3)), verbose=0) == pytest.approx(float(want), rel=1e-5)
 
 
-def test_mask_of_an_embedding_reaches_the_layers_after_it():
+def test_spectral_normalization_mask_of_an_embedding_reaches_the_layers_after_it():
     embedding = SpectralNormalization(layers.Embedding(9, 4, mask_zero=True))
     model = keras.Sequential([keras.Input((None,), dtype="int32"), embedding, SpectralNormalization(layers.LSTM(3))])
     tokens = np.array([[5, 3, 0, 0]], "int32")
@@ -188,7 +188,7 @@ def test_mask_of_an_embedding_reaches_the_layers_after_it():
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_dropout_in_a_wrapped_layer_draws_what_the_plain_layer_draws(compiled):
+def test_spectral_normalization_dropout_in_a_wrapped_layer_draws_what_the_plain_layer_draws(compiled):
     layer, x = SpectralNormalization(layers.LSTM(3, dropout=0.5, seed=7)), noise(2, 5, 4)
     layer(x)
     for _ in range(300):
@@ -202,7 +202,7 @@ def test_dropout_in_a_wrapped_layer_draws_what_the_plain_layer_draws(compiled):
     assert not np.allclose(first, second, atol=1e-3)
 
 
-def test_state_of_a_wrapped_layer_is_kept():
+def test_spectral_normalization_state_of_a_wrapped_layer_is_kept():
     layer, x = SpectralNormalization(layers.LSTM(3, stateful=True)), noise(2, 5, 4)
     layer(x)
     layer.layer.reset_state()
@@ -213,13 +213,13 @@ def test_state_of_a_wrapped_layer_is_kept():
     np.testing.assert_allclose(second, plain(x), atol=1e-6)
 
 
-def test_every_output_of_a_wrapped_layer_is_returned():
+def test_spectral_normalization_every_output_of_a_wrapped_layer_is_returned():
     layer = SpectralNormalization(layers.LSTM(3, return_sequences=True, return_state=True))
     assert [tuple(x.shape) for x in layer(keras.Input((5, 4)))] == [(None, 5, 3), (None, 3), (None, 3)]
     assert [tuple(x.shape) for x in layer(noise(2, 5, 4))] == [(2, 5, 3), (2, 3), (2, 3)]
 
 
-def test_gradient_penalty_differentiates_twice():
+def test_spectral_normalization_gradient_penalty_differentiates_twice():
     layer, x = SpectralNormalization(layers.Dense(1, use_bias=False)), tf.constant(noise(2, 3))
     layer(x)
     kernel, u = layer.layer.kernel.numpy(), layer.u.numpy()
@@ -241,7 +241,7 @@ def test_gradient_penalty_differentiates_twice():
         assert gradient[i, 0] == pytest.approx((loss(kernel + step) - loss(kernel - step)) / 2e-6, abs=1e-4)
 
 
-def test_all_normalized_layers_of_a_model_are_found_by_their_path():
+def test_spectral_normalization_all_normalized_layers_of_a_model_are_found_by_their_path():
     inner_inputs = keras.Input((8, 8, 16))
     x = SelfAttention(name="attention")(inner_inputs)
     inner = keras.Model(inner_inputs, SpectralNormalization(layers.Conv2D(2, 1), name="narrow")(x), name="inner")
@@ -265,13 +265,13 @@ def test_all_normalized_layers_of_a_model_are_found_by_their_path():
         ({"epsilon": float("nan")}, "`epsilon` must be > 0. Received: epsilon=nan."),
     ],
 )
-def test_rejects_arguments_out_of_range(arguments, message):
+def test_spectral_normalization_rejects_arguments_out_of_range(arguments, message):
     with pytest.raises(ValueError) as error:
         SpectralNormalization(layers.Dense(3), **arguments)
     assert str(error.value) == message
 
 
-def test_rejects_a_layer_without_a_kernel():
+def test_spectral_normalization_rejects_a_layer_without_a_kernel():
     with pytest.raises(ValueError) as error:
         SpectralNormalization(layers.PReLU(name="slope")).build((2, 3))
     assert str(error.value) == (
@@ -280,7 +280,7 @@ def test_rejects_a_layer_without_a_kernel():
     )
 
 
-def test_fold_needs_a_built_layer():
+def test_spectral_normalization_fold_needs_a_built_layer():
     with pytest.raises(ValueError) as error:
         SpectralNormalization(layers.Dense(3), name="early").fold()
     assert str(error.value) == "`fold` needs a built layer. Received: early, never called."

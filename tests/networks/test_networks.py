@@ -27,20 +27,20 @@ def count(model):
 
 
 @pytest.mark.parametrize("case", COUNTS)
-def test_trainable_parameters_are_those_published(case):
+def test_network_trainable_parameters_are_those_published(case):
     arguments, want = COUNTS[case]
     with keras.device("cpu"):
         assert (count(build_generator(**arguments)), count(build_discriminator(**arguments))) == want
 
 
-def test_thin_discriminator_has_the_baselines_count():
+def test_network_thin_discriminator_has_the_baselines_count():
     # mimicry's sagan_128 with ndf 1024: hidden width of the input
     assert count(build_discriminator(hidden_channels="input")) == 30_062_338
 
 
 @pytest.mark.parametrize("image_size", [32, 64, 128, 256])
 @pytest.mark.parametrize("num_classes, image_channels", [(None, 1), (5, 3), (3, 2)])
-def test_shapes_and_ranges(image_size, num_classes, image_channels):
+def test_network_shapes_and_ranges(image_size, num_classes, image_channels):
     arguments = dict(image_size=image_size, channels=8, num_classes=num_classes, image_channels=image_channels)
     generator = build_generator(**arguments, latent_dim=7, attention_sizes=(8,))
     discriminator = build_discriminator(**arguments, attention_sizes=(8,))
@@ -54,7 +54,7 @@ def test_shapes_and_ranges(image_size, num_classes, image_channels):
 
 
 @pytest.mark.parametrize("block", ["self_attention", "residual"])
-def test_attention_block_stands_at_every_size_asked_for(block):
+def test_network_attention_block_is_at_every_size_asked_for(block):
     arguments = dict(image_size=64, channels=16, num_classes=None, attention_block=block)
     generator = build_generator(attention_sizes=(4, 16, 32), **arguments)
     discriminator = build_discriminator(attention_sizes=(4, 16, 32), **arguments)
@@ -66,14 +66,14 @@ def test_attention_block_stands_at_every_size_asked_for(block):
 
 
 @pytest.mark.parametrize("size", [8, 16, 32, 64])
-def test_residual_control_has_about_as_many_parameters(size):
+def test_network_residual_control_has_about_as_many_parameters(size):
     attention = count(build_generator(attention_sizes=(size,), num_classes=2))
     residual = count(build_generator(attention_sizes=(size,), num_classes=2, attention_block="residual"))
     none = count(build_generator(attention_sizes=(), num_classes=2))
     assert (residual - none) / (attention - none) == pytest.approx(1, abs=0.02)
 
 
-def test_spectral_normalization_is_everywhere_or_nowhere():
+def test_network_spectral_normalization_is_everywhere_or_nowhere():
     arguments = dict(image_size=32, channels=8, num_classes=3, attention_sizes=(16,))
     for build in (build_generator, build_discriminator):
         network = build(**arguments)
@@ -82,14 +82,14 @@ def test_spectral_normalization_is_everywhere_or_nowhere():
         assert not spectral_normalizations(build(**arguments, spectral_normalization=False))
 
 
-def test_attention_options_reach_the_layer():
+def test_network_attention_options_reach_the_layer():
     options = dict(value_reduction=8, pool_size=1, spectral_normalization=False)
     network = build_discriminator(32, 8, None, (16,), attention_options=options)
     (layer,) = (layer for layer in network.layers if isinstance(layer, SelfAttention))
     assert (layer.value_reduction, layer.pool_size, layer.spectral_normalization) == (8, 1, False)
 
 
-def test_label_changes_image_and_logit():
+def test_network_label_changes_image_and_logit():
     arguments = dict(image_size=32, channels=8, num_classes=3, attention_sizes=())
     generator, discriminator = build_generator(**arguments), build_discriminator(**arguments)
     for layer in generator.layers:
@@ -102,7 +102,7 @@ def test_label_changes_image_and_logit():
     assert abs(float(logit[0, 0] - logit[1, 0])) > 1e-6
 
 
-def test_projection_discriminator_adds_the_embedding_product():
+def test_network_projection_discriminator_adds_the_embedding_product():
     discriminator = build_discriminator(32, 8, 3, ())
     image, label = ops.ones((1, 32, 32, 3)), ops.array([2])
     probe = keras.Model(discriminator.inputs, discriminator.get_layer("output_relu").output)
@@ -124,7 +124,7 @@ def test_networks_survive_a_file(tmp_path):
         np.testing.assert_array_equal(keras.models.load_model(tmp_path / "network.keras")(inputs), network(inputs))
 
 
-def test_last_convolution_in_bfloat16_is_less_than_a_grey_level_off():
+def test_network_last_convolution_in_bfloat16_is_less_than_a_grey_level_off():
     generator = build_generator(image_size=32, channels=16, num_classes=3, dtype="mixed_bfloat16", attention_sizes=())
     rng, last = np.random.default_rng(0), generator.get_layer("output_conv")
     feature_map = ops.cast(np.maximum(rng.normal(size=(8, 32, 32, last.fold().kernel.shape[2])), 0), "bfloat16")
@@ -138,7 +138,7 @@ def test_last_convolution_in_bfloat16_is_less_than_a_grey_level_off():
     assert np.any(np.array(image) != np.array(ops.cast(ops.cast(image, "bfloat16"), "float32")))
 
 
-def test_gradients_of_every_weight_in_bfloat16_are_near_those_in_float64():
+def test_network_gradients_of_every_weight_in_bfloat16_are_near_those_in_float64():
     arguments = dict(image_size=32, channels=16, num_classes=3, attention_sizes=(16,))
     exact, mixed = (build_discriminator(**arguments, dtype=dtype) for dtype in ("float64", "mixed_bfloat16"))
     exact.get_layer("attention_16").gamma.assign(0.5)
@@ -169,13 +169,13 @@ def test_gradients_of_every_weight_in_bfloat16_are_near_those_in_float64():
         (dict(attention_sizes=(256,)), "feature maps"),
     ],
 )
-def test_builders_reject_what_they_cannot_build(arguments, message):
+def test_network_builders_reject_what_they_cannot_build(arguments, message):
     for build in (build_generator, build_discriminator):
         with pytest.raises(ValueError, match=message):
             build(**arguments)
 
 
-def test_discriminator_rejects_an_unknown_hidden_width():
+def test_network_discriminator_rejects_an_unknown_hidden_width():
     with pytest.raises(ValueError, match="hidden_channels"):
         build_discriminator(hidden_channels="wide")
 

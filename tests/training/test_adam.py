@@ -51,12 +51,12 @@ def oracle(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("float64", 1e-6)])  # betas are float32 numbers
 @pytest.mark.parametrize("options", [{}, PAPER, dict(beta_1=0.5, beta_2=0.9, epsilon=1e-3)])
-def test_updates_and_slots_match_numpy(options, dtype, tolerance):
+def test_fused_adam_updates_and_slots_match_numpy(options, dtype, tolerance):
     for got, want in zip(run(FusedAdam(0.01, **options), dtype), oracle(lambda i: 0.01, **options), strict=True):
         np.testing.assert_allclose(got, want, atol=tolerance)
 
 
-def test_schedule_is_followed():
+def test_fused_adam_schedule_is_followed():
     schedule = WarmupAndDecay(0.01, "linear", 2, 3, 6, 0.001)
     rates = [float(schedule(i)) for i in range(STEPS)]
     for got, want in zip(run(FusedAdam(schedule, **PAPER)), oracle(lambda i: rates[i], **PAPER), strict=True):
@@ -64,12 +64,12 @@ def test_schedule_is_followed():
 
 
 @pytest.mark.parametrize("options", [PAPER, dict(clipnorm=0.5, weight_decay=0.1), dict(amsgrad=True)])
-def test_numbers_are_those_of_keras(options):
+def test_fused_adam_numbers_are_those_of_keras(options):
     for got, want in zip(run(FusedAdam(0.01, **options)), run(keras.optimizers.Adam(0.01, **options)), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-6)
 
 
-def test_a_checkpoint_of_keras_adam_goes_on(tmp_path):
+def test_fused_adam_restores_a_checkpoint_of_keras_adam(tmp_path):
     old, new = keras.optimizers.Adam(0.01, **PAPER), FusedAdam(0.5, **PAPER)
     run(old)
     new.build([keras.Variable(value, dtype="float32") for value in draws(0)])
@@ -108,7 +108,7 @@ for copy in copies:
 
 
 @pytest.mark.replicas
-def test_replicas_apply_the_sum_of_their_gradients():
+def test_fused_adam_replicas_apply_the_sum_of_their_gradients():
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", TWO_REPLICAS], env=environment, capture_output=True, text=True)

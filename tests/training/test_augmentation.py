@@ -39,18 +39,18 @@ def numpy_augment(image, u, operations):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), operations=st.sets(st.sampled_from(OPERATIONS)))
-def test_matches_numpy(seed, operations):
+def test_diff_augment_matches_numpy(seed, operations):
     images, uniforms = pictures(seed)
     want = [numpy_augment(i.astype(np.float64), u, operations) for i, u in zip(images, uniforms)]
     np.testing.assert_allclose(diff_augment(images, uniforms, operations), want, atol=1e-5)
 
 
-def test_no_operation_changes_nothing():
+def test_diff_augment_no_operation_changes_nothing():
     images, uniforms = pictures()
     np.testing.assert_array_equal(diff_augment(images, uniforms, ()), images)
 
 
-def test_gradient_reaches_the_image():
+def test_diff_augment_gradient_reaches_the_image():
     images, uniforms = (tf.constant(x) for x in pictures())
     with tf.GradientTape() as tape:
         tape.watch(images)
@@ -58,6 +58,6 @@ def test_gradient_reaches_the_image():
     assert float(tf.norm(tape.gradient(loss, images))) > 1
 
 
-def test_unknown_operation_is_refused():
+def test_diff_augment_rejects_an_unknown_operation():
     with pytest.raises(ValueError, match="zoom"):
         diff_augment(*pictures(), ("zoom",))

@@ -31,7 +31,7 @@ def train(replicas, folder, options):
     "options, counts",
     [("plain", (2,)), *(pytest.param(options, (4,), marks=pytest.mark.stress) for options in ("plain", "all"))],
 )
-def test_replicas_train_the_same_weights_as_one_device(tmp_path, options, counts):
+def test_distribution_replicas_train_the_same_weights_as_one_device(tmp_path, options, counts):
     one = train(1, tmp_path, options)
     for replicas in counts:
         many = train(replicas, tmp_path, options)
@@ -40,12 +40,12 @@ def test_replicas_train_the_same_weights_as_one_device(tmp_path, options, counts
         assert max(np.abs(a - b).max() for a, b in zip(one, many)) < 1e-5
 
 
-def test_one_device_needs_no_strategy():
+def test_make_strategy_of_one_device_is_the_default():
     assert make_strategy("single").num_replicas_in_sync == 1
     assert make_strategy("auto").num_replicas_in_sync == 1
 
 
-def test_replicas_after_tensorflow_has_started_are_refused():
+def test_make_strategy_rejects_replicas_after_tensorflow_has_started():
     import tensorflow as tf
 
     tf.constant(0)
@@ -53,6 +53,6 @@ def test_replicas_after_tensorflow_has_started_are_refused():
         make_strategy("mirrored", 3)
 
 
-def test_a_tpu_that_is_not_there_is_refused():
+def test_make_strategy_rejects_a_missing_tpu():
     with pytest.raises(UserError, match="finds no TPU on this machine"):
         make_strategy("tpu")

@@ -9,7 +9,7 @@ from sagan_tf.networks import build_generator
 from sagan_tf.training.ema import AveragedGenerator
 
 
-def test_average_has_the_closed_form_after_its_start():
+def test_averaged_generator_has_the_closed_form_after_its_start():
     generator = build_generator(32, 8, 2, attention_sizes=(16,))
     average = AveragedGenerator(generator, decay=0.9, start_step=3)
     rng = np.random.default_rng(0)
@@ -38,7 +38,7 @@ def test_singular_vectors_follow_the_averaged_kernels():
         assert float(layer.sigma()) == pytest.approx(want, rel=1e-2)
 
 
-def test_average_starts_equal_and_is_not_trainable():
+def test_averaged_generator_starts_equal_and_is_not_trainable():
     generator = build_generator(32, 8, None, attention_sizes=())
     average = AveragedGenerator(generator, decay=0.9)
     latent = np.random.default_rng(0).normal(size=(2, 128)).astype("float32")
@@ -47,6 +47,6 @@ def test_average_starts_equal_and_is_not_trainable():
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
-def test_decay_out_of_range_is_refused(decay):
+def test_averaged_generator_rejects_a_decay_out_of_range(decay):
     with pytest.raises(ValueError, match="decay"):
         AveragedGenerator(build_generator(32, 8, None, attention_sizes=()), decay)

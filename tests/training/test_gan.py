@@ -20,7 +20,7 @@ def vectors(network):
     return [layer.u.numpy() for layer in spectral_normalizations(network).values()]
 
 
-def test_a_step_moves_all_weights_of_both_networks():
+def test_sagan_step_moves_all_weights_of_both_networks():
     gan = make_gan(keras.optimizers.Adam)
     before = values(gan.generator.trainable_variables), values(gan.discriminator.trainable_variables)
     history = fit(gan, make_data(8, 3))
@@ -34,7 +34,7 @@ def test_a_step_moves_all_weights_of_both_networks():
 
 
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
-def test_gradient_norms_are_those_of_the_step_that_was_made(accumulation_steps):
+def test_sagan_gradient_norms_are_those_of_the_step_that_was_made(accumulation_steps):
     gan = make_gan(rate=1e-3, compile_arguments=dict(accumulation_steps=accumulation_steps, run_eagerly=True))
     networks = {"g": (gan.generator, 1e-3), "d": (gan.discriminator, 4e-3)}
     before = {letter: values(network.trainable_variables) for letter, (network, _) in networks.items()}
@@ -46,7 +46,7 @@ def test_gradient_norms_are_those_of_the_step_that_was_made(accumulation_steps):
         np.testing.assert_allclose(history[f"{letter}_gradient_norm"], norm, rtol=1e-3)
 
 
-def test_one_power_iteration_of_the_discriminator_a_step():
+def test_sagan_one_power_iteration_of_the_discriminator_per_step():
     gan = make_gan(rate=0.0)
     wanted = []
     for layer in spectral_normalizations(gan.discriminator).values():
@@ -60,7 +60,7 @@ def test_one_power_iteration_of_the_discriminator_a_step():
         np.testing.assert_allclose(got, want, atol=1e-6)
 
 
-def test_same_seed_same_run_and_another_seed_another():
+def test_sagan_same_seed_same_run_and_another_seed_another():
     runs = []
     for seed in (1, 1, 2):
         keras.utils.set_random_seed(0)
@@ -71,7 +71,7 @@ def test_same_seed_same_run_and_another_seed_another():
     assert not np.array_equal(runs[0], runs[2])
 
 
-def test_batches_of_the_updates_are_interleaved():
+def test_sagan_batches_of_the_updates_are_interleaved():
     gan = make_gan(compile_arguments=dict(d_steps=2, accumulation_steps=2))
     image = tf.reshape(tf.range(8.0), (8, 1, 1, 1))
     parts = gan._split((image, tf.range(8)))
@@ -79,13 +79,13 @@ def test_batches_of_the_updates_are_interleaved():
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "wasserstein", "least_squares"])
-def test_every_loss_trains_finitely(loss):
+def test_sagan_every_loss_trains_finitely(loss):
     gan = make_gan(rate=1e-5, compile_arguments=dict(loss=loss, run_eagerly=True))  # sooner than three graphs
     history = fit(gan, make_data(8, 2))
     assert np.isfinite(list(history.values())).all() and max(map(abs, sum(history.values(), []))) < 1e5
 
 
-def test_all_options_together_train_finitely():
+def test_sagan_all_options_together_train_finitely():
     options = dict(d_steps=2, accumulation_steps=2, r1_weight=0.5, r1_interval=2)
     gan = make_gan(augmentation=("color", "translation", "cutout"), ema_start_step=1, compile_arguments=options)
     history = fit(gan, make_data(8, 2))
@@ -95,7 +95,7 @@ def test_all_options_together_train_finitely():
     assert int(gan.generator_optimizer.iterations.numpy()) == 2
 
 
-def test_accumulation_averages_gradients():
+def test_sagan_accumulation_averages_gradients():
     """Two accumulated batches move the discriminator as far as the mean of their two single moves (SGD)."""
     data = make_data(8, 1)
     keras.utils.set_random_seed(0)
@@ -117,7 +117,7 @@ def test_accumulation_averages_gradients():
         np.testing.assert_allclose(new, old - 4e-3 * (a + b) / 2, atol=2e-5)
 
 
-def test_shared_fake_batch_is_that_of_the_discriminator():
+def test_sagan_shared_fake_batch_is_that_of_the_discriminator():
     """The discriminator moves as without sharing; the generator by its gradient on the same latents (SGD)."""
     data, gans = make_data(4, 1), []
     for share in (False, True):
@@ -143,7 +143,7 @@ def test_shared_fake_batch_is_that_of_the_discriminator():
     assert any(not np.allclose(a, b, atol=1e-6) for a, b in zip(values(apart.generator.trainable_variables), after))
 
 
-def test_sharing_makes_one_generator_pass_a_step():
+def test_sagan_sharing_makes_one_generator_pass_per_step():
     gan = make_gan(rate=0.0, compile_arguments=dict(share_fake_batch=True, d_steps=2))
     layers, wanted = spectral_normalizations(gan.generator).values(), []
     for layer in layers:
@@ -157,7 +157,7 @@ def test_sharing_makes_one_generator_pass_a_step():
         np.testing.assert_allclose(got, want, atol=1e-6)
 
 
-def test_r1_of_a_linear_discriminator_is_its_squared_length():
+def test_sagan_r1_of_a_linear_discriminator_is_its_squared_length():
     sizes = dict(image_size=32, channels=8, num_classes=None, attention_sizes=())
     image = keras.Input((32, 32, 3))
     dense = keras.layers.Dense(1, use_bias=False)
@@ -169,7 +169,7 @@ def test_r1_of_a_linear_discriminator_is_its_squared_length():
     assert float(gan._r1_penalty(real, None)) == pytest.approx(want, rel=1e-5)
 
 
-def test_unconditional_training_takes_images_alone():
+def test_sagan_unconditional_training_takes_images_alone():
     gan = make_gan(num_classes=None, compile_arguments=dict(run_eagerly=True))
     fit(gan, make_data(4, 1).map(lambda image, label: (image,)))
     fit(gan, make_data(4, 1).map(lambda image, label: image))
@@ -177,14 +177,14 @@ def test_unconditional_training_takes_images_alone():
     assert int(gan.step.numpy()) == 3
 
 
-def test_mixed_bfloat16_trains_and_keeps_float32_weights():
+def test_sagan_mixed_bfloat16_trains_and_keeps_float32_weights():
     gan = make_gan(keras.optimizers.Adam, dtype="mixed_bfloat16")
     history = fit(gan, make_data(4, 2))
     assert np.isfinite(list(history.values())).all()
     assert {w.dtype for w in gan.generator.weights + gan.discriminator.weights} == {"float32"}
 
 
-def test_several_steps_a_call_are_the_same_steps():
+def test_sagan_several_steps_a_call_are_the_same_steps():
     runs = []
     for steps in (1, 2):
         keras.utils.set_random_seed(0)
@@ -196,14 +196,14 @@ def test_several_steps_a_call_are_the_same_steps():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_label_distribution_is_followed():
+def test_sagan_label_distribution_is_followed():
     label = StepRandomness(0, tf.constant(5)).labels("x", 20_000, (0.5, 0.0, 0.2, 0.3)).numpy()
     frequencies = np.bincount(label, minlength=4) / 20_000
     np.testing.assert_allclose(frequencies, (0.5, 0.0, 0.2, 0.3), atol=0.015)  # 4 standard deviations
     assert frequencies[1] == 0
 
 
-def test_latents_are_normal_and_differ_by_step_and_purpose():
+def test_sagan_latents_are_normal_and_differ_by_step_and_purpose():
     def draw(step, purpose):
         return StepRandomness(0, tf.constant(step)).normal(purpose, 500, 40).numpy()
 
@@ -214,7 +214,7 @@ def test_latents_are_normal_and_differ_by_step_and_purpose():
         assert abs(np.corrcoef(a.ravel(), other.ravel())[0, 1]) < 0.03
 
 
-def test_networks_that_do_not_fit_are_refused():
+def test_sagan_rejects_networks_that_do_not_fit():
     sizes = dict(image_size=32, channels=8, attention_sizes=())
     generator = build_generator(**sizes, num_classes=3)
     with pytest.raises(ValueError, match="labels"):
@@ -225,7 +225,7 @@ def test_networks_that_do_not_fit_are_refused():
         SAGAN(generator, build_discriminator(**sizes, num_classes=3), label_distribution=(0.5, 0.5))
 
 
-def test_arguments_out_of_range_are_refused():
+def test_sagan_rejects_arguments_out_of_range():
     gan = make_gan()
     for arguments in (dict(d_steps=0), dict(accumulation_steps=1.5), dict(r1_weight=-1.0), dict(loss="x")):
         with pytest.raises(ValueError, match="Received"):

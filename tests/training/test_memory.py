@@ -38,7 +38,7 @@ libc.fclose(file)
 
 
 @needs_glibc
-def test_arenas_are_no_more_than_cores(tmp_path):
+def test_memory_arenas_are_no_more_than_cores(tmp_path):
     counts = {}
     for mode in ("limited", "free"):
         path = tmp_path / mode
@@ -49,7 +49,7 @@ def test_arenas_are_no_more_than_cores(tmp_path):
 
 
 @needs_glibc
-def test_what_was_freed_goes_back():
+def test_memory_what_was_freed_goes_back():
     libc = memory._glibc()
     libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
     blocks = [libc.malloc(50_000) for _ in range(4000)]  # below what malloc asks the system for on its own
@@ -69,7 +69,7 @@ def resident_mib():
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def test_another_c_library_is_left_alone(monkeypatch):
+def test_memory_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(memory, "_glibc", lambda: None)
     memory.limit_arenas()
     memory.give_back_freed()
