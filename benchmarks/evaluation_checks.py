@@ -19,9 +19,8 @@ from reporting import describe_machine, load_pyplot, write_json
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.readers import ArrayReader
 from sagan_tf.data.sources import open_source
+from sagan_tf.evaluation.evaluator import Evaluator
 from sagan_tf.evaluation.features import open_features
-from sagan_tf.evaluation.measurer import Measurer
-from sagan_tf.evaluation.metrics import compute_metrics
 from sagan_tf.runs.folder import Run
 
 
@@ -32,25 +31,25 @@ def main():
     parser.add_argument("--run", help="run folder whose curve is plotted")
     parser.add_argument("--out", type=Path, default=Path("."))
     options = parser.parse_args()
-    measurer = Measurer(open_features(options.features), None)
+    evaluator = Evaluator(open_features(options.features), None)
     train, test = (
         open_source(DataOptions(name="cifar10", split=split, data_dir=options.data_dir, image_size=32))
         for split in ("train", "test")
     )
-    reference, results = measurer.of_source(train), {}
+    reference, results = evaluator.dataset_features(train), {}
     for name, images in degraded(test.reader.images).items():
         source = dataclasses.replace(test, reader=ArrayReader(images, test.reader.labels))
         with tempfile.TemporaryDirectory() as folder:
-            features, collector = measurer.of_pictures(source, {"pictures": name}, folder + "/collecting")
-            figures, _ = compute_metrics(features, reference)
+            features, collector = evaluator.collect_images(source, {"pictures": name}, folder + "/collecting")
+            figures, _ = evaluator.metrics(features, reference)
             collector.close()
         results[name] = {figure.key: figure.value for figure in figures}
         print(f"{name:24}" + "".join(f"  {key} {value:.4g}" for key, value in results[name].items()), flush=True)
     curve = read_curve(options.run) if options.run else []
     options.out.mkdir(parents=True, exist_ok=True)
-    summary = {"features": measurer.network.about(), "pictures": results, "curve": curve}
+    summary = {"features": evaluator.network.about(), "pictures": results, "curve": curve}
     write_json(options.out / "evaluation_checks.json", summary | {"environment": describe_machine()})
-    draw(results, curve, measurer.network.name, options.out / "evaluation_checks.png")
+    draw(results, curve, evaluator.network.name, options.out / "evaluation_checks.png")
 
 
 def read_curve(run):

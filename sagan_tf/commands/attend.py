@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
+from sagan_tf.commands.classes import choose_classes, class_names
 from sagan_tf.data import embedded
 from sagan_tf.data.sources import contact_sheet_images, open_source, translate_data_errors
 from sagan_tf.errors import UserError
-from sagan_tf.experiment.loading import checkpoint_steps, choose_classes, class_names, restore_networks
+from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.files.atomic import atomic_write, write_text
 from sagan_tf.generation.pixels import from_levels, to_levels
 from sagan_tf.generation.sampler import draw_latents_of
@@ -256,7 +257,7 @@ def real_pictures(config, count):
 
 def _over_training(run, options, out):
     """Rows by step of the same pictures and points; the points are those of the newest step."""
-    steps = checkpoint_steps(run)
+    steps = run.checkpoint_steps()
     if not steps:
         raise UserError(f"{run.checkpoints_path}: there is no checkpoint yet.")
     found = {}

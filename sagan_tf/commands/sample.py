@@ -4,8 +4,9 @@
 import numpy as np
 from tqdm.auto import tqdm
 
+from sagan_tf.commands.classes import choose_classes, class_names
 from sagan_tf.errors import UserError
-from sagan_tf.experiment.loading import choose_classes, class_names, restore_networks
+from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.shared_work import SharedFolder, split_batches
 from sagan_tf.generation.folding import fold_generator

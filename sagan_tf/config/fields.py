@@ -142,6 +142,11 @@ class TrainingConfig:
     ema_start_step: int = 0
     seed: int = 0
 
+    @property
+    def images_per_step(self):
+        """Real images of one step, over all replicas."""
+        return self.batch_size * self.d_steps * self.accumulation_steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareConfig:

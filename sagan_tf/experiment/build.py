@@ -14,11 +14,11 @@ def build_gan(config, source, rate_factor=1.0):
 
     Args:
         config: `Config`.
-        source: `data.sources.Source`, for the number of classes and how often they occur.
-        rate_factor: float, what the learning rates are multiplied by.
+        source: `data.sources.Source`; its classes and their frequencies are used.
+        rate_factor: float, multiplies the learning rates.
 
     Returns:
-        SAGAN with freshly drawn weights.
+        SAGAN with initial weights.
     """
     training, hardware = config.training, config.hardware
     keras.utils.set_random_seed(training.seed)
@@ -50,15 +50,7 @@ def build_gan(config, source, rate_factor=1.0):
 
 
 def build_networks(config, num_classes):
-    """Builds generator and discriminator of a config.
-
-    Args:
-        config: `Config`.
-        num_classes: int, or None without labels.
-
-    Returns:
-        (generator, discriminator), keras.Models.
-    """
+    """Builds the generator and the discriminator of a config; `num_classes` is None without labels."""
     attention, generator, discriminator = config.attention, config.generator, config.discriminator
     options = {name: value for name, value in vars(attention).items() if name != "block"}
     shared = dict(
@@ -76,18 +68,9 @@ def build_networks(config, num_classes):
 
 
 def make_optimizer(options, steps, rate_factor=1.0):
-    """Makes Adam with its schedule.
-
-    Args:
-        options: `OptimizerConfig`.
-        steps: Optimiser steps of the whole run, where a decay ends.
-        rate_factor: float, what all its learning rates are multiplied by.
-
-    Returns:
-        FusedAdam.
-    """
+    """Makes Adam and its schedule from an `OptimizerConfig`; a decay ends after `steps` optimiser steps."""
     rate, final = options.learning_rate * rate_factor, options.final_learning_rate * rate_factor
-    # A short trial of a long run's config ends before the decay starts.
+    # A short trial with the config of a long run ends before the decay starts.
     schedule = options.schedule if options.decay_start_step < steps else "constant"
     if schedule != "constant" or options.warmup_steps:
         end = max(steps, options.decay_start_step + 1)

@@ -1,73 +1,88 @@
-"""What a run writes into its folder as it goes on."""
+"""The callbacks of a run, in the order in which they see a step."""
 
+from tqdm.auto import tqdm
+
+from sagan_tf.experiment.online_evaluation import OnlineEvaluation
+from sagan_tf.generation.sampler import draw_latents_of, grid_seeds
 from sagan_tf.runs.report import write_report
 from sagan_tf.training.callbacks import AttentionPictures, Checkpoints, Metrics, Report, Samples
+from sagan_tf.training.guard import GROUPS, SAMPLES, Guard
 from sagan_tf.training.tensorboard import EventFile, TensorBoard, peak_memory_gib
 
-_ATTENDED = 3  # pictures whose attention is drawn
+_ATTENTION_IMAGES = 3  # Images per attention picture.
 
 
-def recording_callbacks(config, run, manager, guard, images_a_step, seeds, labels, evaluations, more=()):
-    """Makes the callbacks that write, in the order in which they must look at a step.
+def make_callbacks(config, run, gan, source, manager, callbacks=()):
+    """Makes the callbacks of a run.
 
     Args:
         config: `Config`.
         run: `Run`.
-        manager: tf.train.CheckpointManager.
-        guard: `Guard`.
-        images_a_step: int, real images that a step takes, over all replicas.
-        seeds: (R*C,) ints, of the sample grid, R rows of C.
-        labels: (R*C,) ints, or None without classes.
-        evaluations: Function of what takes a line of metrics, that gives Keras callbacks which measure.
-        more: Keras callbacks that see a step before its checkpoint is written.
+        gan: Compiled SAGAN.
+        source: `data.sources.Source` of the training data.
+        manager: tf.train.CheckpointManager; None on workers other than the chief, which write nothing.
+        callbacks: Further Keras callbacks; they see a step before its checkpoint is written.
 
     Returns:
-        list of Keras callbacks.
+        list of Keras callbacks, in the order in which they must see a step.
     """
-    output = config.output
-    first_of_each_row = slice(0, _ATTENDED * output.sample_columns, output.sample_columns)
-    few = (seeds[first_of_each_row], None if labels is None else labels[first_of_each_row])
+    output, is_chief = config.output, manager is not None
     events = EventFile(run.tensorboard_path)
+    log = MetricsRecorder(run.metrics_log, events if output.tensorboard != "none" else None, is_chief)
+    chosen = [Metrics(log, output.log_interval, config.training.images_per_step, make_guard(config, gan, run))]
+    if config.evaluation.interval:
+        chosen.append(OnlineEvaluation(config, run, gan, source, log))
+    if not is_chief:
+        return chosen
+    seeds, labels = grid_seeds(output.sample_rows, output.sample_columns, gan.num_classes)
+    row_starts = slice(0, _ATTENTION_IMAGES * output.sample_columns, output.sample_columns)
+    attention_labels = None if labels is None else labels[row_starts]
     pictures = {"samples": run.sample_path, "attention": run.attention_picture_path}
-
-    log = MetricsRecorder(run, None if output.tensorboard == "none" else events)
     return [
-        Metrics(log, output.log_interval, images_a_step, guard),
-        *evaluations(log.append),
+        *chosen,
         Samples(run.sample_path, output.sample_interval, seeds, labels, output.sample_columns),
-        AttentionPictures(run.attention_picture_path, output.sample_interval, *few),
+        AttentionPictures(run.attention_picture_path, output.sample_interval, seeds[row_starts], attention_labels),
         TensorBoard(events, output.tensorboard, output.sample_interval, pictures),
-        *more,
+        *callbacks,
         Checkpoints(manager, output.checkpoint_interval, run.generator_path, config.training.steps),
         Report(lambda: write_report([run], run.report_path), output.sample_interval),
     ]
 
 
+def make_guard(config, gan, run):
+    """Makes the guard of a run, which continues from the diversity of earlier processes."""
+    seeds, labels = grid_seeds(GROUPS, SAMPLES // GROUPS, gan.num_classes)
+    latents = draw_latents_of(seeds, gan.latent_dim)
+    diversities = [line.get("sample_diversity") or 0.0 for line in run.read_metrics()]
+    return Guard(latents, labels, config.guard.on_collapse != "warn", tqdm.write, max(diversities, default=0.0))
+
+
 class MetricsRecorder:
-    """Writes metrics lines to the run folder and to TensorBoard.
+    """Writes metrics lines to the metrics log and to TensorBoard.
 
     Args:
-        run: `Run`.
+        log: `MetricsLog`.
         events: `EventFile`, or None.
-        writes: bool. False on workers other than the chief, which write nothing.
+        writes: bool. False on workers other than the chief, which only read.
     """
 
-    def __init__(self, run, events=None, writes=True):
-        self.run, self.events, self.writes = run, events, writes
+    def __init__(self, log, events=None, writes=True):
+        self.log, self.events, self.writes = log, events, writes
 
     def append(self, line):
-        """Writes a line, a dict with `step` and numbers by name."""
-        if self.writes:
-            self.run.metrics_log.append(line)
+        """Writes a line, a dict of `step` and numbers by name."""
+        if not self.writes:
+            return
+        self.log.append(line)
         if self.events is not None:
             values = {name: value for name, value in line.items() if name != "step"}
             self.events.scalars(line["step"], values | peak_memory_gib())
 
     def read_unfinished(self):
-        """Reads the means of a line that an earlier process had begun, or None."""
-        return self.run.metrics_log.read_unfinished()
+        """Reads the means of a line that an earlier process began; None if there are none."""
+        return self.log.read_unfinished()
 
     def save_unfinished(self, unfinished):
         """Saves the means of a line that is not due yet."""
         if self.writes:
-            self.run.metrics_log.save_unfinished(unfinished)
+            self.log.save_unfinished(unfinished)

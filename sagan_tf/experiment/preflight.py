@@ -50,7 +50,7 @@ def check_devices(config, strategy):
 
 def bytes_needed(config):
     """Estimates the memory of a run from below: dict, config field that determines it -> bytes."""
-    data, training, output = config.data, config.training, config.output
+    data, output = config.data, config.output
     g, d = config.generator.channels, config.discriminator.channels
     first, *multipliers = GENERATOR_MULTIPLIERS[data.image_size]
     blocks = zip([first, *multipliers[:-1]], multipliers)
@@ -61,13 +61,12 @@ def bytes_needed(config):
     discriminator_weights = sum(9 * d * d * (narrow * narrow + narrow * wide) for narrow, wide in blocks)
     dense_weights = config.generator.latent_dim * INITIAL_SIZE**2 * first * g
     image_values = data.image_size**2 * data.image_channels
-    images_per_step = training.batch_size * training.d_steps * training.accumulation_steps
     sample_bytes = 4 * config.generator.latent_dim + image_values
     return {
         "generator.channels": _BYTES_PER_WEIGHT * generator_weights,
         "generator.latent_dim": _BYTES_PER_WEIGHT * dense_weights,
         "discriminator.channels": _BYTES_PER_WEIGHT * discriminator_weights,
-        "training.batch_size": 4 * image_values * images_per_step,
+        "training.batch_size": 4 * image_values * config.training.images_per_step,
         "output.sample_columns": output.sample_rows * output.sample_columns * sample_bytes,
     }
 

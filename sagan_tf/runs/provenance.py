@@ -44,7 +44,7 @@ def describe_training(run):
 
 def _last_step(run):
     # The newest checkpoint is written together with the generator.
-    return next((int(path.rpartition("-")[2]) for path in run.checkpoints()), None)
+    return max(run.checkpoint_steps(), default=None)
 
 
 def _newest_metrics(run):

@@ -22,7 +22,7 @@ def read_record(run):
     return RunRecord(
         name=run.path.resolve().name,
         steps=training.steps,
-        images_per_step=training.batch_size * training.d_steps * training.accumulation_steps,
+        images_per_step=training.images_per_step,
         metrics=run.read_metrics(),
         config=[(key, as_yaml(value)) for key, value in flat_fields(config)],
         environment=starts[-1] if starts else None,

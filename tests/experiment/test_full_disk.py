@@ -1,4 +1,4 @@
-"""A disk that takes no more: one line, nothing half-written, and the same command goes on once there is room."""
+"""A disk that takes no more: one line, nothing half-written, and the same command continues once there is room."""
 
 import resource
 import subprocess
@@ -29,7 +29,7 @@ def test_checkpoint_that_does_not_fit(tmp_path, goes_on):
     done = train_with_limit(tmp_path / "run", 1 << 20)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "the checkpoint of step 2 cannot be written" in line and "the same command goes on" in line
+    assert "the checkpoint of step 2 cannot be written" in line and "run the same command to continue" in line
     assert "Traceback" not in done.stderr
     run = Run(tmp_path / "run")
     assert not list(run.path.rglob("*temp*")) and not list(run.path.rglob("*partial*")) and not run.checkpoints()

@@ -6,8 +6,8 @@ from keras import ops
 from small_runs import KINDS, make_run
 
 from sagan_tf.errors import UserError
-from sagan_tf.experiment import loading as restored_networks
-from sagan_tf.experiment.loading import checkpoint_steps, class_names, restore_networks
+from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.runs.folder import Run
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_newest_checkpoint_holds_the_generator_of_the_run(run):
 
 
 def test_networks_differ_from_step_to_step(run):
-    assert checkpoint_steps(run) == [5, 40, 300]
+    assert run.checkpoint_steps() == [5, 40, 300]
     old, new = restore_networks(run, 5, discriminator=True), restore_networks(run, 40, discriminator=True)
     for part in ("generator", "discriminator"):
         pairs = zip(weights(getattr(old, part)), weights(getattr(new, part)))
@@ -42,16 +42,8 @@ def test_looking_changes_nothing_in_the_folder(run):
 
 def test_checkpoint_that_training_has_just_replaced_gives_way_to_its_heir(run, monkeypatch):
     listed = iter([[7], [5, 40, 300], [5, 40, 300]])
-    monkeypatch.setattr(restored_networks, "checkpoint_steps", lambda run: next(listed))
+    monkeypatch.setattr(Run, "checkpoint_steps", lambda run: next(listed))
     assert restore_networks(run, discriminator=True).step == 300
-
-
-def test_class_names_come_from_the_run_and_from_older_ones_by_number(tmp_path):
-    run = make_run(tmp_path / "run", steps=(), data="cifar10")
-    assert class_names(run, 4) == KINDS and class_names(run, None) is None
-    assert class_names(run, 3) == ("0", "1", "2")  # names of something else
-    run.class_names_path.unlink()
-    assert class_names(run, 4) == ("0", "1", "2", "3")
 
 
 def test_checkpoint_of_other_networks_is_refused(run, tmp_path):
@@ -63,5 +55,5 @@ def test_checkpoint_of_other_networks_is_refused(run, tmp_path):
         restore_networks(other, 5)
     for path in other.checkpoints_path.glob("ckpt-5.*"):
         path.unlink()
-    with pytest.raises(UserError, match="there is no checkpoint, and the discriminator is nowhere else"):
+    with pytest.raises(UserError, match="there is no checkpoint, which alone holds the discriminator"):
         restore_networks(other, discriminator=True)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.evaluation.features import FeatureNetwork
-from sagan_tf.evaluation.measurer import Measurer, Samples
-from sagan_tf.experiment import online_evaluation as evaluated_training
-from sagan_tf.experiment.online_evaluation import Collection, Stopped
-from sagan_tf.training.evaluations import EvaluationInterrupted, Evaluations
+from sagan_tf.experiment import online_evaluation
+from sagan_tf.experiment.online_evaluation import EvaluationInterrupted, OnlineEvaluation, SampleCollection
+from sagan_tf.training.callbacks import StepCallback
 from sagan_tf.training.workers import Worker, make_all_reduce
 
 
@@ -26,44 +26,44 @@ class SeedSampler:
         return None, np.stack([np.random.default_rng(seed).normal(size=3) for seed in seeds]), None
 
 
-class SeedMeasurer(Measurer):
+class SeedEvaluator(Evaluator):
     def sampler(self, generator):
         return SeedSampler()
 
 
 def gather(folder, workers, count, rows, monkeypatch, stop=None):
-    """What each worker's `Collection.at` gives or raises; worker `stop[0]` wants to stop before its round `stop[1]`."""
-    barrier, wishes = threading.Barrier(workers), [0.0] * workers
+    """What each worker's collection returns or raises; worker `stop[0]` wants to stop before its round `stop[1]`."""
+    barrier, values = threading.Barrier(workers), [0.0] * workers
     network = FeatureNetwork("seeds", "ab", "none", 3, None, False, None)
 
-    def one(index):
+    def collect(index):
         gan = types.SimpleNamespace(ema_generator=None, distribute_strategy=None, stop_wanted=False)
         rounds = 0
 
-        def agree(value):
+        def all_reduce(value):
             nonlocal rounds
-            wishes[index] = max(value, float(stop == (index, rounds)))
+            values[index] = max(value, float(stop == (index, rounds)))
             rounds += 1
             barrier.wait(10)
-            total = sum(wishes)
+            total = sum(values)
             barrier.wait(10)
             return total
 
         with lock:
-            monkeypatch.setattr(evaluated_training, "make_all_reduce", lambda strategy: agree)
-            measurer = SeedMeasurer(network, None, rows, show_progress=False)
-            collection = Collection(gan, measurer, Samples(count, 7), folder / "c", Worker(index, workers))
+            monkeypatch.setattr(online_evaluation, "make_all_reduce", lambda strategy: all_reduce)
+            evaluator = SeedEvaluator(network, None, rows, show_progress=False)
+            collection = SampleCollection(gan, evaluator, SampleSet(count, 7), folder / "c", Worker(index, workers))
         try:
-            return collection.at(4), gan
-        except Stopped:
+            return collection.collect(4), gan
+        except EvaluationInterrupted:
             return "stopped", gan
         finally:
-            barrier.wait(10)  # nobody tidies up before the chief has read
-            collection.close()
+            barrier.wait(10)  # no worker removes its files before the chief has read them
+            collection.remove_files()
 
     lock = threading.Lock()
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, range(workers)))
+        return list(pool.map(collect, range(workers)))
 
 
 @pytest.mark.parametrize(("workers", "count", "rows"), [(2, 9, 4), (3, 7, 2), (3, 2, 2), (4, 50, 8)])
@@ -86,23 +86,34 @@ def test_one_that_stops_takes_all_along(tmp_path, monkeypatch, index, before):
     assert not list(tmp_path.iterdir())
 
 
-def test_agreement_sums_over_replicas():
-    agree = make_all_reduce(tf.distribute.get_strategy())
-    assert [agree(value) for value in (0, 1.5)] == [0.0, 1.5]
+def test_all_reduce_sums_over_replicas():
+    all_reduce = make_all_reduce(tf.distribute.get_strategy())
+    assert [all_reduce(value) for value in (0, 1.5)] == [0.0, 1.5]
 
 
-def test_agreement_keeps_nothing_in_memory():
-    agree, value = make_all_reduce(tf.distribute.get_strategy()), 10**6 / 7
+def test_all_reduce_keeps_nothing_in_memory():
+    all_reduce, value = make_all_reduce(tf.distribute.get_strategy()), 10**6 / 7
     before = sys.getrefcount(value)
-    assert agree(value) == value and sys.getrefcount(value) == before
+    assert all_reduce(value) == value and sys.getrefcount(value) == before
 
 
-def test_measurement_that_is_broken_off_again_makes_no_step():
-    recorded = []
-    evaluations = Evaluations(lambda step: None, recorded.append, lambda *found: None, 2, lambda step: step == 4)
-    evaluations.set_model(types.SimpleNamespace(step=tf.Variable(4)))
+class InterruptedCollection:
+    def collect(self, step):
+        raise EvaluationInterrupted
+
+    def remove_files(self):
+        pass
+
+
+def test_evaluation_interrupted_again_makes_no_step(monkeypatch):
+    monkeypatch.setattr(OnlineEvaluation, "__init__", lambda self: StepCallback.__init__(self, interval=2))
+    monkeypatch.setattr(online_evaluation, "is_evaluation_missing", lambda config, run, step: step == 4)
+    evaluation = OnlineEvaluation()
+    evaluation.config = evaluation.run = None
+    evaluation.collection = InterruptedCollection()
+    evaluation.set_model(types.SimpleNamespace(step=tf.Variable(4)))
     with pytest.raises(EvaluationInterrupted):
-        evaluations.on_train_begin()
-    evaluations.model.step.assign(5)
-    evaluations.on_train_begin()
-    assert recorded == []
+        evaluation.on_train_begin()
+    evaluation.model.step.assign(5)
+    evaluation.on_train_begin()
+    assert evaluation.evaluated_step == 5

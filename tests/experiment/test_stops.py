@@ -11,7 +11,7 @@ from experiment.test_train import save_feature_network
 from tiny_runs import KeepModel, Killed, small_embedded_data, state_of, tiny_config, untimed  # noqa: F401
 
 from sagan_tf.errors import one_line_errors
-from sagan_tf.evaluation.measurer import Measurer
+from sagan_tf.evaluation.evaluator import Evaluator
 from sagan_tf.experiment.train import train
 
 
@@ -25,20 +25,20 @@ def test_stops_in_the_middle_of_a_line_and_of_an_evaluation_lose_nothing(tmp_pat
     one = train(tiny_config(tmp_path / "whole", **options), [whole])
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    measure = Measurer.of_generator
+    collect = Evaluator.collect_samples
     for step, number in ((2, signal.SIGTERM), (6, signal.SIGINT)):
 
-        def measure_and_stop(self, paint, num_classes, samples, about, *more):
+        def collect_and_stop(self, sampler, samples, about, *arguments):
             if about["step"] == step:
                 signal.raise_signal(number)
-            return measure(self, paint, num_classes, samples, about, *more)
+            return collect(self, sampler, samples, about, *arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Measurer, "of_generator", measure_and_stop)
+            patch.setattr(Evaluator, "collect_samples", collect_and_stop)
             two = train(tiny_config(tmp_path / "broken", **options), [broken])
         out = capsys.readouterr().out
-        assert f"Stopped by {number.name} at step {step} of 6, saved. The same command goes on." in out
-        assert f"The evaluation at step {step} is left to the next start" in out
+        assert f"Stopped by {number.name} at step {step} of 6, saved. The same command continues." in out
+        assert f"The evaluation of step {step} is left to the next start" in out
         assert two.checkpoints()[0].endswith(f"-{step}") and not list(two.evaluation_path.glob("*collecting"))
     train(tiny_config(tmp_path / "broken", **options))
     assert "All 6 steps are made" in capsys.readouterr().out

@@ -14,8 +14,8 @@ import tensorflow as tf
 from small_data import open_small
 from small_runs import make_run
 
+from sagan_tf.evaluation.evaluator import Evaluator, SampleSet, file_name_part
 from sagan_tf.evaluation.features import FeatureNetwork
-from sagan_tf.evaluation.measurer import Measurer, Samples, plain_name
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
@@ -36,11 +36,11 @@ def source(**changes):
 
 def test_sample_i_is_that_of_its_seed_in_any_batch(tmp_path):
     generator = restore_networks(make_run(tmp_path / "run")).generator
-    folded, samples, found = fold_generator(generator), Samples(20, seed=5), []
+    folded, samples, found = fold_generator(generator), SampleSet(20, seed=5), []
     for batch in (7, 64):
-        measurer = Measurer(network(), tf.distribute.get_strategy(), batch, show_progress=False)
-        sampler = measurer.sampler(folded)
-        features, collector = measurer.of_generator(sampler, samples, {}, tmp_path / str(batch))
+        evaluator = Evaluator(network(), tf.distribute.get_strategy(), batch, show_progress=False)
+        sampler = evaluator.sampler(folded)
+        features, collector = evaluator.collect_samples(sampler, samples, {}, tmp_path / str(batch))
         found.append(np.array(features.features))
         collector.close()
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
@@ -51,47 +51,49 @@ def test_sample_i_is_that_of_its_seed_in_any_batch(tmp_path):
 
 
 def test_labels_come_in_turn_or_as_often_as_asked():
-    assert Samples(9).labels(0, 9, 4).tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0] and Samples(9).labels(0, 9, None) is None
+    assert SampleSet(9).labels(0, 9, 4).tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
+    assert SampleSet(9).labels(0, 9, None) is None
     shares = (0.5, 0.3, 0.0, 0.2)
-    uneven = Samples(1000, label_shares=shares)
+    uneven = SampleSet(1000, label_shares=shares)
     whole = uneven.labels(0, 1000, 4)
     np.testing.assert_allclose(np.bincount(whole, minlength=4) / 1000, shares, atol=0.005)
     np.testing.assert_array_equal(np.concatenate([uneven.labels(0, 333, 4), uneven.labels(333, 1000, 4)]), whole)
 
 
 def test_statistics_are_kept_and_taken_only_for_what_they_are_of(tmp_path, capsys):
-    measurer, twins = Measurer(network(), None, 256, show_progress=False), source()
-    first = measurer.of_source(twins, cache=tmp_path)
+    evaluator, twins = Evaluator(network(), None, 256, show_progress=False), source()
+    first = evaluator.dataset_features(twins, cache=tmp_path)
     want = network()(twins.reader.images)[0].numpy()
     np.testing.assert_allclose(first.features, want, atol=1e-6)
     np.testing.assert_allclose(first.moments.covariance, np.cov(want.T.astype(np.float64)), rtol=1e-5)
     (path,) = (tmp_path / "statistics").glob("*.npz")
     made = path.stat().st_mtime_ns
-    assert measurer.of_source(twins, cache=tmp_path).about == first.about
+    assert evaluator.dataset_features(twins, cache=tmp_path).about == first.about
     assert path.stat().st_mtime_ns == made and capsys.readouterr().out == ""
     # The same name and size, but other pictures.
     twins.reader.images[0] = 255 - twins.reader.images[0]
-    again = measurer.of_source(twins, cache=tmp_path)
+    again = evaluator.dataset_features(twins, cache=tmp_path)
     out = capsys.readouterr().out
-    assert out.startswith(f"Not used: {path}: `fingerprint` is ") and out.count("\n") == 1
+    assert out.startswith(f"{path} is not used and recomputed: `fingerprint` is ") and out.count("\n") == 1
     assert again.about["fingerprint"] != first.about["fingerprint"] and path.stat().st_mtime_ns != made
     # Another network of the same name: another file.
-    other = Measurer(network(sha256="cd", scale=2.0), None, 256, show_progress=False)
-    np.testing.assert_allclose(other.of_source(twins, cache=tmp_path).moments.mean, 2 * again.moments.mean, rtol=1e-5)
+    other = Evaluator(network(sha256="cd", scale=2.0), None, 256, show_progress=False)
+    others = other.dataset_features(twins, cache=tmp_path)
+    np.testing.assert_allclose(others.moments.mean, 2 * again.moments.mean, rtol=1e-5)
     assert len(list((tmp_path / "statistics").glob("*.npz"))) == 2
     # What cannot be read is said and made anew.
     path.write_bytes(b"PK")
-    measurer.of_source(twins, cache=tmp_path)
+    evaluator.dataset_features(twins, cache=tmp_path)
     assert "not a file of statistics" in capsys.readouterr().out
-    assert plain_name("a/b c:d") == "a_b_c_d" and plain_name("::") == "x"
+    assert file_name_part("a/b c:d") == "a_b_c_d" and file_name_part("::") == "x"
 
 
 def test_two_processes_do_not_compute_one_thing(tmp_path, capsys):
-    measurer, twins, results = Measurer(network(), None, 256, show_progress=False), source(), []
-    lock = filelock.FileLock(f"{measurer.statistics_path(twins, tmp_path)}.lock")
+    evaluator, twins, results = Evaluator(network(), None, 256, show_progress=False), source(), []
+    lock = filelock.FileLock(f"{evaluator.statistics_path(twins, tmp_path)}.lock")
     (tmp_path / "statistics").mkdir()
     with lock:  # as another process holds it
-        thread = threading.Thread(target=lambda: results.append(measurer.of_source(twins, cache=tmp_path)))
+        thread = threading.Thread(target=lambda: results.append(evaluator.dataset_features(twins, cache=tmp_path)))
         thread.start()
         deadline = time.monotonic() + 30
         while "waiting for it" not in capsys.readouterr().out and time.monotonic() < deadline:
@@ -102,7 +104,7 @@ def test_two_processes_do_not_compute_one_thing(tmp_path, capsys):
 
 
 def test_fewer_are_kept_than_are_counted(tmp_path):
-    found = Measurer(network(), None, 256, show_progress=False).of_source(source(), keep=100, cache=tmp_path)
+    found = Evaluator(network(), None, 256, show_progress=False).dataset_features(source(), keep=100, cache=tmp_path)
     assert found.count == 2000 and len(found.features) == len(set(found.indices.tolist())) == 100
     want = network()(source().reader.images)[0].numpy()
     np.testing.assert_allclose(found.features, want[found.indices], atol=1e-6)
@@ -115,18 +117,18 @@ def test_two_replicas_measure_what_one_device_does(tmp_path):
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import numpy as np
-from evaluation.test_measurer import network
+from evaluation.test_evaluator import network
 from sagan_tf.generation.folding import fold_generator
-from sagan_tf.evaluation.measurer import Measurer, Samples
+from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.runs.folder import Run
 from sagan_tf.training.distribution import make_strategy
 strategy = make_strategy("mirrored", 2)
 with strategy.scope():
     folded = fold_generator(restore_networks(Run.open(sys.argv[1])).generator)
-measurer = Measurer(network(), strategy, 8, show_progress=False)
-assert measurer.rows == 16
-found, _ = measurer.of_generator(measurer.sampler(folded), Samples(41), {{}}, sys.argv[2] + "/two")
+evaluator = Evaluator(network(), strategy, 8, show_progress=False)
+assert evaluator.batch_size == 16
+found, _ = evaluator.collect_samples(evaluator.sampler(folded), SampleSet(41), {{}}, sys.argv[2] + "/two")
 np.savez(sys.argv[2] + "/two.npz", features=found.features, labels=found.labels)
 """
     run = make_run(tmp_path / "run")
@@ -134,9 +136,9 @@ np.savez(sys.argv[2] + "/two.npz", features=found.features, labels=found.labels)
     done = subprocess.run([sys.executable, "-c", script, str(run.path), str(tmp_path)], env=environment,
                           capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    measurer = Measurer(network(), None, 16, show_progress=False)
-    sampler = measurer.sampler(fold_generator(restore_networks(run).generator))
-    one, _ = measurer.of_generator(sampler, Samples(41), {}, tmp_path / "one")
+    evaluator = Evaluator(network(), None, 16, show_progress=False)
+    sampler = evaluator.sampler(fold_generator(restore_networks(run).generator))
+    one, _ = evaluator.collect_samples(sampler, SampleSet(41), {}, tmp_path / "one")
     with np.load(tmp_path / "two.npz") as two:
         np.testing.assert_allclose(two["features"], one.features, atol=1e-5)
         np.testing.assert_array_equal(two["labels"], one.labels)

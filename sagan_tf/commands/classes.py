@@ -1,0 +1,61 @@
+"""The classes of a run by name, and those that a user chose."""
+
+from sagan_tf.data import embedded
+from sagan_tf.errors import UserError, did_you_mean
+
+_DEFAULT_CLASSES = 10
+
+
+def class_names(run, num_classes):
+    """Names of a run's classes, without opening its data.
+
+    Args:
+        run: `Run`.
+        num_classes: int, K, or None without classes.
+
+    Returns:
+        tuple of K str, numbers if no names are known; None without classes.
+    """
+    if num_classes is None:
+        return None
+    names = run.class_names()
+    if not names and run.config().data.name in embedded.NAMES:
+        names = embedded.KINDS
+    return tuple(names) if names and len(names) == num_classes else tuple(map(str, range(num_classes)))
+
+
+def choose_classes(chosen, names):
+    """Finds the classes that a user chose.
+
+    Args:
+        chosen: Names and numbers, ("all",), or None for the first ten.
+        names: Names of all classes; None without classes.
+
+    Returns:
+        dict, label -> name, in the order chosen; None without classes.
+
+    Raises:
+        UserError: There are no classes, or none of that name or number.
+    """
+    if names is None:
+        if chosen is not None:
+            raise UserError("--classes: the model was trained without classes; leave --classes out.")
+        return None
+    if chosen is None:
+        return dict(list(enumerate(names))[:_DEFAULT_CLASSES])
+    if chosen == ("all",):
+        return dict(enumerate(names))
+    labels = [_find_class(text, names) for text in chosen]
+    return {label: names[label] for label in labels}
+
+
+def _find_class(text, names):
+    if text in names:
+        return names.index(text)
+    if not text.lstrip("-").isdigit():
+        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        hint = did_you_mean(text, names) or f" The classes are {shown}."
+        raise UserError(f"--classes: the model has no class `{text}`.{hint}")
+    if not 0 <= int(text) < len(names):
+        raise UserError(f"--classes: {text} is out of range; the model has the classes 0 to {len(names) - 1}.")
+    return int(text)

@@ -1,0 +1,13 @@
+"""Names of a run's classes."""
+
+from small_runs import KINDS, make_run
+
+from sagan_tf.commands.classes import class_names
+
+
+def test_class_names_are_those_of_the_run_or_numbers(tmp_path):
+    run = make_run(tmp_path / "run", steps=(), data="cifar10")
+    assert class_names(run, 4) == KINDS and class_names(run, None) is None
+    assert class_names(run, 3) == ("0", "1", "2")  # names of something else
+    run.class_names_path.unlink()
+    assert class_names(run, 4) == ("0", "1", "2", "3")
