@@ -8,7 +8,7 @@ from pathlib import Path
 from sagan_tf.commands.classes import class_names
 from sagan_tf.commands.evaluate_pictures import (
     SampleReader,
-    picture_figures,
+    picture_metrics,
     save_class_picture,
     save_neighbour_picture,
 )
@@ -79,10 +79,10 @@ def evaluate_run(run, options):
         generated, removals = _collect_samples(evaluator, sampler, samples, subject, out / stem, worker)
     if generated is None:
         return None
-    figures, left_out = _feature_figures(evaluator, generated, reference, options)
+    metrics, left_out = _feature_metrics(evaluator, generated, reference, options)
     reader = SampleReader(sampler, samples)
     rule = config.data.name if config.data.name in embedded.NAMES else None
-    more_figures, more_left_out = picture_figures(reader, source, _picture_metrics(options, rule), rule)
+    more_metrics, more_left_out = picture_metrics(reader, source, _picture_metric_names(options, rule), rule)
     files = [save_class_picture(reader, class_names(run, folded.num_classes), out / f"{stem}_samples.png")]
     if source is not None and reference.features is not None:
         path = out / f"{stem}_neighbours.png"
@@ -97,7 +97,7 @@ def evaluate_run(run, options):
         **_describe_evaluation(evaluator, reference, started_at),
     }
     is_inception = evaluator.network.is_inception
-    result = Result(subject, figures + more_figures, left_out | more_left_out, about, is_inception, files)
+    result = Result(subject, metrics + more_metrics, left_out | more_left_out, about, is_inception, files)
     return _write(result, out / f"{stem}.json", removals)
 
 
@@ -119,10 +119,10 @@ def evaluate_folder(folder, options):
     measured, collector = evaluator.collect_images(pictures, about, out / f"{stem}.collecting")
     if source is None or pictures.class_names != source.class_names:
         measured = dataclasses.replace(measured, labels=None)  # the labels of other classes mean nothing here
-    figures, left_out = _feature_figures(evaluator, measured, reference, options)
+    metrics, left_out = _feature_metrics(evaluator, measured, reference, options)
     subject = {"folder": folder.name, "count": pictures.num_images, "picture": about["picture"]}
     about = _describe_evaluation(evaluator, reference, started_at)
-    result = Result(subject, figures, left_out, about, evaluator.network.is_inception, [])
+    result = Result(subject, metrics, left_out, about, evaluator.network.is_inception, [])
     return _write(result, out / f"{stem}.json", [collector.close])
 
 
@@ -189,12 +189,12 @@ def _label_shares(source, options, num_classes):
     return tuple(class_distribution(source))
 
 
-def _feature_figures(evaluator, measured, reference, options):
+def _feature_metrics(evaluator, measured, reference, options):
     names = [name for name in METRICS if options.metrics is None or name in options.metrics]
     return evaluator.metrics(measured, reference, names, options.at_infinity)
 
 
-def _picture_metrics(options, rule):
+def _picture_metric_names(options, rule):
     if options.metrics is not None:
         return [name for name in PICTURE_METRICS if name in options.metrics]
     # Data without a rule is no reason for a line in the table, unless the user asks for it.
