@@ -12,36 +12,21 @@ from sagan_tf.layers import Conv2D, SelfAttention, SpectralNormalization
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution of stride 1.
-
-    Args:
-        name: str.
-        size: int, height and width in px of the map that is convolved: after up-sampling, before pooling.
-        kernel: int, height and width.
-        inputs, outputs: ints, channels.
-    """
+    """A convolution of stride 1."""
 
     name: str
-    size: int
-    kernel: int
-    inputs: int
-    outputs: int
+    size: int  # px, side of the map that is convolved: after up-sampling, before pooling
+    kernel: int  # side
+    inputs: int  # channels
+    outputs: int  # channels
 
     @property
-    def flops(self):
-        """int, per image."""
+    def flops(self):  # per image
         return 2 * self.size**2 * self.kernel**2 * self.inputs * self.outputs
 
 
 def convolutions_of(model):
-    """Lists a model's convolutions, including those inside attention.
-
-    Args:
-        model: keras.Model of `sagan_tf.networks`.
-
-    Returns:
-        list of Convolutions, in the order of the model.
-    """
+    """Lists the convolutions of a model of `sagan_tf.networks` in order, including those inside attention."""
     convolutions = []
     for layer in model.layers:
         size = layer.output.shape[1] if len(layer.output.shape) == 4 else None
@@ -63,14 +48,7 @@ def _convolution(name, layer, size):
 
 
 def flops_of(model):
-    """Counts the FLOPs of a forward pass, per image.
-
-    Args:
-        model: keras.Model of `sagan_tf.networks`.
-
-    Returns:
-        int.
-    """
+    """Counts the FLOPs of a forward pass, per image."""
     total = sum(convolution.flops for convolution in convolutions_of(model))
     for layer in model.layers:
         inner = layer.layer if isinstance(layer, SpectralNormalization) else layer
@@ -86,16 +64,9 @@ def flops_of(model):
 def flops_of_step(generator, discriminator, d_steps=1, shared=False):
     """Counts the FLOPs of a training step, per image of the batch; a backward pass costs two forward passes.
 
-    D's update: forward through G; forward and backward through D for a generated and a real image. G's update: forward
-    and backward through G, and through D with respect to its input only.
-
-    Args:
-        generator, discriminator: keras.Models.
-        d_steps: int, updates of D per step.
-        shared: bool. G's update reuses the images of D's last update.
-
-    Returns:
-        int.
+    `shared`: G's update reuses the images of D's last update.
     """
+    # D's update: forward through G; forward and backward through D for a generated and a real image. G's update:
+    # forward and backward through G, and through D with respect to its input only.
     g, d = flops_of(generator), flops_of(discriminator)
     return d_steps * (g + 6 * d) + (2 if shared else 3) * g + 2 * d

@@ -13,20 +13,7 @@ CALLERS = {"gRPC": grpc_caller, "REST": rest_caller}
 
 
 async def measure_server(process, addresses, load, classes, seconds, warm_up_seconds=0.5):
-    """Measures a server under load.
-
-    Args:
-        process: psutil.Process of the server.
-        addresses: dict, protocol -> address.
-        load: (protocol, images per request, clients).
-        classes: int, or None.
-        seconds: float, duration of the measurement.
-        warm_up_seconds: float.
-
-    Returns:
-        dict: `images` per second, latencies `p50` and `p99` in ms, `client`, its share of the cores, and `processor`,
-        the server's CPU ms per image.
-    """
+    """Measures a server, given its psutil.Process, under a load of (protocol, images per request, clients)."""
     protocol, rows, clients = load
     call, close = await CALLERS[protocol](addresses[protocol], "sagan", make_requests(rows, classes))
     await measure(call, clients, warm_up_seconds, warm_up=0)
@@ -38,9 +25,10 @@ async def measure_server(process, addresses, load, classes, seconds, warm_up_sec
         raise RuntimeError(f"{result['failures']} requests failed: {load}")
     images = rows * result["requests_per_second"]
     return {
-        "images": images,
+        "images": images,  # per second
         "p50": result["p50_ms"],
         "p99": result["p99_ms"],
-        "client": result["processor_ms"] / 1e3 * result["requests_per_second"] / CORES,
+        "client": result["processor_ms"] / 1e3 * result["requests_per_second"] / CORES,  # its share of the cores
+        # CPU ms of the server per image
         "processor": 1e3 * (after.user + after.system - before.user - before.system) / images / elapsed,
     }

@@ -1,6 +1,6 @@
 """Start-up times, each in a new process: imports, the first sample, the first training step.
 
-    python benchmarks/start_up.py --rounds 5 --json start_up.json --figure start_up.png
+    python benchmarks/start_up.py --rounds 5 --json start_up.json
 
 Runs the commands interleaved and prints medians as Markdown. The import of TensorFlow and Keras has its own row. The
 sample is drawn from a one-step run made beforehand. Times are wall time from the start of the process. Text:
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from reporting import describe_machine, load_pyplot, markdown_table, write_json
+from reporting import describe_machine, markdown_table, write_json
 
 FIRST_STEP = """
 import os, sys
@@ -37,7 +37,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="processes per row (default 5)")
     parser.add_argument("--json", type=Path, help="file for the measurements")
-    parser.add_argument("--figure", type=Path, help="file for the chart")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         commands = make_commands(Path(folder))
@@ -51,8 +50,6 @@ def main():
     print(summary(result) + "\n\n" + table(times))
     if options.json:
         write_json(options.json, result)
-    if options.figure:
-        draw(result, options.figure)
 
 
 def make_commands(folder):
@@ -93,17 +90,6 @@ def summary(result):
 def table(times):
     rows = [[name, f"{np.median(each):.2f}", f"{min(each):.2f}, {max(each):.2f}"] for name, each in times.items()]
     return markdown_table(["", "s", "min, max"], rows)
-
-
-def draw(result, path):
-    pyplot = load_pyplot()
-    names = list(result["seconds"])
-    figure, axes = pyplot.subplots(figsize=(8, 0.6 + 0.45 * len(names)), layout="constrained")
-    bars = axes.barh(names, [np.median(result["seconds"][name]) for name in names], color="#1b66b3")
-    axes.bar_label(bars, fmt="{:.1f}", padding=3)
-    axes.invert_yaxis()
-    axes.set_xlabel("seconds from the start of the process")
-    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,7 @@ CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 def interleaved_medians(functions, rounds, warm_up=2, clock=time.perf_counter):
-    """Calls each function once per round.
-
-    Args:
-        functions: dict, name -> function without arguments that waits for its result.
-        rounds: int, timed rounds.
-        warm_up: int, rounds before, which trace, allocate and compile.
-        clock: One of `CLOCKS`.
-
-    Returns:
-        dict, name -> median seconds.
-    """
+    """Calls each function once per round; returns name -> median seconds without the warm-up rounds."""
     times = {name: [] for name in functions}
     for round_number in range(warm_up + rounds):
         for name, function in functions.items():

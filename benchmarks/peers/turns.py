@@ -20,14 +20,7 @@ def resident_mib(name):
 
 
 def take_turns(step, description, imported_mib, warm_up=2):
-    """Runs steps on request until the input ends.
-
-    Args:
-        step: Function without arguments that runs one step and waits for it to finish.
-        description: dict, describes the contender.
-        imported_mib: Resident memory after the imports.
-        warm_up: Steps before the first request.
-    """
+    """Runs `step()`, which waits for its result, on request until the input ends."""
     began = time.perf_counter()
     for _ in range(warm_up):
         step()

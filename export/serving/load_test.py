@@ -77,17 +77,7 @@ def make_requests(rows, classes, count=256):
 
 
 async def measure(call, clients, seconds, warm_up=1.0):
-    """Keeps `clients` requests in flight.
-
-    Args:
-        call: Coroutine function of a request number, as from `rest_caller`.
-        clients: int.
-        seconds: float, duration of the measurement.
-        warm_up: float, seconds before the measurement.
-
-    Returns:
-        dict: requests per second, latencies in ms, failures, CPU time of this process in ms per request.
-    """
+    """Keeps `clients` requests in flight; returns throughput, latencies, failures and the client's CPU time."""
     numbers, latencies, failures = iter(range(10**12)), [], 0
     start = time.perf_counter() + warm_up
     end, processor = start + seconds, None

@@ -28,25 +28,17 @@ _RESOLUTIONS = (
 
 @dataclass(frozen=True)
 class ExplorerData:
-    """What an explorer shows.
-
-    Args:
-        title: str.
-        images: (P, S, S, 1 or 3) uint8.
-        classes: P class names; empty strings for a model without classes.
-        seeds: P ints.
-        maps: dict, (network, name of a layer) -> `AttentionMaps` of the P images.
-    """
+    """What an explorer shows of P images."""
 
     title: str
-    images: np.ndarray
-    classes: tuple
-    seeds: tuple
-    maps: dict
+    images: np.ndarray  # (P, S, S, 1 or 3) uint8
+    classes: tuple  # P names; empty strings for a model without classes
+    seeds: tuple  # P ints
+    maps: dict  # (network, name of a layer) -> `AttentionMaps` of the P images
 
 
 def save_explorer(data, path):
-    """Writes the page of an `ExplorerData`, atomically; creates the folder."""
+    """Writes the page of an `ExplorerData`."""
     write_text(path, explorer_page(data))
 
 

@@ -34,15 +34,7 @@ def save_image(image, path):
 
 
 def save_animation(frames, path):
-    """Writes frames as an endless animation, atomically.
-
-    Args:
-        frames: PIL.Images of one size in mode RGB, two or more.
-        path: Path that ends in `.gif` or `.webp`. The folder is created.
-
-    Raises:
-        ValueError: The path has another ending, or there are fewer than two frames.
-    """
+    """Writes two or more RGB PIL.Images of one size as an endless .gif or .webp file."""
     file_format = str(path).rpartition(".")[2].upper()
     if file_format not in ("GIF", "WEBP") or len(frames) < 2:
         raise ValueError(

@@ -13,28 +13,18 @@ _COLUMN_TITLE_HEIGHT, _ROW_TITLE_GAP = 20, 12  # px
 
 @dataclass(frozen=True)
 class GridStyle:
-    """Distances and font sizes of a grid, in px.
+    """Distances and font sizes of a grid, in px."""
 
-    Args:
-        min_height: Smaller images are enlarged by a whole factor.
-        margins: Left, top, right and bottom.
-        gaps: Between columns and between rows.
-        title_top, title_height, title_size: Top of the title, height reserved for it, font size.
-        caption_height, caption_size: Height reserved for the caption of an image, font size.
-        caption_colour: RGB.
-        captions_above: bool. False places captions below the images.
-    """
-
-    min_height: int = 1
-    margins: tuple = (0, 0, 0, 0)
-    gaps: tuple = (0, 0)
+    min_height: int = 1  # Smaller images are enlarged by a whole factor.
+    margins: tuple = (0, 0, 0, 0)  # left, top, right, bottom
+    gaps: tuple = (0, 0)  # between columns, between rows
     title_top: int = 0
-    title_height: int = 0
-    title_size: int = 16
-    caption_height: int = 0
-    caption_size: int = 13
+    title_height: int = 0  # reserved for the title
+    title_size: int = 16  # font
+    caption_height: int = 0  # reserved for the caption of each image
+    caption_size: int = 13  # font
     caption_colour: tuple = INK
-    captions_above: bool = False
+    captions_above: bool = False  # or below the images
 
 
 _SAMPLE_GRID = GridStyle(min_height=64)
@@ -78,24 +68,7 @@ class Table:
 
 
 def draw_grid(images, columns, style, title="", captions=(), row_titles=(), column_titles=()):
-    """Draws images row by row.
-
-    Args:
-        images: (N, H, W, 1 or 3), as for `to_levels`.
-        columns: int >= 1. The last row may be shorter.
-        style: `GridStyle`.
-        title: str, above the grid.
-        captions: One str per image, or empty. Text wider than the image is cut.
-        row_titles: One str per row, or empty.
-        column_titles: One str per column, or empty.
-
-    Returns:
-        PIL.Image.Image, RGB.
-
-    Raises:
-        ValueError: There is no image, `columns` is below 1, an image has neither 1 nor 3 channels, or the number of
-            captions differs from that of the images.
-    """
+    """Draws images (N, H, W, 1 or 3), as for `to_levels`, row by row; returns a PIL.Image in RGB."""
     images = np.asarray(images)
     _check(images, columns, captions)
     scale = -(-style.min_height // images.shape[1])
@@ -132,33 +105,24 @@ def draw_grid(images, columns, style, title="", captions=(), row_titles=(), colu
 
 
 def save_grid(images, path, columns):
-    """Writes images side by side as a PNG file, atomically.
-
-    Args:
-        images: (N, H, W, 1 or 3), as for `to_levels`. Images below 64 px are enlarged.
-        path: Path of the file. The folder is created.
-        columns: int >= 1.
-    """
+    """Writes images side by side, without text, as a PNG file; arguments as for `draw_grid`."""
     save_png(draw_grid(images, columns, _SAMPLE_GRID), path)
 
 
 def save_contact_sheet(images, captions, path, columns, title):
-    """Writes images with a caption below each as a PNG file, atomically; arguments as for `draw_grid`."""
+    """Writes images with a caption below each as a PNG file; arguments as for `draw_grid`."""
     save_png(draw_grid(images, min(columns, len(images)), _CONTACT_SHEET, title, captions), path)
 
 
 def draw_table(table):
     """Draws a `Table` as a PIL.Image, RGB."""
     images = np.asarray(table.images)
-    columns = images.shape[1]
-    flat = images.reshape(-1, *images.shape[2:])
-    return draw_grid(
-        flat, columns, _TABLE, table.title, row_titles=table.row_titles, column_titles=table.column_titles
-    )
+    titles = {"title": table.title, "row_titles": table.row_titles, "column_titles": table.column_titles}
+    return draw_grid(images.reshape(-1, *images.shape[2:]), images.shape[1], _TABLE, **titles)
 
 
 def save_table(table, path):
-    """Writes a `Table` as a PNG file, atomically; creates the folder."""
+    """Writes a `Table` as a PNG file."""
     save_png(draw_table(table), path)
 
 

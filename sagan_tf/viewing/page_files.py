@@ -6,15 +6,7 @@ from importlib import resources
 
 
 def fill_page(name, data):
-    """Fills a template with its styles, scripts and data.
-
-    Args:
-        name: Template in `pages/`. `/*FILE report.css*/` in it is replaced by that file, `__DATA__` by the data.
-        data: JSON values, all finite.
-
-    Returns:
-        str, HTML.
-    """
+    """Fills a template in `pages/`: `/*FILE report.css*/` becomes that file, `__DATA__` the data as JSON."""
     pages = resources.files("sagan_tf.viewing").joinpath("pages")
 
     def read(part):

@@ -21,40 +21,22 @@ _WEBP_QUALITY = 82
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What the report shows of a run.
-
-    Args:
-        name: str.
-        steps: int, steps of the complete run.
-        images_per_step: int, real images.
-        metrics: list of dicts in order of steps, as in the metrics file.
-        config: list of (path of the field, value as in YAML).
-        environment: dict of JSON values, or None.
-        starts: int, how often the run was started or resumed.
-        samples: dict, step -> path of a PNG file.
-        attention: dict, step -> path of a PNG file.
-        contact_sheet: Path of a PNG file, or None.
-    """
+    """What the report shows of a run."""
 
     name: str
-    steps: int
+    steps: int  # of the complete run
     images_per_step: int
-    metrics: list
-    config: list
+    metrics: list  # of dicts in order of steps, as in the metrics file
+    config: list  # of (path of the field, value as in YAML)
     environment: dict | None = None
-    starts: int = 0
-    samples: dict = field(default_factory=dict)
-    attention: dict = field(default_factory=dict)
-    contact_sheet: object = None
+    starts: int = 0  # how often the run was started or resumed
+    samples: dict = field(default_factory=dict)  # step -> path of a PNG file
+    attention: dict = field(default_factory=dict)  # step -> path of a PNG file
+    contact_sheet: str | os.PathLike | None = None
 
 
 def report_page(records, written_at):
-    """Returns the page as a str of HTML that loads nothing else.
-
-    Args:
-        records: `RunRecord`s. Several are shown side by side, starting with the differences of their configs.
-        written_at: str, date and time.
-    """
+    """Returns the HTML page of one or more `RunRecord`s, written at a date and time."""
     data = {
         "written_at": written_at,
         "differences": config_differences(records),
@@ -71,15 +53,7 @@ def config_differences(records):
 
 
 def curves(metrics, max_points=MAX_POINTS):
-    """Turns metrics into curves that are short enough to draw.
-
-    Args:
-        metrics: list of dicts with `step`, ascending.
-        max_points: int >= 1. Neighbours of a longer curve are averaged.
-
-    Returns:
-        dict, name -> (steps, values), lists of ints and floats. Values that are not finite are left out.
-    """
+    """Returns name -> (steps, values) of finite values; neighbours are averaged in curves above `max_points`."""
     points = {}
     for line in metrics:
         for name, value in line.items():
