@@ -1,4 +1,4 @@
-"""The one error a user is meant to see: one line of what is wrong, where, and what to do; imports nothing of ours."""
+"""Errors that users see as one line: what is wrong, where, and what to do. Imports nothing of the package."""
 
 import contextlib
 import difflib
@@ -7,65 +7,66 @@ import signal
 import sys
 import threading
 
-_NO_ROOM = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT)
+_NOT_WRITABLE = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT)
 _WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTEMPTY)
 
 
 class UserError(Exception):
-    """Bad input or surroundings; the message is one line, printed without traceback, exit code 2.
-
-    One line it is whatever the names in it hold.
-    """
+    """Bad input or environment. The message is printed as one line without traceback; the exit code is 2."""
 
     def __str__(self):
-        return " ".join(super().__str__().split())
+        return _one_line(super().__str__())
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which does then what Ctrl-C does."""
+    """SIGTERM, handled like Ctrl-C."""
 
 
 @contextlib.contextmanager
 def one_line_errors(after_stop=""):
-    """Turns a `UserError` into one line on stderr and exit code 2, and Ctrl-C and SIGTERM into a line and 130 and 143.
+    """Ends a command with one line on stderr instead of a traceback, for errors that the user can fix.
 
-    A full disk, a missing permission and a folder where a file goes are reported likewise, with the path that the
-    system names.
+    Also covers a full disk, a missing permission, and a folder in place of a file or vice versa.
 
     Args:
-        after_stop: str, what to say besides to whoever stopped the command.
+        after_stop: str, printed after "stopped by ..." on Ctrl-C or SIGTERM.
 
     Raises:
-        SystemExit: With code 2, 130 or 143.
+        SystemExit: With code 2 on an error, 130 on Ctrl-C, 143 on SIGTERM.
     """
     try:
-        with _terminated_by_signal():
+        with _raise_on_sigterm():
             yield
     except UserError as error:
-        message = str(error)
+        _exit(f"error: {error}", 2)
     except KeyboardInterrupt as stop:
-        by, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("the keyboard", 130)
-        print(f"\nstopped by {by}. {after_stop}".rstrip(), file=sys.stderr)
-        sys.exit(code)
+        signal_name, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("the keyboard", 130)
+        _exit(f"\nstopped by {signal_name}. {after_stop}".rstrip(), code)
     except OSError as error:
         where = f" `{error.filename}`" if error.filename else ""
-        if error.errno in _NO_ROOM:
-            message = f"cannot write{where}: {error.strerror}. Free some space or choose another run folder."
+        if error.errno in _NOT_WRITABLE:
+            advice = f"cannot write{where}: {error.strerror}. Free some space or choose another folder."
         elif error.errno in _WRONG_KIND:
-            message = f"cannot use{where}: {error.strerror}. Move it away or name another."
+            advice = f"cannot use{where}: {error.strerror}. Move it away or choose another path."
         else:
             raise
-    else:
-        return
-    print("error: " + " ".join(message.split()), file=sys.stderr)  # an OSError's names too
-    sys.exit(2)
+        _exit(f"error: {_one_line(advice)}", 2)
+
+
+def _exit(message, code):
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def _one_line(text):
+    return " ".join(text.split())
 
 
 @contextlib.contextmanager
-def _terminated_by_signal():
-    """Makes SIGTERM a `Terminated`, unless somebody has other plans for it."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+def _raise_on_sigterm():
+    """Raises `Terminated` on SIGTERM, unless another handler is installed."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 

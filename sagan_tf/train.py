@@ -1,23 +1,23 @@
-"""`python -m sagan_tf.train`: trains as a config says, or goes on with a run that was interrupted."""
+"""`python -m sagan_tf.train`: trains as a config says, or resumes an interrupted run."""
 
 from sagan_tf.config import load_config
 from sagan_tf.errors import one_line_errors
 
 
 def main(argv=None, prog="python -m sagan_tf.train"):
-    """Trains.
+    """Trains and prints the run folder.
 
     Args:
-        argv: list of str, arguments. None: those of this process.
+        argv: list of str, arguments. None for those of this process.
         prog: Command that the help names.
 
     Raises:
         SystemExit: With code 0 after `--help` and `--print_config`, 2 on bad input, 130 or 143 on Ctrl-C or SIGTERM
-            outside of the steps, or on a second one.
+            outside the steps, or on a second one.
     """
-    with one_line_errors("Nothing that was saved is lost: the same command goes on."):
+    with one_line_errors("Nothing that was saved is lost: run the same command to resume."):
         config = load_config(argv, prog)
-        # Not before the arguments are found good: this import takes seconds.
+        # Imported after parsing: these take seconds.
         from sagan_tf.experiment.train import train
         from sagan_tf.training.memory import limit_arenas
 

@@ -11,3 +11,17 @@ import pytest  # noqa: E402
 @pytest.fixture(autouse=True)
 def seeded():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def command_error(capsys):
+    """A function that runs a command with bad input and returns its one error line."""
+
+    def run(main, *arguments):
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert caught.value.code == 2 and out == "" and err.count("\n") == 1 and err.startswith("error: ")
+        return err.removeprefix("error: ").rstrip("\n")
+
+    return run

@@ -21,13 +21,13 @@ def exit_of(capsys, main, *arguments):
     return caught.value.code, out, err
 
 
-def test_version(capsys):
+def test_sagan_prints_version(capsys):
     cli.main(["--version"])
     assert capsys.readouterr().out == f"sagan_tf {sagan_tf.__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
-def test_help_lists_every_verb(capsys, arguments):
+def test_sagan_help_lists_every_verb(capsys, arguments):
     cli.main(arguments)
     out = capsys.readouterr().out
     assert all(f"\n  {verb} " in out and purpose in out for verb, (_, purpose) in cli.VERBS.items())
@@ -40,23 +40,23 @@ def test_help_lists_every_verb(capsys, arguments):
         ("zzz", f"error: unknown verb `zzz`. Choose from {', '.join(cli.VERBS)}.\n"),
     ],
 )
-def test_unknown_verb_is_one_line(capsys, verb, line):
+def test_sagan_rejects_unknown_verb(capsys, verb, line):
     assert exit_of(capsys, cli.main, verb) == (2, "", line)
 
 
-def test_verb_gets_its_arguments_and_name(capsys):
+def test_sagan_passes_arguments_and_name_to_the_verb(capsys):
     code, out, _ = exit_of(capsys, cli.main, "train", "--help")
     assert code == 0 and out.startswith("usage: sagan train [--config FILE")
 
 
-def test_train_refuses_before_anything_slow(capsys, monkeypatch):
+def test_train_rejects_bad_option_before_slow_imports(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sagan_tf.experiment.train", None)  # importing it would raise
     code, out, err = exit_of(capsys, train.main, "--training.stepz", "5")
     assert (code, out) == (2, "")
     assert err == "error: command line: unknown option --training.stepz. Did you mean `--training.steps`?\n"
 
 
-def test_train_hands_the_config_over_and_says_where_the_run_is(capsys, monkeypatch, tmp_path):
+def test_train_passes_the_config_and_prints_the_run_folder(capsys, monkeypatch, tmp_path):
     class Experiment:
         @staticmethod
         def train(config):
@@ -70,7 +70,7 @@ def test_train_hands_the_config_over_and_says_where_the_run_is(capsys, monkeypat
 
 
 @pytest.mark.parametrize("command", [["-m", "sagan_tf.train"], ["-m", "sagan_tf", "train"]])
-def test_bad_input_in_a_process_of_its_own_is_one_line_and_code_2(command, tmp_path):
+def test_train_in_a_process_rejects_bad_input_in_one_line(command, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *command, "--config", "nowhere.yaml"],

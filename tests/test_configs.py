@@ -20,12 +20,12 @@ def header(file):
     return "".join(line for line in file.read_text().splitlines(True) if line.startswith("#"))
 
 
-def test_there_are_files():
+def test_configs_exist():
     assert len(FILES) >= 22
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_file_loads_and_its_command_is_its_own(file):
+def test_config_file_loads_and_names_its_command(file):
     load_config(["--config", str(file)])
     text = header(file)
     assert [field for field in HEADER_FIELDS if f"# {field}" not in text] == []
@@ -35,19 +35,19 @@ def test_file_loads_and_its_command_is_its_own(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_flags_in_the_header_exist(file):
+def test_config_file_header_flags_exist(file):
     """Every flag that a header mentions is accepted, with the value beside it where there is one."""
     for key, value in re.findall(r"--([a-z_]+\.[a-z_0-9]+)(?: ([0-9]+)\b)?", header(file)):
         value = value or ("true" if key == "data.download" else "x")
         load_config(["--config", str(file), f"--{key}={value}"])
 
 
-def test_run_names_are_unique():
+def test_config_files_have_unique_runs():
     runs = [load_config(["--config", str(file)]).run for file in FILES]
     assert len(set(runs)) == len(runs)
 
 
-def test_quick_start_file_says_what_is_built_in():
+def test_quick_start_file_equals_built_in_quick_start():
     assert config_differences(load("quickstart"), QUICK_START) == []
 
 
@@ -94,17 +94,17 @@ ABLATIONS = {
 }
 
 
-def test_every_ablation_is_listed():
+def test_ablations_are_all_listed():
     assert {file.stem for file in (ROOT / "configs" / "ablations").glob("*.yaml")} == set(ABLATIONS)
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_ablation_differs_from_the_paper_in_what_its_name_says(name):
+def test_ablation_differs_from_the_paper_as_named(name):
     differences = config_differences(load("imagenet128_paper"), load(f"ablations/{name}"))
     assert set(differences) - {f"run: runs/imagenet128_paper -> runs/{name}"} == ABLATIONS[name]
 
 
-def test_authors_code_differs_from_the_paper_in_what_its_header_says():
+def test_authors_code_differs_from_the_paper_as_in_its_header():
     differences = config_differences(load("imagenet128_paper"), load("imagenet128_authors_code"))
     assert set(differences) == {
         "run: runs/imagenet128_paper -> runs/imagenet128_authors_code",
@@ -115,7 +115,7 @@ def test_authors_code_differs_from_the_paper_in_what_its_header_says():
     }
 
 
-def test_paper_has_the_papers_optimisers():
+def test_paper_config_has_the_optimizers_of_the_paper():
     """Zhang et al. 2019, section 5: Adam, betas 0 and 0.9, learning rates 4e-4 and 1e-4, as many updates of each."""
     config = load("imagenet128_paper")
     rates = config.generator_optimizer.learning_rate, config.discriminator_optimizer.learning_rate

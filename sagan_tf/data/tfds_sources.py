@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -12,7 +10,7 @@ from tqdm.auto import tqdm
 from sagan_tf.data import embedded
 from sagan_tf.data.preprocessing import decode_square
 from sagan_tf.data.readers import ArrayReader, RecordReader
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, did_you_mean
 
 _READ_BUFFER_BYTES = 8 << 20
 
@@ -56,8 +54,7 @@ def _make_builder(options):
         return tfds.builder(name, data_dir=options.data_dir)
     except tfds.core.registered.DatasetNotFoundError:
         known = [*tfds.list_builders(with_community_datasets=False), *embedded.NAMES]
-        similar = difflib.get_close_matches(name, known, 1)
-        hint = f" Did you mean `{similar[0]}`?" if similar else ""
+        hint = did_you_mean(name, known)
         raise UserError(f"data.name: `{name}` is neither a folder nor a TensorFlow Datasets name.{hint}") from None
     except (AssertionError, ValueError, OSError) as error:
         raise UserError(f"data.name: `{name}` cannot be opened: {str(error).strip().splitlines()[0]}") from None

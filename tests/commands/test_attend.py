@@ -1,5 +1,6 @@
 """`python -m sagan_tf.attend` as a user meets it."""
 
+import functools
 import json
 
 import numpy as np
@@ -19,15 +20,12 @@ def run(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("conditional") / "run")
 
 
-def refusal(capsys, *arguments):
-    with pytest.raises(SystemExit) as caught:
-        attend.main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    assert caught.value.code == 2 and out == "" and err.count("\n") == 1 and err.startswith("error: ")
-    return err.removeprefix("error: ").rstrip("\n")
+@pytest.fixture
+def refusal(command_error):
+    return functools.partial(command_error, attend.main)
 
 
-def test_all_layers_of_both_networks_are_drawn_and_measured(run, capsys):
+def test_attend_draws_and_measures_all_layers_of_both_networks(run, capsys):
     attend.main([str(run.path), "--images", "2", "--measured", "3"])
     folder = run.path / "attention"
     kinds = [("generator", "generated"), ("discriminator", "generated"), ("discriminator", "real")]
@@ -49,7 +47,7 @@ def test_all_layers_of_both_networks_are_drawn_and_measured(run, capsys):
     assert table[0].startswith("network") and all(line.startswith(("generator", "discriminator")) for line in table[1:])
 
 
-def test_arrays_are_the_maps_of_the_pictures_that_sample_draws(run, tmp_path):
+def test_attend_arrays_hold_the_images_of_sample_and_their_maps(run, tmp_path):
     attend.main([str(run.path), "--out", str(tmp_path), "--images", "3", "--measured", "1", "--npz", "--seed", "5",
                  "--points", "0,31;31,0", "--classes", "ring,disc", "--pictures", "generated"])
     networks = restore_networks(run, discriminator=True)
@@ -69,7 +67,7 @@ def test_arrays_are_the_maps_of_the_pictures_that_sample_draws(run, tmp_path):
         np.testing.assert_array_equal(same, images)
 
 
-def test_rows_by_step_tell_step_and_gamma(run, tmp_path, capsys):
+def test_attend_draws_one_row_per_step_when_step_is_all(run, tmp_path, capsys):
     attend.main([str(run.path), "--out", str(tmp_path), "--step", "all", "--layers", "attention_16", "--images", "1"])
     names = {f"{network}_attention_16_{kind}_over_training.png" for network, kind in (
         ("generator", "generated"), ("discriminator", "generated"), ("discriminator", "real"))}
@@ -80,7 +78,7 @@ def test_rows_by_step_tell_step_and_gamma(run, tmp_path, capsys):
     assert (pixels[:half] != pixels[half : 2 * half]).any()  # two steps, two rows
 
 
-def test_symmetry_is_measured_on_the_mirror_data(tmp_path, capsys):
+def test_attend_measures_symmetry_on_the_mirror_data(tmp_path, capsys):
     run = make_run(tmp_path / "run", steps=(3,), data="mirror", conditional=False, attention_sizes=(16,))
     attend.main([str(run.path), "--network", "discriminator", "--pictures", "real", "--measured", "2"])
     (figures,) = json.loads((run.path / "attention" / "summary_step_00000003.json").read_text())
@@ -88,7 +86,7 @@ def test_symmetry_is_measured_on_the_mirror_data(tmp_path, capsys):
     assert "mirror agreement" in capsys.readouterr().out
 
 
-def test_explorer_holds_classes_by_seeds(run, tmp_path):
+def test_attend_explorer_holds_classes_by_seeds(run, tmp_path):
     attend.main([str(run.path), "--out", str(tmp_path), "--explorer", "--measured", "1", "--images", "8",
                  "--layers", "attention_8"])
     page = (tmp_path / "explorer_step_00000200.html").read_text()
@@ -112,26 +110,26 @@ def test_explorer_holds_classes_by_seeds(run, tmp_path):
         (["--images", "0"], "--images: `0` is not a whole number from 1."),
     ],
 )
-def test_what_cannot_be_done_is_one_line(run, tmp_path, capsys, arguments, line):
-    found = refusal(capsys, run.path, "--out", tmp_path / "out", *arguments)
+def test_attend_rejects_bad_options_in_one_line(run, tmp_path, refusal, arguments, line):
+    found = refusal(run.path, "--out", tmp_path / "out", *arguments)
     assert found.startswith(line.format(run=run.path)), found
     assert not (tmp_path / "out").exists()
 
 
-def test_run_without_attention_is_refused(tmp_path, capsys):
+def test_attend_rejects_run_without_attention(tmp_path, refusal):
     run = make_run(tmp_path / "run", steps=(3,), attention_sizes=())
-    assert refusal(capsys, run.path).startswith(f"{run.path}: the run has no attention layer")
+    assert refusal(run.path).startswith(f"{run.path}: the run has no attention layer")
 
 
-def test_data_that_are_elsewhere_leave_the_real_pictures_out(run, tmp_path, capsys, monkeypatch):
+def test_attend_omits_real_pictures_when_the_data_is_missing(run, tmp_path, capsys, monkeypatch, refusal):
     run = make_run(tmp_path / "run", steps=(3,), data=str(tmp_path / "nowhere"))
     attend.main([str(run.path), "--measured", "1", "--images", "1"])
     assert "Real pictures are left out: " in capsys.readouterr().err
     assert not list((run.path / "attention").glob("*real*"))
-    assert "nowhere" in refusal(capsys, run.path, "--pictures", "real")
+    assert "nowhere" in refusal(run.path, "--pictures", "real")
 
 
-def test_sagan_attend_is_the_same_command(capsys):
+def test_attend_is_a_verb_of_the_console_script(capsys):
     with pytest.raises(SystemExit):
         cli.main(["attend", "--help"])
     assert capsys.readouterr().out.startswith("usage: sagan attend ")

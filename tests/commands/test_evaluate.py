@@ -77,7 +77,7 @@ def save_pictures(folder, images):
         Image.fromarray(image).save(folder / f"{number:04d}.png")
 
 
-def test_a_run_gets_its_figures_its_files_and_all_that_made_them(run, features, tmp_path, capsys):
+def test_evaluate_run_writes_metrics_files_and_provenance(run, features, tmp_path, capsys):
     measured(run.path, "--features", features, "--num-samples", 120, "--out", tmp_path, "--seed", 3)
     out, page = capsys.readouterr().out, read(tmp_path)
     figures = page["figures"]
@@ -99,7 +99,7 @@ def test_a_run_gets_its_figures_its_files_and_all_that_made_them(run, features, 
         assert str(path) in out
 
 
-def test_figures_are_those_of_the_pictures_themselves(run, features, tmp_path):
+def test_evaluate_run_matches_distance_of_images_in_memory(run, features, tmp_path):
     """The samples as files, measured from scratch with arrays in memory."""
     from sagan_tf.experiment.loading import restore_networks
     from sagan_tf.generation.folding import fold_generator
@@ -115,7 +115,7 @@ def test_figures_are_those_of_the_pictures_themselves(run, features, tmp_path):
     assert figures["frechet_distance"]["value"] == pytest.approx(want, rel=1e-3)
 
 
-def test_a_folder_is_measured_against_data_against_a_folder_and_against_statistics(
+def test_evaluate_folder_accepts_data_folder_and_statistics_as_reference(
     features, tmp_path, capsys, monkeypatch, cache
 ):
     real, _ = embedded.render("twins", range(240))
@@ -136,7 +136,7 @@ def test_a_folder_is_measured_against_data_against_a_folder_and_against_statisti
     assert "intra fid" in capsys.readouterr().out  # told as missing: a flat folder has no classes
 
 
-def test_interrupted_work_is_gone_on_with(run, features, tmp_path, monkeypatch, capsys):
+def test_evaluate_resumes_when_interrupted(run, features, tmp_path, monkeypatch, capsys):
     add, seen = Collector.add, []
 
     def breaking(self, rows, *more):
@@ -162,7 +162,7 @@ def test_interrupted_work_is_gone_on_with(run, features, tmp_path, monkeypatch, 
     assert not list((tmp_path / "broken").glob("*collecting*"))
 
 
-def test_workers_share_the_samples_and_the_chief_tells(run, features, tmp_path, monkeypatch, capsys):
+def test_evaluate_shares_samples_among_workers(run, features, tmp_path, monkeypatch, capsys):
     arguments = (run.path, "--features", features, "--num_samples", 101, "--metrics", "fid,kid,is,intra_fid")
     measured(*arguments, "--out", tmp_path / "alone")
     capsys.readouterr()
@@ -179,7 +179,7 @@ def test_workers_share_the_samples_and_the_chief_tells(run, features, tmp_path, 
     assert sorted(path.suffix for path in (tmp_path / "together").iterdir()) == [".json", ".png", ".png"]
 
 
-def test_a_share_that_does_not_come_is_named(run, features, tmp_path, monkeypatch, capsys):
+def test_evaluate_names_the_missing_share(run, features, tmp_path, monkeypatch, capsys):
     cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     monkeypatch.setattr("sagan_tf.commands.evaluate._WORKERS_MINUTES", 0.01)
@@ -191,7 +191,7 @@ def test_a_share_that_does_not_come_is_named(run, features, tmp_path, monkeypatc
     assert not list(tmp_path.glob("*.json"))
 
 
-def test_options_change_what_is_measured_and_say_so(run, unconditional, features, tmp_path):
+def test_evaluate_records_its_options(run, unconditional, features, tmp_path):
     common = ("--features", features, "--num_samples", 60, "--metrics", "fid,is,rule,intra_fid")
     measured(run.path, *common, "--standing", 2, "--truncation", 0.5, "--step", 100, "--labels", "data",
              "--split", "test", "--out", tmp_path / "a")
@@ -206,7 +206,7 @@ def test_options_change_what_is_measured_and_say_so(run, unconditional, features
     assert len(page["figures"]["frechet_distance_at_infinity"]["points"]) == 15
 
 
-def test_what_cannot_be_measured_is_one_line(run, features, tmp_path, capsys, cache):
+def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys, cache):
     save_pictures(tmp_path / "flat", np.zeros((3, 32, 32, 3), np.uint8))
     assert "no such folder" in refusal(capsys, tmp_path / "none")
     assert "--reference" in refusal(capsys, tmp_path / "flat", "--features", features)
@@ -229,7 +229,7 @@ def test_what_cannot_be_measured_is_one_line(run, features, tmp_path, capsys, ca
     assert not (run.path / "evaluation").exists()
 
 
-def test_the_model_card_tells_what_was_measured(features, tmp_path):
+def test_model_card_lists_evaluations(features, tmp_path):
     run = make_run(tmp_path / "run")
     measured(run.path, "--features", features, "--num_samples", 20, "--metrics", "fid,kid")
     (run.evaluation_path / "step_00000200-damaged.json").write_text('{"subject": {"step": 200}, "samples": 3}')
@@ -244,13 +244,13 @@ def test_the_model_card_tells_what_was_measured(features, tmp_path):
     assert "20 samples from seed 0" in card_as_text(card) and "by small.keras" in card_as_text(card)
 
 
-def test_two_processes_do_not_measure_into_one_folder(run, features, tmp_path, capsys):
+def test_evaluate_rejects_folder_in_use_by_another_process(run, features, tmp_path, capsys):
     with filelock.FileLock(tmp_path / "step_00000200-small.keras_input_of_classes.0.lock"):
         arguments = ("--features", features, "--num_samples", 20, "--out", tmp_path)
         assert "another process measures the same" in refusal(capsys, run.path, *arguments)
 
 
-def test_the_console_script_and_the_module_are_one(capsys):
+def test_evaluate_is_a_verb_of_the_console_script(capsys):
     for call in (lambda: cli.main(["evaluate", "--help"]), lambda: evaluate.main(["--help"])):
         with pytest.raises(SystemExit) as caught:
             call()

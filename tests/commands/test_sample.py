@@ -1,5 +1,6 @@
 """`python -m sagan_tf.sample` as a user meets it."""
 
+import functools
 import json
 import os
 import subprocess
@@ -29,12 +30,9 @@ def unconditional(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("unconditional") / "run", conditional=False)
 
 
-def refusal(capsys, *arguments):
-    with pytest.raises(SystemExit) as caught:
-        sample.main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    assert caught.value.code == 2 and out == "" and err.count("\n") == 1 and err.startswith("error: ")
-    return err.removeprefix("error: ").rstrip("\n")
+@pytest.fixture
+def refusal(command_error):
+    return functools.partial(command_error, sample.main)
 
 
 def read(path):
@@ -42,14 +40,14 @@ def read(path):
         return np.asarray(file)
 
 
-def test_without_a_wish_it_is_a_grid_in_the_run_folder(run, unconditional, capsys):
+def test_sample_writes_a_grid_to_the_run_folder_by_default(run, unconditional, capsys):
     for each in (run, unconditional):
         sample.main([str(each.path)])
         assert capsys.readouterr().out == f"{each.path / 'pictures' / 'grid.png'}\n"
         assert read(each.path / "pictures" / "grid.png").std() > 5
 
 
-def test_all_wishes_are_written_and_named(run, tmp_path, capsys):
+def test_sample_writes_and_prints_every_kind_of_file(run, tmp_path, capsys):
     sample.main([str(run.path), "--out", str(tmp_path), "--sweep", "0.5,2,6", "--interpolate", "latents,classes",
                  "--animate", "webp", "--files", "5", "--columns", "2", "--frames", "3", "--classes", "ring,0"])
     names = {"samples", "truncation.png", "between_latents.png", "between_classes.png", "between_latents.webp",
@@ -64,7 +62,7 @@ def order(path):
     return kinds.index(name) if name in kinds else len(kinds)
 
 
-def test_single_files_are_the_pictures_that_their_names_say(run, tmp_path):
+def test_sample_single_files_match_class_and_seed_of_their_names(run, tmp_path):
     sample.main([str(run.path), "--out", str(tmp_path), "--files", "6", "--seed", "40", "--classes", "cross,1"])
     sampler = Sampler(fold_generator(restore_networks(run).generator))
     names = [f"class_{label:04d}_{name}_seed_{40 + i:08d}.png" for i, (label, name) in
@@ -83,7 +81,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_workers_share_the_single_files_and_the_chief_tells(run, tmp_path, monkeypatch, capsys):
+def test_sample_shares_single_files_among_workers(run, tmp_path, monkeypatch, capsys):
     arguments = [str(run.path), "--files", "70", "--seed", "5", "--truncation", "0.7", "--out"]
     sample.main([*arguments, str(tmp_path / "alone")])
     capsys.readouterr()
@@ -101,7 +99,7 @@ def test_workers_share_the_single_files_and_the_chief_tells(run, tmp_path, monke
     assert contents(together) == contents(tmp_path / "alone" / "samples")
 
 
-def test_worker_that_was_stopped_goes_on(run, tmp_path, monkeypatch, capsys):
+def test_sample_worker_resumes_when_interrupted(run, tmp_path, monkeypatch, capsys):
     arguments = [str(run.path), "--files", "100", "--out"]
     sample.main([*arguments, str(tmp_path / "whole")])
     become(monkeypatch, 1)
@@ -126,7 +124,7 @@ def test_worker_that_was_stopped_goes_on(run, tmp_path, monkeypatch, capsys):
     assert contents(tmp_path / "broken" / "samples") == contents(tmp_path / "whole" / "samples")
 
 
-def test_share_that_does_not_come_or_is_of_another_step_is_named(run, tmp_path, monkeypatch, capsys):
+def test_sample_names_the_missing_share_when_a_worker_has_another_step(run, tmp_path, monkeypatch, capsys):
     arguments = [run.path, "--files", "40", "--out", tmp_path]
     become(monkeypatch, 1)
     sample.main([*map(str, arguments), "--step", "100"])
@@ -143,7 +141,7 @@ def test_share_that_does_not_come_or_is_of_another_step_is_named(run, tmp_path, 
 
 @pytest.mark.stress
 @pytest.mark.replicas
-def test_two_processes_of_which_one_is_killed_write_the_files_of_one(run, tmp_path):
+def test_sample_in_two_processes_writes_the_files_of_one_when_killed_and_restarted(run, tmp_path):
     command = [sys.executable, "-m", "sagan_tf.sample", str(run.path), "--files", "3000", "--out"]
     folder = tmp_path / "together" / "samples"
 
@@ -176,7 +174,7 @@ def test_two_processes_of_which_one_is_killed_write_the_files_of_one(run, tmp_pa
     assert contents(folder) == contents(tmp_path / "alone" / "samples")
 
 
-def test_step_takes_the_checkpoint_of_that_step(run, tmp_path):
+def test_sample_step_selects_the_checkpoint(run, tmp_path):
     for step in (100, 200):
         sample.main([str(run.path), "--out", str(tmp_path / str(step)), "--step", str(step)])
     sample.main([str(run.path), "--out", str(tmp_path / "newest")])
@@ -202,29 +200,29 @@ def test_step_takes_the_checkpoint_of_that_step(run, tmp_path):
         (["--animate", "mp4"], "--animate: `mp4` is not one of gif, webp."),
     ],
 )
-def test_what_cannot_be_done_is_one_line(run, tmp_path, capsys, arguments, line):
-    found = refusal(capsys, run.path, "--out", tmp_path / "out", *arguments)
+def test_sample_rejects_bad_options_in_one_line(run, tmp_path, refusal, arguments, line):
+    found = refusal(run.path, "--out", tmp_path / "out", *arguments)
     assert found.startswith(line.format(run=run.path)), found
     assert not (tmp_path / "out").exists()
 
 
-def test_classes_of_a_model_without_are_refused(unconditional, tmp_path, capsys):
+def test_sample_rejects_classes_when_the_model_has_none(unconditional, tmp_path, refusal):
     out = ["--out", tmp_path / "out"]
     line = "--classes: the model was trained without classes; leave --classes out."
-    assert refusal(capsys, unconditional.path, *out, "--classes", "0") == line
+    assert refusal(unconditional.path, *out, "--classes", "0") == line
     line = "--interpolate classes: the model has no classes."
-    assert refusal(capsys, unconditional.path, *out, "--interpolate", "classes") == line
+    assert refusal(unconditional.path, *out, "--interpolate", "classes") == line
     assert not (tmp_path / "out").exists()
 
 
-def test_run_without_a_generator_is_refused(tmp_path, capsys):
-    assert refusal(capsys, tmp_path) == f"{tmp_path}: not a run folder; config.yaml is missing."
+def test_sample_rejects_run_without_generator(tmp_path, refusal):
+    assert refusal(tmp_path) == f"{tmp_path}: not a run folder; config.yaml is missing."
     empty = make_run(tmp_path / "run", steps=())
     empty.generator_path.unlink()
-    assert refusal(capsys, empty.path).startswith(f"{empty.generator_path}: there is no generator yet")
+    assert refusal(empty.path).startswith(f"{empty.generator_path}: there is no generator yet")
 
 
-def test_sagan_sample_is_the_same_command(capsys):
+def test_sample_is_a_verb_of_the_console_script(capsys):
     with pytest.raises(SystemExit):
         cli.main(["sample", "--help"])
     assert capsys.readouterr().out.startswith("usage: sagan sample ")

@@ -46,11 +46,11 @@ OUT_OF_RANGE = [
 
 
 @pytest.mark.parametrize(("key", "value", "message"), OUT_OF_RANGE)
-def test_value_out_of_range_is_rejected_with_its_place(refusal, key, value, message):
+def test_load_config_rejects_flag_out_of_range(refusal, key, value, message):
     assert refusal(f"--{key}={value}") == f"command line: `{key}` {message}"
 
 
-def test_value_out_of_range_in_a_file_is_rejected_with_its_line(refusal, yaml_file):
+def test_load_config_rejects_value_out_of_range_with_its_line(refusal, yaml_file):
     path = yaml_file("training:\n  batch_size: 0\n")
     assert refusal("--config", path) == f"{path}, line 2: `training.batch_size` must be at least 1. Got 0."
 
@@ -85,7 +85,7 @@ def test_value_out_of_range_in_a_file_is_rejected_with_its_line(refusal, yaml_fi
         ),
     ],
 )
-def test_contradiction_between_fields_is_rejected(refusal, argv, message):
+def test_load_config_rejects_contradiction_between_fields(refusal, argv, message):
     assert message in refusal(*argv)
 
 
@@ -109,18 +109,18 @@ def test_contradiction_between_fields_is_rejected(refusal, argv, message):
         ["--generator.attention_sizes=[4,8,16,32]", "--discriminator.attention_sizes=[8,16]"],
     ],
 )
-def test_neighbours_of_the_contradictions_are_accepted(argv):
+def test_load_config_accepts_values_next_to_a_contradiction(argv):
     load_config(argv)
 
 
-def test_python_users_are_checked_too():
+def test_config_rejects_bad_values_when_made_in_python():
     with pytest.raises(ConfigError, match="`training.batch_size` must be at least 1. Got -1."):
         Config(training=TrainingConfig(batch_size=-1))
     with pytest.raises(ConfigError, match="control character"):
         Config(data=DataConfig(name="a\0b"))
 
 
-def test_every_number_has_a_range_and_every_range_a_number():
+def test_ranges_cover_every_number():
     numbers = {
         key
         for key, hint in field_types().items()
@@ -129,6 +129,6 @@ def test_every_number_has_a_range_and_every_range_a_number():
     assert numbers == set(checks.RANGES)
 
 
-def test_nan_is_in_no_range():
+def test_ranges_exclude_nan():
     for key, (_, allowed) in checks.RANGES.items():
         assert not allowed(math.nan), key

@@ -15,21 +15,21 @@ from sagan_tf.config.types import type_in_words
 from sagan_tf.errors import UserError
 
 
-def test_no_arguments_give_the_quick_start():
+def test_load_config_is_the_quick_start_without_arguments():
     assert load_config([]) == QUICK_START
 
 
-def test_flags_change_the_quick_start():
+def test_load_config_flags_change_the_quick_start():
     config = load_config(["--training.steps", "7"])
     assert config_differences(QUICK_START, config) == ["training.steps: 2000 -> 7"]
 
 
-def test_file_starts_from_the_defaults_and_names_the_run(yaml_file):
+def test_load_config_file_starts_from_the_defaults_and_names_the_run(yaml_file):
     config = load_config(["--config", yaml_file("training: {steps: 7}", "seven.yaml")])
     assert config_differences(Config(), config) == ["run: null -> runs/seven", "training.steps: 1000000 -> 7"]
 
 
-def test_later_files_win_and_flags_always_win(yaml_file):
+def test_load_config_prefers_flags_then_later_files(yaml_file):
     first = yaml_file("training: {steps: 1, batch_size: 8, seed: 5}", "first.yaml")
     second = yaml_file("training: {steps: 2, batch_size: 16}", "second.yaml")
     config = load_config(["--training.steps=3", "--config", first, "--config", second])
@@ -37,7 +37,7 @@ def test_later_files_win_and_flags_always_win(yaml_file):
     assert config.run == "runs/second"
 
 
-def test_partly_set_section_keeps_the_other_defaults_of_its_section():
+def test_load_config_keeps_other_defaults_of_a_section():
     # A default factory of its own: the discriminator's rate must not fall back to that of OptimizerConfig.
     config = load_config(["--discriminator_optimizer.beta_2", "0.99"])
     assert config.discriminator_optimizer.learning_rate == QUICK_START.discriminator_optimizer.learning_rate != 1e-4
@@ -61,7 +61,7 @@ def test_partly_set_section_keeps_the_other_defaults_of_its_section():
         (["--run", "null"], "run", "runs/quickstart"),
     ],
 )
-def test_flag_is_read_as(argv, key, value):
+def test_load_config_reads_flag_in_its_type(argv, key, value):
     read = dict(checks.flat_fields(load_config(argv)))[key]
     assert read == value and type(read) is type(value)
 
@@ -82,11 +82,9 @@ def test_flag_is_read_as(argv, key, value):
          "discriminator_optimizer.beta_2", 0.5),
     ],
 )
-def test_yaml_is_read_as(yaml_file, text, key, value):
+def test_load_config_reads_yaml_in_its_type(yaml_file, text, key, value):
     read = dict(checks.flat_fields(load_config(["--config", yaml_file(text)])))[key]
     assert read == value and type(read) is type(value)
-
-
 
 
 @pytest.mark.parametrize(
@@ -109,7 +107,7 @@ def test_yaml_is_read_as(yaml_file, text, key, value):
         (["--config"], "a value must follow --config."),
     ],
 )
-def test_flags_reject_wrong_names(refusal, argv, message):
+def test_load_config_rejects_unknown_flags(refusal, argv, message):
     assert refusal(*argv) == f"command line: {message}"
 
 
@@ -139,25 +137,23 @@ def test_flags_reject_wrong_names(refusal, argv, message):
         ("generator: {attention_sizes: &x [*x]}\n", ": lists or keys are nested too deeply."),
     ],
 )
-def test_yaml_rejects(refusal, yaml_file, text, message):
+def test_load_config_rejects_bad_yaml(refusal, yaml_file, text, message):
     path = yaml_file(text)
     assert refusal("--config", path) == path + message
 
 
-def test_yaml_rejects_self_reference(refusal, yaml_file):
+def test_load_config_rejects_yaml_that_contains_itself(refusal, yaml_file):
     assert "unknown key `training.training`" in refusal("--config", yaml_file("training: &x {training: *x}\n"))
 
 
-def test_missing_config_file_names_the_nearest(refusal, yaml_file):
+def test_load_config_suggests_the_nearest_file(refusal, yaml_file):
     path = yaml_file("run: x\n", "cifar10.yaml")
     wrong = path.replace("cifar10", "cifar-10")
     assert refusal("--config", wrong) == f"{wrong}: no such config file. Did you mean `{path}`?"
 
 
-def test_folder_for_a_config_file_is_rejected(refusal, tmp_path):
+def test_load_config_rejects_folder_as_file(refusal, tmp_path):
     assert refusal("--config", str(tmp_path)) == f"{tmp_path}: the config file cannot be read: Is a directory."
-
-
 
 
 @pytest.mark.parametrize(
@@ -179,7 +175,7 @@ def test_folder_for_a_config_file_is_rejected(refusal, tmp_path):
         ("training.augmentation", "[colour]", "a list such as [color, translation], of color, translation, cutout"),
     ],
 )
-def test_wrong_type_is_named_in_plain_words_with_its_place(refusal, yaml_file, key, value, words):
+def test_load_config_rejects_wrong_type_in_plain_words(refusal, yaml_file, key, value, words):
     assert refusal(f"--{key}={value}") == f"command line: `{key}` must be {words}. Got {value!r}."
     section, name = key.split(".")
     path = yaml_file(f"# a comment\n{section}:\n  {name}: {value}\n")
@@ -187,13 +183,13 @@ def test_wrong_type_is_named_in_plain_words_with_its_place(refusal, yaml_file, k
     assert message.startswith(f"{path}, line 3: `{key}` must be {words}. Got ")
 
 
-def test_every_type_has_plain_words():
+def test_type_in_words_covers_every_field():
     for key, hint in field_types().items():
         words = type_in_words(hint)
         assert words and not set(words) & set("<>|'"), key
 
 
-def test_help_lists_every_field_with_its_text(capsys):
+def test_load_config_help_lists_every_field(capsys):
     with pytest.raises(SystemExit) as caught:
         load_config(["--help", "--config", "not-there.yaml"], prog="sagan train")
     text = capsys.readouterr().out
@@ -205,7 +201,7 @@ def test_help_lists_every_field_with_its_text(capsys):
         assert "default: " in entry and len(words) > 1, key
 
 
-def test_print_config_reads_back(capsys, tmp_path):
+def test_load_config_print_config_reads_back(capsys, tmp_path):
     with pytest.raises(SystemExit) as caught:
         load_config(["--training.steps", "7", "--print_config"])
     assert caught.value.code == 0
@@ -213,7 +209,7 @@ def test_print_config_reads_back(capsys, tmp_path):
     assert read_config(tmp_path / "printed.yaml") == load_config(["--training.steps", "7"])
 
 
-def test_print_config_checks_first(refusal):
+def test_load_config_print_config_rejects_bad_values(refusal):
     assert "at least 1" in refusal("--training.steps", "0", "--print_config")
 
 
@@ -222,7 +218,7 @@ def test_print_config_checks_first(refusal):
     key=st.sampled_from(sorted(field_types())),
     value=st.text(string.printable + "é\x85\u2028😀"),
 )
-def test_any_text_for_a_flag_gives_a_config_or_one_line(key, value):
+def test_load_config_never_fails_otherwise_on_any_flag_text(key, value):
     try:
         load_config([f"--{key}={value}"])
     except UserError as error:
@@ -231,7 +227,7 @@ def test_any_text_for_a_flag_gives_a_config_or_one_line(key, value):
 
 @tries(60)
 @given(content=st.binary(max_size=60) | st.text("training:seps[]{}&*!?-|>%@`'\"\n #1", max_size=60).map(str.encode))
-def test_any_bytes_for_a_file_give_a_config_or_one_line(tmp_path_factory, content):
+def test_load_config_never_fails_otherwise_on_any_bytes(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("config") / "config.yaml"
     path.write_bytes(content)
     try:
@@ -257,14 +253,14 @@ def sections(tmp_path_factory):
 
 @pytest.mark.parametrize("key", ["training.steps", "training.r1_weight", "training.seed", "data.memory_limit_gib"])
 @pytest.mark.parametrize("number", [10**400, -(10**400)], ids=["great", "small"])
-def test_a_number_of_four_hundred_digits_is_one_line(key, number):
+def test_load_config_rejects_number_of_four_hundred_digits(key, number):
     with pytest.raises(UserError, match=key):
         load_config([f"--{key}={number}"])
 
 
 @tries(30)
 @given(data=st.data())
-def test_another_value_anywhere_in_a_file_gives_a_config_or_one_line(sections, tmp_path_factory, data):
+def test_load_config_never_fails_otherwise_on_a_replaced_value(sections, tmp_path_factory, data):
     path = tmp_path_factory.mktemp("config") / "config.yaml"
     tree = sections[data.draw(st.sampled_from(sorted(sections)))]
     tree = replaced(tree, data.draw(st.sampled_from(list(places(tree)))), data.draw(VALUES))
@@ -275,7 +271,7 @@ def test_another_value_anywhere_in_a_file_gives_a_config_or_one_line(sections, t
 
 @tries(20)
 @given(data=st.data(), change=damage())
-def test_a_damaged_file_gives_a_config_or_one_line(sections, tmp_path_factory, data, change):
+def test_load_config_never_fails_otherwise_on_a_damaged_file(sections, tmp_path_factory, data, change):
     path = tmp_path_factory.mktemp("config") / "config.yaml"
     tree = sections[data.draw(st.sampled_from(sorted(sections)))]
     path.write_bytes(change(yaml.safe_dump(tree).encode()))
@@ -283,7 +279,7 @@ def test_a_damaged_file_gives_a_config_or_one_line(sections, tmp_path_factory, d
         load_config(["--config", str(path)])
 
 
-def test_a_name_with_a_line_end_is_one_line(tmp_path):
+def test_load_config_error_is_one_line_when_a_name_has_a_newline(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text('attention: {"\\n": null}\n')
     with pytest.raises(UserError) as refused:

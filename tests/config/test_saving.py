@@ -55,14 +55,14 @@ def configs(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(config=configs())
-def test_saved_config_reads_back_equal(tmp_path_factory, config):
+def test_save_config_reads_back_equal(tmp_path_factory, config):
     path = tmp_path_factory.mktemp("config") / "config.yaml"
     save_config(config, path)
     assert read_config(path) == config
     assert [file.name for file in path.parent.iterdir()] == ["config.yaml"]
 
 
-def test_saved_config_is_complete(tmp_path):
+def test_save_config_writes_every_field(tmp_path):
     save_config(QUICK_START, tmp_path / "config.yaml")
     tree = yaml.safe_load((tmp_path / "config.yaml").read_text())
     leaves = {f"{a}.{b}" for a, section in tree.items() if isinstance(section, dict) for b in section} | {"run"}
@@ -71,14 +71,14 @@ def test_saved_config_is_complete(tmp_path):
 
 @settings(max_examples=30, deadline=None)
 @given(old=configs(), new=configs())
-def test_differences_name_exactly_the_fields_that_differ(old, new):
+def test_config_differences_lists_exactly_the_fields_that_differ(old, new):
     named = [line.partition(": ")[0] for line in config_differences(old, new)]
     after = dict(checks.flat_fields(new))
     assert named == [key for key, value in checks.flat_fields(old) if after[key] != value]
     assert config_differences(old, old) == []
 
 
-def test_differences_are_readable():
+def test_config_differences_writes_values_as_yaml():
     new = dataclasses.replace(
         QUICK_START,
         training=dataclasses.replace(QUICK_START.training, loss="wasserstein", ema_decay=None),

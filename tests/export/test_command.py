@@ -1,5 +1,6 @@
 """`python -m sagan_tf.export` as a user meets it."""
 
+import functools
 import json
 import os
 import re
@@ -43,13 +44,9 @@ def trained(run):
     return run
 
 
-def refusal(capsys, *arguments):
-    """The line that a command ends with."""
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    assert caught.value.code == 2 and out == "" and err.count("\n") == 1 and err.startswith("error: ")
-    return err.removeprefix("error: ").rstrip("\n")
+@pytest.fixture
+def refusal(command_error):
+    return functools.partial(command_error, main)
 
 
 def test_every_format_is_written(trained, tmp_path, capsys):
@@ -106,13 +103,13 @@ def test_again_replaces_files_and_adds_a_version(trained, tmp_path):
     assert os.listdir(tmp_path / "out" / "keras") == ["generator.keras"]
 
 
-def test_bad_lines_are_refused_before_anything_is_written(run, tmp_path, capsys):
+def test_bad_lines_are_refused_before_anything_is_written(run, tmp_path, refusal):
     out, nowhere = tmp_path / "out", tmp_path / "nowhere"
-    assert refusal(capsys, nowhere, "--out", out) == f"{nowhere}: not a run folder; config.yaml is missing."
-    line = refusal(capsys, run.path, "--out", out)
+    assert refusal(nowhere, "--out", out) == f"{nowhere}: not a run folder; config.yaml is missing."
+    line = refusal(run.path, "--out", out)
     assert line.startswith(f"{run.generator_path}: there is no generator yet") and "sagan_tf.train" in line
     run.generator_path.write_bytes(b"no zip file")
-    line = refusal(capsys, run.path, "--out", out)
+    line = refusal(run.path, "--out", out)
     assert line.startswith(f"{run.generator_path}: this is not a generator of sagan_tf")
     assert not out.exists()
 
@@ -132,28 +129,28 @@ def test_bad_lines_are_refused_before_anything_is_written(run, tmp_path, capsys)
         (["--formats"], "command line: argument --formats: expected one argument"),
     ],
 )
-def test_bad_option_is_one_line(trained, tmp_path, capsys, arguments, line):
-    assert refusal(capsys, trained.path, "--out", tmp_path / "out", *arguments).startswith(line)
+def test_bad_option_is_one_line(trained, tmp_path, refusal, arguments, line):
+    assert refusal(trained.path, "--out", tmp_path / "out", *arguments).startswith(line)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("arguments", "missing"), [([], "RUN, --out"), (["run"], "--out"), (["--out", "x"], "RUN")])
-def test_missing_argument_is_one_line(capsys, arguments, missing):
-    assert refusal(capsys, *arguments).startswith(f"command line: the following arguments are required: {missing}.")
+def test_missing_argument_is_one_line(refusal, arguments, missing):
+    assert refusal(*arguments).startswith(f"command line: the following arguments are required: {missing}.")
 
 
-def test_folder_that_cannot_be_written_is_one_line(trained, tmp_path, capsys):
+def test_folder_that_cannot_be_written_is_one_line(trained, tmp_path, refusal):
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        line = refusal(capsys, trained.path, "--out", out)
+        line = refusal(trained.path, "--out", out)
         assert line.startswith(f"--out: there is a file in place of the folder {out}")
     # Root may write everywhere but here.
-    assert re.match("--out: cannot write to /proc/out: ", refusal(capsys, trained.path, "--out", "/proc/out"))
+    assert re.match("--out: cannot write to /proc/out: ", refusal(trained.path, "--out", "/proc/out"))
 
 
-def test_version_that_is_there_is_one_line(trained, tmp_path, capsys):
+def test_version_that_is_there_is_one_line(trained, tmp_path, refusal):
     (tmp_path / "out" / "saved_model" / "sagan" / "3").mkdir(parents=True)
-    line = refusal(capsys, trained.path, "--out", tmp_path / "out", "--version", "3")
+    line = refusal(trained.path, "--out", tmp_path / "out", "--version", "3")
     assert "sagan/3: this version is there already. Choose another with --version" in line
 
 

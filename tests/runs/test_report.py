@@ -1,5 +1,6 @@
 """`python -m sagan_tf.report` as a user meets it."""
 
+import functools
 import json
 
 import pytest
@@ -18,12 +19,9 @@ def data_of(path):
     return json.loads(page.partition('id="data">')[2].partition("</script>")[0])
 
 
-def refusal(capsys, *arguments):
-    with pytest.raises(SystemExit) as caught:
-        report.main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    assert caught.value.code == 2 and out == "" and err.count("\n") == 1 and err.startswith("error: ")
-    return err.removeprefix("error: ").rstrip("\n")
+@pytest.fixture
+def refusal(command_error):
+    return functools.partial(command_error, report.main)
 
 
 def test_report_of_a_run_lies_in_its_folder_and_tells_all_of_it(run, capsys):
@@ -60,10 +58,10 @@ def test_several_runs_make_one_page_where_one_is(run, tmp_path, monkeypatch, cap
     assert (tmp_path / "deep" / "page.html").is_file()
 
 
-def test_what_is_no_run_folder_is_refused(run, tmp_path, capsys):
-    assert refusal(capsys, run.path, tmp_path).startswith(f"{tmp_path}: not a run folder")
-    assert refusal(capsys, run.path, "--out", tmp_path) == f"--out: {tmp_path} is a folder. Name a file."
-    assert refusal(capsys).startswith("command line: the following arguments are required: RUN")
+def test_what_is_no_run_folder_is_refused(run, tmp_path, refusal):
+    assert refusal(run.path, tmp_path).startswith(f"{tmp_path}: not a run folder")
+    assert refusal(run.path, "--out", tmp_path) == f"--out: {tmp_path} is a folder. Name a file."
+    assert refusal().startswith("command line: the following arguments are required: RUN")
 
 
 def test_sagan_report_is_the_same_command(capsys):
