@@ -15,6 +15,7 @@ from sagan_tf.layers import (
     SpectralNormalization,
 )
 from sagan_tf.layers.conditional_batch_normalization import can_synchronize
+from sagan_tf.layers.functional import average_pool
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,6 @@ class LayerStyle:
         """ReLU. It is not in place: the skip of a residual block sees `x` (in several PyTorch ports it does not)."""
         return ReLU(dtype=self.dtype, name=name)(x)
 
-    def average_pooling(self, name):
-        """The mean of 2x2 pixels."""
-        return keras.layers.AveragePooling2D(2, data_format="channels_last", dtype=self.dtype, name=name)
-
     def attention(self, x, name):
         """Self-attention, or the residual block of as many parameters that the paper compares it with."""
         if self.attention_block == "residual":
@@ -139,7 +136,7 @@ def downsampling_block(style, x, filters, hidden, downsampling, first, name, act
     """
     activated = x if first else style.relu(x, f"{name}_relu_1")
     x = activated if activate_skip else x
-    skip = style.average_pooling(f"{name}_pool")(x) if downsampling else x
+    skip = average_pool(x) if downsampling else x
     if downsampling or x.shape[-1] != filters:
         skip = style.convolution(filters, 1, f"{name}_skip")(skip)
     x = style.convolution(hidden, 3, f"{name}_conv_1")(activated)
