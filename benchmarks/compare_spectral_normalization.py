@@ -83,7 +83,7 @@ def gradient_error(name, kind, seed):
     return float(np.linalg.norm(gradient - expected) / np.linalg.norm(expected))
 
 
-# A small GAN: a ring of eight Gaussians, hinge loss, SAGAN's optimisers ----------------------------------------------
+# A small GAN: a ring of eight Gaussians, hinge loss, SAGAN's optimizers ----------------------------------------------
 
 
 def network(sizes, seed, wrap=None):

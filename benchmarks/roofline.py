@@ -38,7 +38,7 @@ KINDS = {
         "SaganTfRelu", "SaganTfReluGrad", "SaganTfAddScaled", "SaganTfAddScaledGrad", "SaganTfAddChannels",
     ),
     "sums and means": ("Sum", "Mean", "BiasAddGrad", "L2Loss", "SaganTfSumChannels"),
-    "batch normalisation": (
+    "batch normalization": (
         "FusedBatchNormV3", "FusedBatchNormEx", "FusedBatchNormGradV3", "SaganTfNormalize", "SaganTfNormalizeGrad",
     ),
     "kernels over sigma (native operations)": (

@@ -21,6 +21,13 @@ def test_page_links_and_paths_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_page_tests_exist(page):
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    functions = re.findall(r"def (test_\w+)", "".join(file.read_text() for file in files))
+    assert set(re.findall(r"\btest_\w+", page.read_text())) - {*functions, *(file.stem for file in files)} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page_modules_exist(page):
     modules = re.findall(r"\bsagan_tf\.([a-z_]+)", page.read_text())
     assert [name for name in modules if not ((PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir())] == []

@@ -73,7 +73,7 @@ class Embedding(nn.Embedding, Normalized):
 
 
 class ClassNorm(nn.Module):
-    """Batch normalisation with one gain and one bias per class."""
+    """Batch normalization with one gain and one bias per class."""
 
     def __init__(self, classes, channels):
         super().__init__()
