@@ -1,4 +1,4 @@
-"""Runs of a few steps on the embedded pictures, and what tells whether two of them are the same."""
+"""Runs of a few steps on embedded data, and what compares two of them."""
 
 import keras
 import numpy as np
@@ -18,7 +18,8 @@ def shrink_embedded_data(monkeypatch):
     monkeypatch.setattr(embedded, "SPLITS", {"train": 60, "test": 20})
 
 
-def tiny_config(run, steps=4, **changes):
+def tiny_flags(run, steps=4, **changes):
+    """Flags of a tiny run; `changes` are further ones, such as `output__log_interval=2`."""
     flags = [
         "--run", str(run), "--generator.channels", "8", "--discriminator.channels", "8", "--training.batch_size", "4",
         "--training.steps", str(steps), "--output.log_interval", "1", "--output.sample_interval", "2",
@@ -26,7 +27,11 @@ def tiny_config(run, steps=4, **changes):
     ]
     for name, value in changes.items():
         flags += [f"--{name.replace('__', '.')}", str(value)]
-    return load_config(flags)
+    return flags
+
+
+def tiny_config(run, steps=4, **changes):
+    return load_config(tiny_flags(run, steps, **changes))
 
 
 class StopAfter(keras.callbacks.Callback):
@@ -46,6 +51,24 @@ class Killed(Exception):
 class KeepModel(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self.gan = self.model
+
+
+class Poison(keras.callbacks.Callback):
+    """Makes a weight NaN before the given steps, each once; records the learning rate of every start."""
+
+    def __init__(self, *steps):
+        super().__init__()
+        self.steps, self.rates = list(steps), []
+
+    def on_train_begin(self, logs=None):
+        self.rates.append(float(self.model.generator_optimizer.learning_rate))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        step = int(self.model.step.numpy())
+        if step in self.steps:
+            self.steps.remove(step)
+            kernel = self.model.generator.trainable_variables[0]
+            kernel.assign(kernel * np.nan)
 
 
 def state_of(callback):

@@ -67,11 +67,7 @@ def restore_networks(run, step=None, discriminator=False, best=False):
     """
     if best:
         return _restore_best(run, step)
-    if not run.generator_path.is_file():
-        raise UserError(
-            f"{run.generator_path}: there is no generator yet; training writes it with its first checkpoint. "
-            f"Continue training with: python -m sagan_tf.train --config {run.config_path}"
-        )
+    run.check_generator()
     steps = run.checkpoint_steps()
     if step is not None and step not in steps:
         available = f"those of {', '.join(map(str, steps))}" if steps else "none"

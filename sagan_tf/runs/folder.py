@@ -141,6 +141,14 @@ class Run:
         """Lists the paths of the checkpoints, newest first."""
         return [self.checkpoint_path(step) for step in reversed(self.checkpoint_steps())]
 
+    def check_generator(self):
+        """Raises UserError if training has not written a generator yet."""
+        if not self.generator_path.is_file():
+            raise UserError(
+                f"{self.generator_path}: there is no generator yet; training writes it with its first checkpoint. "
+                f"Continue training with: python -m sagan_tf.train --config {self.config_path}"
+            )
+
     def read_metrics(self):
         """Reads the metrics: list of dicts of `step` and numbers by name, in the order of the steps."""
         return self.metrics_log.read()

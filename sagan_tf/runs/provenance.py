@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 
-from sagan_tf.errors import UserError
 from sagan_tf.files.hashing import sha256
 
 
@@ -20,11 +19,7 @@ def describe_training(run):
     Raises:
         UserError: There is no generator yet, or a file of the run cannot be read.
     """
-    if not run.generator_path.is_file():
-        raise UserError(
-            f"{run.generator_path}: there is no generator yet; training writes it with its first checkpoint. "
-            f"Continue training with: python -m sagan_tf.train --config {run.config_path}"
-        )
+    run.check_generator()
     config, step = run.config(), _last_step(run)
     decay = config.training.ema_decay
     average = "none, the last weights" if decay is None else f"of the weights over training (EMA), decay {decay:g}"

@@ -34,7 +34,7 @@ def source(**changes):
     return open_small("twins", **{"split": "test", **changes})
 
 
-def test_sample_i_is_that_of_its_seed_in_any_batch(tmp_path):
+def test_sample_features_are_those_of_seed_in_any_batch(tmp_path):
     generator = restore_networks(make_run(tmp_path / "run")).generator
     folded, samples, found = fold_generator(generator), SampleSet(20, seed=5), []
     for batch in (7, 64):
@@ -50,7 +50,7 @@ def test_sample_i_is_that_of_its_seed_in_any_batch(tmp_path):
     np.testing.assert_array_equal(features.labels, labels)
 
 
-def test_labels_come_in_turn_or_as_often_as_asked():
+def test_labels_follow_turn_or_shares():
     assert SampleSet(9).labels(0, 9, 4).tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
     assert SampleSet(9).labels(0, 9, None) is None
     shares = (0.5, 0.3, 0.0, 0.2)
@@ -60,7 +60,7 @@ def test_labels_come_in_turn_or_as_often_as_asked():
     np.testing.assert_array_equal(np.concatenate([uneven.labels(0, 333, 4), uneven.labels(333, 1000, 4)]), whole)
 
 
-def test_statistics_are_kept_and_taken_only_for_what_they_are_of(tmp_path, capsys):
+def test_cached_statistics_are_used_only_for_same_data_and_network(tmp_path, capsys):
     evaluator, twins = Evaluator(network(), None, 256, show_progress=False), source()
     first = evaluator.dataset_features(twins, cache=tmp_path)
     want = network()(twins.reader.images)[0].numpy()
@@ -88,7 +88,7 @@ def test_statistics_are_kept_and_taken_only_for_what_they_are_of(tmp_path, capsy
     assert file_name_part("a/b c:d") == "a_b_c_d" and file_name_part("::") == "x"
 
 
-def test_two_processes_do_not_compute_one_thing(tmp_path, capsys):
+def test_cache_is_computed_by_one_process_at_a_time(tmp_path, capsys):
     evaluator, twins, results = Evaluator(network(), None, 256, show_progress=False), source(), []
     lock = filelock.FileLock(f"{evaluator.statistics_path(twins, tmp_path)}.lock")
     (tmp_path / "statistics").mkdir()
@@ -103,7 +103,7 @@ def test_two_processes_do_not_compute_one_thing(tmp_path, capsys):
     assert results[0].count == 2000
 
 
-def test_fewer_are_kept_than_are_counted(tmp_path):
+def test_features_are_kept_up_to_limit(tmp_path):
     found = Evaluator(network(), None, 256, show_progress=False).dataset_features(source(), keep=100, cache=tmp_path)
     assert found.count == 2000 and len(found.features) == len(set(found.indices.tolist())) == 100
     want = network()(source().reader.images)[0].numpy()
@@ -113,7 +113,7 @@ def test_fewer_are_kept_than_are_counted(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.replicas
-def test_two_replicas_measure_what_one_device_does(tmp_path):
+def test_features_are_equal_on_one_and_two_replicas(tmp_path):
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import numpy as np

@@ -1,4 +1,4 @@
-"""A checkpoint that cannot be read is named, and the one before is used; what is lost is trained again, bit by bit."""
+"""A damaged checkpoint is named and the one before it used; the lost steps are trained again, bit by bit."""
 
 import shutil
 
@@ -45,7 +45,7 @@ def removed(path):
         (flipped, "index"),
     ],
 )
-def test_damaged_checkpoint_is_passed_over(trained, tmp_path, capsys, damage, file):
+def test_resume_uses_earlier_checkpoint_when_newest_is_damaged(trained, tmp_path, capsys, damage, file):
     whole, expected = trained
     run = Run(tmp_path / "run")
     shutil.copytree(whole.path, run.path)
@@ -61,7 +61,7 @@ def test_damaged_checkpoint_is_passed_over(trained, tmp_path, capsys, damage, fi
 
 
 @pytest.mark.stress
-def test_tensorflows_own_list_is_not_needed(trained, tmp_path, capsys):
+def test_resume_works_when_checkpoint_list_is_damaged(trained, tmp_path, capsys):
     whole, _ = trained
     run = Run(tmp_path / "run")
     shutil.copytree(whole.path, run.path)
@@ -72,7 +72,7 @@ def test_tensorflows_own_list_is_not_needed(trained, tmp_path, capsys):
     assert [path.rpartition("-")[2] for path in run.checkpoints()] == ["8", "6"]
 
 
-def test_no_readable_checkpoint_is_an_error_and_deletes_nothing(trained, tmp_path):
+def test_resume_deletes_nothing_when_all_checkpoints_are_damaged(trained, tmp_path):
     whole, _ = trained
     shutil.copytree(whole.path, tmp_path / "run")
     run = Run(tmp_path / "run")

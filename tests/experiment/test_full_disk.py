@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_runs import small_embedded_data, tiny_config, untimed  # noqa: F401
+from tiny_runs import small_embedded_data, tiny_config, tiny_flags, untimed  # noqa: F401
 
 from sagan_tf.experiment.train import train
 from sagan_tf.runs.folder import Run
@@ -14,9 +14,7 @@ from sagan_tf.runs.folder import Run
 def train_with_limit(run, limit):
     # A largest file stands in for a full disk: no rights are needed for it.
     return subprocess.run(
-        [sys.executable, "-m", "sagan_tf.train", "--run", str(run), "--generator.channels", "8",
-         "--discriminator.channels", "8", "--training.batch_size", "4", "--training.steps", "4",
-         "--output.log_interval", "1", "--output.sample_interval", "4", "--output.checkpoint_interval", "2"],
+        [sys.executable, "-m", "sagan_tf.train", *tiny_flags(run, output__sample_interval=4)],
         capture_output=True, text=True, timeout=300,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )  # fmt: skip
@@ -25,7 +23,7 @@ def train_with_limit(run, limit):
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits are set as on Linux")
 @pytest.mark.parametrize("goes_on", [False, pytest.param(True, marks=pytest.mark.stress)])
-def test_checkpoint_that_does_not_fit(tmp_path, goes_on):
+def test_train_reports_one_line_when_disk_is_full(tmp_path, goes_on):
     done = train_with_limit(tmp_path / "run", 1 << 20)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -39,7 +37,7 @@ def test_checkpoint_that_does_not_fit(tmp_path, goes_on):
 
 
 @pytest.mark.stress
-def test_leftovers_of_killed_processes_are_removed(tmp_path):
+def test_resume_removes_incomplete_files(tmp_path):
     run = train(tiny_config(tmp_path / "run", steps=2))
     (run.checkpoints_path / "ckpt-4_temp").mkdir()
     (run.checkpoints_path / "ckpt-4_temp" / "part").write_bytes(b"half")

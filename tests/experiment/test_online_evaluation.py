@@ -1,4 +1,4 @@
-"""The evaluations of several workers: each makes its share, and a stop of one stops all at the same place."""
+"""Online evaluation by several workers: each computes its share; when one stops, all stop at the same batch."""
 
 import sys
 import threading
@@ -67,7 +67,7 @@ def gather(folder, workers, count, rows, monkeypatch, stop=None):
 
 
 @pytest.mark.parametrize(("workers", "count", "rows"), [(2, 9, 4), (3, 7, 2), (3, 2, 2), (4, 50, 8)])
-def test_shares_of_the_workers_make_what_one_makes(tmp_path, monkeypatch, workers, count, rows):
+def test_collection_of_workers_equals_collection_of_one(tmp_path, monkeypatch, workers, count, rows):
     (whole, _), *others = gather(tmp_path, workers, count, rows, monkeypatch)
     assert all(found is None for found, _ in others) and not any(gan.stop_wanted for _, gan in others)
     ((alone, _),) = gather(tmp_path / "one", 1, count, rows, monkeypatch)
@@ -79,7 +79,7 @@ def test_shares_of_the_workers_make_what_one_makes(tmp_path, monkeypatch, worker
 
 @pytest.mark.parametrize("index", [0, 1, 2])
 @pytest.mark.parametrize("before", [0, 2, 4])
-def test_one_that_stops_takes_all_along(tmp_path, monkeypatch, index, before):
+def test_collection_stops_on_all_workers_when_one_stops(tmp_path, monkeypatch, index, before):
     found = gather(tmp_path, 3, 14, 1, monkeypatch, stop=(index, before))  # shares of 4, 5 and 5 pictures, one a round
     assert [result for result, _ in found] == ["stopped"] * 3
     assert all(gan.stop_training and gan.stop_agreed == 1 for _, gan in found)
@@ -91,7 +91,7 @@ def test_all_reduce_sums_over_replicas():
     assert [all_reduce(value) for value in (0, 1.5)] == [0.0, 1.5]
 
 
-def test_all_reduce_keeps_nothing_in_memory():
+def test_all_reduce_does_not_cache_values():
     all_reduce, value = make_all_reduce(tf.distribute.get_strategy()), 10**6 / 7
     before = sys.getrefcount(value)
     assert all_reduce(value) == value and sys.getrefcount(value) == before
@@ -105,7 +105,7 @@ class InterruptedCollection:
         pass
 
 
-def test_evaluation_interrupted_again_makes_no_step(monkeypatch):
+def test_evaluation_raises_when_interrupted_again(monkeypatch):
     monkeypatch.setattr(OnlineEvaluation, "__init__", lambda self: StepCallback.__init__(self, interval=2))
     monkeypatch.setattr(online_evaluation, "is_evaluation_missing", lambda config, run, step: step == 4)
     evaluation = OnlineEvaluation()

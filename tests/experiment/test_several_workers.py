@@ -1,4 +1,4 @@
-"""`python -m sagan_tf.train` as several workers of one run: who writes, how it ends, how it goes on."""
+"""`sagan train` as several workers of one run: who writes, how it stops and resumes."""
 
 import signal
 import sys
@@ -8,17 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from experiment.test_train import save_feature_network
+from tiny_runs import tiny_flags
 from training.test_workers import end_of, start_workers
 
 from sagan_tf.runs.folder import Run
 
 
 def command(run, steps):
-    return [
-        sys.executable, "-m", "sagan_tf.train", "--run", str(run), "--generator.channels", "8",
-        "--discriminator.channels", "8", "--training.batch_size", "4", "--training.steps", str(steps),
-        "--output.log_interval", "1", "--output.sample_interval", "100", "--output.checkpoint_interval", "2",
-    ]  # fmt: skip
+    return [sys.executable, "-m", "sagan_tf.train", *tiny_flags(run, steps, output__sample_interval=100)]
 
 
 def wait_for_step(run, step, processes):
@@ -40,7 +37,7 @@ def state(run):
 
 @pytest.mark.stress
 @pytest.mark.replicas
-def test_killed_and_stopped_workers_lose_nothing(tmp_path):
+def test_resume_is_exact_when_workers_are_killed_or_stopped(tmp_path):
     whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
     (chief, other) = end_of(start_workers(2, command(whole.path, 8)))
     assert chief[0] == other[0] == 0, chief[2][-2000:] + other[2][-2000:]
@@ -72,7 +69,7 @@ def test_killed_and_stopped_workers_lose_nothing(tmp_path):
 
 @pytest.mark.stress
 @pytest.mark.replicas
-def test_stop_within_an_evaluation_waits_for_no_worker(tmp_path):
+def test_stop_during_evaluation_ends_all_workers(tmp_path):
     features = ["--evaluation.features", str(save_feature_network(tmp_path / "features.keras"))]
     evaluated = [*features, "--evaluation.interval", "2", "--evaluation.split", "test"]
     few, many = ([*evaluated, "--evaluation.num_samples", str(count)] for count in (100, 1_000_000))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, and a kill at the very end: what is done stays, and the rest is made by the next start."""
+"""Runs stopped by a signal or killed resume exactly."""
 
 import functools
 import signal
@@ -16,7 +16,7 @@ from sagan_tf.experiment.train import train
 
 
 @pytest.mark.stress
-def test_stops_in_the_middle_of_a_line_and_of_an_evaluation_lose_nothing(tmp_path, monkeypatch, capsys):
+def test_resume_is_exact_when_stopped_within_metrics_line_and_evaluation(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
     options = dict(steps=6, output__log_interval=3, output__checkpoint_interval=3, evaluation__interval=2,
                    evaluation__num_samples=20, evaluation__split="test",
@@ -64,7 +64,7 @@ class KilledAtTheEnd(keras.callbacks.Callback):
 
 
 @pytest.mark.stress
-def test_kill_after_the_last_step_leaves_nothing_out(tmp_path):
+def test_resume_completes_run_when_killed_after_last_step(tmp_path):
     options = dict(steps=3, output__checkpoint_interval=1)  # samples every two steps, and at the end
     with pytest.raises(Killed):
         train(tiny_config(tmp_path / "run", **options), [KilledAtTheEnd()])
@@ -75,7 +75,7 @@ def test_kill_after_the_last_step_leaves_nothing_out(tmp_path):
 
 
 @pytest.mark.stress
-def test_kill_between_a_generator_and_its_checkpoint_leaves_no_old_one(tmp_path, monkeypatch):
+def test_resume_updates_generator_when_killed_before_its_checkpoint(tmp_path, monkeypatch):
     save = tf.train.CheckpointManager.save
 
     def killed(manager, checkpoint_number):
@@ -97,7 +97,7 @@ def test_kill_between_a_generator_and_its_checkpoint_leaves_no_old_one(tmp_path,
 @pytest.mark.parametrize(
     ("number", "code", "by"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "the keyboard")]
 )
-def test_signal_outside_of_training_ends_with_a_line(number, code, by, capsys, request):
+def test_signal_outside_of_training_prints_one_line(number, code, by, capsys, request):
     # As in a process that a shell starts; pytest's workers ignore Ctrl-C.
     request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
     signal.signal(signal.SIGINT, signal.default_int_handler)

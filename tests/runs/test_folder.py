@@ -1,8 +1,7 @@
-"""The run folder: made, resumed, refused, locked; its metrics file survives kills."""
+"""The run folder: created, resumed, refused, locked."""
 
 import dataclasses
 import json
-import math
 import os
 import signal
 import subprocess
@@ -10,8 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import sagan_tf
 from sagan_tf.config import QUICK_START
@@ -36,7 +33,7 @@ def refusal(folder, config=QUICK_START):
 # --- making and resuming ---
 
 
-def test_new_folder_gets_config_places_and_environment(tmp_path):
+def test_create_writes_config_folders_and_environment(tmp_path):
     with Run.create_or_resume(tmp_path / "runs" / "new", QUICK_START) as run:
         assert run.config() == QUICK_START
         for place in (run.checkpoints_path, run.samples_path, run.contact_sheet_path.parent):
@@ -47,7 +44,7 @@ def test_new_folder_gets_config_places_and_environment(tmp_path):
     ]
 
 
-def test_equal_config_resumes_and_each_start_is_recorded(tmp_path):
+def test_resume_records_every_start(tmp_path):
     for _ in range(2):
         with Run.create_or_resume(tmp_path / "run", QUICK_START) as run:
             (run.checkpoints_path / "kept").touch()
@@ -68,13 +65,13 @@ def test_equal_config_resumes_and_each_start_is_recorded(tmp_path):
     ],
     ids=["run", "steps", "output", "hardware"],
 )
-def test_harmless_change_resumes_and_is_saved(tmp_path, config):
+def test_resume_saves_config_when_changeable_fields_differ(tmp_path, config):
     Run.create_or_resume(tmp_path / "run", QUICK_START).close()
     with Run.create_or_resume(tmp_path / "run", config) as run:
         assert run.config() == config
 
 
-def test_another_config_is_refused_and_the_old_one_stays(tmp_path):
+def test_resume_is_refused_when_other_fields_differ(tmp_path):
     Run.create_or_resume(tmp_path / "run", QUICK_START).close()
     changes = dict(batch_size=64, ema_decay=None, loss="wasserstein", seed=1)
     other = dataclasses.replace(
@@ -86,27 +83,27 @@ def test_another_config_is_refused_and_the_old_one_stays(tmp_path):
     assert Run.open(tmp_path / "run").config() == QUICK_START
 
 
-def test_three_differences_are_listed_without_more(tmp_path):
+def test_refusal_lists_three_differences(tmp_path):
     Run.create_or_resume(tmp_path / "run", QUICK_START).close()
     message = refusal(tmp_path / "run", changed("training", batch_size=64, seed=1, ema_decay=None))
     assert "training.seed: 0 -> 1)" in message
 
 
-def test_foreign_folder_is_refused_untouched(tmp_path):
+def test_create_leaves_folder_of_other_files_untouched(tmp_path):
     (tmp_path / "holiday.jpg").touch()
     assert "not a run folder; it holds other files and no config.yaml" in refusal(tmp_path)
     assert os.listdir(tmp_path) == ["holiday.jpg"]
 
 
 @pytest.mark.parametrize("left", [[], [".lock"], [".lock", ".config.123.partial.yaml"]])
-def test_folder_of_a_process_killed_at_its_start_is_taken_over(tmp_path, left):
+def test_create_takes_over_folder_when_process_was_killed_at_start(tmp_path, left):
     for name in left:
         (tmp_path / name).touch()
     with Run.create_or_resume(tmp_path, QUICK_START) as run:
         assert run.config() == QUICK_START
 
 
-def test_broken_config_in_the_folder_names_file_and_line(tmp_path):
+def test_resume_names_file_and_line_when_config_is_broken(tmp_path):
     Run.create_or_resume(tmp_path, QUICK_START).close()
     (tmp_path / "config.yaml").write_text("training:\n  stepz: 5\n")
     assert refusal(tmp_path).startswith(f"{tmp_path / 'config.yaml'}, line 2: unknown key `training.stepz`")
@@ -114,45 +111,45 @@ def test_broken_config_in_the_folder_names_file_and_line(tmp_path):
     (tmp_path / "config.yaml").unlink()
 
 
-def test_failed_start_gives_the_lock_back(tmp_path):
+def test_lock_is_released_when_start_fails(tmp_path):
     Run.create_or_resume(tmp_path / "run", QUICK_START).close()
     refusal(tmp_path / "run", changed("training", seed=1))
     Run.create_or_resume(tmp_path / "run", QUICK_START).close()
 
 
-def test_file_in_the_way_is_refused(tmp_path):
+def test_create_is_refused_when_file_is_in_the_way(tmp_path):
     (tmp_path / "file").touch()
     assert "a file is in the way" in refusal(tmp_path / "file")
     assert "a file is in the way" in refusal(tmp_path / "file" / "below")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_read_only_folder_is_refused(tmp_path):
+def test_create_is_refused_when_folder_is_read_only(tmp_path):
     tmp_path.chmod(0o500)
     assert "cannot be written: Permission denied" in refusal(tmp_path / "run")
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody may write, as Linux has")
-def test_unwritable_folder_is_refused_even_for_root():
+def test_create_is_refused_when_root_cannot_write():
     assert "cannot be written" in refusal(Path("/proc/self/run"))
 
 
-def test_config_without_a_folder_is_refused():
+def test_create_is_refused_without_folder():
     with pytest.raises(UserError, match="`run` is null"):
         Run.create_or_resume(None, QUICK_START)
 
 
-def test_name_that_is_too_long_is_refused(tmp_path):
+def test_create_is_refused_when_name_is_too_long(tmp_path):
     assert "cannot be written: File name too long" in refusal(tmp_path / ("x" * 300))
 
 
-def test_open_refuses_what_is_no_run_folder(tmp_path):
+def test_open_is_refused_for_other_folders(tmp_path):
     for folder in (tmp_path, tmp_path / "not-there"):
         with pytest.raises(UserError, match="not a run folder; config.yaml is missing"):
             Run.open(folder)
 
 
-def test_space_is_checked_on_both_sides(tmp_path):
+def test_check_space_compares_with_free_space(tmp_path):
     with Run.create_or_resume(tmp_path / "run", QUICK_START) as run:
         run.check_space(1)
         message = r"needs 1048576\.0 GiB of disk space for its checkpoints, and .* GiB is free"
@@ -172,7 +169,7 @@ time.sleep(100)
 """
 
 
-def test_second_process_is_refused_until_the_first_is_killed(tmp_path):
+def test_lock_refuses_second_process_until_first_is_killed(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
     try:
@@ -185,68 +182,7 @@ def test_second_process_is_refused_until_the_first_is_killed(tmp_path):
     Run.create_or_resume(tmp_path, QUICK_START).close()
 
 
-# --- metrics ---
-
-NUMBERS = st.integers(-(2**53), 2**53) | st.floats()
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    lines=st.lists(st.dictionaries(st.sampled_from(["d_loss", "gamma/g/é", "fid"]), NUMBERS), max_size=8),
-    cut=st.integers(0, 9),
-)
-def test_metrics_read_back_and_truncate(tmp_path_factory, lines, cut):
-    run = Run(tmp_path_factory.mktemp("run"))
-    lines = [{"step": step, **line} for step, line in enumerate(lines, start=1)]
-    for line in lines:
-        run.metrics_log.append(line)
-    finite = [{k: v if math.isfinite(v) else None for k, v in line.items()} for line in lines]
-    assert run.read_metrics() == finite
-    run.metrics_log.truncate_after(cut)
-    assert run.read_metrics() == finite[:cut]
-    assert set(os.listdir(run.path)) <= {"metrics.jsonl"}
-
-
-def test_metrics_are_strict_json(tmp_path):
-    run = Run(tmp_path)
-    run.metrics_log.append({"step": 1, "nan": math.nan, "inf": -math.inf})
-
-    def refuse(constant):
-        raise ValueError(constant)
-
-    line = run.metrics_path.read_text()
-    assert json.loads(line, parse_constant=refuse) == {"step": 1, "nan": None, "inf": None}
-
-
-@settings(max_examples=30, deadline=None)
-@given(torn=st.integers(1, 20))
-def test_line_torn_by_a_kill_is_passed_over_and_removed_on_resume(tmp_path_factory, torn):
-    run = Run(tmp_path_factory.mktemp("run"))
-    for step in (10, 20):
-        run.metrics_log.append({"step": step, "d_loss": 1.5})
-    whole = run.metrics_path.read_bytes()
-    run.metrics_path.write_bytes(whole[: -torn])
-    assert run.read_metrics() == [{"step": 10, "d_loss": 1.5}]
-    run.metrics_log.truncate_after(20)
-    run.metrics_log.append({"step": 20, "d_loss": 1.5})
-    assert run.metrics_path.read_bytes() == whole
-
-
-def test_damaged_metrics_name_file_and_line(tmp_path):
-    run = Run(tmp_path)
-    run.metrics_path.write_text('{"step": 1}\n???\n{"step": 3}\n')
-    for action in (run.read_metrics, lambda: run.metrics_log.truncate_after(3)):
-        with pytest.raises(UserError, match="metrics.jsonl, line 2: not a line of metrics"):
-            action()
-
-
-def test_metrics_of_a_run_without_any_are_empty(tmp_path):
-    run = Run(tmp_path)
-    run.metrics_log.truncate_after(5)
-    assert run.read_metrics() == [] and os.listdir(tmp_path) == []
-
-
-def test_class_names_come_back_and_what_is_none_is_refused(tmp_path):
+def test_class_names_are_read_back_and_other_content_is_refused(tmp_path):
     run = Run(tmp_path)
     run.class_names_path.parent.mkdir()
     assert run.class_names() is None

@@ -1,4 +1,4 @@
-"""Pictures and the report come when they are due, and never end a training."""
+"""Pictures and the report are written at their intervals; a failure does not end training."""
 
 import pytest
 from training.tiny import make_gan
@@ -22,13 +22,13 @@ def run_through(callback, batches):
 
 
 @pytest.mark.parametrize(("first", "batches", "steps"), [(0, 7, [0, 3, 6, 7]), (3, 3, [6]), (2, 2, [3, 4])])
-def test_attention_is_drawn_when_it_is_due(tmp_path, first, batches, steps):
+def test_attention_pictures_are_saved_at_interval_and_end(tmp_path, first, batches, steps):
     callback = AttentionPictures(lambda step: tmp_path / f"{step}.png", 3, [0, 1], [0, 1])
     run_through(started(callback, make_gan(), first), batches)
     assert sorted(int(path.stem) for path in tmp_path.iterdir()) == steps
 
 
-def test_generator_without_attention_has_no_pictures_of_it(tmp_path):
+def test_attention_pictures_are_not_saved_without_attention(tmp_path):
     sizes = dict(image_size=32, channels=4, num_classes=None, attention_sizes=())
     gan = SAGAN(build_generator(**sizes, latent_dim=8), build_discriminator(**sizes))
     callback = AttentionPictures(lambda step: tmp_path / f"{step}.png", 1, [0, 1], None)
@@ -36,14 +36,14 @@ def test_generator_without_attention_has_no_pictures_of_it(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_report_is_written_at_the_start_when_due_and_at_the_end():
+def test_report_is_written_at_start_interval_and_end():
     written = []
     callback = Report(lambda: written.append(len(written)), 3)
     run_through(started(callback, make_gan(), 1), 4)  # after steps 2, 3, 4, 5
     assert len(written) == 3
 
 
-def test_report_that_cannot_be_written_is_told_of_once(capsys):
+def test_report_failure_is_printed_once(capsys):
     def fail():
         raise OSError("no space")
 

@@ -1,4 +1,4 @@
-"""Event files hold what was measured, in the form that TensorBoard's plugins read."""
+"""Event files hold the values, in the form that TensorBoard's plugins read."""
 
 import sys
 
@@ -23,7 +23,7 @@ def events_of(folder):
     return found
 
 
-def test_scalars_are_written_and_what_is_missing_left_out(tmp_path):
+def test_scalars_are_written_without_none(tmp_path):
     events = EventFile(tmp_path / "deep" / "tensorboard")
     events.scalars(5, {"d_loss": 1.5, "fake_logit": None, "images": 160})
     found = events_of(tmp_path / "deep" / "tensorboard")  # before the end: a run that goes on can be watched
@@ -32,7 +32,7 @@ def test_scalars_are_written_and_what_is_missing_left_out(tmp_path):
     events.close()
 
 
-def test_what_was_written_does_not_stay_in_memory(tmp_path):
+def test_written_values_are_not_cached(tmp_path):
     # TensorFlow's cache of Python numbers would hold every one of a run of weeks.
     step, value = 10**6, 10**6 / 7
     before = sys.getrefcount(step), sys.getrefcount(value)
@@ -42,7 +42,7 @@ def test_what_was_written_does_not_stay_in_memory(tmp_path):
     assert (sys.getrefcount(step), sys.getrefcount(value)) == before
 
 
-def test_pictures_are_the_files(tmp_path):
+def test_picture_holds_bytes_of_file(tmp_path):
     Image.fromarray(np.zeros((7, 300, 3), np.uint8)).save(tmp_path / "picture.png")
     events = EventFile(tmp_path / "tensorboard")
     events.picture(3, "samples", tmp_path / "picture.png")
@@ -51,7 +51,7 @@ def test_pictures_are_the_files(tmp_path):
     assert list(value) == [b"300", b"7", (tmp_path / "picture.png").read_bytes()]
 
 
-def test_histograms_count_every_value(tmp_path):
+def test_histogram_counts_every_value(tmp_path):
     values = np.random.default_rng(0).standard_normal((20, 30))
     events = EventFile(tmp_path)
     events.histogram(1, "weights", values)
@@ -64,7 +64,7 @@ def test_histograms_count_every_value(tmp_path):
 
 @pytest.mark.parametrize(("detail", "plugins"), [
     ("scalars", set()), ("pictures", {"images"}), ("histograms", {"images", "histograms"})])
-def test_detail_says_what_is_written_and_when(tmp_path, detail, plugins):
+def test_detail_selects_pictures_and_histograms(tmp_path, detail, plugins):
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "2.png")
     paths = {"samples": lambda step: tmp_path / f"{step}.png"}
     callback = TensorBoard(EventFile(tmp_path / "tensorboard"), detail, 2, paths)
@@ -90,11 +90,11 @@ def test_unknown_detail_is_refused():
         TensorBoard(None, "all", 1, {})
 
 
-def test_memory_is_that_of_a_process_with_tensorflow_in_it():
+def test_peak_memory_is_plausible():
     assert 0.1 < peak_memory_gib()["memory/process"] < 1000
 
 
-def test_tensorboard_reads_them(tmp_path):
+def test_tensorboard_reads_event_file(tmp_path):
     accumulators = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="TensorBoard is not installed"
     )

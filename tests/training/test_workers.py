@@ -1,4 +1,4 @@
-"""Who a process is among several, and that two processes train what one does."""
+"""`TF_CONFIG` is parsed, and several workers train what one device does."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def tf_config(role, index, **cluster):
         (tf_config("chief", 0, chief=["a:1"], worker=["b:2"])[:-1] + ', "environment": "cloud"}', Worker(0, 2, "a:1")),
     ],
 )
-def test_worker_is_read(text, worker, monkeypatch):
+def test_read_worker_parses_tf_config(text, worker, monkeypatch):
     assert read_worker(text) == worker
     monkeypatch.setenv("TF_CONFIG", text)
     assert read_worker() == worker
@@ -53,12 +53,12 @@ def test_worker_is_read(text, worker, monkeypatch):
         (tf_config("evaluator", 0, chief=["a:1"], worker=["a:1"]), "evaluator 0, which the cluster does not have"),
     ],
 )
-def test_cluster_that_cannot_be_used_is_refused(text, message):
+def test_read_worker_refuses_unusable_cluster(text, message):
     with pytest.raises(UserError, match=message):
         read_worker(text)
 
 
-def test_distribution_that_contradicts_the_cluster_is_refused(monkeypatch):
+def test_strategy_is_refused_when_it_contradicts_cluster(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", tf_config("worker", 0, worker=["a:1", "b:1"]))
     for arguments in (("single",), ("mirrored", 2), ("auto", 2)):
         with pytest.raises(UserError, match="2 workers, which train together by `auto`"):
@@ -67,11 +67,11 @@ def test_distribution_that_contradicts_the_cluster_is_refused(monkeypatch):
 
 def free_addresses(count):
     sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
+    for bound in sockets:
+        bound.bind(("127.0.0.1", 0))
+    addresses = [f"127.0.0.1:{bound.getsockname()[1]}" for bound in sockets]
+    for bound in sockets:
+        bound.close()
     return addresses
 
 
@@ -101,7 +101,7 @@ def end_of(processes, seconds=300):
 @pytest.mark.slow
 @pytest.mark.replicas
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.stress)])
-def test_several_processes_train_the_same_weights_as_one_device(tmp_path, count):
+def test_workers_train_same_weights_as_one_device(tmp_path, count):
     script = str(TESTS / "training" / "replica_run.py")
     one = subprocess.Popen(
         [sys.executable, script, "1", str(tmp_path / "one.npz"), "all"],

@@ -1,0 +1,51 @@
+"""Recovery returns to the last good checkpoint, with lower learning rates."""
+
+import numpy as np
+import pytest
+from tiny_runs import Poison, small_embedded_data, tiny_config  # noqa: F401
+
+from sagan_tf.errors import UserError
+from sagan_tf.experiment.train import train
+
+
+def test_recovery_returns_to_checkpoint_with_lower_rate(tmp_path, capsys):
+    flags = dict(guard__on_divergence="recover", guard__rate_factor=0.25, generator_optimizer__schedule="constant")
+    poison = Poison(3)
+    run = train(tiny_config(tmp_path / "run", steps=4, **flags), [poison])
+    out = capsys.readouterr().out
+    # Seen before the line and the checkpoint of step 4.
+    assert "Recovery 1: training diverged" in out and "Resuming from step 2" in out
+    np.testing.assert_allclose(poison.rates, poison.rates[0] * np.array([1, 1 / 4]), rtol=1e-6)
+    rates = {line["step"]: line["generator_learning_rate"] / poison.rates[0] for line in run.read_metrics()}
+    assert list(rates) == [1, 2, 3, 4]
+    np.testing.assert_allclose(list(rates.values()), [1, 1, 1 / 4, 1 / 4], rtol=1e-6)
+    assert [(recovery["kind"], recovery["step"]) for recovery in run.recoveries()] == [("divergence", 4)]
+
+
+@pytest.mark.stress
+def test_recovery_rates_persist_when_process_restarts(tmp_path, capsys):
+    flags = dict(guard__on_divergence="recover", guard__rate_factor=0.25, generator_optimizer__schedule="constant")
+    poison = Poison(3, 5)
+    run = train(tiny_config(tmp_path / "run", steps=6, **flags), [poison])
+    out = capsys.readouterr().out
+    assert "Recovery 1: training diverged" in out and "Recovery 2: " in out
+    # Seen before the line and the checkpoint of steps 4 and 6, so it went back to 2 and 4.
+    assert "Resuming from step 2" in out and "Going on from step 4" in out
+    np.testing.assert_allclose(poison.rates, poison.rates[0] * np.array([1, 1 / 4, 1 / 16]), rtol=1e-6)
+    lines = run.read_metrics()
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    rates = [line["generator_learning_rate"] for line in lines]
+    np.testing.assert_allclose(rates, rates[0] * np.array([1, 1, 1 / 4, 1 / 4, 1 / 16, 1 / 16]), rtol=1e-6)
+    failures = [(recovery["kind"], recovery["step"]) for recovery in run.recoveries()]
+    assert failures == [("divergence", 4), ("divergence", 6)]
+    # Another process goes on with the lower rates.
+    later = Poison()
+    train(tiny_config(run.path, steps=8, **flags), [later])
+    np.testing.assert_allclose(later.rates, poison.rates[0] / 16, rtol=1e-6)
+
+
+@pytest.mark.stress
+def test_recovery_is_refused_after_max_recoveries(tmp_path):
+    flags = dict(guard__on_divergence="recover", guard__max_recoveries=1)
+    with pytest.raises(UserError, match="step 4.* 1 recoveries did not help. The last good checkpoint is in"):
+        train(tiny_config(tmp_path / "run", **flags), [Poison(3, 3)])
