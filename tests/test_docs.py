@@ -33,6 +33,11 @@ def test_page_modules_exist(page):
     assert [name for name in modules if not ((PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir())] == []
 
 
+def test_architecture_files_exist():
+    files = [file.removeprefix("sagan_tf/") for file in re.findall(r"`([\w/]+/\w+\.py)`", ARCHITECTURE)]
+    assert [file for file in files if not (PACKAGE / file).exists()] == []
+
+
 def test_architecture_names_what_its_files_define():
     rows = re.findall(r"^\| .+ \| `([\w/]+\.py)` \| `(\w+)` \|$", ARCHITECTURE, re.MULTILINE)
     assert len(rows) >= 22
