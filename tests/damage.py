@@ -1,8 +1,10 @@
-"""Random damage for files and JSON values, and how much of it a test tries."""
+"""Random damage for files and JSON values, and the number of examples that tests try."""
 
 import contextlib
 import copy
+import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ FACTOR = int(os.environ.get("SAGAN_TF_FUZZ", "1"))
 
 
 def tries(count):
-    """Settings of a test that is to try so many examples, and FACTOR times as many in a stress test."""
+    """Hypothesis settings for `count` examples, FACTOR times as many in a stress test."""
     return settings(
         deadline=None, max_examples=FACTOR * count, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
@@ -26,11 +28,11 @@ def tries(count):
 def damage(draw):
     """A function of bytes that flips, cuts, drops, repeats or overwrites some."""
     kind = draw(st.sampled_from(["flip", "cut", "drop", "repeat", "overwrite", "replace"]))
-    where, length = draw(st.floats(0, 1)), draw(st.integers(1, 64))
+    position, length = draw(st.floats(0, 1)), draw(st.integers(1, 64))
     noise = draw(st.binary(min_size=1, max_size=64))
 
     def apply(content):
-        at = int(where * (len(content) - 1))
+        at = int(position * (len(content) - 1))
         before, piece, after = content[:at], content[at : at + length], content[at + length :]
         return {
             "flip": before + bytes(byte ^ 255 for byte in piece) + after,
@@ -45,7 +47,7 @@ def damage(draw):
 
 
 def places(value, path=()):
-    """Every place in a JSON value."""
+    """Yields the path of every value inside a JSON value."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -53,7 +55,7 @@ def places(value, path=()):
 
 
 def replaced(value, path, new):
-    """A JSON value with another one at a place."""
+    """Returns a copy of a JSON value with another value at a path."""
     if not path:
         return new
     value = copy.deepcopy(value)
@@ -64,9 +66,22 @@ def replaced(value, path, new):
     return value
 
 
+def rewrite_member(source, target, member, change):
+    """Copies a ZIP file with the bytes of one member changed; the checksums are right."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, change(content) if name == member else content)
+
+
+def rewrite_config(source, target, change):
+    """Copies a `.keras` file with its config, a JSON value, changed."""
+    rewrite_member(source, target, "config.json", lambda content: json.dumps(change(json.loads(content))).encode())
+
+
 @contextlib.contextmanager
 def one_line_or_none():
-    """Lets a `UserError` of one line pass, and nothing else."""
+    """Suppresses a `UserError` of one line; other errors propagate."""
     try:
         yield
     except UserError as error:
@@ -74,11 +89,11 @@ def one_line_or_none():
 
 
 def peak_growth(function):
-    """Calls a function, and gives by how many bytes the memory of the process grew at its highest."""
+    """Calls a function; returns the growth of the process memory at its peak, in bytes."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     except OSError:
-        pytest.skip("the peak of a process is measured as Linux does")
+        pytest.skip("peak memory is measured on Linux only")
     before = _memory("VmRSS")
     function()
     return _memory("VmHWM") - before

@@ -5,14 +5,13 @@ import json
 import os
 import struct
 import tracemalloc
-import zipfile
 import zlib
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from damage import damage, one_line_or_none, peak_growth, places, replaced, tries
+from damage import damage, one_line_or_none, peak_growth, places, replaced, rewrite_config, tries
 from export.generators import make_generator
 from hypothesis import given
 from hypothesis import strategies as st
@@ -228,16 +227,6 @@ def test_load_generator_survives_damaged_files(run_folder, tmp_path_factory, cha
     run.generator_path.write_bytes(change(run_folder.generator_path.read_bytes()))
     with one_line_or_none():
         load_generator(run)
-
-
-def rewrite_config(source, target, change):
-    """Copies a `.keras` file with a changed config."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for name in old.namelist():
-            content = old.read(name)
-            if name == "config.json":
-                content = json.dumps(change(json.loads(content))).encode()
-            new.writestr(name, content)
 
 
 def test_load_generator_does_not_run_code(tmp_path):

@@ -1,6 +1,6 @@
-"""Models that anybody may have written or damaged: checkpoints, `.keras` files, checkpoints of others.
+"""Hostile or damaged models: checkpoints, `.keras` files, state dicts of other projects.
 
-Always one line, or they work; no code of them runs, and reading takes no memory on their word.
+Each works or is rejected in one line; no code in it runs, and its claims do not allocate memory.
 """
 
 import io
@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from damage import damage, one_line_or_none, peak_growth, places, replaced, tries
+from damage import damage, one_line_or_none, peak_growth, places, replaced, rewrite_config, rewrite_member, tries
 from hypothesis import given
 from hypothesis import strategies as st
 from parity import recipe
@@ -63,17 +63,17 @@ def state(gan):
 
 @pytest.fixture(scope="module")
 def states(run, gan):
-    """A function that gives the true weights of a step; not they themselves, which a failing test would print."""
-    found = {}
+    """A function from a step to its true weights; not the weights, which a failing test would print."""
+    weights = {}
     for step in STEPS:
         make_checkpoint(gan).restore(str(run.checkpoints_path / f"ckpt-{step}")).assert_consumed()
-        found[step] = state(gan)
-    return lambda step: found[step]
+        weights[step] = state(gan)
+    return lambda step: weights[step]
 
 
 @tries(12)
 @given(changes=st.dictionaries(st.sampled_from([*CHECKPOINTS, "checkpoint"]), damage(), min_size=1, max_size=3))
-def test_damaged_checkpoints_give_true_weights_or_none(run, gan, states, tmp_path_factory, changes):
+def test_restore_latest_gives_true_weights_or_none_when_damaged(run, gan, states, tmp_path_factory, changes):
     broken = copy_of(run, tmp_path_factory.mktemp("broken"))
     for name, change in changes.items():
         path = broken.checkpoints_path / name
@@ -82,18 +82,18 @@ def test_damaged_checkpoints_give_true_weights_or_none(run, gan, states, tmp_pat
     with one_line_or_none():
         restore_latest(gan, broken)
         step = int(gan.step.numpy())
-        for found, expected in zip(state(gan), states(step), strict=True):
-            np.testing.assert_array_equal(found, expected)
+        for restored, expected in zip(state(gan), states(step), strict=True):
+            np.testing.assert_array_equal(restored, expected)
         assert step == 40 or any(name.startswith("ckpt-40.") for name in changes)
         make_manager(gan, broken, 2).save(checkpoint_number=step + 1)
         assert str(broken.checkpoints_path / f"ckpt-{step + 1}") in broken.checkpoints()
         return
-    # Nothing was restored, and nothing taken away.
+    # Nothing is restored, and nothing removed.
     assert {path.name: path.read_bytes() for path in broken.checkpoints_path.iterdir()} == before
 
 
-def test_restarts_leave_no_old_checkpoints(run, gan, tmp_path):
-    # Found by tests/stress/kill_and_resume.py: TensorFlow forgot the old ones, and 30 lay there after 37 kills.
+def test_checkpoint_manager_removes_old_checkpoints_after_restarts(run, gan, tmp_path):
+    # Found by tests/stress/kill_and_resume.py: TensorFlow forgot old checkpoints; after 37 kills there were 30.
     again = copy_of(run, tmp_path)
     restore_latest(gan, again)
     for step in (41, 42, 43):
@@ -105,7 +105,7 @@ def test_restarts_leave_no_old_checkpoints(run, gan, tmp_path):
 
 @tries(5)
 @given(name=st.sampled_from(CHECKPOINTS[2:]), change=damage())
-def test_damaged_checkpoints_are_not_looked_at(run, tmp_path_factory, name, change):
+def test_restore_networks_rejects_damaged_checkpoint(run, tmp_path_factory, name, change):
     broken = copy_of(run, tmp_path_factory.mktemp("broken"))
     path = broken.checkpoints_path / name
     path.write_bytes(change(path.read_bytes()))
@@ -115,7 +115,7 @@ def test_damaged_checkpoints_are_not_looked_at(run, tmp_path_factory, name, chan
 
 @pytest.mark.parametrize("name", CHECKPOINTS[2:])
 @pytest.mark.parametrize("kind", ["folder", "circle", "foreign"])
-def test_what_is_no_checkpoint_is_passed_over(run, gan, tmp_path, capsys, name, kind):
+def test_restore_latest_skips_what_is_not_a_checkpoint(run, gan, tmp_path, capsys, name, kind):
     broken = copy_of(run, tmp_path)
     path = broken.checkpoints_path / name
     path.unlink()
@@ -130,14 +130,6 @@ def test_what_is_no_checkpoint_is_passed_over(run, gan, tmp_path, capsys, name, 
     assert int(gan.step.numpy()) == 20 and "Resuming from step 20" in capsys.readouterr().out
 
 
-def rewritten(source, target, member, change):
-    """Copies a `.keras` file, one of its members changed; all its checksums are right."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for name in old.namelist():
-            content = old.read(name)
-            new.writestr(name, change(content) if name == member else content)
-
-
 VALUES = (
     st.none() | st.booleans() | st.integers(-3, 3) | st.integers() | st.floats() | st.text(max_size=5)
     | st.sampled_from(["relu", "valid", "float16", [], {}, [2, 2], [None], 2**30, "keras.layers", "Lambda"])
@@ -146,38 +138,35 @@ VALUES = (
 
 @tries(12)
 @given(data=st.data())
-def test_edited_generators_paint_or_are_refused(run, tmp_path_factory, data):
+def test_edited_generator_works_or_is_rejected(run, tmp_path_factory, data):
     other = Run(tmp_path_factory.mktemp("run"))
 
-    def change(content):
-        config = json.loads(content)
-        place = data.draw(st.sampled_from(list(places(config))))
-        return json.dumps(replaced(config, place, data.draw(VALUES))).encode()
+    def change(config):
+        return replaced(config, data.draw(st.sampled_from(list(places(config)))), data.draw(VALUES))
 
-    rewritten(run.generator_path, other.generator_path, "config.json", change)
+    rewrite_config(run.generator_path, other.generator_path, change)
     with one_line_or_none():
         sampler = Sampler(fold_generator(load_generator(other)), batch_size=2)
         labels = None if sampler.num_classes is None else [0]
         assert sampler.sample([0], labels).shape == (1, *sampler.image_shape)
 
 
-def test_a_generator_that_leaves_a_size_open_is_refused(run, tmp_path):
-    """It would paint, but cannot be folded; found by the test above."""
+def test_load_generator_rejects_unknown_output_size(run, tmp_path):
+    """Such a generator works but cannot be folded; found by the test above."""
 
-    def change(content):
-        config = json.loads(content)
+    def change(config):
         (reshape,) = [layer for layer in config["config"]["layers"] if layer["class_name"] == "Reshape"]
         reshape["config"]["target_shape"][-1] = None
-        return json.dumps(config).encode()
+        return config
 
     other = Run(tmp_path)
-    rewritten(run.generator_path, other.generator_path, "config.json", change)
+    rewrite_config(run.generator_path, other.generator_path, change)
     with pytest.raises(UserError, match="has an output of unknown size"):
         load_generator(other)
 
 
 def small_keras_file(folder, config=None, weights=None):
-    """A run with a generator file of a kilobyte, of any config and weights."""
+    """A run whose generator file has a kilobyte, with any config and weights."""
     other = Run(folder)
     with zipfile.ZipFile(other.generator_path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         file.writestr("metadata.json", "{}")
@@ -187,7 +176,7 @@ def small_keras_file(folder, config=None, weights=None):
     return other
 
 
-def test_generator_that_unpacks_to_much_takes_no_memory(tmp_path):
+def test_load_generator_rejects_zip_bomb_without_using_memory(tmp_path):
     other = small_keras_file(tmp_path, weights=bytes(400 << 20))
     assert other.generator_path.stat().st_size < 4 << 20
 
@@ -198,16 +187,16 @@ def test_generator_that_unpacks_to_much_takes_no_memory(tmp_path):
     assert peak_growth(load) < untrusted.FLOOR_BYTES
 
 
-def test_generator_with_arrays_that_claim_much_takes_no_memory(run, tmp_path):
+def test_load_generator_rejects_huge_arrays_without_using_memory(run, tmp_path):
     def change(content):
         file = io.BytesIO(content)
         with h5py.File(file, "a") as weights:
-            # No chunk of it is there; reading would fill it all with zeros.
+            # It has no chunks; reading would fill it with zeros.
             weights.create_dataset("layers/more", (1 << 16, 1 << 14), "float32", chunks=(64, 64))
         return file.getvalue()
 
     other = Run(tmp_path)
-    rewritten(run.generator_path, other.generator_path, "model.weights.h5", change)
+    rewrite_member(run.generator_path, other.generator_path, "model.weights.h5", change)
 
     def load():
         with pytest.raises(UserError, match="claims to unpack to 4096"):
@@ -217,7 +206,7 @@ def test_generator_with_arrays_that_claim_much_takes_no_memory(run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["units", "filters", "num_classes", "batch_shape"])
-def test_generator_whose_layers_claim_much_takes_no_memory(run, tmp_path, name):
+def test_load_generator_rejects_huge_layers_without_using_memory(run, tmp_path, name):
     def enlarged(value):
         if isinstance(value, dict):
             return {key: big if key == name else enlarged(inner) for key, inner in value.items()}
@@ -225,9 +214,7 @@ def test_generator_whose_layers_claim_much_takes_no_memory(run, tmp_path, name):
 
     big = [None, 1 << 30] if name == "batch_shape" else 1 << 28
     other = Run(tmp_path)
-    rewritten(
-        run.generator_path, other.generator_path, "config.json", lambda text: json.dumps(enlarged(json.loads(text)))
-    )
+    rewrite_config(run.generator_path, other.generator_path, enlarged)
 
     def load():
         with pytest.raises(UserError, match="this is not a generator of sagan_tf"):
@@ -240,14 +227,13 @@ def test_generator_whose_layers_claim_much_takes_no_memory(run, tmp_path, name):
     ("layer", "options"),
     [("StringLookup", {"vocabulary": "/etc/hostname"}), ("TFSMLayer", {"filepath": "/tmp"}), ("Lambda", {})],
 )
-def test_layers_that_reach_outside_are_refused_before_they_are_made(run, tmp_path, layer, options):
-    def change(content):
-        config = json.loads(content)
+def test_load_generator_rejects_layers_that_access_files_or_code(run, tmp_path, layer, options):
+    def change(config):
         config["config"]["layers"][2] |= {"module": "keras.layers", "class_name": layer, "config": options}
-        return json.dumps(config).encode()
+        return config
 
     other = Run(tmp_path)
-    rewritten(run.generator_path, other.generator_path, "config.json", change)
+    rewrite_config(run.generator_path, other.generator_path, change)
     with pytest.raises(UserError, match=f"a generator has no keras.layers.{layer}"):
         load_generator(other)
 
@@ -261,7 +247,7 @@ def ends_with_one_line(capsys, command, *arguments):
 
 
 @pytest.mark.parametrize("kind", ["cut", "nan", "folder", "newer"])
-def test_commands_end_with_one_line_and_write_nothing(run, tmp_path, capsys, kind):
+def test_commands_reject_damaged_run_in_one_line_and_write_nothing(run, tmp_path, capsys, kind):
     broken, out = copy_of(run, tmp_path), tmp_path / "out"
     if kind == "cut":
         content = broken.generator_path.read_bytes()
@@ -277,7 +263,7 @@ def test_commands_end_with_one_line_and_write_nothing(run, tmp_path, capsys, kin
         broken.config_path.write_text(broken.config_path.read_text() + "invented_later: 5\n")
         assert "invented_later" in ends_with_one_line(capsys, report, broken.path, "--out", out)
         for path in broken.checkpoints_path.glob("ckpt-*.index"):
-            path.unlink()  # or `sample` needs no config
+            path.unlink()  # otherwise `sample` does not need the config
     commands = (attend, export) if kind == "newer" else (sample, attend, export)
     for command in commands:
         ends_with_one_line(capsys, command, broken.path, "--out", out)
@@ -294,7 +280,7 @@ def archive(tmp_path_factory):
 
 
 def converted(content, folder):
-    """Converts the bytes of an `.npz` file; no run folder is there unless that is whole."""
+    """Converts the bytes of an `.npz` file; there is a complete run folder or none."""
     (folder / "state.npz").write_bytes(content)
     with one_line_or_none():
         convert_checkpoints(folder / "state.npz", None, folder / "run", "cifar10")
@@ -311,7 +297,7 @@ def convert_checkpoints(*arguments):
 
 @tries(15)
 @given(change=damage())
-def test_damaged_state_dicts(archive, tmp_path_factory, change):
+def test_convert_takes_or_rejects_damaged_state_dict(archive, tmp_path_factory, change):
     converted(change(archive), tmp_path_factory.mktemp("converted"))
 
 
@@ -323,7 +309,7 @@ ARRAYS = st.sampled_from(
 
 @tries(15)
 @given(data=st.data(), kind=st.sampled_from(["other", "gone", "more", "turned"]))
-def test_foreign_state_dicts(archive, tmp_path_factory, data, kind):
+def test_convert_takes_or_rejects_edited_state_dict(archive, tmp_path_factory, data, kind):
     with np.load(io.BytesIO(archive)) as file:
         arrays = dict(file)
     name = data.draw(st.sampled_from(sorted(arrays)))
@@ -347,7 +333,7 @@ def npy(shape, content=b""):
 
 
 @pytest.mark.parametrize("shape", [(1 << 36,), (1 << 62,), (1 << 20, 1 << 20, 1 << 30)])
-def test_state_dicts_that_claim_much_take_no_memory(tmp_path, shape):
+def test_read_state_dict_rejects_huge_arrays_without_using_memory(tmp_path, shape):
     path = tmp_path / "state.npz"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("blocks.0.0.conv2d1.weight.npy", npy(shape))
@@ -359,7 +345,7 @@ def test_state_dicts_that_claim_much_take_no_memory(tmp_path, shape):
     assert peak_growth(read) < untrusted.FLOOR_BYTES
 
 
-def test_state_dicts_that_unpack_to_much_take_no_memory(tmp_path):
+def test_read_state_dict_rejects_zip_bomb_without_using_memory(tmp_path):
     path = tmp_path / "state.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         file.writestr("weight.npy", npy((100 << 20,), bytes(400 << 20)))
@@ -372,7 +358,7 @@ def test_state_dicts_that_unpack_to_much_take_no_memory(tmp_path):
 
 
 class Trap:
-    """An object whose pickle makes a file when it is loaded."""
+    """An object whose pickle creates a folder when it is loaded."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -381,7 +367,7 @@ class Trap:
         return os.mkdir, (self.path,)
 
 
-def test_code_in_a_state_dict_is_not_run(tmp_path, capsys):
+def test_read_state_dict_runs_no_code(tmp_path, capsys):
     trap = tmp_path / "ran"
     np.savez(tmp_path / "state.npz", weight=np.array([Trap(trap)], object))
     (tmp_path / "state.pth").write_bytes(pickle.dumps({"weight": Trap(trap)}))
@@ -389,21 +375,20 @@ def test_code_in_a_state_dict_is_not_run(tmp_path, capsys):
         file.writestr("archive/data.pkl", pickle.dumps({"weight": Trap(trap)}))
         file.writestr("archive/version", "3\n")
     for name in ("state.npz", "state.pth", "zip.pth"):
-        # Without PyTorch the line says that it is needed.
+        # Without PyTorch the error says that it is needed.
         line = ends_with_one_line(capsys, convert, tmp_path / name, "--out", tmp_path / "run")
         assert "cannot be read as a checkpoint" in line or "needs PyTorch" in line
     assert not trap.exists() and not Path(tmp_path / "run").exists()
 
 
-def test_layer_that_says_it_was_built_for_another_shape_is_refused(run, tmp_path):
-    def change(content):
-        config = json.loads(content)
-        (dense,) = (one for one in config["config"]["layers"] if one["config"].get("name") == "dense")
+def test_load_generator_rejects_layer_built_for_another_shape(run, tmp_path):
+    def change(config):
+        (dense,) = (layer for layer in config["config"]["layers"] if layer["config"].get("name") == "dense")
         dense["build_config"]["input_shape"][1] = None
-        return json.dumps(config).encode()
+        return config
 
     other = Run(tmp_path / "other")
     other.path.mkdir()
-    rewritten(run.generator_path, other.generator_path, "config.json", change)
+    rewrite_config(run.generator_path, other.generator_path, change)
     with pytest.raises(UserError):
         load_generator(other)

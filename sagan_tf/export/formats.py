@@ -1,4 +1,4 @@
-"""The formats of the command, by name."""
+"""The export formats of the command, by name."""
 
 from sagan_tf.export.keras_file import export_keras
 from sagan_tf.export.onnx_file import export_onnx
@@ -24,13 +24,10 @@ def _onnx(folded, folder, options, training):
 
 
 def _web(folded, folder, options, training):
-    return [
-        export_web(
-            folded, folder / "web", name=options.name, training=training, node_modules=options.node_modules
-        )
-    ]
+    name, node_modules = options.name, options.node_modules
+    return [export_web(folded, folder / "web", name=name, training=training, node_modules=node_modules)]
 
 
 # Name -> function of (FoldedGenerator, folder of the export, `ExportOptions`, dict of `describe_training`) that returns
-# the pathlib.Paths of the files and folders that it wrote inside the folder.
+# the pathlib.Paths of the files and folders that it wrote into the folder.
 FORMATS = {"saved_model": _saved_model, "tflite": _tflite, "keras": _keras, "onnx": _onnx, "web": _web}

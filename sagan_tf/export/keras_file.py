@@ -1,4 +1,4 @@
-"""The folded generator as a `.keras` file of stock layers, which Keras loads without this package."""
+"""Export as a `.keras` file of stock layers, which Keras loads without this package."""
 
 from pathlib import Path
 
@@ -7,16 +7,17 @@ from sagan_tf.generation.folding import as_folded
 
 
 def export_keras(generator, path):
-    """Writes a generator as a `.keras` file: [latent, label] -> image, or the latent alone without classes.
+    """Writes a generator as a `.keras` file: [latent, label] -> image; without classes the latent is the only input.
 
-    An attention map is the output of the layer `NAME_scores`. As in every Keras model, a label of -1 is the last class.
+    The scores of an attention layer NAME are the output of the layer `NAME_scores`. As in every Keras model, a label
+    of -1 means the last class.
 
     Args:
         generator: `FoldedGenerator`, or keras.Model [latent, label] or latent -> image, which is folded.
-        path: Of the file, ending in `.keras`; its folder is made.
+        path: Path of the file, ending in `.keras`. Its folder is created.
 
     Returns:
-        pathlib.Path.
+        pathlib.Path of the file.
 
     Raises:
         ValueError: The generator cannot be folded.

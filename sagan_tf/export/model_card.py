@@ -1,4 +1,4 @@
-"""What lies beside an exported generator: where it comes from and what it is, for people and for programs."""
+"""The model card of an export, as JSON for programs and as Markdown for people."""
 
 import datetime
 import json
@@ -16,16 +16,16 @@ LICENCE_NOTE = (
 _PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-quantizer", "tf2onnx")
 
 
-def make_model_card(name, folded, folder, artefacts, training):
-    """Collects what is known.
+def make_model_card(name, folded, folder, paths, training):
+    """Collects the content of a model card.
 
     Args:
         name: str, of the model.
         folded: `FoldedGenerator`.
         folder: pathlib.Path of the export.
-        artefacts: pathlib.Paths of what was written, inside `folder`.
-        training: dict of JSON values: `data`, `seed`, `step`, `average`, `class_names`, `metrics`, `config`,
-            `environment`, `generator_sha256`; None for what is not known.
+        paths: pathlib.Paths of the exported files and folders, inside `folder`.
+        training: dict of JSON values: `data`, `seed`, `step`, `average`, `class_names`, `metrics`, `evaluations`,
+            `config`, `environment`, `generator_sha256`; None for an unknown value.
 
     Returns:
         dict of JSON values.
@@ -45,41 +45,27 @@ def make_model_card(name, folded, folder, artefacts, training):
         },
         "training": training,
         "licence": LICENCE_NOTE,
-        "versions": {"sagan_tf": sagan_tf.__version__, "python": platform.python_version(), **_installed()},
-        "files": _files(folder, artefacts),
+        "versions": {"sagan_tf": sagan_tf.__version__, "python": platform.python_version(), **_package_versions()},
+        "files": _describe_files(folder, paths),
     }
 
 
 def write_model_card(card, folder):
-    """Writes `model_card.json` and `model_card.md`.
-
-    Args:
-        card: dict of `make_model_card`.
-        folder: pathlib.Path.
-
-    Returns:
-        list of pathlib.Paths.
-    """
-    texts = {"model_card.json": json.dumps(card, indent=2, allow_nan=False) + "\n", "model_card.md": card_as_text(card)}
+    """Writes the dict of `make_model_card` as `model_card.json` and `model_card.md`; returns their paths."""
+    texts = {"model_card.json": json.dumps(card, indent=2, allow_nan=False) + "\n", "model_card.md": to_markdown(card)}
     for name, text in texts.items():
         write_text(folder / name, text)
     return [folder / name for name in texts]
 
 
-def card_as_text(card):
-    """Renders a model card.
-
-    Args:
-        card: dict of `make_model_card`.
-
-    Returns:
-        str, Markdown.
-    """
+def to_markdown(card):
+    """Renders the dict of `make_model_card` as Markdown."""
     generator, training = card["generator"], card["training"]
+    metrics = {name: f"{metric['value']:.6g} (step {metric['step']})" for name, metric in training["metrics"].items()}
     sections = [
         ("Model", _model_rows(generator)),
         ("Training", _training_rows(training)),
-        ("Metrics", {name: f"{one['value']:.6g} (step {one['step']})" for name, one in training["metrics"].items()}),
+        ("Metrics", metrics),
         *map(_evaluation_section, training.get("evaluations", [])),
         ("Versions", card["versions"]),
         ("Files", {file["path"]: f"{file['bytes']} bytes, SHA-256 `{file['sha256']}`" for file in card["files"]}),
@@ -94,37 +80,37 @@ def card_as_text(card):
 
 def _model_rows(generator):
     classes, size = generator["num_classes"], f"{generator['image_width']} x {generator['image_height']} px"
+    maps = [f"`{name}` {queries} x {keys}" for name, (queries, keys) in generator["attention_maps"].items()]
     return {
         "picture": f"{size}, {generator['image_channels']} channels",
         "latent": f"{generator['latent_dim']} numbers, drawn from N(0, 1)",
         "classes": "none" if classes is None else f"{classes}: labels 0 .. {classes - 1}",
-        "attention maps": ", ".join(
-            f"`{name}` {queries} x {keys}" for name, (queries, keys) in generator["attention_maps"].items()
-        ) or "none",
+        "attention maps": ", ".join(maps) or "none",
         "parameters": f"{generator['parameters']:,}",
         "weights": "spectral and batch normalisation are folded into them",
     }
 
 
-def _evaluation_section(found):
-    """Title and rows of what `sagan_tf.evaluate` found; numbers without what they were made with say nothing."""
-    rows = {
-        title: " ".join(part for part in (_figure(one), f"({one['note']})" if one["note"] else "") if part)
-        for title, one in found["figures"].items()
-    }
-    samples = found["samples"]
+def _evaluation_section(evaluation):
+    """Title and rows of a result of `sagan_tf.evaluate`; the title names the protocol."""
+    rows = {title: _figure_text(figure) for title, figure in evaluation["figures"].items()}
+    samples = evaluation["samples"]
     title = (
         f"Evaluation: {samples['count']:,} samples from seed {samples['seeds'][0]}, truncation "
-        f"{samples['truncation']:g}, against {found['reference']}, split {found['split']}, by {found['features']} "
-        f"(SHA-256 {found['features_sha256'][:12]}), {found['batch_normalization']}"
+        f"{samples['truncation']:g}, against {evaluation['reference']}, split {evaluation['split']}, by "
+        f"{evaluation['features']} (SHA-256 {evaluation['features_sha256'][:12]}), {evaluation['batch_normalization']}"
     )
     return title, rows
 
 
-def _figure(one):
-    if one["value"] is None:
-        return "unknown"
-    return f"{one['value']:.6g}" if one["error"] is None else f"{one['value']:.6g} ± {one['error']:.2g}"
+def _figure_text(figure):
+    if figure["value"] is None:
+        value = "unknown"
+    elif figure["error"] is None:
+        value = f"{figure['value']:.6g}"
+    else:
+        value = f"{figure['value']:.6g} ± {figure['error']:.2g}"
+    return f"{value} ({figure['note']})" if figure["note"] else value
 
 
 def _training_rows(training):
@@ -137,7 +123,7 @@ def _table(rows):
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]) + "\n"
 
 
-def _installed():
+def _package_versions():
     versions = {}
     for package in _PACKAGES:
         try:
@@ -147,10 +133,10 @@ def _installed():
     return versions
 
 
-def _files(folder, artefacts):
-    paths = [path for artefact in artefacts for path in ([artefact] if artefact.is_file() else artefact.rglob("*"))]
+def _describe_files(folder, paths):
+    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
     return [
-        {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": sha256(path)}
-        for path in sorted(paths)
-        if path.is_file()
+        {"path": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": sha256(file)}
+        for file in sorted(files)
+        if file.is_file()
     ]

@@ -1,4 +1,4 @@
-"""The generator as an ONNX file, by tf2onnx."""
+"""Export as an ONNX file, with tf2onnx."""
 
 from pathlib import Path
 
@@ -14,16 +14,16 @@ OPSET = 18
 def export_onnx(generator, path):
     """Writes a generator as an ONNX file.
 
-    Inputs `latent` (B, D) float32 and, with classes, `label` (B,) int32; outputs `image` (B, S, S, C) float32 in
-    [-1, 1] and, by its name, the map (B, N, M) of every attention layer. B may be any size. A label out of range,
-    -1 too, is an error.
+    Inputs: `latent` (B, D) float32 and, with classes, `label` (B,) int32. Outputs: `image` (B, S, S, C) float32 in
+    [-1, 1], and the map (B, N, M) of every attention layer under the name of the layer. B may be any size. A label out
+    of range, -1 included, is an error.
 
     Args:
         generator: `FoldedGenerator`, or keras.Model [latent, label] or latent -> image, which is folded.
-        path: Of the file; its folder is made.
+        path: Path of the file. Its folder is created.
 
     Returns:
-        pathlib.Path.
+        pathlib.Path of the file.
 
     Raises:
         UserError: `tf2onnx` is not installed.
@@ -32,16 +32,16 @@ def export_onnx(generator, path):
     try:
         import tf2onnx
     except ImportError:
-        raise UserError("ONNX: tf2onnx is not installed; `pip install 'sagan-tf[onnx]'` brings it.") from None
+        raise UserError("ONNX: tf2onnx is not installed. Install it with `pip install 'sagan-tf[onnx]'`.") from None
     folded = as_folded(generator)
     specs = [tf.TensorSpec([None, folded.latent_dim], tf.float32, name="latent")]
     if folded.num_classes is not None:
         specs.append(tf.TensorSpec([None], tf.int32, name="label"))
 
-    def network(latent, *label):
-        # ONNX counts negative labels from the end; beyond the end there is an error.
-        return folded.generate(latent, *(tf.where(one < 0, folded.num_classes, one) for one in label))
+    def generate(latent, *labels):
+        # ONNX counts negative labels from the end; a label beyond the end is an error.
+        return folded.generate(latent, *(tf.where(label < 0, folded.num_classes, label) for label in labels))
 
-    model, _ = tf2onnx.convert.from_function(tf.function(network, autograph=False), specs, opset=OPSET)
+    model, _ = tf2onnx.convert.from_function(tf.function(generate, autograph=False), specs, opset=OPSET)
     write_bytes(path, model.SerializeToString())
     return Path(path)

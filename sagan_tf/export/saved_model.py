@@ -1,4 +1,4 @@
-"""The generator as a SavedModel: for TensorFlow Serving and every TensorFlow since 2.15, without this package."""
+"""Export as a SavedModel, which TensorFlow Serving and TensorFlow from 2.15 load without this package."""
 
 import keras
 
@@ -9,25 +9,24 @@ from sagan_tf.generation.folding import as_folded
 
 
 def export_saved_model(generator, directory, *, version=None, warm_up=True):
-    """Writes a generator as a new version of a served model.
+    """Writes a generator as a new version of a served model, with the signatures of `make_signatures`.
 
-    It appears at once and complete, so that a server may poll `directory` meanwhile. What it can be asked:
-    `make_signatures`. The layout is TensorFlow Serving's, `directory/VERSION/saved_model.pb`, and the name of
-    `directory` the name of the model.
+    The layout is that of TensorFlow Serving, `directory/VERSION/saved_model.pb`; the model has the name of `directory`.
+    The version appears complete, so a server may poll `directory` meanwhile.
 
     Args:
         generator: `FoldedGenerator`, or keras.Model [latent, label] or latent -> image, which is folded.
-        directory: Folder of the versions; made if it is not there.
-        version: int >= 1, or None for one above the highest that is there.
-        warm_up: Write requests that TensorFlow Serving runs before it takes the version into service; needs
-            `tensorflow-serving-api` (the extra `serving`) and goes without, with a line on stdout, where that lacks.
+        directory: Folder of the versions. It is created.
+        version: int >= 1; None: one above the highest version.
+        warm_up: bool. Write requests that TensorFlow Serving runs before it serves the version. Without
+            `tensorflow-serving-api` (the extra `serving`) they are omitted, with a line on stdout.
 
     Returns:
         pathlib.Path of the new version.
 
     Raises:
-        FileExistsError: The version is there already.
-        ValueError: The generator cannot be folded, its images are neither grey nor RGB, or `version` is no integer
+        FileExistsError: The version exists.
+        ValueError: The generator cannot be folded, its images are neither grey nor RGB, or `version` is not an integer
             >= 1.
     """
     folded = as_folded(generator)

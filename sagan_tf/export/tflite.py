@@ -1,4 +1,4 @@
-"""The generator as TFLite files: for phones, browsers and small machines. Latents are drawn by whoever calls."""
+"""Export as TFLite files, for phones, browsers and small machines; the caller draws the latents."""
 
 import contextlib
 import importlib.util
@@ -18,33 +18,32 @@ from sagan_tf.generation.folding import as_folded
 
 VARIANTS = ("float32", "float16", "dynamic_int8", "int8")
 CALIBRATION_IMAGES = 256
-_CALIBRATION_BATCH = 16  # images; all feature maps of them are kept at once
+_CALIBRATION_BATCH = 16  # images, whose feature maps are in memory at the same time
 
 
 def export_tflite(generator, directory, *, variants=VARIANTS, batch=None, seed=0):
-    """Writes a generator as TFLite files of several precisions, with built-in operations alone (no Flex).
+    """Writes a generator as TFLite files of several precisions, with built-in operations only (no Flex).
 
-    Each has the signatures `serving_default` (latent (B, D) float32, label (B,) int32 -> image (B, S, S, C) float32 in
-    [-1, 1]) and, where there are attention layers, `attention` (the same -> image, and a map (B, N, M) by layer name).
-    Without classes, no label. A label out of range, -1 too, makes the interpreter fail. The variants, in the order of
-    their error:
+    Each file has the signature `serving_default`: latent (B, D) float32, label (B,) int32 -> image (B, S, S, C) float32
+    in [-1, 1]. With attention layers it has `attention`, which also returns a map (B, N, M) under the name of each
+    layer. Without classes there is no label. A label out of range, -1 included, makes the interpreter fail. The
+    variants, in the order of their error:
 
     | variant | weights | arithmetic |
     |---|---|---|
     | `float32` | float32 | float32 |
     | `float16` | float16 | float32 |
-    | `dynamic_int8` | int8 by channel | int8 with ranges of the picture at hand; class tables and sums float32 |
-    | `int8` | int8 by channel | int8 with ranges measured beforehand on `CALIBRATION_IMAGES`; attention float32 |
+    | `dynamic_int8` | int8 per channel | int8, ranges of the current image; class tables and sums float32 |
+    | `int8` | int8 per channel | int8, ranges measured on `CALIBRATION_IMAGES` images; attention float32 |
 
-    The int8 ones are made by `ai-edge-quantizer` (the extra `tflite`); without it they are left out, with a line on
-    stdout.
+    The int8 variants need `ai-edge-quantizer` (the extra `tflite`); without it they are omitted, with a line on stdout.
 
     Args:
         generator: `FoldedGenerator`, or keras.Model [latent, label] or latent -> image, which is folded.
-        directory: Folder of the files `generator_VARIANT.tflite`; made if it is not there.
-        variants: Some of `VARIANTS`.
-        batch: int, the one size B of a batch, which some runtimes need; None: any size, by `resize_tensor_input`.
-        seed: int, of the latents that `int8` is calibrated with.
+        directory: Folder of the files `generator_VARIANT.tflite`. It is created.
+        variants: Names from `VARIANTS`.
+        batch: int, a fixed batch size B, which some runtimes need; None: any size, with `resize_tensor_input`.
+        seed: int, for the latents that calibrate `int8`.
 
     Returns:
         dict, variant -> pathlib.Path.
@@ -56,40 +55,33 @@ def export_tflite(generator, directory, *, variants=VARIANTS, batch=None, seed=0
     if unknown or not variants:
         raise ValueError(f"`variants` must be among {VARIANTS}. Received: {variants=}.")
     folded = as_folded(generator)
-    variants = _possible(variants)
+    variants = _available(variants)
     with tempfile.TemporaryDirectory() as folder:
         _write_plain_saved_model(folded, folder, batch)
         float32 = _converter(folder).convert()
-        contents = {
+        convert = {
             "float32": lambda: float32,
             "float16": lambda: _float16(folder),
             "dynamic_int8": lambda: _dynamic_int8(float32),
-            "int8": lambda: _int8(
-                float32, folded.attention_shapes, _calibration_batches(folded, batch, seed), _signatures(folded)
-            ),
+            "int8": lambda: _int8(float32, folded.attention_shapes, _calibration_batches(folded, batch, seed)),
         }
-        return {
-            variant: _write(contents[variant](), Path(directory) / f"generator_{variant}.tflite")
-            for variant in variants
-        }
+        paths = {variant: Path(directory) / f"generator_{variant}.tflite" for variant in variants}
+        for variant, path in paths.items():
+            write_bytes(path, convert[variant]())
+    return paths
 
 
-def _possible(variants):
+def _available(variants):
     if importlib.util.find_spec("ai_edge_quantizer"):
         return variants
-    left_out = [variant for variant in variants if "int8" in variant]
-    if left_out:
-        print(f"No {' and no '.join(left_out)} of TFLite: `pip install 'sagan-tf[tflite]'` brings what they need.")
-    return [variant for variant in variants if variant not in left_out]
-
-
-def _write(content, path):
-    write_bytes(path, content)
-    return path
+    omitted = [variant for variant in variants if "int8" in variant]
+    if omitted:
+        print(f"No {' and no '.join(omitted)} of TFLite. Install what they need with `pip install 'sagan-tf[tflite]'`.")
+    return [variant for variant in variants if variant not in omitted]
 
 
 def _write_plain_saved_model(folded, folder, batch):
-    """Writes the network without the checks of a server, which TFLite has no operations for."""
+    """Writes the network without the checks of `signatures`, for which TFLite has no operations."""
     specs = [tf.TensorSpec([batch, folded.latent_dim], tf.float32, name="latent")]
     if folded.num_classes is not None:
         specs.append(tf.TensorSpec([batch], tf.int32, name="label"))
@@ -101,14 +93,10 @@ def _write_plain_saved_model(folded, folder, batch):
     archive.write_out(folder, verbose=False)
 
 
-def _signatures(folded):
-    return ["serving_default", "attention"] if folded.attention_shapes else ["serving_default"]
-
-
 def _converter(folder):
     loaded = tf.saved_model.load(folder)
     converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=sorted(loaded.signatures, reverse=True))
-    # Nothing else: an operation that TFLite lacks must end the export, and not turn up on somebody's phone.
+    # No Flex: an operation that TFLite lacks must fail the export, not the user's phone.
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     return converter
 
@@ -123,31 +111,32 @@ def _float16(folder):
 def _dynamic_int8(float32):
     from ai_edge_quantizer import quantizer, recipe
 
-    with _silence():
+    with _silenced():
         return bytes(quantizer.Quantizer(float32, recipe.dynamic_wi8_afp32()).quantize().quantized_model)
 
 
-def _int8(float32, attention_layers, batches, signatures):
+def _int8(float32, attention_layers, batches):
     from ai_edge_quantizer import quantizer, recipe
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.qtyping import TFLOperationName
 
-    maker = quantizer.Quantizer(float32, recipe.static_wi8_ai8())
-    # Inputs and outputs stay float, so that callers need not know; attention, because int8 makes it slower and worse.
-    # Its products and its softmax by their kind: an operation that makes an output does not bear the layer's name.
-    kinds = TFLOperationName
-    left_float = [(".*", kind) for kind in (kinds.INPUT, kinds.OUTPUT, kinds.BATCH_MATMUL, kinds.SOFTMAX)]
-    left_float += [(f".*{re.escape(name)}.*", kinds.ALL_SUPPORTED) for name in attention_layers]
-    for regex, operation in left_float:
-        maker.update_quantization_recipe(regex, operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    with _silence():
-        return bytes(maker.quantize(_ranges(maker, batches, signatures)).quantized_model)
+    int8 = quantizer.Quantizer(float32, recipe.static_wi8_ai8())
+    # Inputs and outputs stay float for the callers; attention, because int8 makes it slower and worse. Its matrix
+    # products and softmax are named by kind: an operation that makes an output does not have the layer's name.
+    ops = TFLOperationName
+    float_ops = [(".*", op) for op in (ops.INPUT, ops.OUTPUT, ops.BATCH_MATMUL, ops.SOFTMAX)]
+    float_ops += [(f".*{re.escape(name)}.*", ops.ALL_SUPPORTED) for name in attention_layers]
+    for regex, op in float_ops:
+        int8.update_quantization_recipe(regex, op, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    signatures = ["serving_default", "attention"] if attention_layers else ["serving_default"]
+    with _silenced():
+        return bytes(int8.quantize(_tensor_ranges(int8, batches, signatures)).quantized_model)
 
 
 @contextlib.contextmanager
-def _silence():
-    """The quantiser prints progress bars, and warnings of what it does on purpose."""
-    before = logging.root.manager.disable
+def _silenced():
+    """Silences the quantiser, which prints progress bars, and warnings about what it does on purpose."""
+    disabled_level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -155,21 +144,22 @@ def _silence():
                 warnings.simplefilter("ignore")
                 yield
     finally:
-        logging.disable(before)
+        logging.disable(disabled_level)
 
 
-def _ranges(maker, batches, signatures):
-    """Smallest and largest value of every tensor over all batches.
-
-    One calibration a batch, put together here: the quantiser itself takes a moving average over batches, which cuts off
-    what a rare picture needs, and all pictures in one batch do not fit into memory for large generators.
-    """
+def _tensor_ranges(int8, batches, signatures):
+    """Smallest and largest value of every tensor over all batches."""
+    # One calibration per batch, merged here: the quantiser takes a moving average over batches, which cuts off the
+    # values of rare images, and for large generators one batch of all images does not fit into memory.
     from ai_edge_quantizer.utils.qsv_utils import min_max_update
 
     ranges = {}
     for batch in batches:
-        found = maker.calibrate({name: [batch] for name in signatures})
-        ranges = {name: min_max_update(ranges.get(name, {}), one) if one else one for name, one in found.items()}
+        batch_ranges = int8.calibrate({name: [batch] for name in signatures})
+        ranges = {
+            name: min_max_update(ranges.get(name, {}), value) if value else value
+            for name, value in batch_ranges.items()
+        }
     return ranges
 
 

@@ -1,4 +1,4 @@
-"""The generator as a page that runs it in the browser: a folder for any static web server."""
+"""Export as a web page that runs the generator in the browser: a folder for any static web server."""
 
 import datetime
 import json
@@ -14,12 +14,12 @@ from sagan_tf.files.atomic import atomic_folder
 from sagan_tf.generation.directions import principal_directions
 from sagan_tf.generation.folding import as_folded
 
-VARIANTS = ("dynamic_int8", "float16")  # the first one there is runs first; the page offers the others
-MARK = "model.json"  # a folder with it may be replaced
-_PAGE = Path(__file__).with_name("page")  # `export/web` of the repository, by a link
+VARIANTS = ("dynamic_int8", "float16")  # the page starts with the first and offers the others
+MARK = "model.json"  # marks a folder as an exported page, which may be replaced
+_PAGE = Path(__file__).with_name("page")  # a link to `export/web` of the repository
 _PAGE_FILES = ("index.html", "app.js", "latents.js", "style.css")
-# Of the four builds of LiteRT.js, that for browsers with relaxed SIMD and that for the others. The two left out need
-# headers or flags that a static server does not send.
+# Of the four builds of LiteRT.js, the one for browsers with relaxed SIMD and the one for the others. The other two
+# need headers or flags that a static server does not send.
 _RUNTIME_FILES = {
     "@litertjs/core/dist/index.js": "core/index.js",
     "@litertjs/wasm-utils/dist/index.js": "wasm-utils/index.js",
@@ -33,24 +33,24 @@ _NPM_SECONDS = 600
 
 
 def export_web(generator, folder, *, name="sagan", training=None, node_modules=None):
-    """Writes a page that runs a generator in the browser, by LiteRT.js on the user's own machine.
+    """Writes a page that runs a generator in the browser, with LiteRT.js on the user's own machine.
 
     The page draws latents as the signature `sample` does, moves them along the generator's principal directions, and
-    shows where the position under the pointer looks.
+    shows the attention of the position under the pointer.
 
     Args:
         generator: `FoldedGenerator`, or keras.Model [latent, label] or latent -> image, which is folded.
-        folder: Of the page. An older page in it is replaced at once.
+        folder: Path of the page. An older page is replaced atomically.
         name: str, the title.
-        training: dict of `describe_training`: data, step and names of the classes are shown. None: nothing is known.
-        node_modules: Folder with `@litertjs/core` and `@litertjs/wasm-utils` of the versions in
-            `export/web/package.json`. None: fetched by npm once, into a cache.
+        training: dict of `describe_training`, of which the page shows data, step and class names; None: unknown.
+        node_modules: Folder with `@litertjs/core` and `@litertjs/wasm-utils` in the versions of
+            `export/web/package.json`. None: fetched once with npm, into a cache.
 
     Returns:
         pathlib.Path of the folder.
 
     Raises:
-        UserError: LiteRT.js cannot be had, or the folder holds other things.
+        UserError: LiteRT.js is not available, or the folder holds other files.
         ValueError: The generator cannot be folded.
     """
     folded = as_folded(generator)
@@ -74,16 +74,13 @@ def export_web(generator, folder, *, name="sagan", training=None, node_modules=N
 
 
 def describe(folded, name, training, files):
-    """What the page must know of a generator.
+    """Returns what the page reads about a generator, a dict of JSON values.
 
     Args:
         folded: `FoldedGenerator`.
-        name: str.
-        training: dict with `data`, `step` and `class_names`, each of which may be missing.
-        files: dict, variant -> pathlib.Path of a TFLite file beside the page.
-
-    Returns:
-        dict of JSON values.
+        name: str, the title.
+        training: dict with `data`, `step`, `seed` and `class_names`, each of which may be missing.
+        files: dict, variant -> pathlib.Path of a TFLite file in the page's folder.
     """
     return {
         "name": name,
@@ -92,7 +89,7 @@ def describe(folded, name, training, files):
         "latent_dim": folded.latent_dim,
         "num_classes": folded.num_classes,
         "class_names": training.get("class_names"),
-        # The page takes both grids for squares.
+        # The page shows square grids only.
         "attention": {
             layer: list(sizes)
             for layer, sizes in folded.attention_shapes.items()
@@ -112,8 +109,8 @@ def _runtime(node_modules):
     missing = [file for file in _RUNTIME_FILES if not (Path(node_modules) / file).is_file()]
     if missing:
         raise UserError(
-            f"web: {node_modules} lacks {missing[0]}. Run `npm ci` beside export/web/package.json, and name the "
-            "node_modules that it makes."
+            f"web: {node_modules} lacks {missing[0]}. Run `npm ci` in export/web, and give its node_modules with "
+            "--node_modules."
         )
     return Path(node_modules)
 
@@ -121,18 +118,18 @@ def _runtime(node_modules):
 def _fetched_runtime():
     version = json.loads((_PAGE / "package.json").read_text(encoding="utf-8"))["dependencies"]["@litertjs/core"]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sagan_tf"
-    kept = cache / f"litertjs-{version}"
-    if not kept.is_dir():
-        print(f"Fetching LiteRT.js {version} by npm, once, into {kept}", flush=True)
-        _fetch(kept)
-    return kept / "node_modules"
+    folder = cache / f"litertjs-{version}"
+    if not folder.is_dir():
+        print(f"Fetching LiteRT.js {version} with npm, once, into {folder}", flush=True)
+        _fetch(folder)
+    return folder / "node_modules"
 
 
 def _fetch(folder):
-    hint = "Fetch it on another machine by `npm ci` beside export/web/package.json, and name it with --node_modules."
+    hint = "Run `npm ci` in export/web on another machine, and give its node_modules with --node_modules."
     npm = shutil.which("npm")
     if npm is None:
-        raise UserError(f"web: npm is not installed, which fetches LiteRT.js. Install it. Or: {hint}")
+        raise UserError(f"web: npm is not installed; it fetches LiteRT.js. Install npm. Or: {hint}")
     with atomic_folder(folder) as temporary_folder:
         for file in ("package.json", "package-lock.json"):
             shutil.copyfile(_PAGE / file, temporary_folder / file)
@@ -141,7 +138,7 @@ def _fetch(folder):
         try:
             result = subprocess.run(command, cwd=temporary_folder, capture_output=True, text=True, timeout=_NPM_SECONDS)
         except subprocess.TimeoutExpired:
-            raise UserError(f"web: npm did not end within {_NPM_SECONDS} s. {hint}") from None
+            raise UserError(f"web: npm did not finish within {_NPM_SECONDS} s. {hint}") from None
         if result.returncode:
             output = " ".join((result.stderr or result.stdout).split())[:200]
             raise UserError(f"web: npm could not fetch LiteRT.js: {output} {hint}")

@@ -16,7 +16,7 @@ from sagan_tf.evaluation.collector import Collector
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.statistics import read_statistics
-from sagan_tf.export.model_card import card_as_text
+from sagan_tf.export.model_card import to_markdown
 from sagan_tf.runs.provenance import describe_training
 
 
@@ -240,8 +240,8 @@ def test_model_card_lists_evaluations(features, tmp_path):
         "num_classes": 4, "image_width": 32, "image_height": 32, "image_channels": 3, "latent_dim": 12, "parameters": 1,
         "attention_maps": {}}, "training": describe_training(run)}
     value = evaluation["figures"]["Fréchet distance"]["value"]
-    assert f"| Fréchet distance | {value:.6g} |" in card_as_text(card)
-    assert "20 samples from seed 0" in card_as_text(card) and "by small.keras" in card_as_text(card)
+    assert f"| Fréchet distance | {value:.6g} |" in to_markdown(card)
+    assert "20 samples from seed 0" in to_markdown(card) and "by small.keras" in to_markdown(card)
 
 
 def test_evaluate_rejects_folder_in_use_by_another_process(run, features, tmp_path, capsys):

@@ -17,7 +17,7 @@ from sagan_tf import cli
 from sagan_tf.config import QUICK_START, save_config
 from sagan_tf.export.__main__ import main
 from sagan_tf.export.formats import FORMATS
-from sagan_tf.export.model_card import sha256
+from sagan_tf.files.hashing import sha256
 from sagan_tf.runs.folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ def refusal(command_error):
     return functools.partial(command_error, main)
 
 
-def test_every_format_is_written(trained, tmp_path, capsys):
+def test_export_command_writes_every_format(trained, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
     formats = ",".join(name for name in FORMATS if name != "web")  # which needs npm; see test_web_page.py
     main([str(trained.path), "--out", str(out), "--formats", formats, "--name", "twins", "--version", "7"])
@@ -63,7 +63,7 @@ def test_every_format_is_written(trained, tmp_path, capsys):
     assert not [path for path in out.rglob(".*")]
 
 
-def test_card_tells_where_the_generator_comes_from(trained, tmp_path):
+def test_model_card_describes_training_and_files(trained, tmp_path):
     out = tmp_path / "out"
     main([str(trained.path), "--out", str(out), "--formats", "keras"])
     card = json.loads((out / "model_card.json").read_text())
@@ -87,7 +87,7 @@ def test_card_tells_where_the_generator_comes_from(trained, tmp_path):
     assert "/secret" not in text + json.dumps(card) and str(tmp_path) not in text + json.dumps(card)
 
 
-def test_images_are_those_of_the_run(trained, tmp_path):
+def test_export_command_exports_the_generator_of_the_run(trained, tmp_path):
     main([str(trained.path), "--out", str(tmp_path / "out"), "--formats", "keras"])
     exported = keras.models.load_model(tmp_path / "out" / "keras" / "generator.keras")
     inputs = make_inputs()
@@ -95,7 +95,7 @@ def test_images_are_those_of_the_run(trained, tmp_path):
     np.testing.assert_allclose(images_of(exported, inputs), expected, atol=3e-5)
 
 
-def test_again_replaces_files_and_adds_a_version(trained, tmp_path):
+def test_export_command_replaces_files_and_adds_a_version(trained, tmp_path):
     arguments = [str(trained.path), "--out", str(tmp_path / "out"), "--formats", "saved_model,keras"]
     main(arguments)
     main(arguments)
@@ -103,7 +103,7 @@ def test_again_replaces_files_and_adds_a_version(trained, tmp_path):
     assert os.listdir(tmp_path / "out" / "keras") == ["generator.keras"]
 
 
-def test_bad_lines_are_refused_before_anything_is_written(run, tmp_path, refusal):
+def test_export_command_rejects_bad_run_before_writing(run, tmp_path, refusal):
     out, nowhere = tmp_path / "out", tmp_path / "nowhere"
     assert refusal(nowhere, "--out", out) == f"{nowhere}: not a run folder; config.yaml is missing."
     line = refusal(run.path, "--out", out)
@@ -129,17 +129,17 @@ def test_bad_lines_are_refused_before_anything_is_written(run, tmp_path, refusal
         (["--formats"], "command line: argument --formats: expected one argument"),
     ],
 )
-def test_bad_option_is_one_line(trained, tmp_path, refusal, arguments, line):
+def test_export_command_rejects_bad_option_in_one_line(trained, tmp_path, refusal, arguments, line):
     assert refusal(trained.path, "--out", tmp_path / "out", *arguments).startswith(line)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("arguments", "missing"), [([], "RUN, --out"), (["run"], "--out"), (["--out", "x"], "RUN")])
-def test_missing_argument_is_one_line(refusal, arguments, missing):
+def test_export_command_rejects_missing_argument_in_one_line(refusal, arguments, missing):
     assert refusal(*arguments).startswith(f"command line: the following arguments are required: {missing}.")
 
 
-def test_folder_that_cannot_be_written_is_one_line(trained, tmp_path, refusal):
+def test_export_command_rejects_unwritable_folder_in_one_line(trained, tmp_path, refusal):
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         line = refusal(trained.path, "--out", out)
@@ -148,13 +148,13 @@ def test_folder_that_cannot_be_written_is_one_line(trained, tmp_path, refusal):
     assert re.match("--out: cannot write to /proc/out: ", refusal(trained.path, "--out", "/proc/out"))
 
 
-def test_version_that_is_there_is_one_line(trained, tmp_path, refusal):
+def test_export_command_rejects_existing_version_in_one_line(trained, tmp_path, refusal):
     (tmp_path / "out" / "saved_model" / "sagan" / "3").mkdir(parents=True)
     line = refusal(trained.path, "--out", tmp_path / "out", "--version", "3")
-    assert "sagan/3: this version is there already. Choose another with --version" in line
+    assert "sagan/3: this version exists already. Choose another with --version" in line
 
 
-def test_help_names_every_format(capsys):
+def test_export_help_names_every_format(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     out = " ".join(capsys.readouterr().out.split())
@@ -168,7 +168,7 @@ def test_sagan_export_is_the_same_command(capsys):
     assert capsys.readouterr().out.startswith("usage: sagan export ")
 
 
-def test_module_in_a_process_of_its_own_is_one_line_and_code_2(tmp_path):
+def test_export_module_exits_with_2_and_one_line(tmp_path):
     command = [sys.executable, "-m", "sagan_tf.export", "nowhere", "--out", "out"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)

@@ -25,7 +25,7 @@ print(json.dumps([image.ravel().tolist(), maps.shape]))
 """
 
 
-def test_keras_file_needs_keras_alone(tmp_path):
+def test_export_keras_file_loads_without_sagan_tf(tmp_path):
     generator, inputs = make_generator(), make_inputs(3)
     path = export_keras(generator, tmp_path / "deep" / "generator.keras")
     command = [sys.executable, "-c", KERAS_ALONE, path, json.dumps([x.tolist() for x in inputs])]
@@ -37,7 +37,7 @@ def test_keras_file_needs_keras_alone(tmp_path):
 
 
 @pytest.mark.parametrize("num_classes", [NUM_CLASSES, None])
-def test_onnx_file_gives_images_and_maps(tmp_path, num_classes):
+def test_export_onnx_matches_folded_generator(tmp_path, num_classes):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
     pytest.importorskip("tf2onnx", reason="needs the extra `onnx`")
     generator = make_generator(num_classes)
@@ -58,7 +58,7 @@ def test_onnx_file_gives_images_and_maps(tmp_path, num_classes):
                 session.run(["image"], {"latent": latent[:1], "label": np.array([wrong], np.int32)})
 
 
-def test_onnx_without_its_converter_is_one_line(tmp_path, monkeypatch):
+def test_export_onnx_rejects_missing_tf2onnx(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(UserError, match=r"pip install 'sagan-tf\[onnx\]'"):
         export_onnx(make_generator(), tmp_path / "generator.onnx")

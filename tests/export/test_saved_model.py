@@ -63,19 +63,19 @@ def decoded(png):
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def test_first_version_is_1_and_the_next_one_2(generator, exported):
+def test_export_saved_model_numbers_versions(generator, exported):
     assert exported.name == "1" and exported.parent.name == "sagan"
     assert export_saved_model(generator, exported.parent, warm_up=False) == exported.parent / "2"
     assert sorted(os.listdir(exported.parent)) == ["1", "2"]
 
 
-def test_images_are_those_of_the_generator(generator, session):
+def test_saved_model_matches_generator(generator, session):
     latent, label = make_inputs()
     images = session.run("serving_default", latent=latent, label=label)["image"]
     np.testing.assert_allclose(images, images_of(generator, [latent, label]), atol=TOLERANCE)
 
 
-def test_attention_gives_image_and_maps(generator, session):
+def test_saved_model_attention_matches_folded_generator(generator, session):
     latent, label = make_inputs()
     outputs = session.run("attention", latent=latent, label=label)
     expected = fold_generator(generator).generate(latent, label)
@@ -84,7 +84,7 @@ def test_attention_gives_image_and_maps(generator, session):
         np.testing.assert_allclose(value, expected[name], atol=TOLERANCE)
 
 
-def test_sample_is_the_picture_of_the_latent_of_its_seed(generator, session):
+def test_saved_model_sample_matches_generator(generator, session):
     seeds, label, truncation = ints(5, -7, 2**62), labels(4, 0, 2), floats(0.5, 1, 9)
     pictures = session.run("sample", seed=seeds, label=label, truncation=truncation)["image_bytes"]
     expected = images_of(generator, [draw_latents(seeds, truncation, LATENT_DIM).numpy(), label])
@@ -94,7 +94,7 @@ def test_sample_is_the_picture_of_the_latent_of_its_seed(generator, session):
         assert difference.max() <= 1 and (difference > 0).mean() < 0.01
 
 
-def test_a_seed_gives_its_picture_in_every_batch(session):
+def test_saved_model_sample_is_independent_of_the_batch(session):
     rng = np.random.default_rng(0)
     seeds, label, truncation = np.arange(16), rng.integers(0, 5, 16, np.int32), np.float32(rng.uniform(0.3, 3, 16))
     together = session.run("sample", seed=seeds, label=label, truncation=truncation)["image_bytes"]
@@ -103,14 +103,14 @@ def test_a_seed_gives_its_picture_in_every_batch(session):
         assert (alone == together[rows]).all()
 
 
-def test_interpolation_ends_at_the_samples(session):
+def test_saved_model_interpolation_ends_at_the_samples(session):
     ends = dict(start_seed=ints(1, 1), end_seed=ints(2, 2), start_label=labels(0, 0), end_label=labels(3, 3))
     found = session.run("interpolate", **ends, fraction=floats(0, 1), truncation=floats(1, 1))["image_bytes"]
     samples = session.run("sample", seed=ints(1, 2), label=labels(0, 3), truncation=floats(1, 1))["image_bytes"]
     assert (found == samples).all()
 
 
-def test_interpolation_mixes_latents_and_classes(generator, session):
+def test_saved_model_interpolation_matches_folded_generator(generator, session):
     given = dict(start_seed=ints(1), end_seed=ints(2), start_label=labels(0), end_label=labels(3))
     found = session.run("interpolate", **given, fraction=floats(0.3), truncation=floats(1))["image_bytes"][0]
     folded, fraction = fold_generator(generator), tf.constant([0.3])
@@ -150,13 +150,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("signature", "inputs", "message"), BAD)
-def test_bad_request_is_refused_by_the_graph_itself(session, signature, inputs, message):
+def test_saved_model_graph_rejects_bad_request(session, signature, inputs, message):
     with pytest.raises(RuntimeError) as caught:
         session.run(signature, **inputs)
     assert message in str(caught.value)
 
 
-def test_bad_label_is_refused_in_a_version_1_session(exported):
+def test_saved_model_rejects_bad_label_in_tensorflow_1_session(exported):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         signature = tf.compat.v1.saved_model.load(session, ["serve"], str(exported)).signature_def["serving_default"]
         names = {name: info.name for name, info in signature.inputs.items()}
@@ -209,14 +209,14 @@ def check_elsewhere(found, generator):
     assert found["maps"] == ["attention_16", "attention_8", "image"]
 
 
-def test_loads_in_tensorflow_without_this_package(generator, exported, tmp_path):
+def test_saved_model_loads_without_sagan_tf(generator, exported, tmp_path):
     check_elsewhere(run_elsewhere(sys.executable, exported, tmp_path), generator)
 
 
 @pytest.mark.skipif(
     "SAGAN_OLD_TENSORFLOW" not in os.environ, reason="SAGAN_OLD_TENSORFLOW names no Python with TensorFlow 2.15"
 )
-def test_old_tensorflow_makes_the_same_pictures(generator, exported, tmp_path):
+def test_saved_model_gives_same_pictures_in_tensorflow_2_15(generator, exported, tmp_path):
     found = run_elsewhere(os.environ["SAGAN_OLD_TENSORFLOW"], exported, tmp_path)
     check_elsewhere(found, generator)
     assert found["pictures"] == run_elsewhere(sys.executable, exported, tmp_path)["pictures"]
@@ -259,7 +259,7 @@ def read_warm_up(folder):
     return [apis.PredictionLog.FromString(record).predict_log.request for record in records]
 
 
-def test_warm_up_requests_can_be_served(exported, session):
+def test_saved_model_answers_its_warm_up_requests(exported, session):
     requests = read_warm_up(exported)
     assert {request.model_spec.signature_name for request in requests} == set(session.signatures) & set(CONDITIONAL)
     for request in requests:
@@ -269,13 +269,13 @@ def test_warm_up_requests_can_be_served(exported, session):
         assert all(len(value) == 1 for value in outputs.values())
 
 
-def test_without_the_serving_api_there_is_one_line_and_no_warm_up(generator, tmp_path, monkeypatch, capsys):
+def test_export_saved_model_omits_warm_up_without_serving_api(generator, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     folder = export_saved_model(generator, tmp_path)
     assert capsys.readouterr().out.count("\n") == 1 and not (folder / "assets.extra").exists()
 
 
-def test_half_a_model_is_never_seen(generator, exported, tmp_path):
+def test_export_saved_model_publishes_complete_versions_only(generator, exported, tmp_path):
     complete = {path.relative_to(exported) for path in exported.rglob("*")}
     seen, stop = [], threading.Event()
 
@@ -294,7 +294,7 @@ def test_half_a_model_is_never_seen(generator, exported, tmp_path):
     assert seen and all(files == complete for files in seen)
 
 
-def test_failed_export_leaves_nothing(generator, tmp_path, monkeypatch):
+def test_export_saved_model_leaves_nothing_when_it_fails(generator, tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("disk full")
 
@@ -305,7 +305,7 @@ def test_failed_export_leaves_nothing(generator, tmp_path, monkeypatch):
     assert warm_up.write_warm_up is not fail
 
 
-def test_unconditional_grey_generator_without_attention(tmp_path):
+def test_export_saved_model_takes_unconditional_grey_generator_without_attention(tmp_path):
     generator = make_generator(None, image_channels=1, attention_sizes=())
     session = Session(export_saved_model(generator, tmp_path, warm_up=False))
     inputs = {name: set(session.signatures[name].inputs) for name in session.signatures if name in CONDITIONAL}
@@ -322,7 +322,7 @@ def test_unconditional_grey_generator_without_attention(tmp_path):
     assert session.run("interpolate", **ends)["image_bytes"][0] == picture
 
 
-def test_export_saved_model_rejects_what_is_no_picture(tmp_path):
+def test_export_saved_model_rejects_two_channels(tmp_path):
     with pytest.raises(ValueError, match="1 or 3 channels. Received: images of shape .32, 32, 2."):
         export_saved_model(make_generator(image_channels=2), tmp_path)
     assert os.listdir(tmp_path) == []

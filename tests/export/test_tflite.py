@@ -47,7 +47,7 @@ def psnr(images, expected):
     return 10 * np.log10(4 / np.mean((np.float64(images) - expected) ** 2))
 
 
-def test_every_variant_is_as_near_as_it_says(exported):
+def test_export_tflite_variants_have_expected_error(exported):
     num_classes, generator, files = exported
     assert tuple(files) == VARIANTS
     inputs = make_inputs(24, num_classes)
@@ -56,7 +56,7 @@ def test_every_variant_is_as_near_as_it_says(exported):
     assert all(low < found[variant] < high for variant, (low, high) in PSNR.items()), found
 
 
-def test_attention_gives_the_same_image_and_maps(exported):
+def test_export_tflite_attention_matches_float32(exported):
     num_classes, generator, files = exported
     inputs = make_inputs(4, num_classes)
     expected = run(files["float32"], inputs, "attention")
@@ -71,12 +71,12 @@ def test_attention_gives_the_same_image_and_maps(exported):
             assert abs(outputs[name] - expected[name]).max() < 0.5
 
 
-def test_quantised_files_are_smaller(exported):
+def test_export_tflite_quantized_files_are_smaller(exported):
     sizes = {variant: path.stat().st_size for variant, path in exported[2].items()}
     assert sizes["dynamic_int8"] < sizes["float16"] < sizes["float32"] and sizes["int8"] < sizes["float16"]
 
 
-def test_files_hold_built_in_operations_alone(exported):
+def test_export_tflite_uses_built_in_operations_only(exported):
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="LiteRT without its schema")
     for path in exported[2].values():
         model = schema.Model.GetRootAsModel(path.read_bytes(), 0)
@@ -95,7 +95,7 @@ print(json.dumps(image.ravel().tolist()))
 """
 
 
-def test_runs_where_there_is_no_tensorflow(conditional):
+def test_export_tflite_file_runs_without_tensorflow(conditional):
     generator, files = conditional
     latent, label = make_inputs(1)
     command = [sys.executable, "-c", ALONE, files["float32"], json.dumps([latent.tolist(), label.tolist()])]
@@ -105,7 +105,7 @@ def test_runs_where_there_is_no_tensorflow(conditional):
     np.testing.assert_allclose(image, images_of(generator, [latent, label]), atol=3e-5)
 
 
-def test_static_batch_is_in_the_file(conditional):
+def test_export_tflite_writes_fixed_batch_size(conditional):
     generator, files = conditional
     for variant, path in files.items():
         details = {detail["name"]: detail for detail in litert.Interpreter(str(path)).get_input_details()}
@@ -116,13 +116,13 @@ def test_static_batch_is_in_the_file(conditional):
 
 
 @pytest.mark.parametrize("label", [NUM_CLASSES, -1, 2**31 - 1])
-def test_label_out_of_range_is_refused(conditional, label):
+def test_export_tflite_file_rejects_label_out_of_range(conditional, label):
     for path in conditional[1].values():
         with pytest.raises(RuntimeError, match="out of bounds"):
             run(path, [np.zeros((1, 12), np.float32), np.array([label], np.int32)])
 
 
-def test_without_the_quantiser_there_is_one_line_and_no_int8(tmp_path, monkeypatch, capsys):
+def test_export_tflite_omits_int8_without_quantizer(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     files = export_tflite(make_generator(None, attention_sizes=()), tmp_path, variants=["float32", "int8"])
     assert list(files) == ["float32"] and os.listdir(tmp_path) == ["generator_float32.tflite"]

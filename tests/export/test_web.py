@@ -54,7 +54,7 @@ def files_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_page_holds_all_that_it_asks_for(folded, node_modules, tmp_path, quick):
+def test_export_web_writes_every_file_that_the_page_requests(folded, node_modules, tmp_path, quick):
     folder = export_web(folded, tmp_path / "out" / "web", name="cats", training=TRAINING, node_modules=node_modules)
     assert os.listdir(folder.parent) == ["web"]  # nothing half-written is left
     description = json.loads((folder / MARK).read_text())
@@ -70,7 +70,7 @@ def test_page_holds_all_that_it_asks_for(folded, node_modules, tmp_path, quick):
     assert not re.search(r"https?://", "".join((folder / file).read_text() for file in web._PAGE_FILES))
 
 
-def test_older_page_is_replaced_and_nothing_else(folded, node_modules, tmp_path, quick):
+def test_export_web_replaces_older_page_and_no_other_folder(folded, node_modules, tmp_path, quick):
     folder = tmp_path / "web"
     export_web(folded, folder, node_modules=node_modules)
     (folder / "left over").touch()
@@ -85,7 +85,7 @@ def test_older_page_is_replaced_and_nothing_else(folded, node_modules, tmp_path,
     assert files_in(tmp_path / "mine") == ["thesis.txt"]
 
 
-def test_failure_leaves_the_older_page(folded, node_modules, tmp_path, quick, monkeypatch):
+def test_export_web_keeps_older_page_when_it_fails(folded, node_modules, tmp_path, quick, monkeypatch):
     folder = export_web(folded, tmp_path / "web", node_modules=node_modules)
     before = (folder / MARK).read_bytes()
 
@@ -99,7 +99,7 @@ def test_failure_leaves_the_older_page(folded, node_modules, tmp_path, quick, mo
     assert sorted(os.listdir(tmp_path)) == ["node_modules", "web"]
 
 
-def test_maps_that_are_no_squares_are_not_shown(folded):
+def test_export_web_omits_maps_that_are_not_square(folded):
     # A page that took the root of 48 for a side would paint nonsense.
     one = types.SimpleNamespace(
         **{field.name: getattr(folded, field.name) for field in dataclasses.fields(folded)},
@@ -109,7 +109,7 @@ def test_maps_that_are_no_squares_are_not_shown(folded):
     assert web.describe(one, "x", {}, {})["attention"] == {"attention_4": [16, 4]}
 
 
-def test_runtime_that_is_not_there_is_told_in_one_line(folded, node_modules, tmp_path, quick, monkeypatch):
+def test_export_web_rejects_missing_runtime_in_one_line(folded, node_modules, tmp_path, quick, monkeypatch):
     (node_modules / "@litertjs/core/dist/index.js").unlink()
     with pytest.raises(UserError, match=r"lacks @litertjs/core/dist/index.js. Run `npm ci`"):
         export_web(folded, tmp_path / "web", node_modules=node_modules)
@@ -121,12 +121,12 @@ def test_runtime_that_is_not_there_is_told_in_one_line(folded, node_modules, tmp
     npm.parent.mkdir()
     npm.write_text("#!/bin/sh\necho 'npm error network\nis down' >&2\nexit 1\n")
     npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
-    with pytest.raises(UserError, match="npm could not fetch LiteRT.js: npm error network is down Fetch it on"):
+    with pytest.raises(UserError, match="npm could not fetch LiteRT.js: npm error network is down Run `npm ci` in"):
         export_web(folded, tmp_path / "web")
     assert not (tmp_path / "web").exists() and not files_in(tmp_path / "cache")
 
 
-def test_runtime_is_fetched_once(folded, tmp_path, quick, monkeypatch, capsys):
+def test_export_web_fetches_runtime_once(folded, tmp_path, quick, monkeypatch, capsys):
     npm = tmp_path / "bin" / "npm"
     npm.parent.mkdir()
     lines = [f"/bin/mkdir -p node_modules/{os.path.dirname(file)}\necho x > node_modules/{file}"
@@ -143,13 +143,13 @@ def test_runtime_is_fetched_once(folded, tmp_path, quick, monkeypatch, capsys):
     assert (tmp_path / "web" / "litert" / "core" / "index.js").read_text() == "x\n"
 
 
-def test_two_channels_are_refused(node_modules, tmp_path):
+def test_export_web_rejects_two_channels(node_modules, tmp_path):
     generator = make_generator(image_channels=2)
     with pytest.raises(UserError, match="1 or 3 image channels; the generator makes 2"):
         export_web(generator, tmp_path / "web", node_modules=node_modules)
 
 
-def test_directions_are_those_of_greatest_stretch(folded):
+def test_principal_directions_stretch_most(folded):
     directions = np.float64(principal_directions(folded, 4))
     np.testing.assert_allclose(directions @ directions.T, np.eye(4), atol=1e-6)
     dense = next(layer for layer in folded.model.layers if isinstance(layer, keras.layers.Dense))
