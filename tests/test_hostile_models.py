@@ -308,14 +308,14 @@ ARRAYS = st.sampled_from(
 
 
 @tries(15)
-@given(data=st.data(), kind=st.sampled_from(["other", "gone", "more", "turned"]))
+@given(data=st.data(), kind=st.sampled_from(["other", "removed", "added", "transposed"]))
 def test_convert_takes_or_rejects_edited_state_dict(archive, tmp_path_factory, data, kind):
     with np.load(io.BytesIO(archive)) as file:
         arrays = dict(file)
     name = data.draw(st.sampled_from(sorted(arrays)))
-    if kind == "gone":
+    if kind == "removed":
         del arrays[name]
-    elif kind == "turned":
+    elif kind == "transposed":
         arrays[name] = arrays[name].T
     else:
         new = name if kind == "other" else data.draw(st.text(max_size=8)).replace("/", "")

@@ -1,4 +1,4 @@
-"""The `.keras` file and the ONNX file, each in a runtime that knows nothing of this package."""
+"""The `.keras` file and the ONNX file, each in a runtime without this package."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from sagan_tf.export import export_keras, export_onnx, fold_generator
 
 TOLERANCE = 3e-5
 
-KERAS_ALONE = """
+LOAD_WITH_KERAS = """
 import json, sys
 sys.modules["sagan_tf"] = None  # importing it would raise
 import keras, numpy as np
@@ -28,7 +28,7 @@ print(json.dumps([image.ravel().tolist(), maps.shape]))
 def test_export_keras_file_loads_without_sagan_tf(tmp_path):
     generator, inputs = make_generator(), make_inputs(3)
     path = export_keras(generator, tmp_path / "deep" / "generator.keras")
-    command = [sys.executable, "-c", KERAS_ALONE, path, json.dumps([x.tolist() for x in inputs])]
+    command = [sys.executable, "-c", LOAD_WITH_KERAS, path, json.dumps([x.tolist() for x in inputs])]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     image, shape = json.loads(done.stdout.splitlines()[-1])
@@ -47,14 +47,14 @@ def test_export_onnx_matches_folded_generator(tmp_path, num_classes):
     for batch in (1, 5):
         inputs = make_inputs(batch, num_classes)
         latent, *label = inputs if isinstance(inputs, list) else [inputs]
-        given = {"latent": latent} | ({"label": label[0]} if label else {})
-        outputs = dict(zip(["image", "attention_16"], session.run(["image", "attention_16"], given)))
+        feed = {"latent": latent} | ({"label": label[0]} if label else {})
+        outputs = dict(zip(["image", "attention_16"], session.run(["image", "attention_16"], feed)))
         expected = fold_generator(generator).generate(latent, *label)
         for name, value in outputs.items():
             np.testing.assert_allclose(value, expected[name], atol=TOLERANCE)
     if num_classes is not None:
         for wrong in (-1, num_classes):
-            with pytest.raises(Exception, match="out of data bounds"):  # the class is onnxruntime's own, and private
+            with pytest.raises(Exception, match="out of data bounds"):  # a private class of onnxruntime
                 session.run(["image"], {"latent": latent[:1], "label": np.array([wrong], np.int32)})
 
 

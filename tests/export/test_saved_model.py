@@ -1,6 +1,6 @@
-"""The SavedModel as others meet it: TensorFlow without this package, its C++ session, and TF Serving's own messages.
+"""The SavedModel outside this package: in TensorFlow, in its C++ session, and with TF Serving's messages.
 
-`SAGAN_OLD_TENSORFLOW` names a Python with TensorFlow 2.15, where the same pictures must come out.
+`SAGAN_OLD_TENSORFLOW` names a Python with TensorFlow 2.15, which must give the same pictures.
 """
 
 import io
@@ -90,34 +90,34 @@ def test_saved_model_sample_matches_generator(generator, session):
     expected = images_of(generator, [draw_latents(seeds, truncation, LATENT_DIM).numpy(), label])
     for picture, image in zip(pictures, expected, strict=True):
         difference = np.abs(np.int16(decoded(picture)) - to_levels(image))
-        # A value that lies on the border of two levels may fall to either side.
+        # A value on the border of two levels may be rounded either way.
         assert difference.max() <= 1 and (difference > 0).mean() < 0.01
 
 
 def test_saved_model_sample_is_independent_of_the_batch(session):
     rng = np.random.default_rng(0)
     seeds, label, truncation = np.arange(16), rng.integers(0, 5, 16, np.int32), np.float32(rng.uniform(0.3, 3, 16))
-    together = session.run("sample", seed=seeds, label=label, truncation=truncation)["image_bytes"]
+    batch = session.run("sample", seed=seeds, label=label, truncation=truncation)["image_bytes"]
     for rows in ([3], [0, 1], [9, 3, 11], list(range(15, -1, -1))):
-        alone = session.run("sample", seed=seeds[rows], label=label[rows], truncation=truncation[rows])["image_bytes"]
-        assert (alone == together[rows]).all()
+        subset = session.run("sample", seed=seeds[rows], label=label[rows], truncation=truncation[rows])["image_bytes"]
+        assert (subset == batch[rows]).all()
 
 
 def test_saved_model_interpolation_ends_at_the_samples(session):
     ends = dict(start_seed=ints(1, 1), end_seed=ints(2, 2), start_label=labels(0, 0), end_label=labels(3, 3))
-    found = session.run("interpolate", **ends, fraction=floats(0, 1), truncation=floats(1, 1))["image_bytes"]
+    between = session.run("interpolate", **ends, fraction=floats(0, 1), truncation=floats(1, 1))["image_bytes"]
     samples = session.run("sample", seed=ints(1, 2), label=labels(0, 3), truncation=floats(1, 1))["image_bytes"]
-    assert (found == samples).all()
+    assert (between == samples).all()
 
 
 def test_saved_model_interpolation_matches_folded_generator(generator, session):
-    given = dict(start_seed=ints(1), end_seed=ints(2), start_label=labels(0), end_label=labels(3))
-    found = session.run("interpolate", **given, fraction=floats(0.3), truncation=floats(1))["image_bytes"][0]
+    ends = dict(start_seed=ints(1), end_seed=ints(2), start_label=labels(0), end_label=labels(3))
+    picture = session.run("interpolate", **ends, fraction=floats(0.3), truncation=floats(1))["image_bytes"][0]
     folded, fraction = fold_generator(generator), tf.constant([0.3])
     start, end = (draw_latents(ints(seed), floats(1), LATENT_DIM) for seed in (1, 2))
     row = interpolate_rows(*(folded.class_rows.value[i : i + 1] for i in (0, 3)), fraction)
     expected = to_levels(folded.body([interpolate_latents(start, end, fraction), row])["image"])[0]
-    assert np.abs(np.int16(decoded(found)) - expected).max() <= 1
+    assert np.abs(np.int16(decoded(picture)) - expected).max() <= 1
 
 
 LATENT, LABEL = make_inputs(3)
@@ -167,23 +167,23 @@ def test_saved_model_rejects_bad_label_in_tensorflow_1_session(exported):
             session.run(fetched, {names["latent"]: LATENT, names["label"]: labels(0, -1, 0)})
 
 
-# Run by Pythons that cannot import sagan_tf; prints what a session of this one is compared with.
+# Run by Pythons that cannot import sagan_tf.
 ELSEWHERE = """
 import hashlib, json, sys
 sys.modules["sagan_tf"] = None  # importing it would raise
 import numpy as np, tensorflow as tf
 signatures = tf.saved_model.load(sys.argv[1]).signatures
-given = np.load(sys.argv[2])
+inputs = np.load(sys.argv[2])
 call = lambda name, **inputs: signatures[name](**{k: tf.constant(v) for k, v in inputs.items()})
-image = call("serving_default", latent=given["latent"], label=given["label"])["image"].numpy()
-maps = call("attention", latent=given["latent"], label=given["label"])
+image = call("serving_default", latent=inputs["latent"], label=inputs["label"])["image"].numpy()
+maps = call("attention", latent=inputs["latent"], label=inputs["label"])
 one = dict(truncation=np.float32([1, 0.5]))
 png = call("sample", seed=np.int64([3, 4]), label=np.int32([0, 1]), **one)["image_bytes"].numpy()
 ends = dict(start_seed=np.int64([1, 1]), end_seed=np.int64([2, 3]))
 ends |= dict(start_label=np.int32([0, 1]), end_label=np.int32([2, 2]), fraction=np.float32([0.5, 1]))
 between = call("interpolate", **ends, **one)["image_bytes"].numpy()
 try:
-    call("serving_default", latent=given["latent"], label=given["label"] - 100)
+    call("serving_default", latent=inputs["latent"], label=inputs["label"] - 100)
     refused = False
 except tf.errors.InvalidArgumentError:
     refused = True
@@ -202,11 +202,11 @@ def run_elsewhere(python, exported, tmp_path):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def check_elsewhere(found, generator):
-    image = np.reshape(found["image"], (3, 32, 32, 3))
+def check_elsewhere(result, generator):
+    image = np.reshape(result["image"], (3, 32, 32, 3))
     np.testing.assert_allclose(image, images_of(generator, [LATENT, LABEL]), atol=TOLERANCE)
-    assert found["signatures"] == sorted(CONDITIONAL) and found["refused"]
-    assert found["maps"] == ["attention_16", "attention_8", "image"]
+    assert result["signatures"] == sorted(CONDITIONAL) and result["refused"]
+    assert result["maps"] == ["attention_16", "attention_8", "image"]
 
 
 def test_saved_model_loads_without_sagan_tf(generator, exported, tmp_path):
@@ -217,9 +217,9 @@ def test_saved_model_loads_without_sagan_tf(generator, exported, tmp_path):
     "SAGAN_OLD_TENSORFLOW" not in os.environ, reason="SAGAN_OLD_TENSORFLOW names no Python with TensorFlow 2.15"
 )
 def test_saved_model_gives_same_pictures_in_tensorflow_2_15(generator, exported, tmp_path):
-    found = run_elsewhere(os.environ["SAGAN_OLD_TENSORFLOW"], exported, tmp_path)
-    check_elsewhere(found, generator)
-    assert found["pictures"] == run_elsewhere(sys.executable, exported, tmp_path)["pictures"]
+    result = run_elsewhere(os.environ["SAGAN_OLD_TENSORFLOW"], exported, tmp_path)
+    check_elsewhere(result, generator)
+    assert result["pictures"] == run_elsewhere(sys.executable, exported, tmp_path)["pictures"]
 
 
 def saved_model_cli(*arguments):
@@ -236,14 +236,14 @@ def test_saved_model_cli_shows_every_signature(exported):
         assert {name for name in set().union(*CONDITIONAL.values()) if f"inputs['{name}']" in described} == inputs
 
 
-# Every call takes seconds to start TensorFlow; one that takes numbers from the command line, one that takes files.
+# Only two calls, because each starts TensorFlow: inputs from the command line, and from files.
 def test_saved_model_cli_runs_signatures(exported, session, tmp_path):
     common = ["run", "--dir", exported, "--tag_set", "serve", "--outdir", tmp_path, "--overwrite"]
     expressions = "seed=[1,2,3];label=[0,1,2];truncation=[1.,.7,.5]"
     saved_model_cli(*common, "--signature_def", "sample", "--input_exprs", expressions)
-    given = dict(seed=ints(1, 2, 3), label=labels(0, 1, 2), truncation=floats(1, 0.7, 0.5))
+    inputs = dict(seed=ints(1, 2, 3), label=labels(0, 1, 2), truncation=floats(1, 0.7, 0.5))
     pictures = np.load(tmp_path / "image_bytes.npy", allow_pickle=True)
-    assert (pictures == session.run("sample", **given)["image_bytes"]).all()
+    assert (pictures == session.run("sample", **inputs)["image_bytes"]).all()
     np.savez(tmp_path / "in.npz", latent=LATENT, label=LABEL)
     files = f"latent={tmp_path}/in.npz[latent];label={tmp_path}/in.npz[label]"
     saved_model_cli(*common, "--signature_def", "attention", "--inputs", files)
@@ -265,7 +265,7 @@ def test_saved_model_answers_its_warm_up_requests(exported, session):
     for request in requests:
         assert request.model_spec.name == "sagan"
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-        outputs = session.run(request.model_spec.signature_name, **inputs)  # a failing one fails the whole version
+        outputs = session.run(request.model_spec.signature_name, **inputs)  # any failure fails the version
         assert all(len(value) == 1 for value in outputs.values())
 
 

@@ -1,4 +1,4 @@
-"""TFLite files in LiteRT, an interpreter that knows no TensorFlow."""
+"""TFLite files in LiteRT, an interpreter without TensorFlow."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from sagan_tf.export.tflite import VARIANTS
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra `tflite`")
 pytest.importorskip("ai_edge_quantizer", reason="needs the extra `tflite`")
 
-# PSNR in dB on [-1, 1] that each variant must reach, and not exceed: a variant that did would not be what it says.
+# PSNR in dB on [-1, 1] that each variant must reach, and not exceed: a better one would not be that variant.
 # 8 bits of weights give errors of some hundredths after a dozen layers; 11 bits of float16 of some thousandths.
 PSNR = {"float32": (100, 200), "float16": (55, 100), "dynamic_int8": (30, 70), "int8": (25, 60)}
 CUSTOM = 32  # BuiltinOperator.CUSTOM, which Flex operations are
@@ -52,8 +52,8 @@ def test_export_tflite_variants_have_expected_error(exported):
     assert tuple(files) == VARIANTS
     inputs = make_inputs(24, num_classes)
     expected = images_of(generator, inputs)
-    found = {variant: psnr(run(path, inputs)["image"], expected) for variant, path in files.items()}
-    assert all(low < found[variant] < high for variant, (low, high) in PSNR.items()), found
+    reached = {variant: psnr(run(path, inputs)["image"], expected) for variant, path in files.items()}
+    assert all(low < reached[variant] < high for variant, (low, high) in PSNR.items()), reached
 
 
 def test_export_tflite_attention_matches_float32(exported):
@@ -84,7 +84,7 @@ def test_export_tflite_uses_built_in_operations_only(exported):
         assert codes and all(code.CustomCode() is None and code.BuiltinCode() != CUSTOM for code in codes)
 
 
-# A process that has imported TensorFlow may run Flex operations that no phone has.
+# A process that has imported TensorFlow may run Flex operations, which phones do not have.
 ALONE = """
 import json, sys, numpy as np
 from ai_edge_litert.interpreter import Interpreter

@@ -100,7 +100,7 @@ def test_export_web_keeps_older_page_when_it_fails(folded, node_modules, tmp_pat
 
 
 def test_export_web_omits_maps_that_are_not_square(folded):
-    # A page that took the root of 48 for a side would paint nonsense.
+    # A page that took the root of 48 as a side would draw nonsense.
     one = types.SimpleNamespace(
         **{field.name: getattr(folded, field.name) for field in dataclasses.fields(folded)},
         image_shape=(8, 6, 3), latent_dim=folded.latent_dim, num_classes=None,

@@ -1,4 +1,4 @@
-"""One small model and one server of it for all tests that change neither."""
+"""A small model and a server, shared by all tests that do not change them."""
 
 import pytest
 from serving.models import direct, write_model

@@ -226,9 +226,9 @@ def test_rest_rejects_bad_requests_as_tensorflow_serving(server):
         ({"instances": [row | {"label": NUM_CLASSES}]}, 400, "`label` must be in 0 .. 4"),
         ({"instances": [row | {"label": -1}]}, 400, "`label` must be in 0 .. 4"),
     ]
-    for body, status, words in cases:
+    for body, status, message in cases:
         answer = server.predict(body)
-        assert answer.status == status and words in answer.json["error"], body
+        assert answer.status == status and message in answer.json["error"], body
     unknown = "Servable not found for request: "
     assert server.predict({"instances": [row]}, model="other").status == 404
     assert f"{unknown}Latest(other)" in server.predict({"instances": [row]}, model="other").json["error"]
@@ -269,7 +269,7 @@ def run_program(name, *arguments):
 
 
 def test_client_program_writes_picture(server, client, tmp_path):
-    # REST needs Python alone: no package can be imported.
+    # With -I and -S no package can be imported: REST needs only Python.
     picture = tmp_path / "picture.png"
     arguments = ["--seed", "7", "--label", "3", "--rest", server.rest, "--out", str(picture)]
     isolated = subprocess.run(

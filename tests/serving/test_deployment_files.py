@@ -1,4 +1,4 @@
-"""The files of export/serving, read by TensorFlow Serving's own messages where it has published them."""
+"""The files of export/serving, parsed with TensorFlow Serving's messages where these are published."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whatever is sent, the server answers that it is wrong, or answers it; it never breaks."""
+"""Malformed requests: the server answers or rejects each, and keeps working."""
 
 import http.client
 import json
@@ -42,7 +42,7 @@ def nearly_right(draw):
 
 @pytest.fixture(scope="module")
 def post(live):
-    """Sends bytes over one connection, which must outlive all of them."""
+    """Sends bytes over one connection, which must stay open for all requests."""
     connection = http.client.HTTPConnection(live.rest.removeprefix("http://"), timeout=20)
 
     def send(body, path="/v1/models/sagan:predict"):
@@ -87,7 +87,7 @@ def test_rest_rejects_deep_nesting(post, depth, frame):
 
 
 def test_rest_rejects_strings_among_numbers_without_using_memory(post):
-    # As an array of texts of one width this would be 60 GB.
+    # As a NumPy array of fixed-width strings this would take 60 GB.
     texts = ["x" * 1_000_000, *["1"] * 15_000]
     status, body = post(json.dumps({"inputs": {"latent": [texts], "label": [0]}}))
     assert status == 400 and "latent" in json.loads(body)["error"]
@@ -138,7 +138,7 @@ FIELDS = {"float32": "float_val", "float64": "double_val", "int32": "int_val", "
 @tries(150)
 @given(st.sampled_from(sorted(FIELDS)), st.lists(st.integers(1, 3), max_size=3), st.data())
 def test_grpc_decode_matches_make_ndarray(name, shape, data):
-    """In every form that a TensorProto has: bytes, a value each, fewer values than entries, both."""
+    """In every form of a TensorProto: bytes, one value per element, fewer values, or both."""
     dtype, count = np.dtype(name), math.prod(shape)
     tensor = make_tensor(shape, dtype=tf.as_dtype(dtype).as_datatype_enum)
     getattr(tensor, FIELDS[name]).extend(data.draw(st.lists(st.integers(0, 100), min_size=1, max_size=count)))

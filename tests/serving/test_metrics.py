@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""The metrics for Prometheus."""
 
 from prometheus_client.parser import text_string_to_metric_families
 from serving.models import make_inputs
@@ -27,17 +27,17 @@ def test_metrics_count_requests_by_outcome(version_1):
     assert requests == {
         ("sagan", "rest", "serving_default", "200"): 2,
         ("sagan", "rest", "serving_default", "400"): 1,
-        ("unknown", "rest", "unknown", "400"): 1,  # names that clients make up are not kept
+        ("unknown", "rest", "unknown", "400"): 1,  # names invented by clients are not kept
         ("unknown", "rest", "unknown", "404"): 1,
         ("sagan", "grpc", "texts", "200"): 1,
     }
     assert counted["sagan_serving_batch_rows_sum", "sagan", "serving_default"] == 9
     assert counted["sagan_serving_request_seconds_count", "sagan", "serving_default"] == 2
     assert counted["sagan_serving_version", "sagan"] == 1
-    inside, whole = (
+    run_seconds, request_seconds = (
         counted[f"sagan_serving_{name}_sum", "sagan", "texts"] for name in ("run_seconds", "request_seconds")
     )
-    assert 0 < inside < whole < 10
+    assert 0 < run_seconds < request_seconds < 10
 
 
 def test_health_is_ok_when_a_version_is_served(live):

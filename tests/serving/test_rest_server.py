@@ -51,12 +51,12 @@ def test_rest_predict_returns_pictures_in_base64(live, call):
 
 
 def test_rest_predict_takes_single_input_without_name_and_strings(live):
-    given = ["grün", {"b64": base64.b64encode(b"abc").decode()}]
-    for body in ({"instances": given}, {"instances": [{"text": one} for one in given]}):
+    texts = ["grün", {"b64": base64.b64encode(b"abc").decode()}]
+    for body in ({"instances": texts}, {"instances": [{"text": text} for text in texts]}):
         assert live.predict(body | {"signature_name": "texts"}).json == {
             "predictions": [{"length": 5, "text": "GRüN"}, {"length": 3, "text": "ABC"}]
         }
-    for body in ({"inputs": given}, {"inputs": {"text": given}}):
+    for body in ({"inputs": texts}, {"inputs": {"text": texts}}):
         outputs = live.predict(body | {"signature_name": "texts"}).json["outputs"]
         assert outputs == {"length": [5, 3], "text": ["GRüN", "ABC"]}
 
@@ -176,11 +176,11 @@ def test_rest_rejects_large_body_and_continues(version_1):
     limits = Limits(max_body=10_000, poll_interval=QUICK.poll_interval)
     with running(version_1.parent, limits) as server:
         address = server.rest.removeprefix("http://").split(":")
-        with socket.create_connection((address[0], int(address[1])), timeout=10) as one:
-            one.sendall(
+        with socket.create_connection((address[0], int(address[1])), timeout=10) as connection:
+            connection.sendall(
                 b"POST /v1/models/sagan:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b" " * 20_000
             )
-            assert one.recv(1000).startswith(b"HTTP/1.1 413")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 413")
         body = json.dumps({"inputs": GOOD}).encode()
         assert server.predict(body + b" " * (10_000 - len(body))).status == 200
         assert server.predict(body + b" " * (10_001 - len(body))).status == 413

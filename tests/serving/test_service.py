@@ -1,4 +1,4 @@
-"""Versions that come and go on disk while requests are on their way."""
+"""The service while versions appear and disappear on disk."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ VALUE = sum(INPUTS["latent"][0]) + INPUTS["label"][0]
 
 @pytest.fixture
 def folder(version_1, tmp_path):
-    """A model of its own for the test, with version 1, which doubles nothing."""
+    """A model folder for one test, with version 1."""
     (tmp_path / "sagan").mkdir()
     copy_version(version_1, tmp_path / "sagan", 1)
     return tmp_path / "sagan"
@@ -30,7 +30,7 @@ def folder(version_1, tmp_path):
 
 @pytest.fixture(scope="session")
 def doubled(tmp_path_factory):
-    """A version whose values are twice those of version 1."""
+    """A version with twice the values of version 1."""
     return write_model(tmp_path_factory.mktemp("doubled"), scale=2.0)
 
 
@@ -65,12 +65,12 @@ def test_service_switches_to_new_version_without_failed_request(folder, doubled)
             stop.set()
 
         call_in_threads(lambda i: publish() if i == 4 else hammer(i), range(5))
-        gone = server.post("/v1/models/sagan/versions/1:predict", {"inputs": INPUTS})
+        old_version = server.post("/v1/models/sagan/versions/1:predict", {"inputs": INPUTS})
     assert {status for status, _ in by_rest} == {200}
     np.testing.assert_allclose([value for _, value in by_grpc], [version * VALUE for version, _ in by_grpc], rtol=1e-6)
     for values in ([value for _, value in by_rest], [value for _, value in by_grpc]):
         np.testing.assert_allclose([values[0], values[-1]], [VALUE, 2 * VALUE], rtol=1e-6)
-    assert gone.status == 404
+    assert old_version.status == 404
 
 
 def test_service_orders_versions_by_number_and_falls_back_when_removed(folder, doubled):
@@ -103,8 +103,8 @@ def test_server_answers_503_until_a_version_is_served(version_1, tmp_path):
 def test_service_reports_broken_version_once_and_loads_it_when_repaired(folder, doubled):
     copy_version(doubled, folder, 2)
     graph = folder / "2" / "saved_model.pb"
-    whole = graph.read_bytes()
-    graph.write_bytes(whole[: len(whole) // 2])
+    content = graph.read_bytes()
+    graph.write_bytes(content[: len(content) // 2])
     (folder / "3").mkdir()  # nothing in it yet
     shutil.copytree(folder / "1", folder / ".hidden")
     shutil.copytree(folder / "1", folder / "04")
@@ -115,7 +115,7 @@ def test_service_reports_broken_version_once_and_loads_it_when_repaired(folder, 
         copy_version(folder / "1", folder, 5)
         wait_until(lambda: served(server) == [5])
         shutil.rmtree(folder / "5")
-        graph.write_bytes(whole)
+        graph.write_bytes(content)
         wait_until(lambda: served(server) == [2])
         assert value_of(server.predict({"inputs": INPUTS})) == pytest.approx(2 * VALUE)
 
