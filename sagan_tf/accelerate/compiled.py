@@ -18,6 +18,7 @@ import tensorflow as tf
 from sagan_tf.accelerate.registry import Kernel
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import atomic_write
+from sagan_tf.files.cache import user_cache_folder
 from sagan_tf.files.hashing import sha256_of_parts
 
 _SOURCE = Path(__file__).with_name("compiled.cc")
@@ -54,8 +55,7 @@ def library_path():
     """Path of the compiled operations in the user's cache, which depends on all that they were made from."""
     made_from = [_SOURCE.read_bytes(), tf.__version__.encode(), platform.machine().encode(), *map(str.encode, _flags())]
     key = sha256_of_parts([b"\0".join(made_from)])[:16]
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "sagan_tf" / f"native_operations-{key}.so"
+    return user_cache_folder() / f"native_operations-{key}.so"
 
 
 def _flags():

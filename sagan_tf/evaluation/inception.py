@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import atomic_folder, write_text
+from sagan_tf.files.cache import user_cache_folder
 from sagan_tf.files.hashing import sha256
 
 URL = "https://tfhub.dev/tensorflow/tfgan/eval/inception/1?tf-hub-format=compressed"
@@ -28,10 +29,7 @@ _CHUNK = 1 << 20  # bytes
 
 def cache_folder():
     """The folder for downloads and cached statistics: `SAGAN_TF_CACHE`, or `sagan_tf` in the user's cache folder."""
-    folder = os.environ.get("SAGAN_TF_CACHE")
-    if folder:
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sagan_tf"
+    return Path(os.environ.get("SAGAN_TF_CACHE") or user_cache_folder())
 
 
 def to_inception_input(images):

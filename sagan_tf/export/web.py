@@ -3,7 +3,6 @@
 import datetime
 import json
 import math
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from sagan_tf.errors import UserError
 from sagan_tf.export.tflite import export_tflite
 from sagan_tf.files.atomic import atomic_folder
+from sagan_tf.files.cache import user_cache_folder
 from sagan_tf.generation.directions import principal_directions
 from sagan_tf.generation.folding import as_folded
 
@@ -117,8 +117,7 @@ def _runtime(node_modules):
 
 def _fetched_runtime():
     version = json.loads((_PAGE / "package.json").read_text(encoding="utf-8"))["dependencies"]["@litertjs/core"]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sagan_tf"
-    folder = cache / f"litertjs-{version}"
+    folder = user_cache_folder() / f"litertjs-{version}"
     if not folder.is_dir():
         print(f"Fetching LiteRT.js {version} with npm, once, into {folder}", flush=True)
         _fetch(folder)
