@@ -2,10 +2,8 @@
 
 import os
 
-import numpy as np
-
 from sagan_tf.errors import UserError
-from sagan_tf.files.untrusted import check_archive
+from sagan_tf.files.untrusted import check_archive, read_arrays
 
 _NESTING_KEYS = ("state_dict", "generator", "discriminator", "model")  # Under which checkpoints keep the state dict.
 
@@ -28,9 +26,7 @@ def read_state_dict(path):
     try:
         check_archive(path)
         if str(path).endswith(".npz"):
-            # Opened here because NumPy does not close a damaged file.
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
-                return dict(data)
+            return read_arrays(path)
         return _read_torch(path)
     except UserError:
         raise
