@@ -60,14 +60,14 @@ def _read_network(path, part):
     state = read_state_dict(path)
     for name, value in state.items():
         if value.dtype.kind not in "fiu" or not value.size or not np.isfinite(value).all():
-            raise UserError(f"{path}: {name} must hold finite numbers.")
+            raise UserError(f"{path}: {name} must contain finite numbers only.")
     try:
         converted = convert_state_dict(state, str(path))
     except (ValueError, IndexError, TypeError, AttributeError) as error:  # Known names with unexpected shapes.
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: its tensors do not fit together: {reason}") from None
     if converted.part != part:
-        raise UserError(f"{path}: holds a {converted.part}, expected a {part}.")
+        raise UserError(f"{path}: contains a {converted.part}, expected a {part}.")
     return converted
 
 

@@ -56,5 +56,5 @@ def _read_torch(path):
             break
         state = nested
     if not isinstance(state, dict):
-        raise UserError(f"{path}: holds {type(state).__name__} instead of a state dict.")
+        raise UserError(f"{path}: contains {type(state).__name__} instead of a state dict.")
     return {name: value.float().numpy() for name, value in state.items() if isinstance(value, torch.Tensor)}

@@ -113,7 +113,7 @@ def _find_layout(state, source):
             return layout
     known = "BigGAN-PyTorch (blocks.0.0.conv1...) or PyTorch-StudioGAN (blocks.0.0.conv2d1...)"
     first_names = ", ".join(list(state)[:3]) or "nothing"
-    raise UserError(f"{source}: holds no SAGAN of {known}. It holds {first_names}.")
+    raise UserError(f"{source}: contains no SAGAN of {known}. It contains {first_names}.")
 
 
 class _Reader:

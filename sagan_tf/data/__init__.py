@@ -1,0 +1,1 @@
+"""Data sets, from a name or folder to training batches."""

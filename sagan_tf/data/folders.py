@@ -69,13 +69,13 @@ def list_pictures(folder, split):
             by_class[name] = [os.path.join(folder, name, file) for file in class_files]
     if files and by_class:
         raise UserError(
-            f"{folder}: holds both pictures (`{files[0]}`) and folders of pictures (`{next(iter(by_class))}`). "
+            f"{folder}: contains both pictures (`{files[0]}`) and folders of pictures (`{next(iter(by_class))}`). "
             f"{_LAYOUTS}."
         )
     if files:
         return [os.path.join(folder, name) for name in files], None, None
     if not by_class:
-        raise UserError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}). {_LAYOUTS}.")
+        raise UserError(f"{folder}: contains no pictures ({', '.join(SUFFIXES)}). {_LAYOUTS}.")
     labels = [label for label, paths in enumerate(by_class.values()) for _ in paths]
     return [path for paths in by_class.values() for path in paths], labels, tuple(by_class)
 

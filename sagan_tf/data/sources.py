@@ -71,7 +71,7 @@ def open_source(options, show_progress=True):
         raise UserError(f"data.image_channels: must be 1 or 3. Got {options.image_channels}.")
     reader, class_names, skipped = _open_reader(options, show_progress)
     if not reader.num_images:
-        raise UserError(f"data set `{options.name}`, split `{options.split}`: holds no picture.")
+        raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")
     if not _uses_labels(options, class_names):
         reader, class_names, counts = _without_labels(reader), None, None
     else:

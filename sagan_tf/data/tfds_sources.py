@@ -97,7 +97,7 @@ def _list_files(builder, options):
         ) from None
     files = [(i.filename, i.skip, i.examples_in_shard - i.skip if i.take == -1 else i.take) for i in instructions]
     if not files:
-        raise UserError(f"data set `{options.name}`, split `{options.split}`: holds no picture.")
+        raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")
     paths, skips, takes = zip(*files)
     return tuple(map(str, paths)), np.asarray(skips, np.int64), np.asarray(takes, np.int64)
 

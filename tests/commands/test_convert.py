@@ -87,8 +87,8 @@ def test_convert_rejects_bad_input_in_one_line_and_writes_nothing(checkpoints, t
     for arguments, message in (
         ([tmp_path / "nowhere.pth", "--out", out], "does not exist"),
         ([tmp_path / "text.npz", "--out", out], "cannot be read as a checkpoint"),
-        ([discriminator, "--out", out], "holds a discriminator, expected a generator"),
-        ([generator, generator, "--out", out], "holds a generator, expected a discriminator"),
+        ([discriminator, "--out", out], "contains a discriminator, expected a generator"),
+        ([generator, generator, "--out", out], "contains a generator, expected a discriminator"),
         ([generator, "--out", tmp_path / "full"], "is not empty"),
         ([generator], "--out"),
     ):
@@ -102,9 +102,9 @@ def test_read_state_dict_reads_torch_save(checkpoints, tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     state = {name: torch.from_numpy(value) for name, value in read_state_dict(checkpoints["generator"]).items()}
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "model.pth")
-    got = read_state_dict(tmp_path / "model.pth")
+    actual = read_state_dict(tmp_path / "model.pth")
     for name, value in read_state_dict(checkpoints["generator"]).items():
-        np.testing.assert_array_equal(got[name], value.astype(np.float32))
+        np.testing.assert_array_equal(actual[name], value.astype(np.float32))
     (tmp_path / "broken.pth").write_bytes((tmp_path / "model.pth").read_bytes()[:1000])
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
         read_state_dict(tmp_path / "broken.pth")

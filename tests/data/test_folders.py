@@ -85,7 +85,7 @@ def test_open_source_rejects_folders_it_cannot_use(pictures, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         open_small(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no picture"):
+    with pytest.raises(UserError, match="contains no pictures"):
         open_small(tmp_path / "empty")
     with pytest.raises(UserError, match="deeper"):
         open_small(tmp_path, split="train")

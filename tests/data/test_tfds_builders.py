@@ -36,8 +36,8 @@ def test_builder_names_configs_by_size_and_channels(tmp_path):
     assert builder.info.features["image"].shape == (48, 48, 1)
     assert tfds.builder("mirror/64px", data_dir=tmp_path).info.features["image"].shape == (64, 64, 3)
     images = embedded.render("twins", range(20), split="test", image_size=48, channels=1)[0]
-    got = np.stack([example["image"] for example in tfds.as_numpy(builder.as_dataset(split="test"))])
-    assert sorted(image.tobytes() for image in got) == sorted(image.tobytes() for image in images)
+    stored = np.stack([example["image"] for example in tfds.as_numpy(builder.as_dataset(split="test"))])
+    assert sorted(image.tobytes() for image in stored) == sorted(image.tobytes() for image in images)
 
 
 def test_open_source_reads_prepared_embedded_data_set(tmp_path):

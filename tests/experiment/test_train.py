@@ -161,7 +161,7 @@ def test_train_command_prints_one_line_for_bad_input(tmp_path):
     for arguments, wanted in (
         (["--data.name", "cifar11"], "cifar10"),
         (["--data.name", str(tmp_path / "nowhere") + "/"], "does not exist"),
-        (["--data.name", str(tmp_path / "empty")], "holds no picture"),
+        (["--data.name", str(tmp_path / "empty")], "contains no pictures"),
         (["--data.name", "twins", "--data.split", "validation"], "no split"),
     ):
         command = [sys.executable, "-m", "sagan_tf.train", "--run", str(tmp_path / "run"), *arguments]

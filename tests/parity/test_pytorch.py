@@ -92,7 +92,7 @@ def test_conversion_names_tensors_that_do_not_fit(layout, part):
         set_weights(network, converted.values, layout, converted.unused)
     wrapped = convert_state_dict({f"module.{n}": v for n, v in state.items()})
     assert wrapped.options == convert_state_dict(state).options
-    with pytest.raises(UserError, match="holds no SAGAN"):
+    with pytest.raises(UserError, match="contains no SAGAN"):
         convert_state_dict({"layer1.0.conv1.weight": np.zeros((4, 3, 3, 3))})
     with pytest.raises(UserError, match="shared embedding"):
         convert_state_dict({**state_dict("biggan_pytorch", "generator"), "shared.weight": np.zeros((5, 8))})
