@@ -1,4 +1,4 @@
-"""Opening data sets: embedded, TensorFlow Datasets, and what is reported when they are missing or damaged."""
+"""TensorFlow Datasets: prepared from archives, and errors for missing and damaged ones."""
 
 import numpy as np
 import pytest
@@ -6,21 +6,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from small_data import SHARED, needs_shared_data, open_small
 
-from sagan_tf.data import embedded
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import translate_data_errors
 from sagan_tf.errors import UserError
-
-
-@pytest.mark.parametrize("name", embedded.NAMES)
-@pytest.mark.parametrize("size, channels", [(32, 3), (64, 1)])
-def test_render_depends_on_the_index_alone(name, size, channels):
-    options = dict(image_size=size, channels=channels)
-    images, labels = embedded.render(name, range(600), **options)
-    few_images, few_labels = embedded.render(name, [599, 3], **options)
-    np.testing.assert_array_equal(few_images, images[[599, 3]])
-    np.testing.assert_array_equal(few_labels, labels[[599, 3]])
-    assert set(labels) == {0, 1, 2, 3}
 
 
 @needs_shared_data
