@@ -18,7 +18,6 @@ from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.viewing.attention import AttentionProbe
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
 from sagan_tf.viewing.image_grids import save_grid
-from sagan_tf.viewing.query_points import choose_points
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -234,13 +233,9 @@ class AttentionPictures(PictureCallback):
     def at_interval(self, step):
         if not self.probe.layers:
             return
-        image, maps = self.probe.look(self.inputs)
-        rows = []
-        for name, found in maps.items():
-            count = min(5, found.scores.shape[1])
-            points = [choose_points(features, picture, count) for features, picture in zip(found.features, image)]
-            rows += [make_row(found, i, image[i], points[i]) for i in range(len(image))]
-        gammas = ", ".join(f"{name} gamma {found.gamma:.3f}" for name, found in maps.items())
+        images, maps_of = self.probe.attention_maps(self.inputs)
+        rows = [make_row(maps, i, image) for maps in maps_of.values() for i, image in enumerate(images)]
+        gammas = ", ".join(f"{name} gamma {maps.gamma:.3f}" for name, maps in maps_of.items())
         save_rows(rows, self.path_of(step), f"Step {step}, {gammas}")
 
 

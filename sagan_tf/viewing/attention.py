@@ -1,4 +1,4 @@
-"""Attention maps of a network's layers, and how far its convolutions see without them; knows nothing of files."""
+"""Reads the attention maps of a network."""
 
 from dataclasses import dataclass
 
@@ -7,24 +7,24 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from sagan_tf.layers import SelfAttention, SpectralNormalization
+from sagan_tf.layers import SelfAttention
+from sagan_tf.viewing.receptive_fields import receptive_fields
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """What one attention layer does with some pictures.
+    """Attention of one layer for B images.
 
-    Symbols: B pictures, N = H*W queries and M = h*w keys, row by row, C channels.
+    Symbols: N = H*W queries and M = h*w keys, row by row, C channels.
 
     Args:
-        layer: Name of the layer.
+        layer: str, name of the layer.
         scores: (B, N, M) float32, rows sum to 1.
-        features: (B, H, W, C) float32, what the layer was given.
+        features: (B, H, W, C) float32, the layer's input.
         key_shape: (h, w).
-        gamma: float, the weight of the layer's sum.
-        field: (H, h) bool: whether convolutions alone join a query's row (or column) with a key's; see
-            `receptive_fields`.
-        shrunken: bool. Brought to coarser grids than the layer's, for an explorer.
+        gamma: float, the layer's residual weight.
+        field: (H, h) bool, as of `receptive_fields`.
+        shrunken: bool. The grids are coarser than the layer's, for an explorer.
     """
 
     layer: str
@@ -40,69 +40,56 @@ class AttentionMaps:
         """(H, W)."""
         return self.features.shape[1:3]
 
-    def map_of(self, picture, query):
-        """The map of one query position.
-
-        Args:
-            picture: int.
-            query: (row, column) in the feature map.
-
-        Returns:
-            (h, w) float32 that sums to 1.
-        """
+    def map_of(self, image, query):
+        """The map (h, w) of the query at (row, column) of image number `image`; it sums to 1."""
         row, column = query
-        return self.scores[picture, row * self.query_shape[1] + column].reshape(self.key_shape)
+        return self.scores[image, row * self.query_shape[1] + column].reshape(self.key_shape)
 
 
 class AttentionProbe:
-    """Reads the attention maps of a network as it computes.
+    """Reads the attention maps of a network while it computes.
 
     Args:
-        network: keras.Model of `build_generator` or `build_discriminator`.
+        network: keras.Model of `build_generator` or `build_discriminator`, whose weights may change between calls.
 
     Attributes:
-        layers: dict, name -> `SelfAttention`, from the network's input on.
-        scores_a_picture: int, N*M of the largest layer; 0 without attention.
+        layers: dict, name -> `SelfAttention`, in the order of the network.
+        scores_per_image: int, N*M of the largest layer; 0 without attention.
     """
 
     def __init__(self, network):
-        self.network = network
         self.layers = {layer.name: layer for layer in network.layers if isinstance(layer, SelfAttention)}
-        sizes = {name: layer.input.shape[1] * layer.input.shape[2] for name, layer in self.layers.items()}
-        self.scores_a_picture = max(
-            [sizes[name] ** 2 // layer.pool_size**2 for name, layer in self.layers.items()], default=0
-        )
+        queries = {name: layer.input.shape[1] * layer.input.shape[2] for name, layer in self.layers.items()}
+        scores = [queries[name] ** 2 // layer.pool_size**2 for name, layer in self.layers.items()]
+        self.scores_per_image = max(scores, default=0)
         self._fields = receptive_fields(network) if self.layers else {}
-        taps = {name: layer.input for name, layer in self.layers.items()}
-        self._tapped = keras.Model(network.inputs, {"output": network.output, **taps})
+        layer_inputs = {name: layer.input for name, layer in self.layers.items()}
+        self._network = keras.Model(network.inputs, {"output": network.output, **layer_inputs})
         self._run = tf.function(self._compute, autograph=False, reduce_retracing=True)
 
     def _compute(self, inputs):
-        taps = self._tapped(inputs, training=False)
-        found = []
+        tensors = self._network(inputs, training=False)
+        scores_and_features = []
         for name, layer in self.layers.items():
-            x = taps[name]
-            _, scores = layer(x, training=False, return_attention_scores=True)
-            found.append((ops.cast(scores, "float32"), ops.cast(x, "float32")))
-        return ops.cast(taps["output"], "float32"), found
+            _, scores = layer(tensors[name], training=False, return_attention_scores=True)
+            scores_and_features.append((ops.cast(scores, "float32"), ops.cast(tensors[name], "float32")))
+        return ops.cast(tensors["output"], "float32"), scores_and_features
 
-    def look(self, inputs, batch_size=8):
-        """Runs the network on pictures or latents.
+    def attention_maps(self, inputs, batch_size=8):
+        """Runs the network and reads its attention maps.
 
         Args:
-            inputs: List of the network's inputs, arrays with a batch axis; or the only one.
-            batch_size: int >= 1, rows computed at a time.
+            inputs: list of the network's inputs, arrays with a batch axis.
+            batch_size: int >= 1.
 
         Returns:
-            (output, dict of name -> `AttentionMaps`), arrays.
+            (the network's output as an array, dict of name -> `AttentionMaps`).
         """
-        inputs = [np.asarray(x) for x in (inputs if isinstance(inputs, (list, tuple)) else [inputs])]
         outputs, parts = [], []
         for start in range(0, len(inputs[0]), batch_size):
-            batch = [tf.constant(x[start : start + batch_size]) for x in inputs]
-            output, found = self._run(batch)
+            output, scores_and_features = self._run([tf.constant(x[start : start + batch_size]) for x in inputs])
             outputs.append(output.numpy())
-            parts.append([(scores.numpy(), x.numpy()) for scores, x in found])
+            parts.append([(scores.numpy(), features.numpy()) for scores, features in scores_and_features])
         maps = {}
         for i, (name, layer) in enumerate(self.layers.items()):
             scores, features = (np.concatenate([part[i][j] for part in parts]) for j in (0, 1))
@@ -110,59 +97,3 @@ class AttentionProbe:
             gamma = float(ops.convert_to_numpy(layer.gamma))
             maps[name] = AttentionMaps(name, scores, features, key_shape, gamma, self._fields[name])
         return np.concatenate(outputs), maps
-
-
-def receptive_fields(network):
-    """Finds what the convolutions between an attention layer and the picture join without any attention.
-
-    In a discriminator, position i is joined with j where what i was computed from has pixels under j. In a generator,
-    where one pixel of the picture is computed from both. Height and width are alike, so one axis tells all: a query is
-    joined with a key when they are joined in rows and in columns.
-
-    Args:
-        network: Functional keras.Model of `build_generator` or `build_discriminator`, square.
-
-    Returns:
-        dict, name of the attention layer -> (H, h) bool, h = H / pool_size.
-    """
-    attention = {layer.name: layer for layer in network.layers if isinstance(layer, SelfAttention)}
-    picture = [tensor for tensor in network.inputs if len(tensor.shape) == 4]
-    fields = {}
-    for name, layer in attention.items():
-        size = layer.input.shape[1]
-        if picture:
-            seen = _dependence(network, picture[0], layer.input)  # (H, S)
-            # A pixel belongs to the position above it.
-            joined = seen.reshape(size, size, -1).any(-1)
-        else:
-            made = _dependence(network, layer.output, network.output)  # (S, H)
-            joined = made.T.astype(int) @ made > 0
-        fields[name] = joined.reshape(size, -1, layer.pool_size).any(-1)
-    return fields
-
-
-def _dependence(network, start, end):
-    """Which positions of `start` a position of `end` depends on, along one axis: (size of end, size of start) bool."""
-    found = {id(start): np.eye(start.shape[1], dtype=bool)}
-    for operation in network.operations:
-        outputs = operation.output
-        if isinstance(outputs, list) or id(outputs) in found:
-            continue
-        inputs = operation.input if isinstance(operation.input, list) else [operation.input]
-        known = [found[id(x)] for x in inputs if id(x) in found]
-        if known and len(outputs.shape) == 4:
-            found[id(outputs)] = _through(operation, np.any(known, axis=0), outputs.shape[1])
-    return found[id(end)]
-
-
-def _through(operation, seen, size):
-    layer = operation.layer if isinstance(operation, SpectralNormalization) else operation
-    if size > len(seen):  # nearest-neighbour up-sampling, also that of a convolution
-        seen = np.repeat(seen, size // len(seen), axis=0)
-    if isinstance(layer, keras.layers.Conv2D):
-        reach = layer.kernel_size[0] // 2
-        padded = np.pad(seen, ((reach, reach), (0, 0)))
-        seen = np.any([padded[i : i + len(seen)] for i in range(2 * reach + 1)], axis=0)
-    if size < len(seen):  # pooling
-        return seen.reshape(size, -1, seen.shape[1]).any(1)
-    return seen

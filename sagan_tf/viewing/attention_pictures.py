@@ -1,4 +1,4 @@
-"""Attention drawn as in the paper: a picture with query points, and beside it where each of them looks; Pillow."""
+"""Attention drawn as in the paper: an image with query points, and the map of each; Pillow."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,11 @@ from PIL import Image, ImageDraw
 from sagan_tf.generation.pixels import to_levels
 from sagan_tf.viewing.image_files import save_png
 from sagan_tf.viewing.image_grids import BACKGROUND, FAINT, GridStyle, draw_grid
+from sagan_tf.viewing.query_points import choose_points
 
-# Apart for the colour-blind too, and from most pictures.
+# Colours that the colour-blind can distinguish, and that stand out in most images.
 COLOURS = ((230, 60, 50), (60, 200, 80), (60, 140, 255), (250, 200, 40), (220, 90, 230), (40, 210, 210))
-_CELL = 160  # px, or the picture's own size where that is larger
+_CELL = 160  # px, or the size of the image if that is larger
 _GAP = 4  # px between the cells of a row
 _STYLE = GridStyle(
     margins=(16, 16, 20, 16),
@@ -22,18 +23,19 @@ _STYLE = GridStyle(
     caption_colour=FAINT,
     captions_above=True,
 )
-_FINE = 4  # Marks are drawn so many times larger and then reduced, for smooth edges.
+_FINE = 4  # Marks are drawn at this factor and reduced, for smooth edges.
+_POINTS = 5  # per image, as in the paper
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture and the maps of its query points.
+    """An image and the maps of its query points.
 
     Args:
         image: (S, S, C), as for `to_levels`.
-        points: (row, column) in the feature map, one a map.
+        points: P (row, column) in the feature map.
         query_shape: (H, W) of the feature map.
-        maps: (points, h, w) float, one a point.
+        maps: (P, h, w) float.
         title: str.
     """
 
@@ -44,30 +46,30 @@ class Row:
     title: str = ""
 
 
-def make_row(maps, picture, image, points, title=""):
-    """Gathers what `draw_rows` draws of one picture.
+def make_row(maps, i, image, points=None, title=""):
+    """Makes the `Row` of one image.
 
     Args:
         maps: `AttentionMaps`.
-        picture: int, its number in them.
+        i: int, number of the image in `maps`.
         image: (S, S, C), as for `to_levels`.
-        points: (row, column) in the feature map.
+        points: (row, column) in the feature map; None: five by `choose_points`.
         title: str.
-
-    Returns:
-        Row.
     """
-    each = np.stack([maps.map_of(picture, point) for point in points])
-    return Row(image, tuple(points), tuple(maps.query_shape), each, title)
+    if points is None:
+        points = choose_points(maps.features[i], image, min(_POINTS, maps.scores.shape[1]))
+    return Row(
+        image, tuple(points), tuple(maps.query_shape), np.stack([maps.map_of(i, point) for point in points]), title
+    )
 
 
 def draw_rows(rows, title, columns=1):
-    """Draws pictures with their query points and, for each point, its map with an arrow to what it attends to most.
+    """Draws images with their query points and, for each point, its map with an arrow to its strongest region.
 
     Args:
-        rows: `Row`s, with as many points each.
+        rows: `Row`s with the same number of points.
         title: str.
-        columns: int >= 1, pictures with their maps side by side.
+        columns: int >= 1, rows side by side.
 
     Returns:
         PIL.Image.Image, RGB.
@@ -80,21 +82,18 @@ def draw_rows(rows, title, columns=1):
 
 
 def save_rows(rows, path, title, columns=1):
-    """Writes `draw_rows` as a PNG file, which appears only when it is complete; the folder is made."""
+    """Writes `draw_rows` as a PNG file, atomically; creates the folder."""
     save_png(draw_rows(rows, title, columns), path)
 
 
 def strongest_region(map_):
-    """Finds the region of a map that holds the most attention.
-
-    A map may have a needle in one place and much more attention, spread, in another: what counts is the sum over 3x3
-    keys.
+    """Finds the 3x3 keys with the most attention, which need not contain the highest peak.
 
     Args:
         map_: (h, w) float, >= 0.
 
     Returns:
-        (row, column) floats in [0, 1], its centre of mass as a share of height and width.
+        (row, column) of their centre of mass, floats in [0, 1], relative to height and width.
     """
     height, width = map_.shape
     padded = np.pad(np.asarray(map_, np.float64), 1)
@@ -107,7 +106,7 @@ def strongest_region(map_):
 
 
 def overlay(image, map_, size):
-    """Lays a map over a picture: attended places keep their colours, the rest is dark.
+    """Overlays a map on an image: attended regions keep their colours, the rest is dark.
 
     Args:
         image: (S, S, C), as for `to_levels`.
@@ -118,7 +117,7 @@ def overlay(image, map_, size):
         PIL.Image.Image, RGB.
     """
     picture = np.asarray(_enlarged(image, size), np.float32)
-    # The strongest few percent are white hot in any map; else one needle leaves all the others dark.
+    # The strongest 2 percent saturate; otherwise a single peak would leave the rest dark.
     highest = max(np.quantile(map_, 0.98), map_.max() / 3, 1e-12)
     level = Image.fromarray(np.clip(map_ / highest, 0, 1).astype(np.float32))
     level = np.asarray(level.resize((size, size), Image.Resampling.BICUBIC))
@@ -147,8 +146,8 @@ def _enlarged(image, size):
     )
 
 
-def _spot(row, k, size):
-    """(x, y) in px of point k."""
+def _position(row, k, size):
+    """(x, y) of point k in px."""
     (y, x), (height, width) = row.points[k], row.query_shape
     return np.array([(x + 0.5) / width * size, (y + 0.5) / height * size])
 
@@ -156,31 +155,31 @@ def _spot(row, k, size):
 def _with_points(row, size):
     def draw(pen, scale):
         for k in range(len(row.points)):
-            _dot(pen, _spot(row, k, size) * scale, COLOURS[k % len(COLOURS)], 6 * scale, scale)
+            _dot(pen, _position(row, k, size) * scale, COLOURS[k % len(COLOURS)], 6 * scale, scale)
 
-    return _marked(_enlarged(row.image, size), draw)
+    return _draw_marks(_enlarged(row.image, size), draw)
 
 
 def _with_map(row, k, size):
     colour = COLOURS[k % len(COLOURS)]
-    start = _spot(row, k, size)
+    start = _position(row, k, size)
     y, x = strongest_region(row.maps[k])
     end = np.array([x * size, y * size])
 
     def draw(pen, scale):
         if np.hypot(*(end - start)) > 16:
             _arrow(pen, start * scale, end * scale, colour, scale)
-        else:  # The point looks at its own place: an arrow would have no length.
+        else:  # The point attends to itself; an arrow would be too short.
             _ring(pen, end * scale, colour, scale)
         _dot(pen, start * scale, colour, 4.5 * scale, scale)
 
-    return _marked(overlay(row.image, row.maps[k], size), draw)
+    return _draw_marks(overlay(row.image, row.maps[k], size), draw)
 
 
-def _marked(picture, draw):
+def _draw_marks(picture, draw):
     fine = Image.new("RGBA", (picture.width * _FINE, picture.height * _FINE), (0, 0, 0, 0))
     draw(ImageDraw.Draw(fine), _FINE)
-    # Premultiplied, or the transparent black bleeds into the edges.
+    # With premultiplied alpha, transparent black does not bleed into the edges.
     marks = fine.convert("RGBa").resize(picture.size, Image.Resampling.BOX).convert("RGBA")
     picture = picture.convert("RGBA")
     picture.alpha_composite(marks)
@@ -188,8 +187,8 @@ def _marked(picture, draw):
 
 
 def _dot(pen, centre, colour, radius, scale):
-    for grown, fill in ((1.5 * scale, (0, 0, 0, 200)), (0.9 * scale, (255, 255, 255, 255)), (0, (*colour, 255))):
-        pen.ellipse([*(centre - radius - grown), *(centre + radius + grown)], fill=fill)
+    for outline, fill in ((1.5 * scale, (0, 0, 0, 200)), (0.9 * scale, (255, 255, 255, 255)), (0, (*colour, 255))):
+        pen.ellipse([*(centre - radius - outline), *(centre + radius + outline)], fill=fill)
 
 
 def _ring(pen, centre, colour, scale):
@@ -198,14 +197,13 @@ def _ring(pen, centre, colour, scale):
 
 
 def _arrow(pen, start, end, colour, scale):
-    way = end - start
-    along = way / np.hypot(*way)
-    across = np.array([-along[1], along[0]])
-    for grown, fill in ((1.2 * scale, (0, 0, 0, 160)), (0, (*colour, 255))):
-        neck = end - along * 11 * scale
-        half = 1.4 * scale + grown
-        shaft = [start - across * half, start + across * half, neck + across * half, neck - across * half]
-        back, side = neck - along * grown, across * (6 * scale + 1.8 * grown)
-        head = [end + along * 2 * grown, back + side, back - side]
+    direction = (end - start) / np.hypot(*(end - start))
+    normal = np.array([-direction[1], direction[0]])
+    for outline, fill in ((1.2 * scale, (0, 0, 0, 160)), (0, (*colour, 255))):
+        neck = end - direction * 11 * scale
+        half = 1.4 * scale + outline
+        shaft = [start - normal * half, start + normal * half, neck + normal * half, neck - normal * half]
+        back, side = neck - direction * outline, normal * (6 * scale + 1.8 * outline)
+        head = [end + direction * 2 * outline, back + side, back - side]
         for corners in (shaft, head):
             pen.polygon([tuple(corner) for corner in corners], fill=fill)

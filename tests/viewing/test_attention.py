@@ -8,7 +8,8 @@ from export.generators import make_generator, make_inputs
 
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.networks import build_discriminator, build_generator
-from sagan_tf.viewing.attention import AttentionProbe, receptive_fields
+from sagan_tf.viewing.attention import AttentionProbe
+from sagan_tf.viewing.receptive_fields import receptive_fields
 
 
 def make_discriminator(image_size=32, attention_sizes=(8, 16)):
@@ -21,7 +22,7 @@ def make_discriminator(image_size=32, attention_sizes=(8, 16)):
 def test_maps_are_those_of_the_folded_generator():
     generator = make_generator()
     inputs = make_inputs(5)
-    image, maps = AttentionProbe(generator).look(inputs, batch_size=2)
+    image, maps = AttentionProbe(generator).attention_maps(inputs, batch_size=2)
     np.testing.assert_allclose(image, generator(inputs, training=False), atol=1e-5)
     expected = fold_generator(generator).generate(*inputs)
     assert list(maps) == ["attention_8", "attention_16"]
@@ -37,7 +38,7 @@ def test_maps_are_those_of_the_folded_generator():
 def test_looking_moves_no_weight():
     network = make_discriminator()
     before = [weight.numpy() for weight in network.weights]
-    AttentionProbe(network).look([np.ones((2, 32, 32, 3), np.float32), np.int32([0, 1])])
+    AttentionProbe(network).attention_maps([np.ones((2, 32, 32, 3), np.float32), np.int32([0, 1])])
     for weight, value in zip(network.weights, before):
         np.testing.assert_array_equal(weight, value)
 
@@ -85,5 +86,5 @@ def test_field_of_a_generator_is_what_gradients_join():
 
 def test_network_without_attention_has_no_maps():
     probe = AttentionProbe(make_discriminator(attention_sizes=()))
-    logit, maps = probe.look([np.zeros((3, 32, 32, 3), np.float32), np.int32([0, 1, 2])])
+    logit, maps = probe.attention_maps([np.zeros((3, 32, 32, 3), np.float32), np.int32([0, 1, 2])])
     assert maps == {} and logit.shape == (3, 1)

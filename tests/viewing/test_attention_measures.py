@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 from viewing.maps import make_maps
 
-from sagan_tf.viewing.attention_measures import distances, figures_table, measure, measure_symmetry, own_key
+from sagan_tf.viewing.attention_measures import (
+    cell_distances,
+    format_table,
+    measure_attention,
+    measure_symmetry,
+    own_keys,
+)
 
 
 def test_uniform_maps_have_the_figures_of_chance():
-    found = measure(make_maps(lambda *_: None), 32)
+    found = measure_attention(make_maps(lambda *_: None), 32)
     assert found["distance_px"] == pytest.approx(found["uniform_distance_px"])
     assert found["outside_field"] == pytest.approx(found["uniform_outside_field"])
     assert found["entropy_bits"] == pytest.approx(4) and found["effective_keys"] == pytest.approx(16)
@@ -17,7 +23,7 @@ def test_uniform_maps_have_the_figures_of_chance():
 
 
 def test_map_on_the_own_key_is_near_sharp_and_within_the_field():
-    found = measure(make_maps(lambda picture, row, column: (row // 2, column // 2)), 32)
+    found = measure_attention(make_maps(lambda picture, row, column: (row // 2, column // 2)), 32)
     # The middle of a 4 px query lies 2 px in x and in y from that of its 8 px key.
     assert found["distance_px"] == pytest.approx(np.hypot(2, 2))
     assert found["entropy_bits"] == 0 and found["effective_keys"] == 1
@@ -26,15 +32,15 @@ def test_map_on_the_own_key_is_near_sharp_and_within_the_field():
 
 
 def test_map_on_the_farthest_corner_is_outside_every_field():
-    found = measure(make_maps(lambda picture, row, column: (3 * (row < 4), 3 * (column < 4))), 32)
+    found = measure_attention(make_maps(lambda picture, row, column: (3 * (row < 4), 3 * (column < 4))), 32)
     assert found["outside_field"] == 1 and found["self_attention"] == 0
     assert found["distance_px"] > found["uniform_distance_px"] > found["convolution_distance_px"]
 
 
 def test_distances_are_between_the_middles_of_cells():
-    found = distances((4, 4), (2, 2), 8).reshape(4, 4, 2, 2)
+    found = cell_distances((4, 4), (2, 2), 8).reshape(4, 4, 2, 2)
     assert found[0, 0, 0, 0] == pytest.approx(np.hypot(1, 1)) and found[0, 3, 1, 0] == pytest.approx(np.hypot(5, 5))
-    assert own_key(make_maps(lambda *_: None)).reshape(8, 8)[5, 2] == 2 * 4 + 1
+    assert own_keys(make_maps(lambda *_: None)).reshape(8, 8)[5, 2] == 2 * 4 + 1
 
 
 def test_symmetric_maps_agree_with_their_mirror_image():
@@ -50,7 +56,7 @@ def test_symmetric_maps_agree_with_their_mirror_image():
 
 def test_table_has_a_line_a_layer():
     maps = make_maps(lambda *_: None)
-    figures = measure(maps, 32) | {"network": "generator", "pictures": "generated"}
-    plain = figures_table([figures, figures]).splitlines()
+    figures = measure_attention(maps, 32) | {"network": "generator", "pictures": "generated"}
+    plain = format_table([figures, figures]).splitlines()
     assert len(plain) == 3 and "16.0 of 16" in plain[1] and "mirror" not in plain[0]
-    assert "mirror agreement" in figures_table([figures | measure_symmetry(maps)]).splitlines()[0]
+    assert "mirror agreement" in format_table([figures | measure_symmetry(maps)]).splitlines()[0]

@@ -1,0 +1,224 @@
+"""Attention of a run's networks, for generated and for real images: images, maps and measures."""
+
+import dataclasses
+import functools
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from sagan_tf.commands.classes import choose_classes, class_names
+from sagan_tf.data import embedded
+from sagan_tf.data.sources import contact_sheet_images, open_source, translate_data_errors
+from sagan_tf.errors import UserError
+from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.generation.pixels import from_levels, to_levels
+from sagan_tf.generation.sampler import draw_latents_of
+from sagan_tf.viewing.attention import AttentionProbe
+from sagan_tf.viewing.attention_measures import measure_attention, measure_symmetry
+from sagan_tf.viewing.explorer import ExplorerData, shrink
+
+_BATCH = 8  # images per batch, fewer if maps are large
+_BATCH_SCORES = 1 << 24  # per layer and batch: float32 and a few copies in float64
+_EXPLORER_CLASSES = 4
+
+
+@dataclass(frozen=True)
+class AttentionResult:
+    """Attention of one network for some images.
+
+    Args:
+        network: `generator` or `discriminator`.
+        pictures: `generated` or `real`.
+        step: int.
+        images: (N, S, S, C) uint8.
+        titles: N str.
+        maps: dict, name of a layer -> `AttentionMaps` of the N images.
+        measures: dict, name of a layer -> dict of `measure_attention`, means over more images.
+    """
+
+    network: str
+    pictures: str
+    step: int
+    images: np.ndarray
+    titles: tuple
+    maps: dict
+    measures: dict
+
+
+class AttentionReader:
+    """Reads the attention of a run's networks at one step.
+
+    Args:
+        run: `Run`.
+        options: `AttendOptions`.
+        step: int; None: that of the options.
+
+    Attributes:
+        step: int.
+
+    Raises:
+        UserError: The step, a layer, a class or a query point of the options does not exist.
+    """
+
+    def __init__(self, run, options, step=None):
+        self._run, self._config, self._options = run, run.config(), options
+        networks = restore_networks(run, options.step if step is None else step, discriminator=True)
+        self.step = networks.step
+        self._classes = choose_classes(options.classes, class_names(run, networks.num_classes))
+        self._latent_dim = networks.generator.inputs[0].shape[-1]
+        self._networks = [options.network] if options.network else ["generator", "discriminator"]
+        # The generator makes the images of the discriminator too.
+        probed = {"generator", *self._networks}
+        self._probes = {name: AttentionProbe(getattr(networks, name)) for name in probed}
+        self._check_options()
+
+    def _check_options(self):
+        layers = list(dict.fromkeys(layer for name in self._networks for layer in self._probes[name].layers))
+        if not layers:
+            subject = self._options.network or "run"
+            raise UserError(
+                f"{self._run.path}: the {subject} has no attention layer; see *.attention_sizes in its config."
+            )
+        for name in self._options.layers or ():
+            if name not in layers:
+                raise UserError(f"--layers: there is no layer `{name}`. Choose from {', '.join(layers)}.")
+        size = self._config.data.image_size
+        for x, y in self._options.points or ():
+            if not (0 <= x < size and 0 <= y < size):
+                raise UserError(f"--points: {x},{y} is outside the picture, which is {size} px wide and high.")
+
+    def results(self, drawn, measured):
+        """Lists the `AttentionResult`s that the options ask for.
+
+        Args:
+            drawn: int, images whose maps are kept.
+            measured: int, images that the measures are means over.
+        """
+        count, results = max(drawn, measured), []
+        if self._options.pictures != "real":
+            seeds = np.arange(self._options.seed, self._options.seed + count)
+            labels = self._labels(count)
+            titles = [f"seed {seed}" for seed in seeds]
+            if labels is not None:
+                titles = [f"{self._classes[label]}, {title}" for label, title in zip(labels, titles)]
+            results += self._generated(seeds, labels, titles, drawn)
+        if self._options.pictures != "generated" and "discriminator" in self._networks:
+            images, titles = self._real_images(count)
+            if len(images):
+                inputs = _inputs(images, self._labels(len(images)))
+                results.append(self._read("discriminator", "real", inputs, titles, drawn)[0])
+        return [result for result in results if result.network in self._networks and result.maps]
+
+    def explorer_data(self, count):
+        """The `ExplorerData` of up to `count` generated images, of four classes at most."""
+        labels = list(self._classes)[: min(_EXPLORER_CLASSES, count)] if self._classes else [None]
+        first, per_class = self._options.seed, max(1, count // len(labels))
+        seeds = np.tile(np.arange(first, first + per_class), len(labels))
+        names = np.repeat([self._classes[label] if self._classes else "" for label in labels], per_class)
+        labels = np.repeat(labels, per_class) if self._classes else None
+        results = self._generated(seeds, labels, names, len(seeds), shrink)
+        results = [result for result in results if result.network in self._networks]
+        maps = {(result.network, name): maps for result in results for name, maps in result.maps.items()}
+        title = f"{self._run.path.name}, step {self.step}"
+        return ExplorerData(title, results[0].images, tuple(names.tolist()), tuple(seeds.tolist()), maps)
+
+    def _generated(self, seeds, labels, titles, drawn, reduce=lambda maps: maps):
+        """Attention of both networks for generated images."""
+        latents = draw_latents_of(seeds, self._latent_dim, self._options.truncation)
+        result, images = self._read("generator", "generated", _inputs(latents, labels), titles, drawn, reduce)
+        if "discriminator" not in self._networks:
+            return [result]
+        inputs = _inputs(images, labels)
+        return [result, self._read("discriminator", "generated", inputs, titles, drawn, reduce)[0]]
+
+    def _read(self, network, pictures, inputs, titles, drawn, reduce=lambda maps: maps):
+        """The result for all inputs, with the maps of the first `drawn`, which `reduce` may shrink, and all images.
+
+        Maps of large layers take much memory: of images that are only measured, those of one batch are held at a time.
+        """
+        probe, layers = self._probes[network], self._options.layers
+        batch = max(1, min(_BATCH, _BATCH_SCORES // max(probe.scores_per_image, 1)))
+        starts = range(0, len(inputs[0]), batch)
+        outputs, kept, measured = [], [], []
+        for start in tqdm(starts, unit="batch", desc=f"{network}, {pictures}", leave=False, disable=len(starts) < 4):
+            output, maps = probe.attention_maps([x[start : start + batch] for x in inputs], batch)
+            maps = {name: layer_maps for name, layer_maps in maps.items() if layers is None or name in layers}
+            outputs.append(output)
+            measured.append({name: self._measure(layer_maps) for name, layer_maps in maps.items()})
+            if start < drawn:
+                kept.append({name: reduce(layer_maps) for name, layer_maps in maps.items()})
+        images = np.concatenate(outputs) if network == "generator" else inputs[0]
+        weights = [len(output) for output in outputs]
+        result = AttentionResult(
+            network,
+            pictures,
+            self.step,
+            to_levels(images[:drawn]),
+            tuple(titles[:drawn]),
+            {name: _concatenate([maps[name] for maps in kept], drawn) for name in kept[0]},
+            {name: _mean([measures[name] for measures in measured], weights) for name in measured[0]},
+        )
+        return result, images
+
+    def _measure(self, maps):
+        measures = measure_attention(maps, self._config.data.image_size)
+        return measures | (measure_symmetry(maps) if self._config.data.name == "mirror" else {})
+
+    def _labels(self, count):
+        """(N,) int32, the classes in turn; None without classes."""
+        return None if self._classes is None else np.resize(list(self._classes), count).astype(np.int32)
+
+    def _real_images(self, count):
+        try:
+            return real_images(self._config, count)
+        except UserError as error:
+            if self._options.pictures == "real":
+                raise
+            print(f"Real pictures are left out: {error}", file=sys.stderr)
+            return (), ()
+
+
+@functools.lru_cache(maxsize=1)  # the same images for all steps
+def real_images(config, count):
+    """Reads images of a run's data set, the classes in turn.
+
+    Args:
+        config: `Config`.
+        count: int.
+
+    Returns:
+        (images (N, S, S, C) float32 in [-1, 1], N titles), N at most `count`.
+
+    Raises:
+        UserError: The data cannot be read here.
+    """
+    data = config.data
+    if data.name in embedded.NAMES:
+        images, labels = embedded.render(
+            data.name, range(count), split=data.split, image_size=data.image_size, channels=data.image_channels
+        )
+        captions = [embedded.KINDS[label] for label in labels]
+    else:
+        with translate_data_errors(data.name):
+            images, captions = contact_sheet_images(open_source(data), rows=1, columns=count)
+    turns = [captions[:i].count(caption) for i, caption in enumerate(captions)]
+    order = np.argsort(turns, kind="stable")
+    return from_levels(images[order]), tuple(f"{captions[i]}, real" for i in order)
+
+
+def _inputs(x, labels):
+    return [x] if labels is None else [x, np.int32(labels)]
+
+
+def _concatenate(parts, count):
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts])[:count] for name in ("scores", "features")}
+    return dataclasses.replace(parts[0], **arrays)
+
+
+def _mean(measures, weights):
+    """Weighted means of the numbers of dicts; other values are the same in all of them."""
+    numbers = [name for name, value in measures[0].items() if isinstance(value, float)]
+    means = {name: float(np.average([part[name] for part in measures], weights=weights)) for name in numbers}
+    return measures[0] | means
