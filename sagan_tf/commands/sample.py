@@ -1,5 +1,4 @@
-"""Pictures of a run's generator as files: what `python -m sagan_tf.sample` does."""
-
+"""Draws samples of a run's generator: what `sagan sample` does once its options are parsed."""
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -13,35 +12,36 @@ from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.folder import Run
 from sagan_tf.training.workers import read_worker
-from sagan_tf.viewing import samplings
+from sagan_tf.viewing import sample_tables
 from sagan_tf.viewing.image_files import save_animation, save_image
 from sagan_tf.viewing.image_grids import Table, draw_table, save_table
 
-_STATIONS = 4  # Latents that an animation goes through before it comes back.
-_FRAMES_A_LEG = 24  # From one station to the next.
-_WORKERS_MINUTES = 30  # That the chief waits for another worker's next picture.
+_SEEDS_PER_LOOP = 4  # of an animation between latents
+_LOOPS_PER_ROW = 4  # at most, of such an animation
+_FRAMES_PER_STEP = 24  # of an animation, from one seed or class to the next
+_WORKERS_MINUTES = 30  # the longest time that the chief waits for another worker's next file
 
 
 def sample_run(options):
-    """Draws and writes pictures of a run's averaged generator.
+    """Draws samples of a run's averaged generator.
 
-    Where `TF_CONFIG` names several workers, they share the single files; the rest is drawn by the chief alone.
+    Workers of `TF_CONFIG` share the single files; the chief draws all else.
 
     Args:
         options: `SampleOptions`.
 
     Yields:
-        pathlib.Path of each file or folder, once it is complete; nothing on workers but the chief.
+        pathlib.Path of each file or folder, once it is complete; nothing on workers other than the chief.
 
     Raises:
-        UserError: The run has no generator yet, its generator cannot do what is wished, `TF_CONFIG` cannot be used, or
-            another worker's pictures did not come.
+        UserError: The run has no generator yet, the options do not fit it, `TF_CONFIG` is not valid, or another
+            worker's files did not come.
     """
     worker, run = read_worker(), Run.open(options.run)
     networks = restore_networks(run, options.step)
     classes = choose_classes(options.classes, class_names(run, networks.num_classes))
     if "classes" in options.interpolate and (classes is None or len(classes) < 2):
-        reason = "the model has no classes" if classes is None else "one class has no way to another"
+        reason = "the model has no classes" if classes is None else "it needs two classes or more"
         raise UserError(f"--interpolate classes: {reason}.")
     sampler = Sampler(fold_generator(networks.generator))
     out = options.out or run.path / "pictures"
@@ -50,7 +50,7 @@ def sample_run(options):
         if worker.count == 1:
             _write_files(sampler, classes, options, folder, split_batches(options.files, sampler.batch_size))
         else:
-            _write_share(sampler, classes, options, folder, worker, _digest(networks.generator))
+            _write_share(sampler, classes, options, folder, worker, networks.generator)
         if worker.is_chief:
             yield folder
     if worker.is_chief:
@@ -58,91 +58,91 @@ def sample_run(options):
 
 
 def _draw(sampler, classes, options, out):
-    seeds = range(options.seed, options.seed + options.columns * (1 if classes else 8))
+    seed, fractions = options.seed, np.linspace(0, 1, options.frames)
     if options.sweep:
-        yield _table(samplings.truncation_sweep(sampler, classes, options.seed, options.sweep), out / "truncation.png")
-    fractions = np.linspace(0, 1, options.frames)
-    for way, draw in (("latents", samplings.latent_ways), ("classes", samplings.class_ways)):
-        if way in options.interpolate:
-            yield _table(draw(sampler, classes, options.seed, fractions), out / f"between_{way}.png")
+        yield _save(sample_tables.truncation_sweep(sampler, classes, seed, options.sweep), out / "truncation.png")
+    if "latents" in options.interpolate:
+        table = sample_tables.latent_interpolations(sampler, classes, seed, fractions)
+        yield _save(table, out / "between_latents.png")
+    if "classes" in options.interpolate:
+        table = sample_tables.class_interpolations(sampler, classes, seed, fractions)
+        yield _save(table, out / "between_classes.png")
     if options.animate:
-        for way in options.interpolate or ("latents",):
-            yield _animation(sampler, classes, options, way, out / f"between_{way}.{options.animate}")
+        for kind in options.interpolate or ("latents",):
+            path = out / f"between_{kind}.{options.animate}"
+            save_animation(_animation_frames(sampler, classes, options, kind), path)
+            yield path
     if not (options.files or options.sweep or options.interpolate or options.animate):
-        yield _table(samplings.class_grid(sampler, classes, seeds, options.truncation), out / "grid.png")
+        seeds = range(seed, seed + options.columns * (1 if classes else 8))
+        yield _save(sample_tables.class_grid(sampler, classes, seeds, options.truncation), out / "grid.png")
 
 
-def _table(table, path):
+def _save(table, path):
     save_table(table, path)
     return path
 
 
-def _animation(sampler, classes, options, way, path):
-    if way == "classes":
-        seeds = range(options.seed, options.seed + options.columns)
-        ways = [[(seed, label) for label in classes] for seed in seeds]
+def _animation_frames(sampler, classes, options, kind):
+    """Frames of loops through all classes, one per seed; or of loops through seeds, one row per class."""
+    if kind == "classes":
         titles = ("",)
+        loops = [[(options.seed + i, label) for label in classes] for i in range(options.columns)]
     else:
-        starts = range(options.seed, options.seed + _STATIONS * min(options.columns, 4), _STATIONS)
-        ways = [[(start + i, label) for i in range(_STATIONS)] for label in classes or [None] for start in starts]
         titles = tuple(classes.values()) if classes else ("",)
-    tracks = []
-    for way in tqdm(ways, unit="way", desc="interpolating", leave=False):
-        tracks.append(samplings.ring(sampler, way, _FRAMES_A_LEG))
-    rows = len(titles)
-    shape = (rows, len(tracks) // rows, *sampler.image_shape)
-    frames = [draw_table(Table(np.reshape(images, shape), titles)) for images in np.stack(tracks, axis=1)]
-    save_animation(frames, path)
-    return path
+        first_seeds = [options.seed + _SEEDS_PER_LOOP * i for i in range(min(options.columns, _LOOPS_PER_ROW))]
+        loops = [
+            [(first + i, label) for i in range(_SEEDS_PER_LOOP)] for label in classes or [None] for first in first_seeds
+        ]
+    images = [
+        sample_tables.interpolation_loop(sampler, loop, _FRAMES_PER_STEP)
+        for loop in tqdm(loops, unit="loop", desc="interpolating", leave=False)
+    ]
+    shape = (len(titles), len(loops) // len(titles), *sampler.image_shape)
+    return [draw_table(Table(np.reshape(frame, shape), titles)) for frame in np.stack(images, axis=1)]
 
 
-def _label(classes, i):
-    """Class of picture i of the single files, the classes in turn; None without classes."""
-    return list(classes)[i % len(classes)] if classes else None
-
-
-def _file_names(classes, options):
-    labels = [_label(classes, i) for i in range(options.files)]
-    names = [classes[label] if classes else None for label in labels]
-    return [samplings.file_name(*both, options.seed + i) for i, both in enumerate(zip(labels, names))]
-
-
-def _write_files(sampler, classes, options, folder, batches, wrote=None):
-    """Writes some batches of the single files, and calls `wrote()` after each; memory holds one."""
-    names = _file_names(classes, options)
-    with tqdm(total=options.files, unit="img", desc="writing", leave=False, disable=wrote is not None) as bar:
+def _write_files(sampler, classes, options, folder, batches, after_batch=None):
+    """Writes batches of the single files, the classes in turn, and calls `after_batch()` after each."""
+    labels, names = _labels_and_names(classes, options)
+    with tqdm(total=options.files, unit="img", desc="writing", leave=False, disable=after_batch is not None) as bar:
         for batch in batches:
-            labels = [_label(classes, i) for i in batch] if classes else None
-            images = sampler.sample([options.seed + i for i in batch], labels, options.truncation)
+            seeds = [options.seed + i for i in batch]
+            images = sampler.sample(seeds, [labels[i] for i in batch] if classes else None, options.truncation)
             for i, image in zip(batch, images):
                 save_image(image, folder / names[i])
             bar.update(len(batch))
-            if wrote is not None:
-                wrote()
+            if after_batch is not None:
+                after_batch()
 
 
 def _write_share(sampler, classes, options, folder, worker, generator):
-    """Writes this worker's share of the single files; the chief waits for the others'."""
-    about = {"generator": generator, "seed": options.seed, "truncation": options.truncation}
-    names = _file_names(classes, options)
+    """Writes this worker's share of the single files; the chief waits for the other workers."""
+    # Workers that found different checkpoints must not fill one folder.
+    digest = sha256_of_parts(weight.tobytes() for weight in generator.get_weights())
+    about = {"generator": digest, "seed": options.seed, "truncation": options.truncation}
+    _, names = _labels_and_names(classes, options)
     shared = SharedFolder(folder, about, names, sampler.batch_size, (worker.index, worker.count))
     with tqdm(total=options.files, initial=shared.count(), unit="img", desc=f"{worker.count} workers writing",
               leave=False, disable=not worker.is_chief) as bar:
 
-        def tell(count):
+        def show(count):
             bar.update(count - bar.n)
 
-        def wrote():
+        def after_batch():
             shared.add()
             if worker.is_chief:
-                tell(shared.count())
+                show(shared.count())
 
-        _write_files(sampler, classes, options, folder, shared.batches[shared.done :], wrote)
+        _write_files(sampler, classes, options, folder, shared.batches[shared.done :], after_batch)
         if worker.is_chief:
-            shared.wait(_WORKERS_MINUTES, tell)
+            shared.wait(_WORKERS_MINUTES, show)
             shared.close()
 
 
-def _digest(generator):
-    """SHA-256 of the weights: workers that found different checkpoints must not fill one folder."""
-    return sha256_of_parts(weight.tobytes() for weight in generator.get_weights())
+def _labels_and_names(classes, options):
+    """Label and file name of each single file."""
+    labels = [None] * options.files if classes is None else np.resize(list(classes), options.files).tolist()
+    names = [
+        sample_tables.file_name(label, classes and classes[label], options.seed + i) for i, label in enumerate(labels)
+    ]
+    return labels, names
