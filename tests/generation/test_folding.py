@@ -1,4 +1,4 @@
-"""A folded generator makes the images, and has the attention maps, of the generator it came from."""
+"""A folded generator makes the images and has the attention maps of the original."""
 
 import keras
 import numpy as np
@@ -32,7 +32,7 @@ GENERATORS = {
 
 
 @pytest.mark.parametrize("arguments", GENERATORS.values(), ids=GENERATORS)
-def test_folded_images_are_those_of_the_generator(arguments):
+def test_folded_generator_makes_the_same_images(arguments):
     generator = make_generator(**arguments)
     inputs = make_inputs(num_classes=arguments.get("num_classes", NUM_CLASSES))
     images = images_of(generator, inputs)
@@ -43,7 +43,7 @@ def test_folded_images_are_those_of_the_generator(arguments):
     np.testing.assert_allclose(folded.generate(latent, *label)["image"], images, atol=TOLERANCE)
 
 
-def test_folding_changes_nothing_about_the_generator():
+def test_fold_generator_leaves_the_generator_unchanged():
     generator = make_generator()
     weights, images = generator.get_weights(), images_of(generator, make_inputs())
     fold_generator(generator)
@@ -52,7 +52,7 @@ def test_folding_changes_nothing_about_the_generator():
     keras.Model.from_config(generator.get_config())  # no stray nodes
 
 
-def test_folded_follows_the_generator_no_more():
+def test_folded_generator_does_not_follow_later_weights():
     generator = make_generator()
     folded = fold_generator(generator)
     images = images_of(folded.model, make_inputs())
@@ -61,7 +61,7 @@ def test_folded_follows_the_generator_no_more():
     np.testing.assert_array_equal(images_of(folded.model, make_inputs()), images)
 
 
-def test_mixed_precision_generator_folds_to_the_float32_one_of_the_same_weights():
+def test_folded_mixed_precision_generator_matches_float32():
     mixed = make_generator(dtype="mixed_bfloat16")
     exact = make_generator(dtype="float32")
     exact.set_weights(mixed.get_weights())
@@ -72,7 +72,7 @@ def test_mixed_precision_generator_folds_to_the_float32_one_of_the_same_weights(
     assert abs(images_of(mixed, make_inputs()) - images).max() > 100 * TOLERANCE  # bfloat16 would have shown
 
 
-def test_maps_are_those_of_the_attention_layers():
+def test_folded_generator_has_the_attention_maps_of_the_layers():
     generator, (latent, label) = make_generator(), make_inputs()
     outputs = fold_generator(generator).generate(latent, label)
     layers = [layer for layer in generator.layers if isinstance(layer, SelfAttention)]
@@ -83,7 +83,7 @@ def test_maps_are_those_of_the_attention_layers():
         np.testing.assert_allclose(outputs[layer.name], scores, atol=TOLERANCE)
 
 
-def test_shapes_are_told():
+def test_folded_generator_reports_its_shapes():
     folded = fold_generator(make_generator())
     assert (folded.latent_dim, folded.num_classes, folded.image_shape) == (12, 5, (32, 32, 3))
     assert folded.attention_shapes == {"attention_8": (64, 16), "attention_16": (256, 64)}
@@ -91,18 +91,18 @@ def test_shapes_are_told():
 
 
 def count_operations(model):
-    function = tf.function(lambda *x: model(list(x), training=False), autograph=False)
+    call = tf.function(lambda *x: model(list(x), training=False), autograph=False)
     specs = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
-    definition = function.get_concrete_function(*specs).graph.as_graph_def()
-    return len(definition.node) + sum(len(one.node_def) for one in definition.library.function)
+    definition = call.get_concrete_function(*specs).graph.as_graph_def()
+    return len(definition.node) + sum(len(function.node_def) for function in definition.library.function)
 
 
-def test_folded_graph_is_less_than_half():
+def test_folded_graph_has_less_than_half_of_the_operations():
     generator = make_generator()
     assert 0 < count_operations(fold_generator(generator).model) < count_operations(generator) / 2
 
 
-def test_folded_is_made_of_stock_layers():
+def test_folded_generator_consists_of_stock_layers():
     for layer in fold_generator(make_generator()).model.layers:
         assert type(layer).__module__.startswith("keras."), layer
 
@@ -113,7 +113,7 @@ def dense_model():
 
 
 @pytest.mark.parametrize("model", [dense_model, keras.Sequential, lambda: keras.layers.Dense(3), lambda: None])
-def test_fold_generator_rejects_what_is_no_generator(model):
+def test_fold_generator_rejects_other_models(model):
     with pytest.raises(ValueError, match="must be a functional keras.Model.*Received"):
         fold_generator(model())
 

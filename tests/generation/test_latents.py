@@ -1,4 +1,4 @@
-"""Latents drawn inside a graph have the distribution and the independence that a client relies on."""
+"""Latents drawn inside a graph: their distribution and independence."""
 
 import numpy as np
 import pytest
@@ -34,12 +34,12 @@ def test_latents_follow_the_truncated_normal_distribution(truncation):
     assert abs(z).max() <= truncation and np.isfinite(z).all()
 
 
-def test_latents_are_the_inverse_distribution_of_philox_numbers():
+def test_latents_match_scipy_inverse_of_philox_numbers():
     u = tf.random.stateless_uniform([DIM], tf.constant([7, 0], tf.int64), dtype=tf.float64, alg="philox").numpy()
     np.testing.assert_allclose(latents([7], 1.5)[0], scipy.stats.truncnorm(-1.5, 1.5).ppf(u), atol=1e-6)
 
 
-def test_latents_of_neighbouring_seeds_are_unrelated():
+def test_latents_of_neighbouring_seeds_are_uncorrelated():
     z = latents(range(400), 6.0)
     correlation = np.corrcoef(z)[np.triu_indices(400, 1)]
     assert abs(correlation).max() < 6 / np.sqrt(DIM) and abs(correlation.std() * np.sqrt(DIM) - 1) < 0.05
@@ -47,14 +47,14 @@ def test_latents_of_neighbouring_seeds_are_unrelated():
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(SEEDS, min_size=1, max_size=6), st.randoms())
-def test_a_seed_gives_its_latent_in_every_batch(seeds, random):
+def test_latents_do_not_depend_on_the_batch(seeds, random):
     together = latents(seeds, 1.0)
     order = random.sample(range(len(seeds)), len(seeds))
     np.testing.assert_array_equal(latents([seeds[i] for i in order], 1.0), together[order])
     np.testing.assert_array_equal(latents(seeds[:1], 1.0)[0], together[0])
 
 
-def test_truncation_moves_a_latent_without_drawing_another():
+def test_latents_shrink_with_the_truncation_in_the_same_order():
     narrow, wide = latents([3], 0.5)[0], latents([3], 2.0)[0]
     assert (np.argsort(narrow) == np.argsort(wide)).all()
     assert (abs(narrow) < abs(wide)).all()
@@ -62,9 +62,9 @@ def test_truncation_moves_a_latent_without_drawing_another():
 
 @settings(max_examples=50, deadline=None)
 @given(SEEDS, SEEDS, st.floats(0, 1, width=32))
-def test_interpolation_runs_on_a_great_circle(first, second, fraction):
+def test_interpolation_follows_a_great_circle(first, second, fraction):
     start, end = np.float64(latents([first, second], 6.0))
-    found = interpolate_latents(*(tf.constant(x[None], tf.float32) for x in (start, end)), tf.constant([fraction]))
+    latent = interpolate_latents(*(tf.constant(x[None], tf.float32) for x in (start, end)), tf.constant([fraction]))
     unit_start, unit_end = start / np.linalg.norm(start), end / np.linalg.norm(end)
     angle = np.arccos(np.clip(unit_start @ unit_end, -1, 1))
     if first == second:
@@ -72,16 +72,16 @@ def test_interpolation_runs_on_a_great_circle(first, second, fraction):
     else:
         weights = np.sin((1 - fraction) * angle) / np.sin(angle), np.sin(fraction * angle) / np.sin(angle)
         expected = weights[0] * start + weights[1] * end
-    np.testing.assert_allclose(found[0], expected, atol=2e-4)
+    np.testing.assert_allclose(latent[0], expected, atol=2e-4)
 
 
 def test_interpolation_reaches_both_ends_exactly():
     start, end = (tf.constant(latents(seeds, 6.0)) for seeds in (range(50), range(50, 100)))
-    for way in (interpolate_latents, interpolate_rows):
-        np.testing.assert_array_equal(way(start, end, tf.zeros(50)), start)
-        np.testing.assert_array_equal(way(start, end, tf.ones(50)), end)
+    for interpolate in (interpolate_latents, interpolate_rows):
+        np.testing.assert_array_equal(interpolate(start, end, tf.zeros(50)), start)
+        np.testing.assert_array_equal(interpolate(start, end, tf.ones(50)), end)
 
 
-def test_interpolation_between_opposite_latents_is_finite():
+def test_interpolation_is_finite_between_opposite_latents():
     start = tf.constant(latents([1], 6.0))
     assert np.isfinite(interpolate_latents(start, -start, tf.constant([0.3]))).all()

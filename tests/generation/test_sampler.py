@@ -1,4 +1,4 @@
-"""A seed is one picture: in every batch, alone or in a sweep, here and in the exported model."""
+"""A seed is one image: in every batch, folded or not, and in the exported model."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sagan_tf.export.signatures import make_signatures
 from sagan_tf.generation.folding import fold_generator
-from sagan_tf.generation.sampler import Sampler
+from sagan_tf.generation.sampler import Sampler, grid_seeds
 
 SEEDS = st.lists(st.integers(0, 2**62), min_size=1, max_size=9)
 
@@ -28,22 +28,22 @@ def labels_of(sampler, seeds):
     return None if sampler.num_classes is None else [seed % sampler.num_classes for seed in seeds]
 
 
-def test_seed_is_the_picture_of_the_exported_model(folded, sampler):
-    seeds, cuts = [0, 1, 2**40, 7, 8], np.float32([0.5, 1, 2, 6, 9])
+def test_sampler_matches_the_exported_sample_signature(folded, sampler):
+    seeds, truncations = [0, 1, 2**40, 7, 8], np.float32([0.5, 1, 2, 6, 9])
     labels = labels_of(sampler, seeds)
     sample = next(signature for signature in make_signatures(folded) if signature.name == "sample")
-    inputs = [np.int64(seeds)] + ([] if labels is None else [np.int32(labels)]) + [cuts]
+    inputs = [np.int64(seeds)] + ([] if labels is None else [np.int32(labels)]) + [truncations]
     files = tf.function(sample.function)(*map(tf.constant, inputs))["image_bytes"].numpy()
     expected = np.stack([tf.io.decode_png(file).numpy() for file in files])
-    found = sampler.sample(seeds, labels, cuts)
+    images = sampler.sample(seeds, labels, truncations)
     # The exported graph runs another batch; a sum in another order may move a level by one.
-    assert found.dtype == np.uint8 and abs(found.astype(int) - expected).max() <= 1
-    assert len({image.tobytes() for image in found}) == len(seeds)
+    assert images.dtype == np.uint8 and abs(images.astype(int) - expected).max() <= 1
+    assert len({image.tobytes() for image in images}) == len(seeds)
 
 
 @settings(max_examples=15, deadline=None)
 @given(seeds=SEEDS, random=st.randoms())
-def test_seed_is_the_same_picture_in_every_batch(sampler, seeds, random):
+def test_sampler_images_do_not_depend_on_the_batch(sampler, seeds, random):
     labels = labels_of(sampler, seeds)
     together = sampler.sample(seeds, labels)
     order = random.sample(range(len(seeds)), len(seeds))
@@ -53,19 +53,19 @@ def test_seed_is_the_same_picture_in_every_batch(sampler, seeds, random):
     np.testing.assert_array_equal(alone[0], together[-1])
 
 
-def test_ways_reach_both_ends_exactly(sampler):
+def test_sampler_interpolation_reaches_both_ends_exactly(sampler):
     ends = [(3, 0), (9, 2)] if sampler.num_classes else [(3, None), (9, None)]
-    way = sampler.interpolate(*ends, [0.0, 0.5, 1.0])
-    for image, (seed, label) in zip(way[[0, 2]], ends):
+    images = sampler.interpolate(*ends, [0.0, 0.5, 1.0])
+    for image, (seed, label) in zip(images[[0, 2]], ends):
         np.testing.assert_array_equal(image, sampler.sample([seed], None if label is None else [label])[0])
-    assert (way[1] != way[0]).any() and (way[1] != way[2]).any()
+    assert (images[1] != images[0]).any() and (images[1] != images[2]).any()
 
 
-def test_nothing_asked_is_no_picture(sampler):
+def test_sampler_returns_no_images_for_no_seeds(sampler):
     assert sampler.sample([], labels_of(sampler, [])).shape == (0, 32, 32, 3)
 
 
-def test_labels_that_do_not_fit_are_refused(sampler):
+def test_sampler_rejects_labels_that_do_not_match_the_classes(sampler):
     if sampler.num_classes is None:
         with pytest.raises(ValueError, match="Received: labels="):
             sampler.sample([1], [0])
@@ -73,3 +73,36 @@ def test_labels_that_do_not_fit_are_refused(sampler):
         for labels in ([-1], [NUM_CLASSES], None):
             with pytest.raises(ValueError, match="Received: "):
                 sampler.sample([1], labels)
+
+
+@pytest.mark.parametrize("num_classes", [NUM_CLASSES, None])
+def test_sampler_of_a_keras_model_follows_its_weights(num_classes):
+    generator = make_generator(num_classes)
+    live = Sampler(generator, batch_size=4)
+    seeds, labels = grid_seeds(2, 3, num_classes)
+    before = live.sample(seeds, labels)
+    # Folding sums in another order; a sum may move a level by one.
+    folded = Sampler(fold_generator(generator), batch_size=4).sample(seeds, labels)
+    assert abs(before.astype(int) - folded).max() <= 1
+    for weight in generator.trainable_weights:
+        weight.assign(1.5 * weight)
+    after, folded = live.sample(seeds, labels), Sampler(fold_generator(generator), batch_size=4).sample(seeds, labels)
+    assert (after != before).any() and abs(after.astype(int) - folded).max() <= 1
+
+
+def test_sampler_returns_features_of_its_images(sampler, folded):
+    def features(images):
+        return tf.reduce_mean(tf.cast(images, tf.float32), (1, 2)), None
+
+    labels = labels_of(sampler, range(6))
+    images, means, probabilities = Sampler(folded, 4, features=features).sample_with_features(range(6), labels)
+    np.testing.assert_array_equal(images, sampler.sample(range(6), labels))
+    np.testing.assert_allclose(means, images.mean((1, 2)), rtol=1e-5)
+    assert probabilities is None
+
+
+def test_grid_seeds_number_samples_as_the_sample_command():
+    seeds, labels = grid_seeds(3, 2, 2)
+    assert seeds.tolist() == [0, 1, 0, 1, 2, 3] and labels.tolist() == [0, 0, 1, 1, 0, 0]
+    seeds, labels = grid_seeds(2, 3, None)
+    assert seeds.tolist() == [0, 1, 2, 3, 4, 5] and labels is None

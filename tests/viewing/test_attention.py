@@ -19,7 +19,7 @@ def make_discriminator(image_size=32, attention_sizes=(8, 16)):
     )
 
 
-def test_maps_are_those_of_the_folded_generator():
+def test_attention_maps_match_the_folded_generator():
     generator = make_generator()
     inputs = make_inputs(5)
     image, maps = AttentionProbe(generator).attention_maps(inputs, batch_size=2)
@@ -35,7 +35,7 @@ def test_maps_are_those_of_the_folded_generator():
         np.testing.assert_array_equal(found.map_of(4, (row, column)).ravel(), found.scores[4, row * side + column])
 
 
-def test_looking_moves_no_weight():
+def test_attention_maps_change_no_weight():
     network = make_discriminator()
     before = [weight.numpy() for weight in network.weights]
     AttentionProbe(network).attention_maps([np.ones((2, 32, 32, 3), np.float32), np.int32([0, 1])])
@@ -44,7 +44,7 @@ def test_looking_moves_no_weight():
 
 
 @pytest.mark.parametrize(("size", "attention"), [(32, (8, 16)), (64, (8, 32))])
-def test_field_of_a_discriminator_is_what_gradients_reach(size, attention):
+def test_receptive_field_of_discriminator_is_where_gradients_flow(size, attention):
     network = make_discriminator(size, attention)
     fields = receptive_fields(network)
     # The attention above the one that is looked at would join everything; the question is what convolutions join.
@@ -64,7 +64,7 @@ def test_field_of_a_discriminator_is_what_gradients_reach(size, attention):
             np.testing.assert_array_equal(field[row], reached, f"{name}, row {row}")
 
 
-def test_field_of_a_generator_is_what_gradients_join():
+def test_receptive_field_of_generator_is_where_gradients_meet():
     network = build_generator(64, 4, 3, 8, (16, 32), attention_options={"key_reduction": 4, "pool_size": 1})
     for name, field in receptive_fields(network).items():
         layer = network.get_layer(name)
@@ -84,7 +84,7 @@ def test_field_of_a_generator_is_what_gradients_join():
         np.testing.assert_array_equal(field, depends.T.astype(int) @ depends > 0, name)
 
 
-def test_network_without_attention_has_no_maps():
+def test_attention_maps_are_empty_without_attention():
     probe = AttentionProbe(make_discriminator(attention_sizes=()))
     logit, maps = probe.attention_maps([np.zeros((3, 32, 32, 3), np.float32), np.int32([0, 1, 2])])
     assert maps == {} and logit.shape == (3, 1)

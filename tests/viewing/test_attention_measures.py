@@ -1,4 +1,4 @@
-"""Measures of maps whose figures are known beforehand."""
+"""Measures of maps for which the values are known."""
 
 import numpy as np
 import pytest
@@ -13,37 +13,38 @@ from sagan_tf.viewing.attention_measures import (
 )
 
 
-def test_uniform_maps_have_the_figures_of_chance():
-    found = measure_attention(make_maps(lambda *_: None), 32)
-    assert found["distance_px"] == pytest.approx(found["uniform_distance_px"])
-    assert found["outside_field"] == pytest.approx(found["uniform_outside_field"])
-    assert found["entropy_bits"] == pytest.approx(4) and found["effective_keys"] == pytest.approx(16)
-    assert found["self_attention"] == pytest.approx(1 / 16)
-    assert (found["queries"], found["keys"], found["field_px"]) == (64, 16, 24)
+def test_measures_of_uniform_maps_are_the_uniform_baselines():
+    measures = measure_attention(make_maps(lambda *_: None), 32)
+    assert measures["distance_px"] == pytest.approx(measures["uniform_distance_px"])
+    assert measures["outside_field"] == pytest.approx(measures["uniform_outside_field"])
+    assert measures["entropy_bits"] == pytest.approx(4) and measures["effective_keys"] == pytest.approx(16)
+    assert measures["self_attention"] == pytest.approx(1 / 16)
+    assert (measures["queries"], measures["keys"], measures["field_px"]) == (64, 16, 24)
 
 
-def test_map_on_the_own_key_is_near_sharp_and_within_the_field():
-    found = measure_attention(make_maps(lambda picture, row, column: (row // 2, column // 2)), 32)
+def test_measures_of_maps_on_the_own_key():
+    measures = measure_attention(make_maps(lambda picture, row, column: (row // 2, column // 2)), 32)
     # The middle of a 4 px query lies 2 px in x and in y from that of its 8 px key.
-    assert found["distance_px"] == pytest.approx(np.hypot(2, 2))
-    assert found["entropy_bits"] == 0 and found["effective_keys"] == 1
-    assert found["self_attention"] == 1 and found["outside_field"] == 0
-    assert found["distance_px"] < found["convolution_distance_px"] < found["uniform_distance_px"]
+    assert measures["distance_px"] == pytest.approx(np.hypot(2, 2))
+    assert measures["entropy_bits"] == 0 and measures["effective_keys"] == 1
+    assert measures["self_attention"] == 1 and measures["outside_field"] == 0
+    assert measures["distance_px"] < measures["convolution_distance_px"] < measures["uniform_distance_px"]
 
 
-def test_map_on_the_farthest_corner_is_outside_every_field():
-    found = measure_attention(make_maps(lambda picture, row, column: (3 * (row < 4), 3 * (column < 4))), 32)
-    assert found["outside_field"] == 1 and found["self_attention"] == 0
-    assert found["distance_px"] > found["uniform_distance_px"] > found["convolution_distance_px"]
+def test_measures_of_maps_on_the_farthest_corner():
+    measures = measure_attention(make_maps(lambda picture, row, column: (3 * (row < 4), 3 * (column < 4))), 32)
+    assert measures["outside_field"] == 1 and measures["self_attention"] == 0
+    assert measures["distance_px"] > measures["uniform_distance_px"] > measures["convolution_distance_px"]
 
 
-def test_distances_are_between_the_middles_of_cells():
-    found = cell_distances((4, 4), (2, 2), 8).reshape(4, 4, 2, 2)
-    assert found[0, 0, 0, 0] == pytest.approx(np.hypot(1, 1)) and found[0, 3, 1, 0] == pytest.approx(np.hypot(5, 5))
+def test_cell_distances_are_between_centres():
+    distances = cell_distances((4, 4), (2, 2), 8).reshape(4, 4, 2, 2)
+    assert distances[0, 0, 0, 0] == pytest.approx(np.hypot(1, 1))
+    assert distances[0, 3, 1, 0] == pytest.approx(np.hypot(5, 5))
     assert own_keys(make_maps(lambda *_: None)).reshape(8, 8)[5, 2] == 2 * 4 + 1
 
 
-def test_symmetric_maps_agree_with_their_mirror_image():
+def test_symmetry_measures_of_symmetric_and_one_sided_maps():
     across = measure_symmetry(make_maps(lambda picture, row, column: (row // 2, 3 - column // 2)))
     assert across["mirror_agreement"] == 1 and across["mirrored_place"] == 1 and across["own_place"] == 0
     own = measure_symmetry(make_maps(lambda picture, row, column: (row // 2, column // 2)))
@@ -54,9 +55,9 @@ def test_symmetric_maps_agree_with_their_mirror_image():
     assert uniform["mirrored_place"] == pytest.approx(uniform["uniform_mirrored_place"])
 
 
-def test_table_has_a_line_a_layer():
+def test_table_has_one_line_per_layer():
     maps = make_maps(lambda *_: None)
-    figures = measure_attention(maps, 32) | {"network": "generator", "pictures": "generated"}
-    plain = format_table([figures, figures]).splitlines()
+    row = measure_attention(maps, 32) | {"network": "generator", "pictures": "generated"}
+    plain = format_table([row, row]).splitlines()
     assert len(plain) == 3 and "16.0 of 16" in plain[1] and "mirror" not in plain[0]
-    assert "mirror agreement" in format_table([figures | measure_symmetry(maps)]).splitlines()[0]
+    assert "mirror agreement" in format_table([row | measure_symmetry(maps)]).splitlines()[0]

@@ -21,21 +21,21 @@ def scene(parts, side=16, seed=0):
     return features, np.zeros((2 * side, 2 * side, 3)), which
 
 
-def test_every_part_gets_a_point():
+def test_choose_points_covers_every_part():
     parts = [(2, 2, 4), (2, 10, 4), (9, 1, 5), (10, 10, 4)]
     features, image, which = scene(parts)
     found = [which[point] for point in choose_points(features, image, 5)]
     assert {0, 1, 2, 3} <= set(found)
 
 
-def test_points_lie_inside_their_parts():
+def test_choose_points_stays_inside_the_parts():
     features, image, which = scene([(4, 4, 7)])
     row, column = choose_points(features, image, 2)[0]
     assert (which[row - 1 : row + 2, column - 1 : column + 2] == 0).all()
 
 
 @pytest.mark.parametrize("name", embedded.NAMES)
-def test_points_lie_on_the_shapes_of_embedded_pictures(name):
+def test_choose_points_hits_the_shapes_of_embedded_images(name):
     images, _ = embedded.render(name, range(40))
     rng = np.random.default_rng(0)
     on = []
@@ -52,7 +52,7 @@ def test_points_lie_on_the_shapes_of_embedded_pictures(name):
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 999), side=st.sampled_from([4, 8, 16]), count=st.integers(1, 8), flat=st.booleans())
-def test_points_are_different_positions_of_the_map(seed, side, count, flat):
+def test_choose_points_returns_distinct_positions(seed, side, count, flat):
     rng = np.random.default_rng(seed)
     features = np.zeros((side, side, 3)) if flat else rng.standard_normal((side, side, 3))
     image = np.zeros((32, 32, 1)) if flat else rng.standard_normal((32, 32, 1))
@@ -61,6 +61,6 @@ def test_points_are_different_positions_of_the_map(seed, side, count, flat):
     assert points == choose_points(features, image, count)
 
 
-def test_more_points_than_positions_are_refused():
+def test_choose_points_rejects_more_points_than_positions():
     with pytest.raises(ValueError, match="Received: count=17"):
         choose_points(np.zeros((4, 4, 2)), np.zeros((4, 4, 3)), 17)
