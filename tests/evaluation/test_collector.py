@@ -1,4 +1,4 @@
-"""An interrupted and resumed collection equals an uninterrupted one."""
+"""A collection that was interrupted and resumed equals one that was not."""
 
 import numpy as np
 import pytest
@@ -23,27 +23,27 @@ def collect(folder, values, start, end, about=ABOUT, keep=1000, batch=7):
     return collector
 
 
-def same(one, other):
-    np.testing.assert_array_equal(one.features, other.features)
-    np.testing.assert_array_equal(one.labels, other.labels)
-    np.testing.assert_array_equal(one.indices, other.indices)
-    np.testing.assert_allclose(one.moments.covariance, other.moments.covariance, rtol=1e-12)
-    assert one.score == pytest.approx(other.score, rel=1e-12) and one.count == other.count
+def assert_equal(actual, expected):
+    np.testing.assert_array_equal(actual.features, expected.features)
+    np.testing.assert_array_equal(actual.labels, expected.labels)
+    np.testing.assert_array_equal(actual.indices, expected.indices)
+    np.testing.assert_allclose(actual.moments.covariance, expected.moments.covariance, rtol=1e-12)
+    assert actual.score == pytest.approx(expected.score, rel=1e-12) and actual.count == expected.count
 
 
 @pytest.mark.parametrize("keep", [1000, 20])
 def test_collector_resumes_the_saved_state_in_a_second_process(tmp_path, keep):
     values = rows()
-    whole = collect(tmp_path / "whole", values, 0, 53, keep=keep).finish()
+    uninterrupted = collect(tmp_path / "whole", values, 0, 53, keep=keep).finish()
     first = collect(tmp_path / "parts", values, 0, 21, keep=keep)
     first.save()
     first.add(*(value[21:28] for value in values))  # never saved: lost with the process
     second = collect(tmp_path / "parts", values, 21, 53, keep=keep, batch=5)
-    same(second.finish(), whole)
-    assert len(whole.features) == min(keep, 53)
-    np.testing.assert_array_equal(whole.features, values[0][whole.indices])
-    np.testing.assert_array_equal(whole.labels, values[2][whole.indices])
-    np.testing.assert_allclose(whole.moments.mean, values[0].mean(axis=0, dtype=np.float64))
+    assert_equal(second.finish(), uninterrupted)
+    assert len(uninterrupted.features) == min(keep, 53)
+    np.testing.assert_array_equal(uninterrupted.features, values[0][uninterrupted.indices])
+    np.testing.assert_array_equal(uninterrupted.labels, values[2][uninterrupted.indices])
+    np.testing.assert_allclose(uninterrupted.moments.mean, values[0].mean(axis=0, dtype=np.float64))
     second.close()
     assert not (tmp_path / "parts").exists()
 
@@ -51,11 +51,11 @@ def test_collector_resumes_the_saved_state_in_a_second_process(tmp_path, keep):
 def test_collector_scores_random_splits(tmp_path):
     values = rows(count=4000)
     mean, deviation = collect(tmp_path / "x", values, 0, 4000, batch=64).finish().score
-    want = inception_score(values[1].astype(np.float64))
-    assert mean == pytest.approx(want[0], abs=4 * want[1]) and deviation == pytest.approx(want[1], rel=1)
+    expected = inception_score(values[1].astype(np.float64))
+    assert mean == pytest.approx(expected[0], abs=4 * expected[1]) and deviation == pytest.approx(expected[1], rel=1)
     by_class = np.argsort(values[1].argmax(axis=1), kind="stable")  # as folders come
     sorted_score = collect(tmp_path / "y", tuple(value[by_class] for value in values), 0, 4000).finish().score
-    assert sorted_score[0] == pytest.approx(want[0], abs=4 * want[1])
+    assert sorted_score[0] == pytest.approx(expected[0], abs=4 * expected[1])
 
 
 @pytest.mark.parametrize("damage", ["about", "state", "features"])
@@ -66,8 +66,8 @@ def test_collector_restarts_when_state_is_damaged_or_of_other_work(tmp_path, dam
     if damage != "about":
         path = tmp_path / "x" / {"state": "state.npz", "features": "features.npy"}[damage]
         path.write_bytes(path.read_bytes()[:100])
-    other = collect(tmp_path / "x", values, 0, 53, about={"seed": 4} if damage == "about" else ABOUT).finish()
-    same(other, collect(tmp_path / "whole", values, 0, 53).finish())
+    restarted = collect(tmp_path / "x", values, 0, 53, about={"seed": 4} if damage == "about" else ABOUT).finish()
+    assert_equal(restarted, collect(tmp_path / "whole", values, 0, 53).finish())
 
 
 def test_collector_rejects_too_many_too_few_and_non_finite_rows(tmp_path):

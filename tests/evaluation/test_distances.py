@@ -51,16 +51,16 @@ def test_frechet_distance_matches_closed_form_when_covariances_commute(seed, col
     whitened = (whitened - whitened.mean(0)) @ np.linalg.inv(root).T
     sd, means = rng.uniform(0, 3, (2, columns)), rng.normal(size=(2, columns))
     first, second = ((whitened * sd[i]) @ basis.T + means[i] for i in range(2))
-    want = np.sum((means[0] - means[1]) ** 2) + np.sum((sd[0] - sd[1]) ** 2)
-    assert frechet_distance(first, second) == pytest.approx(want, rel=1e-8)
+    expected = np.sum((means[0] - means[1]) ** 2) + np.sum((sd[0] - sd[1]) ** 2)
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-8)
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=seeds, columns=st.integers(2, 10))
 def test_trace_distance_matches_scipy_matrix_square_root(seed, columns):
     first, second = (np.cov(features(seed + i, 6 * columns, columns).T) for i in range(2))
-    want = np.trace(first + second - 2 * np.real(scipy.linalg.sqrtm(first @ second)))
-    assert trace_distance(first, second) == pytest.approx(want, rel=1e-6)
+    expected = np.trace(first + second - 2 * np.real(scipy.linalg.sqrtm(first @ second)))
+    assert trace_distance(first, second) == pytest.approx(expected, rel=1e-6)
 
 
 def test_frechet_distance_is_exact_when_rows_are_fewer_than_features():
@@ -77,11 +77,11 @@ def test_kernel_distance_matches_definition_by_loops():
     def k(x, y):
         return (x @ y / 3 + 1) ** 3
 
-    want = np.mean([k(a, b) for i, a in enumerate(first) for j, b in enumerate(first) if i != j])
-    want += np.mean([k(a, b) for i, a in enumerate(second) for j, b in enumerate(second) if i != j])
-    want -= 2 * np.mean([k(a, b) for a in first for b in second])
+    expected = np.mean([k(a, b) for i, a in enumerate(first) for j, b in enumerate(first) if i != j])
+    expected += np.mean([k(a, b) for i, a in enumerate(second) for j, b in enumerate(second) if i != j])
+    expected -= 2 * np.mean([k(a, b) for a in first for b in second])
     distance, error = kernel_distance(first, second)
-    assert distance == pytest.approx(want, rel=1e-10) and math.isnan(error)
+    assert distance == pytest.approx(expected, rel=1e-10) and math.isnan(error)
 
 
 def test_kernel_distance_is_unbiased():

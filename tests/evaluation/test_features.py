@@ -62,11 +62,11 @@ def resized_by_hand(image, size=299):
 @pytest.mark.parametrize("size", [32, 128, 299])
 def test_to_inception_input_matches_the_graph_of_2015(size):
     images = rng.integers(0, 256, (2, size, size, 3), dtype=np.uint8)
-    want = (np.stack([resized_by_hand(image.astype(np.float64)) for image in images]) - 128) / 128
-    np.testing.assert_allclose(to_inception_input(images), want, atol=5e-5)
+    expected = (np.stack([resized_by_hand(image.astype(np.float64)) for image in images]) - 128) / 128
+    np.testing.assert_allclose(to_inception_input(images), expected, atol=5e-5)
     # Keras' and TensorFlow 2's own rule is another, by far more than rounding.
     modern = (tf.image.resize(images, [299, 299]).numpy() - 128) / 128
-    assert size == 299 or np.abs(modern - want).max() > 0.05
+    assert size == 299 or np.abs(modern - expected).max() > 0.05
     grey = to_inception_input(images[..., :1])
     np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
 
@@ -75,16 +75,16 @@ def test_load_inception_reads_folder_and_archive(folder, tmp_path):
     with tarfile.open(tmp_path / "inception.tar.gz", "w:gz") as file:
         for path in folder.iterdir():
             file.add(path, path.name)
-    found = []
+    hashes = []
     for path in (folder, tmp_path / "inception.tar.gz"):
         network = open_features(inception=str(path))
         features, probabilities = network(PICTURES)
-        want = StandIn()(to_inception_input(PICTURES))
-        np.testing.assert_allclose(features, want["pool_3"], rtol=1e-5)
-        np.testing.assert_allclose(probabilities, tf.nn.softmax(want["logits"]), rtol=1e-4, atol=1e-7)
+        expected = StandIn()(to_inception_input(PICTURES))
+        np.testing.assert_allclose(features, expected["pool_3"], rtol=1e-5)
+        np.testing.assert_allclose(probabilities, tf.nn.softmax(expected["logits"]), rtol=1e-4, atol=1e-7)
         assert network.is_inception and (network.dimensions, network.num_classes) == (2048, 1008)
-        found.append(network.sha256)
-    assert found[0] == found[1] == sha256(folder)
+        hashes.append(network.sha256)
+    assert hashes[0] == hashes[1] == sha256(folder)
     with pytest.raises(UserError, match="--inception_sha256 is abc"):
         load_inception(folder, "abc")
 
@@ -148,8 +148,8 @@ def test_open_features_takes_a_keras_layer(classifier, part, layer):
     features, probabilities = network(PICTURES)
     inputs = PICTURES.astype(np.float32) / 255
     # A feature map is averaged over its positions, which here is what the layer after it does.
-    want = keras.Model(model.inputs[0], model.get_layer(layer).output)(inputs)
-    np.testing.assert_allclose(features, want, rtol=1e-5, atol=1e-6)
+    expected = keras.Model(model.inputs[0], model.get_layer(layer).output)(inputs)
+    np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(probabilities, tf.nn.softmax(model(inputs)), rtol=1e-5)
     assert not network.is_inception and network.sha256 == sha256(path) and (network.dimensions, 5) == (6, 5)
     assert network.num_classes == 5 and network.name.startswith("my.keras:")

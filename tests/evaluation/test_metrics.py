@@ -22,17 +22,17 @@ def feature_set(seed, rows=60, columns=6, classes=3, **changes):
 def test_metrics_match_the_functions():
     generated, reference = feature_set(1), feature_set(2, rows=80)
     metrics, left_out = compute_metrics(generated, reference, show_progress=False)
-    found = {metric.key: metric for metric in metrics}
+    by_key = {metric.key: metric for metric in metrics}
     assert left_out == {}
     a, b = generated.features, reference.features
-    assert found["frechet_distance"].value == pytest.approx(frechet_distance(a, b), rel=1e-6)
+    assert by_key["frechet_distance"].value == pytest.approx(frechet_distance(a, b), rel=1e-6)
     by_class = [frechet_distance(a[generated.labels == k], b[reference.labels == k]) for k in range(3)]
-    assert found["intra_frechet_distance"].value == pytest.approx(np.mean(by_class), rel=1e-6)
+    assert by_key["intra_frechet_distance"].value == pytest.approx(np.mean(by_class), rel=1e-6)
     # 60 of the 80 pictures, in a random order: near the distance of all, and not biased by order.
-    assert found["kernel_distance"].value == pytest.approx(kernel_distance(a, b)[0], abs=0.2)
+    assert by_key["kernel_distance"].value == pytest.approx(kernel_distance(a, b)[0], abs=0.2)
     both = manifold_metrics(a, b)
     for key in ("precision", "recall", "density", "coverage"):
-        assert found[key].value == getattr(both, key)
+        assert by_key[key].value == getattr(both, key)
 
 
 def test_metric_titles_are_the_published_names_only_with_inception():

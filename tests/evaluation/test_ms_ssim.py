@@ -12,7 +12,7 @@ def ssim_by_hand(first, second):
     line = np.exp(-(position**2) / (2 * 1.5**2))
     window = np.outer(line, line) / line.sum() ** 2
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    found = []
+    values = []
     for row in range(first.shape[0] - 10):
         for column in range(first.shape[1] - 10):
             for channel in range(first.shape[2]):
@@ -22,8 +22,8 @@ def ssim_by_hand(first, second):
                 vx, vy = (window * x * x).sum() - mx**2, (window * y * y).sum() - my**2
                 covariance = (window * x * y).sum() - mx * my
                 luminance = (2 * mx * my + c1) / (mx**2 + my**2 + c1)
-                found.append(luminance * (2 * covariance + c2) / (vx + vy + c2))
-    return np.mean(found)
+                values.append(luminance * (2 * covariance + c2) / (vx + vy + c2))
+    return np.mean(values)
 
 
 def smooth(rng, count, size):
@@ -36,8 +36,8 @@ def test_ms_ssim_of_one_scale_is_ssim():
     first = smooth(rng, 3, 16)
     second = np.clip(first + rng.normal(0, 20, first.shape), 0, 255).astype(np.uint8)
     # The weight of a single scale is the sum of all: 1.0001, as published.
-    want = [ssim_by_hand(a, b) ** 1.0001 for a, b in zip(first, second)]
-    np.testing.assert_allclose(ms_ssim(first, second), want, rtol=1e-4)
+    expected = [ssim_by_hand(a, b) ** 1.0001 for a, b in zip(first, second)]
+    np.testing.assert_allclose(ms_ssim(first, second), expected, rtol=1e-4)
 
 
 def test_num_scales_counts_scales_as_large_as_the_filter():
@@ -49,8 +49,8 @@ def test_class_similarities_are_one_for_copies_only():
     np.testing.assert_allclose(ms_ssim(images, images), 1, atol=1e-6)
     labels = np.repeat([0, 1, 2], 4)
     images[4:8] = images[4]  # a collapsed class
-    found = class_similarities(images, labels)
-    assert found[1] == pytest.approx(1, abs=1e-6) and max(found[0], found[2]) < 0.6
+    similarities = class_similarities(images, labels)
+    assert similarities[1] == pytest.approx(1, abs=1e-6) and max(similarities[0], similarities[2]) < 0.6
     assert class_similarities(images[:1], None) == {}
 
 

@@ -33,24 +33,24 @@ def test_manifold_metrics_match_the_papers_definitions(seed, rows, others, colum
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(rows, columns)).astype(np.float32) + np.float32(shift + offset)
     reference = rng.normal(size=(others, columns)).astype(np.float32) + np.float32(offset)
-    found = manifold_metrics(features, reference, 3, 5)
-    want = definitions(features.astype(np.float64), reference.astype(np.float64), 3, 5)
+    metrics = manifold_metrics(features, reference, 3, 5)
+    expected = definitions(features.astype(np.float64), reference.astype(np.float64), 3, 5)
     # A distance within rounding of a radius may fall to either side: one row of the smaller set.
-    got = (found.precision, found.recall, found.density, found.coverage)
-    assert got == pytest.approx(want, abs=1.01 / min(rows, others))
-    assert np.mean(np.abs(np.subtract(got, want)) < 1e-6) >= 0.5
+    actual = (metrics.precision, metrics.recall, metrics.density, metrics.coverage)
+    assert actual == pytest.approx(expected, abs=1.01 / min(rows, others))
+    assert np.mean(np.abs(np.subtract(actual, expected)) < 1e-6) >= 0.5
 
 
 def test_manifold_metrics_do_not_depend_on_the_block_size(monkeypatch):
     rng = np.random.default_rng(0)
     features, reference = rng.normal(size=(50, 4)), rng.normal(size=(70, 4)) + 0.5
-    whole = manifold_metrics(features, reference), nearest_neighbours(features, reference, 3)
+    unblocked = manifold_metrics(features, reference), nearest_neighbours(features, reference, 3)
     monkeypatch.setattr(precision_recall, "_BLOCK_VALUES", 70 * 7)  # blocks of seven rows, the last ones shorter
-    parts = manifold_metrics(features, reference), nearest_neighbours(features, reference, 3)
-    assert parts[0] == whole[0]
+    blocked = manifold_metrics(features, reference), nearest_neighbours(features, reference, 3)
+    assert blocked[0] == unblocked[0]
     known = precision_recall.own_distances(reference)
-    assert known.shape == (70, 11) and manifold_metrics(features, reference, reference_distances=known) == whole[0]
-    for part, all_ in zip(parts[1], whole[1]):
+    assert known.shape == (70, 11) and manifold_metrics(features, reference, reference_distances=known) == unblocked[0]
+    for part, all_ in zip(blocked[1], unblocked[1]):
         np.testing.assert_allclose(part, all_, rtol=1e-5)
 
 

@@ -34,10 +34,10 @@ def test_statistics_survive_the_round_trip(tmp_path, missing):
 def test_read_statistics_takes_moments_of_another_program(tmp_path):
     covariance = np.cov(np.random.default_rng(1).normal(size=(3, 20)))
     np.savez(tmp_path / "theirs.npz", mu=np.arange(3.0), sigma=covariance)
-    found = read_statistics(tmp_path / "theirs.npz")
-    np.testing.assert_allclose(found.moments.covariance, covariance)
-    assert found.features is None and found.count == 0 and "unknown" in found.about["made_by"]
-    assert len(found.about["sha256"]) == 64
+    statistics = read_statistics(tmp_path / "theirs.npz")
+    np.testing.assert_allclose(statistics.moments.covariance, covariance)
+    assert statistics.features is None and statistics.count == 0 and "unknown" in statistics.about["made_by"]
+    assert len(statistics.about["sha256"]) == 64
 
 
 @pytest.mark.parametrize("content", [

@@ -26,13 +26,14 @@ def test_attention_maps_match_the_folded_generator():
     np.testing.assert_allclose(image, generator(inputs, training=False), atol=1e-5)
     expected = fold_generator(generator).generate(*inputs)
     assert list(maps) == ["attention_8", "attention_16"]
-    for name, found in maps.items():
-        np.testing.assert_allclose(found.scores, expected[name], atol=1e-5)
-        assert found.gamma == pytest.approx(0.7 if name == "attention_8" else -0.7)
+    for name, layer_maps in maps.items():
+        np.testing.assert_allclose(layer_maps.scores, expected[name], atol=1e-5)
+        assert layer_maps.gamma == pytest.approx(0.7 if name == "attention_8" else -0.7)
         side = int(name.rpartition("_")[2])
-        assert found.query_shape == (side, side) and found.key_shape == (side // 2, side // 2)
+        assert layer_maps.query_shape == (side, side) and layer_maps.key_shape == (side // 2, side // 2)
         row, column = 3, 5
-        np.testing.assert_array_equal(found.map_of(4, (row, column)).ravel(), found.scores[4, row * side + column])
+        expected_map = layer_maps.scores[4, row * side + column]
+        np.testing.assert_array_equal(layer_maps.map_of(4, (row, column)).ravel(), expected_map)
 
 
 def test_attention_maps_change_no_weight():
@@ -53,14 +54,14 @@ def test_receptive_field_of_discriminator_is_where_gradients_flow(size, attentio
     for name, field in fields.items():
         tapped = keras.Model(network.inputs, network.get_layer(name).input)
         side = tapped.output.shape[1]
-        found = np.zeros((side, size), bool)
+        reached_pixels = np.zeros((side, size), bool)
         for row in {0, 1, side // 2, side - 1}:
             image = tf.random.normal((8, size, size, 3), seed=row)
             with tf.GradientTape() as tape:
                 tape.watch(image)
                 value = tf.reduce_sum(tapped([image, tf.zeros(8, tf.int32)])[:, row, side // 2] ** 2)
-            found[row] = np.abs(tape.gradient(value, image)).sum((0, 2, 3)) > 0
-            reached = found[row].reshape(field.shape[1], -1).any(-1)
+            reached_pixels[row] = np.abs(tape.gradient(value, image)).sum((0, 2, 3)) > 0
+            reached = reached_pixels[row].reshape(field.shape[1], -1).any(-1)
             np.testing.assert_array_equal(field[row], reached, f"{name}, row {row}")
 
 
