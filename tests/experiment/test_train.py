@@ -10,6 +10,7 @@ import types
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from tiny_runs import (  # noqa: F401
     KeepModel,
@@ -146,7 +147,7 @@ def test_native_operations_are_refused_with_gpu_or_without_compiler(tmp_path, mo
     with pytest.raises(UserError, match="needs a C.. compiler"):
         train(config)
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
+        patch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
         patch.setattr(experiment, "make_strategy", lambda *_: types.SimpleNamespace(num_replicas_in_sync=1))
         with pytest.raises(UserError, match="works on CPUs only, and this machine has a GPU"):
             train(config)
