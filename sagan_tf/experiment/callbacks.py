@@ -5,8 +5,10 @@ from tqdm.auto import tqdm
 from sagan_tf.experiment.online_evaluation import OnlineEvaluation
 from sagan_tf.generation.sampler import draw_latents_of, grid_seeds
 from sagan_tf.runs.report import write_report
-from sagan_tf.training.callbacks import AttentionPictures, Checkpoints, Metrics, Report, Samples
+from sagan_tf.training.callbacks import Checkpoints, Report
 from sagan_tf.training.guard import GROUPS, SAMPLES, Guard
+from sagan_tf.training.metrics import Metrics
+from sagan_tf.training.pictures import AttentionPictures, Samples
 from sagan_tf.training.tensorboard import EventFile, TensorBoard, peak_memory_gib
 
 _ATTENTION_IMAGES = 3  # Images per attention picture.

@@ -1,4 +1,4 @@
-"""Callbacks between training steps: progress, metrics, pictures, report, checkpoints and signals."""
+"""Callbacks between training steps: progress, report, checkpoints and signals."""
 
 import os
 import shutil
@@ -7,17 +7,11 @@ import sys
 import time
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
 from sagan_tf.errors import Terminated, UserError
 from sagan_tf.files.atomic import atomic_write
-from sagan_tf.generation.sampler import Sampler, draw_latents_of
-from sagan_tf.layers import SelfAttention, spectral_normalizations
-from sagan_tf.viewing.attention import AttentionProbe
-from sagan_tf.viewing.attention_pictures import make_row, save_rows
-from sagan_tf.viewing.image_grids import save_grid
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -80,163 +74,6 @@ class Progress(StepCallback):
         """Ends the bar's line; Keras does not call `on_train_end` when a run ends by an exception."""
         if self.bar is not None:
             self.bar.close()
-
-
-class Metrics(StepCallback):
-    """Writes a line every `interval` steps: step, images, means since the last line, gamma, sigma, speed.
-
-    A run that stops between two lines saves its means, and continues them when it resumes at the same step.
-
-    Args:
-        log: Metrics log with `append(line)`, `read_unfinished()` and `save_unfinished(dict)`, see `runs.metrics_log`.
-        interval: int, steps from one line to the next.
-        images_per_step: int, real images of one step, over all replicas.
-        guard: `Guard`; checks the means before the line or a checkpoint is written, and may end the run.
-    """
-
-    def __init__(self, log, interval, images_per_step, guard):
-        super().__init__(interval)
-        self.log, self.images_per_step, self.guard = log, images_per_step, guard
-
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
-        self.timed_seconds, self.timed_steps = 0.0, 0
-        self.line_step, self.logs = self.first_step, {}
-        self.unfinished = self.log.read_unfinished()
-        if self.unfinished is not None and self.unfinished["step"] != self.first_step:
-            self.unfinished = None
-        self.read_state = _state_reader(self.model)
-        self.model.reset_metrics()
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.started = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        if batch > 0:  # the first call traces the graph, which takes minutes
-            self.timed_seconds += time.perf_counter() - self.started
-            self.timed_steps += self.first_step + batch + 1 - self.last_step
-        self.logs = logs
-        super().on_train_batch_end(batch, logs)
-
-    def at_interval(self, step):
-        means = self._means()
-        guarded = self.guard.check(self.model, step, means)
-        line = {"step": step, "images": step * self.images_per_step, **means, **guarded, **self.read_state()}
-        if self.timed_seconds:
-            line["images_per_second"] = self.timed_steps * self.images_per_step / self.timed_seconds
-        self.log.append(line)
-        self.timed_seconds, self.timed_steps = 0.0, 0
-        self.line_step, self.unfinished = step, None
-        self.model.reset_metrics()
-
-    def on_train_end(self, logs=None):
-        if self.last_step % self.interval and self.logs:
-            steps = self.last_step - self.line_step + (self.unfinished["steps"] if self.unfinished else 0)
-            self.log.save_unfinished({"step": self.last_step, "steps": steps, "means": self._means()})
-
-    def _means(self):
-        """Means since the last line, including the steps of an earlier process."""
-        means = {name: float(value) for name, value in self.logs.items()}
-        if self.unfinished is None:
-            return means
-        old_steps, new_steps = self.unfinished["steps"], self.last_step - self.line_step
-        old = self.unfinished["means"]
-        return {
-            name: (old_steps * old.get(name, value) + new_steps * value) / (old_steps + new_steps)
-            for name, value in means.items()
-        }
-
-
-def _state_reader(gan):
-    """Makes a function that reads learning rates, every attention's gamma and every layer's sigma as floats."""
-    gammas, sigmas = {}, {}
-    for letter, network in (("g", gan.generator), ("d", gan.discriminator)):
-        for layer in network.layers:
-            if isinstance(layer, SelfAttention):
-                gammas[f"gamma/{letter}/{layer.name}"] = layer.gamma
-        for name, layer in spectral_normalizations(network).items():
-            sigmas[f"sigma/{letter}/{name}"] = layer
-
-    @tf.function(autograph=False)
-    def read_on_device():
-        values = {name: tf.convert_to_tensor(gamma) for name, gamma in gammas.items()}
-        return values | {name: layer.sigma() for name, layer in sigmas.items()}
-
-    def read():
-        rates = {
-            "generator_learning_rate": float(gan.generator_optimizer.learning_rate.numpy()),
-            "discriminator_learning_rate": float(gan.discriminator_optimizer.learning_rate.numpy()),
-        }
-        return rates | {name: float(value) for name, value in read_on_device().items()}
-
-    return read
-
-
-class PictureCallback(StepCallback):
-    """Calls `at_interval` before the first step and at the end too."""
-
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
-        if self.first_step == 0:
-            self.at_interval(0)
-
-    def on_train_end(self, logs=None):
-        if self.last_step % self.interval:
-            self.at_interval(self.last_step)
-
-
-class Samples(PictureCallback):
-    """Saves a grid of the averaged generator's images of fixed seeds.
-
-    Args:
-        path_of: Function of a step that gives the picture's path.
-        interval: int, steps from one picture to the next.
-        seeds: (N,) ints.
-        labels: (N,) ints, or None.
-        columns: int, of the picture.
-    """
-
-    def __init__(self, path_of, interval, seeds, labels, columns):
-        super().__init__(interval)
-        self.path_of, self.columns = path_of, columns
-        self.seeds, self.labels = seeds, labels
-
-    def on_train_begin(self, logs=None):
-        self.sampler = Sampler(self.model.ema_generator, show_progress=False)
-        super().on_train_begin(logs)
-
-    def at_interval(self, step):
-        save_grid(self.sampler.sample(self.seeds, self.labels), self.path_of(step), self.columns)
-
-
-class AttentionPictures(PictureCallback):
-    """Saves the attention maps of five query points for fixed seeds; nothing for a generator without attention.
-
-    Args:
-        path_of: Function of a step that gives the picture's path.
-        interval: int, steps from one picture to the next.
-        seeds: (N,) ints.
-        labels: (N,) ints, or None.
-    """
-
-    def __init__(self, path_of, interval, seeds, labels):
-        super().__init__(interval)
-        self.path_of = path_of
-        self.seeds, self.labels = seeds, labels
-
-    def on_train_begin(self, logs=None):
-        self.probe = AttentionProbe(self.model.ema_generator)
-        latents = draw_latents_of(self.seeds, self.model.latent_dim)
-        self.inputs = [latents] if self.labels is None else [latents, np.int32(self.labels)]
-        super().on_train_begin(logs)
-
-    def at_interval(self, step):
-        if not self.probe.layers:
-            return
-        images, maps_of = self.probe.attention_maps(self.inputs)
-        rows = [make_row(maps, i, image) for maps in maps_of.values() for i, image in enumerate(images)]
-        gammas = ", ".join(f"{name} gamma {maps.gamma:.3f}" for name, maps in maps_of.items())
-        save_rows(rows, self.path_of(step), f"Step {step}, {gammas}")
 
 
 class Report(StepCallback):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.training.callbacks import PictureCallback
+from sagan_tf.training.pictures import PictureCallback
 
 DETAILS = ("none", "scalars", "pictures", "histograms")  # Each includes the ones before it.
 _BINS = 30  # As TensorBoard's own.

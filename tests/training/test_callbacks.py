@@ -5,7 +5,8 @@ from training.tiny import make_gan
 
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
-from sagan_tf.training.callbacks import AttentionPictures, Report
+from sagan_tf.training.callbacks import Report
+from sagan_tf.training.pictures import AttentionPictures
 
 
 def started(callback, gan, step):

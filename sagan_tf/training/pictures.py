@@ -1,0 +1,76 @@
+"""Callbacks that save pictures of samples and of attention during training."""
+
+import numpy as np
+
+from sagan_tf.generation.sampler import Sampler, draw_latents_of
+from sagan_tf.training.callbacks import StepCallback
+from sagan_tf.viewing.attention import AttentionProbe
+from sagan_tf.viewing.attention_pictures import make_row, save_rows
+from sagan_tf.viewing.image_grids import save_grid
+
+
+class PictureCallback(StepCallback):
+    """Calls `at_interval` before the first step and at the end too."""
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        if self.first_step == 0:
+            self.at_interval(0)
+
+    def on_train_end(self, logs=None):
+        if self.last_step % self.interval:
+            self.at_interval(self.last_step)
+
+
+class Samples(PictureCallback):
+    """Saves a grid of the averaged generator's images of fixed seeds.
+
+    Args:
+        path_of: Function of a step that gives the picture's path.
+        interval: int, steps from one picture to the next.
+        seeds: (N,) ints.
+        labels: (N,) ints, or None.
+        columns: int, of the picture.
+    """
+
+    def __init__(self, path_of, interval, seeds, labels, columns):
+        super().__init__(interval)
+        self.path_of, self.columns = path_of, columns
+        self.seeds, self.labels = seeds, labels
+
+    def on_train_begin(self, logs=None):
+        self.sampler = Sampler(self.model.ema_generator, show_progress=False)
+        super().on_train_begin(logs)
+
+    def at_interval(self, step):
+        save_grid(self.sampler.sample(self.seeds, self.labels), self.path_of(step), self.columns)
+
+
+class AttentionPictures(PictureCallback):
+    """Saves the attention maps of five query points for fixed seeds; nothing for a generator without attention.
+
+    Args:
+        path_of: Function of a step that gives the picture's path.
+        interval: int, steps from one picture to the next.
+        seeds: (N,) ints.
+        labels: (N,) ints, or None.
+    """
+
+    def __init__(self, path_of, interval, seeds, labels):
+        super().__init__(interval)
+        self.path_of = path_of
+        self.seeds, self.labels = seeds, labels
+
+    def on_train_begin(self, logs=None):
+        self.probe = AttentionProbe(self.model.ema_generator)
+        latents = draw_latents_of(self.seeds, self.model.latent_dim)
+        self.inputs = [latents] if self.labels is None else [latents, np.int32(self.labels)]
+        super().on_train_begin(logs)
+
+    def at_interval(self, step):
+        if not self.probe.layers:
+            return
+        images, maps_of = self.probe.attention_maps(self.inputs)
+        rows = [make_row(maps, i, image) for maps in maps_of.values() for i, image in enumerate(images)]
+        gammas = ", ".join(f"{name} gamma {maps.gamma:.3f}" for name, maps in maps_of.items())
+        save_rows(rows, self.path_of(step), f"Step {step}, {gammas}")
