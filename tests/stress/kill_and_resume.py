@@ -1,17 +1,17 @@
-"""Kills a training process again and again, lets it go on, and compares the end with that of a run never killed.
+"""Kills a training process repeatedly, resumes it, and compares the result with a run that was never killed.
 
     python tests/stress/kill_and_resume.py --kills 50
     python tests/stress/kill_and_resume.py --kills 20 --hardware.distribution mirrored --hardware.replicas 2
     python tests/stress/kill_and_resume.py --kills 10 --workers 2      # one of them at a time; the others must end
     python tests/stress/kill_and_resume.py --kills 20 --data.name cifar10 --data.data_dir DIR --data.memory_limit_gib 0
 
-The last reads TFRecords as training goes on. Not part of the test suite, for it takes a quarter of an hour. Every
-process is killed by SIGKILL at a random moment: four in five after it has begun to train, with a checkpoint at every
-step, so that many moments fall into a save; the others at any moment since its start. Options behind the known ones go
-to `python -m sagan_tf.train`. Prints a SHA-256 of all that a checkpoint holds for both runs. Ends with code 1 and the
-names of what differs, if anything does; with `--keep DIR` both runs stay there, and a second start goes on with them.
+The last one reads TFRecords during training. Not part of the test suite, because it takes a quarter of an hour. Every
+process is killed by SIGKILL at a random moment: four in five after training began, with a checkpoint at every step, so
+that many moments fall into a save; the others at any moment since the start. Unknown options are passed to
+`python -m sagan_tf.train`. Prints a SHA-256 of the last checkpoint of both runs. Exits with code 1 and the names of
+what differs, if anything does; with `--keep DIR` both runs are kept, and a second start resumes them.
 
-Seconds are those in which this process was awake: where the machine is frozen for a while, so are all of them.
+Seconds do not count while the machine is suspended.
 """
 
 import argparse
@@ -35,9 +35,9 @@ import tensorflow as tf
 import sagan_tf  # noqa: F401  registers the layers
 from sagan_tf.runs.folder import Run
 
-SECONDS = 1800  # that a life may last
-LOST = 30  # seconds in which workers must notice that another is gone
-STARTING = 15  # seconds that one may look for another that was killed before it began; then it is killed too
+PROCESS_SECONDS = 1800  # limit of one process
+LOST_SECONDS = 30  # in which workers must notice that another has ended
+START_SECONDS = 15  # that a worker may wait for one killed before its first step; then it is killed too
 
 
 def main():
@@ -51,9 +51,9 @@ def main():
     rng = random.Random(options.seed)
     with contextlib.nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as folder:
         whole, broken = Run(Path(folder) / "whole"), Run(Path(folder) / "broken")
-        live(command(whole, options.steps, more), options.workers)
+        run_to_end(command(whole, options.steps, more), options.workers)
         states = collections.Counter(kill_once(broken, options, more, rng, i) for i in range(options.kills))
-        live(command(broken, options.steps, more), options.workers)
+        run_to_end(command(broken, options.steps, more), options.workers)
         different = compare(whole, broken)
         for run in (whole, broken):
             print(f"{run.path.name}: {digest(run)}")
@@ -71,13 +71,13 @@ def command(run, steps, more):
 
 
 class Process(subprocess.Popen):
-    """A process whose errors go to a file: nobody reads a pipe while a process is waited for."""
+    """A process whose stderr goes to a file, because nobody reads a pipe while waiting for the process."""
 
     def __init__(self, arguments, **options):
         self.messages = tempfile.TemporaryFile()
         super().__init__(arguments, stdout=subprocess.DEVNULL, stderr=self.messages, **options)
 
-    def said(self):
+    def stderr_text(self):
         self.messages.seek(0)
         return self.messages.read().decode(errors="replace")[-2000:]
 
@@ -86,21 +86,21 @@ def start(arguments, workers):
     """Starts a run as one process or several; list of `Process`."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(workers)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        cluster = {"worker": [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]}
+        for bound in sockets:
+            bound.bind(("127.0.0.1", 0))
+        cluster = {"worker": [f"127.0.0.1:{bound.getsockname()[1]}" for bound in sockets]}
     configs = [json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}}) for i in range(workers)]
     return [Process(arguments, env={**os.environ, "TF_CONFIG": config}) for config in configs]
 
 
-def live(arguments, workers):
+def run_to_end(arguments, workers):
     for process in start(arguments, workers):
-        if process.wait(SECONDS):
-            sys.exit(f"the run failed: {process.said()}")
+        if process.wait(PROCESS_SECONDS):
+            sys.exit(f"the run failed: {process.stderr_text()}")
 
 
 def wait_until(condition, seconds):
-    """Waits, and gives the seconds that passed, those of a frozen machine left out."""
+    """Waits, and returns the seconds that passed, without those of a suspended machine."""
     awake, before = 0.0, time.monotonic()
     while not condition() and awake < seconds:
         time.sleep(0.01)
@@ -110,12 +110,12 @@ def wait_until(condition, seconds):
 
 
 def kill_once(run, options, more, rng, number):
-    """Starts, kills, and says what the process was at."""
+    """Starts a run, kills it, and returns what the process was doing."""
     before = last_step(run)
     processes = start(command(run, options.steps, more), options.workers)
     process = rng.choice(processes)
     if rng.random() < 0.8:
-        wait_until(lambda: last_step(run) > before or process.poll() is not None, SECONDS)
+        wait_until(lambda: last_step(run) > before or process.poll() is not None, PROCESS_SECONDS)
         wait_until(lambda: False, rng.uniform(0, 1.5))
     else:
         wait_until(lambda: False, rng.uniform(0, 15))
@@ -123,9 +123,9 @@ def kill_once(run, options, more, rng, number):
     process.kill()
     process.wait()
     trained, saving = last_step(run) > before, is_saving(run)
-    lost_without_a_kill = ended == 2 and len(processes) > 1 and "another worker has stopped" in process.said()
+    lost_without_a_kill = ended == 2 and len(processes) > 1 and "another worker has stopped" in process.stderr_text()
     if ended not in (None, 0) and not lost_without_a_kill:
-        sys.exit(f"life {number + 1} ended with {ended}: {process.said()}")
+        sys.exit(f"process {number + 1} ended with {ended}: {process.stderr_text()}")
     state = "after its end" if ended == 0 else "while it saved" if saving else "while it trained"
     state = state if trained or ended == 0 else "before its first step"
     state = "never, workers lost one another by themselves" if lost_without_a_kill else state
@@ -134,30 +134,30 @@ def kill_once(run, options, more, rng, number):
     if others:
         lost = "chief" if process is processes[0] else "worker"
         seconds = max(end_after_loss(other, trained) for other in others)
-        print(f"    the {lost} was killed; all had ended {seconds:.1f} s later: {last_words(others)}", flush=True)
+        print(f"    the {lost} was killed; all had ended {seconds:.1f} s later: {last_error(others)}", flush=True)
         state = f"{state} ({lost})"
     return state
 
 
 def end_after_loss(process, trained):
-    """Waits until a worker that lost another has ended; gives the seconds.
+    """Waits until a worker that lost another has ended, and returns the seconds.
 
-    Before the first step it may still wait for the lost one, as it would for one that is late.
+    Before the first step it may still wait for the lost worker, as for one that starts late.
     """
-    seconds = wait_until(lambda: process.poll() is not None, LOST if trained else STARTING)
+    seconds = wait_until(lambda: process.poll() is not None, LOST_SECONDS if trained else START_SECONDS)
     if process.poll() is None:
         process.kill()
         process.wait()
         if trained:
-            sys.exit(f"a worker went on for {LOST} s without another: {process.said()}")
+            sys.exit(f"a worker continued for {LOST_SECONDS} s without another: {process.stderr_text()}")
     if process.returncode not in (0, 2, -9):
-        sys.exit(f"a worker that had lost another ended with {process.returncode}: {process.said()}")
+        sys.exit(f"a worker that had lost another ended with {process.returncode}: {process.stderr_text()}")
     return seconds
 
 
-def last_words(processes):
-    lines = [line for process in processes for line in process.said().splitlines() if line.startswith("error: ")]
-    return lines[-1][:100] if lines else "nothing said"
+def last_error(processes):
+    lines = [line for process in processes for line in process.stderr_text().splitlines() if line.startswith("error: ")]
+    return lines[-1][:100] if lines else "no error line"
 
 
 def last_step(run):
@@ -172,22 +172,22 @@ def is_saving(run):
 
 
 def arrays(run):
-    """All that the newest checkpoint holds: weights, slots, averages, u, step."""
+    """Arrays of the newest checkpoint by name: weights, slots, averages, u, step."""
     reader = tf.train.load_checkpoint(run.checkpoints()[0])
-    # But for TensorFlow's own count of saves, and its description of the objects.
+    # Without TensorFlow's own count of saves and its description of the objects.
     names = [n for n in reader.get_variable_to_shape_map() if "save_counter" not in n and "CHECKPOINTABLE" not in n]
     return {name: reader.get_tensor(name) for name in sorted(names)}
 
 
 def digest(run):
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name, value in arrays(run).items():
-        found.update(name.encode() + value.tobytes())
-    return found.hexdigest()
+        sha256.update(name.encode() + value.tobytes())
+    return sha256.hexdigest()
 
 
 def compare(whole, broken):
-    """Names of what differs, at most ten."""
+    """Names of at most ten differences."""
     one, two = arrays(whole), arrays(broken)
     assert len(one) > 300
     different = sorted(one.keys() ^ two.keys())

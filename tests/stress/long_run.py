@@ -1,9 +1,9 @@
-"""Trains the smallest run for long, and watches what must not grow: memory, open files, traced graphs, threads.
+"""Trains a small run for many steps and checks what must not grow: memory, open files, traced graphs, threads.
 
     python tests/stress/long_run.py --steps 20000
 
-Not part of the test suite, for it takes a quarter of an hour. Prints a table; ends with code 1 if memory grows by more
-than 1 % from the first fifth of the run to its end, or anything else grows at all.
+Not part of the test suite, because it takes a quarter of an hour. Prints a table; exits with code 1 if memory grows by
+more than 1 % from the first fifth of the run to its end, or anything else grows at all.
 """
 
 import argparse
@@ -19,11 +19,7 @@ from sagan_tf.experiment.train import train
 
 
 class Watch(keras.callbacks.Callback):
-    """Looks at the process every `interval` steps.
-
-    Args:
-        interval: int.
-    """
+    """Measures the process every `interval` steps."""
 
     def __init__(self, interval):
         super().__init__()
@@ -52,7 +48,7 @@ def main():
     print("| step | memory, MiB | open files | threads | graphs traced |\n|---|---|---|---|---|")
     for row in watch.rows:
         print("| {} | {:.0f} | {} | {} | {} |".format(*row))
-    # The first fifth fills caches: the data, TensorFlow's allocator, the checkpoints that are kept.
+    # The first fifth fills the caches of the data and of TensorFlow's allocator, and the checkpoints kept.
     early, last = watch.rows[len(watch.rows) // 5], watch.rows[-1]
     grown = last[1] > 1.01 * early[1] or any(b > a for a, b in zip(early[2:], last[2:]))
     print("grown" if grown else "nothing has grown")
