@@ -48,19 +48,7 @@ class AttentionResult:
 
 
 class AttentionReader:
-    """Reads the attention of a run's networks at one step.
-
-    Args:
-        run: `Run`.
-        options: `AttendOptions`.
-        step: int; None: that of the options.
-
-    Attributes:
-        step: int.
-
-    Raises:
-        UserError: The step, a layer, a class or a query point of the options does not exist.
-    """
+    """Reads the attention of a run's networks at one step, by default that of the options."""
 
     def __init__(self, run, options, step=None):
         self._run, self._config, self._options = run, run.config(), options
@@ -90,12 +78,7 @@ class AttentionReader:
                 raise UserError(f"--points: {x},{y} is outside the picture, which is {size} px wide and high.")
 
     def results(self, drawn, measured):
-        """Lists the `AttentionResult`s that the options ask for.
-
-        Args:
-            drawn: int, images whose maps are kept.
-            measured: int, images that the measures are means over.
-        """
+        """Lists the `AttentionResult`s of the options: maps of the first `drawn` images, measures of `measured`."""
         count, results = max(drawn, measured), []
         if self._options.pictures != "real":
             seeds = np.arange(self._options.seed, self._options.seed + count)
@@ -182,18 +165,7 @@ class AttentionReader:
 
 @functools.lru_cache(maxsize=1)  # the same images for all steps
 def real_images(config, count):
-    """Reads images of a run's data set, the classes in turn.
-
-    Args:
-        config: `Config`.
-        count: int.
-
-    Returns:
-        (images (N, S, S, C) float32 in [-1, 1], N titles), N at most `count`.
-
-    Raises:
-        UserError: The data cannot be read here.
-    """
+    """Reads up to `count` images of a run's data, the classes in turn: ((N, S, S, C) in [-1, 1], N titles)."""
     data = config.data
     if data.name in embedded.NAMES:
         images, labels = embedded.render(

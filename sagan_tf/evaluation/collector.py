@@ -91,16 +91,7 @@ class Collector:
         return self._folder / "state.npz"
 
     def add(self, features, probabilities=None, labels=None):
-        """Adds the next images.
-
-        Args:
-            features: (n, D).
-            probabilities: (n, K), or None.
-            labels: (n,) ints, or None.
-
-        Raises:
-            ValueError: A feature is not finite, or there are more images than expected.
-        """
+        """Adds the next images: features (n, D), and optionally probabilities (n, K) and labels (n,)."""
         end = self.done + len(features)
         if end > self._count:
             raise ValueError(f"{self._count} images are expected. Received: {end}.")
@@ -134,11 +125,7 @@ class Collector:
         self._saved_at = time.monotonic()
 
     def finish(self):
-        """Returns the `FeatureSet` of the share, whose features stay in the folder until `close`.
-
-        Raises:
-            ValueError: Images are missing.
-        """
+        """Returns the `FeatureSet` of the share, whose features stay in the folder until `close`."""
         if self.done != self._count:
             raise ValueError(f"{self._count} images are expected. Received: {self.done}.")
         self._update_moments()

@@ -47,17 +47,7 @@ def frechet_distance(features, reference, covariance="full"):
 
 
 def frechet_distance_of_moments(first, second):
-    """Computes `frechet_distance` from mean and covariance.
-
-    Args:
-        first, second: `Moments` of two rows or more, or any object with `mean` (D,) and `covariance` (D, D), float64.
-
-    Returns:
-        float, 0 or more.
-
-    Raises:
-        ValueError: The shapes do not match, or a value is not finite.
-    """
+    """Computes `frechet_distance` from two objects with `mean` (D,) and `covariance` (D, D), such as `Moments`."""
     if np.shape(first.covariance) != np.shape(second.covariance):
         raise ValueError(
             "`first` and `second` must have the same number of features. "
@@ -71,23 +61,10 @@ def frechet_distance_of_moments(first, second):
 
 
 def frechet_distance_at_infinity(features, reference, least=5000, points=15, seed=0):
-    """Extrapolates the Fréchet distance to infinitely many samples.
+    """Extrapolates the Fréchet distance to infinitely many samples: (distance, list of (samples, distance) of subsets).
 
     The bias of the distance of n samples is roughly proportional to 1/n: a line is fitted to the distances of random
-    subsets against 1/n and evaluated at 0.
-
-    Args:
-        features: (N, D), N >= 2 * points.
-        reference: `Moments` of the data.
-        least: int, size of the smallest subset, at most N / 2.
-        points: int >= 2, number of subsets.
-        seed: int, of the subsets.
-
-    Returns:
-        (distance, list of (samples, distance) of the subsets).
-
-    Raises:
-        ValueError: There are too few rows or points.
+    subsets, of `least` to N samples, against 1/n and evaluated at 0. `reference` are the `Moments` of the data.
 
     Source: Chong and Forsyth 2020, section 4, https://arxiv.org/abs/1911.07023.
     """

@@ -51,7 +51,7 @@ class FeatureNetwork:
 
 
 def open_features(features=None, inception=None, pixel_range="-1,1", inception_sha256=None):
-    """Opens the feature network of a user, or Inception.
+    """Opens the `FeatureNetwork` of a user, or Inception.
 
     Args:
         features: `PATH` or `PATH:NAME` of a Keras file and a layer, or of a SavedModel and one of its outputs. None:
@@ -59,12 +59,6 @@ def open_features(features=None, inception=None, pixel_range="-1,1", inception_s
         inception: Path of TF-GAN's Inception; None: from the cache, or downloaded into it.
         pixel_range: Key of `RANGES`, the pixel range that `features` expects.
         inception_sha256: str, the hash that Inception must have, or None.
-
-    Returns:
-        FeatureNetwork.
-
-    Raises:
-        UserError: The network does not exist or cannot be used.
     """
     if features is None:
         return _open_inception(inception, inception_sha256)

@@ -33,16 +33,10 @@ def cache_folder():
 
 
 def to_inception_input(images):
-    """Resizes and scales images exactly as the graph of 2015 does.
+    """Resizes uint8 (B, S, S, 1 or 3) to (B, 299, 299, 3) and scales to (x - 128) / 128, as the graph of 2015 does.
 
     Its `ResizeBilinear` is TensorFlow 1's: output pixel i is at input position i * S / 299, without half-pixel centres
     or antialiasing. Other resizing methods change FIDs by whole points.
-
-    Args:
-        images: uint8 (B, S, S, C), C 1 or 3.
-
-    Returns:
-        (B, 299, 299, 3) float32, (x - 128) / 128.
 
     Source: Parmar et al. 2022, section 3, https://arxiv.org/abs/2104.11222.
     """
@@ -56,18 +50,16 @@ def to_inception_input(images):
 
 
 def inception_outputs(module, images):
-    """Runs the module of `load_inception` on (B, 299, 299, 3) float32.
+    """Features (B, 2048) and probabilities (B, 1008) of (B, 299, 299, 3) float32.
 
-    Returns:
-        (features (B, 2048), probabilities (B, 1008)), float32. The softmax is over all 1008 logits, as in published
-        Inception Scores.
+    The softmax is over all 1008 logits, as in published Inception Scores.
     """
     outputs = module(images)
     return tf.reshape(outputs["pool_3"], [-1, _FEATURES]), tf.nn.softmax(outputs["logits"])
 
 
 def load_inception(path=None, expected_hash=None):
-    """Loads Inception from a path or from the cache; downloads it into the cache if necessary.
+    """Loads Inception from a path, or from the cache; downloads it into the cache if necessary.
 
     Args:
         path: Folder of the SavedModel, or its archive from TF-Hub (`.tar.gz`); None: the cache.
@@ -75,9 +67,6 @@ def load_inception(path=None, expected_hash=None):
 
     Returns:
         (callable module, SHA-256 of its folder).
-
-    Raises:
-        UserError: It cannot be downloaded, has changed in the cache, has another hash, or is another network.
     """
     folder = _cached_folder() if path is None else _user_folder(Path(path))
     actual_hash = sha256(folder)

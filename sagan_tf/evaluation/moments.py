@@ -4,17 +4,9 @@ import numpy as np
 
 
 class Moments:
-    """Running count, mean and covariance of rows.
+    """Running count, mean (D,) and scatter matrix (D, D), the sum of (x - mean)(x - mean)', of rows.
 
     Batches are merged by their own means and scatter matrices, so that a mean far from zero costs no precision.
-
-    Args:
-        dimensions: int, D.
-
-    Attributes:
-        count: int, rows so far.
-        mean: (D,) float64.
-        scatter: (D, D) float64, sum of (x - mean)(x - mean)'.
 
     Source: Chan, Golub, LeVeque 1983, equation 2.1, https://doi.org/10.1080/00031305.1983.10483115.
     """

@@ -14,17 +14,10 @@ def num_scales(image_size):
 
 
 def ms_ssim(first, second):
-    """Computes the multi-scale structural similarity of pairs, with as many of the five scales as fit.
+    """Computes the multi-scale structural similarity of pairs of uint8 (N, S, S, C) images, S >= 11: (N,) float32.
 
-    Args:
-        first, second: uint8 (N, S, S, C), S >= 11.
-
-    Returns:
-        (N,) float32, at most 1; 1 for equal images. With fewer than five scales their published weights are scaled to
-        the same sum, and the numbers are not comparable to those of five scales.
-
-    Raises:
-        ValueError: The shapes do not match, or the images are too small.
+    With fewer than five scales, their published weights are scaled to the same sum; the numbers are then not
+    comparable to those of five scales.
 
     Source: Wang et al. 2003, https://doi.org/10.1109/ACSSC.2003.1292216; by `tf.image.ssim_multiscale`.
     """
@@ -44,16 +37,9 @@ def ms_ssim(first, second):
 
 
 def class_similarities(images, labels, pairs=100, seed=0):
-    """Computes the mean MS-SSIM of random pairs within each class; lower is more diverse.
+    """Computes the mean MS-SSIM of random pairs of uint8 images within each class; lower is more diverse.
 
-    Args:
-        images: uint8 (N, S, S, C).
-        labels: (N,) ints; None: all are one class.
-        pairs: int >= 1, pairs per class at most.
-        seed: int, of the pairs.
-
-    Returns:
-        dict, label (0 without labels) -> float, for each class with two images or more.
+    Returns a dict, label -> float, for each class with two images or more; without labels, all have label 0.
 
     Source: Odena et al. 2017, section 4.3, https://arxiv.org/abs/1610.09585.
     """

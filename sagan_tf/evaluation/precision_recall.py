@@ -21,12 +21,8 @@ _BLOCK_VALUES = 1 << 25  # distances in memory at a time: 128 MiB
 class ManifoldMetrics:
     """Overlap of two sets; floats.
 
-    Args:
-        precision: Fraction of generated rows inside the reference manifold, 0 to 1.
-        recall: Fraction of reference rows inside the generated manifold, 0 to 1.
-        density: Reference balls that contain a generated row, on average, over `coverage_neighbours`: about 1 for equal
-            distributions, more if generated rows crowd in dense regions.
-        coverage: Fraction of reference balls that contain a generated row, 0 to 1.
+    Density is about 1 for equal distributions, and more if generated rows crowd in dense regions; the others are
+    fractions.
     """
 
     precision: float
@@ -38,24 +34,17 @@ class ManifoldMetrics:
 def manifold_metrics(
     features, reference, neighbours=3, coverage_neighbours=5, show_progress=False, reference_distances=None
 ):
-    """Computes precision, recall, density and coverage.
+    """Computes precision, recall, density and coverage of (N, D) features against a (M, D) reference.
 
     The manifold of a set is the union of balls around its rows; the radius is the distance to the k-th nearest other
     row.
 
     Args:
-        features: (N, D), N > neighbours.
-        reference: (M, D), M > coverage_neighbours.
+        features, reference: Arrays.
         neighbours: int >= 1, k of precision and recall.
         coverage_neighbours: int >= `neighbours`, k of density and coverage.
         show_progress: bool. Show a progress bar.
         reference_distances: Result of `own_distances(reference)`, if known; saves a third of the time.
-
-    Returns:
-        ManifoldMetrics.
-
-    Raises:
-        ValueError: The shapes do not match, there are too few rows, or a value is not finite.
 
     Source: Kynkäänniemi et al. 2019, equations 1 and 2, https://arxiv.org/abs/1904.06991; Naeem et al. 2020, equations
         4 and 5, https://arxiv.org/abs/2002.09797.
@@ -117,19 +106,7 @@ def _compare(rows, reference, narrow, wide, own):
 
 
 def nearest_neighbours(queries, reference, count):
-    """Finds the nearest rows of the reference.
-
-    Args:
-        queries: (N, D).
-        reference: (M, D).
-        count: int in 1 .. M.
-
-    Returns:
-        (distances, indices): (N, count) float32 and int32, nearest first.
-
-    Raises:
-        ValueError: The shapes do not match, there are too few rows, or a value is not finite.
-    """
+    """Returns distances and indices of the `count` nearest rows of `reference`, nearest first: (N, count) each."""
     if not 1 <= count <= len(reference):
         raise ValueError(f"`count` must be in 1 .. {len(reference)}. Received: {count=}.")
     queries, reference, mean = _checked(queries, reference)

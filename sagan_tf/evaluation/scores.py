@@ -39,15 +39,12 @@ def inception_score(probabilities, splits=10):
 class ScoreSums:
     """Sums from which the Inception score of rows that come in batches is computed.
 
+    Per split: its number of rows `sizes`, and the sums `totals` of the probabilities p and `entropies` of p log p.
+
     Args:
         parts: (N,) ints from 0, the split of each row.
         num_parts: int.
         num_classes: int, K.
-
-    Attributes:
-        sizes: (num_parts,) ints, rows of each split so far.
-        totals: (num_parts, K) float64, sums of the probabilities p.
-        entropies: (num_parts,) float64, sums of p log p.
     """
 
     def __init__(self, parts, num_parts, num_classes):

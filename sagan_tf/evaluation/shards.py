@@ -65,19 +65,7 @@ def merge_shards(shards):
 
 
 def wait_for_shards(paths, about, minutes):
-    """Waits for the shares of other workers.
-
-    Args:
-        paths: pathlib.Paths of their files.
-        about: dict, as for `read_shard`.
-        minutes: float, the longest time without a new share.
-
-    Returns:
-        list of `FeatureSet`s in the order of the paths.
-
-    Raises:
-        UserError: No new share came for so long.
-    """
+    """Waits for the `FeatureSet`s of other workers, in the order of `paths`; UserError after `minutes` without one."""
     shards = {}
 
     def count():

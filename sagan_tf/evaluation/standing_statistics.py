@@ -11,14 +11,7 @@ from sagan_tf.layers import ConditionalBatchNormalization
 def set_standing_statistics(generator, num_classes, batches=100, batch_size=64, seed=0):
     """Sets the moving means and variances of a generator to their averages over newly drawn batches.
 
-    Nothing else changes, not even the u of spectral normalisation.
-
-    Args:
-        generator: keras.Model, latent (B, D), or [latent, label (B,)], to images.
-        num_classes: int, or None without labels; labels are drawn uniformly.
-        batches: int >= 1, to average over.
-        batch_size: int >= 2, B.
-        seed: int, of latents and labels.
+    Labels are drawn uniformly. Nothing else changes, not even the u of spectral normalisation.
 
     Source: Brock et al. 2019, section 4.1 ("standing statistics"), https://arxiv.org/abs/1809.11096.
     """

@@ -32,14 +32,7 @@ def save_statistics(feature_set, path):
 def read_statistics(path):
     """Reads a file of `save_statistics`, or mean and covariance (`mu`, `sigma`) as other programs save them.
 
-    Args:
-        path: Path of the file.
-
-    Returns:
-        FeatureSet. From another program's file it has only the moments, and `count` is 0.
-
-    Raises:
-        UserError: It cannot be read, or holds something else.
+    Returns a `FeatureSet`; from another program's file it has only the moments, and `count` is 0.
     """
     try:
         arrays = read_arrays(path)

@@ -5,18 +5,13 @@ import numpy as np
 
 
 def principal_directions(folded, count=6):
-    """Finds the directions that the generator's first layer stretches the most.
+    """Finds the `count` directions that the first layer of a `FoldedGenerator` stretches the most.
 
     The first layer maps a latent z to z W + b, so that a step n moves its output by n W, whatever z is. The unit
     vectors n with the longest n W are the eigenvectors of W W^T.
 
-    Args:
-        folded: `FoldedGenerator`; its first layer is a `Dense`.
-        count: int, number of directions at most.
-
-    Returns:
-        (K, D) float32, K = min(count, D): orthonormal rows, the most stretched first; the entry of largest size in
-        each is positive. (0, D) if the first layer is not a `Dense`.
+    Returns (K, D) float32: orthonormal rows, the most stretched first; the entry of largest size in each is positive.
+    K is 0 if the first layer is not a `Dense`.
 
     Source: Shen and Zhou 2021, "Closed-Form Factorization of Latent Semantics in GANs", equation 4.
     """

@@ -67,15 +67,9 @@ class FoldedGenerator:
         return {name: tuple(map_.shape[1:]) for name, map_ in self.body.output.items() if name != "image"}
 
     def generate(self, latent, label=None):
-        """Generates images inside a graph.
+        """Generates images (B, S, S, C) and attention maps inside a graph: a dict as of `body`.
 
-        Args:
-            latent: (B, D) float32.
-            label: (B,) int32, or None without classes. What happens out of range depends on the device; a CPU and
-                TFLite raise an error.
-
-        Returns:
-            dict of `image` and the attention maps, as of `body`.
+        What happens to a label out of range depends on the device; a CPU and TFLite raise an error.
         """
         latent = tf.convert_to_tensor(latent)
         if self.class_rows is None:

@@ -32,17 +32,10 @@ _VARIABLE_BYTES = 4  # per byte of the file, for other dtypes and Keras' own var
 
 
 def read_generator(path):
-    """Reads a generator from a file that is not trusted.
+    """Reads a generator of `build_generator` from a `.keras` file that is not trusted.
 
-    Args:
-        path: Path of the `.keras` file.
-
-    Returns:
-        keras.Model as of `build_generator`.
-
-    Raises:
-        Exception: The file cannot be read, holds no generator, or claims more memory than its size justifies. Damaged
-            bytes make zip, JSON, HDF5 and Keras raise anything.
+    Raises an exception of any type if the file is damaged, holds no generator, or claims more memory than its size
+    justifies.
     """
     check_archive(path)
     with zipfile.ZipFile(path) as archive:

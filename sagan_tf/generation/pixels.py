@@ -5,13 +5,9 @@ import tensorflow as tf
 
 
 def to_levels(images):
-    """Maps images from [-1, 1] to 8-bit levels: rounded, and clipped where a value lies outside.
+    """Maps images from [-1, 1] to uint8, rounded and clipped; uint8 passes through.
 
-    Args:
-        images: Floating-point tensor or array in [-1, 1], any shape; uint8 passes through.
-
-    Returns:
-        uint8 of that shape: a tensor for a tensor, otherwise a NumPy array.
+    A tensor gives a tensor, also inside a graph; all else gives a NumPy array.
     """
     if tf.is_tensor(images):
         if images.dtype == tf.uint8:
@@ -30,12 +26,5 @@ def from_levels(levels):
 
 
 def to_png(images):
-    """Encodes images as PNG files, inside a graph.
-
-    Args:
-        images: (B, S, S, C) float32 in [-1, 1], C 1 or 3.
-
-    Returns:
-        (B,) string tensor.
-    """
+    """Encodes images (B, S, S, 1 or 3) in [-1, 1] as PNG files: (B,) strings."""
     return tf.io.encode_png(to_levels(images))

@@ -5,17 +5,12 @@ import tensorflow as tf
 
 
 def on_all_replicas(function, strategy, batch_size):
-    """Spreads a function of rows over the replicas of a strategy.
+    """Spreads a graph function of B rows over the replicas of a strategy; None is the default device.
 
     Every call runs full batches, padded with the last row, so that a row's result does not depend on its batch.
 
-    Args:
-        function: Graph function of tensors with B rows that gives a tensor, or a tuple of tensors and None.
-        strategy: tf.distribute.Strategy of this process; None: the default device.
-        batch_size: int, B, rows per replica.
-
-    Returns:
-        Function of arrays with n rows each, 1 <= n <= B times the replicas, that gives NumPy arrays with n rows.
+    Returns a function of arrays with n rows each, 1 <= n <= B times the replicas, that gives NumPy arrays of n rows.
+    `function` may give a tensor, or a tuple of tensors and None.
     """
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
 

@@ -84,9 +84,6 @@ class Sampler:
         Args:
             start, end: (seed, label or None) each; labels need a `FoldedGenerator`.
             fractions: (N,) floats in [0, 1]; 0 is the start and 1 the end, exactly.
-
-        Returns:
-            (N, S, S, C) uint8.
         """
         fractions = tf.constant(fractions, tf.float32)
         seeds, labels = zip(start, end)
@@ -131,17 +128,10 @@ def draw_latents_of(seeds, latent_dim, truncation=NO_TRUNCATION):
 
 
 def grid_seeds(rows, columns, num_classes):
-    """Seeds and labels of a grid of samples, as `sagan sample` numbers them.
+    """Seeds and labels of a grid of samples, row by row, as `sagan sample` numbers them.
 
-    Row r is class r and column c is seed c. Rows beyond the last class begin with class 0 again, at the next seeds;
-    without classes, seeds run from row to row.
-
-    Args:
-        rows, columns: ints >= 1.
-        num_classes: int, or None.
-
-    Returns:
-        (seeds (rows*columns,) int64, labels (rows*columns,) int32 or None), row by row.
+    Row r is class r and column c is seed c. Rows beyond the last class repeat the classes with the next seeds; without
+    classes, the seeds run from row to row and the labels are None.
     """
     row, column = np.divmod(np.arange(rows * columns), columns)
     seeds = row // (num_classes or 1) * columns + column

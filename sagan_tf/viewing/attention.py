@@ -76,15 +76,7 @@ class AttentionProbe:
         return ops.cast(tensors["output"], "float32"), scores_and_features
 
     def attention_maps(self, inputs, batch_size=8):
-        """Runs the network and reads its attention maps.
-
-        Args:
-            inputs: list of the network's inputs, arrays with a batch axis.
-            batch_size: int >= 1.
-
-        Returns:
-            (the network's output as an array, dict of name -> `AttentionMaps`).
-        """
+        """Runs the network on a list of its inputs: (output array, dict, name of a layer -> `AttentionMaps`)."""
         outputs, parts = [], []
         for start in range(0, len(inputs[0]), batch_size):
             output, scores_and_features = self._run([tf.constant(x[start : start + batch_size]) for x in inputs])

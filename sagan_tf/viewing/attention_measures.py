@@ -96,14 +96,7 @@ def measure_symmetry(maps):
 
 
 def format_table(summary):
-    """Formats the measures of layers as a table for the terminal.
-
-    Args:
-        summary: list of dicts of `measure_attention`, with `network` and `pictures`.
-
-    Returns:
-        str, one line per layer.
-    """
+    """Formats dicts of `measure_attention`, with `network` and `pictures`, as a table: one line per layer."""
     columns = _COLUMNS
     if any("mirror_agreement" in row for row in summary):
         columns += _MIRROR_COLUMNS

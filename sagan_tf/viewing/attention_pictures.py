@@ -29,15 +29,7 @@ _POINTS = 5  # per image, as in the paper
 
 @dataclass(frozen=True)
 class Row:
-    """An image and the maps of its query points.
-
-    Args:
-        image: (S, S, C), as for `to_levels`.
-        points: P (row, column) in the feature map.
-        query_shape: (H, W) of the feature map.
-        maps: (P, h, w) float.
-        title: str.
-    """
+    """An image, as for `to_levels`, with query points (row, column) in a feature map and the map (h, w) of each."""
 
     image: np.ndarray
     points: tuple
@@ -47,15 +39,7 @@ class Row:
 
 
 def make_row(maps, i, image, points=None, title=""):
-    """Makes the `Row` of one image.
-
-    Args:
-        maps: `AttentionMaps`.
-        i: int, number of the image in `maps`.
-        image: (S, S, C), as for `to_levels`.
-        points: (row, column) in the feature map; None: five by `choose_points`.
-        title: str.
-    """
+    """Makes the `Row` of image `i` of `AttentionMaps`; `points` None chooses five by `choose_points`."""
     if points is None:
         points = choose_points(maps.features[i], image, min(_POINTS, maps.scores.shape[1]))
     return Row(
@@ -65,14 +49,6 @@ def make_row(maps, i, image, points=None, title=""):
 
 def draw_rows(rows, title, columns=1):
     """Draws images with their query points and, for each point, its map with an arrow to its strongest region.
-
-    Args:
-        rows: `Row`s with the same number of points.
-        title: str.
-        columns: int >= 1, rows side by side.
-
-    Returns:
-        PIL.Image.Image, RGB.
 
     Source: Zhang et al. 2019, Figures 1 (one column) and 5 (several).
     """
@@ -87,14 +63,7 @@ def save_rows(rows, path, title, columns=1):
 
 
 def strongest_region(map_):
-    """Finds the 3x3 keys with the most attention, which need not contain the highest peak.
-
-    Args:
-        map_: (h, w) float, >= 0.
-
-    Returns:
-        (row, column) of their centre of mass, floats in [0, 1], relative to height and width.
-    """
+    """Centre of mass of the 3x3 keys with the most attention: (row, column) floats, relative to height and width."""
     height, width = map_.shape
     padded = np.pad(np.asarray(map_, np.float64), 1)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
@@ -106,16 +75,7 @@ def strongest_region(map_):
 
 
 def overlay(image, map_, size):
-    """Overlays a map on an image: attended regions keep their colours, the rest is dark.
-
-    Args:
-        image: (S, S, C), as for `to_levels`.
-        map_: (h, w) float, >= 0.
-        size: int, px of the result.
-
-    Returns:
-        PIL.Image.Image, RGB.
-    """
+    """Overlays a map on an image, `size` px large: attended regions keep their colours, the rest is dark."""
     picture = np.asarray(_enlarged(image, size), np.float32)
     # The strongest 2 percent saturate; otherwise a single peak would leave the rest dark.
     highest = max(np.quantile(map_, 0.98), map_.max() / 3, 1e-12)

@@ -7,17 +7,13 @@ from sagan_tf.layers import SelfAttention, SpectralNormalization
 
 
 def receptive_fields(network):
-    """Finds which queries and keys of an attention layer the convolutions connect without attention.
+    """Finds which queries and keys of each attention layer the convolutions connect without attention.
 
     In a discriminator, a query is connected with the keys whose pixels it was computed from; in a generator, with the
     keys from which a pixel is computed together with it. Images are square and height and width are treated alike, so
     one axis is enough: a query and a key are connected if they are along rows and along columns.
 
-    Args:
-        network: Functional keras.Model of `build_generator` or `build_discriminator`.
-
-    Returns:
-        dict, name of the attention layer -> (H, h) bool, h = H / pool_size.
+    Returns a dict, name of the layer -> (H, h) bool, h = H / pool_size.
     """
     images = [tensor for tensor in network.inputs if len(tensor.shape) == 4]
     fields = {}

@@ -44,11 +44,7 @@ def latent_interpolations(sampler, classes, seed, fractions):
 
 
 def class_interpolations(sampler, classes, seed, fractions):
-    """Makes a `Table` from each class to the next, and from the last to the first, for the latent of one seed.
-
-    Raises:
-        ValueError: There are fewer than two classes.
-    """
+    """Makes a `Table` from each class to the next, and from the last to the first, for the latent of one seed."""
     if not classes or len(classes) < 2:
         raise ValueError(f"`classes` must be two or more. Received: {classes}.")
     labels = list(classes)
@@ -59,15 +55,9 @@ def class_interpolations(sampler, classes, seed, fractions):
 
 
 def interpolation_loop(sampler, stops, frames):
-    """Interpolates through stops and back to the first, for an animation without a jump.
+    """Interpolates through stops, (seed, label or None) each, and back to the first: an animation without a jump.
 
-    Args:
-        sampler: `Sampler`.
-        stops: (seed, label or None) each, two or more.
-        frames: int >= 1, images from one stop to the next.
-
-    Returns:
-        (len(stops) * frames, S, S, C) uint8.
+    Returns (number of stops * frames, S, S, C) uint8.
     """
     # Slower near the stops, so that they can be seen.
     fractions = (1 - np.cos(np.pi * np.arange(frames) / frames)) / 2
