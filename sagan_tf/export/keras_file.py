@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sagan_tf.files.atomic import atomic_write
-from sagan_tf.generation.folding import as_folded
+from sagan_tf.generation.folding import fold_generator
 
 
 def export_keras(generator, path):
@@ -22,7 +22,7 @@ def export_keras(generator, path):
     Raises:
         ValueError: The generator cannot be folded.
     """
-    folded = as_folded(generator)
+    folded = fold_generator(generator)
     with atomic_write(path) as temporary_path:
         folded.model.save(temporary_path)
     return Path(path)

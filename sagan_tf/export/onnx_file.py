@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import write_bytes
-from sagan_tf.generation.folding import as_folded
+from sagan_tf.generation.folding import fold_generator
 
 OPSET = 18
 
@@ -33,7 +33,7 @@ def export_onnx(generator, path):
         import tf2onnx
     except ImportError:
         raise UserError("ONNX: tf2onnx is not installed. Install it with `pip install 'sagan-tf[onnx]'`.") from None
-    folded = as_folded(generator)
+    folded = fold_generator(generator)
     specs = [tf.TensorSpec([None, folded.latent_dim], tf.float32, name="latent")]
     if folded.num_classes is not None:
         specs.append(tf.TensorSpec([None], tf.int32, name="label"))

@@ -5,7 +5,7 @@ import keras
 from sagan_tf.export.model_versions import new_version
 from sagan_tf.export.signatures import make_signatures
 from sagan_tf.export.warm_up import write_warm_up
-from sagan_tf.generation.folding import as_folded
+from sagan_tf.generation.folding import fold_generator
 
 
 def export_saved_model(generator, directory, *, version=None, warm_up=True):
@@ -29,7 +29,7 @@ def export_saved_model(generator, directory, *, version=None, warm_up=True):
         ValueError: The generator cannot be folded, its images are neither grey nor RGB, or `version` is not an integer
             >= 1.
     """
-    folded = as_folded(generator)
+    folded = fold_generator(generator)
     if folded.image_shape[-1] not in (1, 3):
         raise ValueError(f"Images must have 1 or 3 channels. Received: images of shape {folded.image_shape}.")
     signatures = make_signatures(folded)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from sagan_tf.files.atomic import write_bytes
-from sagan_tf.generation.folding import as_folded
+from sagan_tf.generation.folding import fold_generator
 
 VARIANTS = ("float32", "float16", "dynamic_int8", "int8")
 CALIBRATION_IMAGES = 256
@@ -54,7 +54,7 @@ def export_tflite(generator, directory, *, variants=VARIANTS, batch=None, seed=0
     unknown = [variant for variant in variants if variant not in VARIANTS]
     if unknown or not variants:
         raise ValueError(f"`variants` must be among {VARIANTS}. Received: {variants=}.")
-    folded = as_folded(generator)
+    folded = fold_generator(generator)
     variants = _available(variants)
     with tempfile.TemporaryDirectory() as folder:
         _write_plain_saved_model(folded, folder, batch)

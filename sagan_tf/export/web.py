@@ -12,7 +12,7 @@ from sagan_tf.export.tflite import export_tflite
 from sagan_tf.files.atomic import atomic_folder
 from sagan_tf.files.cache import user_cache_folder
 from sagan_tf.generation.directions import principal_directions
-from sagan_tf.generation.folding import as_folded
+from sagan_tf.generation.folding import fold_generator
 
 VARIANTS = ("dynamic_int8", "float16")  # the page starts with the first and offers the others
 MARK = "model.json"  # marks a folder as an exported page, which may be replaced
@@ -53,7 +53,7 @@ def export_web(generator, folder, *, name="sagan", training=None, node_modules=N
         UserError: LiteRT.js is not available, or the folder holds other files.
         ValueError: The generator cannot be folded.
     """
-    folded = as_folded(generator)
+    folded = fold_generator(generator)
     if folded.image_shape[-1] not in (1, 3):
         raise UserError(f"web: a page can show 1 or 3 image channels; the generator makes {folded.image_shape[-1]}.")
     runtime = _runtime(node_modules)

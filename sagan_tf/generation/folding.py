@@ -78,11 +78,6 @@ class FoldedGenerator:
         return self.body([latent, tf.gather(self.class_rows.value, label)], training=False)
 
 
-def as_folded(generator):
-    """Returns a `FoldedGenerator` as it is, and anything else folded by `fold_generator`."""
-    return generator if isinstance(generator, FoldedGenerator) else fold_generator(generator)
-
-
 def fold_generator(generator):
     """Folds a generator: the same images (but for the order of float32 sums) from fewer operations.
 
@@ -91,7 +86,8 @@ def fold_generator(generator):
     attention goes into its last convolution. The result computes in float32 whatever the dtype policy of training.
 
     Args:
-        generator: Functional keras.Model, [latent, label] or the latent alone -> image; see `build_generator`.
+        generator: Functional keras.Model, [latent, label] or the latent alone -> image; see `build_generator`. A
+            `FoldedGenerator` is returned as it is.
 
     Returns:
         FoldedGenerator.
@@ -99,6 +95,8 @@ def fold_generator(generator):
     Raises:
         ValueError: It is no such model, or other layers than conditional batch normalisations use the label.
     """
+    if isinstance(generator, FoldedGenerator):
+        return generator
     _check_generator(generator)
     latent, *labels = [
         keras.Input(batch_shape=tensor.shape, dtype=dtype, name=name)
