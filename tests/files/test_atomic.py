@@ -37,20 +37,27 @@ def test_atomic_folder_replaces_folder_completely_or_not_at_all(tmp_path):
     assert [path.name for path in (tmp_path / "deep").rglob("*")] == ["folder", "second"]
 
 
-@pytest.mark.parametrize("name", ["file", "file.tar.gz", ".hidden", ".share_1_of_2.json"])
-def test_remove_temporary_files_removes_those_of_killed_processes(tmp_path, name):
-    code = (
-        "import os, sys\n"
-        "from sagan_tf.files.atomic import atomic_write\n"
-        "with atomic_write(sys.argv[1]) as temporary_path:\n"
-        "    temporary_path.touch()\n"
-        "    os._exit(9)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / name)]).returncode == 9
+WRITE_AND_DIE = """
+import contextlib, os, sys
+from sagan_tf.files.atomic import atomic_write
+stack = contextlib.ExitStack()
+for path in sys.argv[1:]:
+    stack.enter_context(atomic_write(path)).touch()
+os._exit(9)
+"""
+
+
+def test_remove_temporary_files_removes_those_of_killed_processes(tmp_path):
+    names = ["file", "file.tar.gz", ".hidden", ".share_1_of_2.json"]
+    process = subprocess.run([sys.executable, "-c", WRITE_AND_DIE, *(str(tmp_path / name) for name in names)])
+    assert process.returncode == 9
+    left = os.listdir(tmp_path)
+    assert len(left) == 4 and all(map(is_temporary, left)) and not any(map(is_temporary, names))
     (tmp_path / ".mine.partial").touch()
-    (left,) = [path.name for path in tmp_path.iterdir() if path.name != ".mine.partial"]
-    assert is_temporary(left) and not is_temporary(name)
     remove_temporary_files(tmp_path, ["other", "file.gz"])
-    assert (tmp_path / left).exists()
-    remove_temporary_files(tmp_path, ["other", name])
+    assert len(os.listdir(tmp_path)) == 5
+    for count, name in enumerate(names[:3], start=1):
+        remove_temporary_files(tmp_path, ["other", name])
+        assert len(os.listdir(tmp_path)) == 5 - count
+    remove_temporary_files(tmp_path)
     assert os.listdir(tmp_path) == [".mine.partial"]

@@ -1,5 +1,6 @@
-"""`python -m sagan_tf.serve` as a user meets it."""
+"""The command `python -m sagan_tf.serve`."""
 
+import functools
 import os
 import re
 import shutil
@@ -24,38 +25,34 @@ from sagan_tf.serving.limits import Limits
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def refusal(capsys, *arguments):
-    """The line that the command ends with."""
-    with pytest.raises(SystemExit) as caught:
-        serve.main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    assert caught.value.code == 2 and err.count("\n") == 1 and err.startswith("error: ")
-    return err.removeprefix("error: ").rstrip("\n")
+@pytest.fixture
+def refusal(command_error):
+    return functools.partial(command_error, serve.main)
 
 
-def test_folder_that_is_not_there(capsys, tmp_path):
-    assert "no such folder. `python -m sagan_tf.export" in refusal(capsys, tmp_path / "nothing")
+def test_serve_rejects_missing_folder(refusal, tmp_path):
+    assert "no such folder. `python -m sagan_tf.export" in refusal(tmp_path / "nothing")
 
 
-def test_folder_without_a_version(capsys, tmp_path):
+def test_serve_rejects_folder_without_a_version(refusal, tmp_path):
     (tmp_path / "1").mkdir()
-    assert refusal(capsys, tmp_path).startswith(f"{tmp_path} holds no model")
+    assert refusal(tmp_path).startswith(f"{tmp_path} holds no model")
 
 
-def test_taken_port(capsys, version_1):
+def test_serve_rejects_port_in_use(refusal, version_1):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         for option in ("--port", "--rest_port", "--rest_api_port"):
             free = "--port" if option != "--port" else "--rest_port"
-            words = refusal(capsys, version_1.parent, option, port, free, 0)
-            assert words.startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use")
+            line = refusal(version_1.parent, option, port, free, 0)
+            assert line.startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use")
 
 
-def test_host_that_is_not_ours(capsys, version_1):
-    assert "cannot listen on 192.0.2.1:" in refusal(capsys, version_1.parent, "--host", "192.0.2.1")
+def test_serve_rejects_foreign_host(refusal, version_1):
+    assert "cannot listen on 192.0.2.1:" in refusal(version_1.parent, "--host", "192.0.2.1")
 
 
-def test_version_that_cannot_be_loaded(capsys, version_1, tmp_path):
+def test_serve_rejects_folder_when_no_version_can_be_loaded(capsys, version_1, tmp_path):
     shutil.copytree(version_1, tmp_path / "sagan" / "1")
     (tmp_path / "sagan" / "1" / "saved_model.pb").write_bytes(b"nothing of the kind")
     with pytest.raises(SystemExit) as caught:
@@ -66,7 +63,7 @@ def test_version_that_cannot_be_loaded(capsys, version_1, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option, value, words",
+    "option, value, message",
     [
         ("--port", "70000", "--port: `70000` is not a port, 0 to 65535."),
         ("--max_batch_size", "0", "--max_batch_size: `0` is not a whole number from 1."),
@@ -77,30 +74,28 @@ def test_version_that_cannot_be_loaded(capsys, version_1, tmp_path):
         ("--nothing", "1", "unrecognized arguments"),
     ],
 )
-def test_bad_options(capsys, tmp_path, option, value, words):
-    assert words in refusal(capsys, tmp_path, option, value)
+def test_serve_rejects_bad_option(refusal, tmp_path, option, value, message):
+    assert message in refusal(tmp_path, option, value)
 
 
-def test_missing_package_is_named(capsys, version_1, monkeypatch):
+def test_serve_names_missing_package(refusal, version_1, monkeypatch):
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    assert refusal(capsys, version_1.parent) == (
-        "aiohttp is not installed. Run `pip install 'sagan-tf[serving]'`."
-    )
+    assert refusal(version_1.parent) == "aiohttp is not installed. Run `pip install 'sagan-tf[serving]'`."
 
 
-def test_options_reach_the_limits():
+def test_serve_options_set_the_limits():
     arguments = ["d", "--max_batch_size", "3", "--batch_timeout_ms", "2.5", "--max_body_mb", "0.5", "--poll_seconds",
                  "9", "--max_enqueued_batches", "4", "--drain_seconds", "0", "--parallel_batches", "5"]
     options = parse_options(ServeOptions, arguments, "serve")
     assert limits(options) == Limits(3, 0.0025, 4, 2**19, 9.0, 0.0, 5)
 
 
-def test_verb_of_the_console_script():
+def test_sagan_serve_is_the_same_command():
     assert cli.VERBS["serve"][0] == "sagan_tf.serve"
 
 
 class Process:
-    """The command, and what it has said so far."""
+    """The command in a process."""
 
     def __init__(self, *arguments):
         self.process = subprocess.Popen(
@@ -114,11 +109,11 @@ class Process:
             lines.append(line.rstrip("\n"))
             if match := re.search(pattern, line):
                 return lines, match
-        raise AssertionError(f"ended before it said {pattern}: {lines}, {self.process.stderr.read()}")
+        raise AssertionError(f"ended before it printed {pattern}: {lines}, {self.process.stderr.read()}")
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_says_what_it_serves_and_ends_without_losing_a_request(version_1, name):
+def test_serve_stops_on_signal_without_losing_a_request(version_1, name):
     command = Process(version_1.parent.parent, "--batch_timeout_ms", "1500")
     try:
         lines, match = command.lines_until(r"^REST on (http://.*)/v1/models, gRPC on (.*)$")
@@ -126,7 +121,7 @@ def test_says_what_it_serves_and_ends_without_losing_a_request(version_1, name):
         server, answers = Running(match[1], match[2]), []
         request = threading.Thread(target=lambda: answers.append(server.predict({"inputs": make_inputs(1)})))
         request.start()
-        time.sleep(0.5)  # the request is there, and waits for others
+        time.sleep(0.5)  # now the request waits for others
         assert not answers
         command.process.send_signal(getattr(signal, name))
         out, err = command.process.communicate(timeout=30)
