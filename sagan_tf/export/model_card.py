@@ -17,19 +17,7 @@ _PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-quantizer", "tf2onnx")
 
 
 def make_model_card(name, folded, folder, paths, training):
-    """Collects the content of a model card.
-
-    Args:
-        name: str, of the model.
-        folded: `FoldedGenerator`.
-        folder: pathlib.Path of the export.
-        paths: pathlib.Paths of the exported files and folders, inside `folder`.
-        training: dict of JSON values: `data`, `seed`, `step`, `average`, `class_names`, `metrics`, `evaluations`,
-            `config`, `environment`, `generator_sha256`; None for an unknown value.
-
-    Returns:
-        dict of JSON values.
-    """
+    """Returns the content of a model card as JSON values; `training` is the dict of `describe_training`."""
     height, width, channels = folded.image_shape
     return {
         "name": name,

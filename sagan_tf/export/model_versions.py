@@ -25,17 +25,7 @@ class NewVersion:
 
 @contextlib.contextmanager
 def new_version(directory, version=None):
-    """Publishes a version folder when the block ends without an error.
-
-    A server that polls `directory` for numbers, as TensorFlow Serving does, sees nothing before: the name of the
-    temporary folder starts with a dot.
-
-    Args:
-        directory: Folder of the versions. It is created.
-        version: int >= 1; None: one above the highest version.
-
-    Yields:
-        `NewVersion`.
+    """Yields a `NewVersion`, published at the end under a number (None: one above the highest).
 
     Raises:
         FileExistsError: The version exists.
@@ -47,6 +37,7 @@ def new_version(directory, version=None):
     directory.mkdir(parents=True, exist_ok=True)
     if version is not None and (directory / str(version)).exists():
         raise _exists(directory / str(version))
+    # A server that polls `directory` for numbers does not see a name that starts with a dot.
     new = NewVersion(Path(tempfile.mkdtemp(prefix=".new-", dir=directory)))
     try:
         yield new

@@ -1,18 +1,13 @@
-"""Warm-up requests, which TensorFlow Serving runs on a new version before it serves it."""
+"""Warm-up requests, which TensorFlow Serving runs on a new version before it serves it.
+
+Source: https://www.tensorflow.org/tfx/serving/saved_model_warmup.
+"""
 
 import tensorflow as tf
 
 
 def write_warm_up(folder, model_name, signatures):
-    """Writes one request per signature into a SavedModel; prints a line if `tensorflow-serving-api` is missing.
-
-    Args:
-        folder: pathlib.Path of the SavedModel.
-        model_name: str, the name under which it is served.
-        signatures: list of `Signature`.
-
-    Source: https://www.tensorflow.org/tfx/serving/saved_model_warmup.
-    """
+    """Writes one request per signature into a SavedModel; prints a line if `tensorflow-serving-api` is missing."""
     try:
         from tensorflow_serving.apis import prediction_log_pb2
     except ImportError:

@@ -74,14 +74,7 @@ def export_web(generator, folder, *, name="sagan", training=None, node_modules=N
 
 
 def describe(folded, name, training, files):
-    """Returns what the page reads about a generator, a dict of JSON values.
-
-    Args:
-        folded: `FoldedGenerator`.
-        name: str, the title.
-        training: dict with `data`, `step`, `seed` and `class_names`, each of which may be missing.
-        files: dict, variant -> pathlib.Path of a TFLite file in the page's folder.
-    """
+    """Returns what the page reads about a generator, a dict of JSON values; `files` are paths by variant."""
     return {
         "name": name,
         "exported_at": datetime.date.today().isoformat(),

@@ -11,16 +11,7 @@ _TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9]+\.partial(\.[^.]+)?")
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """Yields a temporary path to write; the complete file replaces `path` unless the block raises.
-
-    The file is on the disk (fsync) before it replaces the older one.
-
-    Args:
-        path: Path of the file. Its folder is created.
-
-    Yields:
-        pathlib.Path in the same folder, with the same suffix, and with a name of this process alone.
-    """
+    """Yields a temporary path with the same suffix; the file replaces `path` at the end, unless the block raises."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary_path = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
@@ -45,14 +36,7 @@ def write_text(path, text):
 
 @contextlib.contextmanager
 def atomic_folder(path):
-    """Yields a temporary folder to fill; the complete folder replaces `path` unless the block raises.
-
-    Args:
-        path: Path of the folder. Its parent is created.
-
-    Yields:
-        pathlib.Path of an empty folder.
-    """
+    """Yields an empty temporary folder, which replaces `path` at the end, unless the block raises."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
@@ -81,12 +65,7 @@ def is_temporary(name):
 
 
 def remove_temporary_files(folder, names=None):
-    """Removes temporary files that killed processes left; no process may be writing them now.
-
-    Args:
-        folder: pathlib.Path. It may be missing.
-        names: Final names of the files; None: all.
-    """
+    """Removes what killed processes left of files `names` (None: all); no process may be writing them now."""
     for path in folder.glob(".*.partial*"):
         match = _TEMPORARY_NAME.fullmatch(path.name)
         if match and (names is None or match[1] + (match[2] or "") in names):

@@ -5,14 +5,7 @@ from pathlib import Path
 
 
 def sha256(path):
-    """Hashes a file, or a folder: the names and contents of all files below it, in the order of their names.
-
-    Args:
-        path: Path of the file or folder.
-
-    Returns:
-        str, 64 hexadecimal digits.
-    """
+    """Returns the hexadecimal SHA-256 of a file, or of the names and contents of all files below a folder."""
     path = Path(path)
     if path.is_file():
         with open(path, "rb") as file:
@@ -22,7 +15,7 @@ def sha256(path):
 
 
 def sha256_of_parts(parts):
-    """Hashes bytes or contiguous arrays, one after the other; returns 64 hexadecimal digits."""
+    """Returns the hexadecimal SHA-256 of bytes or contiguous arrays, one after the other."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)

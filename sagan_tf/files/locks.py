@@ -10,17 +10,7 @@ from sagan_tf.errors import UserError
 
 @contextlib.contextmanager
 def exclusive(path, *, error=None, notice=None, remove=False):
-    """Holds a lock file while the block runs.
-
-    Args:
-        path: Path of the lock file; its folder exists.
-        error: str, the message if another process holds the lock. None: wait for that process.
-        notice: str, printed before waiting.
-        remove: bool. Remove the lock file at the end.
-
-    Raises:
-        UserError: Another process holds the lock, and `error` is given.
-    """
+    """Holds a lock file; if another process does, raises `UserError(error)`, or prints `notice` and waits."""
     lock = filelock.FileLock(path)
     try:
         lock.acquire(blocking=False)

@@ -13,28 +13,15 @@ _POLL_SECONDS = 0.5
 
 
 def split_batches(count, batch_size, share=(0, 1)):
-    """Splits N items into batches as one process does, and returns every `workers`-th batch.
-
-    Workers take complete batches because a kernel may round a row differently in a batch of another size.
-
-    Args:
-        count: int, N.
-        batch_size: int >= 1.
-        share: (worker index, number of workers), ints.
-
-    Returns:
-        list of ranges within 0 .. N-1, ascending.
-    """
+    """Returns the batches of worker `share` = (index, workers) among those of `count` items, as ranges."""
+    # Complete batches of one process: a kernel may round a row differently in a batch of another size.
     index, workers = share
     starts = range(index * batch_size, count, workers * batch_size)
     return [range(start, min(start + batch_size, count)) for start in starts]
 
 
 class SharedFolder:
-    """A folder that several workers fill with files, batch by batch.
-
-    Each worker keeps its progress in a file of the folder, so that a restarted worker continues the same work. The
-    workers need not run at the same time.
+    """A folder that several workers fill with files; each keeps its progress in a file, to continue when restarted.
 
     Args:
         folder: Path on a disk that all workers share. It is created.
@@ -75,15 +62,7 @@ class SharedFolder:
         )
 
     def wait(self, minutes, report=lambda count: None):
-        """Waits until all workers have written their share.
-
-        Args:
-            minutes: float, the longest time without a new file.
-            report: Function of the number of files so far, called when it changes.
-
-        Raises:
-            UserError: No new file came for so long.
-        """
+        """Waits until all workers have written their share; see `wait_for_workers`."""
         wait_for_workers(self.count, self._is_complete, minutes, self._missing, report)
 
     def close(self):
@@ -122,17 +101,10 @@ class SharedFolder:
 
 
 def wait_for_workers(count, is_complete, minutes, describe_missing, report):
-    """Polls the progress of other workers until it is complete.
-
-    Args:
-        count: Function that returns the progress, an int.
-        is_complete: Function of that number; returns bool.
-        minutes: float, the longest time without progress.
-        describe_missing: Function of that number and `minutes`; returns the error message.
-        report: Function of that number, called when it changes.
+    """Polls `count()` until `is_complete(count)`, and calls `report(count)` when it changes.
 
     Raises:
-        UserError: There was no progress for so long.
+        UserError: `describe_missing(count, minutes)`, after `minutes` without progress.
     """
     done, deadline = count(), time.monotonic() + 60 * minutes
     report(done)

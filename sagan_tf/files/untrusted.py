@@ -19,17 +19,7 @@ EXPANSION = 20
 
 
 def read_text(path):
-    """Reads a text file; bytes that are not UTF-8 are replaced.
-
-    Args:
-        path: pathlib.Path.
-
-    Returns:
-        str.
-
-    Raises:
-        UserError: The file cannot be read.
-    """
+    """Reads a text file, replacing bytes that are not UTF-8; UserError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -37,17 +27,7 @@ def read_text(path):
 
 
 def read_json(path):
-    """Reads a JSON file.
-
-    Args:
-        path: pathlib.Path.
-
-    Returns:
-        The value; None if the file does not hold JSON.
-
-    Raises:
-        UserError: The file cannot be read.
-    """
+    """Reads a JSON file; None if it does not hold JSON, UserError if it cannot be read."""
     try:
         return json.loads(read_text(path))
     except (ValueError, RecursionError):
@@ -55,31 +35,14 @@ def read_json(path):
 
 
 def read_arrays(path):
-    """Reads the arrays of an `.npz` file, without pickles.
-
-    Args:
-        path: Path.
-
-    Returns:
-        dict of NumPy arrays by name.
-
-    Raises:
-        Exception: Of any type: damaged bytes make NumPy and zipfile raise anything.
-    """
+    """Reads the arrays of an `.npz` file by name, without pickles; damaged bytes raise any exception."""
     # NumPy does not close a file that it opened and cannot read.
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
 def check_archive(path):
-    """Refuses a ZIP file that unpacks to far more than its size; accepts files of other formats.
-
-    Args:
-        path: Path of the file.
-
-    Raises:
-        ValueError: It is a decompression bomb.
-    """
+    """Raises ValueError for a ZIP file that unpacks to far more than its size; accepts other formats."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             # Python's reader stops at the declared size.
@@ -87,15 +50,7 @@ def check_archive(path):
 
 
 def check_claim(path, claimed_bytes):
-    """Refuses a file that claims to hold far more than its size.
-
-    Args:
-        path: Path of the file.
-        claimed_bytes: int.
-
-    Raises:
-        ValueError: It claims too much.
-    """
+    """Raises ValueError for a file that claims to hold far more than its size."""
     size = os.path.getsize(path)
     if claimed_bytes > FLOOR_BYTES + EXPANSION * size:
         raise ValueError(f"it claims to unpack to {_mib(claimed_bytes)}, but is {_mib(size)} long.")
@@ -103,14 +58,7 @@ def check_claim(path, claimed_bytes):
 
 @contextlib.contextmanager
 def bounded_variables(limit_bytes):
-    """Refuses TensorFlow variables, created in the block, that take more memory than the file to be read into them.
-
-    Args:
-        limit_bytes: int, for all variables together.
-
-    Raises:
-        ValueError: They take more. The variable that passes the limit is not created.
-    """
+    """Raises ValueError before TensorFlow variables created in the block take more than `limit_bytes` together."""
     import tensorflow as tf
 
     remaining = limit_bytes

@@ -8,17 +8,7 @@ from sagan_tf.files.hashing import sha256
 
 
 def describe_training(run):
-    """Describes the training and the metrics of a run's newest generator.
-
-    Args:
-        run: `Run`.
-
-    Returns:
-        dict of JSON values, as `make_model_card` takes it.
-
-    Raises:
-        UserError: There is no generator yet, or a file of the run cannot be read.
-    """
+    """Returns the training and metrics of a run's newest generator as JSON values; UserError without a generator."""
     run.check_generator()
     config, step = run.config(), _last_step(run)
     decay = config.training.ema_decay

@@ -42,18 +42,7 @@ class Batcher:
         self._loop, self._timer, self._scheduled, self._closing = asyncio.get_running_loop(), None, None, False
 
     async def submit(self, inputs, rows):
-        """Runs a request in a batch.
-
-        Args:
-            inputs: dict, name -> array of `rows` rows.
-            rows: int.
-
-        Returns:
-            dict, name -> array of `rows` rows.
-
-        Raises:
-            RequestError: The request is too large, the queue is full, or the model refuses the inputs.
-        """
+        """Runs a request, arrays of `rows` rows by name, in a batch; returns its outputs, or raises RequestError."""
         if rows > self._max_rows:
             raise RequestError(f"Task size {rows} is larger than maximum input batch size {self._max_rows}")
         if self._queued_rows + rows > self._max_queued_rows:

@@ -11,14 +11,7 @@ def find_versions(folder):
 
 
 def find_models(folder):
-    """Finds the models of a folder: a model, a folder of models, or the output of `python -m sagan_tf.export`.
-
-    Args:
-        folder: Path.
-
-    Returns:
-        dict, name -> folder.
-    """
+    """Returns the folders of models by name, for a model, a folder of models, or an export of sagan_tf."""
     folder = os.path.abspath(folder)
     if find_versions(folder):
         return {os.path.basename(folder): folder}

@@ -17,17 +17,9 @@ _JSON_TYPES = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}, "O": {str
 
 
 def parse_request(body):
-    """Parses the body of a predict request.
+    """Parses the body of a predict request to (signature name, layout, value); RequestError for another form.
 
-    Args:
-        body: bytes.
-
-    Returns:
-        (signature name, layout, value): the layout is "instances", a list of rows, or "inputs", columns; the value is
-        what the request holds under that key.
-
-    Raises:
-        RequestError: The body is not JSON of that form.
+    The layout is the key of the value: "instances", a list of rows, or "inputs", columns.
     """
     try:
         request = orjson.loads(body)
@@ -47,19 +39,7 @@ def parse_request(body):
 
 
 def decode_inputs(value, layout, infos):
-    """Converts the value of a request to the input arrays of a signature.
-
-    Args:
-        value: JSON value, as of `parse_request`.
-        layout: "instances" or "inputs".
-        infos: dict, name -> TensorInfo, of the inputs.
-
-    Returns:
-        dict, name -> array.
-
-    Raises:
-        RequestError: An input is missing, ragged, or has another type or rank.
-    """
+    """Converts the value of a request to arrays by name; RequestError if an input does not fit its TensorInfo."""
     columns = _columns_of_rows(value, infos) if layout == "instances" else _named_columns(value, infos)
     return {name: decode_array(name, columns[name], info) for name, info in infos.items()}
 
@@ -148,18 +128,7 @@ def _to_bytes(value):
 
 
 def encode_outputs(outputs, layout):
-    """Encodes the response of a predict request.
-
-    Args:
-        outputs: dict, name -> array.
-        layout: "instances" or "inputs", as in the request.
-
-    Returns:
-        bytes.
-
-    Raises:
-        RequestError: The layout is "instances", and the outputs do not have one number of rows.
-    """
+    """Encodes output arrays in the layout of the request; RequestError for rows if their numbers differ."""
     if layout == "instances" and len({array.shape[:1] or None for array in outputs.values()} | {None}) != 2:
         raise RequestError("The outputs have no rows in common; ask with 'inputs' instead of 'instances'.")
     values = {name: _encodable(name, array) for name, array in outputs.items()}

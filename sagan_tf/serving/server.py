@@ -38,11 +38,7 @@ class Server:
         self.rest_address = self.grpc_address = None
 
     async def start(self):
-        """Listens, then loads the models; until a version is loaded, requests are answered with 503.
-
-        Raises:
-            UserError: A port is in use.
-        """
+        """Listens, then loads the models; UserError if a port is in use. Without a model, requests get status 503."""
         for port in filter(None, (self._rest_port, self._grpc_port)):
             _check_port(self._host, port)
         drain = self.service.limits.drain
@@ -73,15 +69,7 @@ def new_event_loop():
 
 
 async def serve(server, log=print):
-    """Serves until SIGTERM or SIGINT.
-
-    Args:
-        server: `Server`.
-        log: Function of a str, called with lines for the user.
-
-    Raises:
-        UserError: A port is in use, or no model can be loaded.
-    """
+    """Serves until SIGTERM or SIGINT; UserError if a port is in use or no model can be loaded."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # on Windows, where Ctrl-C stops the process

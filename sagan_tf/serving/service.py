@@ -146,21 +146,14 @@ class Service:
         return served
 
     async def predict(self, model, version, signature_name, decode_inputs, protocol):
-        """Answers a predict request.
+        """Returns (version number, dict of output arrays), or raises RequestError.
 
         Args:
             model: str, name.
             version: int; None: the newest.
             signature_name: str; empty: the default one.
-            decode_inputs: Function from the inputs of the signature, a dict of TensorInfo, to a dict of arrays of the
-                declared shapes. It may raise RequestError.
+            decode_inputs: Function from a dict of TensorInfo to a dict of arrays of the declared shapes.
             protocol: "rest" or "grpc", for the metrics.
-
-        Returns:
-            (version number, dict of output arrays).
-
-        Raises:
-            RequestError: The request is refused.
         """
         labels, status, start = ("unknown", "unknown"), 500, time.perf_counter()
         try:
