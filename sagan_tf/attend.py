@@ -6,15 +6,7 @@ from sagan_tf.errors import one_line_errors
 
 
 def main(argv=None, prog="python -m sagan_tf.attend"):
-    """Draws and measures attention maps, and prints paths and a table.
-
-    Args:
-        argv: list of str, arguments. None for those of this process.
-        prog: Command that the help names.
-
-    Raises:
-        SystemExit: With code 0 after `--help`, 2 on bad input.
-    """
+    """Draws and measures attention maps, and prints paths and a table."""
     with one_line_errors():
         options = parse_options(AttendOptions, argv, prog)
         from sagan_tf.commands.attend import attend_run  # after parsing: it takes seconds

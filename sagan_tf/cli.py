@@ -20,14 +20,7 @@ VERBS = {
 
 
 def main(argv=None):
-    """Runs the verb that the first argument names.
-
-    Args:
-        argv: list of str. None for the arguments of this process.
-
-    Raises:
-        SystemExit: With the code of the verb; 2 on an unknown verb.
-    """
+    """Runs the verb that the first argument names; None takes the arguments of this process."""
     argv = sys.argv[1:] if argv is None else argv
     with one_line_errors():
         if not argv or argv[0] in ("-h", "--help", "help"):

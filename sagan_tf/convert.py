@@ -6,15 +6,7 @@ from sagan_tf.errors import one_line_errors
 
 
 def main(argv=None, prog="python -m sagan_tf.convert"):
-    """Converts checkpoints and prints what they hold.
-
-    Args:
-        argv: list of str, arguments. None for those of this process.
-        prog: Command that the help names.
-
-    Raises:
-        SystemExit: With code 0 after `--help`, 2 on bad input.
-    """
+    """Converts checkpoints and prints what they hold."""
     with one_line_errors():
         options = parse_options(ConvertOptions, argv, prog)
         from sagan_tf.commands.convert import convert_checkpoints  # after parsing: it takes seconds

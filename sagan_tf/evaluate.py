@@ -6,15 +6,7 @@ from sagan_tf.errors import one_line_errors
 
 
 def main(argv=None, prog="python -m sagan_tf.evaluate"):
-    """Evaluates, prints a table, and writes JSON and pictures.
-
-    Args:
-        argv: list of str, arguments. None for those of this process.
-        prog: Command that the help names.
-
-    Raises:
-        SystemExit: With code 0 after `--help`, 2 on bad input.
-    """
+    """Evaluates, prints a table, and writes JSON and pictures."""
     with one_line_errors():
         options = parse_options(EvaluateOptions, argv, prog)
         # Imported after parsing: these take seconds.

@@ -6,15 +6,7 @@ from sagan_tf.errors import one_line_errors
 
 
 def main(argv=None, prog="python -m sagan_tf.report"):
-    """Writes the page and prints its path.
-
-    Args:
-        argv: list of str, arguments. None for those of this process.
-        prog: Command that the help names.
-
-    Raises:
-        SystemExit: With code 0 after `--help`, 2 on bad input.
-    """
+    """Writes the page and prints its path."""
     with one_line_errors():
         options = parse_options(ReportOptions, argv, prog)
         from sagan_tf.commands.report import report  # after parsing: it takes seconds

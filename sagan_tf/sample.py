@@ -6,15 +6,7 @@ from sagan_tf.errors import one_line_errors
 
 
 def main(argv=None, prog="python -m sagan_tf.sample"):
-    """Writes pictures and prints their paths; a grid where no other kind is asked for.
-
-    Args:
-        argv: list of str, arguments. None for those of this process.
-        prog: Command that the help names.
-
-    Raises:
-        SystemExit: With code 0 after `--help`, 2 on bad input.
-    """
+    """Writes pictures and prints their paths."""
     with one_line_errors():
         options = parse_options(SampleOptions, argv, prog)
         from sagan_tf.commands.sample import sample_run  # after parsing: it takes seconds

@@ -6,15 +6,7 @@ from sagan_tf.errors import one_line_errors
 
 
 def main(argv=None, prog="python -m sagan_tf.serve"):
-    """Serves until stopped.
-
-    Args:
-        argv: list of str, arguments. None for those of this process.
-        prog: Command that the help names.
-
-    Raises:
-        SystemExit: With code 0 after `--help`, 2 on bad input.
-    """
+    """Serves until stopped."""
     with one_line_errors():
         options = parse_options(ServeOptions, argv, prog)
         from sagan_tf.commands.serve import serve

@@ -5,16 +5,7 @@ from sagan_tf.errors import one_line_errors
 
 
 def main(argv=None, prog="python -m sagan_tf.train"):
-    """Trains and prints the run folder.
-
-    Args:
-        argv: list of str, arguments. None for those of this process.
-        prog: Command that the help names.
-
-    Raises:
-        SystemExit: With code 0 after `--help` and `--print_config`, 2 on bad input, 130 or 143 on Ctrl-C or SIGTERM
-            outside the steps, or on a second one.
-    """
+    """Trains and prints the run folder."""
     with one_line_errors("Nothing that was saved is lost: run the same command to resume."):
         config = load_config(argv, prog)
         # Imported after parsing: these take seconds.

@@ -52,10 +52,12 @@ def choose_classes(chosen, names):
 def _find_class(text, names):
     if text in names:
         return names.index(text)
-    if not text.lstrip("-").isdigit():
+    try:
+        label = int(text)
+    except ValueError:
         shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
         hint = did_you_mean(text, names) or f" The classes are {shown}."
-        raise UserError(f"--classes: the model has no class `{text}`.{hint}")
-    if not 0 <= int(text) < len(names):
+        raise UserError(f"--classes: the model has no class `{text}`.{hint}") from None
+    if not 0 <= label < len(names):
         raise UserError(f"--classes: {text} is out of range; the model has the classes 0 to {len(names) - 1}.")
-    return int(text)
+    return label

@@ -6,15 +6,7 @@ from sagan_tf.errors import one_line_errors
 
 
 def main(argv=None, prog="python -m sagan_tf.export"):
-    """Exports and prints the paths of what is written.
-
-    Args:
-        argv: list of str, arguments. None for those of this process.
-        prog: Command that the help names.
-
-    Raises:
-        SystemExit: With code 0 after `--help`, 2 on bad input.
-    """
+    """Exports and prints the paths of what is written."""
     with one_line_errors():
         options = parse_options(ExportOptions, argv, prog)
         from sagan_tf.commands.export import export_run  # after parsing: it takes seconds

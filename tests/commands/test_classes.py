@@ -1,8 +1,10 @@
 """Names of a run's classes."""
 
+import pytest
 from small_runs import KINDS, make_run
 
-from sagan_tf.commands.classes import class_names
+from sagan_tf.commands.classes import choose_classes, class_names
+from sagan_tf.errors import UserError
 
 
 def test_class_names_are_those_of_the_run_or_numbers(tmp_path):
@@ -11,3 +13,9 @@ def test_class_names_are_those_of_the_run_or_numbers(tmp_path):
     assert class_names(run, 3) == ("0", "1", "2")  # names of something else
     run.class_names_path.unlink()
     assert class_names(run, 4) == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize("text", ["²", "--1", "1.5"])
+def test_choose_classes_rejects_what_is_almost_a_number(text):
+    with pytest.raises(UserError, match=f"--classes: the model has no class `{text}`"):
+        choose_classes((text,), KINDS)
