@@ -7,15 +7,7 @@ _DEFAULT_CLASSES = 10
 
 
 def class_names(run, num_classes):
-    """Names of a run's classes, without opening its data.
-
-    Args:
-        run: `Run`.
-        num_classes: int, K, or None without classes.
-
-    Returns:
-        tuple of K str, numbers if no names are known; None without classes.
-    """
+    """Names of a run's classes, without opening its data: tuple of str, numbers if unknown; None without classes."""
     if num_classes is None:
         return None
     names = run.class_names()
@@ -25,18 +17,7 @@ def class_names(run, num_classes):
 
 
 def choose_classes(chosen, names):
-    """Finds the classes that a user chose.
-
-    Args:
-        chosen: Names and numbers, ("all",), or None for the first ten.
-        names: Names of all classes; None without classes.
-
-    Returns:
-        dict, label -> name, in the order chosen; None without classes.
-
-    Raises:
-        UserError: There are no classes, or none of that name or number.
-    """
+    """Finds classes by names, numbers or "all" (None: the first ten): dict, label -> name; None without classes."""
     if names is None:
         if chosen is not None:
             raise UserError("--classes: the model was trained without classes; leave --classes out.")

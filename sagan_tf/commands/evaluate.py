@@ -38,17 +38,7 @@ _LABELS = {"uniform": "the classes in turn", "data": "as often as in the data"}
 
 
 def evaluate(options):
-    """Measures a run's generator, or a folder of pictures, and writes the result.
-
-    Args:
-        options: `EvaluateOptions`.
-
-    Returns:
-        Result; None on workers other than the chief, which compute their share of the samples.
-
-    Raises:
-        UserError: The folder is neither, or the reference or the feature network is not available.
-    """
+    """Measures a run's generator or a folder of pictures; returns a `Result`, or None on workers but the chief."""
     path = Path(options.subject)
     if not path.is_dir():
         raise UserError(f"{path}: there is no such folder. Name a run folder, or a folder of pictures.")

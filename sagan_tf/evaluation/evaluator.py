@@ -99,17 +99,7 @@ class Evaluator:
         return self._collect(batches, samples.count, about, folder, "generating", share=share)
 
     def collect_images(self, source, about, folder, keep=KEPT_IMAGES):
-        """Computes the features of a data set, without the cache.
-
-        Args:
-            source: `data.sources.Source`.
-            about: dict of JSON values that identify the images.
-            folder: Path where the features are collected, as for `collect_samples`.
-            keep: int, largest number of images whose own features are kept.
-
-        Returns:
-            (FeatureSet, Collector), as of `collect_samples`.
-        """
+        """Computes the features of a data set without the cache; arguments and results as of `collect_samples`."""
 
         def batches(start, _):
             for images, *label in source.reader.in_order_batches(self.batch_size, start):

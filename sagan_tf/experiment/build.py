@@ -10,16 +10,7 @@ from sagan_tf.training.schedules import WarmupAndDecay
 
 
 def build_gan(config, source, rate_factor=1.0):
-    """Builds and compiles the SAGAN of a config, under the strategy in scope.
-
-    Args:
-        config: `Config`.
-        source: `data.sources.Source`; its classes and their frequencies are used.
-        rate_factor: float, multiplies the learning rates.
-
-    Returns:
-        SAGAN with initial weights.
-    """
+    """Builds and compiles the SAGAN of a config; `rate_factor` multiplies the learning rates."""
     training, hardware = config.training, config.hardware
     keras.utils.set_random_seed(training.seed)
     generator, discriminator = build_networks(config, source.num_classes)

@@ -30,18 +30,7 @@ class Networks:
 
 
 def load_generator(run, path=None):
-    """Loads the averaged generator of a run.
-
-    Args:
-        run: `Run`.
-        path: Path of another generator in the run folder. None for the newest.
-
-    Returns:
-        keras.Model.
-
-    Raises:
-        UserError: The file cannot be read.
-    """
+    """Loads the averaged generator of a run, by default the newest; raises UserError if the file cannot be read."""
     path = path or run.generator_path
     try:
         return read_generator(path)

@@ -11,17 +11,7 @@ def rate_factor(run):
 
 
 def prepare_recovery(options, run, failure, writes):
-    """Records a recovery, or ends the run.
-
-    Args:
-        options: `GuardConfig`.
-        run: `Run`.
-        failure: `TrainingFailure`.
-        writes: bool. Whether this worker writes the run folder.
-
-    Raises:
-        UserError: The config does not allow a recovery, or no further one.
-    """
+    """Records a recovery from a `TrainingFailure`; raises UserError if the `GuardConfig` allows none."""
     policy = options.on_divergence if failure.kind == "divergence" else options.on_collapse
     count = len(run.recoveries())
     if policy != "recover" or count >= options.max_recoveries:

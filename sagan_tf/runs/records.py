@@ -5,19 +5,7 @@ from sagan_tf.files.untrusted import read_json
 
 
 def read_record(path, parse, content):
-    """Reads a JSON file.
-
-    Args:
-        path: pathlib.Path.
-        parse: Function of the JSON value that returns what the file holds and raises for anything else.
-        content: str, what the file should hold, for the error.
-
-    Returns:
-        What `parse` returns; None if there is no file.
-
-    Raises:
-        UserError: The file holds something else.
-    """
+    """Reads what `parse` makes of a JSON file, None without a file; raises UserError if the file holds no `content`."""
     if not path.is_file():
         return None
     try:
