@@ -29,9 +29,12 @@ def read_value(hint, value):
     if value is not None and hint == str | None:
         hint = str  # jsonargparse would read the text "~" as null
     try:
-        return _parser(hint).parse_object({"value": value}).value
+        value = _parser(hint).parse_object({"value": value}).value
     except (argparse.ArgumentError, OverflowError) as error:  # the second: a whole number too large for a float
         raise ValueError(str(error)) from None
+    # C extensions do not accept the restricted types, which are subclasses.
+    plain = next((base for base in (bool, int, float, str) if isinstance(value, base)), None)
+    return plain(value) if plain else value
 
 
 @functools.cache

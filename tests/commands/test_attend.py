@@ -106,7 +106,7 @@ def test_attend_explorer_holds_classes_by_seeds(run, tmp_path):
         (["--step", "last"], "--step: `last` is not a whole number from 0 or all."),
         (["--points", "3;4"], "--points: `3` is not a point. Write points as 3,10;20,5, in px from the top left."),
         (["--points", "3,32"], "--points: 3,32 is outside the picture, which is 32 px wide and high."),
-        (["--classes", "4"], "--classes: 4 is out of range; the model has the classes 0 .. 3."),
+        (["--classes", "4"], "--classes: 4 is out of range; the model has the classes 0 to 3."),
         (["--images", "0"], "--images: `0` is not a whole number from 1."),
     ],
 )

@@ -186,9 +186,9 @@ def test_sample_step_selects_the_checkpoint(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--classes", "9"], "--classes: 9 is out of range; the model has the classes 0 .. 3."),
-        (["--classes", "-1"], "--classes: -1 is out of range; the model has the classes 0 .. 3."),
-        (["--classes", "1,-1"], "--classes: -1 is out of range; the model has the classes 0 .. 3."),
+        (["--classes", "9"], "--classes: 9 is out of range; the model has the classes 0 to 3."),
+        (["--classes", "-1"], "--classes: -1 is out of range; the model has the classes 0 to 3."),
+        (["--classes", "1,-1"], "--classes: -1 is out of range; the model has the classes 0 to 3."),
         (["--classes", "rnig"], "--classes: the model has no class `rnig`. Did you mean `ring`?"),
         (["--classes", "zzz"], "--classes: the model has no class `zzz`. The classes are disc, ring, square, cross."),
         (["--classes", "0", "--interpolate", "classes"], "--interpolate classes: it needs two classes or more."),
