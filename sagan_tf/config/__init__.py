@@ -1,6 +1,5 @@
-"""The one typed description of a run: read from YAML and command-line flags, checked before any work."""
+"""The typed config of a run, read from YAML files and command-line flags and checked before any work."""
 
-from sagan_tf.config.checks import ConfigError as ConfigError
 from sagan_tf.config.differences import config_differences as config_differences
 from sagan_tf.config.fields import AttentionConfig as AttentionConfig
 from sagan_tf.config.fields import Config as Config
@@ -15,4 +14,5 @@ from sagan_tf.config.fields import TrainingConfig as TrainingConfig
 from sagan_tf.config.loading import load_config as load_config
 from sagan_tf.config.loading import read_config as read_config
 from sagan_tf.config.quick_start import QUICK_START as QUICK_START
+from sagan_tf.config.ranges import ConfigError as ConfigError
 from sagan_tf.config.saving import save_config as save_config

@@ -4,12 +4,12 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from sagan_tf.config.checks import ConfigError
 from sagan_tf.config.command_line import read_command_line
 from sagan_tf.config.differences import as_yaml
 from sagan_tf.config.fields import Config
 from sagan_tf.config.names import field_types
 from sagan_tf.config.quick_start import QUICK_START
+from sagan_tf.config.ranges import ConfigError
 from sagan_tf.config.saving import config_yaml
 from sagan_tf.config.types import read_value, type_in_words
 from sagan_tf.config.yaml_files import read_yaml

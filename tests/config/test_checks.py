@@ -5,7 +5,7 @@ import typing
 
 import pytest
 
-from sagan_tf.config import Config, ConfigError, DataConfig, TrainingConfig, checks, load_config
+from sagan_tf.config import Config, ConfigError, DataConfig, TrainingConfig, load_config, ranges
 from sagan_tf.config.names import field_types
 
 OUT_OF_RANGE = [
@@ -126,9 +126,9 @@ def test_ranges_cover_every_number():
         for key, hint in field_types().items()
         if {int, float} & {hint, *typing.get_args(hint)}
     }
-    assert numbers == set(checks.RANGES)
+    assert numbers == set(ranges.RANGES)
 
 
 def test_ranges_exclude_nan():
-    for key, (_, allowed) in checks.RANGES.items():
+    for key, (_, allowed) in ranges.RANGES.items():
         assert not allowed(math.nan), key
