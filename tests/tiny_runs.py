@@ -2,20 +2,8 @@
 
 import keras
 import numpy as np
-import pytest
 
 from sagan_tf.config import load_config
-
-
-@pytest.fixture(autouse=True)
-def small_embedded_data(monkeypatch):
-    shrink_embedded_data(monkeypatch)
-
-
-def shrink_embedded_data(monkeypatch):
-    from sagan_tf.data import embedded
-
-    monkeypatch.setattr(embedded, "SPLITS", {"train": 60, "test": 20})
 
 
 def tiny_flags(run, steps=4, **changes):

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_runs import KeepModel, small_embedded_data, state_of, tiny_config, untimed  # noqa: F401
+from tiny_runs import KeepModel, state_of, tiny_config, untimed
 
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.train import train
@@ -14,13 +14,9 @@ from sagan_tf.runs.folder import Run
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run of 6 steps with checkpoints at 2, 4 and 6, and its final state."""
-    from sagan_tf.data import embedded
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded, "SPLITS", {"train": 60, "test": 20})
-        keep = KeepModel()
-        run = train(tiny_config(tmp_path_factory.mktemp("whole") / "run", steps=6), [keep])
-        return run, state_of(keep)
+    keep = KeepModel()
+    run = train(tiny_config(tmp_path_factory.mktemp("whole") / "run", steps=6), [keep])
+    return run, state_of(keep)
 
 
 def truncated(path):

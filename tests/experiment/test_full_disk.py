@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_runs import small_embedded_data, tiny_config, tiny_flags, untimed  # noqa: F401
+from tiny_runs import tiny_config, tiny_flags, untimed
 
 from sagan_tf.experiment.train import train
 from sagan_tf.runs.folder import Run

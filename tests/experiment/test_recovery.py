@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny_runs import Poison, small_embedded_data, tiny_config  # noqa: F401
+from tiny_runs import Poison, tiny_config
 
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.train import train

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from experiment.test_train import save_feature_network
-from tiny_runs import KeepModel, Killed, small_embedded_data, state_of, tiny_config, untimed  # noqa: F401
+from tiny_runs import KeepModel, Killed, state_of, tiny_config, untimed
 
 from sagan_tf.errors import one_line_errors
 from sagan_tf.evaluation.evaluator import Evaluator

@@ -12,17 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tiny_runs import (  # noqa: F401
-    KeepModel,
-    Killed,
-    Poison,
-    StopAfter,
-    shrink_embedded_data,
-    small_embedded_data,
-    state_of,
-    tiny_config,
-    untimed,
-)
+from tiny_runs import KeepModel, Killed, Poison, StopAfter, state_of, tiny_config, untimed
 
 from sagan_tf.accelerate import compiled as native_operations
 from sagan_tf.config import Config
@@ -101,9 +91,7 @@ def test_resume_is_exact_with_evaluations_when_killed(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def two_steps(tmp_path_factory):
     """The folder of a run of two steps."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        shrink_embedded_data(monkeypatch)
-        return train(tiny_config(tmp_path_factory.mktemp("two_steps") / "run", steps=2)).path
+    return train(tiny_config(tmp_path_factory.mktemp("two_steps") / "run", steps=2)).path
 
 
 def test_train_does_nothing_when_all_steps_are_made(tmp_path, capsys, two_steps):
