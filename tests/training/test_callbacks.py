@@ -1,12 +1,16 @@
 """Pictures and the report are written at their intervals; a failure does not end training."""
 
+import numpy as np
 import pytest
+from PIL import Image
 from training.tiny import make_gan
 
+from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.sampler import Sampler, grid_seeds
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
 from sagan_tf.training.callbacks import Report
-from sagan_tf.training.pictures import AttentionPictures
+from sagan_tf.training.pictures import AttentionPictures, Samples
 
 
 def started(callback, gan, step):
@@ -20,6 +24,18 @@ def run_through(callback, batches):
     for batch in range(batches):
         callback.on_train_batch_end(batch)
     callback.on_train_end()
+
+
+def test_sample_grid_shows_the_seeds_of_the_sample_command(tmp_path):
+    gan = make_gan()
+    seeds, labels = grid_seeds(4, 2, gan.num_classes)
+    started(Samples(lambda step: tmp_path / f"{step}.png", 3, seeds, labels, 2), gan, 0)
+    expected = Sampler(fold_generator(gan.ema_generator)).sample(seeds, labels)
+    expected = expected.reshape(4, 2, 32, 32, 3).swapaxes(1, 2).reshape(4 * 32, 2 * 32, 3)
+    with Image.open(tmp_path / "0.png") as picture:
+        pixels = np.asarray(picture)[::2, ::2].astype(int)  # enlarged to 64 px
+    # Folding sums in another order, which may move a level by one.
+    assert abs(pixels - expected).max() <= 1
 
 
 @pytest.mark.parametrize(("first", "batches", "steps"), [(0, 7, [0, 3, 6, 7]), (3, 3, [6]), (2, 2, [3, 4])])
