@@ -2,10 +2,11 @@
 
 from tqdm.auto import tqdm
 
+from sagan_tf.experiment.checkpoints import Checkpoints
 from sagan_tf.experiment.online_evaluation import OnlineEvaluation
 from sagan_tf.generation.sampler import draw_latents_of, grid_seeds
 from sagan_tf.runs.report import write_report
-from sagan_tf.training.callbacks import Checkpoints, Report
+from sagan_tf.training.callbacks import Report
 from sagan_tf.training.guard import GROUPS, SAMPLES, Guard
 from sagan_tf.training.metrics import Metrics
 from sagan_tf.training.pictures import AttentionPictures, Samples

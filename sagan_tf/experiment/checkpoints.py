@@ -2,10 +2,13 @@
 
 import math
 import os
+import shutil
 
 import tensorflow as tf
 
 from sagan_tf.errors import UserError
+from sagan_tf.files.atomic import atomic_write
+from sagan_tf.training.callbacks import StepCallback
 
 
 def state_by_path(gan, optimizers=True):
@@ -107,3 +110,49 @@ def make_manager(gan, run, checkpoints_to_keep):
             str(run.checkpoints_path), kept[-1], kept, all_model_checkpoint_timestamps=times
         )
     return tf.train.CheckpointManager(make_checkpoint(gan), str(run.checkpoints_path), max_to_keep=checkpoints_to_keep)
+
+
+class Checkpoints(StepCallback):
+    """Saves what a resume needs, and the averaged generator as a `.keras` file, every `interval` steps and at the end.
+
+    Both appear under their names only when they are complete. The last checkpoint is saved after everything else of
+    the last step: once it exists the run is over, and a process started after a kill would add nothing. For the same
+    reason the generator is saved before its checkpoint.
+
+    Args:
+        manager: tf.train.CheckpointManager.
+        interval: int, steps from one checkpoint to the next.
+        generator_path: Of the generator; ends in `.keras`.
+        steps: int, of the whole run.
+    """
+
+    def __init__(self, manager, interval, generator_path, steps):
+        super().__init__(interval)
+        self.manager, self.generator_path, self.steps = manager, str(generator_path), steps
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.saved_step = self.first_step
+
+    def at_interval(self, step):
+        if step < self.steps:
+            self._save()
+
+    def on_train_end(self, logs=None):
+        if self.saved_step != self.last_step:
+            self._save()
+
+    def _save(self):
+        try:
+            with atomic_write(self.generator_path) as temporary_path:
+                self.model.ema_generator.save(temporary_path)
+            self.manager.save(checkpoint_number=self.last_step)
+        except (OSError, tf.errors.OpError) as error:  # TensorFlow and HDF5 report a full disk in their own ways
+            shutil.rmtree(os.path.join(self.manager.directory, f"ckpt-{self.last_step}_temp"), ignore_errors=True)
+            reason = " ".join(str(error).split())[-160:]
+            raise UserError(
+                f"{self.manager.directory}: the checkpoint of step {self.last_step} cannot be written ({reason}). "
+                "Earlier checkpoints are intact: free some disk space or fix the cause, and run the same command to "
+                "continue."
+            ) from None
+        self.saved_step = self.last_step

@@ -1,7 +1,5 @@
-"""Callbacks between training steps: progress, report, checkpoints and signals."""
+"""Callbacks between training steps: progress, report and signals."""
 
-import os
-import shutil
 import signal
 import sys
 import time
@@ -11,7 +9,6 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from sagan_tf.errors import Terminated, UserError
-from sagan_tf.files.atomic import atomic_write
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -104,52 +101,6 @@ class Report(StepCallback):
             if not self.has_failed:
                 print(f"The report cannot be written: {error}", file=sys.stderr)
             self.has_failed = True
-
-
-class Checkpoints(StepCallback):
-    """Saves what a resume needs, and the averaged generator as a `.keras` file, every `interval` steps and at the end.
-
-    Both appear under their names only when they are complete. The last checkpoint is saved after everything else of
-    the last step: once it exists the run is over, and a process started after a kill would add nothing. For the same
-    reason the generator is saved before its checkpoint.
-
-    Args:
-        manager: tf.train.CheckpointManager.
-        interval: int, steps from one checkpoint to the next.
-        generator_path: Of the generator; ends in `.keras`.
-        steps: int, of the whole run.
-    """
-
-    def __init__(self, manager, interval, generator_path, steps):
-        super().__init__(interval)
-        self.manager, self.generator_path, self.steps = manager, str(generator_path), steps
-
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
-        self.saved_step = self.first_step
-
-    def at_interval(self, step):
-        if step < self.steps:
-            self._save()
-
-    def on_train_end(self, logs=None):
-        if self.saved_step != self.last_step:
-            self._save()
-
-    def _save(self):
-        try:
-            with atomic_write(self.generator_path) as temporary_path:
-                self.model.ema_generator.save(temporary_path)
-            self.manager.save(checkpoint_number=self.last_step)
-        except (OSError, tf.errors.OpError) as error:  # TensorFlow and HDF5 report a full disk in their own ways
-            shutil.rmtree(os.path.join(self.manager.directory, f"ckpt-{self.last_step}_temp"), ignore_errors=True)
-            reason = " ".join(str(error).split())[-160:]
-            raise UserError(
-                f"{self.manager.directory}: the checkpoint of step {self.last_step} cannot be written ({reason}). "
-                "Earlier checkpoints are intact: free some disk space or fix the cause, and run the same command to "
-                "continue."
-            ) from None
-        self.saved_step = self.last_step
 
 
 class StopOnSignal(keras.callbacks.Callback):
