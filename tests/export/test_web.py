@@ -64,7 +64,8 @@ def test_export_web_writes_every_file_that_the_page_requests(folded, node_module
     assert description["attention"] == {"attention_8": [64, 16], "attention_16": [256, 64]}
     assert all((folder / file["path"]).stat().st_size == file["bytes"] for file in description["files"])
     named = re.findall(r'"(?:\./)?([\w./-]+\.(?:js|css|json))"', (folder / "index.html").read_text())
-    named += re.findall(r'(?:from|fetch\() ?"(?:\./)?([\w./-]+)"', (folder / "app.js").read_text().split("const at")[1])
+    module = (folder / "app.js").read_text().split("const $ =")[1]
+    named += re.findall(r'(?:from|fetch\() ?"(?:\./)?([\w./-]+)"', module)
     assert {"app.js", "style.css", "litert/core/index.js", "model.json"} <= set(named)
     assert set(named) <= set(files_in(folder))
     assert not re.search(r"https?://", "".join((folder / file).read_text() for file in web._PAGE_FILES))
