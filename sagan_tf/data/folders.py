@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from sagan_tf.data.preprocessing import decode_square, resize_square
+from sagan_tf.data.decoding import decode_square, resize_square
 from sagan_tf.data.readers import ArrayReader, IndexedReader
 from sagan_tf.errors import UserError
 

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from tqdm.auto import tqdm
 
 from sagan_tf.data import embedded
-from sagan_tf.data.preprocessing import decode_square
+from sagan_tf.data.decoding import decode_square
 from sagan_tf.data.readers import ArrayReader, RecordReader
 from sagan_tf.errors import UserError, did_you_mean
 

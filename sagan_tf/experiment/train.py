@@ -12,9 +12,9 @@ from sagan_tf.data.sources import contact_sheet_images, describe, open_source, t
 from sagan_tf.experiment.build import build_gan
 from sagan_tf.experiment.callbacks import MetricsRecorder, make_callbacks
 from sagan_tf.experiment.checkpoints import make_manager, restore_latest
+from sagan_tf.experiment.divergence import prepare_recovery, rate_factor
 from sagan_tf.experiment.online_evaluation import EvaluationInterrupted, OnlineEvaluation, is_evaluation_missing
 from sagan_tf.experiment.preflight import check_devices, check_memory, translate_memory_errors
-from sagan_tf.experiment.recovery import prepare_recovery, rate_factor
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.folder import Run
 from sagan_tf.training.callbacks import Progress, StopOnSignal

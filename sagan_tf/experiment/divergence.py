@@ -1,4 +1,4 @@
-"""Recovers from failed training: back to the last good checkpoint, with lower learning rates."""
+"""Divergence and collapse: back to the last good checkpoint, with lower learning rates."""
 
 import math
 
