@@ -90,16 +90,16 @@ def _compiler_error(compiler, done):
 
 def _compiler():
     named = shlex.split(os.environ.get("CXX", ""))
-    found = [[name] for name in _COMPILERS if shutil.which(name)]
+    available = [[name] for name in _COMPILERS if shutil.which(name)]
     if named and shutil.which(named[0]):
         return named
-    if named or not found:
+    if named or not available:
         missing = f"no `{named[0]}` that CXX names" if named else f"none of {', '.join(_COMPILERS)}"
         raise UserError(
             f"hardware.native_operations: needs a C++ compiler, and there is {missing}. "
             "Install one, such as g++, or set hardware.native_operations to false."
         )
-    return found[0]
+    return available[0]
 
 
 def _is_bfloat16(x, *_):

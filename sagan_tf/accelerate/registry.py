@@ -23,11 +23,7 @@ class Kernel(NamedTuple):
 
 
 def set_default_kernels(kernels):
-    """Sets the kernels that are always in use.
-
-    Args:
-        kernels: dict, name of an operation -> `Kernel`.
-    """
+    """Sets kernels, by the names of their operations, that are always in use."""
     _defaults.update(kernels)
 
 

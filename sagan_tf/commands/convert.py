@@ -28,7 +28,7 @@ def convert_checkpoints(generator_path, discriminator_path, folder, data_name):
 
     Args:
         generator_path: File of the generator's state dict; see `conversion.files.read_state_dict`.
-        discriminator_path: File of the discriminator's; None for a newly initialised discriminator.
+        discriminator_path: File of the discriminator's; None for a newly initialized discriminator.
         folder: Path of the new run folder.
         data_name: Name of the data set that they were trained on, for the config.
 

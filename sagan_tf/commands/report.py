@@ -8,17 +8,7 @@ from sagan_tf.runs.report import write_report
 
 
 def report(options):
-    """Writes the page.
-
-    Args:
-        options: `ReportOptions`.
-
-    Returns:
-        pathlib.Path of the page.
-
-    Raises:
-        UserError: A folder is not a run folder, or `out` is a folder.
-    """
+    """Writes the report page of `ReportOptions` and returns its path."""
     runs = [Run.open(folder) for folder in options.runs]
     path = options.out or (runs[0].report_path if len(runs) == 1 else Path("comparison.html"))
     if path.is_dir():

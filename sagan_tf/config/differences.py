@@ -4,14 +4,7 @@ from sagan_tf.config.checks import flat_fields
 
 
 def config_differences(old, new):
-    """Lists the fields in which two configs differ.
-
-    Args:
-        old, new: `Config`s.
-
-    Returns:
-        list of str, such as `training.loss: hinge -> wasserstein`, in the order of the fields.
-    """
+    """Lists the fields in which two configs differ, such as "training.loss: hinge -> wasserstein"."""
     values = dict(flat_fields(new))
     return [
         f"{key}: {as_yaml(value)} -> {as_yaml(values[key])}" for key, value in flat_fields(old) if value != values[key]

@@ -24,13 +24,7 @@ def section_types():
 def suggest_key(name, known, prefix=""):
     """Suggests the full keys nearest to a wrong one, also where only the part after the dot is right.
 
-    Args:
-        name: str.
-        known: Right keys.
-        prefix: Put before each suggestion, such as the dashes of a flag.
-
-    Returns:
-        str, such as " Did you mean `training.steps`?", or "" where none is near.
+    Returns a sentence such as " Did you mean `training.steps`?", with `prefix` before each key; "" if none is near.
     """
     name = name.replace("-", "_")
     nearest = [key for key in known if key.rpartition(".")[2] == name.rpartition(".")[2]]

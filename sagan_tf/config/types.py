@@ -14,18 +14,7 @@ _LISTS = {int: "a list of whole numbers such as [8, 16]"}
 
 
 def read_value(hint, value):
-    """Converts text, or a list of texts, to the type of a hint.
-
-    Args:
-        hint: Type hint.
-        value: str, None, or a list of these, as from YAML or the command line.
-
-    Returns:
-        The value in its type.
-
-    Raises:
-        ValueError: The value has another type or is out of the range of the type.
-    """
+    """Converts text, or a list of texts, to the type of a hint; raises ValueError if it has another type or range."""
     if value is not None and hint == str | None:
         hint = str  # jsonargparse would read the text "~" as null
     try:

@@ -18,16 +18,9 @@ class Setting(NamedTuple):
 
 
 def read_yaml(path):
-    """Reads a config file; the values stay text.
+    """Reads a config file as a dict of full field path -> `Setting`, whose values stay text.
 
-    Args:
-        path: Path of the file.
-
-    Returns:
-        dict, full path of a field -> `Setting`.
-
-    Raises:
-        UserError: The file does not exist or is not YAML, or it names a field that is unknown or is given twice.
+    Raises UserError if it does not exist or is not YAML, or if it names a field that is unknown or given twice.
     """
     try:
         return _read(path)

@@ -1,11 +1,11 @@
 """Converts state dicts of BigGAN-PyTorch's SAGAN script and of PyTorch-StudioGAN.
 
-They have the authors' blocks and are recognised by the names of their modules. Inputs are NumPy arrays, so that PyTorch
+They have the authors' blocks and are recognized by the names of their modules. Inputs are NumPy arrays, so that PyTorch
 is not needed. The differences to our networks:
 
 - Kernels (O, I, h, w) and (O, I) become (h, w, I, O) and (I, O). The generator's first layer gives (C, 4, 4) there and
   (4, 4, C) here, so its outputs are permuted.
-- Class tables of batch normalisation hold gain - 1 there. StudioGAN normalises them spectrally; they are folded here.
+- Class tables of batch normalization hold gain - 1 there. StudioGAN normalizes them spectrally; they are folded here.
 - Our u is theirs (`u0`, `weight_u`). At evaluation BigGAN-PyTorch computes sigma from it as we do; StudioGAN uses the
   stored u and v, one power iteration behind.
 """
@@ -54,7 +54,7 @@ _MOVING_STATISTICS = {
     "moving_mean": ("stored_mean", "bn.running_mean", "running_mean"),
     "moving_variance": ("stored_var", "bn.running_var", "running_var"),
 }
-_EPSILON = {"biggan_pytorch": 1e-5, "studiogan": 1e-4}  # Of batch normalisation.
+_EPSILON = {"biggan_pytorch": 1e-5, "studiogan": 1e-4}  # Of batch normalization.
 # Logs and counters; v follows from u.
 _IGNORED = re.compile(r"(\.sv\d+|\.num_batches_tracked|\.weight_v|^shared\..*)$")
 
@@ -79,7 +79,7 @@ class Converted:
 
 
 def convert_state_dict(state, source="state dict"):
-    """Recognises the network of a state dict, and gives its tensors our names and shapes.
+    """Recognizes the network of a state dict, and gives its tensors our names and shapes.
 
     Args:
         state: dict, name -> array; the prefix `module.` of DataParallel is dropped.
@@ -182,7 +182,7 @@ class _Reader:
         self.values[f"{layer}/gamma"] = self.take(f"{module}.{self.names['gamma']}").reshape(())
 
     def convert_normalization(self, module, layer):
-        """Converts batch normalisation; returns the number of classes, or None for the unconditional one."""
+        """Converts batch normalization; returns the number of classes, or None for the unconditional one."""
         for variable, names in _MOVING_STATISTICS.items():
             value = self.take(*(f"{module}.{name}" for name in names))
             if value is not None:
@@ -196,7 +196,7 @@ class _Reader:
         return len(gain)
 
     def _class_table(self, module, old_module):
-        """Returns a class table (K, C), divided by its sigma where it is spectrally normalised."""
+        """Returns a class table (K, C), divided by its sigma where it is spectrally normalized."""
         module = next((name for name in (module, old_module) if self.has(name)), module)
         weight = self._weight(module)
         u = self.take(f"{module}.weight_u")

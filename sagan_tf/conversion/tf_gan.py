@@ -1,6 +1,6 @@
 """Converts variables of TF-GAN's SAGAN, `tensorflow_gan.examples.self_attention_estimator` at 128 px.
 
-The networks agree block by block. TF-GAN uses other names, stores tables of conditional batch normalisation as
+The networks agree block by block. TF-GAN uses other names, stores tables of conditional batch normalization as
 (K, 1, 1, C), and stores the other singular vector: for a kernel matrix W (rest, outputs) and its vector u, ours is
 W^T u / |W^T u|, which starts the power iteration at the same point. Build the generator with
 `batch_normalization_epsilon=1e-3`, as in TF-GAN.
@@ -38,14 +38,7 @@ def load_tf_gan(values, generator=None, discriminator=None):
 
 
 def rename_variables(values):
-    """Gives TF-GAN's variables, or their gradients, our names and shapes.
-
-    Args:
-        values: dict as for `load_tf_gan`.
-
-    Returns:
-        dict, `generator` and `discriminator` -> dict, name as in `weights_by_name` -> array.
-    """
+    """Gives TF-GAN's variables, or their gradients, our names and shapes: dict, network -> dict, name -> array."""
     layers = {"generator": _generator_layer, "discriminator": _discriminator_layer}
     return {
         part: _rename_part({n: np.asarray(v) for n, v in values.items() if n.startswith(f"{part}/")}, layer)
@@ -68,7 +61,7 @@ def check_constraint(values):
             if sigma < 1:
                 raise UserError(
                     f"{name}: has a largest singular value of {sigma:.3f}. TF-GAN leaves kernels below 1 unchanged; "
-                    "spectral normalisation as published scales them to 1."
+                    "spectral normalization as published scales them to 1."
                 )
 
 

@@ -11,7 +11,7 @@ from sagan_tf.layers import ConditionalBatchNormalization
 def set_standing_statistics(generator, num_classes, batches=100, batch_size=64, seed=0):
     """Sets the moving means and variances of a generator to their averages over newly drawn batches.
 
-    Labels are drawn uniformly. Nothing else changes, not even the u of spectral normalisation.
+    Labels are drawn uniformly. Nothing else changes, not even the u of spectral normalization.
 
     Source: Brock et al. 2019, section 4.1 ("standing statistics"), https://arxiv.org/abs/1809.11096.
     """
@@ -38,6 +38,6 @@ def set_standing_statistics(generator, num_classes, batches=100, batch_size=64, 
 
 
 def batch_normalizations(generator):
-    """Lists the batch normalisation layers, those inside conditional ones included."""
+    """Lists the batch normalization layers, those inside conditional ones included."""
     kinds = (ConditionalBatchNormalization, keras.layers.BatchNormalization)
     return [getattr(layer, "normalization", layer) for layer in generator.layers if isinstance(layer, kinds)]

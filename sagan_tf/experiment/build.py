@@ -1,4 +1,4 @@
-"""Builds what a config describes: the networks, SAGAN and its optimisers."""
+"""Builds what a config describes: the networks, SAGAN and its optimizers."""
 
 import keras
 
@@ -59,7 +59,7 @@ def build_networks(config, num_classes):
 
 
 def make_optimizer(options, steps, rate_factor=1.0):
-    """Makes Adam and its schedule from an `OptimizerConfig`; a decay ends after `steps` optimiser steps."""
+    """Makes Adam and its schedule from an `OptimizerConfig`; a decay ends after `steps` optimizer steps."""
     rate, final = options.learning_rate * rate_factor, options.final_learning_rate * rate_factor
     # A short trial with the config of a long run ends before the decay starts.
     schedule = options.schedule if options.decay_start_step < steps else "constant"

@@ -75,7 +75,7 @@ def _model_rows(generator):
         "classes": "none" if classes is None else f"{classes}: labels 0 .. {classes - 1}",
         "attention maps": ", ".join(maps) or "none",
         "parameters": f"{generator['parameters']:,}",
-        "weights": "spectral and batch normalisation are folded into them",
+        "weights": "spectral and batch normalization are folded into them",
     }
 
 

@@ -87,7 +87,7 @@ def _example(name, spec):
 
 def _checked(tensors, specs):
     """Returns the inputs behind checks of shapes and finiteness: a server does not check the declared shapes."""
-    # Without static shapes: the graph optimiser trusts declared shapes and would remove the checks.
+    # Without static shapes: the graph optimizer trusts declared shapes and would remove the checks.
     unknown = {name: tf.compat.v1.placeholder_with_default(tensor, None) for name, tensor in tensors.items()}
     with tf.control_dependencies(_shape_checks(unknown, specs)):
         unknown = {name: tf.identity(tensor) for name, tensor in unknown.items()}

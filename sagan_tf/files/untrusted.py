@@ -66,7 +66,7 @@ def bounded_variables(limit_bytes):
     def create(next_creator, **arguments):
         nonlocal remaining
         value = arguments["initial_value"]
-        with tf.Graph().as_default():  # here an initialiser has a shape and takes no memory
+        with tf.Graph().as_default():  # here an initializer has a shape and takes no memory
             spec = value() if callable(value) else tf.convert_to_tensor(value)
         remaining -= spec.dtype.size * math.prod(spec.shape)
         if remaining < 0:

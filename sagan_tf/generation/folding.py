@@ -24,7 +24,7 @@ _STOCK = {Conv2D: keras.layers.Conv2D, ReLU: keras.layers.ReLU, ResidualSum: ker
 
 @dataclass(frozen=True)
 class FoldedGenerator:
-    """A generator without spectral normalisation, batch statistics and custom layers, in float32.
+    """A generator without spectral normalization, batch statistics and custom layers, in float32.
 
     Symbols: B batch, D latent_dim, S image size in px, C image channels, K classes, R row_size.
 
@@ -33,7 +33,7 @@ class FoldedGenerator:
             without classes the latent alone.
         body: keras.Model sharing its weights, [latent (B, D), row (B, R)] -> dict of `image` and, by the name of each
             attention layer, its map (B, N, M); without classes the latent alone. A row holds the scales and offsets of
-            all conditional normalisations; rows can be interpolated between classes.
+            all conditional normalizations; rows can be interpolated between classes.
         class_rows: Variable (K, R) float32, one row per class; None without classes.
     """
 
@@ -81,8 +81,8 @@ class FoldedGenerator:
 def fold_generator(generator):
     """Folds a generator: the same images (but for the order of float32 sums) from fewer operations.
 
-    Spectral normalisation becomes a plain kernel W / sigma, with the sigma of inference; conditional batch
-    normalisation becomes one scale and one offset per class and channel, a plain one per channel; the gamma of
+    Spectral normalization becomes a plain kernel W / sigma, with the sigma of inference; conditional batch
+    normalization becomes one scale and one offset per class and channel, a plain one per channel; the gamma of
     attention goes into its last convolution. The result computes in float32 whatever the dtype policy of training.
 
     Args:
@@ -93,7 +93,7 @@ def fold_generator(generator):
         FoldedGenerator.
 
     Raises:
-        ValueError: It is no such model, or other layers than conditional batch normalisations use the label.
+        ValueError: It is no such model, or other layers than conditional batch normalizations use the label.
     """
     if isinstance(generator, FoldedGenerator):
         return generator
@@ -143,10 +143,10 @@ class _FoldedLayers:
 
     def __init__(self):
         self.scores = {}
-        self._scale_and_offset = {}  # KerasTensors by the id of a conditional normalisation
+        self._scale_and_offset = {}  # KerasTensors by the id of a conditional normalization
 
     def embed_classes(self, layers, label):
-        """Makes one table for all conditional normalisations: (its Embedding, the rows (B, R) of the labels)."""
+        """Makes one table for all conditional normalizations: (its Embedding, the rows (B, R) of the labels)."""
         tables = [table for layer in layers for table in _class_affine(layer)]
         widths = [table.shape[1] for table in tables]
         embedding = keras.layers.Embedding(len(tables[0]), sum(widths), dtype="float32", name="class_rows")
@@ -224,9 +224,9 @@ def _copy(layer, name=None, factor=1):
 
 
 def _channel_affine(layer):
-    """Scale and offset (C,) of batch normalisation at inference: float32, computed in float64."""
+    """Scale and offset (C,) of batch normalization at inference: float32, computed in float64."""
     if layer.axis not in (-1, 3):
-        raise ValueError(f"Batch normalisation must be over the last axis. Received: {layer.name}, axis={layer.axis}.")
+        raise ValueError(f"Batch normalization must be over the last axis. Received: {layer.name}, axis={layer.axis}.")
     variance, mean = (np.float64(ops.convert_to_numpy(x)) for x in (layer.moving_variance, layer.moving_mean))
     scale = 1 / np.sqrt(variance + layer.epsilon)
     if layer.scale:
@@ -238,7 +238,7 @@ def _channel_affine(layer):
 
 
 def _class_affine(layer):
-    """Scales and offsets (K, C) of conditional batch normalisation at inference."""
+    """Scales and offsets (K, C) of conditional batch normalization at inference."""
     scale, offset = (np.float64(x) for x in _channel_affine(layer.normalization))
     gamma, beta = (np.float64(ops.convert_to_numpy(x)) for x in (layer.gamma, layer.beta))
     return np.float32(gamma * scale), np.float32(gamma * offset + beta)

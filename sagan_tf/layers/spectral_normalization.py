@@ -238,14 +238,14 @@ def spectral_normalizations(model):
     Returns:
         dict, path of names such as `attention_32/query` -> layer, in the order of the model.
     """
-    found = {}
+    layers = {}
 
     def visit(layer, path):
         if isinstance(layer, SpectralNormalization):
-            found["/".join(path)] = layer
+            layers["/".join(path)] = layer
             return
         for child in child_layers(layer):
             visit(child, (*path, child.name))
 
     visit(model, ())
-    return found
+    return layers

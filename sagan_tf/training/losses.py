@@ -72,7 +72,7 @@ def non_saturating_generator_loss(fake_logit):
 
 
 def wasserstein_discriminator_loss(real_logit, fake_logit):
-    """mean(D(G(z))) - mean(D(x)): Arjovsky et al. 2017, equation 3; spectral normalisation bounds D's slope.
+    """mean(D(G(z))) - mean(D(x)): Arjovsky et al. 2017, equation 3; spectral normalization bounds D's slope.
 
     Args:
         real_logit: (B, 1), logits of real images.

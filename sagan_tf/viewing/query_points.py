@@ -26,7 +26,7 @@ def choose_points(features, image, count=5):
         ValueError: There are fewer positions than points.
 
     Source: Zhang et al. 2019, section 4.2, which does not say how its "representative query locations" are chosen;
-        k-means of Lloyd 1982, initialised as in Gonzalez 1985.
+        k-means of Lloyd 1982, initialized as in Gonzalez 1985.
     """
     height, width, _ = features.shape
     if not 1 <= count <= height * width:

@@ -98,7 +98,7 @@ def test_load_config_rejects_contradiction_between_fields(refusal, argv, message
         ["--hardware.native_operations", "--hardware.precision=mixed_bfloat16"],
         ["--hardware.steps_per_execution", "50"],
         ["--generator_optimizer.schedule=linear", "--generator_optimizer.decay_start_step=5000"],
-        # The discriminator makes d_steps times as many optimiser steps.
+        # The discriminator makes d_steps times as many optimizer steps.
         [
             "--training.d_steps=5",
             "--discriminator_optimizer.schedule=linear",

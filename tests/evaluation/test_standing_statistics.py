@@ -16,7 +16,7 @@ def test_standing_statistics_are_means_over_batches_and_change_nothing_else():
     assert [layer.momentum for layer in batch_normalizations(generator)] == momenta
     moved = {path for path, value in before.items() if not np.array_equal(value, by_path(generator)[path])}
     assert moved == {path for path in before if "moving_" in path} and len(moved) == 2 * len(momenta)
-    # What the first normalisation sees: the feature map before it, of the same latents.
+    # What the first normalization sees: the feature map before it, of the same latents.
     rng = np.random.Generator(np.random.Philox(key=[5, 2]))
     holder = next(layer for layer in generator.layers if getattr(layer, "normalization", layer) is first)
     feature_map = holder.input[0] if isinstance(holder.input, list) else holder.input
@@ -27,7 +27,7 @@ def test_standing_statistics_are_means_over_batches_and_change_nothing_else():
         seen = np.asarray(until([latent, label], training=False))
         means.append(seen.mean(axis=(0, 1, 2)))
         variances.append(seen.var(axis=(0, 1, 2)))
-    # Spectral normalisation makes one more power iteration within a training call, which is taken back.
+    # Spectral normalization makes one more power iteration within a training call, which is taken back.
     np.testing.assert_allclose(first.moving_mean, np.mean(means, axis=0), rtol=0.5, atol=0.3)
     shares = np.asarray(first.moving_variance) / np.mean(variances, axis=0)
     assert shares.std() / shares.mean() < 1e-3

@@ -10,7 +10,7 @@ from keras import layers
 
 
 class Case(NamedTuple):
-    """A Keras layer to normalise.
+    """A Keras layer to normalize.
 
     Args:
         make: Makes the layer, keyword arguments -> layer.

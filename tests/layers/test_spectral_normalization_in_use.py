@@ -75,7 +75,7 @@ def test_spectral_normalization_fit_with_xla_learns_a_map_of_norm_below_one():
     model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=True)
     x = noise(64, 3)
     losses = model.fit(x, x[:, ::-1], epochs=50, verbose=0).history["loss"]
-    assert losses[-1] < 1e-2 * losses[0]  # an orthogonal map, which a normalised kernel can be
+    assert losses[-1] < 1e-2 * losses[0]  # an orthogonal map, which a normalized kernel can be
 
 
 @pytest.mark.parametrize("name", CASES)

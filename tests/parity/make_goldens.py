@@ -122,7 +122,7 @@ def addons_spectral_normalization():
 
 
 def addons_gradient():
-    """Computes the gradient of TensorFlow Addons' layer at a kernel that is already normalised."""
+    """Computes the gradient of TensorFlow Addons' layer at a kernel that is already normalized."""
     kernel, x, direction = recipe.gradient_case()
     layer = tfa.layers.SpectralNormalization(tf.keras.layers.Dense(kernel.shape[1], use_bias=False))
     layer(x[:1])

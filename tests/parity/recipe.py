@@ -122,7 +122,7 @@ TORCH = {
 
 
 def torch_values(shapes):
-    """Makes values for a PyTorch state dict of spectrally normalised layers, with converged u and v."""
+    """Makes values for a PyTorch state dict of spectrally normalized layers, with converged u and v."""
     values = {name: _torch_value(name, tuple(shape)) for name, shape in shapes.items()}
     for name in values:
         for u_name, weight_name in ((".u0", ".weight"), (".weight_u", ".weight_orig"), (".weight_v", ".weight_orig")):

@@ -58,7 +58,7 @@ def test_spectral_normalization_gradient_matches_finite_differences_and_addons_d
     agrees("finite differences, float64", "spectral norm: gradient", ours, truth, 1e-8)
 
     data = golden("addons_gradient")
-    assert relative_error(data["kernel"], kernel) < 1e-6  # It was normalised: their call left it unchanged.
+    assert relative_error(data["kernel"], kernel) < 1e-6  # It was normalized: their call left it unchanged.
     theirs = data["gradient"]
     assert relative_error(theirs, truth) > 0.1
     # The difference is exactly the gradient through sigma.

@@ -1,4 +1,4 @@
-"""Compares networks, spectral normalisation, attention, hinge losses and Adam with PyTorch's."""
+"""Compares networks, spectral normalization, attention, hinge losses and Adam with PyTorch's."""
 
 import json
 

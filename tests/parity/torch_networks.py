@@ -57,7 +57,7 @@ def torch_conv(inputs, outputs, kernel_size=3, bias=True):
 
 
 class Table(nn.Module):
-    """Conditional BN with class tables: embeddings, or normalised linear layers of one-hot labels (StudioGAN)."""
+    """Conditional BN with class tables: embeddings, or normalized linear layers of one-hot labels (StudioGAN)."""
 
     def __init__(self, layout, num_classes, channels):
         super().__init__()
