@@ -61,7 +61,7 @@ def test_read_worker_refuses_unusable_cluster(text, message):
 def test_strategy_is_refused_when_it_contradicts_cluster(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", tf_config("worker", 0, worker=["a:1", "b:1"]))
     for arguments in (("single",), ("mirrored", 2), ("auto", 2)):
-        with pytest.raises(UserError, match="2 workers, which train together by `auto`"):
+        with pytest.raises(UserError, match="must be `auto`, with hardware.replicas null, on the 2 workers"):
             make_strategy(*arguments)
 
 
