@@ -1,16 +1,13 @@
 """Convolution kernels for TensorFlow on a CPU: matrix products on small maps, resampling and convolution in one."""
 
-import functools
-from pathlib import Path
-
 import keras
 import numpy as np
 from keras import ops
 
 from sagan_tf.accelerate.registry import Kernel, set_default_kernels
 
-# Largest feature maps, in px, on which matrix products are faster than oneDNN 3.7 in bfloat16 on a CPU with AMX
-# (docs/performance.md): for the whole convolution, and for the gradient of the kernel alone. In float32 they are not.
+# Largest feature maps, in px, on which matrix products are faster than oneDNN 3.7 in bfloat16 (docs/performance.md):
+# for the whole convolution, and for the gradient of the kernel alone. In float32 they are not.
 LARGEST_MAP = 4
 LARGEST_MAP_FOR_KERNEL_GRADIENT = 8
 # Smallest size, in px, of the smaller map from which a convolution and its resampling are faster as one.
@@ -20,15 +17,6 @@ SMALLEST_RESAMPLED_MAP = {"bfloat16": 16, "float32": 4}
 def is_tensorflow_on_cpu():
     """Whether the backend is TensorFlow and there is no GPU."""
     return keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
-
-
-@functools.cache
-def has_amx():
-    """Whether the CPU has Intel's matrix instructions for bfloat16; False where it cannot be told."""
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
 
 
 def is_bfloat16_on_cpu(x, *_):
@@ -48,7 +36,7 @@ def convolve(x, kernel):
 def supports_products(x, kernel):
     """Whether matrix products are faster for this map and kernel."""
     size = x.shape[1:3]
-    if None in size or not is_bfloat16_on_cpu(x) or not has_amx():
+    if None in size or not is_bfloat16_on_cpu(x):
         return False
     return tuple(kernel.shape[:2]) == (1, 1) or max(size) <= LARGEST_MAP_FOR_KERNEL_GRADIENT
 
