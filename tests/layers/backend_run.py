@@ -59,6 +59,9 @@ def random_weights(layer):
 def gradients(layer, inputs):
     """Of the sum of the cubes of a training call's outputs, which also moves the layer's state."""
     trainable = layer.trainable_variables
+    if not trainable:
+        layer(inputs, training=True)
+        return []
     if keras.backend.backend() == "jax":
         return jax_gradients(layer, inputs)
     if keras.backend.backend() == "torch":
