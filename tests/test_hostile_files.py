@@ -236,7 +236,7 @@ def test_load_generator_does_not_run_code(tmp_path):
     model, run = keras.Model(inputs, outputs), Run(tmp_path)
     model.save(run.generator_path)
     Path(ran).unlink(missing_ok=True)
-    with pytest.raises(UserError, match="this is not a generator of sagan_tf"):
+    with pytest.raises(UserError, match="cannot be loaded as a generator of sagan_tf"):
         load_generator(run)
     assert not os.path.exists(ran)
 
@@ -250,5 +250,5 @@ def test_load_generator_does_not_call_named_functions(run_folder, tmp_path, modu
 
     run = Run(tmp_path)
     rewrite_config(run_folder.generator_path, run.generator_path, change)
-    with pytest.raises(UserError, match="this is not a generator of sagan_tf"):
+    with pytest.raises(UserError, match="cannot be loaded as a generator of sagan_tf"):
         load_generator(run)

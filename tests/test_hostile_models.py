@@ -217,7 +217,7 @@ def test_load_generator_rejects_huge_layers_without_using_memory(run, tmp_path, 
     rewrite_config(run.generator_path, other.generator_path, enlarged)
 
     def load():
-        with pytest.raises(UserError, match="this is not a generator of sagan_tf"):
+        with pytest.raises(UserError, match="cannot be loaded as a generator of sagan_tf"):
             load_generator(other)
 
     assert peak_growth(load) < untrusted.FLOOR_BYTES

@@ -22,14 +22,14 @@ def state_by_path(gan, optimizers=True):
     for name in ("generator_optimizer", "discriminator_optimizer") if optimizers else ():
         slots = [v for v in getattr(gan, name).variables if v.name != "learning_rate"]
         # Without the optimizer's own name, which Keras numbers.
-        groups[name] = {v.path.partition("/")[2]: v for v in slots}
+        groups[name] = _by_path(slots, lambda path: path.partition("/")[2])
     return groups
 
 
-def _by_path(variables):
-    named = {variable.path: variable for variable in variables}
+def _by_path(variables, key=lambda path: path):
+    named = {key(variable.path): variable for variable in variables}
     if len(named) < len(variables):
-        raise ValueError("Two variables of a network have the same path; give its layers different names.")
+        raise ValueError("Two variables have the same path; give the layers of a network different names.")
     return named
 
 

@@ -36,7 +36,7 @@ def load_generator(run, path=None):
         return read_generator(path)
     except Exception as error:  # damaged files raise errors of any type
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: this is not a generator of sagan_tf: {reason}") from None
+        raise UserError(f"{path}: cannot be loaded as a generator of sagan_tf: {reason}") from None
 
 
 def restore_networks(run, step=None, discriminator=False, best=False):

@@ -62,6 +62,12 @@ class OnlineEvaluation(StepCallback):
         if is_evaluation_missing(self.config, self.run, self.first_step):
             self._evaluate()  # interrupted again, it ends the run here, since Keras would make a step first
 
+    def make_missing(self, gan):
+        """Makes the evaluation that an earlier process left to the next start of a run whose steps are all done."""
+        self.set_model(gan)
+        with contextlib.suppress(EvaluationInterrupted):
+            self.on_train_begin()
+
     def at_interval(self, step):
         with contextlib.suppress(EvaluationInterrupted):
             self._evaluate()

@@ -106,9 +106,8 @@ def fit(config, gan, source, run, manager, callbacks=()):
     if start_step >= training.steps:
         print(f"All {training.steps} steps are made: {run.path}")
         if is_evaluation_missing(config, run, start_step):
-            evaluation = OnlineEvaluation(config, run, gan, source, MetricsRecorder(run.metrics_log, writes=is_chief))
-            evaluation.set_model(gan)
-            evaluation.on_train_begin()
+            log = MetricsRecorder(run.metrics_log, writes=is_chief)
+            OnlineEvaluation(config, run, gan, source, log).make_missing(gan)
         return
     dataset = make_dataset(
         source,

@@ -16,11 +16,8 @@ from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS
 
 # All that a generator of `sagan_tf.networks` consists of, by package. A file could name other Keras classes, and some
 # of these read further files.
-_CLASSES = {
-    "keras": {
-        "Activation", "Add", "BatchNormalization", "Cast", "Conv2D", "Copy", "Dense", "DTypePolicy", "Functional",
-        "InputLayer", "ReLU", "Reshape", "Resize",
-    },
+CLASSES = {
+    "keras": {"Activation", "Dense", "DTypePolicy", "Functional", "InputLayer", "Reshape"},
     "sagan_tf": {
         "BatchNormalization", "ConditionalBatchNormalization", "Conv2D", "NearestUpsampling", "ReLU", "ResidualSum",
         "SelfAttention", "SpectralNormalization",
@@ -55,6 +52,8 @@ def _check_classes(config):
         value = pending.pop()
         if isinstance(value, dict):
             module, name = value.get("module"), value.get("class_name")
+            if name == "Copy":  # kept the numbers of variables in old checkpoints
+                raise ValueError("it was written by an early version of sagan_tf, which had other networks.")
             if name is not None and not _is_known(module, name):
                 raise ValueError(f"a generator has no {module}.{name}.")
             pending += value.values()
@@ -66,7 +65,7 @@ def _is_known(module, name):
     if module is None:
         return name == "__keras_tensor__"
     package = str(module).partition(".")[0]
-    return module == "keras.initializers" or name in _CLASSES.get(package, ())
+    return module == "keras.initializers" or name in CLASSES.get(package, ())
 
 
 def _claimed_bytes(weights):

@@ -41,6 +41,10 @@ class RecordingScope(keras.StatelessScope):
         super().__init__(*args, **kwargs)
         self.updates = {}
 
+    def replace(self, variable, value):
+        """Makes reads of a variable give a value as it is; the constructor casts values to the variable's dtype."""
+        self.state_mapping[id(variable)] = value
+
     def add_update(self, update):
         """Is called by Keras for every assignment."""
         super().add_update(update)

@@ -110,8 +110,8 @@ class SpectralNormalization(keras.layers.Wrapper):
         values |= {id(kernel): value for kernel, value in zip(self._kernels, normalized)}
         mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
         with RecordingScope(mapping, collect_losses=True) as scope:
-            # Again, because the scope has cast them to the dtype of the raw kernels.
-            scope.state_mapping.update({id(kernel): value for kernel, value in zip(self._kernels, normalized)})
+            for kernel, value in zip(self._kernels, normalized):
+                scope.replace(kernel, value)
             outputs = self.layer(inputs)
         for variable, value in scope.updates.values():
             variable.assign(value)

@@ -42,7 +42,8 @@ class LayerStyle:
     attention_block: str = "self_attention"
     attention_options: dict | None = None
 
-    def _normalized(self, layer, name):
+    def normalized(self, layer, name):
+        """The layer with spectral normalization, if this network has it."""
         return SpectralNormalization(layer, name=name) if self.spectral_normalization else layer
 
     def convolution(self, filters, kernel_size, name, dtype=None, resampling=None):
@@ -57,21 +58,21 @@ class LayerStyle:
             dtype=dtype or self.dtype,
             name=name,
         )
-        return self._normalized(layer, name)
+        return self.normalized(layer, name)
 
     def dense(self, units, name, dtype=None):
         """A dense layer with a bias."""
         layer = keras.layers.Dense(
             units, kernel_initializer=self.kernel_initializer, dtype=dtype or self.dtype, name=name
         )
-        return self._normalized(layer, name)
+        return self.normalized(layer, name)
 
     def embedding(self, num_classes, dimensions, name, dtype=None):
         """One vector per class."""
         layer = keras.layers.Embedding(
             num_classes, dimensions, self.kernel_initializer, dtype=dtype or self.dtype, name=name
         )
-        return self._normalized(layer, name)
+        return self.normalized(layer, name)
 
     def batch_normalization(self, name):
         """Plain batch normalization over the global batch."""
@@ -101,9 +102,9 @@ class LayerStyle:
         if self.attention_block == "residual":
             return residual_control_block(self, x, name)
         options = dict(self.attention_options or {})
-        wanted = options.pop("spectral_normalization", True)
+        normalizes = options.pop("spectral_normalization", True)
         return SelfAttention(
-            spectral_normalization=wanted and self.spectral_normalization,
+            spectral_normalization=normalizes and self.spectral_normalization,
             kernel_initializer=self.kernel_initializer,
             dtype=self.dtype,
             name=name,
@@ -166,5 +167,5 @@ def residual_control_block(style, x, name):
             dtype=style.dtype,
             name=f"{name}_conv_{i}",
         )
-        y = style._normalized(layer, f"{name}_conv_{i}")(y)
+        y = style.normalized(layer, f"{name}_conv_{i}")(y)
     return ResidualSum(dtype=style.dtype, name=name)([x, y])

@@ -110,7 +110,7 @@ def test_export_command_rejects_bad_run_before_writing(run, tmp_path, refusal):
     assert line.startswith(f"{run.generator_path}: there is no generator yet") and "sagan_tf.train" in line
     run.generator_path.write_bytes(b"no zip file")
     line = refusal(run.path, "--out", out)
-    assert line.startswith(f"{run.generator_path}: this is not a generator of sagan_tf")
+    assert line.startswith(f"{run.generator_path}: cannot be loaded as a generator of sagan_tf")
     assert not out.exists()
 
 

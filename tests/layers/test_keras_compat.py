@@ -26,6 +26,16 @@ def test_recording_scope_sees_state_that_no_layer_lists():
     assert [variable for variable, _ in scope.updates.values() if id(variable) not in listed]
 
 
+def test_recording_scope_gives_a_replaced_value_as_it_is():
+    # Otherwise a spectrally normalized layer computes with its raw kernel, or casts the kernel twice.
+    variable = keras.Variable(np.zeros(2, "float32"))
+    with RecordingScope([(variable, ops.ones(2))]) as scope:
+        scope.replace(variable, ops.cast([2, 3], "bfloat16"))
+        assert variable.value.dtype == "bfloat16"
+        np.testing.assert_array_equal(ops.cast(variable.value, "float32"), [2, 3])
+    np.testing.assert_array_equal(variable.value, [0, 0])
+
+
 def test_adam_slots_are_the_moments_of_the_variable():
     # Otherwise `FusedAdam` moves the moments of another weight.
     optimizer = keras.optimizers.Adam(1.0, beta_1=0.5, beta_2=0.75)

@@ -1,0 +1,50 @@
+"""Which classes a generator file may name."""
+
+import itertools
+import json
+
+import keras
+import pytest
+
+from sagan_tf.generation.loading import CLASSES, read_generator
+from sagan_tf.networks import build_generator
+
+
+def class_names(config):
+    """Package and class of every object in a serialized model, without initializers."""
+    if isinstance(config, list):
+        return set().union(*map(class_names, config))
+    if not isinstance(config, dict):
+        return set()
+    names = set().union(*map(class_names, config.values()))
+    if config.get("module") not in (None, "keras.initializers"):
+        names.add((config["module"].partition(".")[0], config["class_name"]))
+    return names
+
+
+def test_known_classes_are_exactly_those_of_generators():
+    names = set()
+    options = itertools.product(
+        ("float32", "mixed_bfloat16", "float64"), (None, 3), ("self_attention", "residual"), (True, False)
+    )
+    for dtype, num_classes, attention_block, spectral_normalization in options:
+        generator = build_generator(
+            image_size=32,
+            channels=4,
+            num_classes=num_classes,
+            attention_sizes=(8,),
+            attention_block=attention_block,
+            attention_options={"key_reduction": 4} if attention_block == "self_attention" else None,
+            spectral_normalization=spectral_normalization,
+            dtype=dtype,
+        )
+        names |= class_names(json.loads(json.dumps(keras.saving.serialize_keras_object(generator))))
+    # A plain batch normalization is that of `sagan_tf.layers` too.
+    assert names == {(package, name) for package, known in CLASSES.items() for name in known}
+
+
+def test_read_generator_names_a_file_of_the_old_form(tmp_path):
+    latent = keras.Input((4,))
+    keras.Model(latent, keras.ops.copy(latent)).save(tmp_path / "generator.keras")
+    with pytest.raises(ValueError, match="written by an early version of sagan_tf"):
+        read_generator(tmp_path / "generator.keras")
