@@ -1,4 +1,4 @@
-"""Every test starts from the same seed; TensorFlow says no more than warnings."""
+"""Every test starts from the same seed; TensorFlow logs only warnings and errors."""
 
 import os
 

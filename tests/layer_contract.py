@@ -1,7 +1,7 @@
-"""What every Keras layer of ours must keep, one check a function; `CONTRACT` lists them for `pytest.mark.parametrize`.
+"""The contract of all Keras layers, one check per function; `CONTRACT` lists them for `pytest.mark.parametrize`.
 
     @pytest.mark.parametrize("check", CONTRACT)
-    def test_contract(check, tmp_path):
+    def test_my_layer_meets_contract(check, tmp_path):
         check(Subject(make=lambda dtype: MyLayer(3, dtype=dtype), ...), tmp_path)
 """
 
@@ -128,7 +128,7 @@ def weights_are_counted(subject, tmp_path):
 def gradient_step_lowers_the_loss(subject, tmp_path):
     layer = subject.make("float64")
     for _ in range(50):
-        layer(subject.tensors(), training=True)  # so that its own moving state stands still below
+        layer(subject.tensors(), training=True)  # so that its moving state has converged
     target = np.random.default_rng(0).normal(size=subject.output_shape)
     optimizer = keras.optimizers.SGD(0.1)
     losses = []
@@ -136,17 +136,17 @@ def gradient_step_lowers_the_loss(subject, tmp_path):
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean((layer(subject.tensors(), training=True) - target) ** 2)
         gradients = tape.gradient(loss, [weight.value for weight in layer.trainable_weights])
-        assert all(np.isfinite(gradient).all() for gradient in gradients)  # None, of a loose weight, raises
+        assert all(np.isfinite(gradient).all() for gradient in gradients)  # None, of a weight without gradient, raises
         optimizer.apply(gradients, layer.trainable_weights)
         losses.append(float(loss))
     slope = sum(np.sum(np.square(gradient)) for gradient in gradients)
-    assert losses[0] - losses[1] > 0.01 * slope  # of the 0.1 that a straight line would fall
+    assert losses[0] - losses[1] > 0.01 * slope  # 0.1 for a linear loss
 
 
 def training_call_moves_the_state_and_no_trainable_weight(subject, tmp_path):
     model = subject.model()
     trainable, state = values(model.trainable_weights), values(model.non_trainable_weights)
-    model(subject.tensors(), training=True)  # the flag comes from the call around the layer
+    model(subject.tensors(), training=True)  # the outer call passes the flag on
     assert_same(values(model.trainable_weights), trainable)
     assert not any(np.array_equal(a, b) for a, b in zip(values(model.non_trainable_weights), state, strict=True))
 

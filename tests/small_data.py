@@ -13,7 +13,7 @@ needs_shared_data = pytest.mark.skipif(not SHARED.exists(), reason="../shared/da
 
 
 def open_small(name, **options):
-    """Opens a data set at 32 px, or as `options` say, without a progress bar."""
+    """Opens a data set without a progress bar, at 32 px unless `options` differ."""
     return open_source(DataOptions(**{"name": str(name), "image_size": 32, **options}), show_progress=False)
 
 

@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, made in a second: small networks with drawn weights, checkpoints, metrics."""
+"""Run folders as after training, written in a second: small networks with random weights, checkpoints, metrics."""
 
 import dataclasses
 
@@ -58,7 +58,7 @@ def make_run(path, steps=(100, 200), conditional=True, attention_sizes=(8, 16), 
 
 
 def _move(gan, rng):
-    """Draws all weights anew, kernels less than the rest: pictures keep their greys; gamma is not 0."""
+    """Draws new values for all weights, smaller ones for kernels to avoid saturated pictures; gamma is not 0."""
     for network in (gan.ema_generator, gan.discriminator):
         for weight in network.weights:
             value = weight.numpy()

@@ -1,4 +1,4 @@
-"""`sagan` and `python -m sagan_tf.train` as a user meets them: verbs, exit codes, one line on bad input."""
+"""The commands `sagan` and `python -m sagan_tf.train`: verbs, exit codes, one line on bad input."""
 
 import os
 import subprocess
@@ -70,7 +70,7 @@ def test_train_passes_the_config_and_prints_the_run_folder(capsys, monkeypatch, 
 
 
 @pytest.mark.parametrize("command", [["-m", "sagan_tf.train"], ["-m", "sagan_tf", "train"]])
-def test_train_in_a_process_rejects_bad_input_in_one_line(command, tmp_path):
+def test_train_process_rejects_bad_input_in_one_line(command, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *command, "--config", "nowhere.yaml"],

@@ -1,4 +1,4 @@
-"""The files in configs/: each loads, says how it is run, and the ablations change what their names say."""
+"""The files in configs/: each loads and names its command; ablations differ from the paper as their names say."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def header(file):
     return "".join(line for line in file.read_text().splitlines(True) if line.startswith("#"))
 
 
-def test_configs_exist():
+def test_config_files_exist():
     assert len(FILES) >= 22
 
 
@@ -36,7 +36,7 @@ def test_config_file_loads_and_names_its_command(file):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_config_file_header_flags_exist(file):
-    """Every flag that a header mentions is accepted, with the value beside it where there is one."""
+    """Every flag in a header is accepted, with its value if it has one."""
     for key, value in re.findall(r"--([a-z_]+\.[a-z_0-9]+)(?: ([0-9]+)\b)?", header(file)):
         value = value or ("true" if key == "data.download" else "x")
         load_config(["--config", str(file), f"--{key}={value}"])
@@ -94,17 +94,17 @@ ABLATIONS = {
 }
 
 
-def test_ablations_are_all_listed():
+def test_ablation_configs_are_all_listed():
     assert {file.stem for file in (ROOT / "configs" / "ablations").glob("*.yaml")} == set(ABLATIONS)
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_ablation_differs_from_the_paper_as_named(name):
+def test_ablation_config_differs_from_the_paper_as_named(name):
     differences = config_differences(load("imagenet128_paper"), load(f"ablations/{name}"))
     assert set(differences) - {f"run: runs/imagenet128_paper -> runs/{name}"} == ABLATIONS[name]
 
 
-def test_authors_code_differs_from_the_paper_as_in_its_header():
+def test_authors_code_config_differs_from_the_paper_as_in_its_header():
     differences = config_differences(load("imagenet128_paper"), load("imagenet128_authors_code"))
     assert set(differences) == {
         "run: runs/imagenet128_paper -> runs/imagenet128_authors_code",

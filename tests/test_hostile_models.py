@@ -63,7 +63,7 @@ def state(gan):
 
 @pytest.fixture(scope="module")
 def states(run, gan):
-    """A function from a step to its true weights; not the weights, which a failing test would print."""
+    """A function step -> true weights; not the weights, which a failing test would print."""
     weights = {}
     for step in STEPS:
         make_checkpoint(gan).restore(str(run.checkpoints_path / f"ckpt-{step}")).assert_consumed()
@@ -88,7 +88,7 @@ def test_restore_latest_gives_true_weights_or_none_when_damaged(run, gan, states
         make_manager(gan, broken, 2).save(checkpoint_number=step + 1)
         assert str(broken.checkpoints_path / f"ckpt-{step + 1}") in broken.checkpoints()
         return
-    # Nothing is restored, and nothing removed.
+    # Nothing is restored or removed.
     assert {path.name: path.read_bytes() for path in broken.checkpoints_path.iterdir()} == before
 
 
@@ -115,7 +115,7 @@ def test_restore_networks_rejects_damaged_checkpoint(run, tmp_path_factory, name
 
 @pytest.mark.parametrize("name", CHECKPOINTS[2:])
 @pytest.mark.parametrize("kind", ["folder", "circle", "foreign"])
-def test_restore_latest_skips_what_is_not_a_checkpoint(run, gan, tmp_path, capsys, name, kind):
+def test_restore_latest_skips_damaged_checkpoint_files(run, gan, tmp_path, capsys, name, kind):
     broken = copy_of(run, tmp_path)
     path = broken.checkpoints_path / name
     path.unlink()
@@ -138,7 +138,7 @@ VALUES = (
 
 @tries(12)
 @given(data=st.data())
-def test_edited_generator_works_or_is_rejected(run, tmp_path_factory, data):
+def test_load_generator_accepts_or_rejects_edited_generator(run, tmp_path_factory, data):
     other = Run(tmp_path_factory.mktemp("run"))
 
     def change(config):
@@ -191,7 +191,7 @@ def test_load_generator_rejects_huge_arrays_without_using_memory(run, tmp_path):
     def change(content):
         file = io.BytesIO(content)
         with h5py.File(file, "a") as weights:
-            # It has no chunks; reading would fill it with zeros.
+            # It has no chunks; reading it would return zeros.
             weights.create_dataset("layers/more", (1 << 16, 1 << 14), "float32", chunks=(64, 64))
         return file.getvalue()
 
@@ -297,7 +297,7 @@ def convert_checkpoints(*arguments):
 
 @tries(15)
 @given(change=damage())
-def test_convert_takes_or_rejects_damaged_state_dict(archive, tmp_path_factory, change):
+def test_convert_accepts_or_rejects_damaged_state_dict(archive, tmp_path_factory, change):
     converted(change(archive), tmp_path_factory.mktemp("converted"))
 
 
@@ -309,7 +309,7 @@ ARRAYS = st.sampled_from(
 
 @tries(15)
 @given(data=st.data(), kind=st.sampled_from(["other", "removed", "added", "transposed"]))
-def test_convert_takes_or_rejects_edited_state_dict(archive, tmp_path_factory, data, kind):
+def test_convert_accepts_or_rejects_edited_state_dict(archive, tmp_path_factory, data, kind):
     with np.load(io.BytesIO(archive)) as file:
         arrays = dict(file)
     name = data.draw(st.sampled_from(sorted(arrays)))

@@ -1,4 +1,4 @@
-"""What imports what, as setup.cfg rules it."""
+"""Import rules of setup.cfg."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_imports_point_down():
+def test_package_imports_point_down():
     pytest.importorskip("importlinter", reason="import-linter comes with the extra `test`")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports('setup.cfg'))"

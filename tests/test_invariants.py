@@ -42,7 +42,7 @@ def test_spectral_normalization_sigma_is_within_bound_of_power_iteration(seed, r
 def test_spectral_normalization_sigma_converges_to_one(seed):
     left, _, right = np.linalg.svd(np.random.default_rng(seed).normal(size=(5, 4)), full_matrices=False)
     kernel = left * [3.0, 2.7, 2.0, 0.1] @ right  # Ratio 0.9: the error shrinks by 0.9^256.
-    # A component of every singular vector: convergence is slow from a start orthogonal to the first one.
+    # u has a component of every singular vector: from a start orthogonal to the first one convergence is slow.
     u = np.random.default_rng(seed + 1).uniform(0.5, 1, 4) @ right
     errors = []
     for iterations in (1, 4, 16, 64):
@@ -110,7 +110,7 @@ def discriminator():
 
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 @pytest.mark.parametrize("make", [attention_model, conditional_model, spectral_model, generator, discriminator])
-def test_save_and_load_are_exact(make, suffix, tmp_path):
+def test_models_are_unchanged_by_save_and_load(make, suffix, tmp_path):
     model, shape = make()
     rng = np.random.default_rng(0)
     for weight in model.weights:

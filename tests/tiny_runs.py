@@ -1,4 +1,4 @@
-"""Runs of a few steps on embedded data, and what compares two of them."""
+"""Runs of a few steps on embedded data, and comparison of two runs."""
 
 import keras
 import numpy as np

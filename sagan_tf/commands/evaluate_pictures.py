@@ -104,7 +104,7 @@ def save_class_picture(reader, names, path):
 
 
 def save_neighbour_picture(generated, reference, reader, source, path):
-    """Saves samples beside their nearest neighbours in the data, which shows memorised images.
+    """Saves samples beside their nearest neighbours in the data, which shows memorized images.
 
     Args:
         generated, reference: `FeatureSet`s with features.

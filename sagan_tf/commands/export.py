@@ -43,7 +43,7 @@ def export_run(options):
 def _make_folder(folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # os.access says yes to root on read-only disks; only writing tells.
+        # os.access is true for root on read-only disks, so writing is tried.
         tempfile.TemporaryFile(dir=folder).close()
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"--out: there is a file in place of the folder {folder}. Choose another.") from None

@@ -77,7 +77,7 @@ def _obstacle(name, generated, reference, coverage_neighbours):
     if name == "is":
         if generated.count < 10:
             return "there are fewer pictures than splits"
-        return "the features tell no class probabilities" if generated.score is None else None
+        return "the feature network has no class probabilities" if generated.score is None else None
     if name == "fid":
         return None
     if reference.features is None:

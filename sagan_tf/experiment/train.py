@@ -104,7 +104,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
     training, is_chief = config.training, manager is not None
     start_step = int(gan.step.numpy())
     if start_step >= training.steps:
-        print(f"All {training.steps} steps are made: {run.path}")
+        print(f"All {training.steps} steps are done: {run.path}")
         if is_evaluation_missing(config, run, start_step):
             log = MetricsRecorder(run.metrics_log, writes=is_chief)
             OnlineEvaluation(config, run, gan, source, log).make_missing(gan)

@@ -135,7 +135,7 @@ def _int8(float32, attention_layers, batches):
 
 @contextlib.contextmanager
 def _silenced():
-    """Silences the quantiser, which prints progress bars, and warnings about what it does on purpose."""
+    """Silences the quantizer, which prints progress bars, and warnings about what it does on purpose."""
     disabled_level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -149,7 +149,7 @@ def _silenced():
 
 def _tensor_ranges(int8, batches, signatures):
     """Smallest and largest value of every tensor over all batches."""
-    # One calibration per batch, merged here: the quantiser takes a moving average over batches, which cuts off the
+    # One calibration per batch, merged here: the quantizer takes a moving average over batches, which cuts off the
     # values of rare images, and for large generators one batch of all images does not fit into memory.
     from ai_edge_quantizer.utils.qsv_utils import min_max_update
 

@@ -1,4 +1,4 @@
-"""A 2D convolution that can resample on the way."""
+"""A 2D convolution with optional upsampling before it or average pooling after it."""
 
 import keras
 from keras import ops

@@ -7,7 +7,7 @@ from sagan_tf.layers.functional import add_maps
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
 class ResidualSum(keras.layers.Add):
-    """`keras.layers.Add` of two feature maps, written so that TensorFlow's graph optimizer copes with it.
+    """`keras.layers.Add` of two feature maps, written so that TensorFlow's graph optimizer can process it.
 
     Symbols: B batch, H, W height and width in px, C channels.
 

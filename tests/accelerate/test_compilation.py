@@ -1,4 +1,4 @@
-"""Compiling the operations of our own: once, and in a line where it cannot be."""
+"""Compilation of the kernels: once per machine; failures are reported in one line."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from sagan_tf.errors import UserError
 
 
 def fresh(monkeypatch, folder):
-    """As on a machine that has compiled nothing yet."""
+    """Simulates a machine that has compiled nothing."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     compiled.load.cache_clear()
     monkeypatch.setattr(compiled.tf, "load_op_library", lambda path: path)
@@ -24,7 +24,7 @@ def load_again():
     compiled.load.cache_clear()
 
 
-def test_no_compiler_is_one_line(monkeypatch, tmp_path, load_again):
+def test_compiled_load_reports_missing_compiler_in_one_line(monkeypatch, tmp_path, load_again):
     fresh(monkeypatch, tmp_path)
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -40,7 +40,7 @@ def test_no_compiler_is_one_line(monkeypatch, tmp_path, load_again):
     ("echo 'x.cc:1: error: no such' >&2; exit 1", "fails on compiled.cc: x.cc:1: error: no such. Set"),
     ("exit 3", "fails on compiled.cc: exit code 3. Set"),
 ])  # fmt: skip
-def test_a_compiler_that_fails_is_one_line_and_leaves_nothing(script, reason, monkeypatch, tmp_path, load_again):
+def test_compiled_load_reports_failing_compiler_and_leaves_no_file(script, reason, monkeypatch, tmp_path, load_again):
     fresh(monkeypatch, tmp_path / "cache")
     compiler = tmp_path / "compiler"
     compiler.write_text(f"#!/bin/sh\n{script}\n")
@@ -51,7 +51,7 @@ def test_a_compiler_that_fails_is_one_line_and_leaves_nothing(script, reason, mo
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(monkeypatch, tmp_path, load_again):
+def test_compiled_load_reports_unwritable_cache_in_one_line(monkeypatch, tmp_path, load_again):
     (tmp_path / "sagan_tf").write_text("a file in the way")
     fresh(monkeypatch, tmp_path)
     monkeypatch.setenv("CXX", "true")
@@ -59,7 +59,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(monkeypatch, tmp_path, load_
         compiled.load()
 
 
-def test_a_damaged_library_is_one_line(monkeypatch, tmp_path, load_again):
+def test_compiled_load_reports_damaged_library_in_one_line(monkeypatch, tmp_path, load_again):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compiled.load.cache_clear()
     path = compiled.library_path()
@@ -71,7 +71,7 @@ def test_a_damaged_library_is_one_line(monkeypatch, tmp_path, load_again):
 
 @needs_compiler
 @pytest.mark.stress
-def test_the_first_run_of_a_machine_compiles_and_the_next_does_not(tmp_path):
+def test_compiled_load_compiles_once_per_machine(tmp_path):
     code = "from sagan_tf.accelerate import compiled as n; print(n.load().sagan_tf_relu([1.0, -1.0]).numpy())"
     code = code.replace("[1.0, -1.0]", "__import__('tensorflow').constant([1, -1], 'bfloat16')")
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CXXFLAGS": "-O0"}

@@ -44,14 +44,14 @@ def rms(x):
 @needs_compiler
 @settings(deadline=None, max_examples=40)
 @given(shape=SHAPES, together=st.booleans(), mean=st.sampled_from([0.0, 3.0, -100.0]), seed=st.integers(0, 99))
-def test_normalization_and_its_gradients(shape, together, mean, seed):
+def test_batch_normalize_and_gradients_match_float64(shape, together, mean, seed):
     check_normalization(shape, together, mean, seed)
 
 
 @needs_compiler
 @pytest.mark.parametrize("shape", [(1, 70, 33, 48), (3, 64, 64, 8), (40, 16, 16, 130), (2, 1000, 3), (300, 7)])
 @pytest.mark.parametrize("together", [True, False])
-def test_normalization_of_maps_of_several_parts(shape, together):
+def test_batch_normalize_matches_float64_when_split_into_parts(shape, together):
     check_normalization(shape, together, 2.0, 0)
 
 
@@ -73,7 +73,7 @@ def check_normalization(shape, together, mean, seed):
     np.testing.assert_allclose(exact(got_mean), m, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(exact(got_variance), variance, rtol=1e-4, atol=1e-4 * epsilon)
     want = n * s + o
-    # Two roundings of float32 on x * factor besides the one of the result.
+    # Two float32 roundings of x * factor besides the rounding of the result.
     assert np.all(np.abs(exact(y) - want) <= ROUNDING * np.abs(want) + 1e-5 * (1 + np.abs(of_x * inverse * s)))
     gradient = inverse * (s * g - (s * g).mean(axes) - n * (s * g * n).mean(axes))
     allowed = ROUNDING * np.abs(gradient) + 1e-5 * (inverse * np.abs(s) * (1 + np.abs(n)) * (1 + np.abs(g) + abs(mean)))
@@ -91,7 +91,7 @@ def test_batch_normalize_supports_bfloat16_only(kernels):
 
 
 @needs_compiler
-def test_batch_normalize_rejects_rows_that_do_not_fit(kernels):
+def test_batch_normalize_rejects_wrong_shapes(kernels):
     rows = tf.ones((1, 3))
     for x, scale in ((tf.ones((2, 4, 3)), tf.ones((1, 4))), (tf.ones((2, 4, 3)), tf.ones((3, 3))),
                      (tf.ones((0, 4, 3)), rows), (tf.ones((3,)), rows)):  # fmt: skip
@@ -100,8 +100,8 @@ def test_batch_normalize_rejects_rows_that_do_not_fit(kernels):
 
 
 @needs_compiler
-def test_relu_equals_tensorflows_bit_for_bit(kernels):
-    values = [0.0, -0.0, 1.5, -1.5, np.inf, -np.inf, 2e-38, -2e-38, 3e38]  # what is below TensorFlow takes for zero
+def test_relu_equals_tensorflow_bit_for_bit(kernels):
+    values = [0.0, -0.0, 1.5, -1.5, np.inf, -np.inf, 2e-38, -2e-38, 3e38]  # TensorFlow flushes smaller numbers to zero
     x = tf.constant(np.tile(values, 5000)[:40_001], tf.bfloat16)
     upstream, _ = noise(x.shape)
     results = []
@@ -123,12 +123,12 @@ def test_relu_equals_tensorflows_bit_for_bit(kernels):
 @needs_compiler
 @settings(deadline=None, max_examples=30)
 @given(rows=st.integers(1, 200), columns=st.integers(1, 200), iterations=st.integers(1, 3), seed=st.integers(0, 99))
-def test_singular_vectors_are_those_of_the_power_iteration(rows, columns, iterations, seed):
+def test_singular_vectors_match_power_iteration(rows, columns, iterations, seed):
     check_singular_vectors(rows, columns, iterations, seed)
 
 
 @needs_compiler
-def test_singular_vectors_of_a_matrix_of_several_parts():
+def test_singular_vectors_match_power_iteration_when_split_into_parts():
     check_singular_vectors(4608, 512, 1, 0)
 
 
@@ -145,7 +145,7 @@ def check_singular_vectors(rows, columns, iterations, seed):
 
 
 @needs_compiler
-def test_kernels_give_the_same_bits_for_the_same_input(kernels):
+def test_compiled_kernels_are_deterministic(kernels):
     (x, _), (upstream, _) = noise((5, 64, 64, 48)), noise((5, 64, 64, 48), 1)
     kernel, u, v = (tf.constant(np.random.default_rng(0).normal(size=shape), tf.float32) for shape in
                     ((2304, 256), 256, 2304))  # fmt: skip
@@ -170,7 +170,7 @@ def test_kernels_give_the_same_bits_for_the_same_input(kernels):
 
 
 @needs_compiler
-def test_power_iteration_keeps_u_for_a_kernel_of_zeros(kernels):
+def test_power_iteration_keeps_u_when_kernel_is_zero(kernels):
     u, v, sigma = kernels["power_iteration"].run(tf.zeros((6, 3)), tf.constant([1.0, 2.0, 3.0]), 2, 1e-12)
     np.testing.assert_array_equal(u, [1, 2, 3])
     np.testing.assert_array_equal(v, np.zeros(6))
@@ -197,12 +197,12 @@ def test_divide_by_sigma_has_the_gradient_through_sigma(shape, kernels):
         scaled = kernels["divide_by_sigma"].run(kernel, u, v, tf.cast(sigma, tf.float32), 1e-12, "float32", "bfloat16")
     assert relative_error(scaled, scaled64) < ROUNDING
     gradient = tape.gradient(scaled, kernel, upstream)
-    # Of the two terms, which may nearly cancel.
+    # Relative to the two terms, which may nearly cancel.
     assert np.abs(exact(gradient) - want).max() < 1e-4 * (np.abs(want).max() + np.abs(g / exact(sigma)).max())
 
 
 @needs_compiler
-def test_network_gradients_are_no_further_from_float64_than_without_compiled_kernels(kernels):
+def test_network_gradients_with_compiled_kernels_are_as_exact_as_without(kernels):
     arguments = dict(image_size=32, channels=16, num_classes=3, attention_sizes=(16,))
     rng = np.random.default_rng(0)
     label = tf.constant(rng.integers(0, 3, 16), tf.int32)
@@ -233,7 +233,7 @@ def test_network_gradients_are_no_further_from_float64_than_without_compiled_ker
 
 
 @needs_compiler
-def test_training_step_uses_all_compiled_kernels_and_is_close_to_one_without():
+def test_training_step_uses_all_compiled_kernels_and_matches_reference():
     found, types = [], []
     for native in (False, True):
         keras.utils.set_random_seed(0)
@@ -253,7 +253,7 @@ def test_training_step_uses_all_compiled_kernels_and_is_close_to_one_without():
         assert relative_error(np.atleast_1d(other), np.atleast_1d(one)) < 0.03
 
 
-def test_compiled_kernels_are_not_used_with_xla_nor_on_several_replicas():
+def test_compiled_kernels_are_unused_with_xla_or_several_replicas():
     with pytest.raises(ValueError, match="XLA cannot compile `native_operations`"):
         make_gan(compile_arguments=dict(native_operations=True, jit_compile=True))
     assert kernels_for(type("Strategy", (), {"num_replicas_in_sync": 2}), use_compiled=True) == {}

@@ -30,7 +30,7 @@ def noise(*shape, seed=0):
 
 
 def oracle(x, kernel):
-    """Pixel by pixel, with zeros around."""
+    """Convolves pixel by pixel with zero padding."""
     rows, columns = kernel.shape[:2]
     padded = np.pad(x, ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0)))
     result = np.zeros((*x.shape[:3], kernel.shape[-1]))
@@ -41,7 +41,7 @@ def oracle(x, kernel):
 
 
 def derivatives(convolve, x, kernel):
-    """The output, the gradients of a loss that is no quadric, and the gradients of their norm."""
+    """The output, the gradients of a non-quadratic loss, and the gradients of their norm."""
     x, kernel = tf.constant(x), tf.constant(kernel)
     with tf.GradientTape() as outer:
         outer.watch([x, kernel])
@@ -61,7 +61,7 @@ def derivatives(convolve, x, kernel):
     kernel=st.tuples(*[st.sampled_from((1, 3, 5))] * 2),
     widths=st.tuples(*[st.integers(1, 4)] * 2),
 )
-def test_products_have_values_and_two_derivatives_of_a_convolution(convolve, size, kernel, widths):
+def test_convolution_products_match_value_and_two_derivatives(convolve, size, kernel, widths):
     x, weights = noise(2, *size, widths[0]), noise(*kernel, *widths, seed=1)
     got = derivatives(convolve, x, weights)
     want = derivatives(lambda x, w: tf.nn.conv2d(x, w, 1, "SAME"), x, weights)
@@ -71,7 +71,7 @@ def test_products_have_values_and_two_derivatives_of_a_convolution(convolve, siz
 
 
 @pytest.mark.parametrize("size, kernel", [(4, 3), (4, 1), (8, 3), (8, 5), (16, 3), (16, 1)])
-def test_bfloat16_products_are_as_close_to_float64_as_keras(size, kernel):
+def test_convolution_products_in_bfloat16_are_as_exact_as_keras(size, kernel):
     x, upstream = noise(4, size, size, 32), noise(4, size, size, 16, seed=2)
     weights = noise(kernel, kernel, 32, 16, seed=1)
 
@@ -99,14 +99,14 @@ def test_bfloat16_products_are_as_close_to_float64_as_keras(size, kernel):
     "size, kernel, expected",
     [(4, 3, ["convolve"]), (8, 3, ["convolve"]), (16, 1, ["convolve"]), (16, 3, [])],
 )
-def test_products_are_chosen_by_size_and_dtype(size, kernel, expected, used):
+def test_convolution_products_are_selected_by_size_and_dtype(size, kernel, expected, used):
     for dtype in ("mixed_bfloat16", "float32"):
         Conv2D(4, kernel, padding="same", use_bias=False, dtype=dtype)(noise(2, size, size, 3).astype("float32"))
     assert used == expected
 
 
 @pytest.mark.parametrize("size, name", [(4, "convolve_small"), (8, "convolve_medium")])
-def test_convolve_uses_products_for_all_gradients_of_the_smallest_maps(size, name, monkeypatch):
+def test_convolve_uses_products_for_all_gradients_of_smallest_maps(size, name, monkeypatch):
     called = []
     for one in PRODUCTS:
         monkeypatch.setattr(kernels, one.__name__, lambda x, w, one=one: called.append(one.__name__) or one(x, w))
@@ -126,7 +126,7 @@ def test_bias_gradient_in_bfloat16_is_summed_in_float32(size, kernel, options, r
     layer = Conv2D(8, kernel, padding="same", dtype="mixed_bfloat16", **options)
     x = tf.constant(noise(16, size, size, 4), tf.bfloat16)
     shape = layer(x).shape
-    # Thousands of numbers of one sign: each is below the last digit of a sum of them in bfloat16.
+    # Thousands of numbers of one sign: each is below the resolution of their sum in bfloat16.
     upstream = tf.constant(1 + noise(*shape), tf.bfloat16)
 
     def gradient():
@@ -161,7 +161,7 @@ RESAMPLING = {"up": kernels.convolve_upsampled, "down": kernels.convolve_and_poo
     halves=st.tuples(*[st.integers(1, 5)] * 2),
     widths=st.tuples(*[st.integers(1, 4)] * 2),
 )
-def test_resampling_kernels_have_values_and_two_derivatives_of_two_operations(resampling, halves, widths):
+def test_resampling_kernels_match_value_and_two_derivatives(resampling, halves, widths):
     x, weights = noise(2, *[2 * half for half in halves], widths[0]), noise(3, 3, *widths, seed=1)
     got, want = (derivatives(convolve[resampling], x, weights) for convolve in (RESAMPLING, PLAIN))
     by_hand = averaged(tf.constant(oracle(x, weights))) if resampling == "down" else oracle(doubled(x).numpy(), weights)
@@ -204,7 +204,7 @@ def test_resampling_layer_is_close_to_float64(resampling, dtype):
         ("up", 16, "float64", False),
     ],
 )  # fmt: skip
-def test_resampling_kernels_are_chosen_by_size_and_dtype(resampling, size, dtype, joined, used):
+def test_resampling_kernels_are_selected_by_size_and_dtype(resampling, size, dtype, joined, used):
     layer = Conv2D(4, 3, padding="same", resampling=resampling, dtype=dtype)
     x = noise(2, size, size, 3).astype("float32")
     output = tf.cast(layer(x), tf.float64)

@@ -16,7 +16,7 @@ LABEL = np.arange(6) % 3
 
 
 def noise(shape=(6, 5, 4, 8), seed=1):
-    """What bfloat16 can hold, so that nothing is rounded on the way in."""
+    """Random numbers that bfloat16 holds exactly, so that inputs are not rounded."""
     x = tf.constant(np.random.default_rng(seed).normal(2, 3, shape))
     return tf.cast(tf.cast(x, tf.bfloat16), tf.float64).numpy()
 
@@ -58,7 +58,7 @@ def test_fused_batch_normalize_matches_float64(make, label):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_fused_batch_normalize_is_not_used_for_another_dtype_or_rank(dtype):
+def test_fused_batch_normalize_is_unused_for_other_dtype_or_rank(dtype):
     layer, x = BatchNormalization(dtype=dtype), noise((6, 8) if dtype == "mixed_bfloat16" else (6, 5, 4, 8))
     own, calls = layer(x, training=True), []
     with use_kernels(counted(calls)):
@@ -66,7 +66,7 @@ def test_fused_batch_normalize_is_not_used_for_another_dtype_or_rank(dtype):
     assert not calls
 
 
-def test_fused_batch_normalize_is_not_used_at_inference_or_by_frozen_layers():
+def test_fused_batch_normalize_is_unused_at_inference_or_when_frozen():
     layer, calls = BatchNormalization(dtype="mixed_bfloat16"), []
     with use_kernels(counted(calls)):
         layer(noise())
@@ -85,7 +85,7 @@ def test_kernels_for_uses_fused_batch_normalization_on_one_replica(replicas):
     )
 
 
-def test_training_step_with_fused_batch_normalization_is_close_to_the_reference(monkeypatch):
+def test_training_step_with_fused_batch_normalize_matches_reference(monkeypatch):
     calls, results = [], []
     for kernels in (counted(calls), {}):
         monkeypatch.setattr(fused, "kernels", lambda kernels=kernels: kernels)
@@ -94,7 +94,7 @@ def test_training_step_with_fused_batch_normalization_is_close_to_the_reference(
         history = fit(gan, make_data(8, 1))
         statistics = np.concatenate([w.numpy() for w in gan.generator.weights if "moving" in w.path])
         results.append((history["d_loss"][0], history["g_loss"][0], statistics))
-    assert len(calls) >= 5  # each of the generator's normalizations, in the updates of both networks
+    assert len(calls) >= 5  # every normalization of the generator, in the updates of both networks
     (d_loss, g_loss, moving), (own_d_loss, own_g_loss, own_moving) = results
     assert abs(d_loss - own_d_loss) < 0.02 and abs(g_loss - own_g_loss) < 0.02
     assert relative_error(moving, own_moving) < 0.01

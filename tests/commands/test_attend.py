@@ -1,4 +1,4 @@
-"""`python -m sagan_tf.attend` as a user meets it."""
+"""The command `python -m sagan_tf.attend`."""
 
 import functools
 import json
@@ -57,7 +57,7 @@ def test_attend_arrays_hold_the_images_of_sample_and_their_maps(run, tmp_path):
         prefix = "generator/attention_16/generated/"
         images, scores = arrays[f"{prefix}images"], arrays[f"{prefix}scores"]
         expected = sampler.sample([5, 6, 7], [1, 0, 1])
-        assert abs(images.astype(int) - expected).mean() < 2  # bfloat16 or not, the same picture
+        assert abs(images.astype(int) - expected).mean() < 2  # the same picture with and without bfloat16
         assert scores.shape == (3, 256, 64)
         np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-3)
         np.testing.assert_array_equal(arrays[f"{prefix}points"], [[[15, 0], [0, 15]]] * 3)

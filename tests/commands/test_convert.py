@@ -44,7 +44,7 @@ def run_command(*arguments):
     return stop.value.code
 
 
-def test_convert_gives_the_outputs_of_pytorch(checkpoints, tmp_path, capsys):
+def test_convert_matches_pytorch_outputs(checkpoints, tmp_path, capsys):
     main([*map(str, checkpoints.values()), "--out", str(tmp_path / "run"), "--data", "cifar10"])
     out = capsys.readouterr().out
     assert "generator of studiogan, 32 px, base width 4, 5 classes, attention at 16" in out
@@ -74,7 +74,7 @@ def test_sample_attend_and_export_accept_a_converted_run(checkpoints, tmp_path):
     assert (tmp_path / "exported" / "keras" / "generator.keras").is_file()
 
 
-def test_convert_accepts_a_generator_alone(checkpoints, tmp_path):
+def test_convert_accepts_generator_without_discriminator(checkpoints, tmp_path):
     main([str(checkpoints["generator"]), "--out", str(tmp_path / "run")])
     assert Run.open(tmp_path / "run").generator_path.exists()
 

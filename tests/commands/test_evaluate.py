@@ -1,4 +1,4 @@
-"""`python -m sagan_tf.evaluate` as a user meets it."""
+"""The command `python -m sagan_tf.evaluate`."""
 
 import json
 
@@ -100,7 +100,7 @@ def test_evaluate_run_writes_metrics_files_and_provenance(run, features, tmp_pat
 
 
 def test_evaluate_run_matches_distance_of_images_in_memory(run, features, tmp_path):
-    """The samples as files, measured from scratch with arrays in memory."""
+    """The samples written as files, measured again from arrays in memory."""
     from sagan_tf.experiment.loading import restore_networks
     from sagan_tf.generation.folding import fold_generator
     from sagan_tf.generation.sampler import Sampler
@@ -126,14 +126,14 @@ def test_evaluate_folder_accepts_data_folder_and_statistics_as_reference(
     found = {}
     for subject in ("same", "noise"):
         for reference in ("twins", "same", "statistics"):
-            if reference == "statistics":  # that the first measurement has left
+            if reference == "statistics":  # written by the first measurement
                 reference = next(cache.glob("statistics/twins-train-*.npz"))
             out = tmp_path / f"{subject}{len(found)}"
             measured(subject, "--reference", reference, "--features", features, "--image_size", 32, "--out", out)
             found.setdefault(subject, []).append(read(out)["figures"]["frechet_distance"]["value"])
     assert max(found["same"]) < 1e-6 and np.ptp(found["noise"]) < 1e-3 * min(found["noise"])
     assert min(found["noise"]) > 1e3 * max(max(found["same"]), 1e-9)
-    assert "intra fid" in capsys.readouterr().out  # told as missing: a flat folder has no classes
+    assert "intra fid" in capsys.readouterr().out  # reported as missing: a flat folder has no classes
 
 
 def test_evaluate_resumes_when_interrupted(run, features, tmp_path, monkeypatch, capsys):
@@ -158,7 +158,7 @@ def test_evaluate_resumes_when_interrupted(run, features, tmp_path, monkeypatch,
     assert seen[:2] == ["interrupted", 48]
     measured(*arguments, "--out", tmp_path / "whole")
     values = [read(tmp_path / name)["figures"]["frechet_distance"]["value"] for name in ("broken", "whole")]
-    assert values[0] == pytest.approx(values[1], rel=1e-9)  # sums in another order
+    assert values[0] == pytest.approx(values[1], rel=1e-9)  # other summation order
     assert not list((tmp_path / "broken").glob("*collecting*"))
 
 
@@ -166,7 +166,7 @@ def test_evaluate_shares_samples_among_workers(run, features, tmp_path, monkeypa
     arguments = (run.path, "--features", features, "--num_samples", 101, "--metrics", "fid,kid,is,intra_fid")
     measured(*arguments, "--out", tmp_path / "alone")
     capsys.readouterr()
-    for index in (2, 1, 0):  # the chief last: here it need not wait
+    for index in (2, 1, 0):  # chief last, so that it need not wait
         cluster = {"worker": ["a:1", "b:1", "c:1"]}
         task = {"type": "worker", "index": index}
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("cls", COMMANDS, ids=lambda cls: cls.__name__)
-def test_every_option_has_a_help_and_the_default_of_its_field(capsys, cls):
+def test_option_parser_has_help_and_default_for_every_field(capsys, cls):
     parsed = parse_options(cls, COMMANDS[cls], "prog")
     with pytest.raises(SystemExit):
         parse_options(cls, ["--help"], "prog")
@@ -36,7 +36,7 @@ def test_every_option_has_a_help_and_the_default_of_its_field(capsys, cls):
             assert getattr(parsed, field.name) == field.default
 
 
-def test_options_are_read_in_their_types():
+def test_option_parser_reads_options_in_their_types():
     arguments = ["run", "--out", "~", "--num-samples", "30", "--truncation=0.5", "--metrics", "fid, kid,", "--best",
                  "--reference", "null", "--pixel_range=-1,1"]
     parsed = parse_options(options.EvaluateOptions, arguments, "prog")
@@ -45,7 +45,7 @@ def test_options_are_read_in_their_types():
     parsed = parse_options(options.AttendOptions, ["run", "--step", "all", "--points", "3,10; 20,5"], "prog")
     assert (parsed.step, parsed.points) == ("all", ((3, 10), (20, 5)))
     parsed = parse_options(options.ServeOptions, ["folder", "--rest_api_port", "0"], "prog")
-    assert parsed.rest_port == 0 and type(parsed.rest_port) is int  # no subclass: the server needs a plain one
+    assert parsed.rest_port == 0 and type(parsed.rest_port) is int  # no subclass: the server needs a plain int
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_options_are_read_in_their_types():
         (options.ExportOptions, ["--name", "a\n"], "--name: `a `"),
     ],
 )
-def test_bad_option_is_rejected_with_its_name_and_value(cls, arguments, message):
+def test_option_parser_rejects_bad_option_with_name_and_value(cls, arguments, message):
     with pytest.raises(UserError) as caught:
         parse_options(cls, [*COMMANDS[cls], *arguments], "prog")
     assert str(caught.value).startswith(message)
 
 
-def test_help_does_not_import_the_commands():
+def test_command_help_does_not_import_the_commands():
     code = """
 import contextlib, importlib, sys, sagan_tf
 before = set(sys.modules)

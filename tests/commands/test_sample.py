@@ -1,4 +1,4 @@
-"""`python -m sagan_tf.sample` as a user meets it."""
+"""The command `python -m sagan_tf.sample`."""
 
 import functools
 import json
@@ -87,7 +87,7 @@ def test_sample_shares_single_files_among_workers(run, tmp_path, monkeypatch, ca
     capsys.readouterr()
     together = tmp_path / "together" / "samples"
     made = []
-    for index in (2, 1, 0):  # the chief last: here it need not wait
+    for index in (2, 1, 0):  # chief last, so that it need not wait
         become(monkeypatch, index, workers=3)
         sample.main([*arguments, str(tmp_path / "together"), "--interpolate", "latents"])
         made.append(len(list(together.glob("*.png"))))
@@ -141,7 +141,7 @@ def test_sample_names_the_missing_share_when_a_worker_has_another_step(run, tmp_
 
 @pytest.mark.stress
 @pytest.mark.replicas
-def test_sample_in_two_processes_writes_the_files_of_one_when_killed_and_restarted(run, tmp_path):
+def test_sample_in_two_processes_matches_one_when_killed_and_restarted(run, tmp_path):
     command = [sys.executable, "-m", "sagan_tf.sample", str(run.path), "--files", "3000", "--out"]
     folder = tmp_path / "together" / "samples"
 

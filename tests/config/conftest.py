@@ -8,7 +8,7 @@ from sagan_tf.errors import UserError
 
 @pytest.fixture
 def yaml_file(tmp_path):
-    """A function that writes text to a YAML file and gives its path."""
+    """A function that writes text to a YAML file and returns its path."""
 
     def write(text, name="run.yaml"):
         path = tmp_path / name
@@ -20,7 +20,7 @@ def yaml_file(tmp_path):
 
 @pytest.fixture
 def refusal():
-    """A function that gives the one line with which a command line is refused."""
+    """A function that returns the one error line for a command line."""
 
     def refuse(*argv):
         with pytest.raises(UserError) as caught:

@@ -1,4 +1,4 @@
-"""Ranges and contradictions: what is refused, what just passes."""
+"""Ranges and contradictions of config values: rejected values, and accepted values at the limits."""
 
 import math
 import typing
@@ -120,7 +120,7 @@ def test_config_rejects_bad_values_when_made_in_python():
         Config(data=DataConfig(name="a\0b"))
 
 
-def test_ranges_cover_every_number():
+def test_config_ranges_cover_every_number():
     numbers = {
         key
         for key, hint in field_types().items()
@@ -129,6 +129,6 @@ def test_ranges_cover_every_number():
     assert numbers == set(ranges.RANGES)
 
 
-def test_ranges_exclude_nan():
+def test_config_ranges_exclude_nan():
     for key, (_, allowed) in ranges.RANGES.items():
         assert not allowed(math.nan), key

@@ -1,4 +1,4 @@
-"""Where settings come from, in which order; wrong names and types are one line that says where."""
+"""Sources of settings and their order; wrong names and types are reported in one line with their place."""
 
 import json
 import string
@@ -15,7 +15,7 @@ from sagan_tf.config.types import type_in_words
 from sagan_tf.errors import UserError
 
 
-def test_load_config_is_the_quick_start_without_arguments():
+def test_load_config_returns_quick_start_without_arguments():
     assert load_config([]) == QUICK_START
 
 
@@ -38,7 +38,7 @@ def test_load_config_prefers_flags_then_later_files(yaml_file):
 
 
 def test_load_config_keeps_other_defaults_of_a_section():
-    # A default factory of its own: the discriminator's rate must not fall back to that of OptimizerConfig.
+    # The discriminator's rate has its own default and must not fall back to that of OptimizerConfig.
     config = load_config(["--discriminator_optimizer.beta_2", "0.99"])
     assert config.discriminator_optimizer.learning_rate == QUICK_START.discriminator_optimizer.learning_rate != 1e-4
 
@@ -183,7 +183,7 @@ def test_load_config_rejects_wrong_type_in_plain_words(refusal, yaml_file, key, 
     assert message.startswith(f"{path}, line 3: `{key}` must be {words}. Got ")
 
 
-def test_type_in_words_covers_every_field():
+def test_type_in_words_covers_every_config_field():
     for key, hint in field_types().items():
         words = type_in_words(hint)
         assert words and not set(words) & set("<>|'"), key
@@ -218,7 +218,7 @@ def test_load_config_print_config_rejects_bad_values(refusal):
     key=st.sampled_from(sorted(field_types())),
     value=st.text(string.printable + "é\x85\u2028😀"),
 )
-def test_load_config_never_fails_otherwise_on_any_flag_text(key, value):
+def test_load_config_loads_or_rejects_any_flag_text(key, value):
     try:
         load_config([f"--{key}={value}"])
     except UserError as error:
@@ -227,7 +227,7 @@ def test_load_config_never_fails_otherwise_on_any_flag_text(key, value):
 
 @tries(60)
 @given(content=st.binary(max_size=60) | st.text("training:seps[]{}&*!?-|>%@`'\"\n #1", max_size=60).map(str.encode))
-def test_load_config_never_fails_otherwise_on_any_bytes(tmp_path_factory, content):
+def test_load_config_loads_or_rejects_any_bytes(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("config") / "config.yaml"
     path.write_bytes(content)
     try:
@@ -245,7 +245,7 @@ VALUES = st.recursive(
 
 @pytest.fixture(scope="module")
 def sections(tmp_path_factory):
-    """A complete config as dict of dicts. One section at a time makes a file: the reader is no fast one."""
+    """A complete config as dict of dicts. Files hold one section each, because reading YAML is slow."""
     path = tmp_path_factory.mktemp("config") / "config.yaml"
     save_config(QUICK_START, path)
     return {name: {name: values} for name, values in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
@@ -253,14 +253,14 @@ def sections(tmp_path_factory):
 
 @pytest.mark.parametrize("key", ["training.steps", "training.r1_weight", "training.seed", "data.memory_limit_gib"])
 @pytest.mark.parametrize("number", [10**400, -(10**400)], ids=["great", "small"])
-def test_load_config_rejects_number_of_four_hundred_digits(key, number):
+def test_load_config_rejects_number_of_400_digits(key, number):
     with pytest.raises(UserError, match=key):
         load_config([f"--{key}={number}"])
 
 
 @tries(30)
 @given(data=st.data())
-def test_load_config_never_fails_otherwise_on_a_replaced_value(sections, tmp_path_factory, data):
+def test_load_config_loads_or_rejects_file_with_replaced_value(sections, tmp_path_factory, data):
     path = tmp_path_factory.mktemp("config") / "config.yaml"
     tree = sections[data.draw(st.sampled_from(sorted(sections)))]
     tree = replaced(tree, data.draw(st.sampled_from(list(places(tree)))), data.draw(VALUES))
@@ -271,7 +271,7 @@ def test_load_config_never_fails_otherwise_on_a_replaced_value(sections, tmp_pat
 
 @tries(20)
 @given(data=st.data(), change=damage())
-def test_load_config_never_fails_otherwise_on_a_damaged_file(sections, tmp_path_factory, data, change):
+def test_load_config_loads_or_rejects_damaged_file(sections, tmp_path_factory, data, change):
     path = tmp_path_factory.mktemp("config") / "config.yaml"
     tree = sections[data.draw(st.sampled_from(sorted(sections)))]
     path.write_bytes(change(yaml.safe_dump(tree).encode()))

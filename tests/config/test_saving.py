@@ -11,7 +11,7 @@ from sagan_tf.config.names import field_types
 
 FRACTIONS = st.floats(0, 1, exclude_max=True)
 POSITIVE = st.floats(0, exclude_min=True, allow_infinity=False)
-# With text that YAML takes for something else than text where it is not quoted.
+# Including text that YAML reads as another type if it is not quoted.
 TEXT = st.one_of(
     st.sampled_from(["null", "~", "yes", "1e3", "0x1", "2024-01-01", "[a]", "{a: b}", "a: b", "# a", '"a"', " a "]),
     st.text(st.characters(blacklist_categories=("Cc", "Cs")), min_size=1).filter(str.strip),

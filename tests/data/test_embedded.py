@@ -8,7 +8,7 @@ from sagan_tf.data import embedded
 
 @pytest.mark.parametrize("name", embedded.NAMES)
 @pytest.mark.parametrize("size, channels", [(32, 3), (64, 1)])
-def test_render_depends_on_the_index_alone(name, size, channels):
+def test_render_depends_only_on_the_index(name, size, channels):
     options = dict(image_size=size, channels=channels)
     images, labels = embedded.render(name, range(600), **options)
     few_images, few_labels = embedded.render(name, [599, 3], **options)

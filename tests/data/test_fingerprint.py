@@ -25,7 +25,7 @@ def test_fingerprint_changes_with_pictures_and_labels(class_folders, memory_limi
     assert before != fingerprint(open_small(class_folders, **options))
 
 
-def test_fingerprint_in_memory_depends_on_contents_alone(class_folders, tmp_path):
+def test_fingerprint_in_memory_depends_only_on_contents(class_folders, tmp_path):
     before = fingerprint(open_small(class_folders))
     os.rename(class_folders, tmp_path / "elsewhere")
     source = open_small(tmp_path / "elsewhere")

@@ -37,7 +37,7 @@ def test_class_folders_give_names_counts_and_contact_sheet(pictures):
     assert images.shape == (4, 32, 32, 3) and captions == ["kätze", "kätze", "犬", "犬"]
 
 
-def test_corrupt_files_stop_or_are_skipped(pictures):
+def test_open_source_stops_at_or_skips_corrupt_files(pictures):
     broken = pictures / "犬" / "broken.jpg"
     content = (pictures / "犬" / "0.jpg").read_bytes()
     broken.write_bytes(content[: len(content) // 2])
@@ -54,7 +54,7 @@ def test_load_picture_handles_transparency_depth_and_orientation(tmp_path):
     save_picture(tmp_path / "deep.png", np.full((8, 8), 99 * 257, np.uint16))
     assert (load_picture(tmp_path / "deep.png", 8, 1) == 99).all()
     half = np.zeros((16, 16, 3), np.uint8)
-    half[:8] = 255  # White above.
+    half[:8] = 255  # White at the top.
     exif = Image.Exif()
     exif[0x0112] = 3  # Rotated by 180 degrees.
     save_picture(tmp_path / "rotated.jpg", half, exif=exif, quality=95)
@@ -63,7 +63,7 @@ def test_load_picture_handles_transparency_depth_and_orientation(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["bmp", "gif", "webp", "JPG", "jpeg", "PNG"])
-def test_folder_reads_every_file_format(tmp_path, suffix):
+def test_folder_source_reads_every_file_format(tmp_path, suffix):
     rows = np.repeat(np.array([[255, 255, 255], [0, 0, 0]], np.uint8), 16, axis=0)
     image = np.broadcast_to(rows[:, None], (32, 32, 3))
     save_picture(tmp_path / f"a.{suffix}", image)

@@ -45,7 +45,7 @@ def test_dataset_epochs_are_different_permutations(count, seed):
         assert len({tuple(labels) for labels in epochs}) > 1
 
 
-def test_folder_gives_same_stream_from_memory_and_from_disk(class_folders):
+def test_folder_source_is_same_from_memory_and_from_disk(class_folders):
     streams = []
     for memory_limit_gib in (1.0, 0.0):
         source = open_small(class_folders, memory_limit_gib=memory_limit_gib)
@@ -76,7 +76,7 @@ def test_cifar10_records_resume_bit_exactly():
     source = open_small("cifar10", **options)
     assert source.num_images == 3000 and sum(source.class_counts) == 3000 and source.num_classes == 10
     full = take(make_dataset(source, 64, seed=1), 60)
-    for start in (20, 47):  # In the first data epoch and in the second.
+    for start in (20, 47):  # In the first and the second data epoch.
         resumed = take(make_dataset(source, 64, seed=1, start_step=start), 3)
         assert_same_batches(full[start : start + 3], resumed)
 

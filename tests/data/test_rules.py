@@ -18,7 +18,7 @@ for_each_name = pytest.mark.parametrize("name", embedded.NAMES)
 
 @for_each_name
 @pytest.mark.parametrize("size,channels", SIZES)
-def test_score_of_the_data_is_perfect(name, size, channels):
+def test_rule_score_of_the_data_is_perfect(name, size, channels):
     result = score(name, *render(name, range(NUM), split="test", image_size=size, channels=channels))
     assert result["valid"] > 0.99
     agreements = [value for key, value in result.items() if key.endswith("_agreement")]
@@ -29,7 +29,7 @@ def test_score_of_the_data_is_perfect(name, size, channels):
 
 
 @for_each_name
-def test_chance_levels_match_theory(name):
+def test_rule_score_chance_levels_match_theory(name):
     result = chance_levels(name, num_images=2000)
     five_errors = 5 * math.sqrt(0.25 / 2000)
     assert result["valid"] > 0.99
@@ -39,7 +39,7 @@ def test_chance_levels_match_theory(name):
         assert result["score"] == pytest.approx(1 / 24, abs=0.022)
     else:
         assert result["place_agreement"] == pytest.approx(25 / 81 * 7 / 9, abs=five_errors)
-        assert result["score"] < 0.005  # (1/6)^3 for the hues alone.
+        assert result["score"] < 0.005  # (1/6)^3 for the hues only.
 
 
 @settings(deadline=None, max_examples=15)
@@ -62,7 +62,7 @@ def test_read_shapes_finds_what_was_drawn(kinds, hues, rows, columns):
 
 
 @for_each_name
-def test_score_is_invariant_to_order_flip_and_dtype(name):
+def test_rule_score_is_invariant_to_order_flip_and_dtype(name):
     images, labels = render(name, range(200))
     expected = score(name, images, labels)
     order = np.random.default_rng(0).permutation(200)
@@ -73,7 +73,7 @@ def test_score_is_invariant_to_order_flip_and_dtype(name):
 
 
 @for_each_name
-def test_score_is_zero_without_shapes(name):
+def test_rule_score_is_zero_without_shapes(name):
     rng = np.random.default_rng(0)
     blank = np.full((50, 32, 32, 3), 90, np.uint8)
     noise = rng.integers(0, 256, (50, 32, 32, 3), np.uint8)
@@ -84,7 +84,7 @@ def test_score_is_zero_without_shapes(name):
         assert math.isnan(result["hue_agreement"]) and math.isnan(result["entropy_bits"])
 
 
-def test_score_detects_one_missing_shape():
+def test_rule_score_detects_one_missing_shape():
     images = render("twins", range(100))[0]
     images[:, :, 16:] = 60
     assert score("twins", images)["valid"] == 0
@@ -94,13 +94,13 @@ def test_score_detects_one_missing_shape():
 
 
 @for_each_name
-def test_score_entropy_is_zero_in_a_collapse(name):
+def test_rule_score_entropy_is_zero_in_a_collapse(name):
     result = score(name, np.repeat(render(name, [3])[0], 50, axis=0))
     assert result["score"] == 1.0 and result["entropy_bits"] == 0.0
 
 
 @for_each_name
-def test_score_drops_when_one_side_changes_colour(name):
+def test_rule_score_drops_when_one_side_changes_colour(name):
     images = render(name, range(300))[0]
     images[:, :, 16:] = np.roll(images[:, :, 16:], 1, axis=-1)
     result = score(name, images)
@@ -108,7 +108,7 @@ def test_score_drops_when_one_side_changes_colour(name):
     assert result["score"] < 0.5
 
 
-def test_noise_lowers_validity_but_not_agreement():
+def test_rule_score_validity_drops_with_noise_but_not_agreement():
     images = render("twins", range(500))[0].astype(float)
     rng = np.random.default_rng(0)
     valid = []
@@ -119,7 +119,7 @@ def test_noise_lowers_validity_but_not_agreement():
     assert valid == sorted(valid, reverse=True) and valid[0] > 0.99 and valid[-1] < 0.5
 
 
-def test_rules_reject_bad_arguments():
+def test_rule_score_rejects_bad_arguments():
     images = np.zeros((5, 32, 32, 3), np.uint8)
     with pytest.raises(ValueError, match="`name` must be one of"):
         score("triplets", images)

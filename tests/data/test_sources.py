@@ -26,7 +26,7 @@ def test_open_source_rejects_unprepared_and_unknown_names(tmp_path):
 
 
 @pytest.mark.parametrize("memory_limit_gib", [1.0, 0.0])
-def test_damaged_record_is_one_line(tmp_path, memory_limit_gib):
+def test_open_source_reports_damaged_record_in_one_line(tmp_path, memory_limit_gib):
     features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(8, 8, 3), encoding_format="png")})
     folder = tmp_path / "broken" / "1.0.0"
     folder.mkdir(parents=True)

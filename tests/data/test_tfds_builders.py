@@ -22,13 +22,13 @@ def examples(dataset):
 
 @pytest.mark.parametrize("name", embedded.NAMES)
 @pytest.mark.parametrize("split", SMALL_SPLITS)
-def test_builder_holds_rendered_images(name, split, tmp_path):
+def test_tfds_builder_holds_rendered_images(name, split, tmp_path):
     dataset = tfds.load(name, split=split, data_dir=tmp_path, as_supervised=True)
     images, labels = embedded.render(name, range(SMALL_SPLITS[split]), split=split)
     assert examples(dataset) == sorted((image.tobytes(), int(label)) for image, label in zip(images, labels))
 
 
-def test_builder_names_configs_by_size_and_channels(tmp_path):
+def test_tfds_builder_names_configs_by_size_and_channels(tmp_path):
     config = EmbeddedConfig(image_size=48, channels=1)
     builder = tfds.builder("twins", data_dir=tmp_path, config=config)
     builder.download_and_prepare()

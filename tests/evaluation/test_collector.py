@@ -1,4 +1,4 @@
-"""A collection that was interrupted and resumed equals one that was not."""
+"""An interrupted and resumed collection equals an uninterrupted one."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_collector_scores_random_splits(tmp_path):
     mean, deviation = collect(tmp_path / "x", values, 0, 4000, batch=64).finish().score
     expected = inception_score(values[1].astype(np.float64))
     assert mean == pytest.approx(expected[0], abs=4 * expected[1]) and deviation == pytest.approx(expected[1], rel=1)
-    by_class = np.argsort(values[1].argmax(axis=1), kind="stable")  # as folders come
+    by_class = np.argsort(values[1].argmax(axis=1), kind="stable")  # sorted by class, as in class folders
     sorted_score = collect(tmp_path / "y", tuple(value[by_class] for value in values), 0, 4000).finish().score
     assert sorted_score[0] == pytest.approx(expected[0], abs=4 * expected[1])
 

@@ -1,4 +1,4 @@
-"""Samples by number, statistics that are kept, and the same features on one device and on several."""
+"""Samples by seed, cached statistics, and equal features on one and several devices."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def test_sample_features_are_those_of_seed_in_any_batch(tmp_path):
     np.testing.assert_array_equal(features.labels, labels)
 
 
-def test_labels_follow_turn_or_shares():
+def test_sample_labels_follow_turn_or_shares():
     assert SampleSet(9).labels(0, 9, 4).tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
     assert SampleSet(9).labels(0, 9, None) is None
     shares = (0.5, 0.3, 0.0, 0.2)
@@ -81,18 +81,18 @@ def test_cached_statistics_are_used_only_for_same_data_and_network(tmp_path, cap
     others = other.dataset_features(twins, cache=tmp_path)
     np.testing.assert_allclose(others.moments.mean, 2 * again.moments.mean, rtol=1e-5)
     assert len(list((tmp_path / "statistics").glob("*.npz"))) == 2
-    # What cannot be read is said and made anew.
+    # An unreadable file is reported and recomputed.
     path.write_bytes(b"PK")
     evaluator.dataset_features(twins, cache=tmp_path)
     assert "not a file of statistics" in capsys.readouterr().out
     assert file_name_part("a/b c:d") == "a_b_c_d" and file_name_part("::") == "x"
 
 
-def test_cache_is_computed_by_one_process_at_a_time(tmp_path, capsys):
+def test_statistics_cache_is_computed_by_one_process_at_a_time(tmp_path, capsys):
     evaluator, twins, results = Evaluator(network(), None, 256, show_progress=False), source(), []
     lock = filelock.FileLock(f"{evaluator.statistics_path(twins, tmp_path)}.lock")
     (tmp_path / "statistics").mkdir()
-    with lock:  # as another process holds it
+    with lock:  # as if another process held it
         thread = threading.Thread(target=lambda: results.append(evaluator.dataset_features(twins, cache=tmp_path)))
         thread.start()
         deadline = time.monotonic() + 30
@@ -103,7 +103,7 @@ def test_cache_is_computed_by_one_process_at_a_time(tmp_path, capsys):
     assert results[0].count == 2000
 
 
-def test_features_are_kept_up_to_limit(tmp_path):
+def test_evaluator_keeps_features_up_to_limit(tmp_path):
     found = Evaluator(network(), None, 256, show_progress=False).dataset_features(source(), keep=100, cache=tmp_path)
     assert found.count == 2000 and len(found.features) == len(set(found.indices.tolist())) == 100
     want = network()(source().reader.images)[0].numpy()
@@ -113,7 +113,7 @@ def test_features_are_kept_up_to_limit(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.replicas
-def test_features_are_equal_on_one_and_two_replicas(tmp_path):
+def test_evaluator_features_are_equal_on_one_and_two_replicas(tmp_path):
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import numpy as np

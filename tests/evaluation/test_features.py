@@ -22,7 +22,7 @@ PICTURES = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 
 
 class StandIn(tf.Module):
-    """What TF-GAN's SavedModel looks like from outside, with drawn weights."""
+    """A SavedModel with the signatures of TF-GAN's and random weights."""
 
     def __init__(self, logits=1008):
         super().__init__()
@@ -64,7 +64,7 @@ def test_to_inception_input_matches_the_graph_of_2015(size):
     images = rng.integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     expected = (np.stack([resized_by_hand(image.astype(np.float64)) for image in images]) - 128) / 128
     np.testing.assert_allclose(to_inception_input(images), expected, atol=5e-5)
-    # Keras' and TensorFlow 2's own rule is another, by far more than rounding.
+    # The rule of Keras and TensorFlow 2 differs by far more than rounding.
     modern = (tf.image.resize(images, [299, 299]).numpy() - 128) / 128
     assert size == 299 or np.abs(modern - expected).max() > 0.05
     grey = to_inception_input(images[..., :1])
@@ -91,7 +91,7 @@ def test_load_inception_reads_folder_and_archive(folder, tmp_path):
 
 @pytest.fixture
 def server(folder, tmp_path, monkeypatch):
-    """A server that gives the archive, and counts."""
+    """A server that returns the archive and counts requests."""
     served = tmp_path / "served"
     served.mkdir()
     with tarfile.open(served / "inception", "w:gz") as file:
@@ -122,7 +122,7 @@ def test_load_inception_downloads_once_and_detects_changes(server, cache, folder
         open_features()
 
 
-def test_load_inception_names_the_way_out_when_the_download_fails(monkeypatch, cache):
+def test_load_inception_names_alternative_when_download_fails(monkeypatch, cache):
     monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/nothing")
     with pytest.raises(UserError, match=r"cannot be downloaded .*--inception PATH.*--features") as caught:
         open_features()
@@ -142,12 +142,12 @@ def classifier(tmp_path_factory):
 
 
 @pytest.mark.parametrize("part, layer", [("", "pool"), (":pool", "pool"), (":maps", "pool")])
-def test_open_features_takes_a_keras_layer(classifier, part, layer):
+def test_open_features_accepts_a_keras_layer(classifier, part, layer):
     model, path = classifier
     network = open_features(f"{path}{part}", pixel_range="0,1")
     features, probabilities = network(PICTURES)
     inputs = PICTURES.astype(np.float32) / 255
-    # A feature map is averaged over its positions, which here is what the layer after it does.
+    # A feature map is averaged over its positions, as the next layer does here.
     expected = keras.Model(model.inputs[0], model.get_layer(layer).output)(inputs)
     np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(probabilities, tf.nn.softmax(model(inputs)), rtol=1e-5)
@@ -163,7 +163,7 @@ def test_open_features_adapts_images_to_the_network(classifier):
     np.testing.assert_allclose(network(grey[..., :1])[0], network(grey)[0], rtol=1e-6)
 
 
-def test_open_features_takes_a_saved_model_output(tmp_path):
+def test_open_features_accepts_a_saved_model_output(tmp_path):
     class Net(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3))])
         def serve(self, pixels):

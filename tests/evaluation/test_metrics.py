@@ -19,7 +19,7 @@ def feature_set(seed, rows=60, columns=6, classes=3, **changes):
     })
 
 
-def test_metrics_match_the_functions():
+def test_compute_metrics_matches_the_functions():
     generated, reference = feature_set(1), feature_set(2, rows=80)
     metrics, left_out = compute_metrics(generated, reference, show_progress=False)
     by_key = {metric.key: metric for metric in metrics}
@@ -28,7 +28,7 @@ def test_metrics_match_the_functions():
     assert by_key["frechet_distance"].value == pytest.approx(frechet_distance(a, b), rel=1e-6)
     by_class = [frechet_distance(a[generated.labels == k], b[reference.labels == k]) for k in range(3)]
     assert by_key["intra_frechet_distance"].value == pytest.approx(np.mean(by_class), rel=1e-6)
-    # 60 of the 80 pictures, in a random order: near the distance of all, and not biased by order.
+    # 60 of the 80 pictures in random order: near the distance of all, and not biased by order.
     assert by_key["kernel_distance"].value == pytest.approx(kernel_distance(a, b)[0], abs=0.2)
     both = manifold_metrics(a, b)
     for key in ("precision", "recall", "density", "coverage"):
@@ -54,7 +54,7 @@ def test_metric_note_says_biased_when_images_are_fewer_than_features():
     assert "biased upwards" in metric.note and "mean of 15 classes, at least 4 samples and 4 pictures" in metric.note
 
 
-def test_metrics_left_out_have_a_reason():
+def test_compute_metrics_gives_reason_for_omitted_metrics():
     bare = feature_set(2, features=None, indices=None, labels=None, score=None)
     metrics, left_out = compute_metrics(feature_set(1, score=None), bare)
     assert [metric.key for metric in metrics] == ["frechet_distance"]

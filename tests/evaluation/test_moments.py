@@ -1,4 +1,4 @@
-"""Streamed moments against NumPy's of all rows."""
+"""Streamed moments against NumPy's moments of all rows."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def test_moments_are_independent_of_the_batches(seed, rows, columns, block, offs
     moments = Moments.of(values, block)
     assert moments.count == rows
     np.testing.assert_allclose(moments.mean, values.mean(axis=0), rtol=1e-12)
-    # At 1e6 a sum of squares would have lost all digits of the variance.
+    # At 1e6 a sum of squares would lose all digits of the variance.
     np.testing.assert_allclose(moments.covariance, np.cov(values, rowvar=False).reshape(columns, columns), atol=1e-8)
 
 

@@ -7,7 +7,7 @@ from sagan_tf.evaluation.ms_ssim import class_similarities, ms_ssim, num_scales
 
 
 def ssim_by_hand(first, second):
-    """Wang et al. 2004, equation 13: 11x11 Gaussian of 1.5 px, mean over the places where it fits, and channels."""
+    """Wang et al. 2004, equation 13: 11x11 Gaussian of 1.5 px, mean over all valid positions and channels."""
     position = np.arange(11) - 5.0
     line = np.exp(-(position**2) / (2 * 1.5**2))
     window = np.outer(line, line) / line.sum() ** 2
@@ -40,11 +40,11 @@ def test_ms_ssim_of_one_scale_is_ssim():
     np.testing.assert_allclose(ms_ssim(first, second), expected, rtol=1e-4)
 
 
-def test_num_scales_counts_scales_as_large_as_the_filter():
+def test_ms_ssim_num_scales_counts_scales_as_large_as_the_filter():
     assert [num_scales(size) for size in (10, 11, 21, 22, 32, 64, 128, 176, 256)] == [0, 1, 1, 2, 2, 3, 4, 5, 5]
 
 
-def test_class_similarities_are_one_for_copies_only():
+def test_ms_ssim_class_similarities_are_one_only_for_copies():
     images = smooth(np.random.default_rng(1), 12, 64)
     np.testing.assert_allclose(ms_ssim(images, images), 1, atol=1e-6)
     labels = np.repeat([0, 1, 2], 4)

@@ -10,7 +10,7 @@ from sagan_tf.evaluation.precision_recall import manifold_metrics, nearest_neigh
 
 
 def definitions(features, reference, k, k_wide):
-    """Straight from the papers' equations."""
+    """The papers' equations in loops."""
 
     def distance(a, b):
         return np.linalg.norm(a - b)
@@ -35,7 +35,7 @@ def test_manifold_metrics_match_the_papers_definitions(seed, rows, others, colum
     reference = rng.normal(size=(others, columns)).astype(np.float32) + np.float32(offset)
     metrics = manifold_metrics(features, reference, 3, 5)
     expected = definitions(features.astype(np.float64), reference.astype(np.float64), 3, 5)
-    # A distance within rounding of a radius may fall to either side: one row of the smaller set.
+    # A distance may round to either side of a radius: tolerance of one row of the smaller set.
     actual = (metrics.precision, metrics.recall, metrics.density, metrics.coverage)
     assert actual == pytest.approx(expected, abs=1.01 / min(rows, others))
     assert np.mean(np.abs(np.subtract(actual, expected)) < 1e-6) >= 0.5
@@ -45,7 +45,7 @@ def test_manifold_metrics_do_not_depend_on_the_block_size(monkeypatch):
     rng = np.random.default_rng(0)
     features, reference = rng.normal(size=(50, 4)), rng.normal(size=(70, 4)) + 0.5
     unblocked = manifold_metrics(features, reference), nearest_neighbours(features, reference, 3)
-    monkeypatch.setattr(precision_recall, "_BLOCK_VALUES", 70 * 7)  # blocks of seven rows, the last ones shorter
+    monkeypatch.setattr(precision_recall, "_BLOCK_VALUES", 70 * 7)  # blocks of seven rows, the last one shorter
     blocked = manifold_metrics(features, reference), nearest_neighbours(features, reference, 3)
     assert blocked[0] == unblocked[0]
     known = precision_recall.own_distances(reference)
@@ -54,7 +54,7 @@ def test_manifold_metrics_do_not_depend_on_the_block_size(monkeypatch):
         np.testing.assert_allclose(part, all_, rtol=1e-5)
 
 
-def test_manifold_metrics_of_equal_distant_and_collapsed_sets():
+def test_manifold_metrics_are_exact_for_equal_distant_and_collapsed_sets():
     rng = np.random.default_rng(1)
     reference = rng.normal(size=(200, 8))
     same = manifold_metrics(reference, reference)

@@ -1,4 +1,4 @@
-"""Standing statistics: the mean over batches, and nothing else moved."""
+"""Standing statistics are means over batches; nothing else changes."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ from sagan_tf.evaluation.standing_statistics import batch_normalizations, set_st
 from sagan_tf.networks import build_generator
 
 
-def test_standing_statistics_are_means_over_batches_and_change_nothing_else():
+def test_standing_statistics_change_only_to_means_over_batches():
     generator = build_generator(image_size=32, channels=4, num_classes=3, latent_dim=8, attention_sizes=(16,))
     first = batch_normalizations(generator)[0]
     before = {weight.path: weight.numpy() for weight in generator.weights}
@@ -16,7 +16,7 @@ def test_standing_statistics_are_means_over_batches_and_change_nothing_else():
     assert [layer.momentum for layer in batch_normalizations(generator)] == momenta
     moved = {path for path, value in before.items() if not np.array_equal(value, by_path(generator)[path])}
     assert moved == {path for path in before if "moving_" in path} and len(moved) == 2 * len(momenta)
-    # What the first normalization sees: the feature map before it, of the same latents.
+    # Input of the first normalization: the feature map before it, of the same latents.
     rng = np.random.Generator(np.random.Philox(key=[5, 2]))
     holder = next(layer for layer in generator.layers if getattr(layer, "normalization", layer) is first)
     feature_map = holder.input[0] if isinstance(holder.input, list) else holder.input
@@ -27,7 +27,7 @@ def test_standing_statistics_are_means_over_batches_and_change_nothing_else():
         seen = np.asarray(until([latent, label], training=False))
         means.append(seen.mean(axis=(0, 1, 2)))
         variances.append(seen.var(axis=(0, 1, 2)))
-    # Spectral normalization makes one more power iteration within a training call, which is taken back.
+    # A training call of spectral normalization makes another power iteration, which is reverted.
     np.testing.assert_allclose(first.moving_mean, np.mean(means, axis=0), rtol=0.5, atol=0.3)
     shares = np.asarray(first.moving_variance) / np.mean(variances, axis=0)
     assert shares.std() / shares.mean() < 1e-3

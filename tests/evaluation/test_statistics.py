@@ -20,7 +20,7 @@ def feature_set(**changes):
 
 
 @pytest.mark.parametrize("missing", [{}, {"labels": None, "score": None}, {"features": None, "indices": None}])
-def test_statistics_survive_the_round_trip(tmp_path, missing):
+def test_statistics_read_back_equal(tmp_path, missing):
     given = feature_set(**missing)
     save_statistics(given, tmp_path / "new" / "x.npz")
     back = read_statistics(tmp_path / "new" / "x.npz")
@@ -31,7 +31,7 @@ def test_statistics_survive_the_round_trip(tmp_path, missing):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.npz"]
 
 
-def test_read_statistics_takes_moments_of_another_program(tmp_path):
+def test_read_statistics_accepts_moments_of_another_program(tmp_path):
     covariance = np.cov(np.random.default_rng(1).normal(size=(3, 20)))
     np.savez(tmp_path / "theirs.npz", mu=np.arange(3.0), sigma=covariance)
     statistics = read_statistics(tmp_path / "theirs.npz")
@@ -54,7 +54,7 @@ def test_read_statistics_rejects_other_files(tmp_path, content):
         read_statistics(path)
 
 
-def test_mismatch_names_the_first_difference():
+def test_statistics_mismatch_names_the_first_difference():
     about = feature_set().about
     assert mismatch(about, about) is None and mismatch({**about, "more": 1}, about) is None
     assert mismatch(about, {**about, "count": 10}) == "`count` is 9, expected 10"

@@ -1,4 +1,4 @@
-"""Runs of this folder's tests train on few embedded images."""
+"""Runs of the tests in this folder train on few embedded images."""
 
 import pytest
 

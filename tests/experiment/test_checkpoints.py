@@ -1,4 +1,4 @@
-"""What checkpoints hold and how they are named."""
+"""Contents and names of checkpoints."""
 
 import keras
 import numpy as np
@@ -26,12 +26,12 @@ def test_checkpoint_names_every_variable_by_network_and_path(tmp_path):
         assert {f"{name}/{variable.path}" for variable in getattr(gan, name).variables} <= keys
     count = sum(len(getattr(gan, name).variables) for name in ("generator", "discriminator", "ema_generator"))
     slots = [v for o in (gan.generator_optimizer, gan.discriminator_optimizer) for v in o.variables]
-    # Besides, the step and TensorFlow's own counter.
+    # Also the step and TensorFlow's own counter.
     assert len(keys) == count + len([v for v in slots if v.name != "learning_rate"]) + 2
     assert not any("fused_adam" in key for key in keys)  # Keras numbers such names
 
 
-def test_checkpoint_restores_all_state_whatever_was_built_before(tmp_path):
+def test_checkpoint_restores_all_state_when_other_layers_were_built(tmp_path):
     gan = make_gan()
     rng = np.random.default_rng(0)
     state = [v for v in gan.variables + gan.generator_optimizer.variables + gan.discriminator_optimizer.variables
@@ -39,7 +39,7 @@ def test_checkpoint_restores_all_state_whatever_was_built_before(tmp_path):
     for variable in state:
         variable.assign(rng.integers(0, 9, variable.shape))
     path = make_checkpoint(gan).save(str(tmp_path / "checkpoint"))
-    keras.layers.Dense(3).build((None, 2))  # moves Keras' counters of names
+    keras.layers.Dense(3).build((None, 2))  # advances Keras' counters of names
     other = make_gan()
     assert restore(other, path) is None
     restored = other.variables + other.generator_optimizer.variables + other.discriminator_optimizer.variables
@@ -48,7 +48,7 @@ def test_checkpoint_restores_all_state_whatever_was_built_before(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_restore_names_a_checkpoint_of_the_old_form(tmp_path):
+def test_restore_names_checkpoint_of_old_format(tmp_path):
     run = make_run(tmp_path / "run", steps=())
     gan = SAGAN(*build_networks(run.config(), 4))
     gan.compile()
@@ -59,7 +59,7 @@ def test_restore_names_a_checkpoint_of_the_old_form(tmp_path):
         restore_latest(gan, run)
 
 
-def test_restore_refuses_a_checkpoint_of_other_networks(tmp_path):
+def test_restore_rejects_checkpoint_of_other_networks(tmp_path):
     gan = make_gan()
     path = make_checkpoint(gan).save(str(tmp_path / "checkpoint"))
     assert "of other networks" in restore(make_gan(num_classes=None), path)

@@ -1,4 +1,4 @@
-"""A damaged checkpoint is named and the one before it used; the lost steps are trained again, bit by bit."""
+"""A damaged checkpoint is reported and the one before it used; training repeats the lost steps exactly."""
 
 import shutil
 
@@ -64,7 +64,7 @@ def test_resume_works_when_checkpoint_list_is_damaged(trained, tmp_path, capsys)
     truncated(run.checkpoints_path / "checkpoint")
     train(tiny_config(run.path, steps=8))
     assert "Resuming from step 6" in capsys.readouterr().out
-    # The manager counts the old ones too: two are kept, or every restart would leave some for ever.
+    # The manager counts old ones too: two are kept. Otherwise every restart would leave some forever.
     assert [path.rpartition("-")[2] for path in run.checkpoints()] == ["8", "6"]
 
 
@@ -78,4 +78,4 @@ def test_resume_deletes_nothing_when_all_checkpoints_are_damaged(trained, tmp_pa
     with pytest.raises(UserError, match="neither it nor any checkpoint before it can be restored"):
         train(tiny_config(run.path, steps=8))
     changed = [path.name for path, content in before.items() if path.read_bytes() != content]
-    assert set(changed) <= {"environment.json", "config.yaml"}  # that it was started, and how far it was to go
+    assert set(changed) <= {"environment.json", "config.yaml"}  # the start of the run and its number of steps

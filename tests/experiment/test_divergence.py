@@ -13,7 +13,7 @@ def test_recovery_returns_to_checkpoint_with_lower_rate(tmp_path, capsys):
     poison = Poison(3)
     run = train(tiny_config(tmp_path / "run", steps=4, **flags), [poison])
     out = capsys.readouterr().out
-    # Seen before the line and the checkpoint of step 4.
+    # Detected before the metrics line and the checkpoint of step 4.
     assert "Recovery 1: training diverged" in out and "Resuming from step 2" in out
     np.testing.assert_allclose(poison.rates, poison.rates[0] * np.array([1, 1 / 4]), rtol=1e-6)
     rates = {line["step"]: line["generator_learning_rate"] / poison.rates[0] for line in run.read_metrics()}
@@ -29,7 +29,7 @@ def test_recovery_rates_persist_when_process_restarts(tmp_path, capsys):
     run = train(tiny_config(tmp_path / "run", steps=6, **flags), [poison])
     out = capsys.readouterr().out
     assert "Recovery 1: training diverged" in out and "Recovery 2: " in out
-    # Seen before the line and the checkpoint of steps 4 and 6, so it went back to 2 and 4.
+    # Detected before the line and the checkpoint of steps 4 and 6, so recovery returned to 2 and 4.
     assert "Resuming from step 2" in out and "Going on from step 4" in out
     np.testing.assert_allclose(poison.rates, poison.rates[0] * np.array([1, 1 / 4, 1 / 16]), rtol=1e-6)
     lines = run.read_metrics()
@@ -38,14 +38,14 @@ def test_recovery_rates_persist_when_process_restarts(tmp_path, capsys):
     np.testing.assert_allclose(rates, rates[0] * np.array([1, 1, 1 / 4, 1 / 4, 1 / 16, 1 / 16]), rtol=1e-6)
     failures = [(recovery["kind"], recovery["step"]) for recovery in run.recoveries()]
     assert failures == [("divergence", 4), ("divergence", 6)]
-    # Another process goes on with the lower rates.
+    # Another process continues with the lower rates.
     later = Poison()
     train(tiny_config(run.path, steps=8, **flags), [later])
     np.testing.assert_allclose(later.rates, poison.rates[0] / 16, rtol=1e-6)
 
 
 @pytest.mark.stress
-def test_recovery_is_refused_after_max_recoveries(tmp_path):
+def test_recovery_stops_training_after_max_recoveries(tmp_path):
     flags = dict(guard__on_divergence="recover", guard__max_recoveries=1)
     with pytest.raises(UserError, match="step 4.* 1 recoveries did not help. The last good checkpoint is in"):
         train(tiny_config(tmp_path / "run", **flags), [Poison(3, 3)])

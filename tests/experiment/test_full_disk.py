@@ -1,4 +1,4 @@
-"""A disk that takes no more: one line, nothing half-written, and the same command continues once there is room."""
+"""A full disk: one line, no incomplete files, and the same command continues once there is space."""
 
 import resource
 import subprocess
@@ -12,7 +12,7 @@ from sagan_tf.runs.folder import Run
 
 
 def train_with_limit(run, limit):
-    # A largest file stands in for a full disk: no rights are needed for it.
+    # A file size limit simulates a full disk without root.
     return subprocess.run(
         [sys.executable, "-m", "sagan_tf.train", *tiny_flags(run, output__sample_interval=4)],
         capture_output=True, text=True, timeout=300,

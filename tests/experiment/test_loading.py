@@ -1,4 +1,4 @@
-"""Networks are restored at the step that was asked for."""
+"""Networks are restored at the requested step."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ def weights(model):
     return [ops.convert_to_numpy(weight) for weight in model.weights]
 
 
-def test_newest_checkpoint_holds_generator_of_run(run):
+def test_restore_networks_reads_newest_checkpoint_by_default(run):
     alone, both = restore_networks(run), restore_networks(run, discriminator=True)
     assert alone.step == both.step == 300 and alone.discriminator is None and both.num_classes == len(KINDS)
     inputs = [ops.ones((2, 12)), ops.array([0, 3])]
     np.testing.assert_array_equal(alone.generator(inputs), both.generator(inputs))
 
 
-def test_networks_differ_between_steps(run):
+def test_restore_networks_reads_the_requested_step(run):
     assert run.checkpoint_steps() == [5, 40, 300]
     old, new = restore_networks(run, 5, discriminator=True), restore_networks(run, 40, discriminator=True)
     for part in ("generator", "discriminator"):
@@ -34,19 +34,19 @@ def test_networks_differ_between_steps(run):
         assert sum((a != b).any() for a, b in pairs) > 10
 
 
-def test_restore_leaves_run_folder_unchanged(run):
+def test_restore_networks_leaves_run_folder_unchanged(run):
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
     restore_networks(run, 40, discriminator=True)
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
 
 
-def test_restore_uses_next_checkpoint_when_newest_was_removed(run, monkeypatch):
+def test_restore_networks_uses_next_checkpoint_when_newest_was_removed(run, monkeypatch):
     listed = iter([[7], [5, 40, 300], [5, 40, 300]])
     monkeypatch.setattr(Run, "checkpoint_steps", lambda run: next(listed))
     assert restore_networks(run, discriminator=True).step == 300
 
 
-def test_restore_is_refused_for_checkpoint_of_other_networks(run, tmp_path):
+def test_restore_networks_rejects_checkpoint_of_other_networks(run, tmp_path):
     other = make_run(tmp_path / "other", steps=(5,), attention_sizes=())
     for path in other.checkpoints_path.glob("ckpt-5.*"):
         path.write_bytes((run.checkpoints_path / path.name).read_bytes())

@@ -32,7 +32,7 @@ class SeedEvaluator(Evaluator):
 
 
 def gather(folder, workers, count, rows, monkeypatch, stop=None):
-    """What each worker's collection returns or raises; worker `stop[0]` wants to stop before its round `stop[1]`."""
+    """What each worker's collection returns or raises; worker `stop[0]` requests a stop before its round `stop[1]`."""
     barrier, values = threading.Barrier(workers), [0.0] * workers
     network = FeatureNetwork("seeds", "ab", "none", 3, None, False, None)
 
@@ -80,7 +80,7 @@ def test_collection_of_workers_equals_collection_of_one(tmp_path, monkeypatch, w
 @pytest.mark.parametrize("index", [0, 1, 2])
 @pytest.mark.parametrize("before", [0, 2, 4])
 def test_collection_stops_on_all_workers_when_one_stops(tmp_path, monkeypatch, index, before):
-    found = gather(tmp_path, 3, 14, 1, monkeypatch, stop=(index, before))  # shares of 4, 5 and 5 pictures, one a round
+    found = gather(tmp_path, 3, 14, 1, monkeypatch, stop=(index, before))  # shares: 4, 5 and 5 pictures, one per round
     assert [result for result, _ in found] == ["stopped"] * 3
     assert all(gan.stop_training and gan.stop_agreed == 1 for _, gan in found)
     assert not list(tmp_path.iterdir())
@@ -105,7 +105,7 @@ class InterruptedCollection:
         pass
 
 
-def test_evaluation_raises_when_interrupted_again(monkeypatch):
+def test_online_evaluation_raises_when_interrupted_again(monkeypatch):
     monkeypatch.setattr(OnlineEvaluation, "__init__", lambda self: StepCallback.__init__(self, interval=2))
     monkeypatch.setattr(online_evaluation, "is_evaluation_missing", lambda config, run, step: step == 4)
     evaluation = OnlineEvaluation()

@@ -1,4 +1,4 @@
-"""The memory estimate is a lower bound, and a run that needs too much is refused."""
+"""The memory estimate is a lower bound; a run that needs too much is rejected."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from sagan_tf.experiment.train import train
 
 
 @pytest.mark.parametrize("image_size", [32, 64])
-def test_bytes_needed_is_a_lower_bound(image_size):
+def test_bytes_needed_is_a_lower_bound_of_memory(image_size):
     config = dataclasses.replace(QUICK_START, data=dataclasses.replace(QUICK_START.data, image_size=image_size))
     needs = bytes_needed(config)
     generator, discriminator = build_networks(config, 4)
@@ -27,7 +27,7 @@ def test_bytes_needed_is_a_lower_bound(image_size):
 @pytest.mark.parametrize(
     "field", ["generator__channels", "discriminator__channels", "generator__latent_dim", "training__batch_size"]
 )
-def test_train_is_refused_when_memory_is_too_small(tmp_path, field):
+def test_train_rejects_run_that_needs_too_much_memory(tmp_path, field):
     with pytest.raises(UserError, match=f"^{field.replace('__', '.')}: the run needs at least .* of memory"):
         train(tiny_config(tmp_path / "run", **{field: 2**31 - 1}))
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""`sagan train` as several workers of one run: who writes, how it stops and resumes."""
+"""`sagan train` as several workers of one run: writing, stopping and resuming."""
 
 import signal
 import sys
@@ -26,9 +26,9 @@ def wait_for_step(run, step, processes):
 
 
 def state(run):
-    """All arrays of the newest checkpoint, and the metrics but for the speed."""
+    """All arrays of the newest checkpoint, and the metrics except for the speed."""
     reader = tf.train.load_checkpoint(run.checkpoints()[0])
-    # How often it was saved is TensorFlow's own count, of which a stop makes one more.
+    # TensorFlow counts saves; a stop adds one.
     names = [n for n in reader.get_variable_to_shape_map() if "CHECKPOINT" not in n and "save_counter" not in n]
     arrays = {name: reader.get_tensor(name) for name in names}
     lines = [{key: value for key, value in line.items() if "second" not in key} for line in run.read_metrics()]

@@ -41,14 +41,14 @@ def test_resume_is_exact_when_stopped_within_metrics_line_and_evaluation(tmp_pat
         assert f"The evaluation of step {step} is left to the next start" in out
         assert two.checkpoints()[0].endswith(f"-{step}") and not list(two.evaluation_path.glob("*collecting"))
     train(tiny_config(tmp_path / "broken", **options))
-    assert "All 6 steps are made" in capsys.readouterr().out
+    assert "All 6 steps are done" in capsys.readouterr().out
 
     assert {number: signal.getsignal(number) for number in before} == before
     for a, b in zip(state_of(whole), state_of(broken), strict=True):
         np.testing.assert_array_equal(a, b)
     lines, expected = untimed(two), untimed(one)
     assert [line["step"] for line in lines] == [2, 3, 4, 6, 6]
-    # The means of the line that the stop fell into are added up in another order.
+    # The means of the interrupted metrics line are summed in another order.
     means = {"d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy", "d_gradient_norm", "g_gradient_norm"}
     for line, other in zip(lines, expected, strict=True):
         assert line.keys() == other.keys()
@@ -98,7 +98,7 @@ def test_resume_updates_generator_when_killed_before_its_checkpoint(tmp_path, mo
     ("number", "code", "by"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "the keyboard")]
 )
 def test_signal_outside_of_training_prints_one_line(number, code, by, capsys, request):
-    # As in a process that a shell starts; pytest's workers ignore Ctrl-C.
+    # As in a process started by a shell; pytest's workers ignore Ctrl-C.
     request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}

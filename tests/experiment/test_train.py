@@ -1,4 +1,4 @@
-"""Training of tiny runs: the run folder, exact resume, refusals."""
+"""Training of tiny runs: the run folder, exact resume, rejected configs."""
 
 import dataclasses
 import json
@@ -94,21 +94,21 @@ def two_steps(tmp_path_factory):
     return train(tiny_config(tmp_path_factory.mktemp("two_steps") / "run", steps=2)).path
 
 
-def test_train_does_nothing_when_all_steps_are_made(tmp_path, capsys, two_steps):
+def test_train_does_nothing_when_all_steps_are_done(tmp_path, capsys, two_steps):
     shutil.copytree(two_steps, tmp_path / "run")
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     train(tiny_config(tmp_path / "run", steps=2))
-    assert "All 2 steps are made" in capsys.readouterr().out
+    assert "All 2 steps are done" in capsys.readouterr().out
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
-def test_train_is_refused_when_config_differs(tmp_path, two_steps):
+def test_train_rejects_config_that_differs_from_run(tmp_path, two_steps):
     shutil.copytree(two_steps, tmp_path / "run")
     with pytest.raises(UserError, match="training.loss"):
         train(tiny_config(tmp_path / "run", steps=2, training__loss="wasserstein"))
 
 
-def test_divergence_stops_before_checkpoint(tmp_path):
+def test_divergence_stops_training_before_checkpoint(tmp_path):
     with pytest.raises(UserError, match="training diverged.*step 3"):
         train(tiny_config(tmp_path / "run"), [Poison(2)])
     assert (tmp_path / "run" / "checkpoints" / "ckpt-2.index").exists()
@@ -117,15 +117,15 @@ def test_divergence_stops_before_checkpoint(tmp_path):
     assert steps == [1, 2]
 
 
-def test_jit_compile_is_refused_on_several_devices(tmp_path, monkeypatch):
-    # Two GPUs that `auto` would find; the config alone cannot know of them.
+def test_train_rejects_jit_compile_on_several_devices(tmp_path, monkeypatch):
+    # Two GPUs that `auto` would find; the config does not name them.
     several = types.SimpleNamespace(num_replicas_in_sync=2)
     monkeypatch.setattr(experiment, "make_strategy", lambda distribution, replicas: several)
     with pytest.raises(UserError, match="hardware.jit_compile: works on one device only, and this run has 2"):
         train(tiny_config(tmp_path / "run", hardware__jit_compile="true"))
 
 
-def test_native_operations_are_refused_with_gpu_or_without_compiler(tmp_path, monkeypatch):
+def test_train_rejects_native_operations_with_gpu_or_without_compiler(tmp_path, monkeypatch):
     config = tiny_config(
         tmp_path / "run", hardware__native_operations="true", hardware__precision="mixed_bfloat16"
     )
@@ -162,7 +162,7 @@ def test_train_command_prints_one_line_for_bad_input(tmp_path):
         assert not (tmp_path / "run").exists()
 
 
-def test_default_config_is_that_of_the_paper():
+def test_default_config_matches_the_paper():
     config = Config()
     assert (config.generator_optimizer.learning_rate, config.discriminator_optimizer.learning_rate) == (1e-4, 4e-4)
     assert dataclasses.asdict(config.generator_optimizer)["beta_2"] == 0.9

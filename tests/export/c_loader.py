@@ -1,6 +1,6 @@
 """A SavedModel in TensorFlow's C++ session, as TensorFlow Serving runs it, through the C API.
 
-Nothing of Python's TensorFlow looks at what is fed: shapes and values meet the graph as they would in the server.
+Python's TensorFlow does not check the inputs: shapes and values reach the graph as in the server.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Small generators as after training: no initial values, power iteration not converged."""
+"""Small generators in a state as after training: random weights, power iteration not converged."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ def _random_value(weight, rng):
     value = np.float32(keras.ops.convert_to_numpy(weight))
     if "moving_variance" in weight.path:
         return rng.uniform(0.5, 2, value.shape)
-    # Smaller changes to kernels: without spectral normalization large ones give only black and white pixels.
+    # Smaller noise on kernels: without spectral normalization large values give only black and white pixels.
     return value + (0.1 if "kernel" in weight.path else 0.3) * rng.standard_normal(value.shape)
 
 

@@ -1,4 +1,4 @@
-"""`python -m sagan_tf.export` as a user meets it."""
+"""The command `python -m sagan_tf.export`."""
 
 import functools
 import json
@@ -26,7 +26,7 @@ FORMAT_LIST = ", ".join(FORMATS)
 
 @pytest.fixture
 def run(tmp_path):
-    """A run folder as training leaves it, without its generator."""
+    """A run folder as written by training, without its generator."""
     run = Run(tmp_path / "run")
     run.checkpoints_path.mkdir(parents=True)
     for step in (900, 1500):
@@ -83,7 +83,7 @@ def test_model_card_describes_training_and_files(trained, tmp_path):
     assert card["files"][0]["sha256"] == sha256(file) and card["files"][0]["bytes"] == file.stat().st_size
     text = (out / "model_card.md").read_text()
     assert all(word in text for word in ("# sagan", "| fid | 31.5 (step 1000) |", "labels 0 .. 4", "## Licence"))
-    # Nobody else needs to know where things lay on this machine.
+    # Exported files do not contain paths of this machine.
     assert "/secret" not in text + json.dumps(card) and str(tmp_path) not in text + json.dumps(card)
 
 
@@ -144,7 +144,7 @@ def test_export_command_rejects_unwritable_folder_in_one_line(trained, tmp_path,
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         line = refusal(trained.path, "--out", out)
         assert line.startswith(f"--out: there is a file in place of the folder {out}")
-    # Root may write everywhere but here.
+    # Root may write everywhere except here.
     assert re.match("--out: cannot write to /proc/out: ", refusal(trained.path, "--out", "/proc/out"))
 
 

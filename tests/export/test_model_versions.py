@@ -1,4 +1,4 @@
-"""Versions of a served model appear complete, under a number of their own."""
+"""Versions of a served model appear complete and under unique numbers."""
 
 import os
 import stat
@@ -18,18 +18,18 @@ def versions(directory):
     ("there", "following"),
     [([], 1), (["1"], 2), (["1", "3"], 4), (["9", "10"], 11), (["007"], 8), (["new", ".new-1", "2x", "-5", "1.5"], 1)],
 )
-def test_next_version_is_above_all_numbers(tmp_path, there, following):
+def test_next_version_exceeds_all_existing_versions(tmp_path, there, following):
     for name in there:
         (tmp_path / name).mkdir()
     assert next_version(tmp_path) == following
 
 
-def test_new_version_appears_complete(tmp_path):
+def test_new_version_appears_only_when_complete(tmp_path):
     with new_version(tmp_path / "sagan") as new:
         (new.path / "deep").mkdir()
         (new.path / "deep" / "file").write_text("whole")
         assert versions(tmp_path / "sagan") == [] and new.path.name.startswith(".") and new.final_path is None
-        assert new.path.parent == tmp_path / "sagan"  # elsewhere could be another disk, where a move is a copy
+        assert new.path.parent == tmp_path / "sagan"  # another folder could be on another disk, where a move is a copy
     assert new.final_path == tmp_path / "sagan" / "1" and (new.final_path / "deep" / "file").read_text() == "whole"
     assert os.listdir(tmp_path / "sagan") == ["1"]
 
@@ -58,7 +58,7 @@ def test_new_version_rejects_existing_version_and_keeps_it(tmp_path):
 
 
 @pytest.mark.parametrize(("version", "final"), [(None, "2"), (1, None)])
-def test_new_version_keeps_version_that_another_process_published_meanwhile(tmp_path, version, final):
+def test_new_version_keeps_version_published_by_another_process(tmp_path, version, final):
     def make():
         with new_version(tmp_path, version) as new:
             (new.path / "file").write_text("ours")

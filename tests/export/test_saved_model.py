@@ -90,7 +90,7 @@ def test_saved_model_sample_matches_generator(generator, session):
     expected = images_of(generator, [draw_latents(seeds, truncation, LATENT_DIM).numpy(), label])
     for picture, image in zip(pictures, expected, strict=True):
         difference = np.abs(np.int16(decoded(picture)) - to_levels(image))
-        # A value on the border of two levels may be rounded either way.
+        # A value between two levels may be rounded either way.
         assert difference.max() <= 1 and (difference > 0).mean() < 0.01
 
 
@@ -236,7 +236,7 @@ def test_saved_model_cli_shows_every_signature(exported):
         assert {name for name in set().union(*CONDITIONAL.values()) if f"inputs['{name}']" in described} == inputs
 
 
-# Only two calls, because each starts TensorFlow: inputs from the command line, and from files.
+# Only two calls, because each starts TensorFlow: inputs from the command line and from files.
 def test_saved_model_cli_runs_signatures(exported, session, tmp_path):
     common = ["run", "--dir", exported, "--tag_set", "serve", "--outdir", tmp_path, "--overwrite"]
     expressions = "seed=[1,2,3];label=[0,1,2];truncation=[1.,.7,.5]"
@@ -265,7 +265,7 @@ def test_saved_model_answers_its_warm_up_requests(exported, session):
     for request in requests:
         assert request.model_spec.name == "sagan"
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-        outputs = session.run(request.model_spec.signature_name, **inputs)  # any failure fails the version
+        outputs = session.run(request.model_spec.signature_name, **inputs)  # any failure rejects the version
         assert all(len(value) == 1 for value in outputs.values())
 
 
@@ -305,7 +305,7 @@ def test_export_saved_model_leaves_nothing_when_it_fails(generator, tmp_path, mo
     assert warm_up.write_warm_up is not fail
 
 
-def test_export_saved_model_takes_unconditional_grey_generator_without_attention(tmp_path):
+def test_export_saved_model_accepts_unconditional_grey_generator(tmp_path):
     generator = make_generator(None, image_channels=1, attention_sizes=())
     session = Session(export_saved_model(generator, tmp_path, warm_up=False))
     inputs = {name: set(session.signatures[name].inputs) for name in session.signatures if name in CONDITIONAL}

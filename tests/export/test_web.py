@@ -1,4 +1,4 @@
-"""The folder of the page: what is in it, and what is refused."""
+"""The folder of the web page: its files, and rejected inputs."""
 
 import dataclasses
 import json
@@ -33,10 +33,10 @@ def node_modules(tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Without the conversion, which takes seconds and is tested elsewhere."""
+    """Replaces the conversion, which takes seconds and is tested elsewhere."""
 
     def export_tflite(folded, directory, variants, batch):
-        assert batch == 1  # LiteRT.js takes no other
+        assert batch == 1  # LiteRT.js accepts no other
         paths = {variant: directory / f"generator_{variant}.tflite" for variant in variants}
         for path in paths.values():
             path.write_bytes(b"model")
@@ -56,7 +56,7 @@ def files_in(folder):
 
 def test_export_web_writes_every_file_that_the_page_requests(folded, node_modules, tmp_path, quick):
     folder = export_web(folded, tmp_path / "out" / "web", name="cats", training=TRAINING, node_modules=node_modules)
-    assert os.listdir(folder.parent) == ["web"]  # nothing half-written is left
+    assert os.listdir(folder.parent) == ["web"]  # no incomplete files are left
     description = json.loads((folder / MARK).read_text())
     assert description["name"] == "cats" and description["class_names"] == list("abcde")
     assert description["training"] == {"data": "pictures, split train", "step": 7, "seed": 3}
@@ -101,7 +101,7 @@ def test_export_web_keeps_older_page_when_it_fails(folded, node_modules, tmp_pat
 
 
 def test_export_web_omits_maps_that_are_not_square(folded):
-    # A page that took the root of 48 as a side would draw nonsense.
+    # A page that used the root of 48 as side length would draw wrong maps.
     one = types.SimpleNamespace(
         **{field.name: getattr(folded, field.name) for field in dataclasses.fields(folded)},
         image_shape=(8, 6, 3), latent_dim=folded.latent_dim, num_classes=None,
@@ -150,7 +150,7 @@ def test_export_web_rejects_two_channels(node_modules, tmp_path):
         export_web(generator, tmp_path / "web", node_modules=node_modules)
 
 
-def test_principal_directions_stretch_most(folded):
+def test_principal_directions_stretch_latents_most(folded):
     directions = np.float64(principal_directions(folded, 4))
     np.testing.assert_allclose(directions @ directions.T, np.eye(4), atol=1e-6)
     dense = next(layer for layer in folded.model.layers if isinstance(layer, keras.layers.Dense))

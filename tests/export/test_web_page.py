@@ -30,7 +30,7 @@ truncations = st.floats(0.01, 8)
 @pytest.mark.skipif(NODE is None, reason="there is no node")
 @settings(max_examples=1, deadline=None)
 @given(cases=st.lists(st.tuples(seeds, truncations), min_size=100, max_size=100))
-def test_page_draws_latents_of_the_saved_model(cases):
+def test_web_page_draws_latents_of_the_saved_model(cases):
     program = (
         f"import {{ drawLatent }} from {json.dumps((PAGE / 'latents.js').as_uri())};"
         f"console.log(JSON.stringify({json.dumps(cases)}.map(([s, t]) => Array.from(drawLatent(s, t, 33)))));"
@@ -51,7 +51,7 @@ def live(browser, folder, **options):
         page.wait_for_function(QUIET)
         yield page
         assert not page.failed
-        assert all(url.startswith((address, "data:", "blob:")) for url in page.asked)  # nobody else is asked
+        assert all(url.startswith((address, "data:", "blob:")) for url in page.asked)  # no other host is contacted
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def choose(page, variant):
 @needs_chromium
 @needs_npm
 @pytest.mark.parametrize(("variant", "least"), [("float16", 60), ("dynamic_int8", 30)])
-def test_page_image_matches_python(page, folded, variant, least):
+def test_web_page_image_matches_python(page, folded, variant, least):
     choose(page, variant)
     for seed, label in ((0, 0), (123456, NUM_CLASSES - 1)):
         page.fill("#seed", str(seed))
@@ -106,13 +106,13 @@ def test_page_image_matches_python(page, folded, variant, least):
         assert decibels(got, expected) > least
         np.testing.assert_array_equal(shown(page), np.clip(np.floor((got + 1) * 127.5 + 0.5), 0, 255))
         other = folded.generate(latent, tf.constant([(label + 1) % NUM_CLASSES]))["image"][0].numpy()
-        assert decibels(got, other) < decibels(got, expected) - 5  # the label is heard
+        assert decibels(got, other) < decibels(got, expected) - 5  # the label has an effect
     assert " ms per image" in page.inner_text("#time")
 
 
 @needs_chromium
 @needs_npm
-def test_page_shows_attention_of_position_under_pointer(page, folded):
+def test_web_page_shows_attention_of_position_under_pointer(page, folded):
     choose(page, "float16")
     seed, label = int(page.input_value("#seed")), int(page.input_value("#class"))
     maps = folded.generate(latent_of(seed, 1.5), tf.constant([label]))
@@ -142,7 +142,7 @@ def test_page_shows_attention_of_position_under_pointer(page, folded):
 
 @needs_chromium
 @needs_npm
-def test_page_controls(page):
+def test_web_page_controls_change_and_reset_the_picture(page):
     assert page.inner_text("h1") == "zoo"
     assert page.locator("#class option").all_inner_texts() == ["ant", "bee", "cow", "dog", "elk"]
     before = shown(page)
@@ -172,7 +172,7 @@ def test_page_controls(page):
 
 @needs_chromium
 @needs_npm
-def test_page_keeps_attention_after_a_tap(browser, folder):
+def test_web_page_keeps_attention_after_a_tap(browser, folder):
     with live(browser, folder, width=400, has_touch=True) as page:
         box = page.locator("#overlay").bounding_box()
         assert box["width"] < 400
@@ -183,7 +183,7 @@ def test_page_keeps_attention_after_a_tap(browser, folder):
 
 @needs_chromium
 @needs_npm
-def test_page_works_without_classes_attention_and_colours(browser, tmp_path):
+def test_web_page_works_without_classes_attention_and_colours(browser, tmp_path):
     generator = make_generator(num_classes=None, attention_sizes=(), image_channels=1)
     folder = export_web(generator, tmp_path / "web")
     with live(browser, folder) as page:
@@ -196,7 +196,7 @@ def test_page_works_without_classes_attention_and_colours(browser, tmp_path):
 
 @needs_chromium
 @needs_npm
-def test_page_reports_errors(browser, folder, tmp_path):
+def test_web_page_reports_errors(browser, folder, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
     for path in broken.glob("*.tflite"):

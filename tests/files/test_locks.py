@@ -1,4 +1,4 @@
-"""A lock between processes is refused or waited for."""
+"""A lock between processes raises an error or waits."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Several workers fill one folder: each file once, none left out, progress of other work ignored."""
+"""Several workers fill one folder: every file exactly once, progress of other work ignored."""
 
 import json
 import threading

@@ -36,7 +36,7 @@ def test_folded_generator_makes_the_same_images(arguments):
     generator = make_generator(**arguments)
     inputs = make_inputs(num_classes=arguments.get("num_classes", NUM_CLASSES))
     images = images_of(generator, inputs)
-    assert images.std() > 0.05  # the weights above do not saturate tanh, so that an error would show
+    assert images.std() > 0.05  # the weights above do not saturate tanh, which would hide errors
     folded = fold_generator(generator)
     np.testing.assert_allclose(images_of(folded.model, inputs), images, atol=TOLERANCE)
     latent, *label = inputs if isinstance(inputs, list) else [inputs]
@@ -69,7 +69,7 @@ def test_folded_mixed_precision_generator_matches_float32():
     assert {layer.compute_dtype for layer in folded.model.layers} == {"float32"}
     images = images_of(exact, make_inputs())
     np.testing.assert_allclose(images_of(folded.model, make_inputs()), images, atol=TOLERANCE)
-    assert abs(images_of(mixed, make_inputs()) - images).max() > 100 * TOLERANCE  # bfloat16 would have shown
+    assert abs(images_of(mixed, make_inputs()) - images).max() > 100 * TOLERANCE  # bfloat16 would exceed this
 
 
 def test_folded_generator_has_the_attention_maps_of_the_layers():
@@ -118,7 +118,7 @@ def test_fold_generator_rejects_other_models(model):
         fold_generator(model())
 
 
-def test_fold_generator_rejects_labels_without_conditional_normalization():
+def test_fold_generator_rejects_labels_without_conditional_batch_norm():
     latent, label = keras.Input((4,)), keras.Input((), dtype="int32")
     image = keras.layers.Reshape((2, 2, 1))(latent + keras.layers.Embedding(3, 4)(label))
     with pytest.raises(ValueError, match="must use them in `ConditionalBatchNormalization`"):

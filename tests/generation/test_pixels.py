@@ -1,4 +1,4 @@
-"""Images in [-1, 1] and 8-bit levels are one another's."""
+"""Conversion between images in [-1, 1] and 8-bit levels."""
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,7 @@ def test_to_levels_inverts_to_float_and_from_levels():
     assert to_levels(LEVELS) is LEVELS
 
 
-def test_to_levels_clips():
+def test_to_levels_clips_values_out_of_range():
     values = np.array([-3.0, 3.0])
     assert to_levels(values).tolist() == to_levels(tf.constant(values)).numpy().tolist() == [0, 255]
 

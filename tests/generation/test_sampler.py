@@ -36,7 +36,7 @@ def test_sampler_matches_the_exported_sample_signature(folded, sampler):
     files = tf.function(sample.function)(*map(tf.constant, inputs))["image_bytes"].numpy()
     expected = np.stack([tf.io.decode_png(file).numpy() for file in files])
     images = sampler.sample(seeds, labels, truncations)
-    # The exported graph runs another batch; a sum in another order may move a level by one.
+    # The exported graph runs another batch; another summation order may change a level by one.
     assert images.dtype == np.uint8 and abs(images.astype(int) - expected).max() <= 1
     assert len({image.tobytes() for image in images}) == len(seeds)
 
@@ -81,7 +81,7 @@ def test_sampler_of_a_keras_model_follows_its_weights(num_classes):
     live = Sampler(generator, batch_size=4)
     seeds, labels = grid_seeds(2, 3, num_classes)
     before = live.sample(seeds, labels)
-    # Folding sums in another order; a sum may move a level by one.
+    # Folding sums in another order, which may change a level by one.
     folded = Sampler(fold_generator(generator), batch_size=4).sample(seeds, labels)
     assert abs(before.astype(int) - folded).max() <= 1
     for weight in generator.trainable_weights:

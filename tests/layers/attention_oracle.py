@@ -24,7 +24,7 @@ def built(shape=(2, 4, 6, 16), dtype="float32", **arguments):
 
 
 def kernel_and_bias(convolution):
-    """What a 1x1 convolution multiplies by and adds, float64; the normalization is NumPy's."""
+    """Kernel and bias of a 1x1 convolution, float64, normalized by NumPy."""
     wrapped = isinstance(convolution, SpectralNormalization)
     weights = [weight.numpy().astype(np.float64) for weight in (convolution.layer if wrapped else convolution).weights]
     if wrapped:

@@ -57,7 +57,7 @@ def random_weights(layer):
 
 
 def gradients(layer, inputs):
-    """Of the sum of the cubes of a training call's outputs, which also moves the layer's state."""
+    """Gradients of the sum of cubed outputs of a training call, which also updates the layer's state."""
     trainable = layer.trainable_variables
     if not trainable:
         layer(inputs, training=True)
@@ -77,7 +77,7 @@ def gradients(layer, inputs):
 def jax_gradients(layer, inputs):
     import jax
 
-    # Unlike `layer(...)`, this hands the argument on to layers that do not take it.
+    # Unlike `layer(...)`, this passes the argument to layers that do not accept it.
     takes = {"training": True} if "training" in inspect.signature(layer.call).parameters else {}
 
     def loss(trainable, state):

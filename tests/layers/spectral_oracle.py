@@ -1,4 +1,4 @@
-"""Miyato et al. 2018 in NumPy float64, and the layers it is held against."""
+"""Miyato et al. 2018 in NumPy float64, and the layers to compare with it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -61,7 +61,7 @@ CASES = {
 
 
 def as_matrix(kernel, axes):
-    """A kernel as (outputs, the rest), float64."""
+    """A kernel as a matrix (outputs, other axes), float64."""
     moved = np.moveaxis(np.asarray(kernel, np.float64), axes, range(len(axes)))
     return moved.reshape(int(np.prod(moved.shape[: len(axes)])), -1)
 
@@ -73,7 +73,7 @@ def as_kernel(matrix, axes, shape):
 
 
 def power_iteration(matrix, u, iterations=1, epsilon=1e-12):
-    """Algorithm 1: sigma, u and v of a matrix (outputs, the rest)."""
+    """Algorithm 1: sigma, u and v of a matrix (outputs, other axes)."""
     u = np.asarray(u, np.float64)
     for _ in range(iterations):
         v = matrix.T @ u
@@ -112,12 +112,12 @@ def plain_layer(case, weights):
 
 
 def random_weights(layer, seed=0):
-    """Gives biases and the like values other than zero."""
+    """Sets biases and similar weights to nonzero values."""
     rng = np.random.default_rng(seed)
     layer.set_weights([rng.normal(size=weight.shape) for weight in layer.weights])
 
 
 def relative_error(got, want):
-    """Largest difference over the largest entry wanted."""
+    """Largest difference divided by the largest expected entry."""
     got, want = (keras.ops.convert_to_numpy(x).astype(np.float64) for x in (got, want))
     return np.abs(got - want).max() / np.abs(want).max()

@@ -32,7 +32,7 @@ def start(backend, *arguments):
 
 @pytest.mark.backends
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_backend_computes_what_tensorflow_does(backend, reference):
+def test_keras_backend_matches_tensorflow(backend, reference):
     if start(backend, "-c", f"import {backend}").returncode:
         pytest.skip(f"{PYTHON} has no {backend}; BACKENDS_PYTHON names another Python")
     path = reference.with_name(f"{backend}.npz")

@@ -17,7 +17,7 @@ def noise(shape, seed=1):
 
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
-def test_batch_normalization_contract(check, tmp_path):
+def test_batch_normalization_meets_contract(check, tmp_path):
     subject = Subject(
         make=lambda dtype: BatchNormalization(momentum=0.8, epsilon=1e-3, dtype=dtype),
         inputs=noise((6, 5, 4, 3)).astype("float32"),
@@ -29,7 +29,7 @@ def test_batch_normalization_contract(check, tmp_path):
 
 
 def derivatives(layer, x):
-    """Output, gradients of a loss that is no quadric, the gradient of their norm, moving statistics."""
+    """Output, gradients of a non-quadratic loss, the gradient of their norm, moving statistics."""
     x, weights = tf.constant(x), [weight.value for weight in layer.trainable_weights]
     with tf.GradientTape() as outer:
         outer.watch(x)
@@ -44,7 +44,7 @@ def derivatives(layer, x):
 
 @pytest.mark.parametrize("options", [{}, {"scale": False, "center": False}, {"synchronized": True}], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_batch_normalization_has_two_derivatives_and_statistics_of_keras(shape, options):
+def test_batch_normalization_matches_keras_with_two_derivatives(shape, options):
     classes = BatchNormalization, keras.layers.BatchNormalization
     layers = [make(epsilon=1e-3, dtype="float64", **options) for make in classes]
     for layer in layers:
@@ -60,7 +60,7 @@ def test_batch_normalization_has_two_derivatives_and_statistics_of_keras(shape, 
 
 
 def test_batch_normalization_computes_bfloat16_in_float32():
-    x = tf.cast(noise((8, 16, 16, 4)) + 20, tf.bfloat16)  # a mean of seven deviations: bfloat16 sums would show
+    x = tf.cast(noise((8, 16, 16, 4)) + 20, tf.bfloat16)  # mean of 7 deviations: bfloat16 sums would be wrong
     layer = BatchNormalization(epsilon=1e-3, dtype="mixed_bfloat16")
     output = tf.cast(layer(x, training=True), tf.float64).numpy()
     exact = tf.cast(x, tf.float64).numpy()
@@ -80,7 +80,7 @@ def test_batch_normalization_keeps_its_statistics_when_frozen():
         np.testing.assert_array_equal(a, b)
 
 
-def test_batch_normalization_takes_maps_of_unknown_size():
+def test_batch_normalization_accepts_maps_of_unknown_size():
     layer = BatchNormalization(dtype="float64")
     function = tf.function(
         lambda x: tf.gradients(layer(x, training=True) ** 3, x)[0],
@@ -94,6 +94,6 @@ def test_batch_normalization_takes_maps_of_unknown_size():
     np.testing.assert_allclose(function(x), tape.gradient(output, x), atol=1e-10)
 
 
-def test_batch_normalization_rejects_another_axis():
+def test_batch_normalization_rejects_other_axis_than_the_last():
     with pytest.raises(ValueError, match="normalizes the last axis"):
         BatchNormalization(axis=1)

@@ -32,7 +32,7 @@ def oracle(layer, x, label, mean, variance):
 
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
-def test_conditional_batch_normalization_contract(check, tmp_path):
+def test_conditional_batch_normalization_meets_contract(check, tmp_path):
     subject = Subject(
         make=lambda dtype: ConditionalBatchNormalization(3, momentum=0.8, epsilon=1e-3, dtype=dtype),
         inputs=[feature_map(), LABELS],
@@ -45,7 +45,7 @@ def test_conditional_batch_normalization_contract(check, tmp_path):
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-12)])
 @pytest.mark.parametrize("shape", [(6, 5, 4, 3), (6, 7, 3), (6, 3), (6, 2, 3, 2, 3)])
-def test_conditional_batch_normalization_training_output_and_moving_statistics_match_numpy(shape, dtype, tolerance):
+def test_conditional_batch_normalization_training_call_matches_numpy(shape, dtype, tolerance):
     layer = built(shape, dtype, momentum=0.9, epsilon=1e-3)
     axes = tuple(range(len(shape) - 1))
     moving_mean, moving_variance = np.zeros(3), np.ones(3)
@@ -64,13 +64,13 @@ def test_conditional_batch_normalization_training_output_and_moving_statistics_m
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_conditional_batch_normalization_labels_may_be_a_column(training):
+def test_conditional_batch_normalization_accepts_labels_as_column(training):
     layer, x = built(), feature_map()
     outputs = [layer([x, label], training=training) for label in (LABELS[:, None], LABELS)]
     np.testing.assert_array_equal(*outputs)
 
 
-def test_inference_of_an_image_does_not_see_the_rest_of_the_batch():
+def test_conditional_batch_normalization_infers_each_image_independently():
     layer, x = built(), feature_map()
     layer([x, LABELS], training=True)
     together = layer([x, LABELS])
@@ -78,7 +78,7 @@ def test_inference_of_an_image_does_not_see_the_rest_of_the_batch():
         np.testing.assert_allclose(layer([x[i : i + 1], LABELS[i : i + 1]])[0], together[i], atol=1e-5)
 
 
-def test_starts_as_plain_batch_normalization():
+def test_conditional_batch_normalization_starts_as_the_plain_layer():
     x, layer, plain = feature_map(), ConditionalBatchNormalization(3), keras.layers.BatchNormalization(epsilon=1e-5)
     for training in (True, False):
         np.testing.assert_allclose(layer([x, LABELS], training=training), plain(x, training=training), atol=1e-5)
@@ -90,10 +90,10 @@ def gradient_of_gamma(layer, x, label):
     return tape.gradient(loss, layer.gamma.value)
 
 
-def test_conditional_batch_normalization_gradient_is_a_dense_table_of_sums_over_repeated_labels():
+def test_conditional_batch_normalization_gradient_sums_repeated_labels():
     layer, x = built(), feature_map()
     gradient = gradient_of_gamma(layer, x, LABELS)
-    assert isinstance(gradient, tf.Tensor)  # and not tf.IndexedSlices
+    assert isinstance(gradient, tf.Tensor)  # not tf.IndexedSlices
     normalized = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
     output = np.array(layer([x, LABELS], training=True))
     of_images = np.sum(3 * output**2 * normalized, axis=(1, 2))
@@ -101,27 +101,27 @@ def test_conditional_batch_normalization_gradient_is_a_dense_table_of_sums_over_
     assert relative_error(gradient, want) < 1e-4
 
 
-def test_conditional_batch_normalization_adam_treats_a_repeated_label_as_one_sum():
+def test_conditional_batch_normalization_adam_step_sums_repeated_labels():
     layer, x = built(), feature_map()
     other = keras.Variable(layer.gamma.numpy())
     optimizer, other_optimizer = (keras.optimizers.Adam(0.01, beta_1=0.5, beta_2=0.9) for _ in range(2))
     want = layer.gamma.numpy().astype(np.float64)
     mean, square = np.zeros_like(want), np.zeros_like(want)
     for step in range(1, 6):
-        gradient = gradient_of_gamma(layer, x, np.roll(LABELS, step) % (2 + step % 2))  # class 2 is missing at times
+        gradient = gradient_of_gamma(layer, x, np.roll(LABELS, step) % (2 + step % 2))  # class 2 is sometimes absent
         optimizer.apply([gradient], [layer.gamma])
         g = np.array(gradient, np.float64)
         mean, square = 0.5 * mean + 0.5 * g, 0.9 * square + 0.1 * g**2
         want -= 0.01 * mean / (1 - 0.5**step) / (np.sqrt(square / (1 - 0.9**step)) + 1e-7)
-        # The control: the same sums in two parts each, in the form that the gradient of a plain lookup has.
+        # Control: each sum in two parts, as in the gradient of a plain lookup.
         parts = tf.concat([0.25 * gradient, 0.75 * gradient], axis=0)
         parts = tf.IndexedSlices(parts, tf.constant([0, 1, 2, 0, 1, 2]), tf.constant([3, 3]))
         other_optimizer.apply([parts], [other])
     np.testing.assert_allclose(layer.gamma, want, atol=1e-5)
-    assert np.abs(other.numpy() - want).max() > 1e-3  # so this test would notice
+    assert np.abs(other.numpy() - want).max() > 1e-3  # so this test detects the difference
 
 
-def test_conditional_batch_normalization_class_without_images_keeps_its_row():
+def test_conditional_batch_normalization_keeps_row_of_absent_class():
     layer, x = built(), feature_map()
     before = layer.gamma.numpy()
     gradient = gradient_of_gamma(layer, x, np.zeros(6, "int32"))
@@ -130,7 +130,7 @@ def test_conditional_batch_normalization_class_without_images_keeps_its_row():
     np.testing.assert_array_equal(moved, [True, False, False])
 
 
-def test_conditional_batch_normalization_tables_are_not_spectrally_normalized():
+def test_conditional_batch_normalization_tables_have_no_spectral_norm():
     layer, x = built(), feature_map()
     layer.beta.assign(np.zeros((3, 3)))
     once = layer([x, LABELS], training=True)
@@ -140,21 +140,21 @@ def test_conditional_batch_normalization_tables_are_not_spectrally_normalized():
 
 
 @pytest.mark.parametrize("synchronized", [None, True, False])
-def test_conditional_batch_normalization_statistics_are_those_of_all_replicas_by_default(synchronized):
+def test_conditional_batch_normalization_statistics_span_all_replicas(synchronized):
     layer = ConditionalBatchNormalization(3, synchronized=synchronized)
     assert layer.normalization.synchronized is (synchronized is not False)
     assert layer.get_config()["synchronized"] is synchronized
 
 
 @pytest.mark.parametrize("num_classes", [0, -1, 2.5, True])
-def test_conditional_batch_normalization_rejects_class_counts_out_of_range(num_classes):
+def test_conditional_batch_normalization_rejects_bad_class_counts(num_classes):
     with pytest.raises(ValueError) as error:
         ConditionalBatchNormalization(num_classes)
     assert str(error.value) == f"`num_classes` must be an integer >= 1. Received: num_classes={num_classes}."
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 4, 3), [(2, 4, 4, 3)], [(2,), (2,)]])
-def test_conditional_batch_normalization_rejects_anything_but_a_feature_map_and_labels(shape):
+def test_conditional_batch_normalization_rejects_bad_inputs(shape):
     with pytest.raises(ValueError) as error:
         ConditionalBatchNormalization(3).build(shape)
     assert str(error.value) == (

@@ -13,12 +13,12 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-# But that a training call moves the state: there is none.
+# Without the check that a training call moves the state: there is none.
 STATELESS = [check for check in CONTRACT if check is not training_call_moves_the_state_and_no_trainable_weight]
 
 
 @pytest.mark.parametrize("check", STATELESS, ids=lambda check: check.__name__)
-def test_conv2d_contract(check, tmp_path):
+def test_conv2d_meets_contract(check, tmp_path):
     subject = Subject(
         make=lambda dtype: Conv2D(5, 3, padding="same", dtype=dtype),
         inputs=noise(2, 4, 4, 3).astype("float32"),
@@ -32,7 +32,7 @@ def test_conv2d_contract(check, tmp_path):
 @pytest.mark.parametrize(
     "options", [{"strides": 2}, {"dilation_rate": 2}, {"padding": "valid"}, {"groups": 2}, {"kernel_size": 2}], ids=str
 )
-def test_conv2d_equals_keras_where_it_is_not_plain(options):
+def test_conv2d_equals_keras_with_other_options(options):
     options = {"filters": 4, "kernel_size": 3, "padding": "same", "dtype": "mixed_bfloat16", **options}
     ours, keras_own = Conv2D(**options), keras.layers.Conv2D(**options)
     x = noise(2, 4, 4, 6).astype("float32")
@@ -50,7 +50,7 @@ def test_conv2d_weights_in_bfloat16_have_gradients(size, kernel):
     assert np.any(tf.cast(tape.gradient(loss, layer.kernel.value), tf.float32) != 0)
 
 
-def test_conv2d_takes_maps_of_unknown_size():
+def test_conv2d_accepts_maps_of_unknown_size():
     layer = Conv2D(4, 3, padding="same", dtype="mixed_bfloat16")
     model = keras.Model(image := keras.Input((None, None, 3)), layer(image))
     assert model(noise(2, 4, 6, 3).astype("float32")).shape == (2, 4, 6, 4)
@@ -70,7 +70,7 @@ def test_conv2d_rejects_resampling_with_other_options(options):
 
 
 @pytest.mark.parametrize("check", STATELESS, ids=lambda check: check.__name__)
-def test_conv2d_contract_with_resampling(check, tmp_path):
+def test_conv2d_meets_contract_when_resampling(check, tmp_path):
     subject = Subject(
         make=lambda dtype: Conv2D(5, 3, padding="same", resampling="up", dtype=dtype),
         inputs=noise(2, 4, 4, 3).astype("float32"),

@@ -18,13 +18,13 @@ def test_sum_positions_matches_numpy(shape, dtype, tolerance):
     np.testing.assert_allclose(found, exact.sum(tuple(range(1, len(shape) - 1))), atol=tolerance, rtol=tolerance)
 
 
-def test_sum_positions_loses_nothing_over_a_large_bfloat16_map():
+def test_sum_positions_is_exact_over_a_large_bfloat16_map():
     x = tf.ones((1, 256, 256, 2), tf.bfloat16)
     np.testing.assert_array_equal(sum_positions(x, "float32"), [[65536, 65536]])
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 1, 5), (3, 4, 7, 5)])
-def test_add_bias_has_value_and_two_derivatives(shape):
+def test_add_bias_matches_value_and_two_derivatives(shape):
     rng = np.random.default_rng(0)
     x, bias = tf.constant(rng.normal(size=shape)), tf.constant(rng.normal(size=shape[-1]))
     with tf.GradientTape(persistent=True) as outer:

@@ -1,4 +1,4 @@
-"""Keras internals that sagan_tf relies on. If one of these fails after an update of Keras, mend `keras_compat.py`."""
+"""Keras internals that sagan_tf relies on. If one fails after an update of Keras, fix `keras_compat.py`."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras import ops
 from sagan_tf.layers.keras_compat import BuiltModel, RecordingScope, adam_slots, child_layers, custom_gradient
 
 
-def test_child_layers_are_only_the_direct_ones():
+def test_child_layers_returns_only_direct_children():
     # Otherwise `spectral_normalizations` misses layers or finds them twice, and no u is averaged or logged.
     inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="deep")], name="inner")
     model = keras.Sequential([keras.Input((3,)), inner, keras.layers.Dense(1, name="last")])
@@ -60,7 +60,7 @@ def test_custom_gradient_replaces_the_derived_one_and_has_a_derivative():
     assert float(y) == 9 and float(first) == 30 and float(outer.gradient(first, x)) == 10
 
 
-def test_fit_of_a_built_model_does_not_call_it_on_symbolic_inputs():
+def test_built_model_fit_does_not_call_it_on_symbolic_inputs():
     # Otherwise `SAGAN.fit` calls the averaged generator on pairs of images and labels.
     class Model(BuiltModel):
         def call(self, inputs):

@@ -31,7 +31,7 @@ def test_nearest_upsampling_has_a_second_derivative():
     np.testing.assert_allclose(outer.gradient(first, x), 4 * 6 * x)
 
 
-def test_nearest_upsampling_is_saved_and_loaded(tmp_path):
+def test_nearest_upsampling_is_unchanged_by_save_and_load(tmp_path):
     image = keras.Input((3, 5, 4))
     model = keras.Model(image, NearestUpsampling()(image))
     assert model.output.shape == (None, 6, 10, 4)

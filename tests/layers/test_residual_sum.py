@@ -32,7 +32,7 @@ def test_residual_sum_rejects_maps_of_different_shapes():
 
 
 @pytest.mark.slow
-def test_tensorflow_optimizes_the_graph_of_the_discriminator():
+def test_residual_sum_graph_is_optimized_by_tensorflow():
     script = """
         import sys
         import numpy as np, tensorflow as tf

@@ -23,7 +23,7 @@ from sagan_tf.layers import SelfAttention
     ],
     ids=["authors", "paper", "in blocks"],
 )
-def test_self_attention_contract(check, arguments, trainable, non_trainable, tmp_path):
+def test_self_attention_meets_contract(check, arguments, trainable, non_trainable, tmp_path):
     x = np.random.default_rng(0).normal(size=(2, 4, 6, 32)).astype("float32")
     subject = Subject(lambda dtype: SelfAttention(dtype=dtype, **arguments), x, x.shape, trainable, non_trainable)
     check(subject, tmp_path)
@@ -44,14 +44,14 @@ def test_self_attention_output_and_scores_match_numpy(form, training, dtype, tol
 @settings(max_examples=20, deadline=None)
 @given(
     rows=st.integers(1, 3),
-    columns=st.integers(2, 3),  # of a single key Keras' softmax warns
+    columns=st.integers(2, 3),  # Keras' softmax warns about a single key
     pool_size=st.integers(1, 3),
     channels=st.integers(4, 9),
     key_reduction=st.integers(1, 4),
     value_reduction=st.integers(1, 4),
     use_bias=st.booleans(),
 )
-def test_self_attention_any_shape_matches_numpy(rows, columns, pool_size, channels, **arguments):
+def test_self_attention_matches_numpy_for_any_shape(rows, columns, pool_size, channels, **arguments):
     layer, x = built((2, rows * pool_size, columns * pool_size, channels), "float64", pool_size=pool_size, **arguments)
     for got, want in zip(layer(x, return_attention_scores=True), oracle(layer, x)):
         assert relative_error(got, want) < 1e-10
@@ -83,18 +83,18 @@ def test_self_attention_gradient_matches_finite_differences(form):
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16", "float64"])
 @pytest.mark.parametrize("form", FORMS)
-def test_self_attention_scores_of_a_query_sum_to_one_over_the_keys(form, policy):
+def test_self_attention_scores_sum_to_one_over_keys(form, policy):
     layer, x = built(dtype=policy, **FORMS[form])
     scores = np.array(layer(x, return_attention_scores=True)[1])
     assert scores.dtype == ("float64" if policy == "float64" else "float32")
     assert (scores >= 0).all()
     np.testing.assert_allclose(scores.sum(axis=2), 1, atol=1e-6)
-    assert np.abs(scores.sum(axis=1) - 1).max() > 0.1  # keys are free: some draw all queries, some none
+    assert np.abs(scores.sum(axis=1) - 1).max() > 0.1  # sums over queries are unconstrained
 
 
 @pytest.mark.parametrize("pool_size", [1, 2])
-def test_self_attention_scores_are_in_the_order_of_rows(pool_size):
-    """A query that shouts at one position and a key that listens at another find one another."""
+def test_self_attention_scores_are_in_row_order(pool_size):
+    """One large query at one position attends to one large key at another."""
     layer = SelfAttention(
         key_reduction=4, value_reduction=1, pool_size=pool_size, output_projection=False, spectral_normalization=False
     )
@@ -108,7 +108,7 @@ def test_self_attention_scores_are_in_the_order_of_rows(pool_size):
     query, key = 1 * 6 + 4, (3 // pool_size) * (6 // pool_size) + 2 // pool_size
     assert scores[query, key] == pytest.approx(1)
     others = np.delete(scores, query, axis=0)
-    np.testing.assert_allclose(others, 1 / scores.shape[1], rtol=1e-6)  # nothing to look for: everywhere alike
+    np.testing.assert_allclose(others, 1 / scores.shape[1], rtol=1e-6)  # a zero query gives uniform scores
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16", "float64"])
@@ -118,7 +118,7 @@ def test_self_attention_starts_as_identity(policy):
         np.testing.assert_array_equal(SelfAttention(dtype=policy)(x, training=training), x)
 
 
-def test_self_attention_gamma_alone_has_a_gradient_at_the_start():
+def test_self_attention_only_gamma_has_a_gradient_at_the_start():
     layer, x = SelfAttention(), np.random.default_rng(0).normal(size=(2, 4, 4, 16)).astype("float32")
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(layer(x, training=True) ** 3)
@@ -130,25 +130,25 @@ def test_self_attention_gamma_alone_has_a_gradient_at_the_start():
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-def test_self_attention_query_and_key_start_apart(normalize):
+def test_self_attention_query_and_key_start_different(normalize):
     layer = SelfAttention(spectral_normalization=normalize)
     layer.build((None, 4, 4, 16))
     query, key = (part.layer if normalize else part for part in (layer.query, layer.key))
     assert not np.array_equal(query.kernel, key.kernel)
 
 
-def test_self_attention_permuting_positions_permutes_the_output_without_pooling():
+def test_self_attention_commutes_with_permutations_without_pooling():
     layer, x = built(pool_size=1)
     order = np.random.default_rng(1).permutation(24)
     shuffled = x.reshape(2, 24, 16)[:, order].reshape(x.shape)
     want = np.array(layer(x)).reshape(2, 24, 16)[:, order].reshape(x.shape)
     np.testing.assert_allclose(layer(shuffled), want, atol=1e-5)
-    pooled = built()[0]  # the control: with pooling neighbours matter
+    pooled = built()[0]  # control: with pooling neighbours matter
     want = np.array(pooled(x)).reshape(2, 24, 16)[:, order].reshape(x.shape)
     assert np.abs(pooled(shuffled) - want).max() > 0.1
 
 
-def test_self_attention_images_of_a_batch_do_not_see_one_another():
+def test_self_attention_images_of_a_batch_are_independent():
     layer, x = built((3, 4, 6, 16))
     together = layer(x)
     for i in range(3):
@@ -156,7 +156,7 @@ def test_self_attention_images_of_a_batch_do_not_see_one_another():
 
 
 @pytest.mark.parametrize("channels, count", [(256, 81_921), (128, 20_481), (64, 5_121)])
-def test_self_attention_parameter_count_is_the_authors(channels, count):
+def test_self_attention_parameter_count_matches_authors_code(channels, count):
     layer = SelfAttention()
     layer.build((None, 8, 8, channels))
     assert sum(weight.numpy().size for weight in layer.trainable_weights) == count == 1.25 * channels**2 + 1
@@ -173,7 +173,7 @@ def test_self_attention_low_precision_is_close_to_float32(policy, tolerance):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "float64"])
-def test_self_attention_symbolic_scores_have_the_shape_and_type_of_the_eager_ones(policy):
+def test_self_attention_symbolic_scores_match_eager_shape_and_type(policy):
     inputs = keras.Input((4, 6, 16))
     model = keras.Model(inputs, SelfAttention(dtype=policy)(inputs, return_attention_scores=True))
     assert model.output_shape == [(None, 4, 6, 16), (None, 24, 6)]
@@ -182,7 +182,7 @@ def test_self_attention_symbolic_scores_have_the_shape_and_type_of_the_eager_one
     assert [x.dtype.name for x in eager] == [x.dtype for x in model.output]
 
 
-def test_self_attention_saved_model_with_scores_computes_the_same(tmp_path):
+def test_self_attention_with_scores_is_unchanged_by_save_and_load(tmp_path):
     inputs = keras.Input((4, 6, 16))
     layer = SelfAttention(value_reduction=4, kernel_initializer=keras.initializers.Orthogonal(2.0, seed=3))
     model = keras.Model(inputs, layer(inputs, return_attention_scores=True))
@@ -234,7 +234,7 @@ def test_self_attention_saved_model_with_scores_computes_the_same(tmp_path):
         ),
     ],
 )
-def test_self_attention_rejects_shapes_it_cannot_take(arguments, shape, message):
+def test_self_attention_rejects_unusable_shapes(arguments, shape, message):
     with pytest.raises(ValueError) as error:
         SelfAttention(**arguments).build(shape)
     assert str(error.value) == message
@@ -254,7 +254,7 @@ def test_self_attention_rejects_shapes_it_cannot_take(arguments, shape, message)
         ),
     ],
 )
-def test_self_attention_rejects_arguments_that_contradict(arguments, message):
+def test_self_attention_rejects_contradictory_arguments(arguments, message):
     with pytest.raises(ValueError) as error:
         SelfAttention(**arguments)
     assert str(error.value) == message

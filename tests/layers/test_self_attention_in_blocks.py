@@ -33,11 +33,11 @@ def derivatives(layer, x, training=False):
         output = tf.cast(layer(x, training=training), "float64")
         loss = tf.reduce_sum(output**3)
     gradients = tape.gradient(loss, [x, *(weight.value for weight in layer.trainable_weights)])
-    # One vector: the gradient of the key's bias is zero, softmax does not see it, and has nothing to be relative to.
+    # One vector: the gradient of the key's bias is zero, since softmax ignores it, so it has no relative error.
     return output.numpy(), np.concatenate([np.array(tf.cast(one, "float64")).ravel() for one in gradients])
 
 
-# bfloat16 has 8 significant bits; a block sums the gradients of key and value by itself and rounds its sum.
+# bfloat16 has 8 significant bits; every block rounds its sums of the gradients of key and value.
 TOLERANCES = {"float32": 5e-6, "float64": 1e-13, "mixed_bfloat16": 0.03}
 
 
@@ -45,7 +45,7 @@ TOLERANCES = {"float32": 5e-6, "float64": 1e-13, "mixed_bfloat16": 0.03}
     "form, size, dtype",
     [(form, 5, dtype) for form in FORMS for dtype in TOLERANCES] + [("authors", n, "float64") for n in (1, 8, 23)],
 )
-def test_self_attention_in_blocks_value_and_gradients_are_those_of_the_whole_matrix(form, size, dtype):
+def test_self_attention_in_blocks_matches_whole_matrix_with_gradients(form, size, dtype):
     blocks, whole, x = twins(size, dtype, **FORMS[form])
     for got, want in zip(derivatives(blocks, x), derivatives(whole, x), strict=True):
         assert relative_error(got, want) < TOLERANCES[dtype]
@@ -57,7 +57,7 @@ def test_self_attention_in_blocks_output_matches_numpy(form):
     assert relative_error(layer(x), oracle(layer, x)[0]) < 1e-12
 
 
-def test_self_attention_in_blocks_gradient_matches_finite_differences_of_numpy():
+def test_self_attention_in_blocks_gradient_matches_finite_differences():
     layer, x = built(dtype="float64", query_block_size=7, spectral_normalization=False)
     rng, step = np.random.default_rng(1), 1e-6
     direction = rng.normal(size=x.shape)
@@ -68,7 +68,7 @@ def test_self_attention_in_blocks_gradient_matches_finite_differences_of_numpy()
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_self_attention_in_blocks_compiled_gradients_with_a_free_batch_are_those_of_the_whole_matrix(jit_compile):
+def test_self_attention_in_blocks_matches_whole_matrix_when_compiled(jit_compile):
     blocks, whole, x = twins(5)
 
     @tf.function(input_signature=[tf.TensorSpec((None, 4, 6, 16))], jit_compile=jit_compile)
@@ -84,7 +84,7 @@ def test_self_attention_in_blocks_compiled_gradients_with_a_free_batch_are_those
         np.testing.assert_allclose(got, want, atol=1e-6)
 
 
-def test_self_attention_in_blocks_second_derivatives_are_those_of_the_whole_matrix():
+def test_self_attention_in_blocks_matches_whole_matrix_to_second_order():
     """The R1 penalty is a gradient that is differentiated; in a graph, as in training."""
     blocks, whole, x = twins(5, "float64")
 
@@ -102,7 +102,7 @@ def test_self_attention_in_blocks_second_derivatives_are_those_of_the_whole_matr
         assert relative_error(got, want) < 1e-12
 
 
-def test_self_attention_in_blocks_scores_are_returned_whole():
+def test_self_attention_in_blocks_returns_whole_scores():
     blocks, whole, x = twins(5)
     for got, want in zip(blocks(x, return_attention_scores=True), whole(x, return_attention_scores=True)):
         np.testing.assert_array_equal(got, want)
@@ -114,7 +114,7 @@ def test_self_attention_in_blocks_loads_a_config_without_the_option():
     assert SelfAttention.from_config(config).query_block_size is None
 
 
-def test_file_keeps_the_block_size(tmp_path):
+def test_self_attention_in_blocks_keeps_block_size_when_saved(tmp_path):
     inputs = keras.Input((4, 6, 16))
     model = keras.Model(inputs, SelfAttention(query_block_size=5)(inputs))
     model.layers[-1].gamma.assign(0.7)
@@ -125,7 +125,7 @@ def test_file_keeps_the_block_size(tmp_path):
     np.testing.assert_array_equal(loaded(x), model(x))
 
 
-def test_self_attention_in_blocks_a_large_map_takes_less_memory_than_half_its_scores():
+def test_self_attention_in_blocks_needs_less_memory_than_half_its_scores():
     """Peak memory of training steps, as the benchmark measures it, in a process of its own."""
     one = {"path": "auto", "size": 96, "pool_size": 1}
     command = [sys.executable, "benchmarks/attention_memory.py", "--passes", "1", "--worker", json.dumps(one)]
@@ -136,12 +136,12 @@ def test_self_attention_in_blocks_a_large_map_takes_less_memory_than_half_its_sc
 
 
 @pytest.mark.parametrize("keep_scores", [True, False])
-def test_self_attention_in_blocks_gradients_in_bfloat16_survive_a_large_mean_of_the_gradients(keep_scores):
+def test_self_attention_in_blocks_bfloat16_gradients_survive_large_mean(keep_scores):
     rng = np.random.default_rng(0)
     query, key, value, upstream = (
         tf.cast(rng.normal(size=size), tf.bfloat16) for size in ((2, 64, 8), (2, 16, 8), (2, 16, 32), (2, 64, 32))
     )
-    # Attention goes by the differences between a row's slopes; what they have in common is here twenty times as much.
+    # Attention depends on differences between a row's gradients; their mean is twenty times as large here.
     value, upstream = 4 + value, 1 + upstream
 
     def gradients(dtype):

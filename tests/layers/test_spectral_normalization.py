@@ -61,7 +61,7 @@ def converge(layer, case):
     ],
     ids=["dense", "conv2d", "lstm"],
 )
-def test_spectral_normalization_contract(check, make, shape, output_shape, trainable, non_trainable, tmp_path):
+def test_spectral_normalization_meets_contract(check, make, shape, output_shape, trainable, non_trainable, tmp_path):
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     subject = Subject(
         lambda dtype: SpectralNormalization(make(dtype), power_iterations=2, epsilon=1e-10),
@@ -103,7 +103,7 @@ def test_spectral_normalization_output_gradients_and_u_match_numpy(name, iterati
     iterations=st.integers(1, 6),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_spectral_normalization_any_matrix_matches_numpy(rows, inputs, units, iterations, seed):
+def test_spectral_normalization_matches_numpy_for_any_matrix(rows, inputs, units, iterations, seed):
     rng = np.random.default_rng(seed)
     layer = SpectralNormalization(layers.Dense(units, use_bias=False, dtype="float64"), power_iterations=iterations)
     layer.build((None, inputs))
@@ -112,7 +112,7 @@ def test_spectral_normalization_any_matrix_matches_numpy(rows, inputs, units, it
     layer.u.assign(u)
     output, upstream, gradients = output_and_gradients(layer, x, training=True)
     sigma, want_u, _ = power_iteration(as_matrix(kernel, (1,)), u, iterations)
-    # Where u starts across the kernel's range (one output: nearly zero) rounding grows by 1 / their cosine.
+    # Where u starts nearly orthogonal to the kernel's range, rounding grows by 1 / their cosine.
     np.testing.assert_allclose(output, x @ kernel / sigma, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(layer.u, want_u, atol=1e-9)
     want = kernel_gradient(x.T @ upstream, kernel, u, (1,), iterations)
@@ -121,7 +121,7 @@ def test_spectral_normalization_any_matrix_matches_numpy(rows, inputs, units, it
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_spectral_normalization_gradient_matches_finite_differences_of_the_exactly_normalized_layer(name):
+def test_spectral_normalization_gradient_matches_finite_differences(name):
     case, step = CASES[name], 1e-5
     layer = built(case, "float64")
     converge(layer, case)
@@ -154,7 +154,7 @@ def test_spectral_normalization_gradient_is_orthogonal_to_the_kernel(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_spectral_normalization_largest_singular_value_is_one_after_many_iterations(name):
+def test_spectral_normalization_norm_is_one_after_many_iterations(name):
     case = CASES[name]
     layer = built(case, "float64")
     for _ in range(500):
@@ -167,13 +167,13 @@ def test_spectral_normalization_largest_singular_value_is_one_after_many_iterati
 
 
 @pytest.mark.parametrize("axes, shape", [((3,), (3, 3, 4, 5)), ((2,), (3, 3, 5, 4)), ((2, 3), (3, 3, 4, 2))])
-def test_spectral_normalization_oracle_matrices_are_inverted(axes, shape):
+def test_spectral_oracle_as_kernel_inverts_as_matrix(axes, shape):
     kernel = np.random.default_rng(0).normal(size=shape)
     np.testing.assert_array_equal(as_kernel(as_matrix(kernel, axes), axes, shape), kernel)
 
 
 @pytest.mark.parametrize("scale", [1e-10, 1e-6, 1e6, 1e15])
-def test_spectral_normalization_scale_of_the_kernel_matters_no_more_than_in_numpy(scale):
+def test_spectral_normalization_matches_numpy_at_any_kernel_scale(scale):
     rng = np.random.default_rng(0)
     layer = SpectralNormalization(layers.Dense(4, use_bias=False))
     layer.build((None, 3))
@@ -187,7 +187,7 @@ def test_spectral_normalization_scale_of_the_kernel_matters_no_more_than_in_nump
 
 
 @pytest.mark.parametrize("scale", [0, 1e-30, 1e-14])
-def test_spectral_normalization_kernel_without_a_sigma_is_used_as_it_is_and_keeps_u(scale):
+def test_spectral_normalization_leaves_kernel_and_u_without_a_sigma(scale):
     rng = np.random.default_rng(0)
     layer = SpectralNormalization(layers.Dense(4))
     layer.build((None, 3))
@@ -197,7 +197,7 @@ def test_spectral_normalization_kernel_without_a_sigma_is_used_as_it_is_and_keep
     x = rng.normal(size=(2, 3))
     output, upstream, gradients = output_and_gradients(layer, x, training=True)
     assert relative_error(output, x @ (kernel.astype(float) * scale) + bias) < 1e-6
-    assert relative_error(gradients["kernel"], x.T @ upstream) < 1e-6  # that of the plain layer
+    assert relative_error(gradients["kernel"], x.T @ upstream) < 1e-6  # gradient of the plain layer
     assert float(layer.sigma()) == 1
     np.testing.assert_array_equal(layer.u, u.astype("float32"))
     layer.layer.kernel.assign(kernel)
@@ -207,7 +207,7 @@ def test_spectral_normalization_kernel_without_a_sigma_is_used_as_it_is_and_keep
 
 
 class Probe(keras.layers.Layer):
-    """Returns the kernel it sees, without any rounding."""
+    """Returns the kernel that it receives, unrounded."""
 
     def __init__(self, **arguments):
         super().__init__(autocast=False, **arguments)
@@ -220,7 +220,7 @@ class Probe(keras.layers.Layer):
 
 
 class Around(keras.layers.Layer):
-    """A layer under a policy of its own around a layer."""
+    """A layer with its own policy around another layer."""
 
     def __init__(self, layer, **arguments):
         super().__init__(**arguments)
@@ -231,7 +231,7 @@ class Around(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("policy, low", [("mixed_bfloat16", ml_dtypes.bfloat16), ("mixed_float16", np.float16)])
-def test_spectral_normalization_mixed_precision_rounds_neither_sigma_nor_kernel(policy, low):
+def test_spectral_normalization_keeps_float32_in_mixed_precision(policy, low):
     layer = SpectralNormalization(Probe(dtype=policy))
     around = Around(layer, dtype=policy)
     seen = around(np.ones((1, 1), "float32"))
@@ -241,13 +241,13 @@ def test_spectral_normalization_mixed_precision_rounds_neither_sigma_nor_kernel(
     assert relative_error(seen, want) < 1e-5
     assert relative_error(layer.u, power_iteration(as_matrix(kernel, (1,)), u)[1]) < 1e-5
     sigma = float(layer.sigma())
-    assert abs(float(low(sigma)) / sigma - 1) > 1e-5  # what the lower precision would have made of it
+    assert abs(float(low(sigma)) / sigma - 1) > 1e-5  # the value in lower precision
     np.testing.assert_array_equal(layer.layer.kernel.numpy(), kernel)
     assert not np.array_equal(kernel.astype(low).astype("float32"), kernel)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_spectral_normalization_mixed_precision_inside_attention_is_float32_too(policy):
+def test_spectral_normalization_keeps_float32_inside_mixed_attention(policy):
     attention = SelfAttention(dtype=policy)
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 64)).astype("float32")
     attention(x)
@@ -258,8 +258,8 @@ def test_spectral_normalization_mixed_precision_inside_attention_is_float32_too(
         np.testing.assert_array_equal(part.layer.kernel.numpy(), kernel)
 
 
-def test_spectral_normalization_singular_vectors_are_in_a_tensorflow_checkpoint(tmp_path):
-    # Keras' lists hide their variables from tf.train.Checkpoint: a resumed run lost u.
+def test_spectral_normalization_u_is_in_tensorflow_checkpoint(tmp_path):
+    # tf.train.Checkpoint does not see variables in Keras' lists: a resumed run lost u.
     inputs = keras.Input((5, 5, 2))
     model = keras.Model(inputs, SpectralNormalization(layers.SeparableConv2D(3, 3))(inputs))
     path = tf.train.Checkpoint(model=model).write(str(tmp_path / "checkpoint"))
@@ -271,8 +271,8 @@ def test_spectral_normalization_singular_vectors_are_in_a_tensorflow_checkpoint(
         np.testing.assert_array_equal(vector.numpy(), value)
 
 
-def test_spectral_normalization_second_derivative_is_that_of_the_formula():
-    """Through W / sigma written with TensorFlow's own operations, u and v constant."""
+def test_spectral_normalization_second_derivative_matches_formula():
+    """Gradients through W / sigma in TensorFlow's own operations, u and v constant."""
     layer = SpectralNormalization(keras.layers.Dense(4, use_bias=False, dtype="float64"))
     x = tf.constant(np.random.default_rng(0).normal(size=(5, 6)))
     layer(x)

@@ -1,4 +1,4 @@
-"""SpectralNormalization as a part of models: its state, saving, folding, and what wrapped layers do besides."""
+"""SpectralNormalization in models: state, saving, folding, and other features of wrapped layers."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def iterated(layer, calls):
     return power_iteration(as_matrix(layer.layer.kernel.numpy(), (1,)), layer.u.numpy(), calls)[1]
 
 
-# What a training call is made of, around a layer: (layer, x) -> function of no arguments.
+# Kinds of training call: (layer, x) -> function of no arguments.
 CALLS = {
     "eager": lambda layer, x: lambda: layer(x, training=True),
     "function": lambda layer, x: tf.function(lambda: layer(x, training=True)),
@@ -44,7 +44,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_spectral_normalization_each_training_call_moves_u_once_and_the_kernel_never(call):
+def test_spectral_normalization_training_call_moves_only_u_and_once(call):
     layer, x = SpectralNormalization(layers.Dense(6)), noise(3, 5)
     layer(x)
     kernel, want = layer.layer.kernel.numpy(), [iterated(layer, calls) for calls in (1, 2, 3)]
@@ -70,25 +70,25 @@ def test_spectral_normalization_fit_moves_u_once_per_step(arguments):
     np.testing.assert_array_equal(layer.u, before)
 
 
-def test_spectral_normalization_fit_with_xla_learns_a_map_of_norm_below_one():
+def test_spectral_normalization_fit_with_xla_learns_a_bounded_map():
     model = keras.Sequential([keras.Input((3,)), SpectralNormalization(layers.Dense(3))])
     model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=True)
     x = noise(64, 3)
     losses = model.fit(x, x[:, ::-1], epochs=50, verbose=0).history["loss"]
-    assert losses[-1] < 1e-2 * losses[0]  # an orthogonal map, which a normalized kernel can be
+    assert losses[-1] < 1e-2 * losses[0]  # an orthogonal map, which a normalized kernel can represent
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_spectral_normalization_training_and_inference_compute_the_same_from_the_same_state(name):
+def test_spectral_normalization_training_output_equals_inference(name):
     layer, x = SpectralNormalization(CASES[name].make()), CASES[name].inputs()
     layer(x, training=True)
     inference = layer(x)
     np.testing.assert_array_equal(layer(x, training=True), inference)
-    assert not np.array_equal(layer(x, training=True), inference)  # u moved by then
+    assert not np.array_equal(layer(x, training=True), inference)  # u has changed
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_spectral_normalization_fold_is_the_plain_layer_and_a_copy(name):
+def test_spectral_normalization_fold_returns_plain_copy(name):
     layer, x = SpectralNormalization(CASES[name].make()), CASES[name].inputs()
     layer(x, training=True)
     plain, output = layer.fold(), layer(x)
@@ -109,7 +109,7 @@ def small_model():
     return keras.Model(inputs, SpectralNormalization(layers.Dense(2), power_iterations=2, name="last")(x))
 
 
-def test_spectral_normalization_folded_loaded_model_is_plain_keras(tmp_path):
+def test_spectral_normalization_loaded_model_folds_to_plain_keras(tmp_path):
     model, x = small_model(), noise(2, 8, 8, 3)
     model(x, training=True)
     model.save(tmp_path / "model.keras")
@@ -134,7 +134,7 @@ def test_spectral_normalization_saved_file_holds_every_weight_once(tmp_path):
     assert sum(sizes) == sum(weight.size for weight in values(model.weights))
 
 
-def test_spectral_normalization_saved_layers_load_after_importing_the_package_alone(tmp_path):
+def test_spectral_normalization_loads_when_only_package_is_imported(tmp_path):
     inputs = [keras.Input((4, 4, 16)), keras.Input((), dtype="int32")]
     x = ConditionalBatchNormalization(3)(inputs)
     model = keras.Model(inputs, SpectralNormalization(layers.Conv2D(2, 1))(SelfAttention()(x)))
@@ -150,7 +150,7 @@ def test_spectral_normalization_saved_layers_load_after_importing_the_package_al
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), want, atol=1e-6)
 
 
-def test_spectral_normalization_freezing_the_wrapped_layer_freezes_the_kernel():
+def test_spectral_normalization_kernel_is_frozen_with_wrapped_layer():
     layer = SpectralNormalization(layers.Dense(2))
     layer(noise(2, 3))
     assert len(layer.trainable_weights) == 2
@@ -158,7 +158,7 @@ def test_spectral_normalization_freezing_the_wrapped_layer_freezes_the_kernel():
     assert layer.trainable_weights == []
 
 
-def test_spectral_normalization_regularizers_see_the_raw_kernel_and_the_output_and_do_not_pile_up():
+def test_spectral_normalization_regularizes_raw_kernel_and_output_once():
     layer = SpectralNormalization(
         layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.5), activity_regularizer=keras.regularizers.L1(0.25))
     )
@@ -174,7 +174,7 @@ def test_spectral_normalization_regularizers_see_the_raw_kernel_and_the_output_a
     assert model.evaluate(x, np.ones((2, 3)), verbose=0) == pytest.approx(float(want), rel=1e-5)
 
 
-def test_spectral_normalization_mask_of_an_embedding_reaches_the_layers_after_it():
+def test_spectral_normalization_passes_on_mask_of_an_embedding():
     embedding = SpectralNormalization(layers.Embedding(9, 4, mask_zero=True))
     model = keras.Sequential([keras.Input((None,), dtype="int32"), embedding, SpectralNormalization(layers.LSTM(3))])
     tokens = np.array([[5, 3, 0, 0]], "int32")
@@ -184,17 +184,17 @@ def test_spectral_normalization_mask_of_an_embedding_reaches_the_layers_after_it
     plain.build((1, 4))
     plain.set_weights(embedding.fold().get_weights())
     lstm = model.layers[1]
-    assert not np.allclose(lstm(plain(tokens)), model(tokens), atol=1e-3)  # padding counts where nobody masks it
+    assert not np.allclose(lstm(plain(tokens)), model(tokens), atol=1e-3)  # without a mask padding counts
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_spectral_normalization_dropout_in_a_wrapped_layer_draws_what_the_plain_layer_draws(compiled):
+def test_spectral_normalization_draws_same_dropout_as_plain_layer(compiled):
     layer, x = SpectralNormalization(layers.LSTM(3, dropout=0.5, seed=7)), noise(2, 5, 4)
     layer(x)
     for _ in range(300):
-        layer.update_u()  # from here on W / sigma stands still
+        layer.update_u()  # W / sigma is constant from here on
     plain = layer.fold()
-    plain(x)  # Keras' LSTM draws in every call, as `layer` did above, and drops in training calls
+    plain(x)  # Keras' LSTM draws in every call, as `layer` above, and applies dropout in training calls
     calls = [tf.function(one) if compiled else one for one in (layer, plain)]
     (first, want_first), (second, want_second) = ([call(x, training=True) for call in calls] for _ in range(2))
     np.testing.assert_allclose(first, want_first, atol=1e-5)
@@ -202,7 +202,7 @@ def test_spectral_normalization_dropout_in_a_wrapped_layer_draws_what_the_plain_
     assert not np.allclose(first, second, atol=1e-3)
 
 
-def test_spectral_normalization_state_of_a_wrapped_layer_is_kept():
+def test_spectral_normalization_keeps_state_of_wrapped_layer():
     layer, x = SpectralNormalization(layers.LSTM(3, stateful=True)), noise(2, 5, 4)
     layer(x)
     layer.layer.reset_state()
@@ -213,13 +213,13 @@ def test_spectral_normalization_state_of_a_wrapped_layer_is_kept():
     np.testing.assert_allclose(second, plain(x), atol=1e-6)
 
 
-def test_spectral_normalization_every_output_of_a_wrapped_layer_is_returned():
+def test_spectral_normalization_returns_every_output_of_wrapped_layer():
     layer = SpectralNormalization(layers.LSTM(3, return_sequences=True, return_state=True))
     assert [tuple(x.shape) for x in layer(keras.Input((5, 4)))] == [(None, 5, 3), (None, 3), (None, 3)]
     assert [tuple(x.shape) for x in layer(noise(2, 5, 4))] == [(2, 5, 3), (2, 3), (2, 3)]
 
 
-def test_spectral_normalization_gradient_penalty_differentiates_twice():
+def test_spectral_normalization_supports_gradient_penalty():
     layer, x = SpectralNormalization(layers.Dense(1, use_bias=False)), tf.constant(noise(2, 3))
     layer(x)
     kernel, u = layer.layer.kernel.numpy(), layer.u.numpy()
@@ -241,7 +241,7 @@ def test_spectral_normalization_gradient_penalty_differentiates_twice():
         assert gradient[i, 0] == pytest.approx((loss(kernel + step) - loss(kernel - step)) / 2e-6, abs=1e-4)
 
 
-def test_spectral_normalization_all_normalized_layers_of_a_model_are_found_by_their_path():
+def test_spectral_normalizations_finds_all_layers_by_path():
     inner_inputs = keras.Input((8, 8, 16))
     x = SelfAttention(name="attention")(inner_inputs)
     inner = keras.Model(inner_inputs, SpectralNormalization(layers.Conv2D(2, 1), name="narrow")(x), name="inner")

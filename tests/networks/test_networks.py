@@ -27,20 +27,20 @@ def count(model):
 
 
 @pytest.mark.parametrize("case", COUNTS)
-def test_network_trainable_parameters_are_those_published(case):
+def test_network_parameter_counts_match_published_counts(case):
     arguments, want = COUNTS[case]
     with keras.device("cpu"):
         assert (count(build_generator(**arguments)), count(build_discriminator(**arguments))) == want
 
 
-def test_network_thin_discriminator_has_the_baselines_count():
+def test_network_thin_discriminator_has_parameter_count_of_baseline():
     # mimicry's sagan_128 with ndf 1024: hidden width of the input
     assert count(build_discriminator(hidden_channels="input")) == 30_062_338
 
 
 @pytest.mark.parametrize("image_size", [32, 64, 128, 256])
 @pytest.mark.parametrize("num_classes, image_channels", [(None, 1), (5, 3), (3, 2)])
-def test_network_shapes_and_ranges(image_size, num_classes, image_channels):
+def test_network_outputs_have_expected_shapes_and_ranges(image_size, num_classes, image_channels):
     arguments = dict(image_size=image_size, channels=8, num_classes=num_classes, image_channels=image_channels)
     generator = build_generator(**arguments, latent_dim=7, attention_sizes=(8,))
     discriminator = build_discriminator(**arguments, attention_sizes=(8,))
@@ -54,7 +54,7 @@ def test_network_shapes_and_ranges(image_size, num_classes, image_channels):
 
 
 @pytest.mark.parametrize("block", ["self_attention", "residual"])
-def test_network_attention_block_is_at_every_size_asked_for(block):
+def test_network_has_attention_at_every_requested_size(block):
     arguments = dict(image_size=64, channels=16, num_classes=None, attention_block=block)
     generator = build_generator(attention_sizes=(4, 16, 32), **arguments)
     discriminator = build_discriminator(attention_sizes=(4, 16, 32), **arguments)
@@ -113,7 +113,7 @@ def test_network_projection_discriminator_adds_the_embedding_product():
     np.testing.assert_allclose(discriminator([image, label]), want, rtol=1e-4)
 
 
-def test_networks_survive_a_file(tmp_path):
+def test_networks_are_unchanged_by_save_and_load(tmp_path):
     arguments = dict(image_size=32, channels=8, num_classes=3, attention_sizes=(16,), dtype="mixed_bfloat16")
     generator, discriminator = build_generator(**arguments), build_discriminator(**arguments)
     label = ops.array([0, 2])
@@ -124,7 +124,7 @@ def test_networks_survive_a_file(tmp_path):
         np.testing.assert_array_equal(keras.models.load_model(tmp_path / "network.keras")(inputs), network(inputs))
 
 
-def test_network_last_convolution_in_bfloat16_is_less_than_a_grey_level_off():
+def test_network_last_bfloat16_convolution_errs_by_less_than_a_level():
     generator = build_generator(image_size=32, channels=16, num_classes=3, dtype="mixed_bfloat16", attention_sizes=())
     rng, last = np.random.default_rng(0), generator.get_layer("output_conv")
     feature_map = ops.cast(np.maximum(rng.normal(size=(8, 32, 32, last.fold().kernel.shape[2])), 0), "bfloat16")
@@ -138,7 +138,7 @@ def test_network_last_convolution_in_bfloat16_is_less_than_a_grey_level_off():
     assert np.any(np.array(image) != np.array(ops.cast(ops.cast(image, "bfloat16"), "float32")))
 
 
-def test_network_gradients_of_every_weight_in_bfloat16_are_near_those_in_float64():
+def test_network_bfloat16_gradients_are_near_float64_for_every_weight():
     arguments = dict(image_size=32, channels=16, num_classes=3, attention_sizes=(16,))
     exact, mixed = (build_discriminator(**arguments, dtype=dtype) for dtype in ("float64", "mixed_bfloat16"))
     exact.get_layer("attention_16").gamma.assign(0.5)
@@ -169,7 +169,7 @@ def test_network_gradients_of_every_weight_in_bfloat16_are_near_those_in_float64
         (dict(attention_sizes=(256,)), "feature maps"),
     ],
 )
-def test_network_builders_reject_what_they_cannot_build(arguments, message):
+def test_network_builders_reject_bad_arguments(arguments, message):
     for build in (build_generator, build_discriminator):
         with pytest.raises(ValueError, match=message):
             build(**arguments)
@@ -180,6 +180,6 @@ def test_network_discriminator_rejects_an_unknown_hidden_width():
         build_discriminator(hidden_channels="wide")
 
 
-def test_feature_maps_are_those_of_the_networks():
+def test_feature_maps_match_the_networks():
     assert generator_attention_channels(128, 64) == {4: 1024, 8: 1024, 16: 512, 32: 256, 64: 128, 128: 64}
     assert discriminator_attention_channels(128, 64) == {64: 64, 32: 128, 16: 256, 8: 512, 4: 1024}

@@ -1,4 +1,4 @@
-"""The inputs of every comparison, from NumPy alone: all environments make the same ones, and none is stored."""
+"""The inputs of every comparison, computed by NumPy only: equal in all environments, and not stored."""
 
 import zlib
 

@@ -24,7 +24,7 @@ def make_layer(kind, iterations):
 
 
 @pytest.mark.parametrize("kind, iterations", CASES)
-def test_spectral_normalization_has_sigma_and_kernel_of_addons(kind, iterations, agrees):
+def test_spectral_normalization_sigma_and_kernel_match_addons(kind, iterations, agrees):
     data = golden("addons_spectral_normalization")
     layer = make_layer(kind, iterations)
     layer.vectors[0].assign(recipe.normal(f"u_{kind}", (recipe.SPECTRAL_SHAPES[kind][-1],)))
@@ -34,7 +34,7 @@ def test_spectral_normalization_has_sigma_and_kernel_of_addons(kind, iterations,
     agrees(ADDONS, "spectral norm: u", layer.vectors[0], data[f"{kind}/{iterations}/u"], 5e-6)
 
 
-def test_spectral_normalization_gradient_matches_finite_differences_and_addons_does_not(agrees):
+def test_spectral_normalization_gradient_is_exact_and_addons_is_not(agrees):
     """For f(W) = <x W / sigma(W), direction>, Addons returns df/d(W / sigma) as df/dW."""
     kernel, x, direction = (array.astype(np.float64) for array in recipe.gradient_case())
 
@@ -58,7 +58,7 @@ def test_spectral_normalization_gradient_matches_finite_differences_and_addons_d
     agrees("finite differences, float64", "spectral norm: gradient", ours, truth, 1e-8)
 
     data = golden("addons_gradient")
-    assert relative_error(data["kernel"], kernel) < 1e-6  # It was normalized: their call left it unchanged.
+    assert relative_error(data["kernel"], kernel) < 1e-6  # The kernel was normalized: Addons left it unchanged.
     theirs = data["gradient"]
     assert relative_error(theirs, truth) > 0.1
     # The difference is exactly the gradient through sigma.

@@ -60,7 +60,7 @@ def test_studiogan_discriminator_needs_activate_skip():
     assert relative_error(actual, golden("torch_studiogan")["logit"]) > 0.05
 
 
-def test_older_studiogan_embedding_tables_convert_to_the_same():
+def test_older_studiogan_embedding_tables_convert_to_same_network():
     """Its cBN had embeddings `embed0` and `embed1` (K, C) before it had linear layers (C, K)."""
     state = state_dict("studiogan", "generator")
     old = {}
@@ -80,7 +80,7 @@ def test_older_studiogan_embedding_tables_convert_to_the_same():
 
 
 @pytest.mark.parametrize("layout, part", PARTS)
-def test_conversion_names_tensors_that_do_not_fit(layout, part):
+def test_conversion_names_tensors_of_wrong_shape(layout, part):
     state = state_dict(layout, part)
     network = converted_network(layout, part)[0]
     converted = convert_state_dict({**state, "blocks.0.0.surprise.weight": np.zeros(3)})

@@ -1,6 +1,6 @@
 """SAGAN in PyTorch, with the module names of BigGAN-PyTorch and PyTorch-StudioGAN; our own implementation.
 
-Only what state dicts and evaluation need. `biggan_pytorch` keeps `u0` and computes sigma with one
+Restricted to what state dicts and evaluation need. `biggan_pytorch` keeps `u0` and computes sigma with one
 power iteration from it; `studiogan` uses torch.nn.utils.spectral_norm and ReLUs that work in place.
 """
 

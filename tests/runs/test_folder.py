@@ -1,4 +1,4 @@
-"""The run folder: created, resumed, refused, locked."""
+"""The run folder: creation, resuming, rejected folders, locks."""
 
 import dataclasses
 import json
@@ -30,10 +30,10 @@ def refusal(folder, config=QUICK_START):
     return message
 
 
-# --- making and resuming ---
+# --- creating and resuming ---
 
 
-def test_create_writes_config_folders_and_environment(tmp_path):
+def test_run_create_writes_config_folders_and_environment(tmp_path):
     with Run.create_or_resume(tmp_path / "runs" / "new", QUICK_START) as run:
         assert run.config() == QUICK_START
         for place in (run.checkpoints_path, run.samples_path, run.contact_sheet_path.parent):
@@ -44,7 +44,7 @@ def test_create_writes_config_folders_and_environment(tmp_path):
     ]
 
 
-def test_resume_records_every_start(tmp_path):
+def test_run_resume_records_every_start(tmp_path):
     for _ in range(2):
         with Run.create_or_resume(tmp_path / "run", QUICK_START) as run:
             (run.checkpoints_path / "kept").touch()
@@ -65,13 +65,13 @@ def test_resume_records_every_start(tmp_path):
     ],
     ids=["run", "steps", "output", "hardware"],
 )
-def test_resume_saves_config_when_changeable_fields_differ(tmp_path, config):
+def test_run_resume_saves_config_when_changeable_fields_differ(tmp_path, config):
     Run.create_or_resume(tmp_path / "run", QUICK_START).close()
     with Run.create_or_resume(tmp_path / "run", config) as run:
         assert run.config() == config
 
 
-def test_resume_is_refused_when_other_fields_differ(tmp_path):
+def test_run_resume_rejects_config_when_other_fields_differ(tmp_path):
     Run.create_or_resume(tmp_path / "run", QUICK_START).close()
     changes = dict(batch_size=64, ema_decay=None, loss="wasserstein", seed=1)
     other = dataclasses.replace(
@@ -83,73 +83,73 @@ def test_resume_is_refused_when_other_fields_differ(tmp_path):
     assert Run.open(tmp_path / "run").config() == QUICK_START
 
 
-def test_refusal_lists_three_differences(tmp_path):
+def test_run_resume_rejection_lists_three_differences(tmp_path):
     Run.create_or_resume(tmp_path / "run", QUICK_START).close()
     message = refusal(tmp_path / "run", changed("training", batch_size=64, seed=1, ema_decay=None))
     assert "training.seed: 0 -> 1)" in message
 
 
-def test_create_leaves_folder_of_other_files_untouched(tmp_path):
+def test_run_create_leaves_folder_of_other_files_untouched(tmp_path):
     (tmp_path / "holiday.jpg").touch()
     assert "not a run folder; it holds other files and no config.yaml" in refusal(tmp_path)
     assert os.listdir(tmp_path) == ["holiday.jpg"]
 
 
 @pytest.mark.parametrize("left", [[], [".lock"], [".lock", ".config.123.partial.yaml"]])
-def test_create_takes_over_folder_when_process_was_killed_at_start(tmp_path, left):
+def test_run_create_uses_folder_of_process_killed_at_start(tmp_path, left):
     for name in left:
         (tmp_path / name).touch()
     with Run.create_or_resume(tmp_path, QUICK_START) as run:
         assert run.config() == QUICK_START
 
 
-def test_resume_names_file_and_line_when_config_is_broken(tmp_path):
+def test_run_resume_names_file_and_line_when_config_is_broken(tmp_path):
     Run.create_or_resume(tmp_path, QUICK_START).close()
     (tmp_path / "config.yaml").write_text("training:\n  stepz: 5\n")
     assert refusal(tmp_path).startswith(f"{tmp_path / 'config.yaml'}, line 2: unknown key `training.stepz`")
-    # The failed attempt gave its lock back.
+    # The failed attempt released its lock.
     (tmp_path / "config.yaml").unlink()
 
 
-def test_lock_is_released_when_start_fails(tmp_path):
+def test_run_lock_is_released_when_start_fails(tmp_path):
     Run.create_or_resume(tmp_path / "run", QUICK_START).close()
     refusal(tmp_path / "run", changed("training", seed=1))
     Run.create_or_resume(tmp_path / "run", QUICK_START).close()
 
 
-def test_create_is_refused_when_file_is_in_the_way(tmp_path):
+def test_run_create_rejects_file_in_the_way(tmp_path):
     (tmp_path / "file").touch()
     assert "a file is in the way" in refusal(tmp_path / "file")
     assert "a file is in the way" in refusal(tmp_path / "file" / "below")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_create_is_refused_when_folder_is_read_only(tmp_path):
+def test_run_create_rejects_read_only_folder(tmp_path):
     tmp_path.chmod(0o500)
     assert "cannot be written: Permission denied" in refusal(tmp_path / "run")
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody may write, as Linux has")
-def test_create_is_refused_when_root_cannot_write():
+def test_run_create_rejects_folder_that_root_cannot_write():
     assert "cannot be written" in refusal(Path("/proc/self/run"))
 
 
-def test_create_is_refused_without_folder():
+def test_run_create_rejects_missing_folder_name():
     with pytest.raises(UserError, match="`run` is null"):
         Run.create_or_resume(None, QUICK_START)
 
 
-def test_create_is_refused_when_name_is_too_long(tmp_path):
+def test_run_create_rejects_name_that_is_too_long(tmp_path):
     assert "cannot be written: File name too long" in refusal(tmp_path / ("x" * 300))
 
 
-def test_open_is_refused_for_other_folders(tmp_path):
+def test_run_open_rejects_other_folders(tmp_path):
     for folder in (tmp_path, tmp_path / "not-there"):
         with pytest.raises(UserError, match="not a run folder; config.yaml is missing"):
             Run.open(folder)
 
 
-def test_check_space_compares_with_free_space(tmp_path):
+def test_run_check_space_compares_with_free_space(tmp_path):
     with Run.create_or_resume(tmp_path / "run", QUICK_START) as run:
         run.check_space(1)
         message = r"needs 1048576\.0 GiB of disk space for its checkpoints, and .* GiB is free"
@@ -169,20 +169,20 @@ time.sleep(100)
 """
 
 
-def test_lock_refuses_second_process_until_first_is_killed(tmp_path):
+def test_run_lock_rejects_second_process_until_first_is_killed(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
     try:
         assert holder.stdout.readline() == b"locked\n"
         assert "another process is training in this folder" in refusal(tmp_path)
-        Run.open(tmp_path)  # looking is allowed
+        Run.open(tmp_path)  # reading is allowed
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
     Run.create_or_resume(tmp_path, QUICK_START).close()
 
 
-def test_class_names_are_read_back_and_other_content_is_refused(tmp_path):
+def test_run_class_names_read_back_equal_and_reject_other_content(tmp_path):
     run = Run(tmp_path)
     run.class_names_path.parent.mkdir()
     assert run.class_names() is None

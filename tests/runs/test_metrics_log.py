@@ -19,7 +19,7 @@ NUMBERS = st.integers(-(2**53), 2**53) | st.floats()
     lines=st.lists(st.dictionaries(st.sampled_from(["d_loss", "gamma/g/é", "fid"]), NUMBERS), max_size=8),
     cut=st.integers(0, 9),
 )
-def test_metrics_are_read_back_and_truncated(tmp_path_factory, lines, cut):
+def test_metrics_log_reads_back_equal_and_is_truncated(tmp_path_factory, lines, cut):
     run = Run(tmp_path_factory.mktemp("run"))
     lines = [{"step": step, **line} for step, line in enumerate(lines, start=1)]
     for line in lines:
@@ -31,7 +31,7 @@ def test_metrics_are_read_back_and_truncated(tmp_path_factory, lines, cut):
     assert set(os.listdir(run.path)) <= {"metrics.jsonl"}
 
 
-def test_metrics_are_strict_json(tmp_path):
+def test_metrics_log_is_strict_json(tmp_path):
     run = Run(tmp_path)
     run.metrics_log.append({"step": 1, "nan": math.nan, "inf": -math.inf})
 
@@ -44,7 +44,7 @@ def test_metrics_are_strict_json(tmp_path):
 
 @settings(max_examples=30, deadline=None)
 @given(torn=st.integers(1, 20))
-def test_incomplete_line_of_killed_process_is_ignored_and_removed(tmp_path_factory, torn):
+def test_metrics_log_removes_incomplete_line_of_killed_process(tmp_path_factory, torn):
     run = Run(tmp_path_factory.mktemp("run"))
     for step in (10, 20):
         run.metrics_log.append({"step": step, "d_loss": 1.5})
@@ -56,7 +56,7 @@ def test_incomplete_line_of_killed_process_is_ignored_and_removed(tmp_path_facto
     assert run.metrics_path.read_bytes() == whole
 
 
-def test_damaged_line_is_named(tmp_path):
+def test_metrics_log_names_damaged_line(tmp_path):
     run = Run(tmp_path)
     run.metrics_path.write_text('{"step": 1}\n???\n{"step": 3}\n')
     for action in (run.read_metrics, lambda: run.metrics_log.truncate_after(3)):
@@ -64,7 +64,7 @@ def test_damaged_line_is_named(tmp_path):
             action()
 
 
-def test_metrics_are_empty_without_file(tmp_path):
+def test_metrics_log_is_empty_without_file(tmp_path):
     run = Run(tmp_path)
     run.metrics_log.truncate_after(5)
     assert run.read_metrics() == [] and os.listdir(tmp_path) == []

@@ -1,4 +1,4 @@
-"""`python -m sagan_tf.report` as a user meets it."""
+"""The command `python -m sagan_tf.report`."""
 
 import functools
 import json
@@ -24,7 +24,7 @@ def refusal(command_error):
     return functools.partial(command_error, report.main)
 
 
-def test_report_of_a_run_lies_in_its_folder_and_tells_all_of_it(run, capsys):
+def test_report_command_writes_page_into_run_folder(run, capsys):
     report.main([str(run.path)])
     assert capsys.readouterr().out == f"{run.report_path}\n"
     (told,) = data_of(run.report_path)["runs"]
@@ -35,17 +35,17 @@ def test_report_of_a_run_lies_in_its_folder_and_tells_all_of_it(run, capsys):
     assert {"tensorflow", "cpu", "command"} <= {name for name, _ in told["environment"]}
 
 
-def test_killed_run_has_a_report(tmp_path):
+def test_report_command_accepts_killed_run(tmp_path):
     run = make_run(tmp_path / "run", steps=(7,))
     with open(run.metrics_path, "a") as file:
-        file.write('{"step": 8, "d_lo')  # what a killed process leaves
+        file.write('{"step": 8, "d_lo')  # as left by a killed process
     (run.samples_path / ".step_00000008.123.partial.png").write_bytes(b"half")
     report.main([str(run.path)])
     (told,) = data_of(run.report_path)["runs"]
     assert told["step"] == 7 and [picture["step"] for picture in told["samples"]] == [7]
 
 
-def test_several_runs_make_one_page_where_one_is(run, tmp_path, monkeypatch, capsys):
+def test_report_command_compares_several_runs_on_one_page(run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     other = make_run(tmp_path / "other", steps=(), attention_sizes=(16,))
     report.main([str(run.path), str(other.path)])
@@ -58,7 +58,7 @@ def test_several_runs_make_one_page_where_one_is(run, tmp_path, monkeypatch, cap
     assert (tmp_path / "deep" / "page.html").is_file()
 
 
-def test_what_is_no_run_folder_is_refused(run, tmp_path, refusal):
+def test_report_command_rejects_bad_arguments(run, tmp_path, refusal):
     assert refusal(run.path, tmp_path).startswith(f"{tmp_path}: not a run folder")
     assert refusal(run.path, "--out", tmp_path) == f"--out: {tmp_path} is a folder. Name a file."
     assert refusal().startswith("command line: the following arguments are required: RUN")

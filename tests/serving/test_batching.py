@@ -15,7 +15,7 @@ from sagan_tf.serving.limits import Limits
 
 
 class Recorder:
-    """Doubles its input, refuses negative numbers, and records its batches."""
+    """Doubles its input, rejects negative numbers, and records its batches."""
 
     def __init__(self, seconds=0.0):
         self.batches, self.seconds = [], seconds
@@ -50,7 +50,7 @@ def test_batcher_returns_own_rows_from_full_batches(groups, most):
     assert [answer["y"].tolist() for answer in answers] == [[2 * x for x in group] for group in groups]
     assert [x for batch in run.batches for x in batch] == [x for group in groups for x in group]  # in order
     assert observed == [len(batch) for batch in run.batches] and max(observed) <= most
-    # Two neighbouring batches never fit into one.
+    # No two neighbouring batches would fit into one.
     assert all(a + b > most for a, b in zip(observed, observed[1:]))
 
 
@@ -104,7 +104,7 @@ def test_batcher_starts_next_batch_at_once_when_timeout_is_over():
         await batcher.close()
         return took
 
-    assert 1.19 < asyncio.run(main()) < 1.7  # 1.8 with the timeout once more
+    assert 1.19 < asyncio.run(main()) < 1.7  # 1.8 if the timeout were repeated
     assert run.batches == [[0, 1], [2]]
 
 

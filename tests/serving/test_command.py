@@ -121,7 +121,7 @@ def test_serve_stops_on_signal_without_losing_a_request(version_1, name):
         server, answers = Running(match[1], match[2]), []
         request = threading.Thread(target=lambda: answers.append(server.predict({"inputs": make_inputs(1)})))
         request.start()
-        time.sleep(0.5)  # now the request waits for others
+        time.sleep(0.5)  # the request is now queued
         assert not answers
         command.process.send_signal(getattr(signal, name))
         out, err = command.process.communicate(timeout=30)

@@ -1,7 +1,6 @@
-"""What `sagan_tf.export` writes, as TensorFlow Serving meets it: loader, warm-up log, both protocols, the clients.
+"""SavedModels of `sagan_tf.export` in TensorFlow Serving: loader, warm-up log, both protocols, the clients.
 
-Every test of a running server runs against ours, and against TensorFlow Serving itself where `TF_MODEL_SERVER` names
-its program.
+Tests of a running server use ours, and also TensorFlow Serving itself if `TF_MODEL_SERVER` names its program.
 """
 
 import importlib.util
@@ -28,7 +27,7 @@ from sagan_tf.export import export_saved_model
 SERVING = Path(__file__).resolve().parents[2] / "export" / "serving"
 PROGRAM = os.environ.get("TF_MODEL_SERVER")
 needs_program = pytest.mark.skipif(not PROGRAM, reason="TF_MODEL_SERVER does not name a tensorflow_model_server")
-TOLERANCE = 1e-5  # sums of float32 in another order, by the size of the batch
+TOLERANCE = 1e-5  # float32 summation order depends on the batch size
 
 # name -> {input: (type, shape)}, {output: (type, shape)}
 FLOAT, INT32, INT64, STRING, BATCH = "DT_FLOAT", "DT_INT32", "DT_INT64", "DT_STRING", [-1]
@@ -69,7 +68,7 @@ def server(request, exported):
 
 
 def load(name):
-    """A program of export/serving as a module."""
+    """Imports a program of export/serving as a module."""
     sys.path.insert(0, str(SERVING))
     try:
         spec = importlib.util.spec_from_file_location(name, SERVING / f"{name}.py")
@@ -90,7 +89,7 @@ def pixels(png):
 
 
 def same_pictures(got, expected):
-    """Whether PNG files show the same, but for a rounding of a level by another order of sums."""
+    """Whether PNG files are equal except for levels rounded differently by another summation order."""
     return len(got) == len(expected) and all(
         np.abs(pixels(a) - pixels(b)).max() <= 1 and np.mean(pixels(a) != pixels(b)) < 0.01
         for a, b in zip(got, expected)
@@ -145,7 +144,7 @@ def test_c_loader_replays_warm_up_requests(exported):
     assert seen == SIGNATURES.keys()
 
 
-def test_metadata(server):
+def test_served_metadata_lists_the_signatures(server):
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = "sagan"
     with server.stubs() as (predictions, _):
@@ -164,7 +163,7 @@ def test_metadata(server):
             assert got == expected
 
 
-def test_status(server):
+def test_served_status_is_available_by_both_protocols(server):
     expected = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     assert server.get("/v1/models/sagan").json == {"model_version_status": [expected]}
     request = get_model_status_pb2.GetModelStatusRequest()
@@ -175,7 +174,7 @@ def test_status(server):
 
 
 @pytest.mark.parametrize("name", ["serving_default", "attention"])
-def test_predict_matches_direct_call(server, direct_call, name):
+def test_served_predict_matches_direct_call(server, direct_call, name):
     latent, label = make_inputs(batch=3)
     expected = direct_call[name](latent=latent, label=label)
     rows = [{"latent": z, "label": y} for z, y in zip(latent.tolist(), label.tolist())]
@@ -194,7 +193,7 @@ def test_predict_matches_direct_call(server, direct_call, name):
 SEEDS, LABELS, TRUNCATIONS = [7, -3, 2**40], [0, 4, 2], [1.0, 0.5, 6.0]
 
 
-def test_client_matches_direct_call(server, client, direct_call):
+def test_client_program_matches_direct_call(server, client, direct_call):
     expected = direct_call["sample"](seed=SEEDS, label=LABELS, truncation=TRUNCATIONS)["image_bytes"].tolist()
     by_rest = client.sample_by_rest(SEEDS, LABELS, TRUNCATIONS, server.rest)
     by_grpc = client.sample_by_grpc(SEEDS, LABELS, TRUNCATIONS, server.grpc, version=1)
@@ -202,7 +201,7 @@ def test_client_matches_direct_call(server, client, direct_call):
     assert not same_pictures(expected[:1], expected[1:2])
 
 
-def test_concurrent_clients_match_direct_call(server, client, direct_call):
+def test_served_predict_matches_direct_call_for_concurrent_clients(server, client, direct_call):
     seeds, labels = list(range(40)), [i % NUM_CLASSES for i in range(40)]
     expected = direct_call["sample"](seed=seeds, label=labels, truncation=[6.0] * 40)["image_bytes"].tolist()
 
@@ -255,7 +254,7 @@ def test_grpc_rejects_bad_requests_as_tensorflow_serving(server, request_, code)
     assert caught.value.code() == code
 
 
-def test_metrics_are_served(server):
+def test_served_metrics_are_not_empty(server):
     if server.server is None:
         pytest.skip("TensorFlow Serving has them only with --monitoring_config_file")
     assert server.metrics()
@@ -280,7 +279,7 @@ def test_client_program_writes_picture(server, client, tmp_path):
     assert same_pictures([picture.read_bytes()], client.sample_by_grpc([7], [3], address=server.grpc))
 
 
-def test_client_reports_refusal(server, client, capsys):
+def test_client_program_reports_rejected_request(server, client, capsys):
     for where in (["--rest", server.rest], ["--grpc", server.grpc]):
         with pytest.raises(SystemExit) as caught:
             client.main(["--label", "9", *where])

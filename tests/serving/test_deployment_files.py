@@ -46,9 +46,9 @@ def test_batching_parameters_are_those_of_the_local_server():
     wrapped = dict(re.findall(r"(\w+) \{ value: (\d+) \}", text))
     sizes = [int(size) for size in re.findall(r"allowed_batch_sizes: (\d+)", text)]
     assert set(wrapped) == {"max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"}
-    assert not re.sub(r"\w+( \{ value: \d+ \}|: \d+)|\s", "", text)  # nothing else is there
+    assert not re.sub(r"\w+( \{ value: \d+ \}|: \d+)|\s", "", text)  # it contains nothing else
     limits = Limits()
-    assert int(wrapped["max_batch_size"]) == limits.max_batch_size == sizes[-1]  # or the server refuses to start
+    assert int(wrapped["max_batch_size"]) == limits.max_batch_size == sizes[-1]  # otherwise the server does not start
     assert int(wrapped["batch_timeout_micros"]) == round(1e6 * limits.batch_timeout)
     assert int(wrapped["max_enqueued_batches"]) == limits.max_enqueued_batches
     assert int(wrapped["num_batch_threads"]) == limits.parallel_batches

@@ -155,11 +155,11 @@ def test_grpc_bad_request_does_not_fail_others_in_its_batch(version_1, call):
             outputs_of(good.result())["image"], call["serving_default"](**arrays(2))["image"]
         )
         assert refusal(bad.result)[0] == CODE.INVALID_ARGUMENT
-        # First all at once, then one by one.
+        # First together, then one by one.
         assert server.metrics()["sagan_serving_batch_rows_count", "sagan", "serving_default"] == 3
 
 
-def test_status(stubs):
+def test_grpc_status_is_available_or_not_found(stubs):
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = "sagan"
     (entry,) = stubs[1].GetModelStatus(request, timeout=10).model_version_status

@@ -41,7 +41,7 @@ def served_after(folder, appear):
                 {"seed": np.int64([1]), "label": np.int32([0]), "truncation": np.float32([1])}
             )
         except (RequestError, tf.errors.OpError):
-            pass  # a graph may load and still fail; the client gets the error
+            pass  # a loaded graph may still fail; the client receives the error
         await service.close()
         return version.number
 
@@ -86,7 +86,7 @@ def test_service_reports_links_and_folders_in_place_of_files(version_1, tmp_path
 
     number, lines = served_after(folder, appear)
     assert number == 1
-    # Without a graph or an index the version is not complete, and is not tried.
+    # Without a graph or an index the version is incomplete and not loaded.
     assert not lines if not file.endswith("00001") else len(lines) == 1 and lines[0].startswith("cannot load")
 
 

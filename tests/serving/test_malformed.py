@@ -63,7 +63,7 @@ def check(status, body):
         assert answer.keys() == {"error"} and answer["error"]
 
 
-def test_unchanged_requests_are_answered(post):
+def test_server_answers_unchanged_requests(post):
     assert [post(json.dumps(body))[0] for body in GOOD.values()] == [200] * len(GOOD)
 
 

@@ -5,7 +5,7 @@ from serving.models import make_inputs
 from serving.servers import make_request, running
 
 
-def test_metrics_are_prometheus_text_at_both_paths(live):
+def test_server_metrics_are_prometheus_text_at_both_paths(live):
     live.predict({"inputs": make_inputs(1)})
     texts = [live.get(path) for path in ("/metrics", "/monitoring/prometheus/metrics")]
     assert [text.status for text in texts] == [200, 200]
@@ -14,7 +14,7 @@ def test_metrics_are_prometheus_text_at_both_paths(live):
         assert {f"sagan_serving_{name}" for name in ("requests", "request_seconds", "batch_rows", "version")} <= names
 
 
-def test_metrics_count_requests_by_outcome(version_1):
+def test_server_metrics_count_requests_by_outcome(version_1):
     inputs = make_inputs(3)
     with running(version_1.parent) as server, server.stubs() as (predictions, _):
         for body in ({"inputs": inputs}, {"inputs": inputs}, {"inputs": inputs | {"label": [9] * 3}}):
@@ -27,7 +27,7 @@ def test_metrics_count_requests_by_outcome(version_1):
     assert requests == {
         ("sagan", "rest", "serving_default", "200"): 2,
         ("sagan", "rest", "serving_default", "400"): 1,
-        ("unknown", "rest", "unknown", "400"): 1,  # names invented by clients are not kept
+        ("unknown", "rest", "unknown", "400"): 1,  # unknown names from clients are not recorded
         ("unknown", "rest", "unknown", "404"): 1,
         ("sagan", "grpc", "texts", "200"): 1,
     }
@@ -40,5 +40,5 @@ def test_metrics_count_requests_by_outcome(version_1):
     assert 0 < run_seconds < request_seconds < 10
 
 
-def test_health_is_ok_when_a_version_is_served(live):
+def test_server_health_is_ok_when_a_version_is_served(live):
     assert live.get("/healthz").json == {"status": "ok"}

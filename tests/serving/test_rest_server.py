@@ -50,7 +50,7 @@ def test_rest_predict_returns_pictures_in_base64(live, call):
     assert [decoded(value) for value in rows] == [decoded(value) for value in columns] == expected
 
 
-def test_rest_predict_takes_single_input_without_name_and_strings(live):
+def test_rest_predict_accepts_single_input_without_name_and_strings(live):
     texts = ["grün", {"b64": base64.b64encode(b"abc").decode()}]
     for body in ({"instances": texts}, {"instances": [{"text": text} for text in texts]}):
         assert live.predict(body | {"signature_name": "texts"}).json == {
@@ -61,20 +61,20 @@ def test_rest_predict_takes_single_input_without_name_and_strings(live):
         assert outputs == {"length": [5, 3], "text": ["GRüN", "ABC"]}
 
 
-def test_rest_predict_takes_signature_without_batch_axis_by_columns_only(live):
+def test_rest_predict_accepts_only_columns_without_batch_axis(live):
     body = {"signature_name": "no_batch", "inputs": [[1, 2], [3, 4.5]]}
     assert live.predict(body).json == {"outputs": 10.5}
     by_rows = live.predict({"signature_name": "no_batch", "instances": [[1, 2], [3, 4]]})
     assert by_rows.status == 400 and "inputs" in by_rows.json["error"]
 
 
-def test_rest_predict_takes_version_from_path(live):
+def test_rest_predict_reads_version_from_path(live):
     inputs = make_inputs(1)
     right = live.post("/v1/models/sagan/versions/1:predict", {"inputs": inputs})
     assert right.status == 200 and right.json == live.predict({"inputs": inputs}).json
 
 
-def test_status(live):
+def test_rest_status_is_available(live):
     expected = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     for path in ("/v1/models/sagan", "/v1/models/sagan/versions/1"):
         assert live.get(path).json == {"model_version_status": [expected]}

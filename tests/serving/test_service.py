@@ -100,12 +100,12 @@ def test_server_answers_503_until_a_version_is_served(version_1, tmp_path):
         wait_until(lambda: server.get("/healthz").status == 200)
 
 
-def test_service_reports_broken_version_once_and_loads_it_when_repaired(folder, doubled):
+def test_service_reports_broken_version_once_and_loads_it_after_repair(folder, doubled):
     copy_version(doubled, folder, 2)
     graph = folder / "2" / "saved_model.pb"
     content = graph.read_bytes()
     graph.write_bytes(content[: len(content) // 2])
-    (folder / "3").mkdir()  # nothing in it yet
+    (folder / "3").mkdir()  # still empty
     shutil.copytree(folder / "1", folder / ".hidden")
     shutil.copytree(folder / "1", folder / "04")
     with running(folder) as server:
@@ -125,7 +125,7 @@ def test_find_versions_skips_version_without_variables(folder):
     assert find_versions(folder) == [] and find_models(folder) == {}
 
 
-def test_find_models_takes_model_folder_of_models_and_export(folder, tmp_path):
+def test_find_models_accepts_model_folder_of_models_and_export(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "other")
     export = tmp_path / "export"
     shutil.copytree(folder, export / "saved_model" / "sagan")
@@ -160,5 +160,5 @@ def test_loaded_version_runs_warm_up_requests_before_it_is_served(folder):
     copy_version(folder / "1", folder, 2)
     write_warm_up(folder / "2", label=99)
     with running(folder, Limits(poll_interval=60)) as server:
-        # As in TensorFlow Serving a version that fails its own requests is not served.
+        # As in TensorFlow Serving, a version whose warm-up requests fail is not served.
         assert not server.server.service.models and "out of range" in server.lines[0]

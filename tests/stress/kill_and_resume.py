@@ -36,8 +36,8 @@ import sagan_tf  # noqa: F401  registers the layers
 from sagan_tf.runs.folder import Run
 
 PROCESS_SECONDS = 1800  # limit of one process
-LOST_SECONDS = 30  # in which workers must notice that another has ended
-START_SECONDS = 15  # that a worker may wait for one killed before its first step; then it is killed too
+LOST_SECONDS = 30  # within which workers must detect that another has ended
+START_SECONDS = 15  # limit of waiting for a worker killed before its first step; then the waiting worker is killed too
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Trains a small run for many steps and checks what must not grow: memory, open files, traced graphs, threads.
+"""Trains a small run for many steps and checks that memory, open files, traced graphs and threads do not grow.
 
     python tests/stress/long_run.py --steps 20000
 

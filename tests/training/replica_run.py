@@ -24,7 +24,7 @@ def main(replicas, path, options):
         gan = make_gan(rate=1e-4, ema_decay=0.9, **arguments)
     fit(gan, make_data(8, 4))
     weights = gan.generator.weights + gan.discriminator.weights + gan.ema_generator.weights
-    # The last replica's copy, so that replicas that drift apart are seen.
+    # The last replica's copy, so that diverging replicas are detected.
     copies = [w.value.values[-1] if hasattr(w.value, "values") else w.value for w in weights]
     np.savez(path, *[copy.numpy() for copy in copies])
 

@@ -23,7 +23,7 @@ def draws(seed):
 
 
 def run(optimizer, dtype="float32"):
-    """Weights and slots after some steps on drawn gradients."""
+    """Weights and slots after some steps on random gradients."""
     weights = [keras.Variable(value, dtype=dtype) for value in draws(0)]
     optimizer.build(weights)
 
@@ -56,7 +56,7 @@ def test_fused_adam_updates_and_slots_match_numpy(options, dtype, tolerance):
         np.testing.assert_allclose(got, want, atol=tolerance)
 
 
-def test_fused_adam_schedule_is_followed():
+def test_fused_adam_follows_the_schedule():
     schedule = WarmupAndDecay(0.01, "linear", 2, 3, 6, 0.001)
     rates = [float(schedule(i)) for i in range(STEPS)]
     for got, want in zip(run(FusedAdam(schedule, **PAPER)), oracle(lambda i: rates[i], **PAPER), strict=True):
@@ -64,7 +64,7 @@ def test_fused_adam_schedule_is_followed():
 
 
 @pytest.mark.parametrize("options", [PAPER, dict(clipnorm=0.5, weight_decay=0.1), dict(amsgrad=True)])
-def test_fused_adam_numbers_are_those_of_keras(options):
+def test_fused_adam_matches_keras(options):
     for got, want in zip(run(FusedAdam(0.01, **options)), run(keras.optimizers.Adam(0.01, **options)), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-6)
 

@@ -45,7 +45,7 @@ def test_diff_augment_matches_numpy(seed, operations):
     np.testing.assert_allclose(diff_augment(images, uniforms, operations), want, atol=1e-5)
 
 
-def test_diff_augment_no_operation_changes_nothing():
+def test_diff_augment_without_operations_changes_nothing():
     images, uniforms = pictures()
     np.testing.assert_array_equal(diff_augment(images, uniforms, ()), images)
 

@@ -34,7 +34,7 @@ def test_sample_grid_shows_the_seeds_of_the_sample_command(tmp_path):
     expected = expected.reshape(4, 2, 32, 32, 3).swapaxes(1, 2).reshape(4 * 32, 2 * 32, 3)
     with Image.open(tmp_path / "0.png") as picture:
         pixels = np.asarray(picture)[::2, ::2].astype(int)  # enlarged to 64 px
-    # Folding sums in another order, which may move a level by one.
+    # Folding sums in another order, which may change a level by one.
     assert abs(pixels - expected).max() <= 1
 
 

@@ -15,7 +15,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def train(replicas, folder, options):
-    """In a process of its own: TensorFlow takes its devices only once."""
+    """Runs in a new process, since TensorFlow configures its devices only once."""
     path = folder / f"{replicas}.npz"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
     command = [sys.executable, str(TESTS / "training" / "replica_run.py"), str(replicas), str(path), options]
@@ -31,16 +31,16 @@ def train(replicas, folder, options):
     "options, counts",
     [("plain", (2,)), *(pytest.param(options, (4,), marks=pytest.mark.stress) for options in ("plain", "all"))],
 )
-def test_distribution_replicas_train_the_same_weights_as_one_device(tmp_path, options, counts):
+def test_replicas_train_same_weights_as_one_device(tmp_path, options, counts):
     one = train(1, tmp_path, options)
     for replicas in counts:
         many = train(replicas, tmp_path, options)
         assert len(many) == len(one) > 100
-        # Float order only: sums over the batch are split. Local batch statistics or wrong scaling miss by 1e-2.
+        # Sums over the batch are split: float32 rounding. Local batch statistics or wrong scaling give errors of 1e-2.
         assert max(np.abs(a - b).max() for a, b in zip(one, many)) < 1e-5
 
 
-def test_make_strategy_of_one_device_is_the_default():
+def test_make_strategy_returns_default_for_one_device():
     assert make_strategy("single").num_replicas_in_sync == 1
     assert make_strategy("auto").num_replicas_in_sync == 1
 

@@ -1,4 +1,4 @@
-"""The training step: what moves, what rests, and options against their definitions."""
+"""The training step: which weights change, and options against their definitions."""
 
 import keras
 import numpy as np
@@ -34,7 +34,7 @@ def test_sagan_step_moves_all_weights_of_both_networks():
 
 
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
-def test_sagan_gradient_norms_are_those_of_the_step_that_was_made(accumulation_steps):
+def test_sagan_gradient_norms_match_the_step(accumulation_steps):
     gan = make_gan(rate=1e-3, compile_arguments=dict(accumulation_steps=accumulation_steps, run_eagerly=True))
     networks = {"g": (gan.generator, 1e-3), "d": (gan.discriminator, 4e-3)}
     before = {letter: values(network.trainable_variables) for letter, (network, _) in networks.items()}
@@ -46,7 +46,7 @@ def test_sagan_gradient_norms_are_those_of_the_step_that_was_made(accumulation_s
         np.testing.assert_allclose(history[f"{letter}_gradient_norm"], norm, rtol=1e-3)
 
 
-def test_sagan_one_power_iteration_of_the_discriminator_per_step():
+def test_sagan_step_makes_one_power_iteration_of_the_discriminator():
     gan = make_gan(rate=0.0)
     wanted = []
     for layer in spectral_normalizations(gan.discriminator).values():
@@ -55,12 +55,12 @@ def test_sagan_one_power_iteration_of_the_discriminator_per_step():
         wanted.append(layer.u.numpy())
         layer.u.assign(before)
     fit(gan, make_data(4, 1))
-    # Real and fake in one call, and the generator's step leaves u alone: exactly one iteration.
+    # Real and fake images share one call, and the generator's step does not change u: exactly one iteration.
     for got, want in zip(vectors(gan.discriminator), wanted):
         np.testing.assert_allclose(got, want, atol=1e-6)
 
 
-def test_sagan_same_seed_same_run_and_another_seed_another():
+def test_sagan_runs_are_equal_only_with_equal_seeds():
     runs = []
     for seed in (1, 1, 2):
         keras.utils.set_random_seed(0)
@@ -79,13 +79,13 @@ def test_sagan_batches_of_the_updates_are_interleaved():
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "wasserstein", "least_squares"])
-def test_sagan_every_loss_trains_finitely(loss):
-    gan = make_gan(rate=1e-5, compile_arguments=dict(loss=loss, run_eagerly=True))  # sooner than three graphs
+def test_sagan_trains_finitely_with_every_loss(loss):
+    gan = make_gan(rate=1e-5, compile_arguments=dict(loss=loss, run_eagerly=True))  # faster than tracing three graphs
     history = fit(gan, make_data(8, 2))
     assert np.isfinite(list(history.values())).all() and max(map(abs, sum(history.values(), []))) < 1e5
 
 
-def test_sagan_all_options_together_train_finitely():
+def test_sagan_trains_finitely_with_all_options():
     options = dict(d_steps=2, accumulation_steps=2, r1_weight=0.5, r1_interval=2)
     gan = make_gan(augmentation=("color", "translation", "cutout"), ema_start_step=1, compile_arguments=options)
     history = fit(gan, make_data(8, 2))
@@ -96,7 +96,7 @@ def test_sagan_all_options_together_train_finitely():
 
 
 def test_sagan_accumulation_averages_gradients():
-    """Two accumulated batches move the discriminator as far as the mean of their two single moves (SGD)."""
+    """Accumulation over two batches changes the discriminator by the mean of their two updates (SGD)."""
     data = make_data(8, 1)
     keras.utils.set_random_seed(0)
     gan = make_gan(compile_arguments=dict(accumulation_steps=2))
@@ -117,8 +117,8 @@ def test_sagan_accumulation_averages_gradients():
         np.testing.assert_allclose(new, old - 4e-3 * (a + b) / 2, atol=2e-5)
 
 
-def test_sagan_shared_fake_batch_is_that_of_the_discriminator():
-    """The discriminator moves as without sharing; the generator by its gradient on the same latents (SGD)."""
+def test_sagan_shares_fake_batch_of_the_discriminator():
+    """The discriminator is updated as without sharing; the generator by its gradient on the same latents (SGD)."""
     data, gans = make_data(4, 1), []
     for share in (False, True):
         keras.utils.set_random_seed(0)
@@ -143,13 +143,13 @@ def test_sagan_shared_fake_batch_is_that_of_the_discriminator():
     assert any(not np.allclose(a, b, atol=1e-6) for a, b in zip(values(apart.generator.trainable_variables), after))
 
 
-def test_sagan_sharing_makes_one_generator_pass_per_step():
+def test_sagan_generator_update_makes_no_pass_of_its_own_when_sharing():
     gan = make_gan(rate=0.0, compile_arguments=dict(share_fake_batch=True, d_steps=2))
     layers, wanted = spectral_normalizations(gan.generator).values(), []
     for layer in layers:
         before = layer.u.numpy()
         layer.update_u()  # of the first discriminator update
-        layer.update_u()  # of the second, and of the generator's
+        layer.update_u()  # of the second, shared by the generator's
         wanted.append(layer.u.numpy())
         layer.u.assign(before)
     fit(gan, make_data(8, 1))
@@ -169,7 +169,7 @@ def test_sagan_r1_of_a_linear_discriminator_is_its_squared_length():
     assert float(gan._r1_penalty(real, None)) == pytest.approx(want, rel=1e-5)
 
 
-def test_sagan_unconditional_training_takes_images_alone():
+def test_sagan_trains_on_images_without_labels():
     gan = make_gan(num_classes=None, compile_arguments=dict(run_eagerly=True))
     fit(gan, make_data(4, 1).map(lambda image, label: (image,)))
     fit(gan, make_data(4, 1).map(lambda image, label: image))
@@ -177,18 +177,18 @@ def test_sagan_unconditional_training_takes_images_alone():
     assert int(gan.step.numpy()) == 3
 
 
-def test_sagan_mixed_bfloat16_trains_and_keeps_float32_weights():
+def test_sagan_trains_in_mixed_bfloat16_with_float32_weights():
     gan = make_gan(keras.optimizers.Adam, dtype="mixed_bfloat16")
     history = fit(gan, make_data(4, 2))
     assert np.isfinite(list(history.values())).all()
     assert {w.dtype for w in gan.generator.weights + gan.discriminator.weights} == {"float32"}
 
 
-def test_sagan_several_steps_a_call_are_the_same_steps():
+def test_sagan_steps_are_equal_in_one_or_several_per_call():
     runs = []
     for steps in (1, 2):
         keras.utils.set_random_seed(0)
-        # One at a time without a graph: sooner, and more apart.
+        # Single steps run eagerly: faster, and a stricter comparison.
         gan = make_gan(compile_arguments=dict(steps_per_execution=steps, run_eagerly=steps == 1))
         fit(gan, make_data(4, 4))
         runs.append(values(gan.generator.weights))
@@ -196,7 +196,7 @@ def test_sagan_several_steps_a_call_are_the_same_steps():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_sagan_label_distribution_is_followed():
+def test_sagan_labels_follow_label_distribution():
     label = StepRandomness(0, tf.constant(5)).labels("x", 20_000, (0.5, 0.0, 0.2, 0.3)).numpy()
     frequencies = np.bincount(label, minlength=4) / 20_000
     np.testing.assert_allclose(frequencies, (0.5, 0.0, 0.2, 0.3), atol=0.015)  # 4 standard deviations
@@ -214,7 +214,7 @@ def test_sagan_latents_are_normal_and_differ_by_step_and_purpose():
         assert abs(np.corrcoef(a.ravel(), other.ravel())[0, 1]) < 0.03
 
 
-def test_sagan_rejects_networks_that_do_not_fit():
+def test_sagan_rejects_networks_that_do_not_match():
     sizes = dict(image_size=32, channels=8, attention_sizes=())
     generator = build_generator(**sizes, num_classes=3)
     with pytest.raises(ValueError, match="labels"):

@@ -17,7 +17,7 @@ def draw_latent(scale=1.0):
 
 
 class FakeGAN:
-    """Stands in for a SAGAN; its generator returns `images`."""
+    """Replaces a SAGAN; its generator returns `images`."""
 
     def __init__(self):
         self.images, self.weights = np.zeros((SAMPLES, 32, 32, 3), np.float32), []
@@ -30,7 +30,7 @@ class FakeGAN:
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.floats(0, 1))
-def test_diversity_is_rms_distance_of_pairs_of_one_label(seed, scale):
+def test_guard_diversity_is_rms_distance_of_pairs_of_one_label(seed, scale):
     gan = FakeGAN()
     rng = np.random.default_rng(seed)
     gan.images = (scale * rng.uniform(-1, 1, gan.images.shape)).astype("float32")
@@ -41,7 +41,7 @@ def test_diversity_is_rms_distance_of_pairs_of_one_label(seed, scale):
     assert got == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-6, abs=1e-9)
 
 
-def test_collapse_warns_again_after_it_was_over():
+def test_guard_warns_again_when_collapse_recurs():
     warnings, gan = [], FakeGAN()
     guard = Guard(draw_latent(), LABEL, warn=warnings.append)
     varied = np.random.default_rng(0).uniform(-1, 1, gan.images.shape).astype("float32")
@@ -52,7 +52,7 @@ def test_collapse_warns_again_after_it_was_over():
     assert all("mode collapse" in line and "generator_optimizer.learning_rate" in line for line in warnings)
 
 
-def test_collapse_is_detected_when_generator_ignores_latent():
+def test_guard_detects_generator_that_ignores_latent():
     gan = make_gan()
     warnings = []
     guard = Guard(draw_latent(), LABEL, warn=warnings.append)
@@ -73,7 +73,7 @@ def test_collapse_is_detected_when_generator_ignores_latent():
         ({"d_accuracy": 1.0, "d_loss": -30.0}, None),
     ],
 )
-def test_saturated_discriminator_is_detected(means, text):
+def test_guard_detects_saturated_discriminator(means, text):
     warnings = []
     Guard(draw_latent(), LABEL, warn=warnings.append).check(FakeGAN(), 5, {**GOOD, **means})
     assert [text in line for line in warnings] == ([] if text is None else [True])

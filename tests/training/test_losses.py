@@ -35,15 +35,15 @@ def test_losses_match_numpy_float64(name, real, fake):
     assert float(loss.generator(single[1])) == pytest.approx(generator(fake), rel=1e-5, abs=1e-5)
 
 
-def test_every_loss_has_a_formula_here():
+def test_losses_all_have_a_reference_formula():
     assert set(FORMULAS) == set(losses.LOSSES)
 
 
-def test_unknown_loss_is_refused():
+def test_losses_get_rejects_unknown_name():
     with pytest.raises(ValueError, match="hinge"):
         losses.get("hinges")
 
 
-def test_a_loss_of_ones_own_is_taken():
+def test_losses_get_accepts_custom_loss():
     own = losses.AdversarialLoss("own", losses.hinge_discriminator_loss, losses.hinge_generator_loss)
     assert losses.get(own) is own

@@ -1,4 +1,4 @@
-"""Malloc's own memory: fewer arenas, and what was freed goes back."""
+"""Memory of malloc: fewer arenas; freed memory is returned to the system."""
 
 import ctypes
 import os
@@ -38,7 +38,7 @@ libc.fclose(file)
 
 
 @needs_glibc
-def test_memory_arenas_are_no_more_than_cores(tmp_path):
+def test_limit_arenas_allows_no_more_arenas_than_cores(tmp_path):
     counts = {}
     for mode in ("limited", "free"):
         path = tmp_path / mode
@@ -49,13 +49,13 @@ def test_memory_arenas_are_no_more_than_cores(tmp_path):
 
 
 @needs_glibc
-def test_memory_what_was_freed_goes_back():
+def test_give_back_freed_returns_memory_to_the_system():
     libc = memory._glibc()
     libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-    blocks = [libc.malloc(50_000) for _ in range(4000)]  # below what malloc asks the system for on its own
+    blocks = [libc.malloc(50_000) for _ in range(4000)]  # below malloc's threshold for mmap
     for block in blocks:
         ctypes.memset(block, 1, 50_000)
-    last = libc.malloc(50_000)  # lies above them, so that malloc alone gives nothing back
+    last = libc.malloc(50_000)  # at a higher address, so that malloc itself returns nothing
     for block in blocks:
         libc.free(block)
     before = resident_mib()
@@ -69,7 +69,7 @@ def resident_mib():
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def test_memory_another_c_library_is_left_alone(monkeypatch):
+def test_memory_functions_do_nothing_without_glibc(monkeypatch):
     monkeypatch.setattr(memory, "_glibc", lambda: None)
     memory.limit_arenas()
     memory.give_back_freed()

@@ -1,4 +1,4 @@
-"""Event files hold the values, in the form that TensorBoard's plugins read."""
+"""Event files hold the values in the format of TensorBoard's plugins."""
 
 import sys
 
@@ -23,17 +23,17 @@ def events_of(folder):
     return found
 
 
-def test_scalars_are_written_without_none(tmp_path):
+def test_tensorboard_scalars_are_written_without_none(tmp_path):
     events = EventFile(tmp_path / "deep" / "tensorboard")
     events.scalars(5, {"d_loss": 1.5, "fake_logit": None, "images": 160})
-    found = events_of(tmp_path / "deep" / "tensorboard")  # before the end: a run that goes on can be watched
+    found = events_of(tmp_path / "deep" / "tensorboard")  # before the end: running training can be watched
     assert [(step, name, plugin, float(value)) for step, name, plugin, value in found] == [
         (5, "d_loss", "scalars", 1.5), (5, "images", "scalars", 160.0)]
     events.close()
 
 
-def test_written_values_are_not_cached(tmp_path):
-    # TensorFlow's cache of Python numbers would hold every one of a run of weeks.
+def test_tensorboard_values_are_not_cached(tmp_path):
+    # TensorFlow's cache of Python numbers would grow during weeks of training.
     step, value = 10**6, 10**6 / 7
     before = sys.getrefcount(step), sys.getrefcount(value)
     events = EventFile(tmp_path)
@@ -42,7 +42,7 @@ def test_written_values_are_not_cached(tmp_path):
     assert (sys.getrefcount(step), sys.getrefcount(value)) == before
 
 
-def test_picture_holds_bytes_of_file(tmp_path):
+def test_tensorboard_picture_holds_bytes_of_file(tmp_path):
     Image.fromarray(np.zeros((7, 300, 3), np.uint8)).save(tmp_path / "picture.png")
     events = EventFile(tmp_path / "tensorboard")
     events.picture(3, "samples", tmp_path / "picture.png")
@@ -51,7 +51,7 @@ def test_picture_holds_bytes_of_file(tmp_path):
     assert list(value) == [b"300", b"7", (tmp_path / "picture.png").read_bytes()]
 
 
-def test_histogram_counts_every_value(tmp_path):
+def test_tensorboard_histogram_counts_every_value(tmp_path):
     values = np.random.default_rng(0).standard_normal((20, 30))
     events = EventFile(tmp_path)
     events.histogram(1, "weights", values)
@@ -64,7 +64,7 @@ def test_histogram_counts_every_value(tmp_path):
 
 @pytest.mark.parametrize(("detail", "plugins"), [
     ("scalars", set()), ("pictures", {"images"}), ("histograms", {"images", "histograms"})])
-def test_detail_selects_pictures_and_histograms(tmp_path, detail, plugins):
+def test_tensorboard_detail_selects_pictures_and_histograms(tmp_path, detail, plugins):
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "2.png")
     paths = {"samples": lambda step: tmp_path / f"{step}.png"}
     callback = TensorBoard(EventFile(tmp_path / "tensorboard"), detail, 2, paths)
@@ -85,12 +85,12 @@ def test_detail_selects_pictures_and_histograms(tmp_path, detail, plugins):
     assert [step for step, _, plugin, _ in found if plugin == "images"] == [2] * bool(plugins)
 
 
-def test_unknown_detail_is_refused():
+def test_tensorboard_rejects_unknown_detail():
     with pytest.raises(ValueError, match="Received: detail='all'"):
         TensorBoard(None, "all", 1, {})
 
 
-def test_peak_memory_is_plausible():
+def test_tensorboard_peak_memory_is_plausible():
     assert 0.1 < peak_memory_gib()["memory/process"] < 1000
 
 

@@ -1,4 +1,4 @@
-"""`TF_CONFIG` is parsed, and several workers train what one device does."""
+"""`TF_CONFIG` is parsed; several workers train the same weights as one device."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def tf_config(role, index, **cluster):
         (tf_config("worker", 0, worker=["a:1"]), Worker()),
         (tf_config("chief", 0, chief=["a:1"]), Worker()),
         (tf_config("worker", 1, worker=["a:1", "b:2", "c:3"]), Worker(1, 3, "b:2")),
-        # Kubeflow's operator sets strings for indices, a chief beside the workers, and a field of its own.
+        # Kubeflow's operator sets indices as strings, a chief in addition to workers, and an extra field.
         (tf_config("worker", "0", worker=["b:2"], chief=["a:1"]), Worker(1, 2, "b:2")),
         (tf_config("chief", 0, chief=["a:1"], worker=["b:2"])[:-1] + ', "environment": "cloud"}', Worker(0, 2, "a:1")),
     ],
@@ -53,12 +53,12 @@ def test_read_worker_parses_tf_config(text, worker, monkeypatch):
         (tf_config("evaluator", 0, chief=["a:1"], worker=["a:1"]), "evaluator 0, which the cluster does not have"),
     ],
 )
-def test_read_worker_refuses_unusable_cluster(text, message):
+def test_read_worker_rejects_unusable_cluster(text, message):
     with pytest.raises(UserError, match=message):
         read_worker(text)
 
 
-def test_strategy_is_refused_when_it_contradicts_cluster(monkeypatch):
+def test_make_strategy_rejects_contradiction_with_cluster(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", tf_config("worker", 0, worker=["a:1", "b:1"]))
     for arguments in (("single",), ("mirrored", 2), ("auto", 2)):
         with pytest.raises(UserError, match="must be `auto`, with hardware.replicas null, on the 2 workers"):

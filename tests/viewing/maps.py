@@ -1,4 +1,4 @@
-"""Attention maps made to order."""
+"""Synthetic attention maps."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What the probe reads is what the network computes; fields are what gradients reach."""
+"""Maps of the probe against the network; receptive fields against gradients."""
 
 import keras
 import numpy as np
@@ -36,7 +36,7 @@ def test_attention_maps_match_the_folded_generator():
         np.testing.assert_array_equal(layer_maps.map_of(4, (row, column)).ravel(), expected_map)
 
 
-def test_attention_maps_change_no_weight():
+def test_attention_maps_leave_weights_unchanged():
     network = make_discriminator()
     before = [weight.numpy() for weight in network.weights]
     AttentionProbe(network).attention_maps([np.ones((2, 32, 32, 3), np.float32), np.int32([0, 1])])
@@ -48,7 +48,7 @@ def test_attention_maps_change_no_weight():
 def test_receptive_field_of_discriminator_is_where_gradients_flow(size, attention):
     network = make_discriminator(size, attention)
     fields = receptive_fields(network)
-    # The attention above the one that is looked at would join everything; the question is what convolutions join.
+    # Later attention layers would connect all positions; only convolutions are tested here.
     for layer in AttentionProbe(network).layers.values():
         layer.gamma.assign(0.0)
     for name, field in fields.items():

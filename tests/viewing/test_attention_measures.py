@@ -1,4 +1,4 @@
-"""Measures of maps for which the values are known."""
+"""Measures of maps with known values."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from sagan_tf.viewing.attention_measures import (
 )
 
 
-def test_measures_of_uniform_maps_are_the_uniform_baselines():
+def test_attention_measures_of_uniform_maps_equal_uniform_baselines():
     measures = measure_attention(make_maps(lambda *_: None), 32)
     assert measures["distance_px"] == pytest.approx(measures["uniform_distance_px"])
     assert measures["outside_field"] == pytest.approx(measures["uniform_outside_field"])
@@ -22,29 +22,29 @@ def test_measures_of_uniform_maps_are_the_uniform_baselines():
     assert (measures["queries"], measures["keys"], measures["field_px"]) == (64, 16, 24)
 
 
-def test_measures_of_maps_on_the_own_key():
+def test_attention_measures_are_exact_for_maps_on_own_key():
     measures = measure_attention(make_maps(lambda picture, row, column: (row // 2, column // 2)), 32)
-    # The middle of a 4 px query lies 2 px in x and in y from that of its 8 px key.
+    # The centre of a 4 px query is 2 px in x and y from that of its 8 px key.
     assert measures["distance_px"] == pytest.approx(np.hypot(2, 2))
     assert measures["entropy_bits"] == 0 and measures["effective_keys"] == 1
     assert measures["self_attention"] == 1 and measures["outside_field"] == 0
     assert measures["distance_px"] < measures["convolution_distance_px"] < measures["uniform_distance_px"]
 
 
-def test_measures_of_maps_on_the_farthest_corner():
+def test_attention_measures_are_exact_for_maps_on_farthest_corner():
     measures = measure_attention(make_maps(lambda picture, row, column: (3 * (row < 4), 3 * (column < 4))), 32)
     assert measures["outside_field"] == 1 and measures["self_attention"] == 0
     assert measures["distance_px"] > measures["uniform_distance_px"] > measures["convolution_distance_px"]
 
 
-def test_cell_distances_are_between_centres():
+def test_attention_cell_distances_are_between_centres():
     distances = cell_distances((4, 4), (2, 2), 8).reshape(4, 4, 2, 2)
     assert distances[0, 0, 0, 0] == pytest.approx(np.hypot(1, 1))
     assert distances[0, 3, 1, 0] == pytest.approx(np.hypot(5, 5))
     assert own_keys(make_maps(lambda *_: None)).reshape(8, 8)[5, 2] == 2 * 4 + 1
 
 
-def test_symmetry_measures_of_symmetric_and_one_sided_maps():
+def test_attention_symmetry_is_exact_for_symmetric_and_one_sided_maps():
     across = measure_symmetry(make_maps(lambda picture, row, column: (row // 2, 3 - column // 2)))
     assert across["mirror_agreement"] == 1 and across["mirrored_place"] == 1 and across["own_place"] == 0
     own = measure_symmetry(make_maps(lambda picture, row, column: (row // 2, column // 2)))
@@ -55,7 +55,7 @@ def test_symmetry_measures_of_symmetric_and_one_sided_maps():
     assert uniform["mirrored_place"] == pytest.approx(uniform["uniform_mirrored_place"])
 
 
-def test_table_has_one_line_per_layer():
+def test_attention_table_has_one_line_per_layer():
     maps = make_maps(lambda *_: None)
     row = measure_attention(maps, 32) | {"network": "generator", "pictures": "generated"}
     plain = format_table([row, row]).splitlines()

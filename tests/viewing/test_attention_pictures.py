@@ -1,4 +1,4 @@
-"""Rows show, for every point, the map of that point, and mark the region that holds the most attention."""
+"""Rows show the map of every point and mark the region with the most attention."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ GREY = np.full((32, 32, 3), 128, np.uint8)
 
 @settings(max_examples=30, deadline=None)
 @given(row=st.integers(0, 7), column=st.integers(0, 7), seed=st.integers(0, 99))
-def test_strongest_region_finds_a_peak(row, column, seed):
+def test_strongest_region_contains_the_peak(row, column, seed):
     map_ = np.random.default_rng(seed).uniform(0, 0.01, (8, 8))
     map_[row, column] += 1
     y, x = strongest_region(map_)
@@ -27,7 +27,7 @@ def test_strongest_region_prefers_more_attention_to_a_higher_peak():
     assert strongest_region(map_) == pytest.approx((5.5 / 8, 5.5 / 8))
 
 
-def test_overlay_is_bright_where_attention_is():
+def test_attention_overlay_is_bright_where_attention_is():
     map_ = np.zeros((4, 4))
     map_[1, 2] = 1
     levels = np.asarray(overlay(GREY, map_, 128)).mean(-1)
@@ -35,8 +35,8 @@ def test_overlay_is_bright_where_attention_is():
     assert np.unravel_index(cells.argmax(), (4, 4)) == (1, 2) and cells[1, 2] > 1.5 * np.median(cells)
 
 
-def test_row_shows_map_and_colour_of_each_point(tmp_path):
-    # Each query looks at the place point-reflected through the middle.
+def test_attention_row_shows_map_and_colour_of_each_point(tmp_path):
+    # Each query attends to its point reflection through the centre.
     maps = make_maps(lambda picture, row, column: (3 - row // 2, 3 - column // 2), pictures=1)
     points = [(0, 0), (0, 7), (7, 0)]
     row = make_row(maps, 0, GREY, points, "one")
@@ -45,7 +45,7 @@ def test_row_shows_map_and_colour_of_each_point(tmp_path):
         pixels = np.asarray(file).astype(int)
     for k, colour in enumerate(COLOURS[:3]):
         spots = np.argwhere((pixels == colour).all(-1))
-        # In the first cell the dot, in cell k+1 the dot and an arrow; nowhere else.
+        # The first cell has the dot, cell k + 1 the dot and an arrow.
         cells = set((spots[:, 1] - 16) // 164)
         assert cells == {0, k + 1}
         arrow = spots[(spots[:, 1] - 16) // 164 == k + 1] - [pixels.shape[0] - 16 - 160, 16 + 4 + (k + 1) * 164]
@@ -55,14 +55,14 @@ def test_row_shows_map_and_colour_of_each_point(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["rows.png"]
 
 
-def test_point_that_attends_to_itself_has_a_ring():
+def test_attention_row_marks_point_that_attends_to_itself_by_ring():
     maps = make_maps(lambda picture, row, column: (row // 2, column // 2), pictures=1)
     picture = np.asarray(draw_rows([make_row(maps, 0, GREY, [(4, 4)])], "title")).astype(int)
     spots = np.argwhere((picture[:, 16 + 168 :] == COLOURS[0]).all(-1))
     assert np.ptp(spots, axis=0).max() < 32  # no arrow
 
 
-def test_rows_are_drawn_for_columns_and_large_grey_images():
+def test_attention_rows_are_drawn_for_columns_and_large_grey_images():
     maps = make_maps(lambda *_: None, pictures=3)
     rows = [make_row(maps, i, np.zeros((256, 256, 1), np.float32), [(1, 1), (2, 6)]) for i in range(3)]
     narrow, wide = draw_rows(rows, "t"), draw_rows(rows, "t", columns=2)

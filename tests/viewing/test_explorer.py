@@ -7,7 +7,7 @@ from viewing.maps import make_maps
 
 from sagan_tf.viewing.explorer import MAX_BYTES, ExplorerData, explorer_page, save_explorer
 
-CLASSES = ("disc", "</script><b>ring")  # a class name may be anything
+CLASSES = ("disc", "</script><b>ring")  # class names may contain any text
 
 
 def opposite_key(picture, row, column):
@@ -60,7 +60,7 @@ def test_explorer_overlay_follows_mouse(page_path):
         assert page.locator("#from").text_content() == "26, 26 px"
         assert page.locator("#share").text_content() == "100 %"
         assert page.locator("#spread").text_content() == "1.0 of 16 keys"
-        # A click holds the position.
+        # A click fixes the position.
         page.mouse.click(box["x"] + 5, box["y"] + 5)
         page.mouse.move(box["x"] + 200, box["y"] + 200)
         assert (wait_for_state(page)["row"], wait_for_state(page)["column"]) == (0, 0)
@@ -74,7 +74,7 @@ def test_explorer_lists_select_class_latent_and_layer(page_path):
         page.select_option("#latent", label="seed 8")
         assert wait_for_state(page)["picture"] == 1 and brightest(page) == [0, 3]
         page.select_option("#class", index=1)
-        assert wait_for_state(page)["picture"] == 3  # the same latent in the other class
+        assert wait_for_state(page)["picture"] == 3  # the same latent with the other class
         page.select_option("#layer", index=1)
         state = wait_for_state(page)
         assert state["layer"] == 1 and brightest(page) == [0, 0]
@@ -93,7 +93,7 @@ def test_explorer_keys_move_position_and_change_picture(page_path):
         assert (state["row"], state["column"]) == (start["row"] + 1, start["column"] + 2)
         for _ in range(20):
             page.keyboard.press("ArrowUp")
-        assert wait_for_state(page)["row"] == 0  # the edge
+        assert wait_for_state(page)["row"] == 0  # at the edge
         page.keyboard.press("n")
         assert wait_for_state(page)["picture"] == 1
         page.keyboard.press("p")

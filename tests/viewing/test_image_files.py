@@ -1,4 +1,4 @@
-"""Files hold the pixels they were given, and appear only when complete."""
+"""Image files hold the given pixels and appear only when complete."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from sagan_tf.viewing.image_grids import Table, draw_table, save_table
 
 
 @pytest.mark.parametrize("ending", ["gif", "webp"])
-def test_animation_repeats_all_frames_forever(tmp_path, ending):
+def test_saved_animation_repeats_all_frames_forever(tmp_path, ending):
     frames = [draw_table(Table(plain_images(1, 2, seed=seed), ("",))) for seed in range(5)]
     save_animation(frames, tmp_path / f"path.{ending}")
     with Image.open(tmp_path / f"path.{ending}") as file:
@@ -18,11 +18,11 @@ def test_animation_repeats_all_frames_forever(tmp_path, ending):
         loaded = [np.asarray(frame.convert("RGB")).astype(int) for frame in ImageSequence.Iterator(file)]
     assert len(loaded) == 5
     for frame, expected in zip(loaded, frames):
-        # A GIF has 256 colours for all frames; plain ones stay close.
+        # A GIF has 256 colours for all frames; plain colours stay close.
         assert abs(frame - np.asarray(expected).astype(int)).mean() < 3
 
 
-def test_animation_rejects_unknown_file_format(tmp_path):
+def test_saved_animation_rejects_unknown_file_format(tmp_path):
     frames = [draw_table(Table(plain_images(1, 1), ("",)))] * 2
     with pytest.raises(ValueError, match="Received"):
         save_animation(frames, tmp_path / "path.mp4")
@@ -30,14 +30,14 @@ def test_animation_rejects_unknown_file_format(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_image_keeps_every_pixel(tmp_path, channels):
+def test_saved_image_keeps_every_pixel(tmp_path, channels):
     image = np.random.default_rng(0).integers(0, 255, (5, 5, channels), dtype=np.uint8)
     save_image(image, tmp_path / "one.png")
     with Image.open(tmp_path / "one.png") as file:
         np.testing.assert_array_equal(np.asarray(file).reshape(image.shape), image)
 
 
-def test_failed_write_leaves_no_file(tmp_path, monkeypatch):
+def test_saved_image_leaves_no_file_when_writing_fails(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("full")
 

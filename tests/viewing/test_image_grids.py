@@ -1,4 +1,4 @@
-"""Every image, title and caption stands at its place."""
+"""Every image, title and caption is in its place."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from viewing.plain_images import plain_images
 from sagan_tf.viewing.image_grids import Table, save_contact_sheet, save_grid, save_table
 
 
-def test_grid_holds_every_image_row_by_row(tmp_path):
+def test_image_grid_holds_every_image_row_by_row(tmp_path):
     images = np.random.default_rng(0).integers(0, 255, (5, 4, 6, 3), dtype=np.uint8)
     save_grid(images, tmp_path / "new" / "grid.png", columns=2)
     with Image.open(tmp_path / "new" / "grid.png") as file:
@@ -20,7 +20,7 @@ def test_grid_holds_every_image_row_by_row(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["grid.png"]
 
 
-def test_contact_sheet_takes_grey_floats_and_long_captions(tmp_path):
+def test_contact_sheet_accepts_grey_floats_and_long_captions(tmp_path):
     images = np.linspace(-1, 1, 3)[:, None, None, None] * np.ones((1, 32, 32, 1))
     save_contact_sheet(images, ["a", "b" * 99, "犬"], tmp_path / "sheet.png", 2, "title")
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -29,7 +29,7 @@ def test_contact_sheet_takes_grey_floats_and_long_captions(tmp_path):
 
 
 @pytest.mark.parametrize("images, columns", [(np.zeros((0, 4, 4, 3)), 1), (np.zeros((1, 4, 4, 2)), 1)])
-def test_grid_rejects_invalid_images(tmp_path, images, columns):
+def test_image_grid_rejects_invalid_images(tmp_path, images, columns):
     with pytest.raises(ValueError, match="Received"):
         save_grid(images, tmp_path / "grid.png", columns)
     assert not list(tmp_path.iterdir())
@@ -48,7 +48,7 @@ def centres(picture, images):
     return np.array([[spots.mean(0) for spots in row] for row in positions])
 
 
-def test_table_aligns_images_in_rows_and_columns(tmp_path):
+def test_image_table_aligns_images_in_rows_and_columns(tmp_path):
     images = plain_images(3, 4)
     table = Table(images, ("one", "a longer title", "犬"), tuple("abcd"), "A title wider than many a picture")
     save_table(table, tmp_path / "new" / "table.png")
@@ -59,7 +59,7 @@ def test_table_aligns_images_in_rows_and_columns(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["table.png"]
 
 
-def test_table_rejects_wrong_number_of_titles():
+def test_image_table_rejects_wrong_number_of_titles():
     with pytest.raises(ValueError, match="Received"):
         Table(plain_images(2, 2), ("one",))
     with pytest.raises(ValueError, match="Received"):

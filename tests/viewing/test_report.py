@@ -1,4 +1,4 @@
-"""The report in a real browser: values can be read off, and no content of a run breaks the page."""
+"""The report in a real browser: values are readable, and no content of a run breaks the page."""
 
 import dataclasses
 
@@ -51,7 +51,7 @@ def test_report_shows_values_of_running_training(record, tmp_path):
         assert titles == ["fid", "Losses", "Discriminator logits", "Discriminator accuracy",
                           "Attention gamma", "sigma, generator", "Images per second"]
         losses = page.locator(".card", has_text="Losses")
-        # Without a pointer the last values; with one those of the step below it.
+        # The last values without a pointer, otherwise those of the step under it.
         assert losses.locator(".u-value").all_text_contents() == ["500", "0.0400", "0.500"]
         over = losses.locator(".u-over")
         box = over.bounding_box()
@@ -100,27 +100,27 @@ def test_report_fits_small_screen(record, tmp_path):
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_report_of_run_without_metrics(record, tmp_path):
+def test_report_is_drawn_for_run_without_metrics(record, tmp_path):
     empty = RunRecord(name="new", steps=10, images_per_step=4, metrics=[], config=record.config)
     with opened(write_page([empty], tmp_path / "report.html")) as page:
         assert "No metrics yet" in page.locator("#line").text_content()
         assert page.locator(".card").count() == 0 and page.locator("#config td").count() > 3
 
 
-def test_report_leaves_out_unreadable_pictures(record, tmp_path):
+def test_report_omits_unreadable_pictures(record, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"half")
     broken = dataclasses.replace(record, samples={1: tmp_path / "broken.png", 2: tmp_path / "missing.png"})
     assert '"samples":[]' in report_page([broken], "now")
 
 
-def test_curves_leave_out_values_that_are_not_finite():
+def test_report_curves_omit_values_that_are_not_finite():
     result = curves([{"step": 1, "a": 1.0}, {"step": 2, "a": None, "b": float("inf")}, {"step": 3, "a": 3.0, "b": 2}])
     assert result == {"a": ([1, 3], [1.0, 3.0]), "b": ([3], [2.0])}
 
 
 @settings(max_examples=30, deadline=None)
 @given(count=st.integers(1, 3000), max_points=st.integers(1, 200))
-def test_curves_are_averaged_when_too_long(count, max_points):
+def test_report_curves_are_averaged_when_too_long(count, max_points):
     values = np.arange(count) % 7
     (steps, thinned) = curves([{"step": i + 1, "a": float(v)} for i, v in enumerate(values)], max_points)["a"]
     assert len(steps) == len(thinned) == min(count, max_points) and steps[-1] == count
@@ -129,7 +129,7 @@ def test_curves_are_averaged_when_too_long(count, max_points):
 
 @settings(max_examples=30, deadline=None)
 @given(steps=st.sets(st.integers(0, 10**7), max_size=200))
-def test_select_steps_includes_first_and_last(steps):
+def test_report_select_steps_includes_first_and_last(steps):
     selected = select_steps(steps)
     assert len(selected) == min(len(steps), MAX_PICTURES)
     assert selected == sorted(set(selected)) and set(selected) <= steps

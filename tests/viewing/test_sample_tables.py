@@ -21,20 +21,20 @@ def unconditional():
     return Sampler(fold_generator(make_generator(None)))
 
 
-def test_class_grid_has_one_row_per_class(sampler):
+def test_sample_class_grid_has_one_row_per_class(sampler):
     table = sample_tables.class_grid(sampler, CLASSES, range(5, 7), 1.5)
     assert table.row_titles == tuple(CLASSES.values()) and table.column_titles == ("seed 5", "seed 6")
     for row, label in enumerate(CLASSES):
         np.testing.assert_array_equal(table.images[row], sampler.sample([5, 6], [label] * 2, 1.5))
 
 
-def test_class_grid_holds_the_seeds_in_order_when_there_are_no_classes(unconditional):
+def test_sample_class_grid_holds_seeds_in_order_without_classes(unconditional):
     table = sample_tables.class_grid(unconditional, None, range(16))
     np.testing.assert_array_equal(table.images.reshape(16, 32, 32, 3), unconditional.sample(range(16)))
     assert table.row_titles == ("seeds 0 .. 7", "seeds 8 .. 15")
 
 
-def test_truncation_sweep_ends_in_the_untruncated_sample(sampler):
+def test_sample_truncation_sweep_ends_in_the_untruncated_sample(sampler):
     table = sample_tables.truncation_sweep(sampler, CLASSES, 2, (0.5, 2.0, 6.0))
     assert table.column_titles == ("0.5", "2", "none")
     for row, label in enumerate(CLASSES):
@@ -42,7 +42,7 @@ def test_truncation_sweep_ends_in_the_untruncated_sample(sampler):
         assert (table.images[row, 0] != table.images[row, 1]).any()
 
 
-def test_interpolations_start_and_end_in_samples(sampler, unconditional):
+def test_sample_interpolations_start_and_end_in_samples(sampler, unconditional):
     fractions = np.linspace(0, 1, 3)
     table = sample_tables.latent_interpolations(sampler, CLASSES, 2, fractions)
     for row, label in enumerate(CLASSES):
@@ -54,12 +54,12 @@ def test_interpolations_start_and_end_in_samples(sampler, unconditional):
     table = sample_tables.latent_interpolations(unconditional, None, 2, fractions)
     np.testing.assert_array_equal(table.images[:, 0], unconditional.sample(range(2, 10)))
     table = sample_tables.class_interpolations(sampler, {0: "a", 1: "b"}, 0, fractions)
-    assert len(table.images) == 1  # the way back would be the same
+    assert len(table.images) == 1  # the reverse path would be the same
     with pytest.raises(ValueError, match="Received"):
         sample_tables.class_interpolations(sampler, {0: "a"}, 0, fractions)
 
 
-def test_interpolation_loop_passes_all_stops_without_a_jump(sampler):
+def test_sample_interpolation_loop_passes_all_stops_without_a_jump(sampler):
     stops = [(0, 1), (1, 1), (5, 3)]
     frames = sample_tables.interpolation_loop(sampler, stops, 6)
     assert len(frames) == 18
@@ -69,7 +69,7 @@ def test_interpolation_loop_passes_all_stops_without_a_jump(sampler):
     assert steps.max() < jumps.max()
 
 
-def test_file_name_holds_class_and_seed():
+def test_sample_file_name_holds_class_and_seed():
     assert sample_tables.file_name(4, "a/b c", 17) == "class_0004_a_b_c_seed_00000017.png"
     assert sample_tables.file_name(12, "../..", 17) == "class_0012_seed_00000017.png"
     assert sample_tables.file_name(None, None, 17) == "seed_00000017.png"
