@@ -26,7 +26,8 @@ class Terminated(KeyboardInterrupt):
 def one_line_errors(after_stop=""):
     """Ends a command with one line on stderr instead of a traceback, for errors that the user can fix.
 
-    Also covers a full disk, a missing permission, and a folder in place of a file or vice versa.
+    Also covers a full disk, a missing permission, a path that does not exist and cannot be created, and a folder in
+    place of a file or vice versa.
 
     Args:
         after_stop: str, printed after "stopped by ..." on Ctrl-C or SIGTERM.
@@ -48,6 +49,8 @@ def one_line_errors(after_stop=""):
             advice = f"cannot write{where}: {error.strerror}. Free some space or choose another folder."
         elif error.errno in _WRONG_KIND:
             advice = f"cannot use{where}: {error.strerror}. Move it away or choose another path."
+        elif error.errno == errno.ENOENT:  # on reading or on writing, as in /proc
+            advice = f"cannot open or create{where}: {error.strerror}. Choose another path."
         else:
             raise
         _exit(f"error: {_one_line(advice)}", 2)

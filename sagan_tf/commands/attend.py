@@ -13,7 +13,7 @@ from sagan_tf.viewing.attention_measures import format_table
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
 from sagan_tf.viewing.explorer import save_explorer
 
-_IMAGES, _IMAGES_PER_STEP, _EXPLORER_IMAGES = 4, 2, 16
+IMAGES, IMAGES_PER_STEP, EXPLORER_IMAGES = 4, 2, 16
 
 
 def attend_run(options):
@@ -36,7 +36,7 @@ def attend_run(options):
         yield from _draw_over_training(run, options, out)
         return
     reader = AttentionReader(run, options)
-    results = reader.results(options.images or _IMAGES, options.measured)
+    results = reader.results(options.images or IMAGES, options.measured)
     arrays = {}
     for result in results:
         for name, maps in result.maps.items():
@@ -62,7 +62,7 @@ def attend_run(options):
         yield path
     if options.explorer:
         path = out / f"explorer_step_{reader.step:08d}.html"
-        save_explorer(reader.explorer_data(options.images or _EXPLORER_IMAGES), path)
+        save_explorer(reader.explorer_data(options.images or EXPLORER_IMAGES), path)
         yield path
     yield format_table(summary)
 
@@ -73,7 +73,7 @@ def _draw_over_training(run, options, out):
     if not steps:
         raise UserError(f"{run.checkpoints_path}: there is no checkpoint yet.")
     results_of = {}
-    count = options.images or _IMAGES_PER_STEP
+    count = options.images or IMAGES_PER_STEP
     for step in tqdm(steps, unit="checkpoint", desc="reading", leave=False):
         for result in AttentionReader(run, options, step).results(count, count):
             for name in result.maps:

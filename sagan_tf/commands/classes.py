@@ -3,7 +3,7 @@
 from sagan_tf.data import embedded
 from sagan_tf.errors import UserError, did_you_mean
 
-_DEFAULT_CLASSES = 10
+DEFAULT_CLASSES = 10
 
 
 def class_names(run, num_classes):
@@ -23,7 +23,7 @@ def choose_classes(chosen, names):
             raise UserError("--classes: the model was trained without classes; leave --classes out.")
         return None
     if chosen is None:
-        return dict(list(enumerate(names))[:_DEFAULT_CLASSES])
+        return dict(list(enumerate(names))[:DEFAULT_CLASSES])
     if chosen == ("all",):
         return dict(enumerate(names))
     labels = [_find_class(text, names) for text in chosen]

@@ -22,12 +22,12 @@ from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.results import Result, to_json
 from sagan_tf.evaluation.shards import merge_shards, save_shard, wait_for_shards
-from sagan_tf.evaluation.standing_statistics import set_standing_statistics
+from sagan_tf.evaluation.standing_statistics import BATCH_SIZE, set_standing_statistics
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.files.atomic import write_text
 from sagan_tf.files.locks import exclusive
 from sagan_tf.generation.folding import fold_generator
-from sagan_tf.generation.latents import NO_TRUNCATION
+from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.folder import Run
 from sagan_tf.training.distribution import make_local_strategy
@@ -195,7 +195,7 @@ def _describe_generator(run, config, step, options):
     decay = config.training.ema_decay
     average = "last weights" if decay is None else f"average of the weights (EMA), decay {decay:g}"
     best = ", best of the evaluations during training" if options.best else ""
-    standing = f"statistics of {options.standing} new batches of 64"
+    standing = f"statistics of {options.standing} new batches of {BATCH_SIZE}"
     return {
         "run": run.path.name,
         "generator": f"{average}{best}, step {step}",

@@ -81,11 +81,13 @@ def _default_text(default):
 
 
 def _read(name, hint, text):
-    """Reads a value; several values of a tuple are separated by commas."""
+    """Reads a value; several values of a tuple are separated by commas, and a last comma is allowed."""
     if typing.get_origin(hint) is tuple:
-        items = [item.strip() for item in text.split(",") if item.strip()]
-        if not items:
+        items = [item.strip() for item in text.strip().removesuffix(",").split(",")]
+        if not any(items):
             raise UserError(f"{name}: the list is empty. Name something, or leave {name} out.")
+        if not all(items):
+            raise UserError(f"{name}: `{text}` has an empty item. Remove the extra comma.")
         return tuple(_read(name, typing.get_args(hint)[0], item) for item in items)
     try:
         return read_value(hint, text)

@@ -8,21 +8,31 @@ from jsonargparse.typing import restricted_number_type, restricted_string_type
 
 from sagan_tf.commands.option_parser import positional
 from sagan_tf.errors import UserError
+from sagan_tf.evaluation.defaults import BATCH_SIZE, KEPT_IMAGES, PIXEL_RANGE, PIXEL_RANGES
 from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
+from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.serving.limits import Limits
 
-# Restricted types of jsonargparse; the docstring names the type in an error line. Integers fit 64 bits with room for
-# sums.
-_FITS = ("<", 2**62)
-WholeNumber = restricted_number_type("WholeNumber", int, [(">=", 0), _FITS], docstring="a whole number from 0")
-Count = restricted_number_type("Count", int, [(">=", 1), _FITS], docstring="a whole number from 1")
-TwoOrMore = restricted_number_type("TwoOrMore", int, [(">=", 2), _FITS], docstring="a whole number from 2")
-Version = restricted_number_type("Version", int, [(">=", 1), ("<", 10**18)], docstring="a whole number from 1")
+# Restricted types of jsonargparse; the docstring names the type in an error line.
+_LARGEST = 2**62 - 1  # fits 64 bits with room for sums
+
+
+def _whole_numbers(name, first, last=_LARGEST):
+    limits = [(">=", first), ("<=", last)]
+    return restricted_number_type(name, int, limits, docstring=f"a whole number from {first} to {last}")
+
+
+WholeNumber = _whole_numbers("WholeNumber", 0)
+Count = _whole_numbers("Count", 1)
+TwoOrMore = _whole_numbers("TwoOrMore", 2)
+Version = _whole_numbers("Version", 1, 10**18 - 1)
 Port = restricted_number_type("Port", int, [(">=", 0), ("<", 2**16)], docstring="a port, 0 to 65535")
 _FINITE = ("<", float("inf"))
-PositiveNumber = restricted_number_type("PositiveNumber", float, [(">", 0), _FINITE], docstring="a number above 0")
+PositiveNumber = restricted_number_type(
+    "PositiveNumber", float, [(">", 0), _FINITE], docstring="a finite number above 0"
+)
 NonNegativeNumber = restricted_number_type(
-    "NonNegativeNumber", float, [(">=", 0), _FINITE], docstring="a number from 0"
+    "NonNegativeNumber", float, [(">=", 0), _FINITE], docstring="a finite number from 0"
 )
 ModelName = restricted_string_type(
     "ModelName",
@@ -39,7 +49,7 @@ class EvaluateOptions:
         subject: Run folder, or folder of pictures.
         num_samples: Generated samples.
         seed: Seed of the first sample.
-        truncation: Largest absolute entry of a latent; 6 keeps the whole normal distribution.
+        truncation: Largest absolute entry of a latent; the default keeps the whole normal distribution.
         labels: Classes of the samples: in turn (`uniform`), or as often as in the data (`data`).
         step: Step of the checkpoint. Defaults to the newest.
         best: Take the best generator of the evaluations during training.
@@ -66,7 +76,7 @@ class EvaluateOptions:
     subject: str = positional("RUN")
     num_samples: TwoOrMore = 50_000
     seed: WholeNumber = 0
-    truncation: PositiveNumber = 6.0
+    truncation: PositiveNumber = NO_TRUNCATION
     labels: Literal["uniform", "data"] = "uniform"
     step: WholeNumber | None = None
     best: bool = False
@@ -80,11 +90,11 @@ class EvaluateOptions:
     metrics: tuple[Literal[*METRICS, *PICTURE_METRICS], ...] | None = None
     at_infinity: bool = False
     features: str | None = field(default=None, metadata={"metavar": "PATH[:NAME]"})
-    pixel_range: Literal["-1,1", "0,1", "0,255"] = "-1,1"
+    pixel_range: Literal[*PIXEL_RANGES] = PIXEL_RANGE
     inception: str | None = None
     inception_sha256: str | None = None
-    num_reference: TwoOrMore = 50_000
-    batch_size: Count = 64
+    num_reference: TwoOrMore = KEPT_IMAGES
+    batch_size: Count = BATCH_SIZE
     replicas: Count | None = None
     refresh: bool = False
     out: Path | None = None
@@ -99,9 +109,9 @@ class SampleOptions:
         out: Folder to write to. Defaults to RUN/pictures.
         step: Step of the checkpoint. Defaults to the newest.
         seed: First seed; each seed is one latent.
-        classes: Names or numbers of classes, separated by commas, or all. Defaults to the first ten.
+        classes: Names or numbers of classes, separated by commas, or all. Defaults to the first 10.
         columns: Seeds per class.
-        truncation: Largest absolute entry of a latent; 6 keeps the whole normal distribution.
+        truncation: Largest absolute entry of a latent; the default keeps the whole normal distribution.
         sweep: Draw one latent at these truncations, such as 0.3,0.6,1,2,6.
         interpolate: Draw strips between latents, between classes, or both.
         frames: Pictures per strip.
@@ -115,7 +125,7 @@ class SampleOptions:
     seed: WholeNumber = 0
     classes: tuple[str, ...] | None = None
     columns: Count = 8
-    truncation: PositiveNumber = 6.0
+    truncation: PositiveNumber = NO_TRUNCATION
     sweep: tuple[PositiveNumber, ...] = ()
     interpolate: tuple[Literal["latents", "classes"], ...] = ()
     frames: TwoOrMore = 9
@@ -146,12 +156,12 @@ class AttendOptions:
         layers: Attention layers, separated by commas, such as attention_32. Defaults to all.
         step: Step of the checkpoint, or all for one row per step. Defaults to the newest.
         points: Query points in px of the picture. Defaults to five, spread over the contents of the picture.
-        images: Number of pictures drawn. Defaults to 4, and 16 in the explorer.
+        images: Number of pictures drawn. Defaults to 4, to 2 with --step all, and to 16 in the explorer.
         measured: Number of pictures measured.
         columns: Pictures with their maps side by side.
         seed: Seed of the first picture.
-        truncation: Largest absolute entry of a latent; 6 keeps the whole normal distribution.
-        classes: Names or numbers of classes, separated by commas, or all. Defaults to the first ten.
+        truncation: Largest absolute entry of a latent; the default keeps the whole normal distribution.
+        classes: Names or numbers of classes, separated by commas, or all. Defaults to the first 10.
         npz: Also write pictures, points and maps as arrays.
         explorer: Also write an interactive HTML file.
     """
@@ -169,7 +179,7 @@ class AttendOptions:
     measured: Count = 32
     columns: Count = 1
     seed: WholeNumber = 0
-    truncation: PositiveNumber = 6.0
+    truncation: PositiveNumber = NO_TRUNCATION
     classes: tuple[str, ...] | None = None
     npz: bool = False
     explorer: bool = False

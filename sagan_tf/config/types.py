@@ -59,7 +59,8 @@ def type_in_words(hint):
         return _NAMES[hint]
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
-        return f"one of {', '.join(map(str, inner))}" if len(inner) > 1 else str(inner[0])
+        names = [f"`{value}`" if "," in value else value for value in map(str, inner)]
+        return f"one of {', '.join(names)}" if len(names) > 1 else names[0]
     if origin is tuple:
         values = choices(hint)
         return f"a list such as [{', '.join(values[:2])}], of {', '.join(values)}" if values else _LISTS[inner[0]]

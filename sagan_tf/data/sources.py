@@ -67,8 +67,6 @@ def open_source(options, show_progress=True):
     Raises:
         UserError: The data set is missing, empty or damaged, or lacks the labels that `conditional` asks for.
     """
-    if options.image_channels not in (1, 3):
-        raise UserError(f"data.image_channels: must be 1 or 3. Got {options.image_channels}.")
     reader, class_names, skipped = _open_reader(options, show_progress)
     if not reader.num_images:
         raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")

@@ -10,17 +10,16 @@ from tqdm.auto import tqdm
 from sagan_tf.data.fingerprint import fingerprint
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.collector import Collector
+from sagan_tf.evaluation.defaults import BATCH_SIZE, KEPT_IMAGES
 from sagan_tf.evaluation.inception import cache_folder
 from sagan_tf.evaluation.metric_names import METRICS
 from sagan_tf.evaluation.metrics import compute_metrics
 from sagan_tf.evaluation.precision_recall import own_distances
 from sagan_tf.evaluation.statistics import FORMAT, mismatch, read_statistics, save_statistics
 from sagan_tf.files.locks import exclusive
-from sagan_tf.generation.latents import NO_TRUNCATION
 from sagan_tf.generation.replicas import on_all_replicas
 from sagan_tf.generation.sampler import Sampler
-
-KEPT_IMAGES = 50_000  # Images whose own features are kept, at most.
+from sagan_tf.generation.truncation import NO_TRUNCATION
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class SampleSet:
     Args:
         count: int, N.
         seed: int, of the first sample.
-        truncation: float > 0, largest absolute entry of a latent; 6 keeps the whole normal distribution.
+        truncation: float > 0, largest absolute entry of a latent; the default keeps the whole normal distribution.
         label_shares: Shares of the K classes. None: equal shares, the classes in turn.
     """
 
@@ -61,7 +60,7 @@ class Evaluator:
         show_progress: bool. Show progress bars.
     """
 
-    def __init__(self, network, strategy, batch_size=64, show_progress=True):
+    def __init__(self, network, strategy, batch_size=BATCH_SIZE, show_progress=True):
         self.network, self.strategy, self.show_progress = network, strategy, show_progress
         self._replica_batch_size = batch_size
         self.batch_size = batch_size * (1 if strategy is None else strategy.num_replicas_in_sync)

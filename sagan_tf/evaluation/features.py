@@ -9,11 +9,9 @@ import keras
 import tensorflow as tf
 
 from sagan_tf.errors import UserError
+from sagan_tf.evaluation.defaults import PIXEL_RANGE, PIXEL_RANGES
 from sagan_tf.evaluation.inception import INPUT_SIZE, inception_outputs, load_inception, to_inception_input
 from sagan_tf.files.hashing import sha256
-
-# Pixel range that a user's feature network expects.
-RANGES = {"-1,1": (-1.0, 1.0), "0,1": (0.0, 1.0), "0,255": (0.0, 255.0)}
 
 
 @dataclass(frozen=True)
@@ -50,14 +48,14 @@ class FeatureNetwork:
         return {name: getattr(self, name) for name in names}
 
 
-def open_features(features=None, inception=None, pixel_range="-1,1", inception_sha256=None):
+def open_features(features=None, inception=None, pixel_range=PIXEL_RANGE, inception_sha256=None):
     """Opens the `FeatureNetwork` of a user, or Inception.
 
     Args:
         features: `PATH` or `PATH:NAME` of a Keras file and a layer, or of a SavedModel and one of its outputs. None:
             Inception.
         inception: Path of TF-GAN's Inception; None: from the cache, or downloaded into it.
-        pixel_range: Key of `RANGES`, the pixel range that `features` expects.
+        pixel_range: Key of `PIXEL_RANGES`, the pixel range that `features` expects.
         inception_sha256: str, the hash that Inception must have, or None.
     """
     if features is None:
@@ -167,7 +165,7 @@ def _prepare(images, size, channels, pixel_range):
         images = tf.repeat(images, 3, axis=-1)
     if size and images.shape[1] != size:
         images = tf.image.resize(images, [size, size], method="bilinear", antialias=True)
-    low, high = RANGES[pixel_range]
+    low, high = PIXEL_RANGES[pixel_range]
     return images * ((high - low) / 255.0) + low
 
 

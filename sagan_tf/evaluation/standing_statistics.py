@@ -7,8 +7,10 @@ import numpy as np
 
 from sagan_tf.layers import ConditionalBatchNormalization
 
+BATCH_SIZE = 64
 
-def set_standing_statistics(generator, num_classes, batches=100, batch_size=64, seed=0):
+
+def set_standing_statistics(generator, num_classes, batches=100, batch_size=BATCH_SIZE, seed=0):
     """Sets the moving means and variances of a generator to their averages over newly drawn batches.
 
     Labels are drawn uniformly. Nothing else changes, not even the u of spectral normalization.

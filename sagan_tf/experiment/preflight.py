@@ -5,7 +5,7 @@ import os
 
 import tensorflow as tf
 
-from sagan_tf.accelerate import compiled as native_operations
+from sagan_tf.accelerate import compiled
 from sagan_tf.errors import UserError
 from sagan_tf.networks.architectures import DISCRIMINATOR_MULTIPLIERS, GENERATOR_MULTIPLIERS, INITIAL_SIZE
 
@@ -45,7 +45,7 @@ def check_devices(config, strategy):
                 "hardware.native_operations: works on CPUs only, and this machine has a GPU; set it to false, or hide "
                 "the GPUs with CUDA_VISIBLE_DEVICES=-1."
             )
-        native_operations.load()
+        compiled.load()
 
 
 def bytes_needed(config):

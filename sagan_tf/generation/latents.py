@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-NO_TRUNCATION = 6.0  # In effect the whole normal distribution, which the generator was trained on.
-
 
 def draw_latents(seed, truncation, latent_dim):
     """Draws the latent of each seed from the normal distribution, cut off at `truncation`.

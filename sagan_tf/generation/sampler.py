@@ -6,9 +6,10 @@ from keras import ops
 from tqdm.auto import tqdm
 
 from sagan_tf.generation.folding import FoldedGenerator
-from sagan_tf.generation.latents import NO_TRUNCATION, draw_latents, interpolate_latents, interpolate_rows
+from sagan_tf.generation.latents import draw_latents, interpolate_latents, interpolate_rows
 from sagan_tf.generation.pixels import to_levels
 from sagan_tf.generation.replicas import on_all_replicas
+from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.layers import ConditionalBatchNormalization
 
 _BAR_BATCHES = 4  # Fewer batches show no progress bar.

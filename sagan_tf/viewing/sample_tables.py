@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from sagan_tf.generation.latents import NO_TRUNCATION
+from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.viewing.image_grids import Table
 
 _SEEDS_PER_ROW = 8  # without classes

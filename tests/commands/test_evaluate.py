@@ -212,7 +212,8 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     assert "--reference" in refusal(capsys, tmp_path / "flat", "--features", features)
     assert refusal(capsys, run.path, "--metrics", "fidd") == (
         f"--metrics: `fidd` is not one of {', '.join(METRICS + PICTURE_METRICS)}. Did you mean `fid`?")
-    assert refusal(capsys, run.path, "--num_samples", "1") == "--num_samples: `1` is not a whole number from 2."
+    assert refusal(capsys, run.path, "--num_samples", "1") == (
+        f"--num_samples: `1` is not a whole number from 2 to {2**62 - 1}.")
     assert "no generator was evaluated" in refusal(capsys, run.path, "--features", features, "--best")
     assert "no checkpoint of step 3" in refusal(capsys, run.path, "--features", features, "--step", "3")
     np.savez(tmp_path / "theirs.npz", mu=np.zeros(5), sigma=np.eye(5))

@@ -1,15 +1,21 @@
 """Parsers made from dataclasses."""
 
+import ast
 import dataclasses
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from sagan_tf.commands import options
+from sagan_tf.commands import attend, options
+from sagan_tf.commands.classes import DEFAULT_CLASSES
 from sagan_tf.commands.option_parser import parse_options
+from sagan_tf.config.types import field_helps
 from sagan_tf.errors import UserError
+from sagan_tf.evaluation import defaults, metric_names
+from sagan_tf.generation import truncation
 
 COMMANDS = {
     options.EvaluateOptions: ["run"],
@@ -51,16 +57,32 @@ def test_option_parser_reads_options_in_their_types():
 @pytest.mark.parametrize(
     ("cls", "arguments", "message"),
     [
-        (options.SampleOptions, ["--seed", "1.5"], "--seed: `1.5` is not a whole number from 0."),
-        (options.SampleOptions, ["--seed", str(2**62)], f"--seed: `{2**62}` is not a whole number from 0."),
-        (options.SampleOptions, ["--sweep", "1,nan"], "--sweep: `nan` is not a number above 0."),
+        (options.SampleOptions, ["--seed", "1.5"], f"--seed: `1.5` is not a whole number from 0 to {2**62 - 1}."),
+        (
+            options.SampleOptions,
+            ["--seed", str(2**62)],
+            f"--seed: `{2**62}` is not a whole number from 0 to {2**62 - 1}.",
+        ),
+        (options.SampleOptions, ["--sweep", "1,nan"], "--sweep: `nan` is not a finite number above 0."),
+        (options.SampleOptions, ["--sweep", "inf"], "--sweep: `inf` is not a finite number above 0."),
+        (options.SampleOptions, ["--sweep", "0.3,,1"], "--sweep: `0.3,,1` has an empty item. Remove the extra comma."),
+        (options.SampleOptions, ["--classes", ",a"], "--classes: `,a` has an empty item."),
         (options.SampleOptions, ["--classes", ","], "--classes: the list is empty. Name something, or leave"),
         (options.SampleOptions, ["--animate", "gifs"], "--animate: `gifs` is not one of gif, webp. Did you"),
+        (
+            options.EvaluateOptions,
+            ["--pixel_range", "0,2"],
+            "--pixel_range: `0,2` is not one of `-1,1`, `0,1`, `0,255`.",
+        ),
         (options.SampleOptions, ["--seed"], "command line: argument --seed: expected one argument."),
         (options.SampleOptions, ["--see", "1"], "command line: unrecognized arguments: --see 1."),
         (options.SampleOptions, ["more"], "command line: unrecognized arguments: more."),
         (options.AttendOptions, ["--points", "1,²"], "--points: `1,²` is not a point."),
-        (options.ExportOptions, ["--version", str(10**18)], f"--version: `{10**18}` is not a whole number from 1."),
+        (
+            options.ExportOptions,
+            ["--version", str(10**18)],
+            f"--version: `{10**18}` is not a whole number from 1 to {10**18 - 1}.",
+        ),
         (options.ExportOptions, ["--name", "a\n"], "--name: `a `"),
     ],
 )
@@ -68,6 +90,22 @@ def test_option_parser_rejects_bad_option_with_name_and_value(cls, arguments, me
     with pytest.raises(UserError) as caught:
         parse_options(cls, [*COMMANDS[cls], *arguments], "prog")
     assert str(caught.value).startswith(message)
+
+
+def test_command_help_names_the_defaults_that_the_commands_choose():
+    helps = field_helps(options.AttendOptions)
+    assert helps["images"].endswith(
+        f"Defaults to {attend.IMAGES}, to {attend.IMAGES_PER_STEP} with --step all, and to {attend.EXPLORER_IMAGES} in "
+        "the explorer."
+    )
+    for text in (helps["classes"], field_helps(options.SampleOptions)["classes"]):
+        assert text.endswith(f"Defaults to the first {DEFAULT_CLASSES}.")
+
+
+def test_modules_of_default_values_import_nothing():
+    for module in (defaults, metric_names, truncation):
+        nodes = ast.walk(ast.parse(inspect.getsource(module)))
+        assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes)
 
 
 def test_command_help_does_not_import_the_commands():

@@ -193,9 +193,9 @@ def test_sample_step_selects_the_checkpoint(run, tmp_path):
         (["--classes", "zzz"], "--classes: the model has no class `zzz`. The classes are disc, ring, square, cross."),
         (["--classes", "0", "--interpolate", "classes"], "--interpolate classes: it needs two classes or more."),
         (["--step", "150"], "--step: {run} has no checkpoint of step 150; it has those of 100, 200."),
-        (["--truncation", "0"], "--truncation: `0` is not a number above 0."),
-        (["--sweep", "1,x"], "--sweep: `x` is not a number above 0."),
-        (["--seed", "-1"], "--seed: `-1` is not a whole number from 0."),
+        (["--truncation", "0"], "--truncation: `0` is not a finite number above 0."),
+        (["--sweep", "1,x"], "--sweep: `x` is not a finite number above 0."),
+        (["--seed", "-1"], f"--seed: `-1` is not a whole number from 0 to {2**62 - 1}."),
         (["--interpolate", "time"], "--interpolate: `time` is not one of latents, classes."),
         (["--animate", "mp4"], "--animate: `mp4` is not one of gif, webp."),
     ],
@@ -204,6 +204,12 @@ def test_sample_rejects_bad_options_in_one_line(run, tmp_path, refusal, argument
     found = refusal(run.path, "--out", tmp_path / "out", *arguments)
     assert found.startswith(line.format(run=run.path)), found
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc takes no new folders")
+def test_sample_rejects_folder_that_cannot_be_created(run, refusal):
+    line = "cannot open or create `/proc/x`: No such file or directory. Choose another path."
+    assert refusal(run.path, "--out", "/proc/x", "--columns", "1") == line
 
 
 def test_sample_rejects_classes_when_the_model_has_none(unconditional, tmp_path, refusal):

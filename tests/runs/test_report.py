@@ -2,6 +2,7 @@
 
 import functools
 import json
+import sys
 
 import pytest
 from small_runs import make_run
@@ -62,6 +63,13 @@ def test_report_command_rejects_bad_arguments(run, tmp_path, refusal):
     assert refusal(run.path, tmp_path).startswith(f"{tmp_path}: not a run folder")
     assert refusal(run.path, "--out", tmp_path) == f"--out: {tmp_path} is a folder. Name a file."
     assert refusal().startswith("command line: the following arguments are required: RUN")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc takes no new files")
+def test_report_rejects_path_that_cannot_be_created(run, refusal):
+    for path in ("/proc/x.html", "/proc/x/page.html"):
+        line = refusal(run.path, "--out", path)
+        assert line.startswith("cannot open or create `/proc/") and line.endswith("directory. Choose another path.")
 
 
 def test_sagan_report_is_the_same_command(capsys):

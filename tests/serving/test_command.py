@@ -66,11 +66,11 @@ def test_serve_rejects_folder_when_no_version_can_be_loaded(capsys, version_1, t
     "option, value, message",
     [
         ("--port", "70000", "--port: `70000` is not a port, 0 to 65535."),
-        ("--max_batch_size", "0", "--max_batch_size: `0` is not a whole number from 1."),
-        ("--batch_timeout_ms", "-1", "--batch_timeout_ms: `-1` is not a number from 0."),
-        ("--max_body_mb", "inf", "--max_body_mb: `inf` is not a number above 0."),
-        ("--poll_seconds", "nan", "--poll_seconds: `nan` is not a number above 0."),
-        ("--max_enqueued_batches", "2.5", "--max_enqueued_batches: `2.5` is not a whole number from 1."),
+        ("--max_batch_size", "0", f"--max_batch_size: `0` is not a whole number from 1 to {2**62 - 1}."),
+        ("--batch_timeout_ms", "-1", "--batch_timeout_ms: `-1` is not a finite number from 0."),
+        ("--max_body_mb", "inf", "--max_body_mb: `inf` is not a finite number above 0."),
+        ("--poll_seconds", "nan", "--poll_seconds: `nan` is not a finite number above 0."),
+        ("--parallel_batches", "2.5", f"--parallel_batches: `2.5` is not a whole number from 1 to {2**62 - 1}."),
         ("--nothing", "1", "unrecognized arguments"),
     ],
 )
