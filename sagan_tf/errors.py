@@ -11,6 +11,11 @@ _NOT_WRITABLE = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQ
 _WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTEMPTY)
 
 
+def summarize(error, max_length=200):
+    """The text of an error in one line of at most `max_length` characters."""
+    return " ".join(str(error).split())[:max_length]
+
+
 class UserError(Exception):
     """Bad input or environment. The message is printed as one line without traceback; the exit code is 2."""
 
