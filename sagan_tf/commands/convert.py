@@ -11,7 +11,7 @@ from sagan_tf.config.fields import DataConfig, DiscriminatorConfig, GeneratorCon
 from sagan_tf.conversion.files import read_state_dict
 from sagan_tf.conversion.named_weights import set_weights
 from sagan_tf.conversion.pytorch import convert_state_dict
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, summarize
 from sagan_tf.experiment.checkpoints import make_checkpoint
 from sagan_tf.files.atomic import atomic_write
 from sagan_tf.files.untrusted import bounded_variables
@@ -64,7 +64,7 @@ def _read_network(path, part):
     try:
         converted = convert_state_dict(state, str(path))
     except (ValueError, IndexError, TypeError, AttributeError) as error:  # Known names with unexpected shapes.
-        reason = " ".join(str(error).split())[:200]
+        reason = summarize(error)
         raise UserError(f"{path}: its tensors do not fit together: {reason}") from None
     if converted.part != part:
         raise UserError(f"{path}: contains a {converted.part}, expected a {part}.")

@@ -2,7 +2,7 @@
 
 import os
 
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, summarize
 from sagan_tf.files.untrusted import check_archive, read_arrays
 
 _NESTING_KEYS = ("state_dict", "generator", "discriminator", "model")  # Under which checkpoints keep the state dict.
@@ -31,7 +31,7 @@ def read_state_dict(path):
     except UserError:
         raise
     except Exception as error:  # Damaged bytes make zip, zlib, pickle and NumPy raise anything.
-        reason = " ".join(str(error).split())[:200]
+        reason = summarize(error)
         raise UserError(f"{path}: cannot be read as a checkpoint: {reason}") from None
 
 

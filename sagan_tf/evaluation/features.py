@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, summarize
 from sagan_tf.evaluation.defaults import PIXEL_RANGE, PIXEL_RANGES
 from sagan_tf.evaluation.inception import INPUT_SIZE, inception_outputs, load_inception, to_inception_input
 from sagan_tf.files.hashing import sha256
@@ -88,7 +88,7 @@ def _open_keras(path, layer_name, pixel_range):
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Damaged bytes make zip, JSON, HDF5 and Keras raise anything
-        reason = " ".join(str(error).split())[:200]
+        reason = summarize(error)
         raise UserError(f"--features: {path}: not a readable Keras model: {reason}") from None
     layers = {layer.name: layer for layer in model.layers}
     if layer_name and layer_name not in layers:
@@ -112,7 +112,7 @@ def _open_saved_model(path, output, pixel_range):
     try:
         signature = tf.saved_model.load(str(path)).signatures["serving_default"]
     except Exception as error:  # The loader raises anything for a folder of other files.
-        reason = " ".join(str(error).split())[:200]
+        reason = summarize(error)
         raise UserError(f"--features: {path}: not a SavedModel with a `serving_default`: {reason}") from None
     ((input_name, spec),) = signature.structured_input_signature[1].items()
     outputs = signature.structured_outputs

@@ -15,7 +15,7 @@ from pathlib import Path
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, summarize
 from sagan_tf.files.atomic import atomic_folder, write_text
 from sagan_tf.files.cache import user_cache_folder
 from sagan_tf.files.hashing import sha256
@@ -77,7 +77,7 @@ def load_inception(path=None, expected_hash=None):
         outputs = module(tf.zeros((1, INPUT_SIZE, INPUT_SIZE, 3)))
         valid = tf.size(outputs["pool_3"]) == _FEATURES and tuple(outputs["logits"].shape) == (1, _CLASSES)
     except Exception as error:  # The loader raises anything for a folder of other files.
-        reason = " ".join(str(error).split())[:200]
+        reason = summarize(error)
         raise UserError(f"{folder}: this is not TF-GAN's Inception: {reason}") from None
     if not valid:
         raise UserError(f"{folder}: this is not TF-GAN's Inception; its outputs have other shapes.")
@@ -115,7 +115,7 @@ def _fetch(folder, record):
             _unpack(archive, folder)
             write_text(record, json.dumps({"url": URL, "sha256": sha256(folder)}) + "\n")
     except (OSError, urllib.error.URLError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = summarize(error)
         raise UserError(
             f"The Inception network cannot be downloaded ({reason}). Download {URL} elsewhere and pass the file or its "
             "folder as --inception PATH, or choose another network with --features my.keras:layer, whose numbers are "
@@ -138,5 +138,5 @@ def _unpack(archive, folder):
         with atomic_folder(folder) as temporary_folder, tarfile.open(archive) as file:
             file.extractall(temporary_folder, filter="data")
     except (tarfile.TarError, EOFError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = summarize(error)
         raise UserError(f"{archive}: not a complete archive: {reason}") from None

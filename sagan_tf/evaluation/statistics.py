@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, summarize
 from sagan_tf.evaluation.collector import FeatureSet
 from sagan_tf.evaluation.moments import Moments
 from sagan_tf.files.atomic import atomic_write, remove_temporary_files
@@ -39,7 +39,7 @@ def read_statistics(path):
         mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
         about = json.loads(str(arrays["about"])) if "about" in arrays else None
     except Exception as error:  # Damaged bytes make NumPy, zip and JSON raise anything
-        reason = " ".join(str(error).split())[:160]
+        reason = summarize(error)
         raise UserError(f"{path}: not a file of statistics (mu, sigma): {reason}") from None
     valid = mean.ndim == 1 and covariance.shape == (len(mean), len(mean))
     if not valid or not (np.isfinite(mean).all() and np.isfinite(covariance).all()):

@@ -6,7 +6,7 @@ import shutil
 
 import tensorflow as tf
 
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, summarize
 from sagan_tf.files.atomic import atomic_write
 from sagan_tf.training.callbacks import StepCallback
 
@@ -67,7 +67,7 @@ def restore(gan, path, optimizers=True):
         if problem is None:
             make_checkpoint(gan, optimizers).restore(path).expect_partial().assert_existing_objects_matched()
     except Exception as error:  # damaged bytes make the reader raise anything, an IndexError among others
-        return " ".join(str(error).split())[:200]
+        return summarize(error)
     return problem
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import keras
 
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, summarize
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import restore
 from sagan_tf.generation.loading import read_generator
@@ -35,7 +35,7 @@ def load_generator(run, path=None):
     try:
         return read_generator(path)
     except Exception as error:  # damaged files raise errors of any type
-        reason = " ".join(str(error).split())[:200]
+        reason = summarize(error)
         raise UserError(f"{path}: cannot be loaded as a generator of sagan_tf: {reason}") from None
 
 

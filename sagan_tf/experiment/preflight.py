@@ -6,7 +6,7 @@ import os
 import tensorflow as tf
 
 from sagan_tf.accelerate import compiled
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, summarize
 from sagan_tf.networks.architectures import DISCRIMINATOR_MULTIPLIERS, GENERATOR_MULTIPLIERS, INITIAL_SIZE
 
 # Float32 weight and gradient, and Adam's two moments.
@@ -77,7 +77,7 @@ def translate_memory_errors():
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = summarize(error)
         raise UserError(
             f"out of memory or disk space ({reason}). Choose a smaller training.batch_size; "
             "training.accumulation_steps keeps the number of images per update."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, summarize
 
 # Errors of a collective operation whose other worker has ended.
 _LOST_WORKER_ERRORS = (
@@ -113,7 +113,7 @@ def translate_lost_worker_errors(worker):
     except _LOST_WORKER_ERRORS as error:
         if worker.count == 1:
             raise
-        reason = " ".join(str(error).split())[:160]
+        reason = summarize(error)
         raise UserError(
             f"{worker}: another worker has stopped or cannot be reached ({reason}). Start all workers again with the "
             "same command: training continues from the last checkpoint."

@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 from tiny_runs import KeepModel, Killed, Poison, StopAfter, state_of, tiny_config, untimed
 
-from sagan_tf.accelerate import compiled as native_operations
+from sagan_tf.accelerate import compiled
 from sagan_tf.config import Config
 from sagan_tf.data.embedded import KINDS
 from sagan_tf.errors import UserError
@@ -131,7 +131,7 @@ def test_train_rejects_native_operations_with_gpu_or_without_compiler(tmp_path, 
     )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")
-    native_operations.load.cache_clear()
+    compiled.load.cache_clear()
     with pytest.raises(UserError, match="needs a C.. compiler"):
         train(config)
     with monkeypatch.context() as patch:
