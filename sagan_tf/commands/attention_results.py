@@ -14,7 +14,7 @@ from sagan_tf.data.sources import contact_sheet_images, open_source, translate_d
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.generation.pixels import from_levels, to_levels
-from sagan_tf.generation.sampler import draw_latents_of
+from sagan_tf.generation.sampler import Sampler
 from sagan_tf.viewing.attention import AttentionProbe
 from sagan_tf.viewing.attention_measures import measure_attention, measure_symmetry
 from sagan_tf.viewing.explorer import ExplorerData, shrink
@@ -55,7 +55,7 @@ class AttentionReader:
         networks = restore_networks(run, options.step if step is None else step, discriminator=True)
         self.step = networks.step
         self._classes = choose_classes(options.classes, class_names(run, networks.num_classes))
-        self._latent_dim = networks.generator.inputs[0].shape[-1]
+        self._sampler = Sampler(networks.generator)
         self._networks = [options.network] if options.network else ["generator", "discriminator"]
         # The generator makes the images of the discriminator too.
         probed = {"generator", *self._networks}
@@ -109,8 +109,8 @@ class AttentionReader:
 
     def _generated(self, seeds, labels, titles, drawn, reduce=lambda maps: maps):
         """Attention of both networks for generated images."""
-        latents = draw_latents_of(seeds, self._latent_dim, self._options.truncation)
-        result, images = self._read("generator", "generated", _inputs(latents, labels), titles, drawn, reduce)
+        inputs = self._sampler.inputs(seeds, labels, self._options.truncation)
+        result, images = self._read("generator", "generated", inputs, titles, drawn, reduce)
         if "discriminator" not in self._networks:
             return [result]
         inputs = _inputs(images, labels)

@@ -21,7 +21,7 @@ from sagan_tf.evaluation.evaluator import Evaluator, SampleSet, file_name_part
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.results import Result, to_json
-from sagan_tf.evaluation.shards import merge_shards, save_shard, wait_for_shards
+from sagan_tf.evaluation.shards import gather_shards, shard_paths
 from sagan_tf.evaluation.standing_statistics import BATCH_SIZE, set_standing_statistics
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.files.atomic import write_text
@@ -129,19 +129,15 @@ def _make_evaluator(options):
 
 def _collect_samples(evaluator, sampler, samples, subject, stem, worker):
     """Collects this worker's share; returns all features on the chief, otherwise None, and functions that clean up."""
-    if worker.count == 1:
-        features, collector = evaluator.collect_samples(sampler, samples, subject, f"{stem}.collecting")
-        return features, [collector.close]
-    shards = [Path(f"{stem}.share_{i + 1}_of_{worker.count}.npz") for i in range(worker.count)]
-    shard, share = shards[worker.index], (worker.index, worker.count)
-    features, collector = evaluator.collect_samples(sampler, samples, subject, f"{shard}.collecting", share)
+    paths = shard_paths(stem, worker)
+    path, share = paths[worker.index], (worker.index, worker.count)
+    folder = f"{stem if worker.count == 1 else path}.collecting"
+    features, collector = evaluator.collect_samples(sampler, samples, subject, folder, share)
+    features = gather_shards(features, paths, worker, _WORKERS_MINUTES)
     if worker.is_chief:
-        others = wait_for_shards(shards[1:], features.about, _WORKERS_MINUTES)
-        removals = [functools.partial(path.unlink, missing_ok=True) for path in shards[1:]]
-        return merge_shards([features, *others]), [collector.close, *removals]
-    save_shard(features, shard)
+        return features, [collector.close, *(functools.partial(path.unlink, missing_ok=True) for path in paths)]
     collector.close()
-    print(f"This worker's share of the samples is complete; the chief continues with it: {shard}")
+    print(f"This worker's share of the samples is complete; the chief continues with it: {path}")
     return None, []
 
 

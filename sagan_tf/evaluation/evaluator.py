@@ -17,6 +17,7 @@ from sagan_tf.evaluation.metrics import compute_metrics
 from sagan_tf.evaluation.precision_recall import own_distances
 from sagan_tf.evaluation.statistics import FORMAT, mismatch, read_statistics, save_statistics
 from sagan_tf.files.locks import exclusive
+from sagan_tf.generation.pixels import to_levels
 from sagan_tf.generation.replicas import on_all_replicas
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.generation.truncation import NO_TRUNCATION
@@ -68,7 +69,12 @@ class Evaluator:
 
     def sampler(self, generator):
         """Makes the `Sampler`, with features, of a generator that was made in the strategy's scope."""
-        return Sampler(generator, self._replica_batch_size, self.strategy, self.network, show_progress=False)
+
+        def outputs(images):
+            levels = to_levels(images)
+            return levels, *self.network(levels)
+
+        return Sampler(generator, self._replica_batch_size, self.strategy, outputs, show_progress=False)
 
     def collect_samples(self, sampler, samples, about, folder, share=(0, 1), before_batch=lambda: None):
         """Computes the features of a generator's samples.
@@ -92,7 +98,7 @@ class Evaluator:
                 labels = samples.labels(first, last, sampler.num_classes)
                 seeds = np.arange(samples.seed + first, samples.seed + last)
                 before_batch()
-                _, features, probabilities = sampler.sample_with_features(seeds, labels, samples.truncation)
+                _, features, probabilities = sampler.sample_outputs(seeds, labels, samples.truncation)
                 yield features, probabilities, labels
 
         return self._collect(batches, samples.count, about, folder, "generating", share=share)

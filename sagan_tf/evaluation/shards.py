@@ -15,6 +15,38 @@ from sagan_tf.files.shared_work import wait_for_workers
 from sagan_tf.files.untrusted import read_arrays
 
 
+def shard_paths(stem, worker):
+    """Paths of the shares of all workers, a list in their order."""
+    return [Path(f"{stem}.share_{i + 1}_of_{worker.count}.npz") for i in range(worker.count)]
+
+
+def gather_shards(features, paths, worker, minutes, barrier=lambda: None):
+    """Brings the shares of all workers together on the chief.
+
+    Args:
+        features: `FeatureSet` of this worker's share.
+        paths: As of `shard_paths`, on a disk that all workers see.
+        worker: `Worker`.
+        minutes: float, how long the chief waits for a share.
+        barrier: Function that returns when all workers have called it. None of them may then remove its file before
+            the chief has read it; without one, workers come and go at any time.
+
+    Returns:
+        `FeatureSet` of all workers on the chief, otherwise None.
+
+    Raises:
+        UserError: A share did not come.
+    """
+    if worker.count == 1:
+        return features
+    if not worker.is_chief:
+        save_shard(features, paths[worker.index])
+    barrier()
+    others = wait_for_shards(paths[1:], features.about, minutes) if worker.is_chief else None
+    barrier()
+    return None if others is None else merge_shards([features, *others])
+
+
 def save_shard(shard, path):
     """Writes the `FeatureSet` of a worker's share, atomically."""
     arrays = {"about": json.dumps(shard.about), "count": shard.count, "features": shard.features,

@@ -4,7 +4,7 @@ from tqdm.auto import tqdm
 
 from sagan_tf.experiment.checkpoints import Checkpoints
 from sagan_tf.experiment.online_evaluation import OnlineEvaluation
-from sagan_tf.generation.sampler import draw_latents_of, grid_seeds
+from sagan_tf.generation.sampler import Sampler, grid_seeds
 from sagan_tf.runs.report import write_report
 from sagan_tf.training.callbacks import Report
 from sagan_tf.training.guard import GROUPS, SAMPLES, Guard
@@ -55,9 +55,10 @@ def make_callbacks(config, run, gan, source, manager, callbacks=()):
 def make_guard(config, gan, run):
     """Makes the guard of a run, which continues from the diversity of earlier processes."""
     seeds, labels = grid_seeds(GROUPS, SAMPLES // GROUPS, gan.num_classes)
-    latents = draw_latents_of(seeds, gan.latent_dim)
+    sampler = Sampler(gan.generator, SAMPLES, outputs=lambda images: (images,), show_progress=False)
     diversities = [line.get("sample_diversity") or 0.0 for line in run.read_metrics()]
-    return Guard(latents, labels, config.guard.on_collapse != "warn", tqdm.write, max(diversities, default=0.0))
+    largest = max(diversities, default=0.0)
+    return Guard(lambda: sampler.sample(seeds, labels), config.guard.on_collapse != "warn", tqdm.write, largest)
 
 
 class MetricsRecorder:

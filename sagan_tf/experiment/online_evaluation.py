@@ -8,7 +8,7 @@ import shutil
 from sagan_tf.data.sources import open_source
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.evaluation.features import open_features
-from sagan_tf.evaluation.shards import merge_shards, save_shard, wait_for_shards
+from sagan_tf.evaluation.shards import gather_shards, shard_paths
 from sagan_tf.files.atomic import atomic_write
 from sagan_tf.training.callbacks import StepCallback
 from sagan_tf.training.workers import make_all_reduce, read_worker
@@ -121,7 +121,7 @@ class SampleCollection:
         self._gan, self._evaluator, self._samples, self._worker = gan, evaluator, samples, worker
         self._sampler = evaluator.sampler(gan.ema_generator)
         self._folder = folder if worker.count == 1 else folder.with_name(f"{folder.name}.{worker.index}")
-        self._shards = [folder.with_name(f"{folder.name}.{i}.npz") for i in range(worker.count)]
+        self._shards = shard_paths(folder, worker)
         self._all_reduce = None if worker.count == 1 else make_all_reduce(gan.distribute_strategy)
         self._rounds = math.ceil(math.ceil(samples.count / worker.count) / evaluator.batch_size)
 
@@ -146,15 +146,11 @@ class SampleCollection:
         features, _ = self._evaluator.collect_samples(
             self._sampler, self._samples, {"step": step}, self._folder, share, before_batch
         )
-        if self._worker.count == 1:
-            return features
-        for _ in range(rounds_left):
-            self._check_stop()
-        save_shard(features, self._shards[self._worker.index])
-        self._all_reduce(0)  # all shards are written
-        shards = wait_for_shards(self._shards, features.about, _SHARED_DISK_MINUTES) if self._worker.is_chief else None
-        self._all_reduce(0)  # the chief has read them
-        return shards and merge_shards(shards)
+        if self._worker.count > 1:
+            for _ in range(rounds_left):
+                self._check_stop()
+        minutes, barrier = _SHARED_DISK_MINUTES, lambda: self._all_reduce(0)
+        return gather_shards(features, self._shards, self._worker, minutes, barrier)
 
     def remove_files(self):
         """Removes this worker's files."""

@@ -1,4 +1,4 @@
-"""The one sampler: seeds, classes and truncation in, 8-bit images out."""
+"""The one sampler: seeds, classes and truncation in, 8-bit images or other outputs of the generator out."""
 
 import numpy as np
 import tensorflow as tf
@@ -30,8 +30,8 @@ class Sampler:
         batch_size: int >= 1, images per replica and batch.
         strategy: tf.distribute.Strategy of this process, in whose scope the generator was made; None: the default
             device.
-        features: Graph function of uint8 images that gives a tuple of tensors or None, such as a `FeatureNetwork`;
-            for `sample_with_features`.
+        outputs: Graph function of the generator's float images (B, S, S, C) in [-1, 1] that gives a tuple of tensors or
+            None, for `sample_outputs`. None: the images as uint8.
         show_progress: bool. Show a bar for several batches.
 
     Attributes:
@@ -41,7 +41,7 @@ class Sampler:
         image_shape: (S, S, C).
     """
 
-    def __init__(self, generator, batch_size=32, strategy=None, features=None, show_progress=True):
+    def __init__(self, generator, batch_size=32, strategy=None, outputs=None, show_progress=True):
         folded = isinstance(generator, FoldedGenerator)
         model = generator.model if folded else generator
         self.latent_dim, self.image_shape = model.inputs[0].shape[-1], tuple(model.outputs[0].shape[1:])
@@ -53,8 +53,7 @@ class Sampler:
         def step(latent, condition=None):
             inputs = latent if condition is None else [latent, condition]
             images = generator.body(inputs)["image"] if folded else generator(inputs, training=False)
-            levels = to_levels(images)
-            return levels, *(() if features is None else features(levels))
+            return (to_levels(images),) if outputs is None else outputs(images)
 
         self._step = on_all_replicas(step, strategy, batch_size)
 
@@ -72,12 +71,16 @@ class Sampler:
         Raises:
             ValueError: A label is out of range, or there are labels without classes or the reverse.
         """
-        return self.sample_with_features(seeds, labels, truncation)[0]
+        return self.sample_outputs(seeds, labels, truncation)[0]
 
-    def sample_with_features(self, seeds, labels=None, truncation=NO_TRUNCATION):
-        """Generates the images of seeds, with what `features` makes of them: a tuple of arrays with N rows, or None."""
-        latents = draw_latents_of(seeds, self.latent_dim, truncation)
-        return self._run(latents, self._conditions(labels))
+    def sample_outputs(self, seeds, labels=None, truncation=NO_TRUNCATION):
+        """Gives what `outputs` makes of the images of seeds: a tuple of arrays with N rows and None."""
+        return self._run(self.inputs(seeds, labels, truncation))
+
+    def inputs(self, seeds, labels=None, truncation=NO_TRUNCATION):
+        """Lists what the generator takes for seeds: latents (N, D) and, with classes, labels (N,) or class rows."""
+        latents, conditions = _draw_latents(seeds, self.latent_dim, truncation), self._conditions(labels)
+        return [latents] if conditions is None else [latents, conditions]
 
     def interpolate(self, start, end, fractions):
         """Generates what lies between two images: on the great circle of latents, straight between class rows.
@@ -93,8 +96,8 @@ class Sampler:
         def between(method, ends):
             return method(*(tf.repeat(ends[i : i + 1], len(fractions), axis=0) for i in (0, 1)), fractions).numpy()
 
-        latents = between(interpolate_latents, draw_latents_of(seeds, self.latent_dim))
-        return self._run(latents, None if rows is None else between(interpolate_rows, rows))[0]
+        latents = between(interpolate_latents, _draw_latents(seeds, self.latent_dim))
+        return self._run([latents] if rows is None else [latents, between(interpolate_rows, rows)])[0]
 
     def _conditions(self, labels):
         """What the network takes besides latents: class rows if it is folded, otherwise the labels."""
@@ -109,20 +112,20 @@ class Sampler:
             raise ValueError(f"`labels` must be in 0 .. {self.num_classes - 1}. Received: {labels}.")
         return labels.astype(np.int32) if self._class_rows is None else self._class_rows[labels]
 
-    def _run(self, latents, conditions):
-        arrays = [latents] if conditions is None else [latents, conditions]
-        starts = range(0, len(latents), self.batch_size)
+    def _run(self, arrays):
+        count = len(arrays[0])
+        starts = range(0, count, self.batch_size)
         if not starts:
             return (np.empty((0, *self.image_shape), np.uint8),)
         parts, hidden = [], not self._show_progress or len(starts) < _BAR_BATCHES
-        with tqdm(total=len(latents), unit="img", desc="sampling", leave=False, disable=hidden) as bar:
+        with tqdm(total=count, unit="img", desc="sampling", leave=False, disable=hidden) as bar:
             for start in starts:
                 parts.append(self._step(*(array[start : start + self.batch_size] for array in arrays)))
                 bar.update(len(parts[-1][0]))
         return tuple(None if output[0] is None else np.concatenate(output) for output in zip(*parts))
 
 
-def draw_latents_of(seeds, latent_dim, truncation=NO_TRUNCATION):
+def _draw_latents(seeds, latent_dim, truncation=NO_TRUNCATION):
     """`draw_latents` of arrays: (N,) seeds and one truncation, or (N,) of them, to (N, D) float32."""
     seeds = np.asarray(seeds, np.int64)
     return _draw(seeds, np.broadcast_to(np.float32(truncation), seeds.shape), latent_dim).numpy()

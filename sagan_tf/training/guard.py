@@ -4,8 +4,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.training.gan import with_label
-
 # One batch of all classes; diversity is measured within each group of one class.
 SAMPLES, GROUPS = 64, 8
 SATURATED_ACCURACY, SATURATED_LOSS = 0.999, 0.02
@@ -35,17 +33,16 @@ class Guard:
     falls below a fifth of the largest of the run.
 
     Args:
-        latent: (64, D) float32, 8 for each of 8 labels in order.
-        label: (64,) int32, or None without classes.
+        sample: Function without arguments that gives the generator's images of fixed latents: (64, S, S, C) float32 in
+            [-1, 1], 8 for each of 8 labels in order. Not the averaged generator's, which would show a collapse late.
         stop_on_collapse: bool. Raise `TrainingFailure` for saturation and collapse too, instead of one warning.
         warn: Function of a str.
         largest_diversity: float, the largest of the run so far.
     """
 
-    def __init__(self, latent, label, stop_on_collapse=False, warn=print, largest_diversity=0.0):
-        self._inputs = with_label(tf.constant(latent), None if label is None else tf.constant(label))
-        self._stop_on_collapse, self._warn = stop_on_collapse, warn
-        self._largest, self._warned, self._generate = largest_diversity, set(), None
+    def __init__(self, sample, stop_on_collapse=False, warn=print, largest_diversity=0.0):
+        self._sample, self._stop_on_collapse, self._warn = sample, stop_on_collapse, warn
+        self._largest, self._warned = largest_diversity, set()
 
     def check(self, gan, step, means):
         """Checks the networks and the means since the last metrics line.
@@ -62,7 +59,7 @@ class Guard:
             TrainingFailure: Training diverged, or collapsed and `stop_on_collapse` is set.
         """
         self._check_finite(gan, step, means)
-        diversity = self.diversity(gan)
+        diversity = self.diversity()
         is_saturated = means["d_accuracy"] >= SATURATED_ACCURACY and abs(means["d_loss"]) < SATURATED_LOSS
         self._report("saturated", is_saturated, step, (
             f"the discriminator tells all real and generated images apart (accuracy {means['d_accuracy']:.3f}, loss "
@@ -77,20 +74,14 @@ class Guard:
         self._largest = max(self._largest, diversity)
         return {"sample_diversity": diversity}
 
-    def diversity(self, gan):
+    def diversity(self):
         """Measures how different the generator's images of the fixed latents are.
-
-        Args:
-            gan: SAGAN.
 
         Returns:
             float in [0, 2]: root mean square difference over pairs of one label, of images in [-1, 1] averaged to
             8x8 px.
         """
-        if self._generate is None:
-            # The generator itself: its average would show a collapse late.
-            self._generate = tf.function(lambda inputs: gan.generator(inputs, training=False), autograph=False)
-        images = np.float64(self._generate(self._inputs).numpy())
+        images = np.float64(self._sample())
         block, per_group = images.shape[1] // _FEATURE_SIZE, SAMPLES // GROUPS
         small = images.reshape(GROUPS, per_group, _FEATURE_SIZE, block, _FEATURE_SIZE, block, -1).mean((3, 5))
         # Over all pairs, the mean square of a difference is twice the variance.

@@ -1,8 +1,6 @@
 """Callbacks that save pictures of samples and of attention during training."""
 
-import numpy as np
-
-from sagan_tf.generation.sampler import Sampler, draw_latents_of
+from sagan_tf.generation.sampler import Sampler
 from sagan_tf.training.callbacks import StepCallback
 from sagan_tf.viewing.attention import AttentionProbe
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
@@ -63,8 +61,7 @@ class AttentionPictures(PictureCallback):
 
     def on_train_begin(self, logs=None):
         self.probe = AttentionProbe(self.model.ema_generator)
-        latents = draw_latents_of(self.seeds, self.model.latent_dim)
-        self.inputs = [latents] if self.labels is None else [latents, np.int32(self.labels)]
+        self.inputs = Sampler(self.model.ema_generator).inputs(self.seeds, self.labels)
         super().on_train_begin(logs)
 
     def at_interval(self, step):

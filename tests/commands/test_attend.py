@@ -12,7 +12,7 @@ from sagan_tf import attend, cli
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.pixels import to_levels
-from sagan_tf.generation.sampler import Sampler, draw_latents_of
+from sagan_tf.generation.sampler import Sampler
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,6 @@ def test_attend_arrays_hold_the_images_of_sample_and_their_maps(run, tmp_path):
     attend.main([str(run.path), "--out", str(tmp_path), "--images", "3", "--measured", "1", "--npz", "--seed", "5",
                  "--points", "0,31;31,0", "--classes", "ring,disc", "--pictures", "generated"])
     networks = restore_networks(run, discriminator=True)
-    latents = draw_latents_of([5, 6, 7], 12)
     sampler = Sampler(fold_generator(networks.generator))
     with np.load(tmp_path / "maps_step_00000200.npz") as arrays:
         prefix = "generator/attention_16/generated/"
@@ -61,7 +60,7 @@ def test_attend_arrays_hold_the_images_of_sample_and_their_maps(run, tmp_path):
         assert scores.shape == (3, 256, 64)
         np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-3)
         np.testing.assert_array_equal(arrays[f"{prefix}points"], [[[15, 0], [0, 15]]] * 3)
-        inputs = [latents, np.int32([1, 0, 1])]
+        inputs = Sampler(networks.generator).inputs([5, 6, 7], [1, 0, 1])
         np.testing.assert_array_equal(images, to_levels(networks.generator(inputs, training=False)))
         same = arrays["discriminator/attention_16/generated/images"]
         np.testing.assert_array_equal(same, images)

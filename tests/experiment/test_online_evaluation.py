@@ -22,7 +22,7 @@ class SeedSampler:
 
     num_classes = None
 
-    def sample_with_features(self, seeds, labels, truncation):
+    def sample_outputs(self, seeds, labels, truncation):
         return None, np.stack([np.random.default_rng(seed).normal(size=3) for seed in seeds]), None
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sagan_tf.export.signatures import make_signatures
 from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.pixels import to_levels
 from sagan_tf.generation.sampler import Sampler, grid_seeds
 
 SEEDS = st.lists(st.integers(0, 2**62), min_size=1, max_size=9)
@@ -90,12 +91,13 @@ def test_sampler_of_a_keras_model_follows_its_weights(num_classes):
     assert (after != before).any() and abs(after.astype(int) - folded).max() <= 1
 
 
-def test_sampler_returns_features_of_its_images(sampler, folded):
-    def features(images):
-        return tf.reduce_mean(tf.cast(images, tf.float32), (1, 2)), None
+def test_sampler_returns_outputs_of_its_images(sampler, folded):
+    def outputs(images):
+        levels = to_levels(images)
+        return levels, tf.reduce_mean(tf.cast(levels, tf.float32), (1, 2)), None
 
     labels = labels_of(sampler, range(6))
-    images, means, probabilities = Sampler(folded, 4, features=features).sample_with_features(range(6), labels)
+    images, means, probabilities = Sampler(folded, 4, outputs=outputs).sample_outputs(range(6), labels)
     np.testing.assert_array_equal(images, sampler.sample(range(6), labels))
     np.testing.assert_allclose(means, images.mean((1, 2)), rtol=1e-5)
     assert probabilities is None

@@ -1,53 +1,37 @@
 """The guard detects divergence, saturation and collapse."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from training.tiny import make_gan
 
+from sagan_tf.generation.sampler import Sampler
 from sagan_tf.training.guard import COLLAPSED_SHARE, GROUPS, SAMPLES, Guard, TrainingFailure
 
 GOOD = {"d_accuracy": 0.8, "d_loss": 1.2, "g_loss": 0.5}
-LABEL = np.repeat(np.arange(GROUPS) % 3, SAMPLES // GROUPS).astype("int32")
-
-
-def draw_latent(scale=1.0):
-    return scale * np.random.default_rng(0).standard_normal((SAMPLES, 128), np.float32)
-
-
-class FakeGAN:
-    """Replaces a SAGAN; its generator returns `images`."""
-
-    def __init__(self):
-        self.images, self.weights = np.zeros((SAMPLES, 32, 32, 3), np.float32), []
-
-    def generator(self, inputs, training):
-        import tensorflow as tf
-
-        return tf.numpy_function(lambda: self.images, [], tf.float32)
+WITHOUT_WEIGHTS = SimpleNamespace(weights=[])
+VARIED = np.random.default_rng(0).uniform(-1, 1, (SAMPLES, 32, 32, 3)).astype("float32")
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.floats(0, 1))
 def test_guard_diversity_is_rms_distance_of_pairs_of_one_label(seed, scale):
-    gan = FakeGAN()
-    rng = np.random.default_rng(seed)
-    gan.images = (scale * rng.uniform(-1, 1, gan.images.shape)).astype("float32")
-    small = np.float64(gan.images).reshape(SAMPLES, 8, 4, 8, 4, 3).mean((2, 4))
+    images = (scale * np.random.default_rng(seed).uniform(-1, 1, VARIED.shape)).astype("float32")
+    small = np.float64(images).reshape(SAMPLES, 8, 4, 8, 4, 3).mean((2, 4))
     groups = small.reshape(GROUPS, -1, 8, 8, 3)
     squares = [np.mean((a - b) ** 2) for group in groups for i, a in enumerate(group) for b in group[:i]]
-    got = Guard(draw_latent(), LABEL).diversity(gan)
-    assert got == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-6, abs=1e-9)
+    assert Guard(lambda: images).diversity() == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-6, abs=1e-9)
 
 
 def test_guard_warns_again_when_collapse_recurs():
-    warnings, gan = [], FakeGAN()
-    guard = Guard(draw_latent(), LABEL, warn=warnings.append)
-    varied = np.random.default_rng(0).uniform(-1, 1, gan.images.shape).astype("float32")
-    for step, share in enumerate((1, 0.5, 0.1, 0.1, 1, 0.1)):
-        gan.images = varied * share
-        assert guard.check(gan, step, GOOD)["sample_diversity"] > 0
+    warnings, shares = [], (1, 0.5, 0.1, 0.1, 1, 0.1)
+    images = iter([VARIED * share for share in shares])
+    guard = Guard(lambda: next(images), warn=warnings.append)
+    for step in range(len(shares)):
+        assert guard.check(WITHOUT_WEIGHTS, step, GOOD)["sample_diversity"] > 0
     assert [line.partition(":")[0] for line in warnings] == ["Warning at step 2", "Warning at step 5"]
     assert all("mode collapse" in line and "generator_optimizer.learning_rate" in line for line in warnings)
 
@@ -55,7 +39,9 @@ def test_guard_warns_again_when_collapse_recurs():
 def test_guard_detects_generator_that_ignores_latent():
     gan = make_gan()
     warnings = []
-    guard = Guard(draw_latent(), LABEL, warn=warnings.append)
+    sampler = Sampler(gan.generator, SAMPLES, outputs=lambda images: (images,))
+    labels = np.repeat(np.arange(GROUPS) % 3, SAMPLES // GROUPS)
+    guard = Guard(lambda: sampler.sample(range(SAMPLES), labels), warn=warnings.append)
     before = guard.check(gan, 1, GOOD)["sample_diversity"]
     dense = next(layer for layer in gan.generator.layers if "dense" in layer.name or "project" in layer.name)
     kernel = dense.trainable_variables[0]
@@ -75,9 +61,9 @@ def test_guard_detects_generator_that_ignores_latent():
 )
 def test_guard_detects_saturated_discriminator(means, text):
     warnings = []
-    Guard(draw_latent(), LABEL, warn=warnings.append).check(FakeGAN(), 5, {**GOOD, **means})
+    Guard(lambda: VARIED, warn=warnings.append).check(WITHOUT_WEIGHTS, 5, {**GOOD, **means})
     assert [text in line for line in warnings] == ([] if text is None else [True])
     if text:
         with pytest.raises(TrainingFailure, match=text) as caught:
-            Guard(draw_latent(), LABEL, stop_on_collapse=True).check(FakeGAN(), 5, {**GOOD, **means})
+            Guard(lambda: VARIED, stop_on_collapse=True).check(WITHOUT_WEIGHTS, 5, {**GOOD, **means})
         assert (caught.value.kind, caught.value.step) == ("collapse", 5)
