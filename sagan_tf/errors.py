@@ -16,6 +16,11 @@ def summarize(error, max_length=200):
     return " ".join(str(error).split())[:max_length]
 
 
+def format_size(num_bytes):
+    """A number of bytes in GiB, or in MiB below 1 GiB."""
+    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.1f} MiB"
+
+
 class UserError(Exception):
     """Bad input or environment. The message is printed as one line without traceback; the exit code is 2."""
 

@@ -77,7 +77,8 @@ def metavar(hint, name):
     if typing.get_origin(plain) is tuple:
         return "LIST"
     if values := ("true", "false") if plain is bool else choices(plain):
-        return f"{{{','.join([*values, 'null'] if accepts_null(hint) else values)}}}"
+        separator = "|" if any("," in value for value in values) else ","
+        return f"{{{separator.join([*values, 'null'] if accepts_null(hint) else values)}}}"
     if plain is Path:
         return "PATH"
     return "N" if isinstance(plain, type) and issubclass(plain, int | float) else name.upper()

@@ -6,7 +6,7 @@ import os
 import tensorflow as tf
 
 from sagan_tf.accelerate import compiled
-from sagan_tf.errors import UserError, summarize
+from sagan_tf.errors import UserError, format_size, summarize
 from sagan_tf.networks.architectures import DISCRIMINATOR_MULTIPLIERS, GENERATOR_MULTIPLIERS, INITIAL_SIZE
 
 # Float32 weight and gradient, and Adam's two moments.
@@ -20,8 +20,8 @@ def check_memory(config):
     if available is not None and total > available:
         largest = max(needs, key=needs.get)
         raise UserError(
-            f"{largest}: the run needs at least {_gib(total)} of memory, most of it for this option, and the machine "
-            f"has {_gib(available)}. Choose a smaller value."
+            f"{largest}: the run needs at least {format_size(total)} of memory, most of it for this option, and the machine "
+            f"has {format_size(available)}. Choose a smaller value."
         )
 
 
@@ -89,7 +89,3 @@ def _machine_memory_bytes():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # not on this system
         return None
-
-
-def _gib(size):
-    return f"{size / 2**30:.1f} GiB"

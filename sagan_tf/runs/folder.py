@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from sagan_tf.config import config_differences, read_config, save_config
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, format_size
 from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
 from sagan_tf.files.locks import exclusive
 from sagan_tf.runs.environment import describe_environment
@@ -197,7 +197,7 @@ class Run:
         free = shutil.disk_usage(self.path).free
         if free < bytes_needed:
             raise UserError(
-                f"{self.path}: the run needs {_gib(bytes_needed)} of disk space for its checkpoints, and {_gib(free)} "
+                f"{self.path}: the run needs {format_size(bytes_needed)} of disk space for its checkpoints, and {format_size(free)} "
                 "is free. Free some, or choose another folder with --run."
             )
 
@@ -251,7 +251,3 @@ class Run:
 def _is_changeable(difference):
     field = difference.partition(":")[0]
     return field in CHANGEABLE_FIELDS or field.partition(".")[0] in CHANGEABLE_SECTIONS
-
-
-def _gib(size):
-    return f"{size / 2**30:.1f} GiB"

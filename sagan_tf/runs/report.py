@@ -12,10 +12,10 @@ from sagan_tf.viewing.report import RunRecord, report_page
 def write_report(runs, path):
     """Writes the HTML page of one `Run` or several, finished or not."""
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-    write_text(path, report_page([read_record(run) for run in runs], now))
+    write_text(path, report_page([describe_run(run) for run in runs], now))
 
 
-def read_record(run):
+def describe_run(run):
     """Reads what the page shows of a run."""
     config = run.config()
     training, starts = config.training, run.starts()

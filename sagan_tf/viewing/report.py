@@ -39,13 +39,13 @@ def report_page(records, written_at):
     """Returns the HTML page of one or more `RunRecord`s, written at a date and time."""
     data = {
         "written_at": written_at,
-        "differences": config_differences(records),
+        "differences": differing_fields(records),
         "runs": [_run_data(record) for record in records],
     }
     return fill_page("report.html", data)
 
 
-def config_differences(records):
+def differing_fields(records):
     """Returns [path of the field, one value per run] for each config field that differs, except the run folder."""
     configs = [dict(record.config) for record in records]
     rows = [[key, [config.get(key) for config in configs]] for key in configs[0] if key != "run"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sagan_tf.viewing.report import MAX_PICTURES, RunRecord, config_differences, curves, report_page, select_steps
+from sagan_tf.viewing.report import MAX_PICTURES, RunRecord, curves, differing_fields, report_page, select_steps
 
 HOSTILE = "</script><script>throw 1</script>"
 
@@ -78,11 +78,11 @@ def test_report_slider_shows_samples_by_step(record, tmp_path):
         assert page.locator(".film-samples output").text_content() == "step 250"
 
 
-def test_report_of_several_runs_starts_with_config_differences(record, tmp_path):
+def test_report_of_several_runs_starts_with_differing_fields(record, tmp_path):
     changed = [(key, {"run": "b", "training.loss": "wasserstein"}.get(key, value)) for key, value in record.config]
     changes = {"config": changed, "metrics": metrics_lines(20), "attention": {}, "environment": None}
     other = dataclasses.replace(record, name="other", **changes)
-    assert config_differences([record, other]) == [["training.loss", ["hinge", "wasserstein"]]]
+    assert differing_fields([record, other]) == [["training.loss", ["hinge", "wasserstein"]]]
     with opened(write_page([record, other], tmp_path / "report.html")) as page:
         assert page.locator("main section").first.locator("h2").first.text_content() == "Differences"
         cells = page.locator("#differences table").first.locator("td").all_text_contents()
