@@ -1,3 +1,8 @@
+"""Errors and sizes as users read them."""
+
+import pytest
+
+from sagan_tf.errors import format_size
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ def check_memory(config):
     if available is not None and total > available:
         largest = max(needs, key=needs.get)
         raise UserError(
-            f"{largest}: the run needs at least {format_size(total)} of memory, most of it for this option, and the machine "
-            f"has {format_size(available)}. Choose a smaller value."
+            f"{largest}: the run needs at least {format_size(total)} of memory, most of it for this option, and the "
+            f"machine has {format_size(available)}. Choose a smaller value."
         )
 
 

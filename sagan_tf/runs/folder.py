@@ -197,8 +197,8 @@ class Run:
         free = shutil.disk_usage(self.path).free
         if free < bytes_needed:
             raise UserError(
-                f"{self.path}: the run needs {format_size(bytes_needed)} of disk space for its checkpoints, and {format_size(free)} "
-                "is free. Free some, or choose another folder with --run."
+                f"{self.path}: the run needs {format_size(bytes_needed)} of disk space for its checkpoints, and "
+                f"{format_size(free)} is free. Free some, or choose another folder with --run."
             )
 
     def _check_path(self):
