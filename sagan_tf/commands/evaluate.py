@@ -13,9 +13,9 @@ from sagan_tf.commands.evaluate_pictures import (
     save_neighbour_picture,
 )
 from sagan_tf.data import embedded
-from sagan_tf.data.folders import list_pictures
+from sagan_tf.data.folders import UNREADABLE, list_pictures, open_picture
 from sagan_tf.data.options import DataOptions
-from sagan_tf.data.sources import class_distribution, open_source
+from sagan_tf.data.sources import class_distribution, describe_skipped, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet, file_name_part
 from sagan_tf.evaluation.features import open_features
@@ -100,7 +100,7 @@ def evaluate_folder(folder, options):
         )
     size = options.image_size or _first_picture_size(folder)
     evaluator = _make_evaluator(options)
-    pictures = open_source(DataOptions(name=str(folder), image_size=size, **_data_options(options)))
+    pictures = _open(DataOptions(name=str(folder), image_size=size, **_data_options(options)))
     source = _open_reference(options, size)
     reference = _reference_features(evaluator, source, options)
     out = Path(options.out or "evaluation")
@@ -147,14 +147,22 @@ def _open_run_reference(config, options, size):
         return _open_reference(options, size)
     # The data may have moved since training.
     changes = {name: value for name, value in {**_data_options(options), "split": options.split}.items() if value}
-    return open_source(dataclasses.replace(config.data, **changes))
+    return _open(dataclasses.replace(config.data, **changes))
 
 
 def _open_reference(options, size):
     if options.reference.endswith(".npz"):
         return None
     split = options.split or "train"
-    return open_source(DataOptions(name=options.reference, split=split, image_size=size, **_data_options(options)))
+    return _open(DataOptions(name=options.reference, split=split, image_size=size, **_data_options(options)))
+
+
+def _open(data):
+    """Opens a data set, and prints which of its files are not used."""
+    source = open_source(data)
+    for line in describe_skipped(source):
+        print(line)
+    return source
 
 
 def _data_options(options):
@@ -208,14 +216,12 @@ def _result_stem(step, network, options):
 
 
 def _first_picture_size(folder):
-    from PIL import Image
-
-    paths, *_ = list_pictures(str(folder), "train")
+    path = list_pictures(str(folder), "train").paths[0]
     try:
-        with Image.open(paths[0]) as picture:
+        with open_picture(path) as picture:
             return min(picture.size)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{paths[0]}: cannot be read: {error}") from None
+    except UNREADABLE as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
 
 
 def _describe_evaluation(evaluator, reference, started_at):

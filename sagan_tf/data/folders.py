@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 from tqdm.auto import tqdm
 
 from sagan_tf.data.decoding import decode_square, resize_square
 from sagan_tf.data.readers import ArrayReader, IndexedReader
 from sagan_tf.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-_LAYOUTS = "Accepted: FOLDER/*.jpg, FOLDER/CLASS/*.jpg or FOLDER/SPLIT/CLASS/*.jpg"
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # by their names in Pillow
+_NOT_PICTURES = (".avifs", ".pfm")  # suffixes of the same formats: films, and numbers of any range
+_SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+_LAYOUTS = "Accepted: FOLDER/*.jpg, FOLDER/CLASS/*.jpg, FOLDER/SPLIT/*.jpg or FOLDER/SPLIT/CLASS/*.jpg."
+_NO_PICTURES = "contains no pictures"
+# What Pillow and TensorFlow raise for a damaged picture.
+UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError, tf.errors.OpError)
 _EXIF_ORIENTATION, _UPRIGHT = 0x0112, 1
 
 
 def open_folder(options, show_progress):
-    """Decodes every file once; returns (reader, class names or None, (file, reason) of each unreadable file)."""
+    """Decodes every file once; returns (reader, class names or None, (path, reason) of each that is not used)."""
     folder, size, channels = options.name, options.image_size, options.image_channels
-    paths, labels, class_names = list_pictures(folder, options.split)
+    paths, labels, class_names, skipped = list_pictures(folder, options.split)
     in_memory = len(paths) * size**2 * channels <= options.memory_limit_gib * 2**30
     images, readable, unreadable = [], [], []
     for i, path in enumerate(tqdm(paths, desc=f"reading {folder}", unit="file", disable=not show_progress)):
         try:
             image = load_picture(path, size, channels, options.resize)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, tf.errors.OpError) as error:
+        except UNREADABLE as error:
             unreadable.append((path, " ".join(str(error).split("}} ")[-1].split(" [Op")[0].split())[:120]))
             continue
         readable.append(i)
@@ -37,10 +44,10 @@ def open_folder(options, show_progress):
         raise _unreadable_error(folder, unreadable, len(paths))
     labels = None if labels is None else np.asarray(labels, np.int32)[readable]
     if in_memory:
-        return ArrayReader(np.stack(images), labels), class_names, tuple(unreadable)
+        return ArrayReader(np.stack(images), labels), class_names, (*skipped, *unreadable)
     files = tuple(paths[i] for i in readable)
     load = _make_loader(tf.constant(files), size, channels, options.resize)
-    return IndexedReader(load, labels, files), class_names, tuple(unreadable)
+    return IndexedReader(load, labels, files), class_names, (*skipped, *unreadable)
 
 
 def _unreadable_error(folder, unreadable, total):
@@ -50,50 +57,158 @@ def _unreadable_error(folder, unreadable, total):
     return UserError(f"{folder}: {len(unreadable)} of {total} files cannot be read: {listed}{rest}.{hint}")
 
 
+class Listing(NamedTuple):
+    """What a folder holds.
+
+    Args:
+        paths: Paths of the N pictures, by class and name.
+        labels: N int, or None without class folders.
+        class_names: Names of the class folders in the order of their labels, or None.
+        skipped: (path, reason) of each file and folder that is not used; the path of a folder ends with a separator.
+    """
+
+    paths: list
+    labels: list | None
+    class_names: tuple | None
+    skipped: list
+
+
 def list_pictures(folder, split):
-    """Lists pictures by name: (paths, labels or None, class names or None); takes the subfolder `split` if present."""
+    """Lists the pictures of a folder, by name, without opening them.
+
+    Subfolders are splits if all that hold pictures have names of splits, such as `train` and `test`; otherwise they are
+    classes, and the whole folder is the split `train`.
+
+    Args:
+        folder: str, path.
+        split: str, name of the split.
+
+    Returns:
+        Listing.
+
+    Raises:
+        UserError: The folder has no pictures, another layout, or not this split.
+    """
     if not os.path.isdir(folder):
         raise UserError(f"data.name: folder `{folder}` does not exist.")
-    if os.path.isdir(os.path.join(folder, split)):
+    top = _scan(folder)
+    splits = [name for name in top.subfolders if name.lower() in _SPLITS]
+    others = [name for name in top.subfolders if name not in splits]
+    used = next((name for name in others if splits and _holds_pictures(os.path.join(folder, name))), None)
+    if splits and used is None:
+        if split not in splits:
+            raise UserError(f"{folder}: has no split `{split}`. Choose from {', '.join(splits)}.")
+        beside = [(os.path.join(folder, name), "beside the folders of the splits") for name in top.pictures]
+        empty = [(os.path.join(folder, name, ""), _NO_PICTURES) for name in others]
         folder = os.path.join(folder, split)
-    files, subfolders = _list_entries(folder)
-    by_class = {}
-    for name in subfolders:
-        class_files, nested = _list_entries(os.path.join(folder, name))
-        if nested and any(_list_entries(os.path.join(folder, name, entry))[0] for entry in nested):
-            raise UserError(
-                f"{folder}: pictures are nested deeper than one folder per class, as in `{name}/{nested[0]}`. "
-                f"{_LAYOUTS}; there is no split `{split}`."
-            )
-        if class_files:
-            by_class[name] = [os.path.join(folder, name, file) for file in class_files]
-    if files and by_class:
+        return _list_classes(folder, _scan(folder), beside + top.skipped + empty, hint="")
+    if split != "train":
         raise UserError(
-            f"{folder}: contains both pictures (`{files[0]}`) and folders of pictures (`{next(iter(by_class))}`). "
-            f"{_LAYOUTS}."
+            f"{folder}: has no split `{split}`; it holds no folders of splits, or other folders beside them. {_LAYOUTS}"
         )
-    if files:
-        return [os.path.join(folder, name) for name in files], None, None
+    hint = f" `{splits[0]}` is no split here, because `{used}` is none." if used else ""
+    return _list_classes(folder, top, top.skipped, hint)
+
+
+def _list_classes(folder, top, skipped, hint):
+    """Makes the `Listing` of a folder with the entries `top`; `hint` is added to the error of a deeper layout."""
+    by_class = {}
+    for name in top.subfolders:
+        path = os.path.join(folder, name)
+        entries = _scan(path)
+        for nested in entries.subfolders:
+            if _scan(os.path.join(path, nested)).pictures:
+                raise UserError(
+                    f"{folder}: pictures are nested deeper than one folder per class, as in `{name}/{nested}`.{hint} "
+                    f"{_LAYOUTS}"
+                )
+            skipped.append((os.path.join(path, nested, ""), "folder in a class folder"))
+        skipped += entries.skipped
+        if entries.pictures:
+            by_class[name] = [os.path.join(path, file) for file in entries.pictures]
+        else:
+            skipped.append((os.path.join(path, ""), _NO_PICTURES))
+    if top.pictures and by_class:
+        raise UserError(
+            f"{folder}: contains both pictures (`{top.pictures[0]}`) and folders of pictures "
+            f"(`{next(iter(by_class))}`). {_LAYOUTS}"
+        )
+    if top.pictures:
+        return Listing([os.path.join(folder, name) for name in top.pictures], None, None, skipped)
     if not by_class:
-        raise UserError(f"{folder}: contains no pictures ({', '.join(SUFFIXES)}). {_LAYOUTS}.")
+        raise UserError(f"{folder}: contains no pictures ({', '.join(_suffixes())}). {_LAYOUTS}")
     labels = [label for label, paths in enumerate(by_class.values()) for _ in paths]
-    return [path for paths in by_class.values() for path in paths], labels, tuple(by_class)
+    return Listing([path for paths in by_class.values() for path in paths], labels, tuple(by_class), skipped)
 
 
-def _list_entries(folder):
-    """Returns sorted names of pictures and of subfolders, without hidden entries and `__MACOSX`."""
-    visible = [entry for entry in os.scandir(folder) if not entry.name.startswith((".", "__"))]
+class _Entries(NamedTuple):
+    pictures: list
+    subfolders: list
+    skipped: list
+
+
+def _holds_pictures(folder):
+    entries = _scan(folder)
+    return bool(entries.pictures) or any(_scan(os.path.join(folder, name)).pictures for name in entries.subfolders)
+
+
+def _scan(folder):
+    """Returns the entries of a folder, sorted by name, without hidden ones and `__MACOSX`."""
+    entries, suffixes = _Entries([], [], []), _suffixes()
+    with os.scandir(folder) as found:
+        visible = [entry for entry in found if not entry.name.startswith((".", "__"))]
     for entry in visible:
-        if not entry.name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in entry.name):
-            raise UserError(f"{folder}: the name {os.fsencode(entry.name)} is not valid UTF-8. Rename it.")
-    # `entry.is_file()` raises at a link that leads to itself.
-    pictures = sorted(e.name for e in visible if os.path.isfile(e.path) and e.name.lower().endswith(SUFFIXES))
-    return pictures, sorted(e.name for e in visible if os.path.isdir(e.path))
+        name = entry.name
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UserError(f"{folder}: the name {os.fsencode(name)} is not valid UTF-8. Rename it.")
+        if _is(entry.is_dir):
+            entries.subfolders.append(name)
+        elif not _is(entry.is_file):
+            entries.skipped.append((entry.path, "dead link" if entry.is_symlink() else "not a file"))
+        elif name.lower().endswith(suffixes):
+            entries.pictures.append(name)
+        else:
+            suffix = os.path.splitext(name)[1].lower()
+            entries.skipped.append((entry.path, f"`{suffix}` is not read" if suffix else "no suffix"))
+    for names in entries:
+        names.sort()
+    return entries
+
+
+def _is(kind):
+    """Returns `kind()`; False for a link that leads to itself, for which it raises."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
+@functools.cache
+def _formats():
+    """Those of the formats that the installed Pillow reads."""
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN and (name != "JPEG2000" or features.check("jpg_2000"))]
+
+
+@functools.cache
+def _suffixes():
+    """Suffixes of the files that are read."""
+    formats, known = _formats(), Image.registered_extensions().items()
+    return tuple(sorted(suffix for suffix, name in known if name in formats and suffix not in _NOT_PICTURES))
+
+
+def open_picture(path):
+    """Opens a file, of the formats that are read, as a PIL.Image; the pixels are not decoded yet."""
+    picture = Image.open(path, formats=_formats())
+    if picture.mode == "F" or (picture.mode == "I" and picture.format == "TIFF"):
+        picture.close()
+        raise ValueError("32 bits per channel, whose range is unknown")
+    return picture
 
 
 def load_picture(path, image_size, channels, resize="bilinear"):
     """Reads a file of any format, mode and EXIF orientation as uint8 (image_size, image_size, channels)."""
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         upright = picture.getexif().get(_EXIF_ORIENTATION, _UPRIGHT) == _UPRIGHT
         # TensorFlow decodes the central square of a JPEG alone, which is faster.
         if picture.format == "JPEG" and upright and picture.mode in ("RGB", "L"):

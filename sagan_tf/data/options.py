@@ -15,7 +15,8 @@ class DataOptions:
     Args:
         name: `twins` or `mirror` (embedded, nothing to download), a TensorFlow Datasets name such as `cifar10` or
             `imagenet2012`, or the path of a folder of pictures.
-        split: Split to train on, for TensorFlow Datasets also a slice such as `train[:90%]`.
+        split: Split to train on; for TensorFlow Datasets also a slice such as `train[:90%]`, for a folder a subfolder
+            such as `train`.
         data_dir: Folder of prepared TensorFlow Datasets; null for its default (~/tensorflow_datasets).
         manual_dir: Folder of archives that must be downloaded by hand, as for imagenet2012.
         download: Let TensorFlow Datasets download a data set that is not prepared in `data_dir`.

@@ -17,6 +17,7 @@ from sagan_tf.data.readers import ArrayReader, Reader, RecordReader
 from sagan_tf.errors import UserError
 
 _FEW_IMAGES = 50  # Per class; with fewer, a conditional GAN has little to learn from.
+_REASONS_SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Source:
         class_counts: Images of each class, or None.
         image_size: Height and width in px of the prepared images.
         image_channels: 1 or 3.
-        skipped: (file, reason) of each file that could not be read.
+        skipped: (path, reason) of each file or folder that is not used; the path of a folder ends with a separator.
     """
 
     name: str
@@ -163,10 +164,28 @@ def describe(source):
             smallest = source.class_names[int(counts.argmin())]
             num_small = int((counts < _FEW_IMAGES).sum())
             lines.append(f"Warning: {num_small} class(es) have under {_FEW_IMAGES} pictures, such as `{smallest}`.")
-    if source.skipped:
-        lines.append(f"Skipped: {len(source.skipped)} unreadable file(s):")
-        lines += [f"  {path}: {reason}" for path, reason in source.skipped[:10]]
+    lines += describe_skipped(source)
     return "\n".join(lines)
+
+
+def describe_skipped(source):
+    """Returns lines on the files and folders that are not used, counted by reason; none if all are used."""
+    by_reason = collections.defaultdict(list)
+    for path, reason in source.skipped:
+        by_reason[reason].append(path)
+    if not by_reason:
+        return []
+    num_files = sum(not path.endswith(os.sep) for path, _ in source.skipped)
+    used = f"{source.num_images:,} of {source.num_images + num_files:,} files used"
+    num_folders = len(source.skipped) - num_files
+    folders = f", {num_folders:,} folder(s)" if num_folders else ""
+    lines = [f"{source.name}: {used}. Skipped: {num_files:,} file(s){folders}:"]
+    for reason, paths in list(by_reason.items())[:_REASONS_SHOWN]:
+        more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+        lines.append(f"  {paths[0]}{more}: {reason}")
+    if len(by_reason) > _REASONS_SHOWN:
+        lines.append(f"  and {len(by_reason) - _REASONS_SHOWN:,} more reasons")
+    return lines
 
 
 def first_of_each_class(source, per_class, limit, max_read=None):

@@ -127,7 +127,7 @@ def _data_url(path, max_px):
 
 @functools.lru_cache(maxsize=4 * MAX_PICTURES)  # A running training rewrites its page many times.
 def _webp_url(path, modified_ns, max_px):
-    with Image.open(path) as file:
+    with Image.open(path, formats=["PNG"]) as file:
         picture = file.convert("RGB")
     if max(picture.size) > max_px:
         picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from small_data import open_small, save_picture
 
 from sagan_tf.data.folders import load_picture
@@ -45,7 +45,7 @@ def test_open_source_stops_at_or_skips_corrupt_files(pictures):
         open_small(pictures)
     source = open_small(pictures, corrupt="skip")
     assert source.num_images == 7 and source.skipped[0][0] == str(broken)
-    assert "Skipped: 1" in describe(source)
+    assert "7 of 8 files used. Skipped: 1 file(s):" in describe(source)
 
 
 def test_load_picture_handles_transparency_depth_and_orientation(tmp_path):
@@ -62,10 +62,12 @@ def test_load_picture_handles_transparency_depth_and_orientation(tmp_path):
     assert rotated[:6].mean() < 10 and rotated[10:].mean() > 245
 
 
-@pytest.mark.parametrize("suffix", ["bmp", "gif", "webp", "JPG", "jpeg", "PNG"])
+@pytest.mark.parametrize("suffix", "bmp gif webp JPG jpeg PNG tif TIFF jfif ppm jp2 avif".split())
 def test_folder_source_reads_every_file_format(tmp_path, suffix):
     rows = np.repeat(np.array([[255, 255, 255], [0, 0, 0]], np.uint8), 16, axis=0)
     image = np.broadcast_to(rows[:, None], (32, 32, 3))
+    if Image.registered_extensions().get(f".{suffix.lower()}") not in Image.SAVE:
+        pytest.skip(f"this Pillow does not write .{suffix}")
     save_picture(tmp_path / f"a.{suffix}", image)
     batch = next(iter(make_dataset(open_small(tmp_path), 1)))[0]
     np.testing.assert_allclose(batch[0], image / 127.5 - 1, atol=0.1)
@@ -98,3 +100,72 @@ def test_open_source_rejects_folders_it_cannot_use(pictures, tmp_path):
     save_picture(tmp_path / "one" / "class" / "a.png", BLACK)
     with pytest.raises(UserError, match="one class"):
         open_small(tmp_path / "one", conditional=True)
+
+
+def make_folders(root, *paths):
+    for path in paths:
+        save_picture(root / path, BLACK)
+    return root
+
+
+def test_folder_named_like_a_split_is_a_class_beside_other_classes(tmp_path):
+    folder = make_folders(tmp_path, "bus/a.png", "car/a.png", "test/a.png", "train/a.png", "train/b.png")
+    source = open_small(folder)
+    assert (source.class_names, source.class_counts) == (("bus", "car", "test", "train"), (1, 1, 1, 2))
+    with pytest.raises(UserError, match="has no split `test`"):
+        open_small(folder, split="test")
+
+
+@pytest.mark.parametrize("classes", [("",), ("x/", "y/")])
+def test_folders_named_like_splits_only_are_splits(tmp_path, classes):
+    folder = make_folders(tmp_path, *(f"{split}/{name}a.png" for split in ("train", "val") for name in classes))
+    (folder / "annotations").mkdir()
+    save_picture(folder / "val" / classes[0] / "b.png", BLACK)
+    train, val = open_small(folder), open_small(folder, split="val")
+    assert (train.num_images, val.num_images) == (len(classes), len(classes) + 1)
+    assert train.class_names == val.class_names == (("x", "y") if len(classes) == 2 else None)
+    assert train.skipped == ((str(folder / "annotations") + "/", "contains no pictures"),)
+    with pytest.raises(UserError, match="has no split `test`. Choose from train, val"):
+        open_small(folder, split="test")
+
+
+@pytest.mark.parametrize("split", ["test", "train[:50%]"])
+def test_folder_without_splits_has_only_the_split_train(pictures, split):
+    with pytest.raises(UserError, match="has no split `t.*it holds no folders of splits"):
+        open_small(pictures, split=split)
+
+
+def test_nested_folder_names_the_class_that_looks_like_a_split(tmp_path):
+    folder = make_folders(tmp_path, "train/x/a.png", "extra/x/a.png")
+    with pytest.raises(UserError, match="`extra/x`. `train` is no split here, because `extra` is none"):
+        open_small(folder)
+
+
+def test_describe_names_and_counts_what_is_not_used(pictures):
+    for name in ("a.heic", "b.HEIC", "c.txt", "none"):
+        (pictures / "kätze" / name).touch()
+    (pictures / "kätze" / "dead.png").symlink_to("nowhere.png")
+    (pictures / "empty").mkdir()
+    (pictures / "犬" / "deeper").mkdir()
+    lines = describe(open_small(pictures)).splitlines()
+    at = next(i for i, line in enumerate(lines) if "files used" in line)
+    assert lines[at] == f"{pictures}: 7 of 12 files used. Skipped: 5 file(s), 2 folder(s):"
+    assert set(lines[at + 1 :]) == {
+        f"  {pictures}/kätze/a.heic and 1 more: `.heic` is not read",
+        f"  {pictures}/kätze/c.txt: `.txt` is not read",
+        f"  {pictures}/kätze/none: no suffix",
+        f"  {pictures}/kätze/dead.png: dead link",
+        f"  {pictures}/empty/: contains no pictures",
+        f"  {pictures}/犬/deeper/: folder in a class folder",
+    }
+
+
+def test_load_picture_rejects_formats_and_ranges_that_are_not_read(tmp_path):
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(np.ones((8, 8), np.int32)).save(tmp_path / "whole.tif")
+    Image.fromarray(BLACK).save(tmp_path / "a.png", "TGA")
+    for name in ("float.tif", "whole.tif"):
+        with pytest.raises(ValueError, match="32 bits"):
+            load_picture(tmp_path / name, 8, 3)
+    with pytest.raises(UnidentifiedImageError):
+        load_picture(tmp_path / "a.png", 8, 3)
