@@ -9,6 +9,7 @@ import threading
 
 _NOT_WRITABLE = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT)
 _WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTEMPTY)
+_UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
 def summarize(error, max_length=200):
@@ -17,8 +18,9 @@ def summarize(error, max_length=200):
 
 
 def format_size(num_bytes):
-    """A number of bytes in GiB, or in MiB below 1 GiB."""
-    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.1f} MiB"
+    """A number of bytes in the largest unit of GiB, MiB and KiB of which it is at least one."""
+    unit, size = next(((unit, size) for unit, size in _UNITS if num_bytes >= size), _UNITS[-1])
+    return f"{num_bytes / size:.1f} {unit}"
 
 
 class UserError(Exception):

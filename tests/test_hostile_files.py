@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import re
+import shutil
 import struct
 import tracemalloc
 import zlib
@@ -205,6 +207,48 @@ def test_run_folder_readers_survive_nested_values_folders_and_links(run_folder, 
     finally:
         path.rmdir() if kind == "folder" else path.unlink()
         path.write_bytes(before)
+
+
+OTHERS = ("generator.keras", "samples/step_00000004.png", "checkpoints/ckpt-1.index")
+
+
+@pytest.mark.parametrize("file", [*TEXTS[1:], *OTHERS])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_run_folder_refuses_pipes_and_devices(run_folder, tmp_path, file, kind):
+    run = Run(shutil.copytree(run_folder.path, tmp_path / "run"))
+    path = run.path / file
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=f"{re.escape(str(path))}: is a pipe, a socket or a device"):
+        Run.open(run.path)
+    with pytest.raises(UserError, match="is a pipe, a socket or a device"):
+        Run.create_or_resume(run.path, QUICK_START)
+
+
+def test_run_folder_refuses_metrics_of_huge_size(run_folder, tmp_path):
+    run = Run(shutil.copytree(run_folder.path, tmp_path / "run"))
+    os.truncate(run.metrics_path, 1 << 34)  # a sparse file
+    with pytest.raises(UserError, match="metrics.jsonl: is too large, 16.0 GiB of at most 64.0 MiB"):
+        run.read_metrics()
+
+
+def test_metrics_log_does_not_follow_links(run_folder, tmp_path):
+    (tmp_path / "foreign").write_text("theirs")
+    (tmp_path / "metrics.jsonl").symlink_to(tmp_path / "foreign")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        Run(tmp_path).metrics_log.append({"step": 1})
+    assert (tmp_path / "foreign").read_text() == "theirs"
+
+
+def test_run_remove_unfinished_does_not_follow_links(tmp_path):
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "part").touch()
+    run = Run(tmp_path / "run")
+    run.checkpoints_path.mkdir(parents=True)
+    (run.checkpoints_path / "ckpt-4_temp").symlink_to(tmp_path / "foreign")
+    run.remove_unfinished()
+    assert (tmp_path / "foreign" / "part").exists() and not list(run.checkpoints_path.iterdir())
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (10_000, 10_000), (2**31 - 1, 1)])

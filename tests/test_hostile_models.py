@@ -26,6 +26,8 @@ from small_runs import make_run
 from sagan_tf import attend, convert, report, sample
 from sagan_tf.conversion.files import read_state_dict
 from sagan_tf.errors import UserError
+from sagan_tf.evaluation.features import open_features
+from sagan_tf.evaluation.statistics import read_statistics
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import make_checkpoint, make_manager, restore_latest
 from sagan_tf.experiment.loading import load_generator, restore_networks
@@ -199,10 +201,54 @@ def test_load_generator_rejects_huge_arrays_without_using_memory(run, tmp_path):
     rewrite_member(run.generator_path, other.generator_path, "model.weights.h5", change)
 
     def load():
-        with pytest.raises(UserError, match="claims to unpack to 4096"):
+        with pytest.raises(UserError, match="claims to unpack to 4.0 GiB"):
             load_generator(other)
 
     assert peak_growth(load) < untrusted.FLOOR_BYTES
+
+
+def change_weights(content):
+    file = io.BytesIO(content)
+    with h5py.File(file, "a") as weights:
+        weights.create_dataset("huge", (10**9,), "f4", chunks=(10**6,), compression="gzip", fillvalue=0.0)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["units", "arrays", "zip", "device"])
+def test_open_features_rejects_huge_claims_without_using_memory(tmp_path, kind):
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.layers.Dense(4, name="dense")(keras.layers.Flatten()(inputs)))
+    model.save(tmp_path / "good.keras")
+    path = tmp_path / "bad.keras"
+    if kind == "units":
+        rewrite_config(tmp_path / "good.keras", path, lambda config: json.loads(
+            json.dumps(config).replace('"units": 4,', '"units": 400000000,')))
+    elif kind == "arrays":
+        rewrite_member(tmp_path / "good.keras", path, "model.weights.h5", change_weights)
+    elif kind == "zip":
+        shutil.copy(tmp_path / "good.keras", path)
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("zeros", "w") as member:
+            for _ in range(300):
+                member.write(bytes(1 << 20))
+    else:
+        path.symlink_to("/dev/zero")
+    assert open_features(str(tmp_path / "good.keras")).dimensions == 192
+
+    def read():
+        with pytest.raises(UserError, match="bad.keras"):
+            open_features(str(path))
+
+    assert peak_growth(read) < 2**27
+
+
+def test_read_statistics_rejects_zip_bomb_without_using_memory(tmp_path):
+    np.savez_compressed(tmp_path / "bomb.npz", mu=np.zeros(2), sigma=np.eye(2), features=np.zeros((1 << 20, 128), "f4"))
+
+    def read():
+        with pytest.raises(UserError, match="claims to unpack to 512.0 MiB"):
+            read_statistics(tmp_path / "bomb.npz")
+
+    assert peak_growth(read) < 2**27
 
 
 @pytest.mark.parametrize("name", ["units", "filters", "num_classes", "batch_shape"])

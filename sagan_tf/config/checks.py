@@ -9,6 +9,8 @@ from sagan_tf.networks.architectures import (
     generator_attention_channels,
 )
 
+_MAX_GRID_PIXELS = 1 << 26  # fewer than make Pillow, and so the report, refuse a picture
+
 
 def flat_fields(config, prefix=""):
     """Yields (full path, value) of all fields of nested dataclasses."""
@@ -29,6 +31,7 @@ def check_config(config):
     _check_optimizers(config)
     _check_training(config.training)
     _check_hardware(config)
+    _check_output(config.output, config.data.image_size)
     _check_intervals(config)
 
 
@@ -125,6 +128,16 @@ def _check_hardware(config):
         raise ConfigError(
             "hardware.native_operations",
             "must be false in float32. Set hardware.precision to mixed_bfloat16, or this to false.",
+        )
+
+
+def _check_output(output, image_size):
+    pixels = output.sample_rows * output.sample_columns * image_size**2
+    if pixels > _MAX_GRID_PIXELS:
+        raise ConfigError(
+            "output.sample_columns",
+            f"makes a picture of {pixels / 1e6:.0f} megapixels with {output.sample_rows} rows of {image_size} px; at "
+            f"most {_MAX_GRID_PIXELS / 1e6:.0f} are possible. Got {output.sample_columns}.",
         )
 
 

@@ -7,7 +7,10 @@ import yaml
 
 from sagan_tf.config.names import field_types, section_types, suggest_key
 from sagan_tf.config.types import accepts_null, type_in_words
-from sagan_tf.errors import UserError, did_you_mean
+from sagan_tf.errors import UserError, did_you_mean, format_size
+
+_MAX_FILE_BYTES = 1 << 20
+_MAX_VALUES = 10_000  # with every alias written out
 
 
 class Setting(NamedTuple):
@@ -34,6 +37,8 @@ def _read(path):
         raise UserError(f"{path}: the file holds no settings.")
     if not isinstance(root, yaml.MappingNode):
         raise UserError(f"{path}, line {_line(root)}: expected `key: value` lines.")
+    if _count_values(root, {}) > _MAX_VALUES:
+        raise UserError(f"{path}: its aliases stand for more than {_MAX_VALUES:,} values. Write the values themselves.")
     settings, types, sections = {}, field_types(), section_types()
     for key, node, line in _leaves(root, f"{path}, line ", sections):
         source = f"{path}, line {line}"
@@ -49,7 +54,11 @@ def _read(path):
 
 def _compose(path):
     try:
-        return yaml.compose(Path(path).read_bytes(), Loader=yaml.SafeLoader)
+        with open(path, "rb") as file:
+            text = file.read(_MAX_FILE_BYTES + 1)
+        if len(text) > _MAX_FILE_BYTES:
+            raise UserError(f"{path}: too large for a config file, more than {format_size(_MAX_FILE_BYTES)}.")
+        return yaml.compose(text, Loader=yaml.SafeLoader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file.{_nearest_file(path)}") from None
     except OSError as error:
@@ -66,6 +75,18 @@ def _nearest_file(path):
     folder, name = Path(path).parent, Path(path).name
     names = [file.name for file in folder.glob("*.yaml")] if folder.is_dir() else []
     return did_you_mean(name, names, f"{folder}/") or did_you_mean(f"{name}.yaml", names, f"{folder}/")
+
+
+def _count_values(node, counts):
+    """Number of nodes below one, with every alias written out; `counts` holds that of each node that was visited."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in counts:
+        counts[id(node)] = 0  # for an alias of a node within itself
+        pairs = isinstance(node, yaml.MappingNode)
+        children = [child for pair in node.value for child in pair] if pairs else node.value
+        counts[id(node)] = 1 + sum(_count_values(child, counts) for child in children)
+    return counts[id(node)]
 
 
 def _line(node):

@@ -12,6 +12,7 @@ from sagan_tf.errors import UserError, summarize
 from sagan_tf.evaluation.defaults import PIXEL_RANGE, PIXEL_RANGES
 from sagan_tf.evaluation.inception import INPUT_SIZE, inception_outputs, load_inception, to_inception_input
 from sagan_tf.files.hashing import sha256
+from sagan_tf.files.untrusted import bounded_keras_file
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def _open_inception(path, expected_hash):
 
 def _open_keras(path, layer_name, pixel_range):
     try:
-        model = keras.models.load_model(path, compile=False)
+        with bounded_keras_file(path):
+            model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Damaged bytes make zip, JSON, HDF5 and Keras raise anything
         reason = summarize(error)
         raise UserError(f"--features: {path}: not a readable Keras model: {reason}") from None

@@ -13,6 +13,7 @@ from sagan_tf.files.hashing import sha256
 from sagan_tf.files.untrusted import read_arrays
 
 FORMAT = 1  # Increase it with any change to the contents of a file or their computation.
+_ROUNDING = 1e-4  # of the largest entry; other programs compute in float32
 
 
 def save_statistics(feature_set, path):
@@ -36,7 +37,7 @@ def read_statistics(path):
     """
     try:
         arrays = read_arrays(path)
-        mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
+        mean, covariance = (arrays[name].astype(np.float64, casting="same_kind") for name in ("mu", "sigma"))
         about = json.loads(str(arrays["about"])) if "about" in arrays else None
     except Exception as error:  # Damaged bytes make NumPy, zip and JSON raise anything
         reason = summarize(error)
@@ -44,6 +45,8 @@ def read_statistics(path):
     valid = mean.ndim == 1 and covariance.shape == (len(mean), len(mean))
     if not valid or not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise UserError(f"{path}: not a file of statistics; mu and sigma must be finite, (D,) and (D, D).")
+    if not _is_covariance(covariance):
+        raise UserError(f"{path}: not a file of statistics; sigma must be symmetric and positive semidefinite.")
     count = int(arrays["count"]) if about else 0
     return FeatureSet(
         about=about or {"data": Path(path).name, "sha256": sha256(path), "made_by": "another program, unknown how"},
@@ -55,6 +58,11 @@ def read_statistics(path):
         score=tuple(map(float, arrays["score"])) if "score" in arrays else None,
         own_distances=arrays.get("own_distances"),
     )
+
+
+def _is_covariance(matrix):
+    tolerance = _ROUNDING * max(1e-300, np.abs(matrix).max(initial=0))
+    return np.abs(matrix - matrix.T).max(initial=0) <= tolerance and np.linalg.eigvalsh(matrix).min() >= -tolerance
 
 
 def _moments(count, mean, covariance):

@@ -1,6 +1,7 @@
 """The model card of an export, as JSON for programs and as Markdown for people."""
 
 import datetime
+import html
 import json
 import platform
 from importlib import metadata
@@ -58,9 +59,9 @@ def to_markdown(card):
         ("Versions", card["versions"]),
         ("Files", {file["path"]: f"{file['bytes']} bytes, SHA-256 `{file['sha256']}`" for file in card["files"]}),
     ]
-    tables = "\n".join(f"## {title}\n{_table(rows)}" for title, rows in sections if rows)
+    tables = "\n".join(f"## {_escape(title)}\n{_table(rows)}" for title, rows in sections if rows)
     return (
-        f"# {card['name']}\n\nA Self-Attention GAN generator: random numbers in, a picture out. Exported "
+        f"# {_escape(card['name'])}\n\nA Self-Attention GAN generator: random numbers in, a picture out. Exported "
         f"{card['exported_at']}; everything below is in `model_card.json` too.\n\n{tables}\n"
         f"## Licence\n{card['licence']}\n"
     )
@@ -108,7 +109,13 @@ def _training_rows(training):
 
 
 def _table(rows):
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]) + "\n"
+    lines = (f"| {_escape(name)} | {_escape(value)} |" for name, value in rows.items())
+    return "\n".join(["| | |", "|---|---|", *lines]) + "\n"
+
+
+def _escape(value):
+    """Text that Markdown shows as it is, without HTML, links and further cells."""
+    return " ".join(html.escape(str(value), quote=False).split()).replace("[", "\\[").replace("|", "\\|")
 
 
 def _package_versions():

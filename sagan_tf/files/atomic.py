@@ -3,24 +3,24 @@
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
-_TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9]+\.partial(\.[^.]+)?")
+_TEMPORARY_NAME = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.partial")
 
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """Yields a temporary path with the same suffix; the file replaces `path` at the end, unless the block raises."""
+    """Yields a temporary path of the same name; the file replaces `path` at the end, unless the block raises."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary_path = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
+    # A new folder for this user alone: nobody can have put a link there that the writing would follow.
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent) as folder:
+        temporary_path = Path(folder) / path.name
         yield temporary_path
         flush_to_disk(temporary_path)
         os.replace(temporary_path, path)
-    finally:
-        temporary_path.unlink(missing_ok=True)
 
 
 def write_bytes(path, content):
@@ -60,13 +60,13 @@ def flush_to_disk(path):
 
 
 def is_temporary(name):
-    """Returns whether a file name is that of a temporary file of `atomic_write`."""
+    """Returns whether a name is that of a temporary folder of `atomic_write`."""
     return _TEMPORARY_NAME.fullmatch(name) is not None
 
 
 def remove_temporary_files(folder, names=None):
     """Removes what killed processes left of files `names` (None: all); no process may be writing them now."""
-    for path in folder.glob(".*.partial*"):
+    for path in folder.glob(".*.partial"):
         match = _TEMPORARY_NAME.fullmatch(path.name)
-        if match and (names is None or match[1] + (match[2] or "") in names):
-            path.unlink(missing_ok=True)
+        if match and (names is None or match[1] in names):
+            shutil.rmtree(path, ignore_errors=True)

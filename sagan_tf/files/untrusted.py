@@ -8,19 +8,41 @@ import contextlib
 import json
 import math
 import os
+import stat
 import zipfile
 
+import h5py
 import numpy as np
 
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, format_size
 
 FLOOR_BYTES = 1 << 28  # 256 MiB, which any machine that runs TensorFlow can spare
 EXPANSION = 20
+MAX_TEXT_BYTES = 1 << 26
+_VARIABLE_BYTES = 4  # per byte of a Keras file, for other dtypes and Keras' own variables
+
+
+def check_kind(path):
+    """Raises UserError for a pipe, a socket or a device: reading one may never end. A missing path is accepted."""
+    with contextlib.suppress(OSError):
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise UserError(f"{path}: is a pipe, a socket or a device instead of a file. Remove it.")
+
+
+def check_kinds(folder):
+    """Calls `check_kind` for all that is in a folder, if there is one."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            check_kind(entry.path)
 
 
 def read_text(path):
-    """Reads a text file, replacing bytes that are not UTF-8; UserError if it cannot be read."""
+    """Reads a text file, replacing bytes that are not UTF-8; UserError if it cannot be read or is too large."""
     try:
+        check_kind(path)
+        if (size := os.path.getsize(path)) > MAX_TEXT_BYTES:
+            raise UserError(f"{path}: is too large, {format_size(size)} of at most {format_size(MAX_TEXT_BYTES)}.")
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
@@ -35,7 +57,12 @@ def read_json(path):
 
 
 def read_arrays(path):
-    """Reads the arrays of an `.npz` file by name, without pickles; damaged bytes raise any exception."""
+    """Reads the arrays of an `.npz` file by name, without pickles; damaged bytes raise any exception.
+
+    Raises ValueError for a file that unpacks to far more than its size.
+    """
+    check_kind(path)
+    check_archive(path)
     # NumPy does not close a file that it opened and cannot read.
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
@@ -53,7 +80,35 @@ def check_claim(path, claimed_bytes):
     """Raises ValueError for a file that claims to hold far more than its size."""
     size = os.path.getsize(path)
     if claimed_bytes > FLOOR_BYTES + EXPANSION * size:
-        raise ValueError(f"it claims to unpack to {_mib(claimed_bytes)}, but is {_mib(size)} long.")
+        raise ValueError(f"it claims to unpack to {format_size(claimed_bytes)}, but is {format_size(size)} long.")
+
+
+@contextlib.contextmanager
+def bounded_keras_file(path):
+    """Raises ValueError in the block, or before, for a Keras file that takes far more memory than its size to load."""
+    check_kind(path)
+    check_archive(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file, h5py.File(file) as weights:
+            check_claim(path, _claimed_bytes(weights))
+    else:
+        with h5py.File(path) as weights:
+            check_claim(path, _claimed_bytes(weights))
+    with bounded_variables(_VARIABLE_BYTES * os.path.getsize(path) + (1 << 20)):
+        yield
+
+
+def _claimed_bytes(weights):
+    sizes = []
+
+    def add(name, item):
+        if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise ValueError(f"its dataset {name} lies in another file.")
+            sizes.append(item.size * item.dtype.itemsize)
+
+    weights.visititems(add)
+    return sum(sizes)
 
 
 @contextlib.contextmanager
@@ -70,12 +125,8 @@ def bounded_variables(limit_bytes):
             spec = value() if callable(value) else tf.convert_to_tensor(value)
         remaining -= spec.dtype.size * math.prod(spec.shape)
         if remaining < 0:
-            raise ValueError(f"its networks would take more than the {_mib(limit_bytes)} that its weights do.")
+            raise ValueError(f"its networks would take more than the {format_size(limit_bytes)} that its weights do.")
         return next_creator(**arguments)
 
     with tf.variable_creator_scope(create):
         yield
-
-
-def _mib(size):
-    return f"{size / 2**20:.1f} MiB"

@@ -2,15 +2,13 @@
 
 import json
 import math
-import os
 import zipfile
 
-import h5py
 import keras
 import numpy as np
 from keras import ops
 
-from sagan_tf.files.untrusted import bounded_variables, check_archive, check_claim
+from sagan_tf.files.untrusted import bounded_keras_file
 from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS
 
@@ -25,7 +23,6 @@ CLASSES = {
 }  # fmt: skip
 _MAX_MAP_VALUES = 1 << 26  # per feature map and image: 16 times the widest at the paper's width
 _MAX_SCORES = 1 << 28  # per attention layer and image: 128 px maps without pooled keys
-_VARIABLE_BYTES = 4  # per byte of the file, for other dtypes and Keras' own variables
 
 
 def read_generator(path):
@@ -34,12 +31,9 @@ def read_generator(path):
     Raises an exception of any type if the file is damaged, holds no generator, or claims more memory than its size
     justifies.
     """
-    check_archive(path)
-    with zipfile.ZipFile(path) as archive:
-        _check_classes(json.loads(archive.read("config.json")))
-        with archive.open("model.weights.h5") as file, h5py.File(file) as weights:
-            check_claim(path, _claimed_bytes(weights))
-    with bounded_variables(_VARIABLE_BYTES * os.path.getsize(path) + (1 << 20)):
+    with bounded_keras_file(path):
+        with zipfile.ZipFile(path) as archive:
+            _check_classes(json.loads(archive.read("config.json")))
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     _check_model(model)
     return model
@@ -66,17 +60,6 @@ def _is_known(module, name):
         return name == "__keras_tensor__"
     package = str(module).partition(".")[0]
     return module == "keras.initializers" or name in CLASSES.get(package, ())
-
-
-def _claimed_bytes(weights):
-    sizes = []
-
-    def add(_, item):
-        if isinstance(item, h5py.Dataset):
-            sizes.append(item.size * item.dtype.itemsize)
-
-    weights.visititems(add)
-    return sum(sizes)
 
 
 def _check_model(model):

@@ -12,6 +12,7 @@ from sagan_tf.config import config_differences, read_config, save_config
 from sagan_tf.errors import UserError, format_size
 from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
 from sagan_tf.files.locks import exclusive
+from sagan_tf.files.untrusted import check_kinds
 from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.metrics_log import MetricsLog
 from sagan_tf.runs.records import parse_best, parse_class_names, parse_recoveries, parse_starts, read_record
@@ -83,6 +84,7 @@ class Run:
         busy = f"{run.path}: another process is training in this folder. Wait for it, or choose another with --run."
         run._lock.enter_context(exclusive(run.path / ".lock", error=busy))
         try:
+            run._check_entries()
             run._check_config(config)
             save_config(config, run.config_path)
             for folder in (run.checkpoints_path, run.samples_path, run.contact_sheet_path.parent):
@@ -103,6 +105,7 @@ class Run:
         run = cls(folder)
         if not run.config_path.is_file():
             raise UserError(f"{run.path}: not a run folder; {run.config_path.name} is missing.")
+        run._check_entries()
         return run
 
     def __enter__(self):
@@ -188,7 +191,8 @@ class Run:
     def remove_unfinished(self):
         """Removes incomplete files of killed processes; the caller holds the lock."""
         for path in self.checkpoints_path.glob("ckpt-*_temp"):
-            shutil.rmtree(path, ignore_errors=True)
+            # TensorFlow would write through a link.
+            path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
         for folder in (self.path, self.samples_path, self.contact_sheet_path.parent):
             remove_temporary_files(folder)
 
@@ -200,6 +204,12 @@ class Run:
                 f"{self.path}: the run needs {format_size(bytes_needed)} of disk space for its checkpoints, and "
                 f"{format_size(free)} is free. Free some, or choose another folder with --run."
             )
+
+    def _check_entries(self):
+        """Raises UserError if there is a pipe or a device where a file is read."""
+        pictures = (self.samples_path, self.attention_path, self.contact_sheet_path.parent)
+        for folder in (self.path, self.checkpoints_path, *pictures):
+            check_kinds(folder)
 
     def _check_path(self):
         """Raises UserError for a path that TensorFlow, which matches checkpoints by pattern, would not find again."""

@@ -24,7 +24,7 @@ class MetricsLog:
     def append(self, metrics):
         """Appends a line and waits until it is on the disk. NaN and infinity, which JSON does not have, become null."""
         finite = {name: value if _is_finite(value) else None for name, value in metrics.items()}
-        with open(self.path, "a", encoding="utf-8") as file:
+        with open(self.path, "a", encoding="utf-8", opener=_open_without_following) as file:
             file.write(json.dumps(finite, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -56,6 +56,11 @@ class MetricsLog:
             if not _is_metrics_line(line):
                 raise UserError(f"{self.path}, line {number}: not a line of metrics. Remove it.")
         return lines
+
+
+def _open_without_following(path, flags):
+    # A link could lead to a file of somebody else.
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _is_metrics_line(line):

@@ -66,6 +66,10 @@ def test_load_config_rejects_value_out_of_range_with_its_line(refusal, yaml_file
         (["--hardware.distribution", "tpu", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on"),
         (["--hardware.distribution", "tpu", "--hardware.replicas", "8"], "`hardware.replicas` must be null"),
         (["--hardware.replicas", "2", "--hardware.jit_compile"], "`hardware.jit_compile` must be false on several"),
+        (
+            ["--data.image_size", "128", "--output.sample_rows", "256", "--output.sample_columns", "256"],
+            "`output.sample_columns` makes a picture of 1074 megapixels with 256 rows of 128 px; at most 67",
+        ),
         (["--hardware.native_operations"], "`hardware.native_operations` must be false in float32"),
         (
             ["--hardware.native_operations", "--hardware.precision=mixed_bfloat16", "--hardware.jit_compile"],

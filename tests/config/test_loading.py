@@ -14,6 +14,10 @@ from sagan_tf.config.names import field_types
 from sagan_tf.config.types import type_in_words
 from sagan_tf.errors import UserError
 
+# Nine lists of nine aliases each would be 387 million values.
+ALIASES = "generator:\n  attention_sizes: [&a0 [8], "
+ALIASES += ", ".join(f"&a{i + 1} [{', '.join([f'*a{i}'] * 9)}]" for i in range(9)) + "]\n"
+
 
 def test_load_config_returns_quick_start_without_arguments():
     assert load_config([]) == QUICK_START
@@ -135,6 +139,8 @@ def test_load_config_rejects_unknown_flags(refusal, argv, message):
         (b"run: \x80\n", ": not a text file in UTF-8."),
         ("run: " + "[" * 5_000, ": lists or keys are nested too deeply."),
         ("generator: {attention_sizes: &x [*x]}\n", ": lists or keys are nested too deeply."),
+        ("#" * (1 << 20) + "\nrun: a\n", ": too large for a config file, more than 1.0 MiB."),
+        (ALIASES, ": its aliases stand for more than 10,000 values. Write the values themselves."),
     ],
 )
 def test_load_config_rejects_bad_yaml(refusal, yaml_file, text, message):

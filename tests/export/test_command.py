@@ -17,6 +17,7 @@ from sagan_tf import cli
 from sagan_tf.config import QUICK_START, save_config
 from sagan_tf.export.__main__ import main
 from sagan_tf.export.formats import FORMATS
+from sagan_tf.export.model_card import to_markdown
 from sagan_tf.files.hashing import sha256
 from sagan_tf.runs.folder import Run
 
@@ -85,6 +86,17 @@ def test_model_card_describes_training_and_files(trained, tmp_path):
     assert all(word in text for word in ("# sagan", "| fid | 31.5 (step 1000) |", "labels 0 .. 4", "## Licence"))
     # Exported files do not contain paths of this machine.
     assert "/secret" not in text + json.dumps(card) and str(tmp_path) not in text + json.dumps(card)
+
+
+def test_model_card_shows_names_as_text(trained, tmp_path):
+    main([str(trained.path), "--out", str(tmp_path), "--formats", "keras"])
+    card = json.loads((tmp_path / "model_card.json").read_text())
+    hostile = "<img src=x onerror=alert(1)>|a\n# b [link](x)"
+    card["name"] = card["training"]["data"] = hostile
+    card["training"]["metrics"] = {hostile: {"value": 1.0, "step": 2}, "fid": {"value": 1.0, "step": 2}}
+    before, text = to_markdown(json.loads((tmp_path / "model_card.json").read_text())), to_markdown(card)
+    assert text.count("&lt;img src=x onerror=alert(1)&gt;\\|a # b \\[link](x)") == 3
+    assert "<" not in text and text.count("\n") == before.count("\n")
 
 
 def test_export_command_exports_the_generator_of_the_run(trained, tmp_path):

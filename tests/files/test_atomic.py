@@ -13,12 +13,24 @@ def test_atomic_write_replaces_file_completely_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "file.txt"
     with atomic_write(path) as temporary_path:
         temporary_path.write_text("first")
-        assert not path.exists() and temporary_path.suffix == ".txt" and temporary_path.name.startswith(".")
-        assert temporary_path.parent == path.parent  # another folder could be on another disk, where a move is a copy
+        assert not path.exists() and temporary_path.name == path.name
+        # Anywhere else could be on another disk, where a move is a copy.
+        assert temporary_path.parent.parent == path.parent and temporary_path.parent.name.startswith(".")
     with pytest.raises(RuntimeError, match="half-way"), atomic_write(path) as temporary_path:
         temporary_path.write_text("half")
         raise RuntimeError("half-way")
     assert path.read_text() == "first" and os.listdir(path.parent) == ["file.txt"]
+
+
+def test_atomic_write_follows_no_link(tmp_path):
+    foreign = tmp_path / "foreign"
+    foreign.write_text("not ours")
+    (tmp_path / "folder").mkdir()
+    for name in ("file", ".file.partial", f".file.{os.getpid()}.partial", ".file.abcdefgh.partial"):
+        os.symlink(foreign, tmp_path / "folder" / name)
+    write_text(tmp_path / "folder" / "file", "ours")
+    remove_temporary_files(tmp_path / "folder")
+    assert foreign.read_text() == "not ours" and (tmp_path / "folder" / "file").read_text() == "ours"
 
 
 def test_write_text_writes_utf_8(tmp_path):

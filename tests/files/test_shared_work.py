@@ -51,11 +51,11 @@ def test_shared_folder_reports_progress_and_leaves_only_the_files(tmp_path):
 
 def test_shared_folder_continues_a_killed_worker(tmp_path):
     write(tmp_path, shared(tmp_path, 0), batches=2)
-    (tmp_path / ".8.123.partial.png").write_text("of this worker, which was killed")
-    (tmp_path / ".2.124.partial.png").write_text("of the other worker, which is running")
+    (tmp_path / ".8.png.abcdefgh.partial").mkdir()  # of this worker, which was killed
+    (tmp_path / ".2.png.abcdefgh.partial").mkdir()  # of the other worker, which is running
     again = shared(tmp_path, 0)
     assert again.done == 2 and again.count() == 4
-    assert sorted(path.name for path in tmp_path.glob("*.partial*")) == [".2.124.partial.png"]
+    assert sorted(path.name for path in tmp_path.glob("*.partial*")) == [".2.png.abcdefgh.partial"]
 
 
 @pytest.mark.parametrize("change", ["other work", "other workers", "damaged", "no number", "removed file"])

@@ -95,7 +95,7 @@ def test_run_create_leaves_folder_of_other_files_untouched(tmp_path):
     assert os.listdir(tmp_path) == ["holiday.jpg"]
 
 
-@pytest.mark.parametrize("left", [[], [".lock"], [".lock", ".config.123.partial.yaml"]])
+@pytest.mark.parametrize("left", [[], [".lock"], [".lock", ".config.yaml.abcdefgh.partial"]])
 def test_run_create_uses_folder_of_process_killed_at_start(tmp_path, left):
     for name in left:
         (tmp_path / name).touch()

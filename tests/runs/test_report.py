@@ -40,7 +40,7 @@ def test_report_command_accepts_killed_run(tmp_path):
     run = make_run(tmp_path / "run", steps=(7,))
     with open(run.metrics_path, "a") as file:
         file.write('{"step": 8, "d_lo')  # as left by a killed process
-    (run.samples_path / ".step_00000008.123.partial.png").write_bytes(b"half")
+    (run.samples_path / ".step_00000008.png.abcdefgh.partial").mkdir()
     report.main([str(run.path)])
     (told,) = data_of(run.report_path)["runs"]
     assert told["step"] == 7 and [picture["step"] for picture in told["samples"]] == [7]

@@ -94,6 +94,14 @@ def test_report_of_several_runs_starts_with_differing_fields(record, tmp_path):
         assert page.locator("#data img").count() == 1  # both runs share one data set
 
 
+def test_report_of_several_runs_accepts_any_metric_name(record, tmp_path):
+    names = ["constructor", "toString", "__proto__"]
+    other = dataclasses.replace(record, metrics=[{"step": 1, "d_loss": 1.0, **dict.fromkeys(names, 5.0)}])
+    with opened(write_page([record, other], tmp_path / "report.html")) as page:
+        rows = page.locator("#differences table").last.locator("tr").all_inner_texts()
+        assert {f"{name}\t–\t5.00" for name in names} <= set(rows)
+
+
 def test_report_fits_small_screen(record, tmp_path):
     path = write_page([record], tmp_path / "report.html")
     with opened(path, 360, 640, has_touch=True, is_mobile=True) as page:

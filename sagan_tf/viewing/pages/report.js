@@ -47,7 +47,9 @@ function formatTime(seconds) {
 }
 
 // ---- header
-const lastValue = (run, key) => (run.curves[key] ? run.curves[key][1].at(-1) : null);
+// A metric may have the name of a property that every object inherits.
+const curveOf = (run, key) => (Object.hasOwn(run.curves, key) ? run.curves[key] : undefined);
+const lastValue = (run, key) => curveOf(run, key)?.[1].at(-1) ?? null;
 const keys = [...new Set(runs.flatMap(run => Object.keys(run.curves)))];
 const standardKeys = [
   "d_loss",

@@ -91,7 +91,7 @@ const fromZero = (plot, low, high) => [0, high * 1.1];
 
 function addChartsOfRun(parent, run) {
   const chart = (title, labels, range) =>
-    addChart(parent, title, labels.map(([key, label]) => [label, run.curves[key]]), range);
+    addChart(parent, title, labels.map(([key, label]) => [label, curveOf(run, key)]), range);
   const layers = (prefix, shorten) => keysWithPrefix(prefix).map(key => [key, shorten(key)]);
   const networkOf = key => key.replace("gamma/g/", "generator ").replace("gamma/d/", "discriminator ");
   for (const key of evaluationKeys) chart(key, [[key, key]]);
@@ -114,7 +114,7 @@ function addChartsOfRun(parent, run) {
 function largestOverLayers(run, prefix) {
   const layers = Object.keys(run.curves)
     .filter(key => key.startsWith(prefix))
-    .map(key => run.curves[key]);
+    .map(key => curveOf(run, key));
   if (!layers.length) return null;
   const [steps] = layers[0];
   return [steps, steps.map((_, i) => Math.max(...layers.map(([, values]) => values[i] ?? -Infinity)))];
@@ -123,7 +123,7 @@ function largestOverLayers(run, prefix) {
 function addChartsOfRuns(parent) {
   const chart = (title, curveOf, range) =>
     addChart(parent, title, runs.map(run => [run.name, curveOf(run)]), range);
-  const chartOfKey = (key, title = key, range) => chart(title, run => run.curves[key], range);
+  const chartOfKey = (key, title = key, range) => chart(title, run => curveOf(run, key), range);
   for (const key of evaluationKeys) chartOfKey(key);
   chartOfKey("d_loss", "Discriminator loss");
   chartOfKey("g_loss", "Generator loss");
