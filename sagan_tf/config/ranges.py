@@ -43,7 +43,6 @@ RANGES = {
     "data.image_size": AT_LEAST_ONE,
     "data.image_channels": ("1 or 3", lambda x: x in (1, 3)),
     "data.memory_limit_gib": AT_LEAST_ZERO,
-    "data.shuffle_buffer": AT_LEAST_ONE,
     "generator.channels": AT_LEAST_ONE,
     "generator.latent_dim": AT_LEAST_ONE,
     "generator.attention_sizes": AT_LEAST_ONE,

@@ -46,8 +46,8 @@ def open_folder(options, show_progress):
     if in_memory:
         return ArrayReader(np.stack(images), labels), class_names, (*skipped, *unreadable)
     files = tuple(paths[i] for i in readable)
-    load = _make_loader(tf.constant(files), size, channels, options.resize)
-    return IndexedReader(load, labels, files), class_names, (*skipped, *unreadable)
+    table, decode = tf.constant(files), _make_decoder(size, channels, options.resize)
+    return IndexedReader(lambda i: tf.gather(table, i), decode, labels, files), class_names, (*skipped, *unreadable)
 
 
 def _unreadable_error(folder, unreadable, total):
@@ -231,13 +231,12 @@ def _crop_square(picture):
     return np.asarray(picture.convert("RGB"))
 
 
-def _make_loader(paths, image_size, channels, resize):
+def _make_decoder(image_size, channels, resize):
     def read(path):
         # `path` is bytes in a graph and an array of bytes outside.
         return load_picture(np.asarray(path).item().decode(), image_size, channels, resize)
 
-    def load(index):
-        image = tf.numpy_function(read, [tf.gather(paths, index)], tf.uint8)
-        return tf.ensure_shape(image, (image_size, image_size, channels))
+    def decode(path):
+        return tf.ensure_shape(tf.numpy_function(read, [path], tf.uint8), (image_size, image_size, channels))
 
-    return load
+    return decode

@@ -28,7 +28,6 @@ class DataOptions:
         dequantize: Add uniform noise of one grey level, so that values are continuous.
         corrupt: `stop` at unreadable pictures, or `skip` and list them.
         memory_limit_gib: Keep data sets up to this size, decoded, in memory (GiB).
-        shuffle_buffer: Encoded records to hold for shuffling if a data set can only be read in order.
     """
 
     name: str = "twins"
@@ -44,4 +43,3 @@ class DataOptions:
     dequantize: bool = False
     corrupt: Literal["stop", "skip"] = "stop"
     memory_limit_gib: float = 2.0
-    shuffle_buffer: int = 10_000

@@ -39,7 +39,7 @@ def make_dataset(source, batch_size, *, seed=0, start_step=0, flip=False, dequan
 
     def finish(step, batch):
         image, *label = batch
-        image = finish_batch(image, seed % 2**63, step, flip=flip, dequantize=dequantize)
+        image = finish_batch(image, seed, step, flip=flip, dequantize=dequantize)
         return (tf.ensure_shape(image, batch_shape), *(tf.ensure_shape(x, (batch_size,)) for x in label))
 
     batches = source.reader.batches(batch_size, seed, start_step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-_FLIP_STREAM, _NOISE_STREAM = 1, 2  # Folded into the key of a step to make its random draws independent.
+from sagan_tf.files.hashing import hash_seed
 
 
 def to_float(images):
@@ -17,7 +17,7 @@ def finish_batch(images, seed, step, *, flip=False, dequantize=False):
 
     Args:
         images: uint8 tensor (B, H, W, C), the global batch.
-        seed: int64 scalar, the seed of the run.
+        seed: int, the seed of the run.
         step: int64 scalar, the number of the batch.
         flip: bool. Mirror each image left to right with probability 1/2.
         dequantize: bool. Add noise u from U[0, 1) to each level: (x + u) / 128 - 1.
@@ -25,17 +25,14 @@ def finish_batch(images, seed, step, *, flip=False, dequantize=False):
     Returns:
         float32 tensor (B, H, W, C) in [-1, 1].
     """
-    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])
+
+    def draw(purpose, shape):
+        key = tf.stack([tf.constant(hash_seed(seed, purpose), tf.int64), tf.cast(step, tf.int64)])
+        return tf.random.stateless_uniform(shape, key, alg="philox")
+
     if flip:
-        images = _flip_randomly(images, tf.random.experimental.stateless_fold_in(key, _FLIP_STREAM))
+        images = tf.where(draw("data flip", [tf.shape(images)[0], 1, 1, 1]) < 0.5, tf.reverse(images, [2]), images)
     if not dequantize:
         return to_float(images)
-    noise = tf.random.stateless_uniform(
-        tf.shape(images), tf.random.experimental.stateless_fold_in(key, _NOISE_STREAM), alg="philox"
-    )
+    noise = draw("data noise", tf.shape(images))
     return (tf.cast(images, tf.float32) + noise) / 128.0 - 1.0
-
-
-def _flip_randomly(images, key):
-    chosen = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], key, alg="philox") < 0.5
-    return tf.where(chosen, tf.reverse(images, [2]), images)

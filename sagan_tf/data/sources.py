@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import open_folder
-from sagan_tf.data.readers import ArrayReader, Reader, RecordReader
+from sagan_tf.data.readers import ArrayReader, Reader
 from sagan_tf.errors import UserError
 
 _FEW_IMAGES = 50  # Per class; with fewer, a conditional GAN has little to learn from.
@@ -72,9 +72,9 @@ def open_source(options, show_progress=True):
     if not reader.num_images:
         raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")
     if not _uses_labels(options, class_names):
-        reader, class_names, counts = _without_labels(reader), None, None
+        reader, class_names, counts = dataclasses.replace(reader, labels=None), None, None
     else:
-        counts = tuple(np.bincount(reader.all_labels(), minlength=len(class_names)).tolist())
+        counts = tuple(np.bincount(reader.labels, minlength=len(class_names)).tolist())
     return Source(
         options.name, options.split, reader, class_names, counts, options.image_size, options.image_channels, skipped
     )
@@ -117,12 +117,6 @@ def _uses_labels(options, class_names):
             "into one folder per class, or set data.conditional to false."
         )
     return options.conditional is not False and class_names is not None and len(class_names) > 1
-
-
-def _without_labels(reader):
-    if isinstance(reader, RecordReader):
-        return dataclasses.replace(reader, parse=lambda record: reader.parse(record)[:1])
-    return dataclasses.replace(reader, labels=None)
 
 
 @contextlib.contextmanager

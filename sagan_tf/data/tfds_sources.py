@@ -1,6 +1,8 @@
-"""Reads a TensorFlow Datasets data set, from memory or in order; downloads or prepares it only when asked."""
+"""Reads a TensorFlow Datasets data set, from memory or by index; downloads or prepares it only when asked."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import tensorflow as tf
@@ -10,9 +12,8 @@ from tqdm.auto import tqdm
 from sagan_tf.data import embedded
 from sagan_tf.data.decoding import decode_square
 from sagan_tf.data.readers import ArrayReader, RecordReader
+from sagan_tf.data.tfrecords import make_record_reader
 from sagan_tf.errors import UserError, did_you_mean
-
-_READ_BUFFER_BYTES = 8 << 20
 
 
 def open_tfds(options, show_progress):
@@ -21,26 +22,23 @@ def open_tfds(options, show_progress):
     _prepare(builder, options)
     image_key, label_key = _choose_features(builder, options.name)
     files, skips, takes = _list_files(builder, options)
-    decoders = {image_key: tfds.decode.SkipDecoding()}
+    class_names = None if label_key is None else tuple(builder.info.features[label_key].names)
+    fetch = make_record_reader(files, skips, takes)
 
     def parse(record):
-        example = builder.info.features.deserialize_example(record, decoders=decoders)
-        image = example[image_key]
-        return (image,) if label_key is None else (image, tf.cast(example[label_key], tf.int32))
+        return builder.info.features.deserialize_example(record, decoders={image_key: tfds.decode.SkipDecoding()})
 
-    reader = RecordReader(
-        files=files,
-        skips=skips,
-        takes=takes,
-        open_file=lambda path: tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES),
-        parse=parse,
-        decode=lambda data: decode_square(data, options.image_size, options.image_channels, options.resize),
-        shuffle_buffer=options.shuffle_buffer,
-    )
+    def decode(record):
+        return decode_square(parse(record)[image_key], options.image_size, options.image_channels, options.resize)
+
+    reader = RecordReader(fetch, decode, None, files, skips, takes)
+    if class_names is not None and options.conditional is not False:
+        labels = dataclasses.replace(reader, decode=lambda record: parse(record)[label_key]).in_order_batches(4096)
+        reader = dataclasses.replace(reader, labels=np.concatenate([batch for (batch,) in labels]).astype(np.int32))
     shape = (reader.num_images, options.image_size, options.image_size, options.image_channels)
     if np.prod(shape, dtype=np.int64) <= options.memory_limit_gib * 2**30:
         reader = _read_into_memory(reader, options.name, shape, show_progress)
-    return reader, None if label_key is None else tuple(builder.info.features[label_key].names)
+    return reader, class_names
 
 
 def is_registered(name):
@@ -103,11 +101,10 @@ def _list_files(builder, options):
 
 
 def _read_into_memory(reader, name, shape, show_progress):
-    images, labels, count = np.empty(shape, np.uint8), [], 0
+    images, count = np.empty(shape, np.uint8), 0
     with tqdm(total=len(images), desc=f"reading {name}", unit="picture", disable=not show_progress) as bar:
-        for batch, *batch_labels in reader.in_order_batches(256):
+        for batch, *_ in reader.in_order_batches(256):
             images[count : count + len(batch)] = batch
-            labels += batch_labels
             count += len(batch)
             bar.update(len(batch))
-    return ArrayReader(images[:count], np.concatenate(labels).astype(np.int32) if labels else None)
+    return ArrayReader(images, reader.labels)

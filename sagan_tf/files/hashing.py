@@ -1,4 +1,4 @@
-"""SHA-256 of files, folders and memory."""
+"""SHA-256 of files, folders and memory; keys of random streams."""
 
 import hashlib
 from pathlib import Path
@@ -20,3 +20,9 @@ def sha256_of_parts(parts):
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
+
+
+def hash_seed(seed, purpose):
+    """Hashes a seed, an int of any size, and the name of a stream of random numbers to an int in [0, 2^63)."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

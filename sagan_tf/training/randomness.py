@@ -4,9 +4,9 @@ An exact resume needs no saved state, and a run draws the same numbers on any nu
 global batch and takes its own rows (`keras.random` gives every replica the same numbers).
 """
 
-import hashlib
-
 import tensorflow as tf
+
+from sagan_tf.files.hashing import hash_seed
 
 
 class StepRandomness:
@@ -39,8 +39,7 @@ class StepRandomness:
         return tf.cast(label, tf.int32)
 
     def _seeds(self, purpose):
-        digest = hashlib.blake2b(f"{self.seed}/{purpose}".encode(), digest_size=8).digest()
-        return tf.stack([tf.constant(int.from_bytes(digest, "big") >> 1, tf.int64), self.step])
+        return tf.stack([tf.constant(hash_seed(self.seed, purpose), tf.int64), self.step])
 
     @staticmethod
     def _all_rows(rows):

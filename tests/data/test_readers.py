@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_data import SHARED, needs_shared_data, open_small
 
 from sagan_tf.data.pipeline import make_dataset
-from sagan_tf.data.readers import ArrayReader
+from sagan_tf.data.readers import ArrayReader, shuffled_orders
 from sagan_tf.data.sources import Source
 
 
@@ -27,6 +27,49 @@ def assert_same_batches(first, second):
             np.testing.assert_array_equal(part, other)
 
 
+def orders(count, seed, epochs):
+    return np.stack(list(shuffled_orders(count, seed).take(epochs).as_numpy_iterator()))
+
+
+@pytest.mark.parametrize("count", [50_000, 200_000])
+def test_shuffled_orders_are_uniform_and_independent(count, batch=64):
+    places = np.argsort(orders(count, 0, 6), axis=1)
+    batches, num_batches = places // batch, count // batch + 1
+    codes = batches[:-1] * num_batches + batches[1:]  # Of images that share a batch in an epoch and in the next one.
+
+    def count_pairs(groups):
+        return sum(sizes @ (sizes - 1.0) for sizes in (np.unique(row, return_counts=True)[1] for row in groups))
+
+    assert count_pairs(codes) / count_pairs(batches[:-1]) / ((batch - 1) / (count - 1)) == pytest.approx(1.0, abs=0.05)
+    correlations = [np.corrcoef(*pair)[0, 1] for pair in zip(places, places[1:])]
+    assert np.mean(correlations) == pytest.approx(0.0, abs=0.01)
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(1, 5_000), seed=st.integers(-(2**80), 2**80))
+@example(65_537, 0)
+@example(262_145, 0)
+@example(1_048_577, 0)
+@example(2_000_000, 0)
+def test_shuffled_orders_are_permutations(count, seed):
+    for order in orders(count, seed, 2):
+        assert (np.bincount(order, minlength=count) == 1).all()
+
+
+def test_shuffled_orders_are_distinct_for_every_seed_and_epoch():
+    seeds = [0, 1, 255, 256, 2**31, 2**32, 2**63, 2**64, 2**64 + 1, -1]
+    assert len({tuple(order) for seed in seeds for order in orders(100, seed, 400)}) == 4000
+
+
+def test_shuffled_orders_of_three_are_equally_frequent():
+    drawn = np.unique(orders(3, 1, 6_000), axis=0, return_counts=True)[1]
+    assert len(drawn) == 6 and ((drawn - 1000) ** 2 / 1000).sum() < 20.5  # Chi-squared, 5 degrees, p = 0.001.
+
+
+def test_shuffled_orders_are_those_of_earlier_versions():
+    np.testing.assert_array_equal(orders(8, 2**40, 2), [[2, 4, 3, 0, 7, 5, 6, 1], [5, 6, 4, 3, 1, 0, 2, 7]])
+
+
 @settings(max_examples=15, deadline=None)
 @given(count=st.integers(1, 40), batch=st.integers(1, 50), seed=st.integers(0, 2**40), start=st.integers(0, 30))
 def test_dataset_resumes_bit_exactly_at_any_step(count, batch, seed, start):
@@ -35,14 +78,9 @@ def test_dataset_resumes_bit_exactly_at_any_step(count, batch, seed, start):
     assert_same_batches(full[start:], take(make_dataset(source, batch, start_step=start, **options), 2))
 
 
-@settings(max_examples=15, deadline=None)
-@given(count=st.integers(2, 40), seed=st.integers(0, 1000))
-def test_dataset_epochs_are_different_permutations(count, seed):
-    epochs = [labels for _, labels in take(make_dataset(numbered_source(count), count, seed=seed), 6)]
-    for labels in epochs:
-        assert sorted(labels) == list(range(count))
-    if count > 8:
-        assert len({tuple(labels) for labels in epochs}) > 1
+def test_dataset_epochs_hold_every_image_once_across_batches():
+    labels = np.concatenate([labels for _, labels in take(make_dataset(numbered_source(10), 7), 20)])
+    np.testing.assert_array_equal(np.sort(labels.reshape(14, 10)), np.tile(np.arange(10), (14, 1)))
 
 
 def test_folder_source_is_same_from_memory_and_from_disk(class_folders):
@@ -72,7 +110,7 @@ def test_in_order_batches_hold_the_images_in_order(class_folders, memory_limit_g
 
 @needs_shared_data
 def test_cifar10_records_resume_bit_exactly():
-    options = dict(data_dir=str(SHARED / "tfds"), split="train[:3000]", memory_limit_gib=0.0, shuffle_buffer=500)
+    options = dict(data_dir=str(SHARED / "tfds"), split="train[:3000]", memory_limit_gib=0.0)
     source = open_small("cifar10", **options)
     assert source.num_images == 3000 and sum(source.class_counts) == 3000 and source.num_classes == 10
     full = take(make_dataset(source, 64, seed=1), 60)
