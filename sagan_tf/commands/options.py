@@ -252,6 +252,8 @@ class ServeOptions:
         max_body_mb: Largest request in MiB.
         poll_seconds: Seconds between checks for new versions.
         drain_seconds: Seconds that running requests have to end when the server stops.
+        allow_any_graph: Load any SavedModel; without it, one with other operations than exports have is refused, since
+            it could read and write files.
     """
 
     folder: str = positional("DIR")
@@ -265,3 +267,4 @@ class ServeOptions:
     max_body_mb: PositiveNumber = Limits.max_body / 2**20
     poll_seconds: PositiveNumber = Limits.poll_interval
     drain_seconds: NonNegativeNumber = Limits.drain
+    allow_any_graph: bool = Limits.allow_any_graph

@@ -44,6 +44,7 @@ def limits(options):
         poll_interval=options.poll_seconds,
         drain=options.drain_seconds,
         parallel_batches=options.parallel_batches,
+        allow_any_graph=options.allow_any_graph,
     )
 
 

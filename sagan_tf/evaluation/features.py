@@ -12,6 +12,7 @@ from sagan_tf.errors import UserError, summarize
 from sagan_tf.evaluation.defaults import PIXEL_RANGE, PIXEL_RANGES
 from sagan_tf.evaluation.inception import INPUT_SIZE, inception_outputs, load_inception, to_inception_input
 from sagan_tf.files.hashing import sha256
+from sagan_tf.files.saved_models import FEATURE_OPERATIONS, checked_graph
 from sagan_tf.files.untrusted import bounded_keras_file
 
 
@@ -112,6 +113,7 @@ def _open_keras(path, layer_name, pixel_range):
 
 def _open_saved_model(path, output, pixel_range):
     try:
+        checked_graph(path, FEATURE_OPERATIONS)
         signature = tf.saved_model.load(str(path)).signatures["serving_default"]
     except Exception as error:  # The loader raises anything for a folder of other files.
         reason = summarize(error)

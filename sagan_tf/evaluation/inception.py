@@ -19,6 +19,7 @@ from sagan_tf.errors import UserError, summarize
 from sagan_tf.files.atomic import atomic_folder, write_text
 from sagan_tf.files.cache import user_cache_folder
 from sagan_tf.files.hashing import sha256
+from sagan_tf.files.saved_models import FEATURE_OPERATIONS, checked_graph
 
 URL = "https://tfhub.dev/tensorflow/tfgan/eval/inception/1?tf-hub-format=compressed"
 INPUT_SIZE = 299  # px
@@ -73,6 +74,8 @@ def load_inception(path=None, expected_hash=None):
     if expected_hash is not None and actual_hash != expected_hash.lower():
         raise UserError(f"{folder}: the SHA-256 is {actual_hash}; --inception_sha256 is {expected_hash}.")
     try:
+        if path is not None and expected_hash is None:  # otherwise its origin vouches for it
+            checked_graph(folder, FEATURE_OPERATIONS)
         module = tf.saved_model.load(str(folder))
         outputs = module(tf.zeros((1, INPUT_SIZE, INPUT_SIZE, 3)))
         valid = tf.size(outputs["pool_3"]) == _FEATURES and tuple(outputs["logits"].shape) == (1, _CLASSES)

@@ -23,20 +23,6 @@ def find_models(folder):
     return {}
 
 
-def file_states(folder):
-    """Returns a frozenset of (path, size, modification time) of all files, to compare with a later one."""
-    files = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
-    return frozenset((path, *_size_and_time(path)) for path in files)
-
-
-def _size_and_time(path):
-    try:
-        status = os.stat(path)
-    except OSError:  # a broken or circular link
-        status = os.lstat(path)
-    return status.st_size, status.st_mtime_ns
-
-
 def _subfolders(folder):
     try:
         # Not os.DirEntry.is_dir, which raises for circular links.

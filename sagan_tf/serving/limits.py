@@ -15,6 +15,7 @@ class Limits:
         poll_interval: Seconds between searches for new versions.
         drain: Seconds for requests to finish when the server stops.
         parallel_batches: Batches that run at a time; one starts beside another only if it is full.
+        allow_any_graph: Whether to load graphs with operations that may access files and Python, too.
     """
 
     max_batch_size: int = 64
@@ -24,3 +25,4 @@ class Limits:
     poll_interval: float = 2.0
     drain: float = 30.0
     parallel_batches: int = 2
+    allow_any_graph: bool = False

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from sagan_tf.files.saved_models import EXPORT_OPERATIONS, checked_graph, regular_files
 from sagan_tf.serving.errors import RequestError, UnknownSignatureError
 
 DEFAULT_SIGNATURE = "serving_default"
 _MAX_WARM_UP_REQUESTS = 1000  # as in TensorFlow Serving
 _WARM_UP_PATH = os.path.join("assets.extra", "tf_serving_warmup_requests")
-# A graph is a program. No model needs to read or write files, or to call Python.
-_FORBIDDEN_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles"}
+_INITIALIZER = "__saved_model_init_op"
 _BAD_INPUT = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, tf.errors.UnimplementedError, ValueError)
 
 
@@ -76,6 +75,7 @@ class LoadedVersion:
 
     Args:
         folder: Path of the version; its name is the version number.
+        allow_any_graph: bool. Load graphs with operations that may access files, too.
 
     Attributes:
         number: int, the version.
@@ -87,12 +87,11 @@ class LoadedVersion:
         Exception: Of any type, if TensorFlow cannot load the folder.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, allow_any_graph=False):
         self.number = int(os.path.basename(folder))
-        _refuse_forbidden_ops(os.path.join(folder, "saved_model.pb"))
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         with self._session.graph.as_default():
-            meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(folder))
+            meta_graph = (_load_any if allow_any_graph else _load_checked)(self._session, folder)
         self.definitions = {
             name: definition
             for name, definition in sorted(meta_graph.signature_def.items())
@@ -133,16 +132,20 @@ class LoadedVersion:
         return len(records)
 
 
-def _refuse_forbidden_ops(path):
-    with open(path, "rb") as file:
-        model = saved_model_pb2.SavedModel.FromString(file.read())
-    for graph in (meta_graph.graph_def for meta_graph in model.meta_graphs):
-        nodes = itertools.chain(graph.node, *(function.node_def for function in graph.library.function))
-        forbidden = sorted({node.op for node in nodes} & _FORBIDDEN_OPS)
-        if forbidden:
-            raise ValueError(
-                f"its graph has {', '.join(forbidden)}: a model that accesses files or Python is not served."
-            )
+def _load_any(session, folder):
+    regular_files(folder)
+    return tf.compat.v1.saved_model.load(session, ["serve"], folder)
+
+
+def _load_checked(session, folder):
+    meta_graph = checked_graph(folder, EXPORT_OPERATIONS)
+    saver = tf.compat.v1.train.import_meta_graph(meta_graph)
+    variables = os.path.join(folder, "variables", "variables")
+    if saver and os.path.exists(f"{variables}.index"):
+        saver.restore(session, variables)
+    for info in meta_graph.signature_def[_INITIALIZER].outputs.values():
+        session.run(info.name)
+    return meta_graph
 
 
 def count_rows(arrays, infos):

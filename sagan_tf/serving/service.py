@@ -5,9 +5,10 @@ import concurrent.futures
 import functools
 import time
 
+from sagan_tf.files.saved_models import regular_files
 from sagan_tf.serving.batching import Batcher
 from sagan_tf.serving.errors import RequestError
-from sagan_tf.serving.folders import file_states, find_models, find_versions
+from sagan_tf.serving.folders import find_models, find_versions
 from sagan_tf.serving.limits import Limits
 from sagan_tf.serving.loaded_version import DEFAULT_SIGNATURE, LoadedVersion, count_rows
 from sagan_tf.serving.metrics import Metrics
@@ -101,9 +102,9 @@ class Service:
     async def _load(self, name, folder):
         files = None
         try:
-            files = file_states(folder)
+            files = regular_files(folder)
             if self._failed.get(name) != files:
-                self._replace(name, await asyncio.to_thread(LoadedVersion, folder))
+                self._replace(name, await asyncio.to_thread(LoadedVersion, folder, self.limits.allow_any_graph))
         except FileNotFoundError:
             return  # the folder is being moved; the next update finds it
         except Exception as error:  # of any type: the server keeps what it has

@@ -204,3 +204,40 @@ def test_load_inception_rejects_another_saved_model(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "net"))
     with pytest.raises(UserError, match="other shapes"):
         load_inception(tmp_path / "net")
+
+
+class Trap(tf.Module):
+    """A feature network that writes a file."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = str(path)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 299, 299, 3))])
+    def __call__(self, images):
+        tf.print("ran", output_stream=f"file://{self.path}")
+        return {"pool_3": tf.zeros([tf.shape(images)[0], 2048]), "logits": tf.zeros([tf.shape(images)[0], 1008])}
+
+
+def test_saved_models_that_write_files_are_rejected_before_they_run(tmp_path):
+    module = Trap(tmp_path / "ran")
+    tf.saved_model.save(module, str(tmp_path / "net"), signatures=module.__call__)
+    with pytest.raises(UserError, match="its graph has PrintV2"):
+        open_features(f"{tmp_path / 'net'}:pool_3")
+    with pytest.raises(UserError, match="its graph has PrintV2"):
+        load_inception(tmp_path / "net")
+    assert not (tmp_path / "ran").exists()
+    load_inception(tmp_path / "net", sha256(tmp_path / "net"))  # whoever names the hash trusts the file
+    assert (tmp_path / "ran").exists()
+
+
+def test_open_features_accepts_usual_classifiers_as_saved_models(tmp_path):
+    inputs = keras.Input((32, 32, 3))
+    maps = keras.layers.BatchNormalization()(keras.layers.SeparableConv2D(4, 3, activation="silu")(inputs))
+    maps = keras.layers.Activation("gelu")(keras.layers.LayerNormalization()(keras.layers.AveragePooling2D(2)(maps)))
+    maps = keras.layers.Activation("relu6")(keras.layers.ZeroPadding2D()(maps))
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.MaxPooling2D()(maps))
+    model = keras.Model(inputs, keras.layers.Dropout(0.5)(features))
+    model.export(tmp_path / "net", verbose=False)
+    expected = model(PICTURES / np.float32(127.5) - 1.0)
+    np.testing.assert_allclose(open_features(str(tmp_path / "net"))(PICTURES)[0], expected, rtol=1e-4, atol=1e-5)

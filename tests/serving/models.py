@@ -1,4 +1,4 @@
-"""A small SavedModel with the signatures of an exported generator, and further ones."""
+"""A small SavedModel with the signatures of an exported generator, and further ones, of the operations of exports."""
 
 import os
 import shutil
@@ -28,12 +28,12 @@ class Model(tf.Module):
 
     def sample(self, seed, label, truncation):
         with tf.control_dependencies([_in_range(label)]):
-            level = tf.cast(seed % 200, tf.float32) + tf.cast(label, tf.float32) * truncation
+            level = tf.cast(tf.minimum(seed, 200), tf.float32) + tf.cast(label, tf.float32) * truncation
         images = tf.cast(level, tf.uint8)[:, None, None, None] * tf.ones([1, 4, 4, 1], tf.uint8)
         return {"image_bytes": tf.io.encode_png(images)}
 
     def texts(self, text):
-        return {"text": tf.strings.upper(text), "length": tf.strings.length(text)}
+        return {"text": tf.strings.join([text, "!"]), "is_abc": tf.cast(tf.equal(text, "abc"), tf.int32)}
 
     def no_batch(self, matrix):
         return {"total": tf.reduce_sum(matrix)}

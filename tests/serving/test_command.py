@@ -85,9 +85,10 @@ def test_serve_names_missing_package(refusal, version_1, monkeypatch):
 
 def test_serve_options_set_the_limits():
     arguments = ["d", "--max_batch_size", "3", "--batch_timeout_ms", "2.5", "--max_body_mb", "0.5", "--poll_seconds",
-                 "9", "--max_enqueued_batches", "4", "--drain_seconds", "0", "--parallel_batches", "5"]
+                 "9", "--max_enqueued_batches", "4", "--drain_seconds", "0", "--parallel_batches", "5",
+                 "--allow_any_graph"]
     options = parse_options(ServeOptions, arguments, "serve")
-    assert limits(options) == Limits(3, 0.0025, 4, 2**19, 9.0, 0.0, 5)
+    assert limits(options) == Limits(3, 0.0025, 4, 2**19, 9.0, 0.0, 5, True)
 
 
 def test_sagan_serve_is_the_same_command():

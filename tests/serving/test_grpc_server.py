@@ -57,7 +57,7 @@ def test_grpc_predict_handles_scalars_strings_and_several_axes(predict):
     total = predict(make_request("no_batch", matrix=np.array([[1, 2], [3, 4.5]])))
     assert tf.make_ndarray(total.outputs["total"]) == 10.5 and not total.outputs["total"].tensor_shape.dim
     texts = predict(make_request("texts", text=np.array([b"ab", b"c"], object)))
-    assert tf.make_ndarray(texts.outputs["text"]).tolist() == [b"AB", b"C"]
+    assert tf.make_ndarray(texts.outputs["text"]).tolist() == [b"ab!", b"c!"]
 
 
 def test_grpc_response_names_model_version_and_signature(predict):

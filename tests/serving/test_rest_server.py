@@ -54,11 +54,11 @@ def test_rest_predict_accepts_single_input_without_name_and_strings(live):
     texts = ["grün", {"b64": base64.b64encode(b"abc").decode()}]
     for body in ({"instances": texts}, {"instances": [{"text": text} for text in texts]}):
         assert live.predict(body | {"signature_name": "texts"}).json == {
-            "predictions": [{"length": 5, "text": "GRüN"}, {"length": 3, "text": "ABC"}]
+            "predictions": [{"is_abc": 0, "text": "grün!"}, {"is_abc": 1, "text": "abc!"}]
         }
     for body in ({"inputs": texts}, {"inputs": {"text": texts}}):
         outputs = live.predict(body | {"signature_name": "texts"}).json["outputs"]
-        assert outputs == {"length": [5, 3], "text": ["GRüN", "ABC"]}
+        assert outputs == {"is_abc": [0, 1], "text": ["grün!", "abc!"]}
 
 
 def test_rest_predict_accepts_only_columns_without_batch_axis(live):
