@@ -7,8 +7,9 @@ these may access files, and nothing else may call them.
 
 import itertools
 import os
-import stat
 from pathlib import Path
+
+from sagan_tf.files.untrusted import check_kind
 
 EXPORT_OPERATIONS = frozenset({
     "Acos", "AddV2", "All", "Assert", "BatchMatMulV2", "BiasAdd", "BitwiseOr", "Cast", "ConcatV2", "Const",
@@ -45,17 +46,16 @@ def regular_files(folder):
     """Returns a frozenset of (path, size, modification time) of all files, to compare with a later one.
 
     Raises:
-        ValueError: One is a FIFO, socket or device, which could block a reader forever.
+        UserError: One is a pipe, a socket or a device.
     """
     states = set()
     for parent, _, names in os.walk(folder, onerror=_raise):
         for path in (os.path.join(parent, name) for name in names):
+            check_kind(path)
             try:
                 status = os.stat(path)
             except OSError:  # a broken or circular link
                 status = os.lstat(path)
-            if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
-                raise ValueError(f"{path} is not a regular file.")
             states.add((path, status.st_size, status.st_mtime_ns))
     return frozenset(states)
 
@@ -75,6 +75,7 @@ def checked_graph(folder, operations):
         MetaGraphDef without the function that saves the variables.
 
     Raises:
+        UserError: One of its files is a pipe, a socket or a device.
         ValueError: It is not such a SavedModel, has other operations, or restores its variables in another way.
         OSError: The file cannot be read.
     """

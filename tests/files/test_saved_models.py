@@ -7,6 +7,7 @@ from export.generators import make_generator
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
+from sagan_tf.errors import UserError
 from sagan_tf.export import export_saved_model
 from sagan_tf.files.saved_models import EXPORT_OPERATIONS, FEATURE_OPERATIONS, checked_graph, regular_files
 
@@ -177,5 +178,5 @@ def test_regular_files_rejects_fifo_and_device(tmp_path):
     (tmp_path / "folder" / "file").write_bytes(b"123")
     assert {(path, size) for path, size, _ in regular_files(tmp_path)} >= {(str(tmp_path / "folder" / "file"), 3)}
     (tmp_path / "device").symlink_to("/dev/zero")
-    with pytest.raises(ValueError, match="device is not a regular file"):
+    with pytest.raises(UserError, match="device: is a pipe, a socket or a device"):
         regular_files(tmp_path)
