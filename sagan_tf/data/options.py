@@ -25,7 +25,7 @@ class DataOptions:
         conditional: Train on class labels; null: if the data set has two classes or more.
         resize: Resize filter, antialiased.
         flip: Mirror images left to right at random (not for text or digits).
-        dequantize: Add uniform noise of one grey level, so that values are continuous.
+        dequantize: Add uniform noise of one grey level, so that values are continuous; rounding removes it exactly.
         corrupt: `stop` at unreadable pictures, or `skip` and list them.
         memory_limit_gib: Keep data sets up to this size, decoded, in memory (GiB).
     """

@@ -21,7 +21,7 @@ def make_dataset(source, batch_size, *, seed=0, start_step=0, flip=False, dequan
         seed: int >= 0. Seed of order, flips and noise.
         start_step: int >= 0. Number of the first element.
         flip: bool. Mirror images left to right with probability 1/2.
-        dequantize: bool. Add uniform noise of one grey level.
+        dequantize: bool. Add uniform noise of one grey level; `to_levels` removes it exactly.
 
     Returns:
         tf.data.Dataset of (image, label): float32 (B, H, W, C) in [-1, 1] and int32 (B,); (image,) where the source

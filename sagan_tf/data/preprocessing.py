@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from sagan_tf.files.hashing import hash_seed
 
+_NOISE_WIDTH = 1.0 - 2.0**-12  # Of a level: less than 1, so that rounding in float32 does not lead to the next one.
+
 
 def to_float(images):
     """Maps grey levels 0 to 255 to float32 in [-1, 1]: 2 x / 255 - 1."""
@@ -20,7 +22,7 @@ def finish_batch(images, seed, step, *, flip=False, dequantize=False):
         seed: int, the seed of the run.
         step: int64 scalar, the number of the batch.
         flip: bool. Mirror each image left to right with probability 1/2.
-        dequantize: bool. Add noise u from U[0, 1) to each level: (x + u) / 128 - 1.
+        dequantize: bool. Replace each level by a uniformly random value in [0, 255] that rounds to it.
 
     Returns:
         float32 tensor (B, H, W, C) in [-1, 1].
@@ -34,5 +36,6 @@ def finish_batch(images, seed, step, *, flip=False, dequantize=False):
         images = tf.where(draw("data flip", [tf.shape(images)[0], 1, 1, 1]) < 0.5, tf.reverse(images, [2]), images)
     if not dequantize:
         return to_float(images)
-    noise = draw("data noise", tf.shape(images))
-    return (tf.cast(images, tf.float32) + noise) / 128.0 - 1.0
+    noise = (draw("data noise", tf.shape(images)) - 0.5) * _NOISE_WIDTH
+    # Mirrored at both ends: rounding in [0, 255] leaves the levels 0 and 255 only half of a cell.
+    return to_float(255.0 - tf.abs(255.0 - tf.abs(tf.cast(images, tf.float32) + noise)))
