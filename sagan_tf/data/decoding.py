@@ -8,7 +8,8 @@ import tensorflow as tf
 def decode_square(encoded, size, channels=3, resize="bilinear"):
     """Decodes a picture, crops its largest central square and resizes that.
 
-    Only the square of a JPEG is decoded. Transparent parts of a PNG become white.
+    A JPEG gives the levels that Pillow gives: the inverse transform is the exact one, and the whole picture is decoded,
+    since the colour of the last column of a part would lack its neighbours'. Transparent parts of a PNG become white.
 
     Args:
         encoded: Scalar string tensor, the bytes of a JPEG, PNG, BMP or GIF (first frame).
@@ -22,8 +23,27 @@ def decode_square(encoded, size, channels=3, resize="bilinear"):
     Raises:
         tf.errors.InvalidArgumentError: The bytes are not a complete picture.
     """
-    square = tf.cond(tf.io.is_jpeg(encoded), lambda: _decode_jpeg_square(encoded), lambda: _decode_other(encoded))
-    return resize_square(square, size, channels, resize)
+    image = tf.case(
+        [
+            (tf.io.is_jpeg(encoded), lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")),
+            (tf.strings.substr(encoded, 0, 4) == b"\x89PNG", lambda: decode_png(encoded)),
+        ],
+        default=lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
+    side = tf.minimum(tf.shape(image)[0], tf.shape(image)[1])
+    top, left = (tf.shape(image)[0] - side) // 2, (tf.shape(image)[1] - side) // 2
+    return resize_square(image[top : top + side, left : left + side], size, channels, resize)
+
+
+def decode_png(encoded):
+    """Decodes a PNG of 1 to 16 bits to uint8 RGB (H, W, 3): the nearest levels, transparent parts on white."""
+    image = tf.cast(tf.io.decode_png(encoded, channels=4, dtype=tf.uint16), tf.float32) / 257.0
+    # The colour of transparent pixels is arbitrary, often black; browsers show a white page.
+    # TensorFlow 2.21 sets the alpha of opaque pixels of fewer than 8 bits to the highest value of these bits.
+    bits = tf.io.decode_raw(tf.strings.substr(encoded, 24, 1), tf.uint8)
+    opaque = tf.minimum(2.0 ** tf.cast(bits, tf.float32) - 1.0, 255.0)
+    alpha = tf.where(image[..., 3:] == opaque, 1.0, image[..., 3:] / 255.0)
+    return tf.cast(tf.round(image[..., :3] * alpha + 255.0 * (1.0 - alpha)), tf.uint8)
 
 
 def resize_square(square, size, channels=3, resize="bilinear"):
@@ -34,30 +54,3 @@ def resize_square(square, size, channels=3, resize="bilinear"):
     image = tf.image.resize(image, [size, size], method=resize, antialias=True)
     image = tf.clip_by_value(tf.round(image), 0.0, 255.0)  # Bicubic and Lanczos overshoot.
     return tf.ensure_shape(tf.cast(image, tf.uint8), [size, size, channels])
-
-
-def _decode_jpeg_square(encoded):
-    top, left, side = _central_square(tf.io.extract_jpeg_shape(encoded))
-    return tf.io.decode_and_crop_jpeg(encoded, tf.stack([top, left, side, side]), channels=3)
-
-
-def _decode_other(encoded):
-    is_png = tf.strings.substr(encoded, 0, 4) == b"\x89PNG"
-    image = tf.cond(
-        is_png,
-        lambda: _blend_on_white(tf.io.decode_png(encoded, channels=4)),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-    )
-    top, left, side = _central_square(tf.shape(image))
-    return image[top : top + side, left : left + side]
-
-
-def _central_square(shape):
-    side = tf.minimum(shape[0], shape[1])
-    return (shape[0] - side) // 2, (shape[1] - side) // 2, side
-
-
-def _blend_on_white(image):
-    # The colour of transparent pixels is arbitrary, often black; browsers show a white page.
-    colour, alpha = tf.cast(image[..., :3], tf.float32), tf.cast(image[..., 3:], tf.float32) / 255.0
-    return tf.cast(tf.round(colour * alpha + 255.0 * (1.0 - alpha)), tf.uint8)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps, features
 from tqdm.auto import tqdm
 
-from sagan_tf.data.decoding import decode_square, resize_square
+from sagan_tf.data.decoding import decode_png, resize_square
 from sagan_tf.data.readers import ArrayReader, IndexedReader
 from sagan_tf.errors import UserError
 
@@ -22,7 +22,6 @@ _LAYOUTS = "Accepted: FOLDER/*.jpg, FOLDER/CLASS/*.jpg, FOLDER/SPLIT/*.jpg or FO
 _NO_PICTURES = "contains no pictures"
 # What Pillow and TensorFlow raise for a damaged picture.
 UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError, tf.errors.OpError)
-_EXIF_ORIENTATION, _UPRIGHT = 0x0112, 1
 
 
 def open_folder(options, show_progress):
@@ -209,13 +208,18 @@ def open_picture(path):
 def load_picture(path, image_size, channels, resize="bilinear"):
     """Reads a file of any format, mode and EXIF orientation as uint8 (image_size, image_size, channels)."""
     with open_picture(path) as picture:
-        upright = picture.getexif().get(_EXIF_ORIENTATION, _UPRIGHT) == _UPRIGHT
-        # TensorFlow decodes the central square of a JPEG alone, which is faster.
-        if picture.format == "JPEG" and upright and picture.mode in ("RGB", "L"):
-            with open(path, "rb") as file:
-                return decode_square(file.read(), image_size, channels, resize).numpy()
+        if picture.format == "PNG" and picture.tile[0].args.endswith(";16B"):
+            picture = _read_deep_png(path, picture.getexif())
         square = _crop_square(ImageOps.exif_transpose(picture))
     return resize_square(square, image_size, channels, resize).numpy()
+
+
+def _read_deep_png(path, exif):
+    """Reads 16 bits per channel, of which Pillow drops eight, or the transparency, before it blends."""
+    with open(path, "rb") as file:
+        picture = Image.fromarray(decode_png(file.read()).numpy())
+    picture.info["exif"] = exif.tobytes()
+    return picture
 
 
 def _crop_square(picture):

@@ -12,7 +12,7 @@ from sagan_tf.files.atomic import atomic_write, remove_temporary_files
 from sagan_tf.files.hashing import sha256
 from sagan_tf.files.untrusted import read_arrays
 
-FORMAT = 1  # Increase it with any change to the contents of a file or their computation.
+FORMAT = 2  # Increase it with any change to the contents of a file or their computation.
 _ROUNDING = 1e-4  # of the largest entry; other programs compute in float32
 
 
