@@ -103,7 +103,8 @@ class DistributedModel(BuiltModel):
     def make_train_function(self, force=False):
         """Makes the function that runs `steps_per_execution` steps on an iterator over distributed batches.
 
-        Keras calls it. The function returns the means of the metrics over replicas.
+        Keras calls it. The function returns the means of the metrics over replicas. Where the data set ends, it runs
+        fewer steps, and raises StopIteration if there is none.
 
         Raises:
             ValueError: `jit_compile` on several replicas, where TensorFlow cannot compile the step.
@@ -111,8 +112,14 @@ class DistributedModel(BuiltModel):
         if self.train_function is not None and not force:
             return self.train_function
         strategy, steps = self.distribute_strategy, self.steps_per_execution
+
+        def train_step(batch):
+            # At the end of a data set of unknown length nothing moves.
+            with tf.control_dependencies([tensor for tensor in tf.nest.flatten(batch) if tensor is not None]):
+                return self.train_step(batch)
+
         # The step uses TensorFlow's control flow explicitly; AutoGraph would double the time of tracing.
-        step = tf.autograph.experimental.do_not_convert(self.train_step)
+        step = tf.autograph.experimental.do_not_convert(train_step)
         several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         if self.jit_compile:
             if strategy.num_replicas_in_sync > 1:
@@ -123,15 +130,24 @@ class DistributedModel(BuiltModel):
         def wants_to_stop():
             return tf.numpy_function(lambda: np.float32(self.stop_wanted), [], tf.float32)
 
+        def run_step(batch):
+            logs = strategy.run(step, args=(batch,))
+            return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
+
         def one_step(iterator):
-            logs = strategy.run(step, args=(next(iterator),))
-            logs = {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
+            logs = run_step(next(iterator))
             return logs, strategy.reduce("SUM", strategy.run(wants_to_stop), axis=None) if several_workers else None
 
         def many_steps(iterator):
-            for _ in tf.range(steps - 1):
-                strategy.run(step, args=(next(iterator),))
-            return one_step(iterator)
+            def body(i, _, logs):
+                batch = iterator.get_next_as_optional()
+                logs = tf.cond(batch.has_value(), lambda: run_step(batch.get_value()), lambda: logs)
+                return i + 1, batch.has_value(), logs
+
+            logs, stop = one_step(iterator)
+            # As in Keras, the last call of an epoch makes fewer steps.
+            _, _, logs = tf.while_loop(lambda i, more, _: more & (i < steps), body, (1, True, logs))
+            return logs, stop
 
         function = one_step if steps == 1 else many_steps
         self.traced_function = function if self.run_eagerly else tf.function(function, reduce_retracing=True)
@@ -140,7 +156,10 @@ class DistributedModel(BuiltModel):
 
         def train_function(iterator):
             nonlocal is_traced
-            logs, self.stop_agreed = self.traced_function(iterator)
+            try:
+                logs, self.stop_agreed = self.traced_function(iterator)
+            except tf.errors.OutOfRangeError:
+                raise StopIteration from None  # A data set of unknown length is at its end.
             if not is_traced:
                 give_back_freed()
                 is_traced = True
@@ -150,14 +169,24 @@ class DistributedModel(BuiltModel):
         return self.train_function
 
 
+def check_loss_scaling(strategy, *optimizers):
+    """Raises ValueError for a `LossScaleOptimizer` on several replicas: Keras 3.15 lets one of them decide for all."""
+    scaling = any(isinstance(optimizer, keras.optimizers.LossScaleOptimizer) for optimizer in optimizers)
+    if scaling and strategy.num_replicas_in_sync > 1:
+        raise ValueError(
+            "`LossScaleOptimizer` works on one replica only. Use the inner optimizer. "
+            f"Received: {strategy.num_replicas_in_sync} replicas."
+        )
+
+
 def apply_gradients(optimizer, loss_of_batch, batches, variables, tape=None):
     """Makes one optimizer step on the mean loss over batches and replicas.
 
     Args:
-        optimizer: Keras optimizer.
+        optimizer: Keras optimizer; it scales the loss, and unscales the gradients, if it is a `LossScaleOptimizer`.
         loss_of_batch: Function of one element of `batches` that returns the mean loss of this replica's part, a scalar.
         batches: Sequence; the gradients of its elements are averaged (gradient accumulation).
-        variables: Keras variables to update.
+        variables: Keras variables to update. One that the loss does not depend on stays as it is, with Keras' warning.
         tape: tf.GradientTape that has recorded what the loss of a single batch depends on. None: a new one per batch.
 
     Returns:
@@ -170,13 +199,14 @@ def apply_gradients(optimizer, loss_of_batch, batches, variables, tape=None):
     for batch in batches:
         with tape or tf.GradientTape() as recorded:
             loss = loss_of_batch(batch)
-            scaled = loss / share
-        gradients = recorded.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            scaled = optimizer.scale_loss(loss / share)
         # Dense: Keras' Adam would square the rows of a repeated label one by one.
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-        total = gradients if total is None else [a + b for a, b in zip(total, gradients)]
+        gradients = [g if g is None else tf.convert_to_tensor(g) for g in recorded.gradient(scaled, variables)]
+        total = gradients if total is None else [a if a is None else a + b for a, b in zip(total, gradients)]
         losses.append(loss)
     alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
-    norm = tf.linalg.global_norm([tf.cast(gradient, tf.float32) for gradient in total]) if alone else None
+    scale = optimizer.scale_loss(1.0)
+    unscaled = [tf.cast(gradient, tf.float32) / scale for gradient in total if gradient is not None]
+    norm = tf.linalg.global_norm(unscaled) if alone else None
     optimizer.apply(total, variables)
     return keras.ops.mean(keras.ops.stack(losses)), norm

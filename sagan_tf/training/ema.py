@@ -13,12 +13,13 @@ class AveragedGenerator:
 
     Kernels, biases, class tables and the moving statistics of batch normalization are averaged alike. The vectors u of
     spectral normalization are not, because an average of singular vectors is not a singular vector: they follow the
-    averaged kernels by power iterations of their own.
+    averaged kernels by power iterations of their own. The copy is not frozen: Keras would save it so.
 
     Args:
         generator: Built keras.Model.
         decay: float in [0, 1).
-        start_step: int >= 0. Before this step the average is a copy of the generator.
+        start_step: int >= 0. The first `start_step` updates copy the generator, as in PyTorch-StudioGAN. BigGAN-PyTorch
+            counts from 1 and copies once less: its `ema_start` s is our s - 1.
 
     Source: Brock et al. 2019 (BigGAN), which has a start step too; Polyak and Juditsky 1992.
     """
@@ -30,10 +31,8 @@ class AveragedGenerator:
         self.model.set_weights(generator.get_weights())
         self._normalizations = list(spectral_normalizations(self.model).values())
         vectors = {id(vector) for layer in self._normalizations for vector in layer.vectors}
-        # Paired before the copy is frozen, which changes the order of its weights.
         pairs = zip(self.model.weights, generator.weights)
         self._pairs = [(average, weight) for average, weight in pairs if id(average) not in vectors]
-        self.model.trainable = False
         self.decay = decay
         self.start_step = start_step
 

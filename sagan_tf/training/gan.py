@@ -10,7 +10,7 @@ from sagan_tf.layers import ConditionalBatchNormalization
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.augmentation import UNIFORMS, diff_augment
-from sagan_tf.training.distribution import DistributedModel, apply_gradients
+from sagan_tf.training.distribution import DistributedModel, apply_gradients, check_loss_scaling
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.randomness import StepRandomness
 
@@ -33,7 +33,7 @@ class SAGAN(DistributedModel):
         generator: keras.Model: latent (B, D), or [latent, label (B,) int32], to image (B, S, S, C) in [-1, 1].
         discriminator: keras.Model: image, or [image, label], to logit (B, 1).
         ema_decay: float in [0, 1), decay per step of `ema_generator`. None: `ema_generator` is the generator.
-        ema_start_step: int >= 0. Before this step `ema_generator` copies the generator.
+        ema_start_step: int >= 0. The first `ema_start_step` steps copy the generator; BigGAN-PyTorch's s is our s - 1.
         label_distribution: Probabilities of the K classes for generated images. None: uniform.
         augmentation: DiffAugment operations on all images that the discriminator sees; see `augmentation.py`.
         seed: int, of latents, labels and augmentation.
@@ -83,6 +83,16 @@ class SAGAN(DistributedModel):
     def num_classes(self):
         """Classes, or None without labels."""
         return None if self.label_distribution is None else len(self.label_distribution)
+
+    @property
+    def trainable_variables(self):
+        """Those of the generator and the discriminator; the averaged generator only follows."""
+        return self.generator.trainable_variables + self.discriminator.trainable_variables
+
+    @property
+    def trainable_weights(self):
+        """As `trainable_variables`."""
+        return self.trainable_variables
 
     @property
     def metrics(self):
@@ -143,6 +153,7 @@ class SAGAN(DistributedModel):
             raise ValueError(f"`share_fake_batch` needs `accumulation_steps` 1. Received: {accumulation_steps=}.")
         self.generator_optimizer = generator_optimizer or FusedAdam(1e-4, beta_1=0.0, beta_2=0.9)
         self.discriminator_optimizer = discriminator_optimizer or FusedAdam(4e-4, beta_1=0.0, beta_2=0.9)
+        check_loss_scaling(self.distribute_strategy, self.generator_optimizer, self.discriminator_optimizer)
         # Built now, so that a checkpoint finds the slots.
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
@@ -296,7 +307,10 @@ def with_label(x, label):
 
 
 def check_pair(generator, discriminator):
-    """Checks that the discriminator takes what the generator makes, and that both or neither take labels."""
+    """Checks that the networks can be trained and fit one another: images, and labels for both or neither."""
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        if not network.trainable_weights:
+            raise ValueError(f"The {name} has no trainable weights. Set `{name}.trainable = True` before.")
     made, taken = generator.outputs[0].shape[1:], discriminator.inputs[0].shape[1:]
     if tuple(made) != tuple(taken):
         raise ValueError(

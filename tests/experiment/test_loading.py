@@ -34,6 +34,11 @@ def test_restore_networks_reads_the_requested_step(run):
         assert sum((a != b).any() for a, b in pairs) > 10
 
 
+def test_restored_generators_are_trainable(run):
+    count = len(restore_networks(run, 40, discriminator=True).generator.trainable_weights)
+    assert count == len(restore_networks(run).generator.trainable_weights) > 10
+
+
 def test_restore_networks_leaves_run_folder_unchanged(run):
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
     restore_networks(run, 40, discriminator=True)

@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from sagan_tf.errors import UserError
-from sagan_tf.training.distribution import make_strategy
+from sagan_tf.training.distribution import DistributedModel, apply_gradients, check_loss_scaling, make_strategy
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -46,8 +49,6 @@ def test_make_strategy_returns_default_for_one_device():
 
 
 def test_make_strategy_rejects_replicas_after_tensorflow_has_started():
-    import tensorflow as tf
-
     tf.constant(0)
     with pytest.raises(UserError, match="new process"):
         make_strategy("mirrored", 3)
@@ -56,3 +57,85 @@ def test_make_strategy_rejects_replicas_after_tensorflow_has_started():
 def test_make_strategy_rejects_a_missing_tpu():
     with pytest.raises(UserError, match="finds no TPU on this machine"):
         make_strategy("tpu")
+
+
+def make_counter(base):
+    class Counter(base):
+        """Counts its steps."""
+
+        def __init__(self):
+            super().__init__()
+            self.count = self.add_weight(shape=(), initializer="zeros", name="count")
+            self.built = True
+
+        def call(self, x):
+            return x
+
+        def train_step(self, data):
+            self.count.assign_add(1.0)
+            return {"loss": self.count + 0.0}
+
+    return Counter()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("base", [DistributedModel, keras.Model])
+def test_fit_makes_nine_steps_in_three_epochs_of_20_images_by_8(base, steps):
+    model = make_counter(base)
+    model.compile("sgd", "mse", steps_per_execution=steps)
+    history = model.fit(np.zeros((20, 1)), np.zeros((20, 1)), batch_size=8, epochs=3, verbose=0).history
+    assert float(model.count) == 9 and len(history["loss"]) == 3
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("steps", [1, 2])
+def test_fit_makes_one_step_per_batch_of_a_data_set_of_unknown_length(steps):
+    spec = tf.TensorSpec((8, 1))
+    dataset = tf.data.Dataset.from_generator(lambda: iter(np.zeros((3, 8, 1), "float32")), output_signature=spec)
+    model = make_counter(DistributedModel)
+    model.compile("sgd", "mse", steps_per_execution=steps)
+    model.fit(dataset, epochs=3, shuffle=False, verbose=0)
+    assert float(model.count) == 9
+
+
+SCALED = {
+    "dynamic": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)),
+    "fixed": lambda: keras.optimizers.SGD(0.1, loss_scale_factor=1024.0),
+    "plain": lambda: keras.optimizers.SGD(0.1),
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+def test_apply_gradients_updates_do_not_depend_on_the_loss_scale(kind):
+    weight = keras.Variable([1.0, 2.0, 2.0])
+    optimizer = SCALED[kind]()
+    optimizer.build([weight])
+    loss, norm = apply_gradients(optimizer, lambda factor: factor * tf.reduce_sum(weight**2), (0.5, 1.5), [weight])
+    assert (float(loss), float(norm)) == (9.0, 6.0)
+    np.testing.assert_allclose(weight, [0.8, 1.6, 1.6], rtol=1e-6)
+
+
+def test_apply_gradients_skips_a_step_whose_scaled_gradients_are_not_finite():
+    weight = keras.Variable([1.0, 2.0])
+    optimizer = SCALED["dynamic"]()
+    optimizer.build([weight])
+    step = tf.function(lambda: apply_gradients(optimizer, lambda _: 1e35 * tf.reduce_sum(weight), [0], [weight]))
+    step()
+    np.testing.assert_array_equal(weight, [1.0, 2.0])
+    assert float(optimizer.dynamic_scale) == 2.0**14
+
+
+def test_loss_scaling_is_refused_on_several_replicas():
+    with pytest.raises(ValueError, match="one replica only"):
+        check_loss_scaling(SimpleNamespace(num_replicas_in_sync=2), SCALED["dynamic"]())
+
+
+@pytest.mark.parametrize("make", [*SCALED.values(), lambda: keras.optimizers.Adam(0.1, weight_decay=0.1)])
+def test_apply_gradients_leaves_a_variable_that_the_loss_does_not_depend_on(make):
+    used, unused = keras.Variable([1.0, 2.0]), keras.Variable([3.0, 4.0])
+    optimizer = make()
+    optimizer.build([used, unused])
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        apply_gradients(optimizer, lambda _: tf.reduce_sum(used), range(2), [used, unused])
+    assert (used.numpy() < [1.0, 2.0]).all()
+    np.testing.assert_array_equal(unused, [3.0, 4.0])

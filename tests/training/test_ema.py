@@ -21,7 +21,7 @@ def test_averaged_generator_has_the_closed_form_after_its_start():
         average.update(keras.ops.convert_to_tensor(step))
     assert average._pairs
     for mean, weight in average._pairs:
-        want = seen[2][id(weight)]  # the last copy
+        want = seen[2][id(weight)]  # the third of three copies
         for values in seen[3:]:
             want = 0.9 * want + 0.1 * values[id(weight)]
         np.testing.assert_allclose(mean, want, atol=1e-5)
@@ -38,12 +38,23 @@ def test_averaged_generator_singular_vectors_follow_its_kernels():
         assert float(layer.sigma()) == pytest.approx(want, rel=1e-2)
 
 
-def test_averaged_generator_starts_equal_and_is_not_trainable():
+def test_averaged_generator_starts_equal():
     generator = build_generator(32, 8, None, attention_sizes=())
     average = AveragedGenerator(generator, decay=0.9)
     latent = np.random.default_rng(0).normal(size=(2, 128)).astype("float32")
     np.testing.assert_array_equal(average.model(latent), generator(latent))
-    assert not average.model.trainable_variables
+
+
+def test_averaged_generator_is_trainable_when_loaded(tmp_path):
+    generator = build_generator(32, 8, 2, attention_sizes=(16,))
+    AveragedGenerator(generator, decay=0.9).model.save(tmp_path / "generator.keras")
+    loaded = keras.models.load_model(tmp_path / "generator.keras")
+    assert [w.shape for w in loaded.trainable_weights] == [w.shape for w in generator.trainable_weights]
+    x = [np.ones((2, 128), "float32"), np.array([0, 1])]
+    before = [w.numpy() for w in loaded.weights]
+    loaded(x, training=True)
+    moved = [w.path for w, old in zip(loaded.weights, before) if not np.array_equal(w, old)]
+    assert any("moving_mean" in path for path in moved)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])

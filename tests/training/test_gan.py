@@ -33,6 +33,21 @@ def test_sagan_step_moves_all_weights_of_both_networks():
     assert np.isfinite(list(history.values())).all()
 
 
+def test_sagan_trains_the_variables_of_the_two_networks_only():
+    gan = make_gan()
+    networks = gan.generator, gan.discriminator
+    assert {id(v) for v in gan.trainable_weights} == {id(v) for n in networks for v in n.trainable_variables}
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_sagan_rejects_frozen_networks(part):
+    gan = make_gan()
+    networks = [gan.generator, gan.discriminator]
+    networks[part].trainable = False
+    with pytest.raises(ValueError, match="has no trainable weights"):
+        SAGAN(*networks)
+
+
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
 def test_sagan_gradient_norms_match_the_step(accumulation_steps):
     gan = make_gan(rate=1e-3, compile_arguments=dict(accumulation_steps=accumulation_steps, run_eagerly=True))
