@@ -56,6 +56,25 @@ def child_layers(layer):
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
+def dequantize(layer, kernel):
+    """Reads a kernel that Keras quantized to int8.
+
+    Args:
+        layer: Dense, EinsumDense or Embedding after `quantize("int8")`.
+        kernel: Its variable `kernel` or `embeddings`.
+
+    Returns:
+        (tensor, variable): the float kernel, and the scales that the layer divides it by.
+    """
+    scale = getattr(layer, f"{kernel.name}_scale")
+    divisor = ops.convert_to_tensor(scale)
+    if kernel.name == "embeddings":
+        divisor = ops.expand_dims(divisor, axis=-1)
+    elif isinstance(layer, keras.layers.EinsumDense):
+        divisor = layer._adjust_scale_for_dequant(divisor)
+    return ops.cast(ops.convert_to_tensor(kernel), divisor.dtype) / divisor, scale
+
+
 def adam_slots(optimizer, variable):
     """Finds the moment estimates (m, v) that a Keras Adam keeps of a variable."""
     index = optimizer._get_variable_index(variable)

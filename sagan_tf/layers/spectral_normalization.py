@@ -7,10 +7,11 @@ import numpy as np
 from keras import ops
 
 from sagan_tf.layers import functional
-from sagan_tf.layers.keras_compat import RecordingScope, child_layers
+from sagan_tf.layers.keras_compat import RecordingScope, child_layers, dequantize
 
 # Weights that are linear maps, by the names Keras gives them.
 KERNEL_NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "embeddings")
+_QUANTIZATIONS = (None, "int8", "float8")
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
@@ -34,7 +35,7 @@ class SpectralNormalization(keras.layers.Wrapper):
     W is the kernel as a matrix of (outputs, the rest), as in the paper: transposed convolutions by their output
     channels, depthwise convolutions by input channel times multiplier, embeddings by their rows. sigma is computed in
     float32 (float64 for a float64 layer) under any dtype policy. A kernel whose sigma is not above `epsilon`, such as
-    one of zeros, is used as it is.
+    one of zeros, is used as it is. After Keras' `quantize("int8")` or `quantize("float8")`, W is the quantized kernel.
 
     Args:
         layer: Keras layer with a `kernel` or `embeddings` (Dense, Conv1D to 3D, transposed, depthwise and separable
@@ -95,6 +96,12 @@ class SpectralNormalization(keras.layers.Wrapper):
     @property
     def _kernels(self):
         # Not an attribute: Keras would count the kernels as weights of this layer too and save them twice.
+        mode = self.layer.quantization_mode
+        if mode not in _QUANTIZATIONS:
+            raise ValueError(
+                "`SpectralNormalization` works with layers quantized to int8 or float8. For other modes, quantize the "
+                f"layer that `fold` returns. Received: {self.layer.name}, quantized to {mode}."
+            )
         return [weight for weight in self.layer.weights if weight.name in KERNEL_NAMES]
 
     @property
@@ -103,15 +110,15 @@ class SpectralNormalization(keras.layers.Wrapper):
         return list(self._vectors)
 
     def call(self, inputs, training=None):
-        normalized = self._normalized_kernels(store=bool(training))
+        normalized = self._normalized_weights(store=bool(training))
         # The layer reads W / sigma in place of W. Its other variables pass through the scope too, because a new scope
         # hides an outer one (a JAX training step); assignments of the layer are applied afterwards.
         values = {id(variable): ops.convert_to_tensor(variable) for variable in self.layer.variables}
-        values |= {id(kernel): value for kernel, value in zip(self._kernels, normalized)}
+        values |= {id(variable): value for variable, value in normalized}
         mapping = [(variable, values[id(variable)]) for variable in self.layer.variables]
         with RecordingScope(mapping, collect_losses=True) as scope:
-            for kernel, value in zip(self._kernels, normalized):
-                scope.replace(kernel, value)
+            for variable, value in normalized:
+                scope.replace(variable, value)
             outputs = self.layer(inputs)
         for variable, value in scope.updates.values():
             variable.assign(value)
@@ -119,17 +126,22 @@ class SpectralNormalization(keras.layers.Wrapper):
             self.add_loss(loss)
         return outputs
 
-    def _normalized_kernels(self, store=False):
+    def _normalized_weights(self, store=False):
+        """Lists (variable, value) of what the layer reads in place of its kernels; W / sigma by its scale in int8."""
         normalized = []
         for kernel, vector in zip(self._kernels, self._vectors):
             matrix = self._matrix(kernel, vector.dtype)
             u, v, sigma = self._power_iteration(matrix, vector)
             if store:
                 vector.assign(u)
+            if kernel.dtype == "int8":
+                scale = dequantize(self.layer, kernel)[1]
+                normalized.append((scale, scale * functional.safe_sigma(sigma, self.epsilon)))
+                continue
             divided = functional.divide_by_sigma(
                 matrix, u, v, sigma, self.epsilon, kernel.dtype, self.layer.compute_dtype
             )
-            normalized.append(self._kernel(divided, kernel))
+            normalized.append((kernel, self._kernel(divided, kernel)))
         return normalized
 
     def _power_iteration(self, matrix, vector):
@@ -158,7 +170,8 @@ class SpectralNormalization(keras.layers.Wrapper):
     def _matrix(self, kernel, dtype):
         """The kernel as W^T, (the rest, outputs); without a copy where the outputs are the last axes."""
         axes = self._output_axes(kernel)
-        value = ops.cast(ops.convert_to_tensor(kernel), dtype)
+        value = dequantize(self.layer, kernel)[0] if kernel.dtype == "int8" else ops.convert_to_tensor(kernel)
+        value = ops.cast(value, dtype)
         if axes != self._last(axes):
             value = ops.moveaxis(value, axes, self._last(axes))
         return ops.reshape(value, (-1, self._num_outputs(kernel)))
@@ -208,8 +221,10 @@ class SpectralNormalization(keras.layers.Wrapper):
         plain = type(self.layer).from_config(self.layer.get_config())
         plain.build(self._input_shape)
         values = {id(weight): weight for weight in self.layer.weights}
-        values |= {id(kernel): value for kernel, value in zip(self._kernels, self._normalized_kernels())}
-        for target, source in zip(plain.weights, self.layer.weights):
+        values |= {id(variable): value for variable, value in self._normalized_weights()}
+        # Quantization changes the order of weights, not their names.
+        by_name = [sorted(layer.weights, key=lambda weight: weight.name) for layer in (plain, self.layer)]
+        for target, source in zip(*by_name):
             target.assign(values[id(source)])
         return plain
 

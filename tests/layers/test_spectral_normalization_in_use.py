@@ -284,3 +284,36 @@ def test_spectral_normalization_fold_needs_a_built_layer():
     with pytest.raises(ValueError) as error:
         SpectralNormalization(layers.Dense(3), name="early").fold()
     assert str(error.value) == "`fold` needs a built layer. Received: early, never called."
+
+
+QUANTIZABLE = {
+    "dense": (lambda: layers.Dense(8), noise(64, 16)),
+    "einsum": (lambda: layers.EinsumDense("ab,bcd->acd", (4, 5)), noise(64, 16)),
+    "embedding": (lambda: layers.Embedding(7, 5), np.arange(64) % 7),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras names every layer that it does not quantize.
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+@pytest.mark.parametrize("make, x", QUANTIZABLE.values(), ids=QUANTIZABLE)
+def test_spectral_normalization_quantized_output_is_close_to_float(make, x, mode, tmp_path):
+    layer = SpectralNormalization(make())
+    model = keras.Sequential([keras.Input(x.shape[1:], dtype=x.dtype), layer])
+    for _ in range(20):
+        model(x, training=True)
+    want = model.predict(x, verbose=0)
+    model.quantize(mode)
+    got = model.predict(x, verbose=0)
+    # 8 bits: 0.7 % in int8, 4 % in float8, as of the wrapped layers alone.
+    assert relative_error(got, want) < {"int8": 0.01, "float8": 0.06}[mode]
+    np.testing.assert_allclose(layer.fold()(x), got, atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras").predict(x, verbose=0), got)
+
+
+def test_spectral_normalization_rejects_a_layer_quantized_to_int4():
+    layer = SpectralNormalization(layers.Dense(8))
+    layer.build((None, 16))
+    layer.layer.quantize("int4")
+    with pytest.raises(ValueError, match="int8 or float8"):
+        layer(noise(2, 16))
