@@ -9,8 +9,8 @@ from sagan_tf.generation.folding import fold_generator
 def export_keras(generator, path):
     """Writes a generator as a `.keras` file: [latent, label] -> image; without classes the latent is the only input.
 
-    The scores of an attention layer NAME are the output of the layer `NAME_scores`. As in every Keras model, a label
-    of -1 means the last class.
+    The scores of an attention layer NAME are the output of the layer `NAME_scores`. On a CPU a label out of range,
+    -1 too, raises an error.
 
     Args:
         generator: `FoldedGenerator`, or keras.Model [latent, label] or latent -> image, which is folded.

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from sagan_tf.layers import functional
 from sagan_tf.layers.batch_normalization import BatchNormalization
 
 
@@ -77,7 +78,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         feature_map, label = inputs
-        label = ops.reshape(label, (-1,))
+        label = functional.refuse_negative(ops.reshape(label, (-1,)), self.num_classes)
         dtype = keras.backend.result_type(feature_map.dtype, "float32")
         scale, offset = (self._rows(table, label, dtype) for table in (self.gamma, self.beta))  # (B, C)
         return self.normalization.normalize_by(feature_map, scale, offset, training)

@@ -206,6 +206,11 @@ def divide_by_sigma(matrix, u, v, sigma, epsilon, dtype, compute_dtype):
     return ops.cast(divide(matrix), dtype)
 
 
+def refuse_negative(label, num_classes):
+    """Labels with the negative ones moved out of range: a lookup of Keras takes -1 for the last class."""
+    return ops.where(label < 0, num_classes, label)
+
+
 def safe_sigma(sigma, epsilon):
     """sigma, or 1 where it is not above `epsilon`."""
     return ops.where(sigma > epsilon, sigma, ops.ones_like(sigma))

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from sagan_tf.layers.functional import refuse_negative
 from sagan_tf.networks.architectures import (
     DISCRIMINATOR_DOWNSAMPLING,
     DISCRIMINATOR_MULTIPLIERS,
@@ -94,7 +95,8 @@ def build_discriminator(
     features = ops.sum(x, axis=(1, 2))  # (B, channels of the last block)
     logit = style.dense(1, "output_dense", dtype="float32")(features)
     if label is not None:
-        embedding = style.embedding(num_classes, features.shape[-1], "embedding", dtype="float32")(label)
+        embedding = style.embedding(num_classes, features.shape[-1], "embedding", dtype="float32")
+        embedding = embedding(refuse_negative(label, num_classes))
         logit = logit + ops.sum(embedding * features, axis=-1, keepdims=True)
     logit = keras.layers.Identity(dtype="float32", name="logit")(logit)
     return keras.Model(image if label is None else [image, label], logit, name=name)

@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from export.generators import NUM_CLASSES, images_of, make_generator, make_inputs
 
 from sagan_tf.errors import UserError
 from sagan_tf.export import export_keras, export_onnx, fold_generator
+from sagan_tf.networks import build_discriminator
 
 TOLERANCE = 3e-5
 
@@ -34,6 +37,17 @@ def test_export_keras_file_loads_without_sagan_tf(tmp_path):
     image, shape = json.loads(done.stdout.splitlines()[-1])
     np.testing.assert_allclose(np.reshape(image, (3, 32, 32, 3)), images_of(generator, inputs), atol=TOLERANCE)
     assert shape == [3, 256, 64]
+
+
+@pytest.mark.parametrize("label", [-1, -NUM_CLASSES, NUM_CLASSES])
+def test_keras_models_reject_a_label_out_of_range(tmp_path, label):
+    generator = make_generator()
+    exported = keras.models.load_model(export_keras(generator, tmp_path / "generator.keras"))
+    discriminator = build_discriminator(32, 4, NUM_CLASSES, ())
+    latent, labels = make_inputs(2)[0], np.array([0, label], np.int32)
+    for model, x in ((exported, latent), (generator, latent), (discriminator, np.zeros((2, 32, 32, 3), np.float32))):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"indices\[1\] = \d+ is not in \[0, 5\)"):
+            model([x, labels])
 
 
 @pytest.mark.parametrize("num_classes", [NUM_CLASSES, None])
