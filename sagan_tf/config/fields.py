@@ -40,6 +40,7 @@ class GeneratorConfig:
 
     Args:
         channels: Base width; the feature maps have 1 to 16 times this many channels.
+        initial_channels: Channels of the 4x4 map of the dense layer. null: by image_size, 4 to 16 times channels.
         latent_dim: Dimensions of a latent, drawn from N(0, 1).
         attention_sizes: Sizes in px of the feature maps with an attention block, among 4, 8 ... image_size, such as
             [32]; [] for none.
@@ -50,6 +51,7 @@ class GeneratorConfig:
     """
 
     channels: int = 64
+    initial_channels: int | None = None
     latent_dim: int = 128
     attention_sizes: tuple[int, ...] = (32,)
     spectral_normalization: bool = True
@@ -124,7 +126,7 @@ class TrainingConfig:
             [color, translation, cutout]; [] for none.
         fake_labels: Distribution of the labels of generated images: `uniform`, or that of the `data`.
         ema_decay: Decay per step of the generator's exponential moving average; null for no average.
-        ema_start_step: Step at which averaging starts; until then the average is a copy.
+        ema_start_step: Steps that copy the generator before averaging starts (BigGAN-PyTorch's ema_start minus 1).
         seed: Seed of the weights, the order of the data, the latents and the augmentation.
     """
 

@@ -44,6 +44,7 @@ RANGES = {
     "data.image_channels": ("1 or 3", lambda x: x in (1, 3)),
     "data.memory_limit_gib": AT_LEAST_ZERO,
     "generator.channels": AT_LEAST_ONE,
+    "generator.initial_channels": AT_LEAST_ONE,
     "generator.latent_dim": AT_LEAST_ONE,
     "generator.attention_sizes": AT_LEAST_ONE,
     "generator.batch_normalization_momentum": DECAY,

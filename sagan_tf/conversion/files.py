@@ -8,6 +8,29 @@ from sagan_tf.files.untrusted import check_archive, read_arrays
 _NESTING_KEYS = ("state_dict", "generator", "discriminator", "model")  # Under which checkpoints keep the state dict.
 
 
+
+class _Ignored:
+    """Stands for an object of NumPy in a checkpoint: takes its content and decodes nothing."""
+
+    def __init__(self, *args):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+# NumPy's scalars and arrays, which training loops save beside the weights. PyTorch compares names only.
+_STAND_INS = [
+    type(name, (_Ignored,), {"__module__": module})
+    for module, names in {
+        "numpy": ("dtype", "ndarray"),
+        "numpy.core.multiarray": ("scalar", "_reconstruct"),  # NumPy 1
+        "numpy._core.multiarray": ("scalar", "_reconstruct"),
+    }.items()
+    for name in names
+]
+
+
 def read_state_dict(path):
     """Reads the tensors of a checkpoint without running code in it.
 
@@ -49,7 +72,8 @@ def _read_torch(path):
         state = load_file(path)
     else:
         # Other pickles may run any code.
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_STAND_INS):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     while isinstance(state, dict) and not any(isinstance(value, torch.Tensor) for value in state.values()):
         nested = next((state[key] for key in _NESTING_KEYS if key in state), None)
         if nested is None:

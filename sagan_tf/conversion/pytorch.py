@@ -8,6 +8,8 @@ is not needed. The differences to our networks:
 - Class tables of batch normalization hold gain - 1 there. StudioGAN normalizes them spectrally; they are folded here.
 - Our u is theirs (`u0`, `weight_u`). At evaluation BigGAN-PyTorch computes sigma from it as we do; StudioGAN uses the
   stored u and v, one power iteration behind.
+
+What no state dict says is taken as in their SAGAN configs: ReLU, batch normalization and its epsilon.
 """
 
 from __future__ import annotations
@@ -51,12 +53,12 @@ _STUDIOGAN = {
 LAYOUTS = {"biggan_pytorch": _BIGGAN, "studiogan": _STUDIOGAN}
 _TABLES = (("gain", "embed0"), ("bias", "embed1"))  # The second names are those of older StudioGANs.
 _MOVING_STATISTICS = {
-    "moving_mean": ("stored_mean", "bn.running_mean", "running_mean"),
-    "moving_variance": ("stored_var", "bn.running_var", "running_var"),
+    "moving_mean": ("stored_mean", "bn.stored_mean", "bn.running_mean", "running_mean"),
+    "moving_variance": ("stored_var", "bn.stored_var", "bn.running_var", "running_var"),
 }
 _EPSILON = {"biggan_pytorch": 1e-5, "studiogan": 1e-4}  # Of batch normalization.
 # Logs and counters; v follows from u.
-_IGNORED = re.compile(r"(\.sv\d+|\.num_batches_tracked|\.weight_v|^shared\..*)$")
+_IGNORED = re.compile(r"\.(sv\d+|num_batches_tracked|accumulation_counter|weight_v)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,8 @@ def convert_state_dict(state, source="state dict"):
         part, options = "discriminator", _convert_discriminator(reader)
         if layout == "studiogan":
             options["activate_skip"] = True  # Its ReLUs work in place, so the skip branch sees their output.
+    always = (layout, part) == ("biggan_pytorch", "discriminator")  # It has no other, so that u may be left out.
+    options["spectral_normalization"] = always or reader.is_normalized()
     return Converted(part, layout, options, reader.values, tuple(sorted(set(reader.state) - reader.used)))
 
 
@@ -122,6 +126,7 @@ class _Reader:
     def __init__(self, state, names, source):
         self.state, self.names, self.source = state, names, source
         self.used, self.values = set(), {}
+        self._normalized = set()  # Of True for a layer with spectral normalization and False for one without.
         self.modules = {name.rsplit(".", 1)[0] for name in state}
 
     def has(self, module):
@@ -134,6 +139,12 @@ class _Reader:
                 self.used.add(name)
                 return self.state[name]
         return None
+
+    def is_normalized(self):
+        """Returns whether the network is spectrally normalized."""
+        if len(self._normalized) > 1:
+            raise UserError(f"{self.source}: has spectral normalization in some layers only; it cannot be converted.")
+        return self._normalized == {True}
 
     def blocks(self):
         """Returns [module of the residual block, module of the attention after it or None] in order."""
@@ -151,7 +162,11 @@ class _Reader:
 
     def width(self, module, name="conv_1"):
         """Output channels of a convolution of a block."""
-        return len(self._weight(f"{module}.{self.names['blocks'][name]}"))
+        return self.shape(f"{module}.{self.names['blocks'][name]}")[0]
+
+    def shape(self, module):
+        """Shape of a kernel, outputs first."""
+        return self._weight(module).shape
 
     def _weight(self, module):
         value = self.take(f"{module}.weight_orig", f"{module}.weight")
@@ -162,6 +177,7 @@ class _Reader:
     def convert_layer(self, module, layer, kind="kernel", output_order=slice(None)):
         """Converts weight, bias and u of a dense layer, a convolution or (kind `embeddings`) an embedding."""
         weight = self._weight(module)[output_order]
+        self._normalized.add(any(f"{module}.{name}" in self.state for name in ("weight_orig", "u0")))
         if kind == "kernel":
             weight = weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight.T
         self.values[f"{layer}/{kind}"] = weight
@@ -199,8 +215,10 @@ class _Reader:
         """Returns a class table (K, C), divided by its sigma where it is spectrally normalized."""
         module = next((name for name in (module, old_module) if self.has(name)), module)
         weight = self._weight(module)
-        u = self.take(f"{module}.weight_u")
-        if u is not None:
+        if f"{module}.weight_orig" in self.state:
+            u = self.take(f"{module}.weight_u")
+            if u is None:
+                raise UserError(f"{self.source}: {module}.weight_u is missing.")
             v = u @ weight / np.linalg.norm(u @ weight)
             weight = weight / np.linalg.norm(weight @ v)
         # StudioGAN's `gain` and `bias` are linear layers of one-hot labels (C, K); all others are embeddings.
@@ -212,7 +230,13 @@ def _convert_generator(reader):
     names, blocks = reader.names, reader.blocks()
     widths = [reader.width(module) for module, _ in blocks]
     image_size, channels = _find_architecture(reader, widths, GENERATOR_MULTIPLIERS, skip=1)
-    width = GENERATOR_MULTIPLIERS[image_size][0] * channels
+    width = reader.shape(f"{blocks[0][0]}.{names['blocks']['conv_1']}")[1]
+    outputs = reader.shape(names["dense"])[0]
+    if outputs != width * INITIAL_SIZE**2:
+        raise UserError(
+            f"{reader.source}: its first layer has {outputs} outputs, expected {width} channels of {INITIAL_SIZE}x"
+            f"{INITIAL_SIZE} px."
+        )
     order = np.arange(width * INITIAL_SIZE**2).reshape(width, INITIAL_SIZE, INITIAL_SIZE).transpose(1, 2, 0).reshape(-1)
     reader.convert_layer(names["dense"], "dense", output_order=order)
     attention_sizes, num_classes = [], None
@@ -229,6 +253,7 @@ def _convert_generator(reader):
     return {
         "image_size": image_size,
         "channels": channels,
+        "initial_channels": None if width == GENERATOR_MULTIPLIERS[image_size][0] * channels else width,
         "num_classes": num_classes,
         "latent_dim": reader.values["dense/kernel"].shape[0],
         "attention_sizes": tuple(attention_sizes),
@@ -243,8 +268,14 @@ def _convert_discriminator(reader):
     attention_sizes, size = [], image_size
     for i, (module, attention) in enumerate(blocks, start=1):
         reader.convert_block(module, f"block_{i}")
-        size = size // 2 if DISCRIMINATOR_DOWNSAMPLING[image_size][i - 1] else size
+        is_first_of_size = DISCRIMINATOR_DOWNSAMPLING[image_size][i - 1]
+        size = size // 2 if is_first_of_size else size
         if attention:
+            if not is_first_of_size:
+                raise UserError(
+                    f"{reader.source}: has attention after block {i}; it cannot be converted, because sagan_tf has "
+                    f"attention only after the first block with maps of {size} px."
+                )
             attention_sizes.append(size)
             reader.convert_attention(attention, f"attention_{size}")
     reader.convert_layer(names["output_dense"], "output_dense")

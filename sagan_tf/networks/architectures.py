@@ -4,7 +4,8 @@
 256 px follow PyTorch-StudioGAN (src/models/resnet.py).
 """
 
-# Entry 0 is the 4x4 map of the dense layer; each following entry is a residual block that doubles the size.
+# Entry 0 is the 4x4 map of the dense layer, unless `initial_channels` is given; each following entry is a residual
+# block that doubles the size.
 GENERATOR_MULTIPLIERS = {
     32: (4, 4, 4, 4),
     64: (16, 8, 4, 2, 1),

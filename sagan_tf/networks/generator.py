@@ -15,6 +15,7 @@ def build_generator(
     attention_sizes=(32,),
     *,
     image_channels=3,
+    initial_channels=None,
     attention_block="self_attention",
     attention_options=None,
     spectral_normalization=True,
@@ -39,6 +40,7 @@ def build_generator(
         latent_dim: int >= 1.
         attention_sizes: Sizes in px of the feature maps that get attention; empty for none.
         image_channels: int >= 1.
+        initial_channels: int >= 1, channels of the 4x4 map. None: by image size, as in `architectures.py`.
         attention_block: `self_attention`, or `residual` for the paper's control (Table 1).
         attention_options: dict, keyword arguments of `SelfAttention`.
         spectral_normalization: bool.
@@ -75,9 +77,9 @@ def build_generator(
     label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
 
     first, *multipliers = GENERATOR_MULTIPLIERS[image_size]
-    size = INITIAL_SIZE
-    x = style.dense(size * size * first * channels, "dense")(latent)
-    x = keras.layers.Reshape((size, size, first * channels), dtype=dtype, name="reshape")(x)
+    size, width = INITIAL_SIZE, initial_channels or first * channels
+    x = style.dense(size * size * width, "dense")(latent)
+    x = keras.layers.Reshape((size, size, width), dtype=dtype, name="reshape")(x)
     if size in sizes:
         x = style.attention(x, f"attention_{size}")
     for multiplier in multipliers:

@@ -101,7 +101,8 @@ def test_convert_rejects_bad_input_in_one_line_and_writes_nothing(checkpoints, t
 def test_read_state_dict_reads_torch_save(checkpoints, tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     state = {name: torch.from_numpy(value) for name, value in read_state_dict(checkpoints["generator"]).items()}
-    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "model.pth")
+    counters = {"epoch": 3, "best_fid": np.float64(9.5), "best_step": np.int64(7), "history": np.ones(3)}
+    torch.save({"state_dict": state, **counters}, tmp_path / "model.pth")
     actual = read_state_dict(tmp_path / "model.pth")
     for name, value in read_state_dict(checkpoints["generator"]).items():
         np.testing.assert_array_equal(actual[name], value.astype(np.float32))

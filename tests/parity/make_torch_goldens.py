@@ -6,6 +6,7 @@ Networks in the layouts of BigGAN-PyTorch and StudioGAN, spectral_norm over 20 s
 three published forms, hinge losses, and Adam with betas (0, 0.9). Inputs come from recipe.py.
 """
 
+import functools
 import json
 import os
 import sys
@@ -24,9 +25,10 @@ def tensor(array):
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def networks(layout):
+def networks(name):
     """Computes image, logit and the shapes of both state dicts."""
-    case, inputs = recipe.TORCH[layout], recipe.torch_inputs(layout)
+    case, inputs = recipe.TORCH[name], recipe.torch_inputs(name)
+    layout = case["layout"]
     label = tensor(inputs["label"])
     generator = Generator(
         layout, latent_dim=recipe.LATENT_DIM, num_classes=recipe.NUM_CLASSES, **case["generator"]
@@ -130,8 +132,7 @@ def adam_steps():
 
 
 GOLDENS = {
-    "torch_biggan_pytorch": lambda: networks("biggan_pytorch"),
-    "torch_studiogan": lambda: networks("studiogan"),
+    **{f"torch_{name}": functools.partial(networks, name) for name in recipe.TORCH},
     "torch_spectral_norm": spectral_norm_steps,
     "torch_attention": attention_forms,
     "torch_hinge": hinge_losses,

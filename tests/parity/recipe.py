@@ -104,9 +104,16 @@ def gradient_case():
     return kernel, x, x @ kernel + normal("gradient_direction", (5, 4))
 
 
-# Attention at 64 px in BigGAN-PyTorch's layout, as in its script.
+# Attention at 64 px in BigGAN-PyTorch's layout, as in its script. Its generator for 64 px has widths of its own.
 TORCH = {
+    "biggan_pytorch_64": {
+        "layout": "biggan_pytorch",
+        "image_size": 64,
+        "generator": {"widths": [64, 64, 32, 16, 8], "attention_after": [2]},
+        "discriminator": {"widths": [8, 16, 32, 64, 128], "down": [True] * 4 + [False], "attention_after": [0]},
+    },
     "biggan_pytorch": {
+        "layout": "biggan_pytorch",
         "image_size": 128,
         "generator": {"widths": [64, 64, 32, 16, 8, 4], "attention_after": [3]},
         "discriminator": {
@@ -114,6 +121,7 @@ TORCH = {
         },
     },
     "studiogan": {
+        "layout": "studiogan",
         "image_size": 32,
         "generator": {"widths": [16, 16, 16, 16], "attention_after": [1]},
         "discriminator": {"widths": [16, 16, 16, 16], "down": [True, True, False, False], "attention_after": [0]},
@@ -149,9 +157,9 @@ def _torch_value(name, shape):
     return np.float32(0.1) * noise
 
 
-def torch_inputs(layout):
+def torch_inputs(case):
     """Makes latents, labels and images for the PyTorch networks."""
-    size = TORCH[layout]["image_size"]
+    size = TORCH[case]["image_size"]
     return {
         "latent": normal("latent", (BATCH, LATENT_DIM)),
         "label": np.array([4, 0, 2], np.int64),

@@ -19,35 +19,169 @@ from sagan_tf.training import losses
 
 BUILDERS = {"generator": build_generator, "discriminator": build_discriminator}
 TORCH = "PyTorch 2.13.0"
-PARTS = [(layout, part) for layout in recipe.TORCH for part in BUILDERS]
+PARTS = [(case, part) for case in recipe.TORCH for part in BUILDERS]
 
 
-def state_dict(layout, part):
-    shapes = json.loads(str(golden(f"torch_{layout}")[f"{part}_shapes"]))
+def state_dict(case, part):
+    shapes = json.loads(str(golden(f"torch_{case}")[f"{part}_shapes"]))
     return recipe.torch_values(shapes)
 
 
-def converted_network(layout, part):
-    converted = convert_state_dict(state_dict(layout, part))
-    network = BUILDERS[part](**converted.options)
-    set_weights(network, converted.values, layout, converted.unused)
+def build_converted(state):
+    converted = convert_state_dict(state)
+    network = BUILDERS[converted.part](**converted.options)
+    set_weights(network, converted.values, "test", converted.unused)
     return network, converted
 
 
-@pytest.mark.parametrize("layout, part", PARTS)
-def test_converted_network_matches_pytorch(layout, part, agrees):
-    network, converted = converted_network(layout, part)
-    assert (converted.layout, converted.part, converted.unused) == (layout, part, ())
-    inputs, key = recipe.torch_inputs(layout), {"generator": "latent", "discriminator": "image"}[part]
+def converted_network(case, part):
+    return build_converted(state_dict(case, part))
+
+
+def compute(network, case, part):
+    """Our images or logits (B, ...), and PyTorch's."""
+    inputs, key = recipe.torch_inputs(case), {"generator": "latent", "discriminator": "image"}[part]
     actual = network([ops.convert_to_tensor(inputs[key]), ops.convert_to_tensor(inputs["label"].astype("int32"))])
-    expected = golden(f"torch_{layout}")[{"generator": "image", "discriminator": "logit"}[part]]
+    return actual, golden(f"torch_{case}")[{"generator": "image", "discriminator": "logit"}[part]]
+
+
+@pytest.mark.parametrize("case, part", PARTS)
+def test_converted_network_matches_pytorch(case, part, agrees):
+    network, converted = converted_network(case, part)
+    assert (converted.layout, converted.part, converted.unused) == (recipe.TORCH[case]["layout"], part, ())
+    actual, expected = compute(network, case, part)
     assert np.std(expected) > 0.05
-    agrees(TORCH, f"{part} in {layout}'s layout", actual, expected, 5e-6)
+    agrees(TORCH, f"{part} in {case}'s layout", actual, expected, 5e-6)
 
 
-@pytest.mark.parametrize("layout, part", PARTS)
-def test_converted_network_sets_every_weight(layout, part):
-    network, converted = converted_network(layout, part)
+# Published widths by image size, as multiples of the base width.
+GENERATORS = {
+    ("biggan_pytorch", 32): (4, 4, 4, 4),
+    ("biggan_pytorch", 64): (16, 16, 8, 4, 2),
+    ("biggan_pytorch", 128): (16, 16, 8, 4, 2, 1),
+    ("biggan_pytorch", 256): (16, 16, 8, 8, 4, 2, 1),
+    ("studiogan", 32): (4, 4, 4, 4),
+    ("studiogan", 64): (16, 8, 4, 2, 1),
+    ("studiogan", 128): (16, 16, 8, 4, 2, 1),
+    ("studiogan", 256): (16, 16, 8, 8, 4, 2, 1),
+}
+DISCRIMINATORS = {
+    ("biggan_pytorch", 32): (4, 4, 4, 4),
+    ("studiogan", 32): (2, 2, 2, 2),
+    **{(layout, 64): (1, 2, 4, 8, 16) for layout in ("biggan_pytorch", "studiogan")},
+    **{(layout, 128): (1, 2, 4, 8, 16, 16) for layout in ("biggan_pytorch", "studiogan")},
+    **{(layout, 256): (1, 2, 4, 8, 8, 16, 16) for layout in ("biggan_pytorch", "studiogan")},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout, size", GENERATORS)
+@pytest.mark.parametrize("part", BUILDERS)
+def test_converted_network_of_every_size_and_attention_matches_pytorch(layout, size, part, agrees):
+    """With attention at all sizes up to 64 px, or refused where another block than the first has the size."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from parity import torch_networks
+
+    multiples = {"generator": GENERATORS, "discriminator": DISCRIMINATORS}[part][layout, size]
+    widths = [8 * multiple for multiple in multiples]
+    down = [i < (2 if size == 32 else len(widths) - 1) for i in range(len(widths))]
+
+    def state_and_output(attention_after):
+        if part == "generator":
+            network, x = torch_networks.Generator(layout, widths, 7, 5, attention_after), recipe.normal("z", (2, 7))
+        else:
+            network = torch_networks.Discriminator(layout, widths, down, 5, attention_after)
+            x = np.tanh(recipe.normal("x", (2, 3, size, size)))
+        state = recipe.torch_values({name: list(value.shape) for name, value in network.state_dict().items()})
+        network.load_state_dict({name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in state.items()})
+        with torch.no_grad():
+            output = network.eval()(torch.from_numpy(x), torch.tensor([3, 1])).numpy()
+        return state, x, output
+
+    if part == "generator":
+        allowed, refused = [i for i in range(len(widths) - 1) if 8 * 2**i <= 64], []
+    else:
+        allowed = [i for i, halves in enumerate(down) if halves and size // 2 ** (i + 1) <= 64]
+        refused = [i for i, halves in enumerate(down) if not halves]
+    state, x, expected = state_and_output(allowed)
+    x = x if part == "generator" else x.transpose(0, 2, 3, 1)
+    actual = np.asarray(build_converted(state)[0]([ops.convert_to_tensor(x), ops.convert_to_tensor([3, 1])]))
+    agrees(TORCH, f"{part}s of all sizes", actual.transpose(0, 3, 1, 2) if actual.ndim == 4 else actual, expected, 5e-6)
+    for i in refused:
+        with pytest.raises(UserError, match=f"attention after block {i + 1}"):
+            convert_state_dict(state_and_output([i])[0])
+
+
+def test_attention_after_a_later_block_of_the_same_size_is_refused():
+    """`attn_d_loc: [3]` of StudioGAN at 32 px; its blocks have equal shapes."""
+    order = {"0": "0", "2": "1", "3": "2", "1": "3", "4": "4"}  # Attention, module 1, behind the third block.
+    state = {}
+    for name, value in state_dict("studiogan", "discriminator").items():
+        parts = name.split(".")
+        state[".".join([parts[0], order[parts[1]], *parts[2:]]) if parts[0] == "blocks" else name] = value
+    with pytest.raises(UserError, match="attention after block 3. .* only after the first block with maps of 8 px"):
+        convert_state_dict(state)
+
+
+def without_normalization(state, only=""):
+    """The same network with W / sigma as its plain weights: of all layers, or of one."""
+    plain = {}
+    for name, value in state.items():
+        module, last = name.rsplit(".", 1)
+        u = state.get(f"{module}.u0", state.get(f"{module}.weight_u"))
+        if u is None or only not in module:
+            plain[name] = value
+        elif last in ("weight", "weight_orig"):
+            sigma = np.linalg.norm(u.reshape(-1).astype(np.float64) @ value.reshape(len(value), -1))
+            plain[f"{module}.weight"] = (value / sigma).astype(np.float32)
+        elif last == "bias":
+            plain[name] = value
+    return plain
+
+
+@pytest.mark.parametrize(
+    "case, part", [("studiogan", "generator"), ("studiogan", "discriminator"), ("biggan_pytorch", "generator")]
+)
+def test_network_without_spectral_normalization_converts_to_one_without(case, part):
+    network, converted = build_converted(without_normalization(state_dict(case, part)))
+    assert not converted.options["spectral_normalization"]
+    assert relative_error(*compute(network, case, part)) < 5e-6
+    with pytest.raises(UserError, match="spectral normalization in some layers only"):
+        convert_state_dict(without_normalization(state_dict(case, part), only="blocks.0.0"))
+
+
+def test_discriminator_of_parameters_only_is_normalized():
+    """BigGAN-PyTorch has no other; u is a buffer."""
+    state = {n: v for n, v in state_dict("biggan_pytorch", "discriminator").items() if not n.endswith(("u0", "sv0"))}
+    assert convert_state_dict(state).options["spectral_normalization"]
+
+
+def test_conversion_rejects_a_generator_with_another_initial_map():
+    state = state_dict("biggan_pytorch", "generator")
+    for name in ("linear.weight", "linear.bias", "linear.u0"):
+        state[name] = np.repeat(state[name], 4, axis=int(name.endswith("u0")))
+    with pytest.raises(UserError, match="first layer has 4096 outputs, expected 64 channels of 4x4 px"):
+        convert_state_dict(state)
+
+
+def test_conversion_rejects_a_class_table_without_its_vector():
+    state = state_dict("studiogan", "generator")
+    with pytest.raises(UserError, match="blocks.0.0.bn1.gain.weight_u is missing"):
+        convert_state_dict({n: v for n, v in state.items() if n != "blocks.0.0.bn1.gain.weight_u"})
+
+
+def test_statistics_of_biggans_own_batch_normalization_are_read():
+    """Its option `mybn` has them one module deeper."""
+    state = state_dict("biggan_pytorch", "generator")
+    deeper = {n.replace("stored_", "bn.stored_"): v for n, v in state.items()}
+    deeper["blocks.0.0.bn1.bn.accumulation_counter"] = np.zeros(1)
+    expected, actual = convert_state_dict(state), convert_state_dict(deeper)
+    assert actual.unused == () and set(actual.values) == set(expected.values)
+
+
+@pytest.mark.parametrize("case, part", PARTS)
+def test_converted_network_sets_every_weight(case, part):
+    network, converted = converted_network(case, part)
     assert set(converted.values) == set(weights_by_name(network))
 
 
@@ -79,17 +213,17 @@ def test_older_studiogan_embedding_tables_convert_to_same_network():
         assert relative_error(actual[name], expected[name]) < 1e-6
 
 
-@pytest.mark.parametrize("layout, part", PARTS)
-def test_conversion_names_tensors_of_wrong_shape(layout, part):
-    state = state_dict(layout, part)
-    network = converted_network(layout, part)[0]
+@pytest.mark.parametrize("case, part", PARTS)
+def test_conversion_names_tensors_of_wrong_shape(case, part):
+    state = state_dict(case, part)
+    network = converted_network(case, part)[0]
     converted = convert_state_dict({**state, "blocks.0.0.surprise.weight": np.zeros(3)})
     with pytest.raises(UserError, match="1 unexpected: blocks.0.0.surprise.weight"):
-        set_weights(network, converted.values, layout, converted.unused)
+        set_weights(network, converted.values, case, converted.unused)
     name = next(name for name in state if name.endswith("bias") and state[name].ndim == 1)
     converted = convert_state_dict({n: v for n, v in state.items() if n != name})
     with pytest.raises(UserError, match="1 missing: .*bias"):
-        set_weights(network, converted.values, layout, converted.unused)
+        set_weights(network, converted.values, case, converted.unused)
     wrapped = convert_state_dict({f"module.{n}": v for n, v in state.items()})
     assert wrapped.options == convert_state_dict(state).options
     with pytest.raises(UserError, match="contains no SAGAN"):
@@ -99,7 +233,7 @@ def test_conversion_names_tensors_of_wrong_shape(layout, part):
     first = next(name for name in state if ".0.0." in name and name.endswith(("conv2.weight", "conv2d2.weight_orig")))
     with pytest.raises(UserError, match="no architecture|of the wrong shape"):
         widened = convert_state_dict({**state, first: np.zeros((13, *state[first].shape[1:]), np.float32)})
-        set_weights(network, widened.values, layout, widened.unused)
+        set_weights(network, widened.values, case, widened.unused)
 
 
 @pytest.mark.parametrize("kind", ["dense", "conv"])
