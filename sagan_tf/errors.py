@@ -3,12 +3,15 @@
 import contextlib
 import difflib
 import errno
+import os
 import signal
 import sys
 import threading
 
 _NOT_WRITABLE = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT)
 _WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTEMPTY)
+# Exit codes of a command that a signal stopped, as a shell gives them.
+STOPPED_CODES = {name: 128 + getattr(signal, name) for name in ("SIGINT", "SIGTERM")}
 _UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
@@ -53,8 +56,13 @@ def one_line_errors(after_stop=""):
     except UserError as error:
         _exit(f"error: {error}", 2)
     except KeyboardInterrupt as stop:
-        signal_name, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("the keyboard", 130)
-        _exit(f"\nstopped by {signal_name}. {after_stop}".rstrip(), code)
+        name = "SIGTERM" if isinstance(stop, Terminated) else "SIGINT"
+        source = "SIGTERM" if name == "SIGTERM" else "the keyboard"
+        _exit(f"\nstopped by {source}. {after_stop}".rstrip(), STOPPED_CODES[name])
+    except BrokenPipeError:
+        # Python would complain again when it flushes the output at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _exit(f"error: the program that reads the output has ended. {after_stop}".rstrip(), 2)
     except OSError as error:
         where = f" `{error.filename}`" if error.filename else ""
         if error.errno in _NOT_WRITABLE:

@@ -1,11 +1,13 @@
 """`python -m sagan_tf.train`: trains as a config says, or resumes an interrupted run."""
 
+import sys
+
 from sagan_tf.config import load_config
-from sagan_tf.errors import one_line_errors
+from sagan_tf.errors import STOPPED_CODES, one_line_errors
 
 
 def main(argv=None, prog="python -m sagan_tf.train"):
-    """Trains and prints the run folder."""
+    """Trains and prints the run folder; a run that a signal stopped ends with the code of the signal."""
     with one_line_errors("Nothing that was saved is lost: run the same command to resume."):
         config = load_config(argv, prog)
         # Imported after parsing: these take seconds.
@@ -15,6 +17,8 @@ def main(argv=None, prog="python -m sagan_tf.train"):
         limit_arenas()
         run = train(config)
         print(f"Run folder: {run.path}")
+        if run.stopped_by is not None:
+            sys.exit(STOPPED_CODES.get(run.stopped_by, STOPPED_CODES["SIGTERM"]))  # another worker's signal otherwise
 
 
 if __name__ == "__main__":

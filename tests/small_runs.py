@@ -8,6 +8,7 @@ import tensorflow as tf
 from sagan_tf.config import QUICK_START
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import make_checkpoint
+from sagan_tf.generation.saving import save_generator
 from sagan_tf.layers import SelfAttention
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
@@ -53,7 +54,7 @@ def make_run(path, steps=(100, 200), conditional=True, attention_sizes=(8, 16), 
             manager.save(checkpoint_number=step)
             run.metrics_log.append(_metrics(gan, step))
             save_grid(rng.integers(0, 255, (4, 32, 32, 3), dtype=np.uint8), run.sample_path(step), 2)
-        gan.ema_generator.save(run.generator_path)
+        save_generator(gan.ema_generator, run.generator_path, {"step": steps[-1]} if steps else {})
     return run
 
 

@@ -13,8 +13,8 @@ from sagan_tf.conversion.named_weights import set_weights
 from sagan_tf.conversion.pytorch import convert_state_dict
 from sagan_tf.errors import UserError, summarize
 from sagan_tf.experiment.checkpoints import make_checkpoint
-from sagan_tf.files.atomic import atomic_write
 from sagan_tf.files.untrusted import bounded_variables
+from sagan_tf.generation.saving import save_generator
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
@@ -122,8 +122,7 @@ def _write_run(config, gan, folder):
         manager = tf.train.CheckpointManager(make_checkpoint(gan), str(run.checkpoints_path), max_to_keep=1)
         manager.save(checkpoint_number=0)
         # Last, since a run folder with a generator is complete.
-        with atomic_write(run.generator_path) as temporary_path:
-            gan.ema_generator.save(temporary_path)
+        save_generator(gan.ema_generator, run.generator_path, {"step": 0})
 
 
 def _describe(converted, path):

@@ -162,6 +162,7 @@ class HardwareConfig:
         native_operations: Use our C++ operations (on one CPU in mixed_bfloat16 only): about 1.2 times the speed.
             Compiled once, in ten seconds, by a C++ compiler such as g++.
         steps_per_execution: Steps per call of the compiled function.
+        wait_minutes: How long to wait for the other workers at the start.
     """
 
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -170,6 +171,7 @@ class HardwareConfig:
     jit_compile: bool = False
     native_operations: bool = False
     steps_per_execution: int = 1
+    wait_minutes: float = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)

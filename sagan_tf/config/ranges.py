@@ -67,6 +67,7 @@ RANGES = {
     "training.seed": SEED,
     "hardware.replicas": UP_TO_256,
     "hardware.steps_per_execution": AT_LEAST_ONE,
+    "hardware.wait_minutes": POSITIVE,
     "output.log_interval": AT_LEAST_ONE,
     "output.sample_interval": AT_LEAST_ONE,
     "output.checkpoint_interval": AT_LEAST_ONE,

@@ -7,7 +7,7 @@ import shutil
 import tensorflow as tf
 
 from sagan_tf.errors import UserError, summarize
-from sagan_tf.files.atomic import atomic_write
+from sagan_tf.generation.saving import save_generator
 from sagan_tf.training.callbacks import StepCallback
 
 
@@ -117,7 +117,7 @@ class Checkpoints(StepCallback):
 
     Both appear under their names only when they are complete. The last checkpoint is saved after everything else of
     the last step: once it exists the run is over, and a process started after a kill would add nothing. For the same
-    reason the generator is saved before its checkpoint.
+    reason the generator is saved before its checkpoint; the file says which step it is of.
 
     Args:
         manager: tf.train.CheckpointManager.
@@ -144,8 +144,7 @@ class Checkpoints(StepCallback):
 
     def _save(self):
         try:
-            with atomic_write(self.generator_path) as temporary_path:
-                self.model.ema_generator.save(temporary_path)
+            save_generator(self.model.ema_generator, self.generator_path, {"step": self.last_step})
             self.manager.save(checkpoint_number=self.last_step)
         except (OSError, tf.errors.OpError) as error:  # TensorFlow and HDF5 report a full disk in their own ways
             shutil.rmtree(os.path.join(self.manager.directory, f"ckpt-{self.last_step}_temp"), ignore_errors=True)

@@ -15,12 +15,18 @@ def prepare_recovery(options, run, failure, writes):
     policy = options.on_divergence if failure.kind == "divergence" else options.on_collapse
     count = len(run.recoveries())
     if policy != "recover" or count >= options.max_recoveries:
-        tried = f" {count} recoveries did not help." if policy == "recover" else ""
-        raise UserError(
-            f"{failure}{tried} The last good checkpoint is in {run.checkpoints_path}; --guard.on_{failure.kind} "
-            "recover returns to it and continues with lower learning rates."
-        )
+        raise UserError(f"{failure} {_advice(run, failure.kind, policy, count)}")
     if writes:
         run.add_recovery(failure.kind, failure.step, options.rate_factor)
-    print(f"Recovery {count + 1}: {failure} Returning to the last checkpoint; learning rates times "
-          f"{options.rate_factor:g}.")
+    start = "the last checkpoint" if run.checkpoint_steps() else "the start"
+    print(f"Recovery {count + 1}: {failure} Returning to {start}; learning rates times {options.rate_factor:g}.")
+
+
+def _advice(run, kind, policy, recoveries):
+    """What can be done after a failure, in one or two sentences."""
+    has_checkpoint = bool(run.checkpoint_steps())
+    place = f"The last good checkpoint is in {run.checkpoints_path}." if has_checkpoint else "No checkpoint exists yet."
+    if policy == "recover":
+        return f"{recoveries} recoveries did not help. {place}"
+    start = "it" if has_checkpoint else "the start"
+    return f"{place} --guard.on_{kind} recover returns to {start} and continues with lower learning rates."

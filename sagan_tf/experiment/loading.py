@@ -20,7 +20,7 @@ class Networks:
         generator: keras.Model, the averaged generator.
         discriminator: keras.Model; None if it was not asked for.
         num_classes: int, or None without classes.
-        step: int; None for a generator without a checkpoint.
+        step: int; None for a generator that does not say.
     """
 
     generator: keras.Model
@@ -64,7 +64,7 @@ def restore_networks(run, step=None, discriminator=False, best=False):
     generator = load_generator(run)
     num_classes = count_classes(generator)
     if step is None and not discriminator:
-        return Networks(generator, None, num_classes, steps[-1] if steps else None)
+        return Networks(generator, None, num_classes, run.generator_step())
     if not steps:
         raise UserError(f"{run.checkpoints_path}: there is no checkpoint, which alone holds the discriminator.")
     config = run.config()

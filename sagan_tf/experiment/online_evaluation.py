@@ -9,7 +9,7 @@ from sagan_tf.data.sources import open_source
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.shards import gather_shards, shard_paths
-from sagan_tf.files.atomic import atomic_write
+from sagan_tf.generation.saving import save_generator
 from sagan_tf.training.callbacks import StepCallback
 from sagan_tf.training.workers import make_all_reduce, read_worker
 
@@ -97,9 +97,8 @@ class OnlineEvaluation(StepCallback):
         metric = next(name for name in values if name in ("fid", "frechet_distance"))
         best = self.run.best()
         if best is None or best["metric"] != metric or best["value"] > values[metric]:
-            with atomic_write(self.run.best_generator_path) as temporary_path:
-                self.model.ema_generator.save(temporary_path)
-            self.run.save_best(self.last_step, metric, values[metric])
+            record = {"step": self.last_step, "metric": metric, "value": values[metric]}
+            save_generator(self.model.ema_generator, self.run.best_generator_path, record)
 
 
 def is_evaluation_missing(config, run, step):

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from sagan_tf.config.checks import flat_fields
 from sagan_tf.data import embedded, rules
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import contact_sheet_images, describe, open_source, translate_data_errors
@@ -21,6 +22,7 @@ from sagan_tf.training.callbacks import Progress, StopOnSignal
 from sagan_tf.training.distribution import make_strategy
 from sagan_tf.training.guard import TrainingFailure
 from sagan_tf.training.workers import (
+    check_same,
     check_same_step,
     read_worker,
     silence_unless,
@@ -28,6 +30,8 @@ from sagan_tf.training.workers import (
     wait_for_all,
 )
 from sagan_tf.viewing.image_grids import save_contact_sheet
+
+_PATHS = ("run", "data.name", "data.data_dir", "data.manual_dir", "evaluation.features", "evaluation.inception")
 
 
 def train(config, callbacks=()):
@@ -45,7 +49,7 @@ def train(config, callbacks=()):
     """
     check_memory(config)
     worker = read_worker()
-    strategy = make_strategy(config.hardware.distribution, config.hardware.replicas)
+    strategy = make_strategy(config.hardware.distribution, config.hardware.replicas, config.hardware.wait_minutes)
     check_devices(config, strategy)
     with (
         translate_data_errors(config.data.name),
@@ -53,7 +57,14 @@ def train(config, callbacks=()):
         translate_memory_errors(),
         silence_unless(worker.is_chief),
     ):
+        check_same_config(config, strategy, worker)
         return _train_in_folder(config, strategy, worker, callbacks)
+
+
+def check_same_config(config, strategy, worker):
+    """Raises UserError if the workers have different configs; paths may differ."""
+    values = {key: value for key, value in flat_fields(config) if key not in _PATHS}
+    check_same(strategy, worker, values, "Start all with the same config and flags.")
 
 
 def _train_in_folder(config, strategy, worker, callbacks):
@@ -71,7 +82,7 @@ def _train_in_folder(config, strategy, worker, callbacks):
             check_same_step(strategy, worker, int(gan.step.numpy()))
             manager = make_manager(gan, run, config.output.checkpoints_to_keep) if worker.is_chief else None
             try:
-                fit(config, gan, source, run, manager, callbacks)
+                run.stopped_by = fit(config, gan, source, run, manager, callbacks)
                 break
             except TrainingFailure as failure:
                 prepare_recovery(config.guard, run, failure, worker.is_chief)
@@ -100,6 +111,9 @@ def fit(config, gan, source, run, manager, callbacks=()):
         run: `Run`.
         manager: tf.train.CheckpointManager; None on workers other than the chief, which write nothing.
         callbacks: Further Keras callbacks.
+
+    Returns:
+        str, the name of the signal that stopped training, or None.
     """
     training, is_chief = config.training, manager is not None
     start_step = int(gan.step.numpy())
@@ -108,7 +122,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
         if is_evaluation_missing(config, run, start_step):
             log = MetricsRecorder(run.metrics_log, writes=is_chief)
             OnlineEvaluation(config, run, gan, source, log).make_missing(gan)
-        return
+        return None
     dataset = make_dataset(
         source,
         training.images_per_step,
@@ -130,6 +144,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
     elif is_chief:
         report_rule(gan, source)
     print(f"Samples: {run.sample_path(step)}\nReport: {run.report_path}\nGenerator: {run.generator_path}")
+    return stop.received
 
 
 def report_rule(gan, source, num_images=1000):

@@ -13,6 +13,7 @@ from sagan_tf.errors import UserError, format_size
 from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
 from sagan_tf.files.locks import exclusive
 from sagan_tf.files.untrusted import check_kinds
+from sagan_tf.generation.saving import saved_record
 from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.metrics_log import MetricsLog
 from sagan_tf.runs.records import parse_best, parse_class_names, parse_recoveries, parse_starts, read_record
@@ -37,8 +38,9 @@ class Run:
     Attributes:
         path: pathlib.Path of the folder.
         metrics_log: `MetricsLog`.
-        config_path, checkpoints_path, generator_path, best_generator_path, best_path, metrics_path, samples_path,
-            attention_path, report_path, evaluation_path, tensorboard_path, contact_sheet_path, class_names_path,
+        stopped_by: str, the name of the signal that stopped training in this process before its last step, or None.
+        config_path, checkpoints_path, generator_path, best_generator_path, metrics_path, samples_path, attention_path,
+            report_path, evaluation_path, tensorboard_path, contact_sheet_path, class_names_path,
             recoveries_path, environment_path: pathlib.Paths in the folder.
     """
 
@@ -48,7 +50,6 @@ class Run:
         self.checkpoints_path = self.path / "checkpoints"
         self.generator_path = self.path / "generator.keras"
         self.best_generator_path = self.path / "best_generator.keras"
-        self.best_path = self.path / "best_generator.json"
         self.metrics_path = self.path / "metrics.jsonl"
         self.samples_path = self.path / "samples"
         self.attention_path = self.path / "attention"
@@ -60,6 +61,7 @@ class Run:
         self.recoveries_path = self.path / "recoveries.json"
         self.environment_path = self.path / "environment.json"
         self.metrics_log = MetricsLog(self.metrics_path, self.path / "unfinished_line.json")
+        self.stopped_by = None
         self._lock = contextlib.ExitStack()
 
     @classmethod
@@ -169,15 +171,17 @@ class Run:
         """Reads on what and by which command the run was started: list of dicts, one per start."""
         return read_record(self.environment_path, parse_starts, "a list of starts") or []
 
+    def generator_step(self):
+        """Reads which step the generator is of; None if it does not say."""
+        step = saved_record(self.generator_path).get("step")
+        return step if type(step) is int else None
+
     def best(self):
         """Reads which generator the online evaluations found best: dict of `step`, `metric` and `value`, or None."""
-        if not self.best_generator_path.is_file():
+        try:
+            return parse_best(saved_record(self.best_generator_path))
+        except (ValueError, TypeError, KeyError, OverflowError):
             return None
-        return read_record(self.best_path, parse_best, "the step and the metric of the best generator")
-
-    def save_best(self, step, metric, value):
-        """Records which generator is best."""
-        self._write_json(self.best_path, {"step": step, "metric": metric, "value": value})
 
     def recoveries(self):
         """Reads the recoveries: list of dicts of `kind`, `step` and `rate_factor`, in order."""

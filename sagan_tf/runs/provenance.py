@@ -10,7 +10,7 @@ from sagan_tf.files.hashing import sha256
 def describe_training(run):
     """Returns the training and metrics of a run's newest generator as JSON values; UserError without a generator."""
     run.check_generator()
-    config, step = run.config(), _last_step(run)
+    config, step = run.config(), run.generator_step()
     decay = config.training.ema_decay
     average = "none, the last weights" if decay is None else f"of the weights over training (EMA), decay {decay:g}"
     return {
@@ -25,11 +25,6 @@ def describe_training(run):
         "config": _without_paths(config),
         "environment": _last_environment(run),
     }
-
-
-def _last_step(run):
-    # The newest checkpoint is written together with the generator.
-    return max(run.checkpoint_steps(), default=None)
 
 
 def _newest_metrics(run):

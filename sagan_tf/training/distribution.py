@@ -7,10 +7,10 @@ import tensorflow as tf
 from sagan_tf.errors import UserError
 from sagan_tf.layers.keras_compat import BuiltModel
 from sagan_tf.training.memory import give_back_freed
-from sagan_tf.training.workers import read_worker
+from sagan_tf.training.workers import read_worker, wait_until_present
 
 
-def make_strategy(distribution="auto", replicas=None):
+def make_strategy(distribution="auto", replicas=None, wait_minutes=15):
     """Makes the strategy to build and train under; call it before any other TensorFlow operation.
 
     Args:
@@ -19,13 +19,15 @@ def make_strategy(distribution="auto", replicas=None):
             all cores of the TPU of this machine (never run: docs/scaling.md).
         replicas: int >= 1 or None. Replicas when mirrored; without a GPU, as many logical CPU devices are made. None:
             all GPUs.
+        wait_minutes: float. How long to wait for the other workers of `TF_CONFIG`.
 
     Raises:
-        UserError: The devices are not there, TensorFlow has already started, or `TF_CONFIG` is invalid.
+        UserError: The devices or the other workers are not there, TensorFlow has already started, or `TF_CONFIG` is
+            invalid.
     """
     worker = read_worker()
     if worker.count > 1:
-        return _across_workers(distribution, replicas, worker)
+        return _across_workers(distribution, replicas, worker, wait_minutes)
     return make_local_strategy(distribution, replicas)
 
 
@@ -44,12 +46,13 @@ def make_local_strategy(distribution="auto", replicas=None):
     return tf.distribute.MirroredStrategy(_logical_cpus(replicas or 1))
 
 
-def _across_workers(distribution, replicas, worker):
+def _across_workers(distribution, replicas, worker, wait_minutes):
     if distribution != "auto" or replicas is not None:
         raise UserError(
             f"hardware.distribution: must be `auto`, with hardware.replicas null, on the {worker.count} workers of "
             "TF_CONFIG. Unset TF_CONFIG to train on this machine alone."
         )
+    wait_until_present(worker, wait_minutes)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:

@@ -2,17 +2,22 @@
 
 import functools
 import signal
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from experiment.test_train import save_feature_network
-from tiny_runs import KeepModel, Killed, state_of, tiny_config, untimed
+from tiny_runs import KeepModel, Killed, state_of, tiny_config, tiny_flags, untimed
 
+from sagan_tf import train as train_command
 from sagan_tf.errors import one_line_errors
 from sagan_tf.evaluation.evaluator import Evaluator
 from sagan_tf.experiment.train import train
+from sagan_tf.runs.folder import Run
+from sagan_tf.runs.provenance import describe_training
 
 
 @pytest.mark.stress
@@ -87,6 +92,8 @@ def test_resume_updates_generator_when_killed_before_its_checkpoint(tmp_path, mo
         patch.setattr(tf.train.CheckpointManager, "save", killed)
         with pytest.raises(Killed):
             train(tiny_config(tmp_path / "run", steps=2, output__checkpoint_interval=1))
+    killed_run = Run(tmp_path / "run")
+    assert killed_run.checkpoint_steps() == [1] and describe_training(killed_run)["step"] == 2
     model = KeepModel()
     run = train(tiny_config(tmp_path / "run", steps=2, output__checkpoint_interval=1), [model])
     found = keras.models.load_model(run.generator_path).get_weights()
@@ -108,3 +115,23 @@ def test_signal_outside_of_training_prints_one_line(number, code, by, capsys, re
     assert ended.value.code == code
     assert capsys.readouterr().err == f"\nstopped by {by}. Begin again.\n"
     assert {one: signal.getsignal(one) for one in before} == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_train_command_ends_with_code_of_signal(tmp_path, number, code, monkeypatch, capsys):
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: signal.raise_signal(number))
+    monkeypatch.setattr("sagan_tf.experiment.train.train", lambda config: train(config, [callback]))
+    with pytest.raises(SystemExit) as ended:
+        train_command.main(tiny_flags(tmp_path / "run", 3))
+    assert ended.value.code == code
+    assert f"Stopped by {number.name} at step 1 of 3, saved." in capsys.readouterr().out
+
+
+def test_closed_output_ends_command_with_one_line():
+    script = "from sagan_tf.errors import one_line_errors\nwith one_line_errors('Resume.'):\n while True: print('line')"
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read().splitlines()[-1] == "error: the program that reads the output has ended. Resume."
+    assert process.returncode == 2

@@ -19,6 +19,7 @@ from sagan_tf.export.__main__ import main
 from sagan_tf.export.formats import FORMATS
 from sagan_tf.export.model_card import to_markdown
 from sagan_tf.files.hashing import sha256
+from sagan_tf.generation.saving import save_generator
 from sagan_tf.runs.folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +42,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def trained(run):
-    make_generator().save(run.generator_path)
+    save_generator(make_generator(), run.generator_path, {"step": 1500})
     return run
 
 

@@ -2,17 +2,22 @@
 
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sagan_tf.errors import UserError
+from sagan_tf.training import workers
 from sagan_tf.training.distribution import make_strategy
-from sagan_tf.training.workers import Worker, read_worker
+from sagan_tf.training.workers import Worker, read_worker, wait_until_present
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -50,12 +55,76 @@ def test_read_worker_parses_tf_config(text, worker, monkeypatch):
         (tf_config("worker", "x", worker=["a:1", "b:1"]), "must be JSON"),
         (tf_config("worker", 2, worker=["a:1", "b:1"]), "worker 2, which the cluster does not have"),
         (tf_config("worker", 0, worker=["a:1"], ps=["b:1"]), "`ps`; training is synchronous"),
-        (tf_config("evaluator", 0, chief=["a:1"], worker=["a:1"]), "evaluator 0, which the cluster does not have"),
+        (tf_config("worker", 1.5, worker=["a:1", "b:1"]), "must be JSON"),
+        (tf_config("worker", None, worker=["a:1", "b:1"]), "must be JSON"),
+        (tf_config("worker", -1, worker=["a:1", "b:1"]), "worker -1, which the cluster does not have"),
+        (tf_config(["worker"], 0, worker=["a:1", "b:1"]), "must be JSON"),
+        (tf_config("worker", 0, worker="a:1,b:1"), "must be JSON"),
+        (tf_config("worker", 0, worker={"0": "a:1", "1": "b:1"}), "must be JSON"),
+        (tf_config("worker", 0, worker=["a", "b"]), "must be JSON"),
+        (tf_config("worker", 0, worker=["a:", "b:1"]), "must be JSON"),
+        (tf_config("worker", 0, worker=[":1", "b:1"]), "must be JSON"),
+        (tf_config("worker", 0, worker=["a:x", "b:1"]), "must be JSON"),
+        (tf_config("worker", 0, worker=["a:0", "b:1"]), "must be JSON"),
+        (tf_config("worker", 0, worker=["a:65536", "b:1"]), "must be JSON"),
+        (tf_config("worker", 0, worker=["a:1", None]), "must be JSON"),
+        ('{"cluster": [1], "task": {}}', "must be JSON"),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": 3}', "must be JSON"),
+        ("[" * 100_000, "must be JSON"),
+        (tf_config("worker", 0, worker=["a:1", "a:1"]), "the address a:1 is given twice"),
+        (tf_config("worker", 0, worker=["a:1"], chief=["a:1"]), "the address a:1 is given twice"),
+        (tf_config("chief", 0, chief=["a:1", "b:1"]), "more than one chief"),
+        (tf_config("chief", 0, chief=["a:1"], master=["b:1"]), "more than one chief"),
+        (tf_config("evaluator", 0, chief=["a:1"], worker=["b:1"]), "evaluator 0, which the cluster does not have"),
     ],
 )
 def test_read_worker_rejects_unusable_cluster(text, message):
     with pytest.raises(UserError, match=message):
         read_worker(text)
+
+
+def make_worker(addresses, index):
+    return read_worker(tf_config("worker", index, worker=addresses))
+
+
+def test_wait_until_present_returns_when_all_workers_have_come():
+    addresses = free_addresses(3)
+    with ThreadPoolExecutor(3) as pool:
+        waits = [pool.submit(wait_until_present, make_worker(addresses, i), 1) for i in range(2)]
+        time.sleep(0.2)
+        assert not any(wait.done() for wait in waits)
+        with socket.create_server(("127.0.0.1", int(addresses[2].rpartition(":")[2]))):
+            assert [wait.result() for wait in waits] == [None] * 2
+
+
+def test_wait_until_present_names_missing_workers(monkeypatch, capsys):
+    monkeypatch.setattr(workers, "_REPORT_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "_POLL_SECONDS", 0.05)
+    addresses = free_addresses(3)
+    missing = f"worker 0 ({addresses[0]}), worker 2 ({addresses[2]})"
+    with pytest.raises(UserError, match=re.escape(f"these are missing: {missing}.")):
+        wait_until_present(make_worker(addresses, 1), 0.01)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 1 and all(f"waiting for {missing}, since" in line for line in lines)
+
+
+def test_wait_until_present_names_port_in_use():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        addresses = [f"127.0.0.1:{server.getsockname()[1]}", *free_addresses(1)]
+        with pytest.raises(UserError, match=r"worker 0 of 2 .*: its port cannot be opened: Address already in use"):
+            wait_until_present(make_worker(addresses, 0), 1)
+
+
+def test_signal_ends_worker_that_waits(tmp_path):
+    (worker,) = start_workers(1, [sys.executable, "-m", "sagan_tf.train", "--run", str(tmp_path / "run")], missing=1)
+    for line in worker.stderr:
+        if "waiting for worker 1" in line:
+            break
+    worker.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    _, err = worker.communicate(timeout=60)
+    assert worker.returncode == 143 and time.monotonic() - began < 10
+    assert "stopped by SIGTERM" in err and "Traceback" not in err and not (tmp_path / "run").exists()
 
 
 def test_make_strategy_rejects_contradiction_with_cluster(monkeypatch):
@@ -75,9 +144,9 @@ def free_addresses(count):
     return addresses
 
 
-def start_workers(count, command):
-    """Starts a command as each worker of a cluster on this machine; list of subprocess.Popen."""
-    addresses = free_addresses(count)
+def start_workers(count, command, missing=0):
+    """Starts a command as each worker of a cluster on this machine but the last `missing`; list of subprocess.Popen."""
+    addresses = free_addresses(count + missing)
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     return [
         subprocess.Popen(
