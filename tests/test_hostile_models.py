@@ -403,6 +403,17 @@ def test_read_state_dict_rejects_zip_bomb_without_using_memory(tmp_path):
     assert peak_growth(read) < untrusted.FLOOR_BYTES
 
 
+def test_read_state_dict_rejects_repeated_numbers_without_using_memory(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"weight": torch.zeros(1).expand(1 << 32)}, tmp_path / "state.pth")
+
+    def read():
+        with pytest.raises(UserError, match="claims to unpack to 16.0 GiB"):
+            read_state_dict(tmp_path / "state.pth")
+
+    assert peak_growth(read) < untrusted.FLOOR_BYTES
+
+
 class Trap:
     """An object whose pickle creates a folder when it is loaded."""
 

@@ -3,7 +3,7 @@
 import os
 
 from sagan_tf.errors import UserError, summarize
-from sagan_tf.files.untrusted import check_archive, read_arrays
+from sagan_tf.files.untrusted import check_archive, check_claim, read_arrays
 
 _NESTING_KEYS = ("state_dict", "generator", "discriminator", "model")  # Under which checkpoints keep the state dict.
 
@@ -81,4 +81,7 @@ def _read_torch(path):
         state = nested
     if not isinstance(state, dict):
         raise UserError(f"{path}: contains {type(state).__name__} instead of a state dict.")
-    return {name: value.float().numpy() for name, value in state.items() if isinstance(value, torch.Tensor)}
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    # A tensor may repeat one number as often as it likes.
+    check_claim(path, sum(4 * value.numel() for value in tensors.values()))
+    return {name: value.float().numpy() for name, value in tensors.items()}

@@ -1,12 +1,15 @@
 """The callbacks of a run, in the order in which they see a step."""
 
+import os
+
 from tqdm.auto import tqdm
 
+from sagan_tf.errors import UserError
 from sagan_tf.experiment.checkpoints import Checkpoints
 from sagan_tf.experiment.online_evaluation import OnlineEvaluation
 from sagan_tf.generation.sampler import Sampler, grid_seeds
 from sagan_tf.runs.report import write_report
-from sagan_tf.training.callbacks import Report
+from sagan_tf.training.callbacks import Report, StepCallback
 from sagan_tf.training.guard import GROUPS, SAMPLES, Guard
 from sagan_tf.training.metrics import Metrics
 from sagan_tf.training.pictures import AttentionPictures, Samples
@@ -42,6 +45,7 @@ def make_callbacks(config, run, gan, source, manager, callbacks=()):
     attention_labels = None if labels is None else labels[row_starts]
     pictures = {"samples": run.sample_path, "attention": run.attention_picture_path}
     return [
+        FolderCheck(run.path),
         *chosen,
         Samples(run.sample_path, output.sample_interval, seeds, labels, output.sample_columns),
         AttentionPictures(run.attention_picture_path, output.sample_interval, seeds[row_starts], attention_labels),
@@ -59,6 +63,29 @@ def make_guard(config, gan, run):
     diversities = [line.get("sample_diversity") or 0.0 for line in run.read_metrics()]
     largest = max(diversities, default=0.0)
     return Guard(lambda: sampler.sample(seeds, labels), config.guard.on_collapse != "warn", tqdm.write, largest)
+
+
+class FolderCheck(StepCallback):
+    """Ends training if the run folder was removed or renamed, before other callbacks write into a new one.
+
+    Args:
+        path: pathlib.Path of the folder.
+    """
+
+    def __init__(self, path):
+        super().__init__(interval=1)
+        self.path, self.status = path, os.stat(path)
+
+    def at_interval(self, step):
+        try:
+            is_same = os.path.samestat(os.stat(self.path), self.status)
+        except FileNotFoundError:
+            is_same = False
+        if not is_same:
+            raise UserError(
+                f"{self.path}: the run folder was removed or renamed during training, at step {step}. Move it back, or "
+                "name its new place with --run: the same command continues from its last checkpoint."
+            )
 
 
 class MetricsRecorder:

@@ -13,7 +13,7 @@ from experiment.test_train import save_feature_network
 from tiny_runs import KeepModel, Killed, state_of, tiny_config, tiny_flags, untimed
 
 from sagan_tf import train as train_command
-from sagan_tf.errors import one_line_errors
+from sagan_tf.errors import UserError, one_line_errors
 from sagan_tf.evaluation.evaluator import Evaluator
 from sagan_tf.experiment.train import train
 from sagan_tf.runs.folder import Run
@@ -135,3 +135,16 @@ def test_closed_output_ends_command_with_one_line():
         process.stdout.close()
         assert process.stderr.read().splitlines()[-1] == "error: the program that reads the output has ended. Resume."
     assert process.returncode == 2
+
+
+def test_train_ends_when_run_folder_is_renamed(tmp_path):
+    def rename(batch, logs):
+        if batch == 2:
+            (tmp_path / "run").rename(tmp_path / "moved")
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_begin=rename)
+    with pytest.raises(UserError, match="run: the run folder was removed or renamed during training, at step 3"):
+        train(tiny_config(tmp_path / "run", steps=4, output__checkpoint_interval=1), [callback])
+    assert not (tmp_path / "run").exists() and Run(tmp_path / "moved").checkpoint_steps()
+    run = train(tiny_config(tmp_path / "moved", steps=4, output__checkpoint_interval=1))
+    assert [line["step"] for line in run.read_metrics()] == [1, 2, 3, 4]
