@@ -115,14 +115,8 @@ class DistributedModel(BuiltModel):
         if self.train_function is not None and not force:
             return self.train_function
         strategy, steps = self.distribute_strategy, self.steps_per_execution
-
-        def train_step(batch):
-            # At the end of a data set of unknown length nothing moves.
-            with tf.control_dependencies([tensor for tensor in tf.nest.flatten(batch) if tensor is not None]):
-                return self.train_step(batch)
-
         # The step uses TensorFlow's control flow explicitly; AutoGraph would double the time of tracing.
-        step = tf.autograph.experimental.do_not_convert(train_step)
+        step = tf.autograph.experimental.do_not_convert(self.train_step)
         several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         if self.jit_compile:
             if strategy.num_replicas_in_sync > 1:

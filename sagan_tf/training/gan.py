@@ -186,8 +186,10 @@ class SAGAN(DistributedModel):
             return self._step(data)
 
     def _step(self, data):
-        randomness = StepRandomness(self.seed, self.step)
         batches = self._split(data)
+        with tf.control_dependencies([batches[0][0]]):
+            # Read after the batch, so that no step is counted where a data set of unknown length ends.
+            randomness = StepRandomness(self.seed, tf.identity(self.step))
         rows = ops.shape(batches[0][0])[0]
         fake = tape = None
         for i in range(self.d_steps):

@@ -72,7 +72,7 @@ def make_counter(base):
             return x
 
         def train_step(self, data):
-            self.count.assign_add(1.0)
+            self.count.assign_add(1.0 + 0.0 * tf.reduce_sum(tf.nest.flatten(data)[0]))
             return {"loss": self.count + 0.0}
 
     return Counter()

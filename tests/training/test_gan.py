@@ -20,10 +20,12 @@ def vectors(network):
     return [layer.u.numpy() for layer in spectral_normalizations(network).values()]
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_sagan_step_moves_all_weights_of_both_networks():
     gan = make_gan(keras.optimizers.Adam)
     before = values(gan.generator.trainable_variables), values(gan.discriminator.trainable_variables)
-    history = fit(gan, make_data(8, 3))
+    # Of unknown length: the end is found by one call too many, which must not count as a step.
+    history = fit(gan, make_data(8, 3).filter(lambda *_: True))
     after = values(gan.generator.trainable_variables), values(gan.discriminator.trainable_variables)
     for old, new in zip(before, after):
         assert all(not np.array_equal(a, b) for a, b in zip(old, new))
