@@ -59,14 +59,16 @@ def test_train_rejects_bad_option_before_slow_imports(capsys, monkeypatch):
 def test_train_passes_the_config_and_prints_the_run_folder(capsys, monkeypatch, tmp_path):
     class Experiment:
         @staticmethod
-        def train(config):
-            Experiment.config = config
-            return type("Run", (), {"path": config.run})
+        def train(config, allow_data_change):
+            Experiment.config, Experiment.allowed = config, allow_data_change
+            return type("Run", (), {"path": config.run, "stopped_by": None})
 
     monkeypatch.setitem(sys.modules, "sagan_tf.experiment.train", Experiment)
     train.main(["--run", str(tmp_path), "--training.steps", "5"])
-    assert Experiment.config.training.steps == 5
+    assert Experiment.config.training.steps == 5 and not Experiment.allowed
     assert capsys.readouterr().out == f"Run folder: {tmp_path}\n"
+    train.main(["--run", str(tmp_path), "--allow_data_change"])
+    assert Experiment.allowed
 
 
 @pytest.mark.parametrize("command", [["-m", "sagan_tf.train"], ["-m", "sagan_tf", "train"]])

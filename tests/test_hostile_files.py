@@ -21,6 +21,7 @@ from PIL import Image
 from small_data import open_small
 
 from sagan_tf.config import QUICK_START, save_config
+from sagan_tf.data.fingerprint import fingerprint_differences
 from sagan_tf.data.sources import contact_sheet_images
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import load_generator
@@ -135,15 +136,18 @@ def run_folder(tmp_path_factory):
     run.metrics_log.append({"step": 2, "d_loss": 1.0})
     run.environment_path.write_text(json.dumps([{"cpu": "one"}]))
     run.save_class_names(["a", "b", "c", "d", "e"])
+    run.save_fingerprint(FINGERPRINT)
     run.add_recovery("divergence", 2, 0.5)
     run.metrics_log.save_unfinished({"step": 3, "steps": 1, "means": {"d_loss": 0.5}})
     make_generator().save(run.generator_path)
     return run
 
 
+FINGERPRINT = {"name": "x", "split": "train", "num_images": 3, "class_names": ["a", "b"], "class_counts": [1, 2],
+               "hashes": ["0", "1"]}
 TEXTS = (
-    "config.yaml", "metrics.jsonl", "environment.json", "data/class_names.json", "recoveries.json",
-    "unfinished_line.json",
+    "config.yaml", "metrics.jsonl", "environment.json", "data/class_names.json", "data/fingerprint.json",
+    "recoveries.json", "unfinished_line.json",
 )  # fmt: skip
 
 
@@ -162,6 +166,7 @@ def test_run_folder_readers_survive_damaged_files(run_folder, file, change):
 def read_all(run):
     """Reads a run folder as training, export and report do."""
     for read in (lambda: describe_training(run), run.recoveries, run.class_names, run.starts,
+                 lambda: fingerprint_differences(run.fingerprint() or FINGERPRINT, FINGERPRINT),
                  run.metrics_log.read_unfinished, lambda: run.metrics_log.truncate_after(10),
                  lambda: write_report([run], run.report_path)):
         with one_line_or_none():

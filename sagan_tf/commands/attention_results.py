@@ -10,11 +10,13 @@ from tqdm.auto import tqdm
 
 from sagan_tf.commands.classes import choose_classes, class_names
 from sagan_tf.data import embedded
-from sagan_tf.data.sources import contact_sheet_images, open_source, translate_data_errors
+from sagan_tf.data.fingerprint import count_in_words, portable_fingerprint
+from sagan_tf.data.sources import open_source, spread_over_classes, translate_data_errors
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.generation.pixels import from_levels, to_levels
 from sagan_tf.generation.sampler import Sampler
+from sagan_tf.runs.data_check import check_data
 from sagan_tf.viewing.attention import AttentionProbe
 from sagan_tf.viewing.attention_measures import measure_attention, measure_symmetry
 from sagan_tf.viewing.explorer import ExplorerData, shrink
@@ -53,7 +55,7 @@ class AttentionReader:
     def __init__(self, run, options, step=None):
         self._run, self._config, self._options = run, run.config(), options
         networks = restore_networks(run, options.step if step is None else step, discriminator=True)
-        self.step = networks.step
+        self.step, self._num_classes = networks.step, networks.num_classes
         self._classes = choose_classes(options.classes, class_names(run, networks.num_classes))
         self._sampler = Sampler(networks.generator)
         self._networks = [options.network] if options.network else ["generator", "discriminator"]
@@ -88,9 +90,9 @@ class AttentionReader:
                 titles = [f"{self._classes[label]}, {title}" for label, title in zip(labels, titles)]
             results += self._generated(seeds, labels, titles, drawn)
         if self._options.pictures != "generated" and "discriminator" in self._networks:
-            images, titles = self._real_images(count)
+            images, labels, titles = self._real_images(count)
             if len(images):
-                inputs = _inputs(images, self._labels(len(images)))
+                inputs = _inputs(images, None if self._classes is None else labels)
                 results.append(self._read("discriminator", "real", inputs, titles, drawn)[0])
         return [result for result in results if result.network in self._networks and result.maps]
 
@@ -155,29 +157,49 @@ class AttentionReader:
 
     def _real_images(self, count):
         try:
-            return real_images(self._config, count)
+            return real_images(self._run, count, self._num_classes)
         except UserError as error:
             if self._options.pictures == "real":
                 raise
             print(f"Real pictures are left out: {error}", file=sys.stderr)
-            return (), ()
+            return (), None, ()
 
 
 @functools.lru_cache(maxsize=1)  # the same images for all steps
-def real_images(config, count):
-    """Reads up to `count` images of a run's data, the classes in turn: ((N, S, S, C) in [-1, 1], N titles)."""
-    data = config.data
+def real_images(run, count, num_classes):
+    """Reads up to `count` images of a run's data, the classes in turn.
+
+    Args:
+        run: `Run`.
+        count: int.
+        num_classes: int, classes of the networks; None without classes.
+
+    Returns:
+        ((N, S, S, C) in [-1, 1], labels (N,) or None, N titles).
+
+    Raises:
+        UserError: The data cannot be read, or have other classes than the run.
+    """
+    data = run.config().data
     if data.name in embedded.NAMES:
         images, labels = embedded.render(
             data.name, range(count), split=data.split, image_size=data.image_size, channels=data.image_channels
         )
-        captions = [embedded.KINDS[label] for label in labels]
+        names = embedded.KINDS
     else:
         with translate_data_errors(data.name):
-            images, captions = contact_sheet_images(open_source(data), rows=1, columns=count)
+            source = open_source(data)
+            if num_classes is not None:
+                check_data(run, portable_fingerprint(source), classes_only=True)
+            if num_classes not in (None, source.num_classes):
+                raise UserError(f"{data.name}: the data have {count_in_words(source.class_names)}, not {num_classes}.")
+            images, labels = spread_over_classes(source, count)
+        names = source.class_names
+    captions = [f"no. {i + 1}" for i in range(len(images))] if names is None else [names[label] for label in labels]
     turns = [captions[:i].count(caption) for i, caption in enumerate(captions)]
     order = np.argsort(turns, kind="stable")
-    return from_levels(images[order]), tuple(f"{captions[i]}, real" for i in order)
+    labels = None if names is None else labels[order]
+    return from_levels(images[order]), labels, tuple(f"{captions[i]}, real" for i in order)
 
 
 def _inputs(x, labels):

@@ -13,6 +13,7 @@ from sagan_tf.commands.evaluate_pictures import (
     save_neighbour_picture,
 )
 from sagan_tf.data import embedded
+from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.data.folders import UNREADABLE, list_pictures, open_picture
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.sources import class_distribution, describe_skipped, open_source
@@ -28,6 +29,7 @@ from sagan_tf.files.atomic import write_text
 from sagan_tf.files.locks import exclusive
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.truncation import NO_TRUNCATION
+from sagan_tf.runs.data_check import check_data, has_classes_of
 from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.folder import Run
 from sagan_tf.training.distribution import make_local_strategy
@@ -56,8 +58,8 @@ def evaluate_run(run, options):
         if options.standing:
             set_standing_statistics(networks.generator, networks.num_classes, options.standing, seed=options.seed)
         folded = fold_generator(networks.generator)
-    source = _open_run_reference(config, options, folded.image_shape[0])
-    shares = _label_shares(source, options, folded.num_classes)
+    source = _open_run_reference(run, config, options, folded.image_shape[0])
+    shares = _label_shares(run, source, options, folded.num_classes)
     samples = SampleSet(options.num_samples, options.seed, options.truncation, shares)
     subject = _describe_generator(run, config, networks.step, options)
     out, stem = Path(options.out or run.evaluation_path), _result_stem(networks.step, evaluator.network, options)
@@ -69,6 +71,8 @@ def evaluate_run(run, options):
         generated, removals = _collect_samples(evaluator, sampler, samples, subject, out / stem, worker)
     if generated is None:
         return None
+    if not has_classes_of(run, reference.about.get("class_names")):
+        generated = dataclasses.replace(generated, labels=None)  # the labels of other classes mean nothing here
     metrics, left_out = _feature_metrics(evaluator, generated, reference, options)
     reader = SampleReader(sampler, samples)
     rule = config.data.name if config.data.name in embedded.NAMES else None
@@ -141,13 +145,16 @@ def _collect_samples(evaluator, sampler, samples, subject, stem, worker):
     return None, []
 
 
-def _open_run_reference(config, options, size):
-    """Opens the data set to compare with; None for a file of statistics."""
+def _open_run_reference(run, config, options, size):
+    """Opens the data set to compare with, and checks that of the run; None for a file of statistics."""
     if options.reference is not None:
         return _open_reference(options, size)
     # The data may have moved since training.
     changes = {name: value for name, value in {**_data_options(options), "split": options.split}.items() if value}
-    return _open(dataclasses.replace(config.data, **changes))
+    source = _open(dataclasses.replace(config.data, **changes))
+    other_split = source.split != config.data.split
+    check_data(run, portable_fingerprint(source), options.allow_data_change, classes_only=other_split)
+    return source
 
 
 def _open_reference(options, size):
@@ -175,10 +182,10 @@ def _reference_features(evaluator, source, options):
     return evaluator.dataset_features(source, options.num_reference, refresh=options.refresh)
 
 
-def _label_shares(source, options, num_classes):
+def _label_shares(run, source, options, num_classes):
     if options.labels == "uniform" or num_classes is None:
         return None
-    if source is None or source.num_classes != num_classes:
+    if source is None or source.num_classes != num_classes or not has_classes_of(run, source.class_names):
         raise UserError("--labels data: the reference does not have the classes of the generator.")
     return tuple(class_distribution(source))
 

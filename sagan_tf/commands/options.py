@@ -60,6 +60,7 @@ class EvaluateOptions:
         data_dir: Folder of prepared TensorFlow Datasets.
         manual_dir: Folder of manually downloaded archives.
         download: Let TensorFlow Datasets download the data set.
+        allow_data_change: Measure against the data of training although they have changed.
         metrics: Metrics, separated by commas. Defaults to all that apply.
         at_infinity: Also extrapolate FID to infinitely many samples.
         features: Feature network in place of Inception: Keras file and layer, or SavedModel and output.
@@ -87,6 +88,7 @@ class EvaluateOptions:
     data_dir: str | None = None
     manual_dir: str | None = None
     download: bool = False
+    allow_data_change: bool = False
     metrics: tuple[Literal[*METRICS, *PICTURE_METRICS], ...] | None = None
     at_infinity: bool = False
     features: str | None = field(default=None, metadata={"metavar": "PATH[:NAME]"})

@@ -25,8 +25,8 @@ def read_command_line(argv, prog):
         prog: Command that the help names.
 
     Returns:
-        argparse.Namespace with `config` (list of paths), `print_config` (bool), and `flags`: dict, full path of a
-        field -> `Setting`.
+        argparse.Namespace with `config` (list of paths), `print_config` and `allow_data_change` (bool), and `flags`:
+        dict, full path of a field -> `Setting`.
 
     Raises:
         UserError: An option is unknown or lacks its value.
@@ -38,7 +38,7 @@ def read_command_line(argv, prog):
     except argparse.ArgumentError as error:
         raise UserError(f"command line: a value must follow {error.argument_name}.") from None
     if unknown:
-        _reject(unknown[0], [*types, "config", "print_config", "help"])
+        _reject(unknown[0], [*types, "config", "print_config", "allow_data_change", "help"])
     texts = {key: vars(options).pop(key) for key in types if key in options}
     options.flags = {
         key: Setting(None if text == "null" and accepts_null(types[key]) else text, "command line")
@@ -61,6 +61,10 @@ def _make_parser(prog, types):
         help="YAML file. Of several, a later one overrides an earlier one.",
     )  # fmt: skip
     parser.add_argument("--print_config", action="store_true", help="Print the complete config and exit.")
+    parser.add_argument(
+        "--allow_data_change", action="store_true",
+        help="Resume with data that are not those of the run so far: other pictures, or other names of the classes.",
+    )  # fmt: skip
     groups, helps = {"": parser}, {"": field_helps(Config)}
     for section, cls in section_types().items():
         groups[section] = parser.add_argument_group(section, inspect.getdoc(cls).partition("\n")[0])

@@ -31,6 +31,11 @@ def load_config(argv=None, prog="python -m sagan_tf.train"):
         UserError: An option, a file, a name or a value cannot be used.
         SystemExit: With code 0 after `--help` or `--print_config`.
     """
+    return load_command_line(argv, prog)[0]
+
+
+def load_command_line(argv=None, prog="python -m sagan_tf.train"):
+    """Makes the config of a command as `load_config` does; returns (Config, `read_command_line`'s namespace)."""
     options = read_command_line(sys.argv[1:] if argv is None else argv, prog)
     settings = {}
     for path in options.config:
@@ -43,7 +48,7 @@ def load_config(argv=None, prog="python -m sagan_tf.train"):
     if options.print_config:
         print(config_yaml(config), end="")
         sys.exit(0)
-    return config
+    return config, options
 
 
 def read_config(path):

@@ -25,7 +25,7 @@ UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, Image.Decompressio
 
 
 def open_folder(options, show_progress):
-    """Decodes every file once; returns (reader, class names or None, (path, reason) of each that is not used)."""
+    """Decodes every file once; returns (reader, class names or None, files, (path, reason) of each one not used)."""
     folder, size, channels = options.name, options.image_size, options.image_channels
     paths, labels, class_names, skipped = list_pictures(folder, options.split)
     in_memory = len(paths) * size**2 * channels <= options.memory_limit_gib * 2**30
@@ -42,11 +42,11 @@ def open_folder(options, show_progress):
     if unreadable and (options.corrupt == "stop" or not readable):
         raise _unreadable_error(folder, unreadable, len(paths))
     labels = None if labels is None else np.asarray(labels, np.int32)[readable]
+    files, skipped = tuple(paths[i] for i in readable), (*skipped, *unreadable)
     if in_memory:
-        return ArrayReader(np.stack(images), labels), class_names, (*skipped, *unreadable)
-    files = tuple(paths[i] for i in readable)
+        return ArrayReader(np.stack(images), labels), class_names, files, skipped
     table, decode = tf.constant(files), _make_decoder(size, channels, options.resize)
-    return IndexedReader(lambda i: tf.gather(table, i), decode, labels, files), class_names, (*skipped, *unreadable)
+    return IndexedReader(lambda i: tf.gather(table, i), decode, labels, files), class_names, files, skipped
 
 
 def _unreadable_error(folder, unreadable, total):

@@ -32,6 +32,7 @@ class Source:
         class_counts: Images of each class, or None.
         image_size: Height and width in px of the prepared images.
         image_channels: 1 or 3.
+        files: Paths of its files: of the N pictures for a folder, in their order; empty if it is embedded.
         skipped: (path, reason) of each file or folder that is not used; the path of a folder ends with a separator.
     """
 
@@ -42,6 +43,7 @@ class Source:
     class_counts: tuple[int, ...] | None
     image_size: int
     image_channels: int
+    files: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -68,7 +70,7 @@ def open_source(options, show_progress=True):
     Raises:
         UserError: The data set is missing, empty or damaged, or lacks the labels that `conditional` asks for.
     """
-    reader, class_names, skipped = _open_reader(options, show_progress)
+    reader, class_names, files, skipped = _open_reader(options, show_progress)
     if not reader.num_images:
         raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")
     if not _uses_labels(options, class_names):
@@ -76,14 +78,22 @@ def open_source(options, show_progress=True):
     else:
         counts = tuple(np.bincount(reader.labels, minlength=len(class_names)).tolist())
     return Source(
-        options.name, options.split, reader, class_names, counts, options.image_size, options.image_channels, skipped
+        name=options.name,
+        split=options.split,
+        reader=reader,
+        class_names=class_names,
+        class_counts=counts,
+        image_size=options.image_size,
+        image_channels=options.image_channels,
+        files=files,
+        skipped=skipped,
     )
 
 
 def _open_reader(options, show_progress):
-    """Returns (reader, class names or None, skipped files)."""
+    """Returns (reader, class names or None, paths of the files, (path, reason) of each that is not used)."""
     if options.name in embedded.NAMES:
-        return _render_embedded(options), embedded.KINDS, ()
+        return _render_embedded(options), embedded.KINDS, (), ()
     if not os.path.isdir(options.name):
         from sagan_tf.data import tfds_sources  # Slow to import.
 
@@ -198,13 +208,18 @@ def first_of_each_class(source, per_class, limit, max_read=None):
     return np.stack(images), np.array(labels)
 
 
-def contact_sheet_images(source, rows, columns):
-    """Returns the first images of as many classes as fit, uint8 (N, S, S, C), and N class names or numbers."""
-    limit = rows * columns
-    per_class = max(1, limit // (source.num_classes or 1))
+def spread_over_classes(source, count):
+    """Returns up to `count` images, the first of as many classes as fit, uint8 (N, S, S, C), and their labels or -1."""
+    per_class = max(1, count // (source.num_classes or 1))
     # Enough to meet every class of a data set in random order without reading all of a large one.
-    images, labels = first_of_each_class(source, per_class, limit, max_read=200 * limit)
+    images, labels = first_of_each_class(source, per_class, count, max_read=200 * count)
+    order = np.argsort(labels, kind="stable")
+    return images[order], labels[order]
+
+
+def contact_sheet_images(source, rows, columns):
+    """Returns the images of `spread_over_classes`, uint8 (N, S, S, C), and N class names or numbers."""
+    images, labels = spread_over_classes(source, rows * columns)
     if source.class_names is None:
         return images, [f"no. {i + 1}" for i in range(len(images))]
-    order = np.argsort(labels, kind="stable")
-    return images[order], [source.class_names[label] for label in labels[order]]
+    return images, [source.class_names[label] for label in labels]

@@ -17,7 +17,7 @@ from sagan_tf.errors import UserError, did_you_mean
 
 
 def open_tfds(options, show_progress):
-    """Returns (reader, class names or None); a prepared data set needs no network."""
+    """Returns (reader, class names or None, paths of the record files); a prepared data set needs no network."""
     builder = _make_builder(options)
     _prepare(builder, options)
     image_key, label_key = _choose_features(builder, options.name)
@@ -38,7 +38,7 @@ def open_tfds(options, show_progress):
     shape = (reader.num_images, options.image_size, options.image_size, options.image_channels)
     if np.prod(shape, dtype=np.int64) <= options.memory_limit_gib * 2**30:
         reader = _read_into_memory(reader, options.name, shape, show_progress)
-    return reader, class_names
+    return reader, class_names, files
 
 
 def is_registered(name):

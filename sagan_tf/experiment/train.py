@@ -8,6 +8,7 @@ import numpy as np
 
 from sagan_tf.config.checks import flat_fields
 from sagan_tf.data import embedded, rules
+from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import contact_sheet_images, describe, open_source, translate_data_errors
 from sagan_tf.experiment.build import build_gan
@@ -17,6 +18,7 @@ from sagan_tf.experiment.divergence import prepare_recovery, rate_factor
 from sagan_tf.experiment.online_evaluation import EvaluationInterrupted, OnlineEvaluation, is_evaluation_missing
 from sagan_tf.experiment.preflight import check_devices, check_memory, translate_memory_errors
 from sagan_tf.generation.sampler import Sampler
+from sagan_tf.runs.data_check import check_data, check_number_of_classes
 from sagan_tf.runs.folder import Run
 from sagan_tf.training.callbacks import Progress, StopOnSignal
 from sagan_tf.training.distribution import make_strategy
@@ -34,12 +36,13 @@ from sagan_tf.viewing.image_grids import save_contact_sheet
 _PATHS = ("run", "data.name", "data.data_dir", "data.manual_dir", "evaluation.features", "evaluation.inception")
 
 
-def train(config, callbacks=()):
+def train(config, callbacks=(), allow_data_change=False):
     """Trains a run, or resumes one.
 
     Args:
         config: `Config`.
         callbacks: Further Keras callbacks.
+        allow_data_change: bool. Resume with data that are not those of the run so far.
 
     Returns:
         Run.
@@ -58,7 +61,7 @@ def train(config, callbacks=()):
         silence_unless(worker.is_chief),
     ):
         check_same_config(config, strategy, worker)
-        return _train_in_folder(config, strategy, worker, callbacks)
+        return _train_in_folder(config, strategy, worker, callbacks, allow_data_change)
 
 
 def check_same_config(config, strategy, worker):
@@ -67,13 +70,15 @@ def check_same_config(config, strategy, worker):
     check_same(strategy, worker, values, "Start all with the same config and flags.")
 
 
-def _train_in_folder(config, strategy, worker, callbacks):
+def _train_in_folder(config, strategy, worker, callbacks, allow_data_change):
     # Data that cannot be read leaves no new run folder; an existing folder is checked before its data.
     source = None if os.path.exists(config.run) else open_source(config.data)
-    with Run.create_or_resume(config.run, config) if worker.is_chief else Run(config.run) as run:
+    with Run.lock(config.run, config) if worker.is_chief else Run(config.run) as run:
         source = source or open_source(config.data)
+        fingerprint = portable_fingerprint(source)
+        check_same(strategy, worker, {"data": {**fingerprint, "name": None}}, "Copy the same data to all machines.")
         if worker.is_chief:
-            report_data(source, run)
+            start_run(config, run, source, fingerprint, allow_data_change)
         while True:
             wait_for_all(strategy, worker)  # until the chief has made the folder and recorded a recovery
             with strategy.scope():
@@ -88,6 +93,17 @@ def _train_in_folder(config, strategy, worker, callbacks):
                 prepare_recovery(config.guard, run, failure, worker.is_chief)
         wait_for_all(strategy, worker)  # a worker that ended before the chief has saved would end the chief too
     return run
+
+
+def start_run(config, run, source, fingerprint, allow_data_change):
+    """Checks the data of a run that resumes, and writes to the run folder what is known before the first step."""
+    if run.config_path.exists():
+        if allow_data_change:
+            check_number_of_classes(run, fingerprint)
+        check_data(run, fingerprint, allow_data_change)
+    run.record_start(config)
+    run.save_fingerprint(fingerprint)
+    report_data(source, run)
 
 
 def report_data(source, run):

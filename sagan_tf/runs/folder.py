@@ -16,7 +16,14 @@ from sagan_tf.files.untrusted import check_kinds
 from sagan_tf.generation.saving import saved_record
 from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.metrics_log import MetricsLog
-from sagan_tf.runs.records import parse_best, parse_class_names, parse_recoveries, parse_starts, read_record
+from sagan_tf.runs.records import (
+    parse_best,
+    parse_class_names,
+    parse_fingerprint,
+    parse_recoveries,
+    parse_starts,
+    read_record,
+)
 
 # Fields that may change when a run resumes; none of them changes the steps made so far. (A decaying learning rate gets
 # its new end.)
@@ -29,8 +36,8 @@ _DIFFERENCES_SHOWN = 3
 class Run:
     """A run folder.
 
-    `Run.create_or_resume` returns it locked, for training; `Run.open` without a lock, for reading. The lock is released
-    by `close`, or at the end of a `with` block.
+    `Run.create_or_resume` and `Run.lock` return it locked, for training; `Run.open` without a lock, for reading. The
+    lock is released by `close`, or at the end of a `with` block.
 
     Args:
         path: Path of the folder.
@@ -40,7 +47,7 @@ class Run:
         metrics_log: `MetricsLog`.
         stopped_by: str, the name of the signal that stopped training in this process before its last step, or None.
         config_path, checkpoints_path, generator_path, best_generator_path, metrics_path, samples_path, attention_path,
-            report_path, evaluation_path, tensorboard_path, contact_sheet_path, class_names_path,
+            report_path, evaluation_path, tensorboard_path, contact_sheet_path, class_names_path, fingerprint_path,
             recoveries_path, environment_path: pathlib.Paths in the folder.
     """
 
@@ -58,6 +65,7 @@ class Run:
         self.report_path = self.path / "report.html"
         self.contact_sheet_path = self.path / "data" / "contact_sheet.png"
         self.class_names_path = self.path / "data" / "class_names.json"
+        self.fingerprint_path = self.path / "data" / "fingerprint.json"
         self.recoveries_path = self.path / "recoveries.json"
         self.environment_path = self.path / "environment.json"
         self.metrics_log = MetricsLog(self.metrics_path, self.path / "unfinished_line.json")
@@ -66,11 +74,22 @@ class Run:
 
     @classmethod
     def create_or_resume(cls, folder, config):
-        """Creates a run folder, or resumes an existing one, and locks it.
+        """Locks a run folder as `lock` does, and records the start."""
+        run = cls.lock(folder, config)
+        try:
+            run.record_start(config)
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    @classmethod
+    def lock(cls, folder, config):
+        """Makes a run folder, or takes an existing one, and locks it; nothing in it changes.
 
         Args:
             folder: Path.
-            config: `Config` of the run; saved in the folder.
+            config: `Config` of the run.
 
         Returns:
             Run, locked.
@@ -88,14 +107,17 @@ class Run:
         try:
             run._check_entries()
             run._check_config(config)
-            save_config(config, run.config_path)
-            for folder in (run.checkpoints_path, run.samples_path, run.contact_sheet_path.parent):
-                folder.mkdir(exist_ok=True)
-            run._write_json(run.environment_path, [*run.starts(), describe_environment()], indent=2)
         except BaseException:
             run.close()
             raise
         return run
+
+    def record_start(self, config):
+        """Saves the config and on what and by which command the run is started; the caller holds the lock."""
+        save_config(config, self.config_path)
+        for folder in (self.checkpoints_path, self.samples_path, self.contact_sheet_path.parent):
+            folder.mkdir(exist_ok=True)
+        self._write_json(self.environment_path, [*self.starts(), describe_environment()], indent=2)
 
     @classmethod
     def open(cls, folder):
@@ -166,6 +188,14 @@ class Run:
         """Saves the class names, for tools without access to the data."""
         text = json.dumps(list(names), ensure_ascii=False, indent=0)
         write_text(self.class_names_path, text + "\n")
+
+    def fingerprint(self):
+        """Reads the fingerprint of the data, a dict as of `portable_fingerprint`; None if there is none."""
+        return read_record(self.fingerprint_path, parse_fingerprint, "a fingerprint of the data")
+
+    def save_fingerprint(self, fingerprint):
+        """Saves the fingerprint of the data."""
+        self._write_json(self.fingerprint_path, fingerprint, indent=0)
 
     def starts(self):
         """Reads on what and by which command the run was started: list of dicts, one per start."""

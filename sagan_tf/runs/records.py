@@ -21,6 +21,23 @@ def parse_class_names(value):
     return value
 
 
+def parse_fingerprint(value):
+    """Fingerprint of the data: dict of `data.fingerprint.portable_fingerprint`."""
+    names, counts, hashes = value["class_names"], value["class_counts"], parse_class_names(value["hashes"])
+    if (names is None) != (counts is None) or len(hashes) not in (1, len(names or ())):
+        raise ValueError
+    if names is not None:
+        names, counts = parse_class_names(names), [int(count) for count, _ in zip(counts, names, strict=True)]
+    return {
+        "name": str(value["name"]),
+        "split": str(value["split"]),
+        "num_images": int(value["num_images"]),
+        "class_names": names,
+        "class_counts": counts,
+        "hashes": hashes,
+    }
+
+
 def parse_starts(value):
     """Starts: list of dicts, one per start."""
     if not isinstance(value, list) or not all(isinstance(start, dict) for start in value):

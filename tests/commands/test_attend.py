@@ -6,9 +6,12 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from small_runs import make_run
+from small_data import save_picture
+from small_runs import KINDS, make_run
 
 from sagan_tf import attend, cli
+from sagan_tf.commands.attention_results import AttentionReader
+from sagan_tf.commands.options import AttendOptions
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.pixels import to_levels
@@ -126,6 +129,25 @@ def test_attend_omits_real_pictures_when_the_data_is_missing(run, tmp_path, caps
     assert "Real pictures are left out: " in capsys.readouterr().err
     assert not list((run.path / "attention").glob("*real*"))
     assert "nowhere" in refusal(run.path, "--pictures", "real")
+
+
+@pytest.mark.parametrize("classes", [None, ("cross", "ring")])
+def test_attend_gives_real_pictures_their_own_labels(run, monkeypatch, classes):
+    given = []
+    monkeypatch.setattr(AttentionReader, "_read", lambda reader, *arguments: given.append(arguments) or [None])
+    with pytest.raises(AttributeError):  # there are no results
+        AttentionReader(run, AttendOptions(run=str(run.path), pictures="real", classes=classes)).results(4, 7)
+    ((_, pictures, (images, labels), titles, _),) = given
+    assert pictures == "real" and len(images) == 7
+    assert [f"{KINDS[label]}, real" for label in labels] == list(titles)
+
+
+def test_attend_rejects_data_with_other_classes_than_the_run(tmp_path, capsys, refusal):
+    for name in ("cross", "disc", "ring", "zebra"):
+        save_picture(tmp_path / "data" / name / "0.png", np.zeros((32, 32, 3), np.uint8))
+    run = make_run(tmp_path / "run", steps=(3,), data=str(tmp_path / "data"))
+    attend.main([str(run.path), "--measured", "1", "--images", "1"])
+    assert "Real pictures are left out: " in (err := capsys.readouterr().err) and "class `square` is gone" in err
 
 
 def test_attend_is_a_verb_of_the_console_script(capsys):

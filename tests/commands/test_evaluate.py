@@ -7,10 +7,12 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from small_data import open_small
 from small_runs import make_run
 
 from sagan_tf import cli, evaluate
 from sagan_tf.data import embedded
+from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.evaluation import frechet_distance
 from sagan_tf.evaluation.collector import Collector
 from sagan_tf.evaluation.features import open_features
@@ -66,7 +68,7 @@ def refusal(capsys, *arguments):
     with pytest.raises(SystemExit) as caught:
         measured(*arguments)
     lines = capsys.readouterr().err.splitlines()
-    err = [line for line in lines if line.strip() and not any(unit in line for unit in ("img/s", "block/s"))]
+    err = [line for line in lines if line.strip() and not any(unit in line for unit in ("img/s", "block/s", "file/s"))]
     assert caught.value.code == 2 and len(err) == 1 and err[0].startswith("error: ")
     return err[0].removeprefix("error: ")
 
@@ -228,6 +230,29 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     assert "made with the features small.keras" in other
     assert read_statistics(statistics).count == 240
     assert not (run.path / "evaluation").exists()
+
+
+def test_evaluate_rejects_data_that_are_not_those_of_the_run(features, tmp_path, capsys):
+    images, labels = embedded.render("twins", range(40))
+    for kind in range(4):
+        save_pictures(tmp_path / "data" / embedded.KINDS[kind], images[labels == kind])
+    run = make_run(tmp_path / "run", data=str(tmp_path / "data"))
+    # `make_run` saves the names in another order than that of the folders.
+    options = [run.path, "--features", features, "--num_samples", 20, "--metrics", "fid,intra_fid"]
+    assert "the classes are in another order" in refusal(capsys, *options)
+    run.save_fingerprint(portable_fingerprint(open_small(tmp_path / "data")))
+    run.save_class_names(sorted(embedded.KINDS))
+    measured(*options, "--out", tmp_path / "same")
+    assert "intra_fid" not in read(tmp_path / "same")["left_out"]
+    (tmp_path / "data" / "disc").rename(tmp_path / "data" / "zebra")
+    line = refusal(capsys, *options)
+    assert "(class `disc` -> `zebra`)" in line and line.endswith("or continue with --allow_data_change.")
+    measured(*options, "--out", tmp_path / "changed", "--allow_data_change")
+    assert "labels" in read(tmp_path / "changed")["left_out"]["intra_fid"]  # those of other classes
+    capsys.readouterr()
+    line = refusal(capsys, *options, "--reference", tmp_path / "data", "--labels", "data")
+    assert "does not have the classes of the generator" in line
+    assert "has no split `test`" in refusal(capsys, *options, "--split", "test")
 
 
 def test_model_card_lists_evaluations(features, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from small_data import save_picture
 from tiny_runs import KeepModel, Killed, Poison, StopAfter, state_of, tiny_config, untimed
 
 from sagan_tf.accelerate import compiled
@@ -106,6 +107,32 @@ def test_train_rejects_config_that_differs_from_run(tmp_path, two_steps):
     shutil.copytree(two_steps, tmp_path / "run")
     with pytest.raises(UserError, match="training.loss"):
         train(tiny_config(tmp_path / "run", steps=2, training__loss="wasserstein"))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_resume_rejects_changed_data_and_leaves_run_as_it_is(tmp_path, capsys):
+    for label, name in enumerate(("cat", "dog", "eel")):
+        for i in range(4):
+            save_picture(tmp_path / "data" / name / f"{i}.png", np.full((32, 32, 3), 80 * label + i, np.uint8))
+    options = dict(data__name=tmp_path / "data", generator__attention_sizes="[]", discriminator__attention_sizes="[]")
+    run = train(tiny_config(tmp_path / "run", steps=2, **options))
+    before = contents(run.path)
+    (tmp_path / "data" / "cat").rename(tmp_path / "data" / "zebra")
+    config = tiny_config(tmp_path / "run", steps=4, **options)
+    with pytest.raises(UserError, match="not those of the run .class `cat` -> `zebra`.*--allow_data_change"):
+        train(config)
+    assert contents(run.path) == before and run.checkpoint_steps() == [2]
+    train(config, allow_data_change=True)
+    assert run.checkpoint_steps()[-1] == 4 and run.class_names() == ["dog", "eel", "zebra"]
+    capsys.readouterr()
+    train(config)  # the new data are those of the run now
+    assert "Warning" not in capsys.readouterr().err.replace("WARNING", "")
+    shutil.rmtree(tmp_path / "data" / "zebra")
+    with pytest.raises(UserError, match="the networks have 3 classes, and the data, .*, 2 classes"):
+        train(config, allow_data_change=True)
 
 
 def test_divergence_stops_training_before_checkpoint(tmp_path):
