@@ -13,10 +13,16 @@ BATCH_SIZE = 64
 def set_standing_statistics(generator, num_classes, batches=100, batch_size=BATCH_SIZE, seed=0):
     """Sets the moving means and variances of a generator to their averages over newly drawn batches.
 
-    Labels are drawn uniformly. Nothing else changes, not even the u of spectral normalization.
+    Labels are drawn uniformly. Nothing else changes, not even the u of spectral normalization. The generator may be
+    frozen, as an average is.
 
     Source: Brock et al. 2019, section 4.1 ("standing statistics"), https://arxiv.org/abs/1809.11096.
     """
+    with _trainable(generator):
+        _average_statistics(generator, num_classes, batches, batch_size, seed)
+
+
+def _average_statistics(generator, num_classes, batches, batch_size, seed):
     normalizations = batch_normalizations(generator)
     moving = {id(weight) for layer in normalizations for weight in layer.non_trainable_weights}
     others = [weight for weight in generator.non_trainable_weights if id(weight) not in moving]
@@ -37,6 +43,18 @@ def set_standing_statistics(generator, num_classes, batches=100, batch_size=BATC
             generator(inputs if len(inputs) > 1 else inputs[0], training=True)
             for weight, value in zip(others, before):
                 weight.assign(value)
+
+
+@contextlib.contextmanager
+def _trainable(model):
+    """Makes all layers trainable: a frozen batch normalization ignores the batch."""
+    before = [(layer, layer.trainable) for layer in model._flatten_layers()]
+    model.trainable = True
+    try:
+        yield
+    finally:
+        for layer, trainable in before:  # parents first: they pass it on to their children
+            layer.trainable = trainable
 
 
 def batch_normalizations(generator):
