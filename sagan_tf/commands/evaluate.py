@@ -36,7 +36,7 @@ from sagan_tf.training.distribution import make_local_strategy
 from sagan_tf.training.workers import read_worker
 
 _WORKERS_MINUTES = 30  # For which the chief waits for another worker's share.
-_LABELS = {"uniform": "the classes in turn", "data": "as often as in the data"}
+_LABELS = {"uniform": "drawn with equal probabilities", "data": "drawn as often as in the data"}
 
 
 def evaluate(options):

@@ -50,7 +50,7 @@ class EvaluateOptions:
         num_samples: Generated samples.
         seed: Seed of the first sample.
         truncation: Largest absolute entry of a latent; the default keeps the whole normal distribution.
-        labels: Classes of the samples: in turn (`uniform`), or as often as in the data (`data`).
+        labels: Classes of the samples: equally likely (`uniform`), or as often as in the data (`data`).
         step: Step of the checkpoint. Defaults to the newest.
         best: Take the best generator of the evaluations during training.
         standing: Recompute the batch statistics from this many batches; 0 keeps those of training.

@@ -8,6 +8,7 @@ import numpy as np
 from sagan_tf.evaluation.moments import Moments
 
 COVARIANCES = ("full", "diagonal", "none")
+INFINITY_POINTS = 15
 
 
 def frechet_distance(features, reference, covariance="full"):
@@ -60,7 +61,7 @@ def frechet_distance_of_moments(first, second):
     return max(means + trace_distance(first.covariance, second.covariance), 0.0)
 
 
-def frechet_distance_at_infinity(features, reference, least=5000, points=15, seed=0):
+def frechet_distance_at_infinity(features, reference, least=5000, points=INFINITY_POINTS, seed=0):
     """Extrapolates the Fréchet distance to infinitely many samples: (distance, list of (samples, distance) of subsets).
 
     The bias of the distance of n samples is roughly proportional to 1/n: a line is fitted to the distances of random
@@ -104,16 +105,18 @@ def _root(covariance):
     return (vectors * np.sqrt(np.where(values > noise, values, 0.0))) @ vectors.T
 
 
-def kernel_distance(features, reference, block_size=1000):
+def kernel_distance(features, reference, block_size=1000, seed=0):
     """Computes the squared maximum mean discrepancy, unbiased, under the kernel k(x, y) = (x . y / D + 1)^3.
 
     With Inception's features it is the KID.
 
     Args:
-        features: (N, D), N >= 2, in random order.
-        reference: (M, D), M >= 2, in random order.
+        features: (N, D), N >= 2.
+        reference: (M, D), M >= 2.
         block_size: int, rows per block at most; the sets are split into ceil(max(N, M) / block_size) blocks of nearly
-            equal size.
+            nearly equal size.
+        seed: int, of the random order in which both sets are split into blocks; None keeps their own, which must then
+            be random.
 
     Returns:
         (distance, standard error): floats, the mean over the blocks and its standard error, NaN with one block. The
@@ -131,17 +134,20 @@ def kernel_distance(features, reference, block_size=1000):
             "`block_size` must leave two rows or more of each set in every block. "
             f"Received: {block_size=} for {len(features)} and {len(reference)} rows."
         )
-    pairs = zip(_blocks(features, blocks), _blocks(reference, blocks))
-    estimates = np.array([_discrepancy(first, second) for first, second in pairs])
+    # Sets often come class by class, and blocks of different classes are far apart.
+    rng = None if seed is None else np.random.default_rng(seed)
+    pairs = zip(*(_blocks(len(rows), blocks, rng) for rows in (features, reference)))
+    estimates = np.array([_discrepancy(features[first], reference[second]) for first, second in pairs])
     error = estimates.std(ddof=1) / np.sqrt(blocks) if blocks > 1 else float("nan")
     return float(estimates.mean()), float(error)
 
 
-def _blocks(rows, count):
+def _blocks(rows, count, rng):
+    """Splits the indices of `rows` rows into `count` blocks."""
     # The last blocks take the remainder.
-    small, larger = len(rows) // count, len(rows) % count
+    small, larger = rows // count, rows % count
     sizes = [small] * (count - larger) + [small + 1] * larger
-    return np.split(rows, np.cumsum(sizes)[:-1])
+    return np.split(np.arange(rows) if rng is None else rng.permutation(rows), np.cumsum(sizes)[:-1])
 
 
 def _discrepancy(first, second):

@@ -25,13 +25,13 @@ from sagan_tf.generation.truncation import NO_TRUNCATION
 
 @dataclass(frozen=True)
 class SampleSet:
-    """The samples of a generator that are evaluated. Sample i has seed `seed + i`, in any batch.
+    """The samples of a generator that are evaluated. Sample i has seed `seed + i`, which its label is drawn from too.
 
     Args:
         count: int, N.
         seed: int, of the first sample.
         truncation: float > 0, largest absolute entry of a latent; the default keeps the whole normal distribution.
-        label_shares: Shares of the K classes. None: equal shares, the classes in turn.
+        label_shares: Probabilities of the K classes; None: equal ones.
     """
 
     count: int
@@ -43,12 +43,11 @@ class SampleSet:
         """Labels of samples `start` to `end - 1`: (n,) int32, or None without classes."""
         if num_classes is None:
             return None
-        indices = np.arange(start, end)
-        if self.label_shares is None:
-            return (indices % num_classes).astype(np.int32)
-        # Multiples of the golden ratio fill the unit interval evenly from any index on.
-        positions = (indices * ((5**0.5 - 1) / 2)) % 1.0
-        return np.searchsorted(np.cumsum(self.label_shares)[:-1], positions, side="right").astype(np.int32)
+        # Drawn, not in turn: samples are independent only then, and KID is biased if they are not.
+        words = [np.random.Philox(key=[self.seed + i, 3]).random_raw() for i in range(start, end)]
+        uniform = np.array(words, np.uint64) / 2.0**64
+        shares = np.full(num_classes, 1 / num_classes) if self.label_shares is None else self.label_shares
+        return np.searchsorted(np.cumsum(shares)[:-1], uniform, side="right").astype(np.int32)
 
 
 class Evaluator:

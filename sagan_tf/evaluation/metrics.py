@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sagan_tf.evaluation.distances import (
+    INFINITY_POINTS,
     frechet_distance,
     frechet_distance_at_infinity,
     frechet_distance_of_moments,
@@ -59,7 +60,11 @@ def compute_metrics(generated, reference, names=METRICS, at_infinity=False, neig
         if reason:
             left_out[name] = reason
         elif name == "fid":
-            values += _frechet(generated, reference, at_infinity)
+            values.append(_frechet(generated, reference))
+            if at_infinity and generated.count < 2 * INFINITY_POINTS:
+                left_out["fid_at_infinity"] = f"there are fewer than {2 * INFINITY_POINTS} samples"
+            elif at_infinity:
+                values.append(_frechet_at_infinity(generated, reference))
         elif name == "kid":
             values.append(_kernel(generated, reference))
         elif name == "is":
@@ -82,35 +87,40 @@ def _obstacle(name, generated, reference, coverage_neighbours):
         return None
     if reference.features is None:
         return "the statistics hold no features of single pictures"
-    if name == "intra_fid" and (generated.labels is None or reference.labels is None):
-        return "there are no labels on both sides"
+    if name == "intra_fid":
+        if generated.labels is None or reference.labels is None:
+            return "there are no labels on both sides"
+        return None if _common_classes(generated, reference) else "no class has two samples and two pictures"
     is_manifold = name in ("precision_recall", "density_coverage")
     if is_manifold and min(len(generated.features), len(reference.features)) <= coverage_neighbours:
         return "there are too few pictures"
     return None
 
 
-def _frechet(generated, reference, at_infinity):
+def _frechet(generated, reference):
     dimensions = len(generated.moments.mean)
     sizes = {"samples": generated.count, "pictures": reference.count}
     few = [f"{count:,} {name}" for name, count in sizes.items() if 0 < count < dimensions]
     note = f"biased upwards: {' and '.join(few)} for {dimensions:,} features" if few else ""
     value = frechet_distance_of_moments(generated.moments, reference.moments)
-    values = [MetricValue("frechet_distance", value, None, note)]
-    if at_infinity:
-        value, points = frechet_distance_at_infinity(generated.features, reference.moments)
-        values.append(MetricValue("frechet_distance_at_infinity", value, None, "extrapolated", {"points": points}))
-    return values
+    return MetricValue("frechet_distance", value, None, note)
+
+
+def _frechet_at_infinity(generated, reference):
+    value, points = frechet_distance_at_infinity(generated.features, reference.moments)
+    return MetricValue("frechet_distance_at_infinity", value, None, "extrapolated", {"points": points})
 
 
 def _kernel(generated, reference):
-    rng = np.random.default_rng(0)
-    # Blocks should be alike, but data sets come class by class.
-    shuffled = reference.features[rng.permutation(len(reference.features))]
-    count = min(len(generated.features), len(shuffled))
-    value, error = kernel_distance(generated.features[:count], shuffled[:count])
+    count, rng = min(len(generated.features), len(reference.features)), np.random.default_rng(1)
+    value, error = kernel_distance(*(_random_rows(each.features, count, rng) for each in (generated, reference)))
     error = None if np.isnan(error) else error
     return MetricValue("kernel_distance", value, error, f"unbiased, standard error; blocks of {min(1000, count):,}")
+
+
+def _random_rows(rows, count, rng):
+    # Not the first rows: of a set that comes class by class, they would be the first classes.
+    return rows if len(rows) == count else rows[np.sort(rng.permutation(len(rows))[:count])]
 
 
 def _scores(generated, reference):
@@ -123,13 +133,10 @@ def _scores(generated, reference):
 
 def _intra(generated, reference):
     by_class, sizes = {}, []
-    for label in np.intersect1d(generated.labels, reference.labels):
+    for label in _common_classes(generated, reference):
         sets = [np.asarray(each.features[each.labels == label]) for each in (generated, reference)]
-        if min(map(len, sets)) >= 2:
-            by_class[str(int(label))] = frechet_distance(*sets)
-            sizes.append([len(features) for features in sets])
-    if not by_class:
-        return MetricValue("intra_frechet_distance", float("nan"), None, "no class has two samples and two pictures")
+        by_class[str(label)] = frechet_distance(*sets)
+        sizes.append([len(features) for features in sets])
     samples, pictures = np.min(sizes, axis=0)
     note = f"mean of {len(by_class)} classes, at least {samples:,} samples and {pictures:,} pictures each"
     dimensions = len(generated.moments.mean)
@@ -137,6 +144,13 @@ def _intra(generated, reference):
         note += f"; biased upwards: fewer than {dimensions:,} features"
     value = float(np.mean(list(by_class.values())))
     return MetricValue("intra_frechet_distance", value, None, note, {"by_class": by_class})
+
+
+def _common_classes(generated, reference):
+    """Lists the labels with two rows or more on both sides."""
+    counts = (np.unique(each.labels, return_counts=True) for each in (generated, reference))
+    sets = [labels[count >= 2] for labels, count in counts]
+    return np.intersect1d(*sets).tolist()
 
 
 def _manifolds(generated, reference, names, neighbours, coverage_neighbours, show_progress):

@@ -6,12 +6,13 @@ Symbols: N images, K classes.
 import numpy as np
 
 
-def inception_score(probabilities, splits=10):
+def inception_score(probabilities, splits=10, seed=0):
     """Computes exp(mean over images of KL(p(y|x) || p(y))), with p(y) the mean of p(y|x) over the split.
 
     Args:
-        probabilities: (N, K), rows sum to 1, in random order.
+        probabilities: (N, K), rows sum to 1.
         splits: int >= 1, parts of nearly equal size, each with a score of its own.
+        seed: int, of the random order in which the rows are split; None keeps their own, which must then be random.
 
     Returns:
         (mean, standard deviation) over the splits: floats; each score is from 1 to K.
@@ -31,6 +32,8 @@ def inception_score(probabilities, splits=10):
     if not ((probabilities >= 0).all() and (abs(probabilities.sum(axis=1) - 1) < 1e-3).all()):
         raise ValueError("`probabilities` must have non-negative rows that sum to 1. Received rows that do not.")
     parts = np.repeat(np.arange(splits), [len(part) for part in np.array_split(probabilities, splits)])
+    if seed is not None:
+        parts = np.random.default_rng(seed).permutation(parts)
     sums = ScoreSums(parts, splits, probabilities.shape[1])
     sums.add(probabilities)
     return sums.score()

@@ -15,6 +15,7 @@ from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.evaluation import frechet_distance
 from sagan_tf.evaluation.collector import Collector
+from sagan_tf.evaluation.evaluator import SampleSet
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.statistics import read_statistics
@@ -87,7 +88,8 @@ def test_evaluate_run_writes_metrics_files_and_provenance(run, features, tmp_pat
     names = {"kernel_distance", "inception_score", "intra_frechet_distance", "precision", "recall", "density",
              "coverage", "ms_ssim_within_classes", "ms_ssim_of_the_data", "rule_score", "rule_valid"}
     assert names <= set(figures) and page["left_out"] == {}
-    assert page["samples"] == {"count": 120, "seeds": [3, 122], "truncation": 6.0, "labels": "the classes in turn"}
+    labels = "drawn with equal probabilities"
+    assert page["samples"] == {"count": 120, "seeds": [3, 122], "truncation": 6.0, "labels": labels}
     assert page["subject"]["step"] == 200 and page["subject"]["batch_normalization"].startswith("moving statistics")
     reference = page["reference"]
     assert (reference["data"], reference["split"], reference["count"]) == ("twins", "train", 240)
@@ -110,7 +112,7 @@ def test_evaluate_run_matches_distance_of_images_in_memory(run, features, tmp_pa
     measured(run.path, "--features", features, "--num-samples", 40, "--out", tmp_path, "--metrics", "fid")
     figures = read(tmp_path)["figures"]
     assert set(figures) == {"frechet_distance"}
-    images = Sampler(fold_generator(restore_networks(run).generator)).sample(range(40), np.arange(40) % 4)
+    images = Sampler(fold_generator(restore_networks(run).generator)).sample(range(40), SampleSet(40).labels(0, 40, 4))
     real, _ = embedded.render("twins", range(240))
     network = open_features(features)
     want = frechet_distance(network(images)[0], network(real)[0])
@@ -200,12 +202,22 @@ def test_evaluate_records_its_options(run, unconditional, features, tmp_path):
     page = read(tmp_path / "a")
     assert page["subject"]["batch_normalization"] == "statistics of 2 new batches of 64"
     assert page["subject"]["step"] == 100 and page["samples"]["truncation"] == 0.5
-    assert page["samples"]["labels"] == "as often as in the data"
+    assert page["samples"]["labels"] == "drawn as often as in the data"
     assert (page["reference"]["split"], page["reference"]["count"]) == ("test", 80)
     measured(unconditional.path, *common, "--at_infinity", "--out", tmp_path / "b")
     page = read(tmp_path / "b")
     assert page["samples"]["labels"] is None and "labels" in page["left_out"]["intra_fid"]
     assert len(page["figures"]["frechet_distance_at_infinity"]["points"]) == 15
+
+
+def test_evaluate_with_standing_statistics_gives_the_same_by_step(run, features, tmp_path):
+    common = (run.path, "--features", features, "--num_samples", 60, "--metrics", "fid")
+    choices = {"moving": (), "standing": ("--standing", 2), "by_step": ("--standing", 2, "--step", 200)}
+    for name, choice in choices.items():
+        measured(*common, *choice, "--out", tmp_path / name)
+    value = {name: read(tmp_path / name)["figures"]["frechet_distance"]["value"] for name in choices}
+    assert value["by_step"] == pytest.approx(value["standing"], rel=1e-5)
+    assert value["by_step"] != pytest.approx(value["moving"], rel=1e-2)
 
 
 def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys, cache):

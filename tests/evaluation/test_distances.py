@@ -96,9 +96,32 @@ def test_kernel_distance_is_the_mean_over_blocks_with_standard_error():
     first, second = features(0, 100, 3), features(1, 90, 3, 0.5)
     alone = [kernel_distance(first[25 * i : 25 * i + 25], b)[0] for i, b in enumerate(
         (second[:22], second[22:44], second[44:67], second[67:]))]
-    distance, error = kernel_distance(first, second, block_size=25)
+    distance, error = kernel_distance(first, second, block_size=25, seed=None)
     assert distance == pytest.approx(np.mean(alone), rel=1e-10)
     assert error == pytest.approx(np.std(alone, ddof=1) / 2, rel=1e-10)
+
+
+def class_mixture(rng, rows, classes=10):
+    """Rows of ten clusters far apart, class by class."""
+    centres = 2 * np.random.default_rng(0).normal(size=(classes, 16))
+    return centres[np.sort(rng.integers(classes, size=rows))] + rng.normal(size=(rows, 16))
+
+
+def test_kernel_distance_does_not_depend_on_the_order_of_either_set():
+    rng = np.random.default_rng(1)
+    first, second = class_mixture(rng, 2000), class_mixture(rng, 3000)
+    distance, error = kernel_distance(first, second, block_size=250)
+    assert abs(distance) < 4 * error
+    for sets in ((rng.permutation(first), second), (first, rng.permutation(second))):
+        assert abs(kernel_distance(*sets, block_size=250)[0] - distance) < error
+
+
+def test_kernel_distance_in_blocks_is_unbiased_for_sets_in_class_order():
+    values = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        values.append(kernel_distance(class_mixture(rng, 200), class_mixture(rng, 200), 50, seed)[0])
+    assert abs(np.mean(values)) < 2 * np.std(values) / math.sqrt(len(values))
 
 
 @pytest.mark.parametrize(

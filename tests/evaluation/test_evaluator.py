@@ -14,6 +14,7 @@ import tensorflow as tf
 from small_data import open_small
 from small_runs import make_run
 
+from sagan_tf.evaluation import kernel_distance
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet, file_name_part
 from sagan_tf.evaluation.features import FeatureNetwork
 from sagan_tf.experiment.loading import restore_networks
@@ -44,20 +45,33 @@ def test_sample_features_are_those_of_seed_in_any_batch(tmp_path):
         found.append(np.array(features.features))
         collector.close()
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
-    labels = np.arange(20) % 4
+    labels = samples.labels(0, 20, 4)
     images = Sampler(folded).sample(np.arange(5, 25), labels)
     np.testing.assert_allclose(found[0], network()(images)[0], atol=2e-3)
     np.testing.assert_array_equal(features.labels, labels)
 
 
-def test_sample_labels_follow_turn_or_shares():
-    assert SampleSet(9).labels(0, 9, 4).tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
-    assert SampleSet(9).labels(0, 9, None) is None
-    shares = (0.5, 0.3, 0.0, 0.2)
-    uneven = SampleSet(1000, label_shares=shares)
-    whole = uneven.labels(0, 1000, 4)
-    np.testing.assert_allclose(np.bincount(whole, minlength=4) / 1000, shares, atol=0.005)
-    np.testing.assert_array_equal(np.concatenate([uneven.labels(0, 333, 4), uneven.labels(333, 1000, 4)]), whole)
+@pytest.mark.parametrize("shares", [None, (0.5, 0.3, 0.0, 0.2)])
+def test_sample_labels_are_drawn_by_their_shares_from_the_seed_of_each_sample(shares):
+    samples = SampleSet(5000, label_shares=shares)
+    whole = samples.labels(0, 5000, 4)
+    expected = 5000 * np.array(shares or (0.25,) * 4)
+    deviation = np.sqrt(expected * (1 - expected / 5000))
+    assert np.all(np.abs(np.bincount(whole, minlength=4) - expected) <= 3 * deviation)
+    np.testing.assert_array_equal(np.concatenate([samples.labels(0, 333, 4), samples.labels(333, 5000, 4)]), whole)
+    later = SampleSet(10, seed=100, label_shares=shares)
+    np.testing.assert_array_equal(later.labels(0, 10, 4), whole[100:110])
+    assert samples.labels(0, 9, None) is None
+
+
+def test_kernel_distance_of_drawn_labels_is_unbiased():
+    """Samples with labels in turn are not independent: fewer pairs share a class, and the distance is too low."""
+    values, clusters = [], 4 * np.random.default_rng(0).normal(size=(20, 8))
+    for seed in range(200):
+        rng = np.random.default_rng([1, seed])
+        labels = SampleSet(60, seed=60 * seed).labels(0, 60, 20), rng.integers(20, size=60)
+        values.append(kernel_distance(*(clusters[each] + rng.normal(size=(60, 8)) for each in labels))[0])
+    assert abs(np.mean(values)) < 2 * np.std(values) / np.sqrt(len(values))
 
 
 def test_cached_statistics_are_used_only_for_same_data_and_network(tmp_path, capsys):

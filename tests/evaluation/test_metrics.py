@@ -35,6 +35,18 @@ def test_compute_metrics_matches_the_functions():
         assert by_key[key].value == getattr(both, key)
 
 
+def test_kernel_distance_compares_all_classes_of_sets_of_different_sizes_in_class_order():
+    rng, sets = np.random.default_rng(0), []
+    for rows in (10_000, 2000):
+        labels = np.repeat(np.arange(10), rows // 10)
+        centres = 2 * np.random.default_rng(1).normal(size=(10, 8))
+        features = (centres[labels] + rng.normal(size=(rows, 8))).astype(np.float32)
+        sets.append(feature_set(0, features=features, count=rows, labels=labels, moments=Moments.of(features)))
+    (metric,), _ = compute_metrics(*sets, ("kid",), show_progress=False)
+    pairs = [[kernel_distance(rng.permutation(each.features)[:2000], sets[1].features)[0]] for each in sets[:1] * 4]
+    assert abs(metric.value) < 5 * max(metric.error, np.std(pairs))
+
+
 def test_metric_titles_are_the_published_names_only_with_inception():
     metrics, _ = compute_metrics(feature_set(1), feature_set(2), ("fid", "kid", "is", "intra_fid"), show_progress=False)
     assert [metric.title(True) for metric in metrics] == [
@@ -62,6 +74,14 @@ def test_compute_metrics_gives_reason_for_omitted_metrics():
     assert "no class probabilities" in left_out["is"] and "features of single pictures" in left_out["kid"]
     _, left_out = compute_metrics(feature_set(1), feature_set(2, rows=4), ("density_coverage",), show_progress=False)
     assert left_out == {"density_coverage": "there are too few pictures"}
+
+
+def test_compute_metrics_gives_reason_when_samples_are_few():
+    few = feature_set(1, rows=4, classes=4)
+    metrics, left_out = compute_metrics(few, feature_set(2), ("fid", "intra_fid"), at_infinity=True)
+    assert [metric.key for metric in metrics] == ["frechet_distance"]
+    assert left_out == {"intra_fid": "no class has two samples and two pictures",
+                        "fid_at_infinity": "there are fewer than 30 samples"}
 
 
 @pytest.mark.parametrize("name, keys", [
