@@ -233,6 +233,19 @@ absl::Status check(const Tensor& x, std::initializer_list<const Tensor*> rows, c
                                           upstream->shape().DebugString());
 }
 
+// The mean of a few of `rows` rows. Sums relative to it lose no precision where the mean of all rows is large, even if
+// some rows are far from it.
+std::vector<float> rough_mean(const Bits* x, int64_t rows, int64_t channels) {
+  std::vector<float> mean(channels);
+  const int64_t count = std::min<int64_t>(64, rows);
+  for (int64_t i = 0; i < count; ++i) {
+    // Multiples of the golden ratio spread over the rows of an image and over its columns.
+    const auto row = static_cast<int64_t>(std::fmod(i * 0.6180339887498949, 1.0) * rows);
+    for (int64_t c = 0; c < channels; ++c) mean[c] += widen(x[row * channels + c]) / count;
+  }
+  return mean;
+}
+
 class Normalize : public OpKernel {
  public:
   explicit Normalize(OpKernelConstruction* context) : OpKernel(context) {
@@ -251,9 +264,8 @@ class Normalize : public OpKernel {
     const Bits* from = bits(x);
     Bits* to = bits(y);
 
-    // Relative to a value of the map, which loses little precision where the mean is large.
-    std::vector<float> shift(channels), partial(map.parts() * 2 * channels);
-    for (int64_t c = 0; c < channels; ++c) shift[c] = widen(from[c]);
+    const std::vector<float> shift = rough_mean(from, map.images * map.positions, channels);
+    std::vector<float> partial(map.parts() * 2 * channels);
     parallel_for(context, map.parts(), map.rows * channels, [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) {
         float* sums = partial.data() + part * 2 * channels;

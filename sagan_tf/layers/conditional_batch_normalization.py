@@ -74,7 +74,9 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         return tuple(input_shape[0])
 
     def _add_table(self, name, initializer, channels):
-        return self.add_weight(name=name, shape=(self.num_classes, channels), initializer=initializer)
+        # In float32 under mixed policies too, as in Keras' layer.
+        shape = (self.num_classes, channels)
+        return self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False)
 
     def call(self, inputs, training=None):
         feature_map, label = inputs

@@ -78,52 +78,64 @@ def batch_normalize(x, scale, offset, epsilon, synchronized):
     Returns:
         (outputs (B, ..., C), mean (C,), variance (C,)), statistics in the dtype of `scale`.
     """
-    channels = x.shape[-1]
-    # Over the positions of each image first, here; over images and replicas by Keras.
-    moments, _ = ops.moments(_moments(x), axes=[0], synchronized=synchronized)
-    mean, square = moments[:channels], moments[channels:]
-    variance = ops.maximum(square - ops.square(mean), 0)
+
+    def mean_of_images(rows):
+        return ops.moments(rows, axes=[0], synchronized=synchronized)[0]
+
+    # E[x^2] - E[x]^2 would cancel where the mean is large: the variance within images, plus that of their means.
+    means, variances = ops.split(_image_moments(x), 2, axis=-1)
+    mean = mean_of_images(means)
+    variance = mean_of_images(variances + ops.square(means - mean))
     return normalize(x, mean, variance, scale, offset, epsilon), mean, variance
 
 
 def normalize(x, mean, variance, scale, offset, epsilon):
     """(x - mean) / sqrt(variance + epsilon) * scale + offset, with the shapes of `batch_normalize`."""
-    scale = scale * ops.rsqrt(variance + epsilon)
-    offset = offset - mean * scale
     rows = (ops.shape(x)[0], x.shape[-1])
-    return scale_and_shift(x, ops.broadcast_to(scale, rows), ops.broadcast_to(offset, rows))
+    parts = (mean, scale * ops.rsqrt(variance + epsilon), offset)
+    return centre_and_scale(x, *(ops.broadcast_to(part, rows) for part in parts))
 
 
 @custom_gradient
-def _moments(x):
-    """Means over the positions of each image of x (B, ..., C) and of its square: (B, 2C), float32 or wider."""
-    dtype, channels, axes = keras.backend.result_type(x.dtype, "float32"), x.shape[-1], _position_axes(x)
+def _image_moments(x):
+    """Mean and variance over the positions of each image of x (B, ..., C): (B, 2C), float32 or wider."""
+    dtype, axes = keras.backend.result_type(x.dtype, "float32"), _position_axes(x)
     count = ops.cast(math.prod(ops.shape(x)[axis] for axis in axes), dtype)
+    wide = ops.cast(x, dtype)
+    mean = ops.mean(wide, axis=axes)
+    variance = ops.mean(ops.square(wide - _over_positions(mean, wide)), axis=axes)
 
     def gradient(upstream):
-        of_square = x * _over_positions(upstream[:, channels:] * 2 / count, x)
-        return of_square + _over_positions(upstream[:, :channels] / count, x)
+        of_mean, of_variance = ops.split(upstream / count, 2, axis=-1)
+        centred, excess = _centre(x, mean)
+        coefficient = 2 * of_variance
+        return centred * _over_positions(coefficient, x) + _over_positions(of_mean - excess * coefficient, x)
 
-    wide = ops.cast(x, dtype)
-    parts = [ops.mean(wide, axis=axes), ops.mean(ops.square(wide), axis=axes)]
-    return ops.concatenate(parts, axis=-1), gradient
+    return ops.concatenate([mean, variance], axis=-1), gradient
 
 
 @custom_gradient
-def scale_and_shift(x, scale, offset):
-    """x * scale + offset for x (B, ..., C) and rows (B, C) in float32 or wider, computed in their dtype.
+def centre_and_scale(x, mean, scale, offset):
+    """(x - mean) * scale + offset for x (B, ..., C) and rows (B, C) in float32 or wider, computed in their dtype.
 
     The gradient of x, and the products that are summed for the others, are computed in the dtype of x, so that no wide
     copy of the feature map is kept.
     """
 
     def gradient(upstream):
-        sums = (sum_positions(part, scale.dtype) for part in (upstream * x, upstream))
-        return upstream * _over_positions(scale, x), *sums
+        centred, excess = _centre(x, mean)
+        products, total = (sum_positions(part, scale.dtype) for part in (upstream * centred, upstream))
+        return upstream * _over_positions(scale, x), -scale * total, products - excess * total, total
 
     wide = ops.cast(x, scale.dtype)
-    scaled = wide * _over_positions(scale, wide) + _over_positions(offset, wide)
+    scaled = wide * _over_positions(scale, wide) + _over_positions(offset - mean * scale, wide)
     return ops.cast(scaled, x.dtype), gradient
+
+
+def _centre(x, mean):
+    """x (B, ..., C) minus the mean (B, C) rounded to its dtype, which is exact, and mean minus rounded mean."""
+    rounded = ops.cast(mean, x.dtype)
+    return x - _over_positions(rounded, x), mean - ops.cast(rounded, mean.dtype)
 
 
 def sum_positions(x, dtype):

@@ -1,5 +1,6 @@
 """Compiled kernels against NumPy float64, and against the reference operations that they replace."""
 
+import functools
 import shutil
 
 import keras
@@ -8,11 +9,13 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layers.normalization_oracle import FAR_MEANS, keras_errors, normalization_errors
 from layers.spectral_oracle import relative_error
 from training.tiny import fit, make_data, make_gan
 
 from sagan_tf.accelerate import compiled, use_kernels
 from sagan_tf.accelerate.selection import kernels_for
+from sagan_tf.layers import BatchNormalization, ConditionalBatchNormalization
 from sagan_tf.networks import build_discriminator, build_generator
 
 needs_compiler = pytest.mark.skipif(
@@ -81,6 +84,15 @@ def check_normalization(shape, together, mean, seed):
     over = axes if together else axes[1:]
     for got, each in zip(gradients[1:], (g * n, g)):
         np.testing.assert_allclose(exact(got), each.sum(over).reshape(rows), rtol=1e-4, atol=1e-4 * (1 + rms(n)))
+
+
+@needs_compiler
+@pytest.mark.parametrize("make", [BatchNormalization, functools.partial(ConditionalBatchNormalization, 3)])
+@pytest.mark.parametrize("outlier", [False, True])
+@pytest.mark.parametrize("mean", FAR_MEANS)
+def test_batch_normalize_is_as_exact_as_keras_when_mean_is_far(make, outlier, mean, kernels):
+    errors = normalization_errors(make, mean, "mixed_bfloat16", kernels, outlier)
+    assert np.all(errors <= 1.01 * keras_errors(mean, "mixed_bfloat16", outlier=outlier))
 
 
 @needs_compiler

@@ -1,9 +1,12 @@
 """TensorFlow's fused batch normalization against the reference in float64, and when it is used."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from layers.normalization_oracle import FAR_MEANS, keras_errors, normalization_errors
 from layers.spectral_oracle import relative_error
 from training.tiny import fit, make_data, make_gan
 
@@ -55,6 +58,14 @@ def test_fused_batch_normalize_matches_float64(make, label):
     *rounded, mean, variance = (relative_error(a, b) for a, b in zip(got, want, strict=True))
     assert max(rounded) < 2**-7  # relative to the largest: two roundings of bfloat16
     assert max(mean, variance) < 1e-6  # statistics are in float32, and the variance is not the unbiased estimate
+
+
+@pytest.mark.parametrize("make", [BatchNormalization, functools.partial(ConditionalBatchNormalization, 3)])
+@pytest.mark.parametrize("mean", FAR_MEANS)
+def test_fused_batch_normalize_is_as_exact_as_keras_when_mean_is_far(make, mean):
+    errors = normalization_errors(make, mean, "mixed_bfloat16", fused.kernels())
+    # With a scale per image, the map is rounded to bfloat16 once more.
+    assert np.all(errors <= 1.01 * keras_errors(mean, "mixed_bfloat16") + 2**-6 * np.array([0, 1, 1]))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
