@@ -30,7 +30,7 @@ class FeatureSet:
         labels: (n,) int32, or None.
         score: (mean, standard deviation) of the Inception score of all N, or None.
         sums: `ScoreSums` of the score, or None.
-        own_distances: (n, k) float32 of `precision_recall.own_distances(features)`, or None.
+        own_distances: (n, k) float64 of `precision_recall.own_distances(features)`, or None.
     """
 
     about: dict

@@ -1,7 +1,8 @@
 """Precision and recall, density and coverage, nearest neighbours: metrics from distances between single images.
 
-Distances are Euclidean, in float32, after the mean of the reference is subtracted. They are computed block by block, so
-that memory grows with the sets and not with their product.
+Distances are Euclidean. They are computed block by block, so that memory grows with the sets and not with their
+product, and in float64: |x|^2 + |y|^2 - 2 x . y cancels for rows close together and far from zero, and float64 resolves
+all that differs in float32.
 
 Symbols: N generated rows, M reference rows, D features.
 """
@@ -14,7 +15,7 @@ from tqdm.auto import tqdm
 
 from sagan_tf.evaluation.distances import check_features
 
-_BLOCK_VALUES = 1 << 25  # distances in memory at a time: 128 MiB
+_BLOCK_VALUES = 1 << 24  # distances in memory at a time: 128 MiB
 
 
 @dataclass(frozen=True)
@@ -54,34 +55,34 @@ def manifold_metrics(
             "`neighbours` and `coverage_neighbours` must be less than the number of rows, and the former at most the "
             f"latter. Received: {neighbours=}, {coverage_neighbours=}, {len(features)} and {len(reference)} rows."
         )
-    features, reference, mean = _checked(features, reference)
+    features, reference = _checked(features, reference)
     known = reference_distances is not None and reference_distances.shape[1] > coverage_neighbours
     blocks = len(_starts(len(features), len(reference))) + len(_starts(len(features), len(features)))
     blocks += 0 if known else len(_starts(len(reference), len(reference)))
     with tqdm(total=blocks, desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
         if not known:
-            reference_distances = _smallest(reference, reference, mean, coverage_neighbours + 1, bar)[0]
+            reference_distances = _smallest(reference, reference, coverage_neighbours + 1, bar)[0]
         # Column 0 is the distance of a row to itself.
-        narrow, wide = reference_distances[:, neighbours], reference_distances[:, coverage_neighbours]
-        own = _smallest(features, features, mean, neighbours + 1, bar)[0][:, neighbours]
-        return _overlap(features, reference, mean, narrow, wide, own, coverage_neighbours, bar)
+        narrow, wide = (np.float64(reference_distances[:, k]) for k in (neighbours, coverage_neighbours))
+        own = _smallest(features, features, neighbours + 1, bar)[0][:, neighbours]
+        return _overlap(features, reference, narrow, wide, own, coverage_neighbours, bar)
 
 
 def own_distances(rows, count=11, show_progress=False):
-    """Squared distances of each row of (M, D) to its nearest rows, itself included: (M, count) float32, ascending."""
-    rows, _, mean = _checked(rows, rows)
+    """Squared distances of each row of (M, D) to its nearest rows, itself included: (M, count) float64, ascending."""
+    rows, _ = _checked(rows, rows)
     starts = _starts(len(rows), len(rows))
     with tqdm(total=len(starts), desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
-        return _smallest(rows, rows, mean, min(count, len(rows)), bar)[0]
+        return _smallest(rows, rows, min(count, len(rows)), bar)[0]
 
 
-def _overlap(features, reference, mean, narrow, wide, own, coverage_neighbours, bar):
+def _overlap(features, reference, narrow, wide, own, coverage_neighbours, bar):
     inside, counts = [], 0
     recalled, covered = np.zeros(len(reference), bool), np.zeros(len(reference), bool)
-    centred_reference = tf.constant(reference) - mean
+    reference = tf.constant(reference, tf.float64)
     for start in _starts(len(features), len(reference)):
         rows = slice(start, start + _block_rows(len(reference)))
-        parts = _compare(tf.constant(features[rows]) - mean, centred_reference, narrow, wide, own[rows])
+        parts = _compare(tf.constant(features[rows], tf.float64), reference, narrow, wide, own[rows])
         precise, hits, recalls, covers = (part.numpy() for part in parts)
         inside.append(precise)
         counts += int(hits)
@@ -109,19 +110,19 @@ def nearest_neighbours(queries, reference, count):
     """Returns distances and indices of the `count` nearest rows of `reference`, nearest first: (N, count) each."""
     if not 1 <= count <= len(reference):
         raise ValueError(f"`count` must be in 1 .. {len(reference)}. Received: {count=}.")
-    queries, reference, mean = _checked(queries, reference)
-    squares, indices = _smallest(queries, reference, mean, count)
+    queries, reference = _checked(queries, reference)
+    squares, indices = _smallest(queries, reference, count)
     return np.sqrt(squares), indices
 
 
 def _checked(features, reference):
-    """Both sets in float32, and the mean of the reference; callers subtract it block by block to save memory."""
-    sets = [np.asarray(rows, np.float32) for rows in (features, reference)]
+    """Returns both sets as arrays; raises ValueError if they cannot be compared."""
+    sets = [np.asarray(rows) for rows in (features, reference)]
     if any(rows.ndim != 2 for rows in sets) or sets[0].shape[1] != sets[1].shape[1] or not len(sets[0]):
         check_features(features, reference)
     if not all(np.isfinite(rows).all() for rows in sets):
         raise ValueError("`features` and `reference` must be finite. Received NaN or infinite values.")
-    return *sets, sets[1].mean(axis=0, dtype=np.float64).astype(np.float32)
+    return sets
 
 
 def _block_rows(columns):
@@ -132,12 +133,12 @@ def _starts(rows, columns):
     return range(0, rows, _block_rows(columns))
 
 
-def _smallest(queries, reference, mean, count, bar=None):
-    """The smallest squared distances of each query, ascending, and their indices: (N, count) float32, int32."""
-    centred_reference, blocks = tf.constant(reference) - mean, []
+def _smallest(queries, reference, count, bar=None):
+    """The smallest squared distances of each query, ascending, and their indices: (N, count) float64, int32."""
+    reference, blocks = tf.constant(reference, tf.float64), []
     for start in _starts(len(queries), len(reference)):
-        block = tf.constant(queries[start : start + _block_rows(len(reference))]) - mean
-        blocks.append([part.numpy() for part in _smallest_of_block(block, centred_reference, count)])
+        block = tf.constant(queries[start : start + _block_rows(len(reference))], tf.float64)
+        blocks.append([part.numpy() for part in _smallest_of_block(block, reference, count)])
         if bar is not None:
             bar.update(1)
     return [np.concatenate(parts) for parts in zip(*blocks)]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 
 from sagan_tf.evaluation import precision_recall
 from sagan_tf.evaluation.precision_recall import manifold_metrics, nearest_neighbours
@@ -39,6 +40,21 @@ def test_manifold_metrics_match_the_papers_definitions(seed, rows, others, colum
     actual = (metrics.precision, metrics.recall, metrics.density, metrics.coverage)
     assert actual == pytest.approx(expected, abs=1.01 / min(rows, others))
     assert np.mean(np.abs(np.subtract(actual, expected)) < 1e-6) >= 0.5
+
+
+@pytest.mark.parametrize("width", [1e3, 1e4])
+def test_manifold_metrics_are_exact_for_tight_clusters_far_apart(width):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(50, 64)) * width
+    features, reference = ((centres[rng.integers(50, size=500)] + rng.normal(size=(500, 64))).astype(np.float32)
+                           for _ in range(2))
+    metrics = manifold_metrics(features, reference)
+    across, among, own = (cdist(a, b) for a, b in ((features, reference), (reference, reference), (features, features)))
+    radius, wide, own = np.sort(among)[:, 3], np.sort(among)[:, 5], np.sort(own)[:, 3]
+    assert metrics.precision == np.mean((across <= radius).any(axis=1))
+    assert metrics.recall == np.mean((across <= own[:, None]).any(axis=0))
+    assert metrics.density == pytest.approx(np.sum(across <= wide) / (5 * 500), rel=1e-12)
+    assert metrics.coverage == np.mean((across <= wide).any(axis=0))
 
 
 def test_manifold_metrics_do_not_depend_on_the_block_size(monkeypatch):
