@@ -45,7 +45,8 @@ class GeneratorConfig:
         attention_sizes: Sizes in px of the feature maps with an attention block, among 4, 8 ... image_size, such as
             [32]; [] for none.
         spectral_normalization: Spectrally normalize every convolution and dense layer.
-        batch_normalization_momentum: Decay of the moving statistics, applied once per generator step.
+        batch_normalization_momentum: Decay of the moving statistics, which move in every training pass of the
+            generator, also those that update the discriminator.
         batch_normalization_epsilon: Added to the variance.
         kernel_initializer: Keras initializer of all kernels.
     """
