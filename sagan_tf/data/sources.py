@@ -46,6 +46,16 @@ class Source:
     files: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self):
+        labels = self.reader.labels
+        if labels is None or self.class_names is None or not len(labels):
+            return
+        if not 0 <= np.min(labels) <= np.max(labels) < len(self.class_names):
+            raise ValueError(
+                f"The labels of `reader` must be in 0 .. {len(self.class_names) - 1}, one per name of `class_names`. "
+                f"Received: labels from {np.min(labels)} to {np.max(labels)}."
+            )
+
     @property
     def num_images(self):
         """Number of images."""
@@ -68,11 +78,14 @@ def open_source(options, show_progress=True):
         Source.
 
     Raises:
-        UserError: The data set is missing, empty or damaged, or lacks the labels that `conditional` asks for.
+        UserError: The data set is missing, empty or damaged, lacks the labels that `conditional` asks for, or only some
+            of its images have labels.
     """
     reader, class_names, files, skipped = _open_reader(options, show_progress)
     if not reader.num_images:
         raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")
+    if _is_unlabelled(options, reader.labels, class_names):
+        class_names = None
     if not _uses_labels(options, class_names):
         reader, class_names, counts = dataclasses.replace(reader, labels=None), None, None
     else:
@@ -116,6 +129,20 @@ def _render_embedded(options):
         channels=options.image_channels,
     )
     return ArrayReader(images, labels)
+
+
+def _is_unlabelled(options, labels, class_names):
+    """Whether every label is -1, as in unlabelled splits of TensorFlow Datasets."""
+    if labels is None or class_names is None or (labels == -1).all():
+        return True
+    outside = labels[(labels < 0) | (labels >= len(class_names))]
+    if outside.size:
+        raise UserError(
+            f"data set `{options.name}`, split `{options.split}`: {outside.size:,} of {labels.size:,} labels are "
+            f"outside of 0 to {len(class_names) - 1}, such as {outside[0]}. Choose another split, or set "
+            "data.conditional to false."
+        )
+    return False
 
 
 def _uses_labels(options, class_names):

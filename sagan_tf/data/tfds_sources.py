@@ -21,6 +21,7 @@ def open_tfds(options, show_progress):
     builder = _make_builder(options)
     _prepare(builder, options)
     image_key, label_key = _choose_features(builder, options.name)
+    _check_dtype(builder, options.name, image_key)
     files, skips, takes = _list_files(builder, options)
     class_names = None if label_key is None else tuple(builder.info.features[label_key].names)
     fetch = make_record_reader(files, skips, takes)
@@ -82,6 +83,15 @@ def _choose_features(builder, name):
     if image_key is None:
         raise UserError(f"data set `{name}`: has {len(images)} image features, {images}; it must have exactly one.")
     return image_key, "label" if "label" in labels else labels[0] if len(labels) == 1 else None
+
+
+def _check_dtype(builder, name, image_key):
+    dtype = np.dtype(builder.info.features[image_key].np_dtype)
+    if dtype not in (np.uint8, np.uint16):
+        raise UserError(
+            f"data set `{name}`: the pictures of `{image_key}` are {dtype}, and which values are black and white is "
+            "not declared. Convert them to uint8, such as to a folder of PNG files."
+        )
 
 
 def _list_files(builder, options):

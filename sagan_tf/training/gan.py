@@ -186,7 +186,7 @@ class SAGAN(DistributedModel):
             return self._step(data)
 
     def _step(self, data):
-        batches = self._split(data)
+        batches = [(image, self._check_labels(label)) for image, label in self._split(data)]
         with tf.control_dependencies([batches[0][0]]):
             # Read after the batch, so that no step is counted where a data set of unknown length ends.
             randomness = StepRandomness(self.seed, tf.identity(self.step))
@@ -234,6 +234,15 @@ class SAGAN(DistributedModel):
             )
         # Interleaved: each update sees the same images on any number of replicas.
         return [(image[i::count], None if label is None else label[i::count]) for i in range(count)]
+
+    def _check_labels(self, label):
+        if label is None:
+            return None
+        # A lookup takes -1 for the last class. XLA leaves the assertion out.
+        valid = ops.all((label >= 0) & (label < self.num_classes))
+        message = f"Labels must be in 0 .. {self.num_classes - 1}. Received:"
+        with tf.control_dependencies([tf.debugging.Assert(valid, [message, label])]):
+            return tf.identity(label)
 
     def _draw(self, rows, randomness, purpose):
         latent = randomness.normal(f"{purpose}/latent", rows, self.latent_dim)

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets: prepared from archives, and errors for missing and damaged ones."""
+"""TensorFlow Datasets: levels and labels of the records, and errors for missing, damaged and unsuitable ones."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,11 @@ import tensorflow_datasets as tfds
 from small_data import SHARED, needs_shared_data, open_small
 
 from sagan_tf.data.pipeline import make_dataset
-from sagan_tf.data.sources import translate_data_errors
+from sagan_tf.data.readers import ArrayReader
+from sagan_tf.data.sources import Source, translate_data_errors
 from sagan_tf.errors import UserError
+
+in_memory_and_on_disk = pytest.mark.parametrize("memory_limit_gib", [1.0, 0.0])
 
 
 @needs_shared_data
@@ -25,27 +28,83 @@ def test_open_source_rejects_unprepared_and_unknown_names(tmp_path):
         open_small("cifar11", data_dir=str(tmp_path))
 
 
-@pytest.mark.parametrize("memory_limit_gib", [1.0, 0.0])
-def test_open_source_reports_damaged_record_in_one_line(tmp_path, memory_limit_gib):
-    features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(8, 8, 3), encoding_format="png")})
-    folder = tmp_path / "broken" / "1.0.0"
+def write_records(folder, name, image, pictures, labels, damage_last=False):
+    """Writes a prepared TensorFlow Datasets data set of three classes."""
+    features = tfds.features.FeaturesDict({"image": image, "label": tfds.features.ClassLabel(num_classes=3)})
+    folder = folder / name / "1.0.0"
     folder.mkdir(parents=True)
-    record = features.serialize_example({"image": np.zeros((8, 8, 3), np.uint8)})
-    damaged = record.replace(b"IHDR", b"NONE")
-    assert damaged != record
-    with tf.io.TFRecordWriter(str(folder / "broken-train.tfrecord-00000-of-00001")) as writer:
-        for data in [record] * 5 + [damaged]:
-            writer.write(data)
+    with tf.io.TFRecordWriter(str(folder / f"{name}-train.tfrecord-00000-of-00001")) as writer:
+        records = [features.serialize_example({"image": x, "label": label}) for x, label in zip(pictures, labels)]
+        if damage_last:
+            records[-1] = records[-1].replace(b"IHDR", b"NONE")
+        for record in records:
+            writer.write(record)
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
         features=features,
-        split_infos=[tfds.core.SplitInfo(name="train", shard_lengths=[6], num_bytes=1)],
+        split_infos=[tfds.core.SplitInfo(name="train", shard_lengths=[len(labels)], num_bytes=1)],
         filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
     )
+
+
+@in_memory_and_on_disk
+def test_open_source_reports_damaged_record_in_one_line(tmp_path, memory_limit_gib):
+    image, pictures = tfds.features.Image(shape=(8, 8, 3), encoding_format="png"), np.zeros((6, 8, 8, 3), np.uint8)
+    write_records(tmp_path, "broken", image, pictures, [0, 1, 2] * 2, damage_last=True)
     with pytest.raises(UserError, match="data set `broken`: a picture or record is damaged.*PNG"):
         with translate_data_errors("broken"):
             source = open_small("broken", data_dir=str(tmp_path), memory_limit_gib=memory_limit_gib)
             next(iter(make_dataset(source, 6)))
+
+
+RAMP = np.tile(np.linspace(0, 1, 32)[:, None], (6, 32, 1, 1))  # Black to white, from left to right.
+
+
+def test_open_source_rejects_float_records(tmp_path):
+    image = tfds.features.Image(shape=(32, 32, 1), dtype=np.float32)
+    write_records(tmp_path, "depth", image, RAMP.astype(np.float32), [0, 1, 2] * 2)
+    with pytest.raises(UserError, match="`depth`: the pictures of `image` are float32.*Convert them to uint8"):
+        open_small("depth", data_dir=str(tmp_path))
+
+
+@in_memory_and_on_disk
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_records_hold_the_levels_that_were_written(tmp_path, dtype, memory_limit_gib):
+    image = tfds.features.Image(shape=(32, 32, 1), dtype=dtype, encoding_format="png")
+    pictures, highest = np.rint(RAMP * np.iinfo(dtype).max).astype(dtype), np.iinfo(dtype).max
+    write_records(tmp_path, "ramp", image, pictures, [0, 1, 2] * 2)
+    source = open_small("ramp", data_dir=str(tmp_path), memory_limit_gib=memory_limit_gib, image_channels=1)
+    images = np.concatenate([images for images, _ in source.reader.in_order_batches(4)])
+    np.testing.assert_array_equal(images, np.rint(pictures / (highest / 255)))
+
+
+@in_memory_and_on_disk
+def test_unlabelled_records_are_unconditional(tmp_path, memory_limit_gib):
+    image, pictures = tfds.features.Image(shape=(32, 32, 3)), np.zeros((6, 32, 32, 3), np.uint8)
+    write_records(tmp_path, "unlabelled", image, pictures, [-1] * 6)
+    options = {"data_dir": str(tmp_path), "memory_limit_gib": memory_limit_gib}
+    source = open_small("unlabelled", **options)
+    assert source.class_names is None and len(next(iter(make_dataset(source, 2)))) == 1
+    with pytest.raises(UserError, match="data.conditional: data set `unlabelled` has no labels"):
+        open_small("unlabelled", conditional=True, **options)
+
+
+@in_memory_and_on_disk
+def test_open_source_rejects_partly_labelled_records_unless_unconditional(tmp_path, memory_limit_gib):
+    image, pictures = tfds.features.Image(shape=(32, 32, 3)), np.zeros((6, 32, 32, 3), np.uint8)
+    write_records(tmp_path, "partly", image, pictures, [0, 1, -1, 2, -1, 0])
+    options = {"data_dir": str(tmp_path), "memory_limit_gib": memory_limit_gib}
+    for conditional in (None, True):
+        with pytest.raises(UserError, match="2 of 6 labels are outside of 0 to 2, such as -1.*data.conditional"):
+            open_small("partly", conditional=conditional, **options)
+    assert open_small("partly", conditional=False, **options).num_classes is None
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_source_rejects_labels_without_class(label):
+    reader = ArrayReader(np.zeros((2, 8, 8, 3), np.uint8), np.array([0, label], np.int32))
+    with pytest.raises(ValueError, match=r"must be in 0 \.\. 1"):
+        Source("array", "train", reader, ("a", "b"), (1, 1), 8, 3)
 
 
 def test_translate_data_errors_leaves_other_errors():

@@ -50,6 +50,13 @@ def test_sagan_rejects_frozen_networks(part):
         SAGAN(*networks)
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_sagan_step_rejects_labels_out_of_range(label):
+    data = make_data(4, 1).map(lambda image, _: (image, tf.constant([0, 1, 2, label])))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Labels must be in 0 \.\. 2"):
+        fit(make_gan(), data)
+
+
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
 def test_sagan_gradient_norms_match_the_step(accumulation_steps):
     gan = make_gan(rate=1e-3, compile_arguments=dict(accumulation_steps=accumulation_steps, run_eagerly=True))
