@@ -1,0 +1,88 @@
+"""The studies: which runs they consist of. A run is a study, an arm and a seed; an arm is a set of flags of `train`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs that are compared.
+
+    Args:
+        name: str, a folder name.
+        question: str, what it answers.
+        flags: dict of flags of `sagan_tf.train` that all arms share.
+        arms: dict, name of an arm -> dict of its flags.
+        seeds: tuple of ints.
+        scored_steps: int, steps between two scores.
+    """
+
+    name: str
+    question: str
+    flags: dict
+    arms: dict
+    seeds: tuple
+    scored_steps: int = 500
+
+    def runs(self):
+        """Lists (arm, seed), all arms of a seed before the next seed, so that an unfinished study compares arms."""
+        return [(arm, seed) for seed in self.seeds for arm in self.arms]
+
+
+# The quick start, which is the recipe of all studies of embedded data but for what an arm changes.
+RECIPE = {
+    "training.steps": 4000,
+    "output.log_interval": 100,
+    "output.sample_interval": 1000,
+    "output.checkpoint_interval": 500,
+    "output.checkpoints_to_keep": 1,
+    "output.tensorboard": "none",
+}
+NONE, RESIDUAL = [], "residual"
+
+
+def attention_arms(sizes):
+    """The arms of the paper's Table 1: attention or its residual control in maps of each size, and neither."""
+    arms = {"none": {"generator.attention_sizes": NONE, "discriminator.attention_sizes": NONE}}
+    for size in sizes:
+        places = {"generator.attention_sizes": [size], "discriminator.attention_sizes": [size]}
+        arms[f"attention_{size}"] = places
+        arms[f"residual_{size}"] = {**places, "attention.block": RESIDUAL}
+    return arms
+
+
+# The rates of the two networks with and without TTUR, at the same geometric mean.
+_TTUR = {"generator_optimizer.learning_rate": 1e-3, "discriminator_optimizer.learning_rate": 2e-3}
+_EQUAL = {"generator_optimizer.learning_rate": 1.414e-3, "discriminator_optimizer.learning_rate": 1.414e-3}
+_NO_ATTENTION = {"generator.attention_sizes": NONE, "discriminator.attention_sizes": NONE}
+
+
+def _normalized(generator, discriminator):
+    return {"generator.spectral_normalization": generator, "discriminator.spectral_normalization": discriminator}
+
+
+STUDIES = [
+    Study(
+        "attention_twins_32", "Does attention make far parts agree, and where? (Table 1 of the paper)",
+        {**RECIPE, "data.name": "twins"}, attention_arms([16, 8]), tuple(range(5)),
+    ),
+    Study(
+        "attention_mirror_32", "The same where far parts agree in place",
+        {**RECIPE, "data.name": "mirror"}, attention_arms([16, 8]), tuple(range(5)),
+    ),
+    Study(
+        "stability_twins_32", "Do spectral normalization in both networks and two rates keep training stable?",
+        {**RECIPE, **_NO_ATTENTION, "data.name": "twins"},
+        {
+            "none": {**_normalized(False, False), **_EQUAL},
+            "discriminator": {**_normalized(False, True), **_EQUAL},
+            "discriminator_ttur": {**_normalized(False, True), **_TTUR},
+            "both": {**_normalized(True, True), **_EQUAL},
+            "both_ttur": {**_normalized(True, True), **_TTUR},
+        },
+        tuple(range(5)),
+    ),
+    Study(
+        "attention_twins_64", "The same at 64 px, where there are more places to choose from",
+        {**RECIPE, "data.name": "twins", "data.image_size": 64}, attention_arms([16, 8, 32]), tuple(range(3)),
+    ),
+]  # fmt: skip
