@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sagan_tf"
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -25,6 +25,13 @@ def test_page_tests_exist(page):
     files = list((ROOT / "tests").rglob("test_*.py"))
     functions = re.findall(r"def (test_\w+)", "".join(file.read_text() for file in files))
     assert set(re.findall(r"\btest_\w+", page.read_text())) - {*functions, *(file.stem for file in files)} == set()
+
+
+def test_every_promise_of_the_security_page_names_a_test():
+    rows = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| ")]
+    heads = [i for i, row in enumerate(rows) if row.endswith("| test |")]
+    assert len(heads) >= 2
+    assert [row for i, row in enumerate(rows) if i not in heads and not re.search(r"`test_\w+` \|$", row)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -22,6 +22,7 @@ _LAYOUTS = "Accepted: FOLDER/*.jpg, FOLDER/CLASS/*.jpg, FOLDER/SPLIT/*.jpg or FO
 _NO_PICTURES = "contains no pictures"
 # What Pillow and TensorFlow raise for a damaged picture.
 UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError, tf.errors.OpError)
+MAX_PIXELS = 1 << 26  # of a picture; decoding and resizing one takes 15 bytes per pixel, 40 with 16 bits
 
 
 def open_folder(options, show_progress):
@@ -202,6 +203,9 @@ def open_picture(path):
     if picture.mode == "F" or (picture.mode == "I" and picture.format == "TIFF"):
         picture.close()
         raise ValueError("32 bits per channel, whose range is unknown")
+    if (pixels := picture.width * picture.height) > MAX_PIXELS:
+        picture.close()
+        raise ValueError(f"{pixels / 1e6:.0f} megapixels, of at most {MAX_PIXELS / 1e6:.0f}")
     return picture
 
 
