@@ -256,6 +256,9 @@ class ServeOptions:
         drain_seconds: Seconds that running requests have to end when the server stops.
         allow_any_graph: Load any SavedModel; without it, one with other operations than exports have is refused, since
             it could read and write files.
+        max_connections: Connections per protocol.
+        client_timeout_seconds: Seconds to wait for a client that is idle, sends slowly or does not read.
+        allowed_hosts: Names besides localhost and addresses that requests may use for this server in their Host header.
     """
 
     folder: str = positional("DIR")
@@ -270,3 +273,6 @@ class ServeOptions:
     poll_seconds: PositiveNumber = Limits.poll_interval
     drain_seconds: NonNegativeNumber = Limits.drain
     allow_any_graph: bool = Limits.allow_any_graph
+    max_connections: Count = Limits.max_connections
+    client_timeout_seconds: PositiveNumber = Limits.client_timeout
+    allowed_hosts: tuple[str, ...] = Limits.allowed_hosts

@@ -5,6 +5,7 @@ import importlib
 import os
 
 from sagan_tf.errors import UserError
+from sagan_tf.serving.background_log import BackgroundLog
 from sagan_tf.serving.folders import find_models
 from sagan_tf.serving.limits import Limits
 
@@ -29,9 +30,13 @@ def serve(options, log):
     from sagan_tf.serving import server
 
     tf.get_logger().setLevel("ERROR")  # hides that sessions are a deprecated interface
+    log = BackgroundLog(log)
     running = server.Server(options.folder, limits(options), options.host, options.rest_port, options.port, log)
-    with asyncio.Runner(loop_factory=server.new_event_loop) as runner:
-        runner.run(server.serve(running, log))
+    try:
+        with asyncio.Runner(loop_factory=server.new_event_loop) as runner:
+            runner.run(server.serve(running, log))
+    finally:
+        log.flush()
 
 
 def limits(options):
@@ -45,13 +50,20 @@ def limits(options):
         drain=options.drain_seconds,
         parallel_batches=options.parallel_batches,
         allow_any_graph=options.allow_any_graph,
+        max_connections=options.max_connections,
+        client_timeout=options.client_timeout_seconds,
+        allowed_hosts=tuple(name.lower() for name in (options.host, *options.allowed_hosts)),
     )
 
 
 def _check_folder(folder):
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder. `python -m sagan_tf.export RUN --out {folder}` writes one.")
-    if not find_models(folder):
+    try:
+        models = find_models(folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror}.") from None
+    if not models:
         raise UserError(
             f"{folder} holds no model: there is neither <number>/saved_model.pb nor NAME/<number>/saved_model.pb. "
             f"`python -m sagan_tf.export RUN --out DIR` writes one."

@@ -1,7 +1,16 @@
-"""Models and versions in a folder; does not import TensorFlow, so that the command refuses bad paths at once."""
+"""Models and versions in a folder; does not import TensorFlow, so that the command refuses bad paths at once.
 
+What is missing has no models. A folder that cannot be listed for another reason, such as too many open files, raises
+OSError: it must not be taken for an empty one.
+"""
+
+import contextlib
+import errno
 import os
 import re
+import stat
+
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def find_versions(folder):
@@ -16,28 +25,43 @@ def find_models(folder):
     if find_versions(folder):
         return {os.path.basename(folder): folder}
     for parent in (folder, os.path.join(folder, "saved_model")):
-        paths = {name: os.path.join(parent, name) for name in sorted(_subfolders(parent))}
-        models = {name: path for name, path in paths.items() if find_versions(path)}
+        models = {}
+        for name in sorted(_subfolders(parent)):
+            with contextlib.suppress(PermissionError):  # a foreign folder such as lost+found
+                if find_versions(path := os.path.join(parent, name)):
+                    models[name] = path
         if models:
             return models
     return {}
 
 
 def _subfolders(folder):
-    try:
-        # Not os.DirEntry.is_dir, which raises for circular links.
-        return [name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name))]
-    except OSError:
-        return []
+    return [name for name in _list(folder) if stat.S_ISDIR(_mode(os.path.join(folder, name)))]
 
 
 def _is_complete(folder):
     variables = os.path.join(folder, "variables")
-    try:
-        if not os.path.isfile(os.path.join(folder, "saved_model.pb")):
-            return False
-        # A model without variables has an empty folder, or none.
-        has_variables = os.path.isdir(variables) and os.listdir(variables)
-        return not has_variables or os.path.isfile(os.path.join(variables, "variables.index"))
-    except OSError:  # no permission, or just removed
+    if not stat.S_ISREG(_mode(os.path.join(folder, "saved_model.pb"))):
         return False
+    # A model without variables has an empty folder, or none.
+    return not _list(variables) or stat.S_ISREG(_mode(os.path.join(variables, "variables.index")))
+
+
+def _list(folder):
+    """Names in a folder; none if it is missing."""
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        if error.errno in _MISSING:
+            return []
+        raise
+
+
+def _mode(path):
+    """Mode of a file or folder; 0 if it is missing."""
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        if error.errno in _MISSING:
+            return 0
+        raise

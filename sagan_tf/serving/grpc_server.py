@@ -1,5 +1,6 @@
 """TensorFlow Serving's gRPC API: PredictionService and ModelService."""
 
+import asyncio
 import functools
 import logging
 import math
@@ -8,87 +9,137 @@ from typing import NamedTuple
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
-from sagan_tf.serving.errors import RequestError, UnknownSignatureError
+from sagan_tf.serving.errors import CLIENT_CLOSED, RequestError, UnknownSignatureError
 from sagan_tf.serving.loaded_version import DEFAULT_SIGNATURE, check_shape
 from sagan_tf.serving.responses import metadata_response, status_response
+from sagan_tf.serving.wire_check import check_predict_request
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
+_MAX_DESCRIBE_BYTES = 1 << 15
+_MAX_DETAILS = 1000  # characters; larger metadata breaks the call
 _FIELDS = {"float32": "float_val", "float64": "double_val", "int32": "int_val", "int64": "int64_val"}
 
 
 def make_server(service):
     """Returns a grpc.aio.Server that answers requests from a `Service`; the caller adds a port and starts it."""
+    limits = service.limits
+    milliseconds = max(int(1e3 * limits.client_timeout), 1)
     server = grpc.aio.server(
         options=[
-            ("grpc.max_receive_message_length", service.limits.max_body),
+            ("grpc.max_receive_message_length", limits.max_body),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),  # otherwise a second server on the same port gets half of the requests
-        ]
+            ("grpc.max_allowed_incoming_connections", limits.max_connections),
+            ("grpc.server_handshake_timeout_ms", milliseconds),
+            ("grpc.max_connection_idle_ms", milliseconds),  # clients connect again when they have a request
+            ("grpc.keepalive_time_ms", milliseconds),
+            ("grpc.keepalive_timeout_ms", milliseconds),
+        ],
+        maximum_concurrent_rpcs=2 * limits.max_connections,
     )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Predictions(service), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(service), server)
+    methods = {
+        "PredictionService": {
+            "Predict": (_predict, predict_pb2.PredictRequest),
+            "GetModelMetadata": (_get_model_metadata, get_model_metadata_pb2.GetModelMetadataRequest),
+        },
+        "ModelService": {"GetModelStatus": (_get_model_status, get_model_status_pb2.GetModelStatusRequest)},
+    }
+    for name, handlers in methods.items():
+        handlers = {method: _handler(service, *handler) for method, handler in handlers.items()}
+        service_handler = grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", handlers)
+        server.add_generic_rpc_handlers((service_handler,))
     return server
 
 
-def _with_status(method):
-    """Decorates a handler to answer errors with the gRPC status."""
+def _handler(service, method, message_type):
+    """Returns the RpcMethodHandler of a method.
 
-    @functools.wraps(method)
-    async def handle(self, request, context):
+    It receives bytes, and as a stream of one message, which looks the same to a client: so the server can end slow
+    requests and answer malformed ones.
+    """
+
+    async def handle(messages, context):
+        labels, status = ["unknown", "unknown"], 500
         try:
-            return await method(self, request)
-        except UnknownSignatureError as error:
-            code, message = grpc.StatusCode.FAILED_PRECONDITION, str(error)
+            content = await _receive(messages, service.limits.client_timeout)
+            request = await service.encode_or_decode(len(content), _parse, message_type, content)
+            response = await method(service, request, len(content), labels)
+            status = 200
+            return response.SerializeToString()
+        except asyncio.CancelledError:
+            status = CLIENT_CLOSED
+            raise
         except RequestError as error:
-            code, message = _CODES[error.status], str(error)
+            status, message = error.status, str(error)
+            unknown = isinstance(error, UnknownSignatureError)
+            code = grpc.StatusCode.FAILED_PRECONDITION if unknown else _CODES[status]
         except Exception:
             logging.exception(method.__name__)
             code, message = grpc.StatusCode.INTERNAL, "Internal error; the server's log has the reason"
-        await context.abort(code, message)
+        finally:
+            service.metrics.count(*labels, "grpc", status).inc()
+        await context.abort(code, message[:_MAX_DETAILS])
 
-    return handle
-
-
-class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, service):
-        self.service = service
-
-    @_with_status
-    async def Predict(self, request):  # noqa: N802 (the name is the API's)
-        spec, max_bytes = request.model_spec, self.service.limits.max_body
-        version, outputs = await self.service.predict(
-            spec.name, _version(spec), spec.signature_name,
-            lambda infos: _decode_inputs(request, infos, max_bytes), "grpc",
-        )  # fmt: skip
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = spec.name
-        response.model_spec.version.value = version
-        response.model_spec.signature_name = spec.signature_name or DEFAULT_SIGNATURE
-        for name, array in _filtered(outputs, request.output_filter).items():
-            _encode(response.outputs[name], array)
-        return response
-
-    @_with_status
-    async def GetModelMetadata(self, request):  # noqa: N802
-        if list(request.metadata_field) != ["signature_def"]:
-            raise RequestError("The metadata_field must be signature_def, alone")
-        return metadata_response(self.service, request.model_spec.name, _version(request.model_spec))
+    return grpc.stream_unary_rpc_method_handler(handle)
 
 
-class _Models(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, service):
-        self.service = service
+async def _receive(messages, seconds):
+    try:
+        async with asyncio.timeout(seconds):
+            async for content in messages:
+                return content
+    except TimeoutError:
+        raise RequestError(f"The request did not arrive within {seconds:g} s.", 408) from None
+    raise RequestError("The request has no message.")
 
-    @_with_status
-    async def GetModelStatus(self, request):  # noqa: N802
-        return status_response(self.service, request.model_spec.name, _version(request.model_spec))
+
+def _parse(message_type, content):
+    if message_type is predict_pb2.PredictRequest:
+        check_predict_request(content)
+    elif len(content) > _MAX_DESCRIBE_BYTES:
+        raise RequestError(f"The request is larger than {_MAX_DESCRIBE_BYTES} bytes.", 413)
+    try:
+        return message_type.FromString(content)
+    except DecodeError:
+        raise RequestError(f"The request is not a {message_type.DESCRIPTOR.name}.") from None
+
+
+async def _predict(service, request, size, labels):
+    spec, limits = request.model_spec, service.limits
+
+    async def decode(loaded):
+        infos = loaded.signature(spec.signature_name).inputs
+        labels[:] = spec.name, spec.signature_name or DEFAULT_SIGNATURE
+        inputs = await service.encode_or_decode(size, _decode_inputs, request, infos, limits.max_body)
+        return labels[1], inputs
+
+    version, signature_name, outputs = await service.predict(spec.name, _version(spec), decode)
+    response = predict_pb2.PredictResponse()
+    response.model_spec.name = spec.name
+    response.model_spec.version.value = version
+    response.model_spec.signature_name = signature_name
+    for name, array in _filtered(outputs, request.output_filter).items():
+        _encode(response.outputs[name], array)
+    return response
+
+
+async def _get_model_metadata(service, request, size, labels):
+    if len(request.metadata_field) != 1 or request.metadata_field[0] != "signature_def":
+        raise RequestError("The metadata_field must be signature_def, alone")
+    return metadata_response(service, request.model_spec.name, _version(request.model_spec))
+
+
+async def _get_model_status(service, request, size, labels):
+    return status_response(service, request.model_spec.name, _version(request.model_spec))
 
 
 def _version(spec):

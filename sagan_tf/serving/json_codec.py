@@ -5,6 +5,7 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest, and what its server acc
 
 import base64
 import binascii
+import functools
 
 import numpy as np
 import orjson
@@ -12,6 +13,7 @@ import orjson
 from sagan_tf.serving.errors import RequestError
 from sagan_tf.serving.loaded_version import check_shape
 
+_MAX_VALUES, _MAX_PARTS = 1 << 18, 1 << 15  # many lists or keys take ten times as long as as many numbers
 # TensorFlow Serving refuses what NumPy would convert: 1.0 and true for an integer, "1" for a number.
 _JSON_TYPES = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}, "O": {str, dict}}
 
@@ -21,6 +23,7 @@ def parse_request(body):
 
     The layout is the key of the value: "instances", a list of rows, or "inputs", columns.
     """
+    _check_counts(body)
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -36,6 +39,17 @@ def parse_request(body):
     if not isinstance(signature, str):
         raise RequestError("'signature_name' key must be a string value.")
     return signature, layouts[0], request[layouts[0]]
+
+
+def _check_counts(body):
+    """Raises RequestError for so many values that parsing would hold up the other requests: it keeps the GIL."""
+    if len(body) <= _MAX_PARTS:
+        return
+    characters = np.frombuffer(body, np.uint8)
+    if np.count_nonzero(characters == ord(",")) > _MAX_VALUES:
+        raise RequestError(f"The JSON has more than {_MAX_VALUES} values.")
+    if sum(np.count_nonzero(characters == ord(character)) for character in "[{:") > _MAX_PARTS:
+        raise RequestError(f"The JSON has more than {_MAX_PARTS} lists, objects and keys.")
 
 
 def decode_inputs(value, layout, infos):
@@ -133,12 +147,24 @@ def encode_outputs(outputs, layout):
         raise RequestError("The outputs have no rows in common; ask with 'inputs' instead of 'instances'.")
     values = {name: _encodable(name, array) for name, array in outputs.items()}
     single = next(iter(values.values())) if len(values) == 1 else None
-    if layout == "inputs":
-        response = {"outputs": values if single is None else single}
-    else:
-        rows = [dict(zip(values, row)) for row in zip(*values.values())] if single is None else single
-        response = {"predictions": rows}
-    return orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
+    if layout == "instances":
+        rows = _dump_rows(dict(zip(values, row)) for row in zip(*values.values())) if single is None else _dump(single)
+        return b'{"predictions":%b}' % rows
+    if single is not None:
+        return b'{"outputs":%b}' % _dump(single)
+    return b'{"outputs":{%b}}' % b",".join([orjson.dumps(name) + b":" + _dump(value) for name, value in values.items()])
+
+
+def _dump(value):
+    # Row by row, since each call keeps the GIL.
+    return _dump_rows(value) if isinstance(value, list) or getattr(value, "ndim", 0) > 1 else _dumps(value)
+
+
+def _dump_rows(rows):
+    return b"[%b]" % b",".join([_dumps(row) for row in rows])
+
+
+_dumps = functools.partial(orjson.dumps, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _encodable(name, array):

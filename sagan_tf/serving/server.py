@@ -3,15 +3,14 @@
 import asyncio
 import contextlib
 import gc
+import math
 import signal
 import socket
 import sys
 
-from aiohttp import web
-
 from sagan_tf.errors import UserError
 from sagan_tf.serving.grpc_server import make_server
-from sagan_tf.serving.rest_server import make_app
+from sagan_tf.serving.rest_server import RestServer
 from sagan_tf.serving.service import Service
 
 
@@ -35,27 +34,28 @@ class Server:
     def __init__(self, folder, limits=None, host="127.0.0.1", rest_port=0, grpc_port=0, log=print):
         self.service = Service(folder, limits, log)
         self._host, self._rest_port, self._grpc_port = host, rest_port, grpc_port
+        self._rest, self._grpc = RestServer(self.service), None
         self.rest_address = self.grpc_address = None
 
     async def start(self):
         """Listens, then loads the models; UserError if a port is in use. Without a model, requests get status 503."""
         for port in filter(None, (self._rest_port, self._grpc_port)):
             _check_port(self._host, port)
-        drain = self.service.limits.drain
-        self._rest = web.AppRunner(make_app(self.service), access_log=None, shutdown_timeout=drain)
-        await self._rest.setup()
-        await web.TCPSite(self._rest, self._host, self._rest_port).start()
+        rest_port = await self._rest.start(self._host, self._rest_port)
         self._grpc = make_server(self.service)
         port = self._grpc.add_insecure_port(_address(self._host, self._grpc_port))
         await self._grpc.start()
-        self.rest_address = _address(self._host, self._rest.addresses[0][1])
+        self.rest_address = _address(self._host, rest_port)
         self.grpc_address = _address(self._host, port)
         await self.service.start()
 
     async def stop(self):
         """Refuses new requests, answers the waiting ones, and frees everything."""
         self.service.stopping = True
-        await asyncio.gather(self._grpc.stop(self.service.limits.drain), self._rest.cleanup())
+        stopping = [self._rest.stop()]
+        if self._grpc:
+            stopping.append(self._grpc.stop(self.service.limits.drain))
+        await asyncio.gather(*stopping)
         await self.service.close()
 
 
@@ -74,16 +74,28 @@ async def serve(server, log=print):
     for name in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # on Windows, where Ctrl-C stops the process
             loop.add_signal_handler(name, stop.set)
-    await server.start()
+    starting, stopping = loop.create_task(server.start()), loop.create_task(stop.wait())
+    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
     try:
-        if not server.service.models:
-            raise UserError(f"no version in {server.service.folder} can be loaded, see above.")
-        _tune_interpreter()
-        log(f"REST on http://{server.rest_address}/v1/models, gRPC on {server.grpc_address}")
-        await stop.wait()
+        if starting.done():
+            starting.result()
+            if not server.service.models:
+                raise UserError(f"no version in {server.service.folder} can be loaded, see above.")
+            _tune_interpreter()
+            log(f"REST on http://{server.rest_address}/v1/models, gRPC on {server.grpc_address}")
+        await stopping
         log("stopping: answering the waiting requests")
+        _limit_the_end(server.service.limits.drain)
     finally:
+        starting.cancel()
         await server.stop()
+
+
+def _limit_the_end(seconds):
+    """Lets the system end the process soon after the drain, whatever hangs in it then."""
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(math.ceil(seconds) + 2)
 
 
 def _tune_interpreter():

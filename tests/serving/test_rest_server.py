@@ -178,7 +178,8 @@ def test_rest_rejects_large_body_and_continues(version_1):
         address = server.rest.removeprefix("http://").split(":")
         with socket.create_connection((address[0], int(address[1])), timeout=10) as connection:
             connection.sendall(
-                b"POST /v1/models/sagan:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b" " * 20_000
+                b"POST /v1/models/sagan:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+                + b" " * 20_000
             )
             assert connection.recv(1000).startswith(b"HTTP/1.1 413")
         body = json.dumps({"inputs": GOOD}).encode()
