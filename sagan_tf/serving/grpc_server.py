@@ -24,6 +24,7 @@ _CODES = {
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
+_RECEIVED_TOGETHER, _CROWDED_SECONDS = 8, 1.0
 _MAX_DESCRIBE_BYTES = 1 << 15
 _MAX_DETAILS = 1000  # characters; larger metadata breaks the call
 _FIELDS = {"float32": "float_val", "float64": "double_val", "int32": "int_val", "int64": "int64_val"}
@@ -41,11 +42,14 @@ def make_server(service):
             ("grpc.max_allowed_incoming_connections", limits.max_connections),
             ("grpc.server_handshake_timeout_ms", milliseconds),
             ("grpc.max_connection_idle_ms", milliseconds),  # clients connect again when they have a request
+            ("grpc.http2.bdp_probe", 0),  # buffer little of a message before it is received
+            ("grpc.http2.lookahead_bytes", 1 << 16),
             ("grpc.keepalive_time_ms", milliseconds),
             ("grpc.keepalive_timeout_ms", milliseconds),
         ],
         maximum_concurrent_rpcs=2 * limits.max_connections,
     )
+    receiver = _MessageReceiver(limits.client_timeout)
     methods = {
         "PredictionService": {
             "Predict": (_predict, predict_pb2.PredictRequest),
@@ -54,13 +58,13 @@ def make_server(service):
         "ModelService": {"GetModelStatus": (_get_model_status, get_model_status_pb2.GetModelStatusRequest)},
     }
     for name, handlers in methods.items():
-        handlers = {method: _handler(service, *handler) for method, handler in handlers.items()}
+        handlers = {method: _handler(service, receiver, *handler) for method, handler in handlers.items()}
         service_handler = grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", handlers)
         server.add_generic_rpc_handlers((service_handler,))
     return server
 
 
-def _handler(service, method, message_type):
+def _handler(service, receiver, method, message_type):
     """Returns the RpcMethodHandler of a method.
 
     It receives bytes, and as a stream of one message, which looks the same to a client: so the server can end slow
@@ -70,7 +74,7 @@ def _handler(service, method, message_type):
     async def handle(messages, context):
         labels, status = ["unknown", "unknown"], 500
         try:
-            content = await _receive(messages, service.limits.client_timeout)
+            content = await receiver.receive(messages)
             request = await service.encode_or_decode(len(content), _parse, message_type, content)
             response = await method(service, request, len(content), labels)
             status = 200
@@ -92,14 +96,39 @@ def _handler(service, method, message_type):
     return grpc.stream_unary_rpc_method_handler(handle)
 
 
-async def _receive(messages, seconds):
-    try:
-        async with asyncio.timeout(seconds):
-            async for content in messages:
-                return content
-    except TimeoutError:
-        raise RequestError(f"The request did not arrive within {seconds:g} s.", 408) from None
-    raise RequestError("The request has no message.")
+class _MessageReceiver:
+    """Receives few messages at a time, since each may take `limits.max_body`.
+
+    Args:
+        seconds: Time for a message, `_CROWDED_SECONDS` while others wait.
+    """
+
+    def __init__(self, seconds):
+        self._seconds, self._crowded_seconds = seconds, min(seconds, _CROWDED_SECONDS)
+        self._slots, self._waiting, self._running = asyncio.Semaphore(_RECEIVED_TOGETHER), 0, {}
+
+    async def receive(self, messages):
+        """Returns the bytes of the first message of an iterator; RequestError if it is missing or slow."""
+        if self._slots.locked():
+            for timeout, start in self._running.items():
+                timeout.reschedule(start + self._crowded_seconds)
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        start = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self._crowded_seconds if self._waiting else self._seconds) as timeout:
+                self._running[timeout] = start
+                async for content in messages:
+                    return content
+        except TimeoutError:
+            raise RequestError("The request did not arrive in time.", 408) from None
+        finally:
+            self._running.pop(timeout, None)
+            self._slots.release()
+        raise RequestError("The request has no message.")
 
 
 def _parse(message_type, content):

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serving.models import make_inputs
+from serving.models import copy_version, make_inputs
 from serving.servers import Running
 
 from sagan_tf import cli, serve
@@ -99,11 +99,18 @@ def test_sagan_serve_is_the_same_command():
 class Process:
     """The command in a process."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, code=None):
+        program = ["-c", code] if code else ["-m", "sagan_tf.serve"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sagan_tf.serve", *map(str, arguments), "--port", "0", "--rest_port", "0"], cwd=ROOT,
+            [sys.executable, *program, *map(str, arguments), "--port", "0", "--rest_port", "0"], cwd=ROOT,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         )  # fmt: skip
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()
 
     def lines_until(self, pattern):
         lines = []
@@ -133,3 +140,54 @@ def test_serve_stops_on_signal_without_losing_a_request(version_1, name):
     assert command.process.returncode == 0 and out == "stopping: answering the waiting requests\n"
     assert [answer.status for answer in answers] == [200]
     assert "Traceback" not in err and "deprecated" not in err
+
+
+def test_serve_ends_on_sigterm_when_its_output_is_blocked_and_a_version_hangs(version_1, tmp_path):
+    """Nobody reads the pipe of its output, which is full; the warm-up request of version 2 never ends."""
+    model = tmp_path / "sagan"
+    model.mkdir()
+    copy_version(version_1, model, 1)
+    command = Process(model, "--poll_seconds", "0.05", "--drain_seconds", "1", code=HANGING)
+    try:
+        command.lines_until("^REST on")
+        copy_version(version_1, model, 2)
+        time.sleep(1.5)
+        start = time.monotonic()
+        command.process.send_signal(signal.SIGTERM)
+        command.process.wait(20)
+    finally:
+        command.end()
+    assert time.monotonic() - start < 10
+
+
+def test_serve_ends_on_sigterm_while_the_first_version_loads(version_1, tmp_path):
+    model = tmp_path / "hangs"
+    model.mkdir()
+    copy_version(version_1, model, 2)
+    command = Process(model, "--drain_seconds", "1", code=HANGING)
+    try:
+        command.lines_until("^loading")
+        start = time.monotonic()
+        command.process.send_signal(signal.SIGTERM)
+        command.process.wait(20)
+    finally:
+        command.end()
+    assert time.monotonic() - start < 10
+
+
+# The command with versions that never finish loading from number 2 on, and a log of more lines than a pipe holds.
+HANGING = """
+import sys, time
+from sagan_tf import serve
+from sagan_tf.serving import loaded_version, service
+
+class Hanging(loaded_version.LoadedVersion):
+    def __init__(self, path, *arguments):
+        if path.endswith("/2"):
+            print("loading", "x" * 100_000 if "sagan" in path else "", flush=True)
+            time.sleep(1000)
+        super().__init__(path, *arguments)
+
+service.LoadedVersion = Hanging
+serve.main()
+"""

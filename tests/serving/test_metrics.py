@@ -1,8 +1,15 @@
 """The metrics for Prometheus."""
 
+import socket
+import time
+
+import grpc
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from serving.models import make_inputs
-from serving.servers import make_request, running
+from serving.servers import make_request, running, wait_until
+
+from sagan_tf.serving.limits import Limits
 
 
 def test_server_metrics_are_prometheus_text_at_both_paths(live):
@@ -38,6 +45,35 @@ def test_server_metrics_count_requests_by_outcome(version_1):
         counted[f"sagan_serving_{name}_sum", "sagan", "texts"] for name in ("run_seconds", "request_seconds")
     )
     assert 0 < run_seconds < request_seconds < 10
+
+
+def test_server_metrics_count_every_request_by_what_it_was(version_1):
+    with running(version_1.parent, Limits(batch_timeout=2, poll_interval=60)) as server, server.stubs() as (stub, _):
+        call = stub.Predict.future(make_request("texts", text=[b"a"]))
+        time.sleep(0.5)
+        call.cancel()
+        with grpc.insecure_channel(server.grpc) as channel, pytest.raises(grpc.RpcError):
+            channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(b"\xff", timeout=10)
+        for body in (b"{", b"[]", b'{"inputs": 1}', b""):
+            server.predict(body)
+        server.predict({"signature_name": "texts", "inputs": [1]})
+        server.post("/v1/models/sagan:classify", b"")
+        server.get("/nothing")
+        host, port = server.rest.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(b"no HTTP\r\n\r\n")
+            connection.recv(100)
+        wait_until(lambda: ("sagan_serving_requests_total", "sagan", "grpc", "texts", "499") in server.metrics())
+        metrics = server.metrics().items()
+    counted = {key[1:]: value for key, value in metrics if key[0] == "sagan_serving_requests_total"}
+    assert counted == {
+        ("sagan", "grpc", "texts", "499"): 1,
+        ("unknown", "grpc", "unknown", "400"): 1,
+        ("sagan", "rest", "serving_default", "400"): 1,
+        ("sagan", "rest", "texts", "400"): 1,
+        ("unknown", "rest", "unknown", "400"): 5,
+        ("unknown", "rest", "unknown", "404"): 1,
+    }
 
 
 def test_server_health_is_ok_when_a_version_is_served(live):

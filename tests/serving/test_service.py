@@ -1,6 +1,8 @@
 """The service while versions appear and disappear on disk."""
 
+import errno
 import json
+import os
 import shutil
 import threading
 import time
@@ -141,6 +143,100 @@ def test_server_serves_several_models(folder, doubled, tmp_path):
     with running(tmp_path) as server:
         assert value_of(server.predict({"inputs": INPUTS})) == pytest.approx(VALUE)
         assert value_of(server.predict({"inputs": INPUTS}, model="double")) == pytest.approx(2 * VALUE)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO, errno.ESTALE])
+def test_service_keeps_versions_while_the_folder_cannot_be_listed(folder, doubled, monkeypatch, code):
+    real = os.listdir
+
+    def fail(path):
+        raise OSError(code, os.strerror(code), path)
+
+    with running(folder) as server:
+        monkeypatch.setattr("os.listdir", fail)
+        copy_version(doubled, folder, 2)
+        wait_until(lambda: f"cannot list {folder}: {os.strerror(code)}. What is served stays." in server.lines)
+        time.sleep(0.3)
+        assert served(server) == [1] and value_of(server.predict({"inputs": INPUTS})) == pytest.approx(VALUE)
+        assert sum("cannot list" in line for line in server.lines) <= 2  # not in every round
+        monkeypatch.setattr("os.listdir", real)
+        wait_until(lambda: served(server) == [2])
+
+
+def test_service_tries_a_transient_failure_again(folder, doubled, monkeypatch):
+    failures = [OSError(errno.EMFILE, "Too many open files"), MemoryError("no memory")]
+
+    class Flaky(LoadedVersion):
+        def __init__(self, *arguments):
+            if failures:
+                raise failures.pop()
+            super().__init__(*arguments)
+
+    with running(folder) as server:
+        monkeypatch.setattr("sagan_tf.serving.service.LoadedVersion", Flaky)
+        copy_version(doubled, folder, 2)
+        wait_until(lambda: served(server) == [2])
+        assert not failures and [line for line in server.lines if "cannot load" in line] == [
+            f"cannot load {folder}/2: no memory", f"cannot load {folder}/2: [Errno 24] Too many open files",
+        ]  # fmt: skip
+
+
+def test_service_serves_the_newest_version_that_can_be_loaded_after_restart(folder, doubled):
+    for version in (2, 3, 4):
+        copy_version(doubled, folder, version)
+    for version in (3, 4):
+        (folder / str(version) / "saved_model.pb").write_bytes(b"nothing")
+    with running(folder) as server:
+        assert served(server) == [2] and [line.partition(":")[0] for line in server.lines] == [
+            f"cannot load {folder}/4", f"cannot load {folder}/3", "serving sagan, version 2",
+        ]  # fmt: skip
+
+
+def test_service_polls_on_when_its_log_or_an_update_fails(folder, doubled, monkeypatch):
+    def closed(line):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with running(folder) as server:
+        service = server.server.service
+        monkeypatch.setattr(service, "_log", closed)
+        monkeypatch.setattr(service, "_list_versions", lambda: 1 / 0)
+        time.sleep(0.2)
+        monkeypatch.undo()
+        monkeypatch.setattr(service, "_log", closed)
+        copy_version(doubled, folder, 2)
+        wait_until(lambda: served(server) == [2])
+
+
+def test_service_loads_other_models_while_one_hangs(folder, doubled, tmp_path, monkeypatch):
+    go_on = threading.Event()
+
+    class Slow(LoadedVersion):
+        def __init__(self, path, *arguments):
+            if "hangs" in path:
+                go_on.wait(30)
+            super().__init__(path, *arguments)
+
+    monkeypatch.setattr("sagan_tf.serving.service.LoadedVersion", Slow)
+    with running(tmp_path) as server:
+        (tmp_path / "hangs").mkdir()
+        copy_version(doubled, tmp_path / "hangs", 1)
+        time.sleep(0.2)
+        copy_version(doubled, folder, 2)
+        wait_until(lambda: served(server) == [2])
+        assert server.get("/v1/models/hangs").status == 503
+        go_on.set()
+        wait_until(lambda: server.get("/v1/models/hangs").status == 200)
+
+
+@pytest.mark.parametrize("name", ["assets.extra/tf_serving_warmup_requests", "variables/more", "fingerprint.pb"])
+def test_service_rejects_version_with_a_pipe(folder, name):
+    copy_version(folder / "1", folder, 2)
+    path = folder / "2" / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with running(folder) as server:
+        assert served(server) == [1] and f"{path}: is a pipe, a socket or a device" in server.lines[0]
 
 
 def write_warm_up(version, label):
