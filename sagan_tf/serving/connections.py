@@ -1,6 +1,7 @@
 """HTTP connections: their number is limited, and requests from other web sites are refused."""
 
 import asyncio
+import functools
 import ipaddress
 import socket
 from urllib.parse import urlsplit
@@ -51,10 +52,10 @@ def check_origin(request, allowed_hosts):
     A browser names the site that makes it send a POST in `Origin`, and lets a site choose few content types.
     """
     try:
-        name = urlsplit(f"//{request.host}").hostname or ""
+        name = _name_unless_address(request.host)
     except ValueError:
         raise RequestError("The Host header is malformed.") from None
-    if not (_is_address(name) or name in {"localhost", socket.gethostname().lower(), *allowed_hosts}):
+    if name not in (None, "localhost") and name not in {socket.gethostname().lower(), *allowed_hosts}:
         raise RequestError(f"The host {name[:100]} is unknown; `--allowed_hosts {name[:100]}` accepts it.", 403)
     if request.method == "POST":
         origin = request.headers.get("Origin")
@@ -64,9 +65,12 @@ def check_origin(request, allowed_hosts):
             raise RequestError("The Content-Type must be application/json.", 415)
 
 
-def _is_address(name):
+@functools.lru_cache(maxsize=256)
+def _name_unless_address(host):
+    """The name in a Host header, None for an IP address; ValueError if it is malformed."""
+    name = urlsplit(f"//{host}").hostname or ""
     try:
         ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
-        return False
-    return True
+        return name
+    return None
