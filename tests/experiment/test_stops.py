@@ -120,7 +120,7 @@ def test_signal_outside_of_training_prints_one_line(number, code, by, capsys, re
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_train_command_ends_with_code_of_signal(tmp_path, number, code, monkeypatch, capsys):
     callback = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: signal.raise_signal(number))
-    monkeypatch.setattr("sagan_tf.experiment.train.train", lambda config: train(config, [callback]))
+    monkeypatch.setattr("sagan_tf.experiment.train.train", lambda config, **_: train(config, [callback]))
     with pytest.raises(SystemExit) as ended:
         train_command.main(tiny_flags(tmp_path / "run", 3))
     assert ended.value.code == code
