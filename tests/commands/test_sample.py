@@ -73,8 +73,8 @@ def test_sample_single_files_match_class_and_seed_of_their_names(run, tmp_path):
 
 
 def become(monkeypatch, index, workers=2):
-    cluster = {"cluster": {"worker": [f"a:{i + 1}" for i in range(workers)]}, "task": {"type": "worker", "index": index}}
-    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    cluster, task = {"worker": [f"a:{i + 1}" for i in range(workers)]}, {"type": "worker", "index": index}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
 
 
 def contents(folder):
