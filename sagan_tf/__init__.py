@@ -1,5 +1,36 @@
-"""Self-Attention GAN for TensorFlow and Keras. Importing it registers the layers, so that `load_model` finds them."""
+"""Self-Attention GAN for TensorFlow and Keras. Keras and TensorFlow are imported when a name of it is first used."""
+
+from typing import TYPE_CHECKING
+
+from sagan_tf.lazy import lazy_exports
+from sagan_tf.registration import register_with_keras
+
+if TYPE_CHECKING:
+    from sagan_tf import layers as layers
+    from sagan_tf.config import Config as Config
+    from sagan_tf.experiment.train import train as train
+    from sagan_tf.experiment.trained import load_generator as load_generator
+    from sagan_tf.experiment.trained import load_run as load_run
+    from sagan_tf.networks import build_discriminator as build_discriminator
+    from sagan_tf.networks import build_generator as build_generator
+    from sagan_tf.training import SAGAN as SAGAN
+    from sagan_tf.training import losses as losses
 
 __version__ = "0.1.0"
 
-from sagan_tf import layers as layers
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Config": "sagan_tf.config",
+        "SAGAN": "sagan_tf.training",
+        "build_discriminator": "sagan_tf.networks",
+        "build_generator": "sagan_tf.networks",
+        "layers": "sagan_tf.layers",
+        "load_generator": "sagan_tf.experiment.trained",
+        "load_run": "sagan_tf.experiment.trained",
+        "losses": "sagan_tf.training.losses",
+        "train": "sagan_tf.train",  # the module of the command, which can be called
+    },
+)
+
+register_with_keras()

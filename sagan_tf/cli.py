@@ -9,6 +9,7 @@ from sagan_tf.errors import UserError, did_you_mean, one_line_errors
 # Verb -> (module with `main(argv, prog)`, what it does). Modules are imported when used.
 VERBS = {
     "train": ("sagan_tf.train", "train as a config says, or resume an interrupted run"),
+    "configs": ("sagan_tf.configs", "list the configs that come with the package"),
     "convert": ("sagan_tf.convert", "make a run folder from a PyTorch checkpoint"),
     "sample": ("sagan_tf.sample", "write pictures by class and seed, truncations, interpolations"),
     "attend": ("sagan_tf.attend", "draw and measure attention maps; write an explorer"),

@@ -1,15 +1,18 @@
 """`python -m sagan_tf.convert`: a run folder from checkpoints of BigGAN-PyTorch's or PyTorch-StudioGAN's SAGAN."""
 
-from sagan_tf.commands.option_parser import parse_options
-from sagan_tf.commands.options import ConvertOptions
 from sagan_tf.errors import one_line_errors
+from sagan_tf.startup import quiet_imports
 
 
 def main(argv=None, prog="python -m sagan_tf.convert"):
     """Converts checkpoints and prints what they hold."""
     with one_line_errors():
+        from sagan_tf.commands.option_parser import parse_options
+        from sagan_tf.commands.options import ConvertOptions
+
         options = parse_options(ConvertOptions, argv, prog)
-        from sagan_tf.commands.convert import convert_checkpoints  # after parsing: it takes seconds
+        with quiet_imports():
+            from sagan_tf.commands.convert import convert_checkpoints
 
         run, lines = convert_checkpoints(options.generator, options.discriminator, options.out, options.data)
         print("\n".join(lines))

@@ -57,8 +57,7 @@ def one_line_errors(after_stop=""):
         _exit(f"error: {error}", 2)
     except KeyboardInterrupt as stop:
         name = "SIGTERM" if isinstance(stop, Terminated) else "SIGINT"
-        source = "SIGTERM" if name == "SIGTERM" else "the keyboard"
-        _exit(f"\nstopped by {source}. {after_stop}".rstrip(), STOPPED_CODES[name])
+        _exit(stop_line(name, after_stop), STOPPED_CODES[name])
     except BrokenPipeError:
         # Python would complain again when it flushes the output at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,6 +73,12 @@ def one_line_errors(after_stop=""):
         else:
             raise
         _exit(f"error: {_one_line(advice)}", 2)
+
+
+def stop_line(signal_name, after_stop=""):
+    """The line of a command that the signal SIGINT or SIGTERM ended."""
+    source = "the keyboard" if signal_name == "SIGINT" else signal_name
+    return f"\nstopped by {source}. {after_stop}".rstrip()
 
 
 def _exit(message, code):

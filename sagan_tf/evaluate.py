@@ -1,17 +1,19 @@
 """`python -m sagan_tf.evaluate RUN`: FID, KID and more of a run's generator, or of a folder of pictures."""
 
-from sagan_tf.commands.option_parser import parse_options
-from sagan_tf.commands.options import EvaluateOptions
 from sagan_tf.errors import one_line_errors
+from sagan_tf.startup import quiet_imports
 
 
 def main(argv=None, prog="python -m sagan_tf.evaluate"):
     """Evaluates, prints a table, and writes JSON and pictures."""
     with one_line_errors():
+        from sagan_tf.commands.option_parser import parse_options
+        from sagan_tf.commands.options import EvaluateOptions
+
         options = parse_options(EvaluateOptions, argv, prog)
-        # Imported after parsing: these take seconds.
-        from sagan_tf.commands.evaluate import evaluate
-        from sagan_tf.evaluation.results import format_table
+        with quiet_imports():
+            from sagan_tf.commands.evaluate import evaluate
+            from sagan_tf.evaluation.results import format_table
 
         result = evaluate(options)
         if result is None:

@@ -1,15 +1,18 @@
 """`python -m sagan_tf.sample RUN`: pictures of a run's averaged generator, by class and seed."""
 
-from sagan_tf.commands.option_parser import parse_options
-from sagan_tf.commands.options import SampleOptions
 from sagan_tf.errors import one_line_errors
+from sagan_tf.startup import quiet_imports
 
 
 def main(argv=None, prog="python -m sagan_tf.sample"):
     """Writes pictures and prints their paths."""
     with one_line_errors():
+        from sagan_tf.commands.option_parser import parse_options
+        from sagan_tf.commands.options import SampleOptions
+
         options = parse_options(SampleOptions, argv, prog)
-        from sagan_tf.commands.sample import sample_run  # after parsing: it takes seconds
+        with quiet_imports():
+            from sagan_tf.commands.sample import sample_run
 
         for path in sample_run(options):
             print(path)

@@ -1,18 +1,27 @@
-"""`python -m sagan_tf.train`: trains as a config says, or resumes an interrupted run."""
+"""`python -m sagan_tf.train`: trains as a config says, or resumes an interrupted run.
+
+The module itself is `sagan_tf.train(config)`: a function of that name would be replaced by the module once it is
+imported.
+"""
 
 import sys
+import types
 
-from sagan_tf.config import load_command_line
 from sagan_tf.errors import STOPPED_CODES, one_line_errors
+from sagan_tf.startup import quiet_imports
+
+_AFTER_STOP = "Nothing that was saved is lost: run the same command to resume."
 
 
 def main(argv=None, prog="python -m sagan_tf.train"):
     """Trains and prints the run folder; a run that a signal stopped ends with the code of the signal."""
-    with one_line_errors("Nothing that was saved is lost: run the same command to resume."):
+    with one_line_errors(_AFTER_STOP):
+        from sagan_tf.config import load_command_line
+
         config, options = load_command_line(argv, prog)
-        # Imported after parsing: these take seconds.
-        from sagan_tf.experiment.train import train
-        from sagan_tf.training.memory import limit_arenas
+        with quiet_imports(_AFTER_STOP):
+            from sagan_tf.experiment.train import train
+            from sagan_tf.training.memory import limit_arenas
 
         limit_arenas()
         run = train(config, allow_data_change=options.allow_data_change)
@@ -20,6 +29,16 @@ def main(argv=None, prog="python -m sagan_tf.train"):
         if run.stopped_by is not None:
             sys.exit(STOPPED_CODES.get(run.stopped_by, STOPPED_CODES["SIGTERM"]))  # another worker's signal otherwise
 
+
+class _CallableModule(types.ModuleType):
+    def __call__(self, config, callbacks=(), allow_data_change=False):
+        """Trains a run, or resumes one; see `sagan_tf.experiment.train.train`."""
+        from sagan_tf.experiment.train import train
+
+        return train(config, callbacks, allow_data_change)
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 if __name__ == "__main__":
     main()

@@ -46,7 +46,7 @@ def test_sagan_rejects_unknown_verb(capsys, verb, line):
 
 def test_sagan_passes_arguments_and_name_to_the_verb(capsys):
     code, out, _ = exit_of(capsys, cli.main, "train", "--help")
-    assert code == 0 and out.startswith("usage: sagan train [--config FILE")
+    assert code == 0 and out.startswith("usage: sagan train [--config NAME")
 
 
 def test_train_rejects_bad_option_before_slow_imports(capsys, monkeypatch):
@@ -80,5 +80,7 @@ def test_train_process_rejects_bad_input_in_one_line(command, tmp_path):
     )
     ours = [line for line in done.stderr.splitlines() if "nowhere" in line]
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert ours == ["error: nowhere.yaml: no such config file."]
+    assert ours == [
+        "error: nowhere.yaml: no such config file. `sagan configs` lists those that come with the package."
+    ]
     assert os.listdir(tmp_path) == []

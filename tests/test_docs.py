@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import sagan_tf
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sagan_tf"
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
@@ -36,7 +38,7 @@ def test_every_promise_of_the_security_page_names_a_test():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page_modules_exist(page):
-    modules = re.findall(r"\bsagan_tf\.([a-z_]+)", page.read_text())
+    modules = set(re.findall(r"\bsagan_tf\.([a-z_]+)", page.read_text())) - set(dir(sagan_tf))
     assert [name for name in modules if not ((PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir())] == []
 
 

@@ -24,7 +24,7 @@ from sagan_tf.config import QUICK_START, save_config
 from sagan_tf.data.fingerprint import fingerprint_differences
 from sagan_tf.data.sources import contact_sheet_images
 from sagan_tf.errors import UserError
-from sagan_tf.experiment.loading import load_generator
+from sagan_tf.experiment.loading import load_model
 from sagan_tf.runs.folder import Run
 from sagan_tf.runs.provenance import describe_training
 from sagan_tf.runs.report import write_report
@@ -279,7 +279,7 @@ def test_load_generator_survives_damaged_files(run_folder, tmp_path_factory, cha
     run = Run(tmp_path_factory.mktemp("run"))
     run.generator_path.write_bytes(change(run_folder.generator_path.read_bytes()))
     with one_line_or_none():
-        load_generator(run)
+        load_model(run)
 
 
 def test_load_generator_does_not_run_code(tmp_path):
@@ -290,7 +290,7 @@ def test_load_generator_does_not_run_code(tmp_path):
     model.save(run.generator_path)
     Path(ran).unlink(missing_ok=True)
     with pytest.raises(UserError, match="cannot be loaded as a generator of sagan_tf"):
-        load_generator(run)
+        load_model(run)
     assert not os.path.exists(ran)
 
 
@@ -304,4 +304,4 @@ def test_load_generator_does_not_call_named_functions(run_folder, tmp_path, modu
     run = Run(tmp_path)
     rewrite_config(run_folder.generator_path, run.generator_path, change)
     with pytest.raises(UserError, match="cannot be loaded as a generator of sagan_tf"):
-        load_generator(run)
+        load_model(run)

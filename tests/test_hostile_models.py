@@ -30,7 +30,7 @@ from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.statistics import read_statistics
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import make_checkpoint, make_manager, restore_latest
-from sagan_tf.experiment.loading import load_generator, restore_networks
+from sagan_tf.experiment.loading import load_model, restore_networks
 from sagan_tf.export import __main__ as export
 from sagan_tf.files import untrusted
 from sagan_tf.generation.folding import fold_generator
@@ -148,7 +148,7 @@ def test_load_generator_accepts_or_rejects_edited_generator(run, tmp_path_factor
 
     rewrite_config(run.generator_path, other.generator_path, change)
     with one_line_or_none():
-        sampler = Sampler(fold_generator(load_generator(other)), batch_size=2)
+        sampler = Sampler(fold_generator(load_model(other)), batch_size=2)
         labels = None if sampler.num_classes is None else [0]
         assert sampler.sample([0], labels).shape == (1, *sampler.image_shape)
 
@@ -164,7 +164,7 @@ def test_load_generator_rejects_unknown_output_size(run, tmp_path):
     other = Run(tmp_path)
     rewrite_config(run.generator_path, other.generator_path, change)
     with pytest.raises(UserError, match="has an output of unknown size"):
-        load_generator(other)
+        load_model(other)
 
 
 def small_keras_file(folder, config=None, weights=None):
@@ -184,7 +184,7 @@ def test_load_generator_rejects_zip_bomb_without_using_memory(tmp_path):
 
     def load():
         with pytest.raises(UserError, match="claims to unpack to 400.0 MiB"):
-            load_generator(other)
+            load_model(other)
 
     assert peak_growth(load) < untrusted.FLOOR_BYTES
 
@@ -202,7 +202,7 @@ def test_load_generator_rejects_huge_arrays_without_using_memory(run, tmp_path):
 
     def load():
         with pytest.raises(UserError, match="claims to unpack to 4.0 GiB"):
-            load_generator(other)
+            load_model(other)
 
     assert peak_growth(load) < untrusted.FLOOR_BYTES
 
@@ -264,7 +264,7 @@ def test_load_generator_rejects_huge_layers_without_using_memory(run, tmp_path, 
 
     def load():
         with pytest.raises(UserError, match="cannot be loaded as a generator of sagan_tf"):
-            load_generator(other)
+            load_model(other)
 
     assert peak_growth(load) < untrusted.FLOOR_BYTES
 
@@ -281,7 +281,7 @@ def test_load_generator_rejects_layers_that_access_files_or_code(run, tmp_path, 
     other = Run(tmp_path)
     rewrite_config(run.generator_path, other.generator_path, change)
     with pytest.raises(UserError, match=f"a generator has no keras.layers.{layer}"):
-        load_generator(other)
+        load_model(other)
 
 
 def ends_with_one_line(capsys, command, *arguments):
@@ -448,4 +448,4 @@ def test_load_generator_rejects_layer_built_for_another_shape(run, tmp_path):
     other.path.mkdir()
     rewrite_config(run.generator_path, other.generator_path, change)
     with pytest.raises(UserError):
-        load_generator(other)
+        load_model(other)

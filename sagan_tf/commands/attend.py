@@ -3,11 +3,11 @@
 import json
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from sagan_tf.commands.attention_results import AttentionReader
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import atomic_write, write_text
+from sagan_tf.progress import progress_bar
 from sagan_tf.runs.folder import Run
 from sagan_tf.viewing.attention_measures import format_table
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
@@ -74,7 +74,7 @@ def _draw_over_training(run, options, out):
         raise UserError(f"{run.checkpoints_path}: there is no checkpoint yet.")
     results_of = {}
     count = options.images or IMAGES_PER_STEP
-    for step in tqdm(steps, unit="checkpoint", desc="reading", leave=False):
+    for step in progress_bar(steps, unit="checkpoint", desc="reading", leave=False):
         for result in AttentionReader(run, options, step).results(count, count):
             for name in result.maps:
                 results_of.setdefault((result.network, name, result.pictures), []).append(result)

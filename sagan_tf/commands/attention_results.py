@@ -6,16 +6,16 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from sagan_tf.commands.classes import choose_classes, class_names
+from sagan_tf.commands.classes import choose_classes
 from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import count_in_words, portable_fingerprint
 from sagan_tf.data.sources import open_source, spread_over_classes, translate_data_errors
 from sagan_tf.errors import UserError
-from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.generation.pixels import from_levels, to_levels
 from sagan_tf.generation.sampler import Sampler
+from sagan_tf.progress import progress_bar
 from sagan_tf.runs.data_check import check_data
 from sagan_tf.viewing.attention import AttentionProbe
 from sagan_tf.viewing.attention_measures import measure_attention, measure_symmetry
@@ -127,7 +127,8 @@ class AttentionReader:
         batch = max(1, min(_BATCH, _BATCH_SCORES // max(probe.scores_per_image, 1)))
         starts = range(0, len(inputs[0]), batch)
         outputs, kept, measured = [], [], []
-        for start in tqdm(starts, unit="batch", desc=f"{network}, {pictures}", leave=False, disable=len(starts) < 4):
+        title, is_short = f"{network}, {pictures}", len(starts) < 4
+        for start in progress_bar(starts, unit="batch", desc=title, leave=False, disable=is_short):
             output, maps = probe.attention_maps([x[start : start + batch] for x in inputs], batch)
             maps = {name: layer_maps for name, layer_maps in maps.items() if layers is None or name in layers}
             outputs.append(output)

@@ -1,19 +1,8 @@
-"""The classes of a run by name, and those that a user chose."""
+"""The classes that a user chose."""
 
-from sagan_tf.data import embedded
 from sagan_tf.errors import UserError, did_you_mean
 
 DEFAULT_CLASSES = 10
-
-
-def class_names(run, num_classes):
-    """Names of a run's classes, without opening its data: tuple of str, numbers if unknown; None without classes."""
-    if num_classes is None:
-        return None
-    names = run.class_names()
-    if not names and run.config().data.name in embedded.NAMES:
-        names = embedded.KINDS
-    return tuple(names) if names and len(names) == num_classes else tuple(map(str, range(num_classes)))
 
 
 def choose_classes(chosen, names):

@@ -5,7 +5,6 @@ import functools
 import time
 from pathlib import Path
 
-from sagan_tf.commands.classes import class_names
 from sagan_tf.commands.evaluate_pictures import (
     SampleReader,
     picture_metrics,
@@ -24,7 +23,7 @@ from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.results import Result, to_json
 from sagan_tf.evaluation.shards import gather_shards, shard_paths
 from sagan_tf.evaluation.standing_statistics import BATCH_SIZE, set_standing_statistics
-from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.files.atomic import write_text
 from sagan_tf.files.locks import exclusive
 from sagan_tf.generation.folding import fold_generator

@@ -3,7 +3,7 @@
 import tempfile
 
 from sagan_tf.errors import UserError
-from sagan_tf.experiment.loading import load_generator
+from sagan_tf.experiment.loading import load_model
 from sagan_tf.export.formats import FORMATS
 from sagan_tf.export.model_card import make_model_card, write_model_card
 from sagan_tf.generation.folding import fold_generator
@@ -25,7 +25,7 @@ def export_run(options):
     """
     run = Run.open(options.run)
     training = describe_training(run)
-    folded = fold_generator(load_generator(run))
+    folded = fold_generator(load_model(run))
     _make_folder(options.out)
     artefacts = []
     for name in dict.fromkeys(options.formats):

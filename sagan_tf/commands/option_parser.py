@@ -4,10 +4,19 @@ import argparse
 import dataclasses
 import functools
 import inspect
+import sys
 import typing
 from dataclasses import MISSING
 
-from sagan_tf.config.types import choices, field_helps, metavar, read_value, type_in_words, without_null
+from sagan_tf.config.types import (
+    choices,
+    field_helps,
+    join_negative_values,
+    metavar,
+    read_value,
+    type_in_words,
+    without_null,
+)
 from sagan_tf.errors import UserError, did_you_mean
 
 
@@ -31,6 +40,7 @@ def parse_options(cls, argv, prog):
         UserError: An option is unknown, missing, or has a bad value.
         SystemExit: With code 0 after `--help`.
     """
+    argv = join_negative_values(sys.argv[1:] if argv is None else argv)
     return cls(**vars(_make_parser(cls, prog).parse_args(argv)))
 
 

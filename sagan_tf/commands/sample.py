@@ -1,15 +1,15 @@
 """Draws samples of a run's generator: what `sagan sample` does once its options are parsed."""
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from sagan_tf.commands.classes import choose_classes, class_names
+from sagan_tf.commands.classes import choose_classes
 from sagan_tf.errors import UserError
-from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.shared_work import SharedFolder, split_batches
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
+from sagan_tf.progress import progress_bar
 from sagan_tf.runs.folder import Run
 from sagan_tf.training.workers import read_worker
 from sagan_tf.viewing import sample_tables
@@ -95,7 +95,7 @@ def _animation_frames(sampler, classes, options, kind):
         ]
     images = [
         sample_tables.interpolation_loop(sampler, loop, _FRAMES_PER_STEP)
-        for loop in tqdm(loops, unit="loop", desc="interpolating", leave=False)
+        for loop in progress_bar(loops, unit="loop", desc="interpolating", leave=False)
     ]
     shape = (len(titles), len(loops) // len(titles), *sampler.image_shape)
     return [draw_table(Table(np.reshape(frame, shape), titles)) for frame in np.stack(images, axis=1)]
@@ -104,7 +104,8 @@ def _animation_frames(sampler, classes, options, kind):
 def _write_files(sampler, classes, options, folder, batches, after_batch=None):
     """Writes batches of the single files, the classes in turn, and calls `after_batch()` after each."""
     labels, names = _labels_and_names(classes, options)
-    with tqdm(total=options.files, unit="img", desc="writing", leave=False, disable=after_batch is not None) as bar:
+    is_shown = after_batch is None
+    with progress_bar(total=options.files, unit="img", desc="writing", leave=False, disable=not is_shown) as bar:
         for batch in batches:
             seeds = [options.seed + i for i in batch]
             images = sampler.sample(seeds, [labels[i] for i in batch] if classes else None, options.truncation)
@@ -122,7 +123,7 @@ def _write_share(sampler, classes, options, folder, worker, generator):
     about = {"generator": digest, "seed": options.seed, "truncation": options.truncation}
     _, names = _labels_and_names(classes, options)
     shared = SharedFolder(folder, about, names, sampler.batch_size, (worker.index, worker.count))
-    with tqdm(total=options.files, initial=shared.count(), unit="img", desc=f"{worker.count} workers writing",
+    with progress_bar(total=options.files, initial=shared.count(), unit="img", desc=f"{worker.count} workers writing",
               leave=False, disable=not worker.is_chief) as bar:
 
         def show(count):

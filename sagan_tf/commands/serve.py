@@ -8,6 +8,7 @@ from sagan_tf.errors import UserError
 from sagan_tf.serving.background_log import BackgroundLog
 from sagan_tf.serving.folders import find_models
 from sagan_tf.serving.limits import Limits
+from sagan_tf.startup import quiet_imports
 
 _PACKAGES = ("aiohttp", "grpc", "orjson", "prometheus_client", "tensorflow_serving")
 
@@ -24,10 +25,10 @@ def serve(options, log):
     """
     _check_folder(options.folder)
     _check_packages()
-    # Imported after the checks: TensorFlow takes seconds.
-    import tensorflow as tf
+    with quiet_imports():  # after the checks: TensorFlow takes seconds
+        import tensorflow as tf
 
-    from sagan_tf.serving import server
+        from sagan_tf.serving import server
 
     tf.get_logger().setLevel("ERROR")  # hides that sessions are a deprecated interface
     log = BackgroundLog(log)

@@ -7,14 +7,28 @@ from sagan_tf.config.checks import flat_fields
 from sagan_tf.config.differences import as_yaml
 from sagan_tf.config.fields import Config
 from sagan_tf.config.names import field_types, section_types, suggest_key
-from sagan_tf.config.types import accepts_null, field_helps, metavar
+from sagan_tf.config.types import accepts_null, field_helps, join_negative_values, metavar
 from sagan_tf.config.yaml_files import Setting
 from sagan_tf.errors import UserError
 
-_DESCRIPTION = """\
-Settings come from the defaults below, then from the config files in their order, then from the flags, which always win.
-Without --config: the quick start, a small network on embedded pictures that trains in minutes on two CPU cores.
-A config file has the same names in sections: `training:` and, indented below it, `steps: 1000`."""
+_EXAMPLES = """\
+examples:
+  %(prog)s                                           the quick start: minutes on two CPU cores, no download
+  %(prog)s --config folder64 --data.name PICTURES    your own pictures, 64 px
+  %(prog)s --config cifar10 --data.download
+  %(prog)s --config cifar10 --help                   the values of this config
+
+A config is one of `sagan configs` or a YAML file with the names below in sections: `training:` and, indented below it,
+`steps: 1000`. Of several, a later one overrides an earlier one; options always win. The same command resumes a run."""
+
+# The options that `--help` shows; `--help all` shows every field.
+COMMON = (
+    "run", "data.name", "data.split", "data.data_dir", "data.download", "data.image_size", "data.conditional",
+    "data.flip", "generator.channels", "discriminator.channels", "generator_optimizer.learning_rate",
+    "discriminator_optimizer.learning_rate", "training.steps", "training.batch_size", "training.augmentation",
+    "training.seed", "hardware.precision", "output.sample_interval", "output.checkpoint_interval",
+    "evaluation.interval",
+)  # fmt: skip
 
 
 def read_command_line(argv, prog):
@@ -22,21 +36,22 @@ def read_command_line(argv, prog):
 
     Args:
         argv: list of str.
-        prog: Command that the help names.
+        prog: Command that an error names.
 
     Returns:
-        argparse.Namespace with `config` (list of paths), `print_config` and `allow_data_change` (bool), and `flags`:
-        dict, full path of a field -> `Setting`.
+        argparse.Namespace with `config` (list of paths or names), `print_config` and `allow_data_change` (bool), `help`
+        ("common", "all" or None), and `flags`: dict, full path of a field -> `Setting`.
 
     Raises:
         UserError: An option is unknown or lacks its value.
-        SystemExit: With code 0 after `--help`.
     """
     types = field_types()
     try:
-        options, unknown = _make_parser(prog, types).parse_known_args(argv)
+        options, unknown = _make_parser(prog, types).parse_known_args(join_negative_values(argv))
     except argparse.ArgumentError as error:
         raise UserError(f"command line: a value must follow {error.argument_name}.") from None
+    if options.help not in (None, "common", "all"):
+        raise UserError(f"command line: --help takes `all` or nothing. Got `{options.help}`.")
     if unknown:
         _reject(unknown[0], [*types, "config", "print_config", "allow_data_change", "help"])
     texts = {key: vars(options).pop(key) for key in types if key in options}
@@ -47,18 +62,31 @@ def read_command_line(argv, prog):
     return options
 
 
-def _make_parser(prog, types):
+def help_text(config, prog, everything):
+    """The help of a command, with the values of a `Config`: of the common options, or of all."""
+    types = field_types()
+    keys = list(types) if everything else COMMON
+    return _make_parser(prog, {key: types[key] for key in keys}, dict(flat_fields(config)), everything).format_help()
+
+
+def _make_parser(prog, types, values=None, everything=True):
     parser = argparse.ArgumentParser(
         prog=prog,
-        usage="%(prog)s [--config FILE ...] [--SECTION.FIELD VALUE ...]",
-        description=_DESCRIPTION,
+        usage="%(prog)s [--config NAME ...] [--SECTION.FIELD VALUE ...]",
+        description=_EXAMPLES,
+        epilog=None if everything else "--help all lists all options.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         exit_on_error=False,
+        add_help=False,
     )
     parser.add_argument(
-        "--config", action="append", default=[], metavar="FILE",
-        help="YAML file. Of several, a later one overrides an earlier one.",
+        "--config", action="append", default=[], metavar="NAME",
+        help="One of `sagan configs`, or a YAML file. Without one: the quick start.",
+    )  # fmt: skip
+    parser.add_argument(
+        "-h", "--help", nargs="?", const="common", metavar="all",
+        help="Show this help, or all options, and exit.",
     )  # fmt: skip
     parser.add_argument("--print_config", action="store_true", help="Print the complete config and exit.")
     parser.add_argument(
@@ -66,17 +94,19 @@ def _make_parser(prog, types):
         help="Resume with data that are not those of the run so far: other pictures, or other names of the classes.",
     )  # fmt: skip
     groups, helps = {"": parser}, {"": field_helps(Config)}
+    used = {key.partition(".")[0] for key in types}
     for section, cls in section_types().items():
+        if section not in used:
+            continue
         groups[section] = parser.add_argument_group(section, inspect.getdoc(cls).partition("\n")[0])
         helps[section] = field_helps(cls)
-    defaults = dict(flat_fields(Config()))
     for key, hint in types.items():
         section, _, name = key.rpartition(".")
         groups[section].add_argument(
             f"--{key}",
             default=argparse.SUPPRESS,
             metavar=metavar(hint, name),
-            help=f"{helps[section][name]} (default: {as_yaml(defaults[key])})",
+            help=helps[section][name] + (f" (default: {as_yaml(values[key])})" if values else ""),
             # A bare flag such as --data.flip means true.
             **({"nargs": "?", "const": "true"} if hint is bool else {}),
         )

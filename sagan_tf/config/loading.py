@@ -4,9 +4,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from sagan_tf.config.command_line import read_command_line
+from sagan_tf.config.command_line import help_text, read_command_line
 from sagan_tf.config.differences import as_yaml
 from sagan_tf.config.fields import Config
+from sagan_tf.config.named import config_path
 from sagan_tf.config.names import field_types
 from sagan_tf.config.quick_start import QUICK_START
 from sagan_tf.config.ranges import ConfigError
@@ -20,8 +21,8 @@ def load_config(argv=None, prog="python -m sagan_tf.train"):
     """Makes the config of a command. Later files override earlier ones, and flags override files.
 
     Args:
-        argv: list of str, arguments such as `["--config", "configs/cifar10.yaml", "--training.steps", "500"]`. Defaults
-            to those of this process. Without a file, the flags change the quick start.
+        argv: list of str, arguments such as `["--config", "cifar10", "--training.steps", "500"]`. Defaults to those of
+            this process. Without a config, the flags change the quick start.
         prog: Command that the help names.
 
     Returns:
@@ -39,12 +40,15 @@ def load_command_line(argv=None, prog="python -m sagan_tf.train"):
     options = read_command_line(sys.argv[1:] if argv is None else argv, prog)
     settings = {}
     for path in options.config:
-        settings |= read_yaml(path)
+        settings |= read_yaml(config_path(path))
     settings |= options.flags
     config = _build(Config() if options.config else QUICK_START, settings)
     if config.run is None:
         name = Path(options.config[-1]).stem if options.config else "quickstart"
         config = dataclasses.replace(config, run=f"runs/{name}")
+    if options.help is not None:
+        print(help_text(config, prog, everything=options.help == "all"), end="")
+        sys.exit(0)
     if options.print_config:
         print(config_yaml(config), end="")
         sys.exit(0)
@@ -52,10 +56,10 @@ def load_command_line(argv=None, prog="python -m sagan_tf.train"):
 
 
 def read_config(path):
-    """Reads one config file, such as that of a run folder.
+    """Reads one config, such as that of a run folder.
 
     Args:
-        path: Path of the YAML file.
+        path: Path of the YAML file, or name of a config that comes with the package.
 
     Returns:
         Config.

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import re
 import types
 import typing
 from pathlib import Path
@@ -31,6 +32,17 @@ def _parser(hint):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=hint)
     return parser
+
+
+def join_negative_values(argv):
+    """Writes `--name -1,1` as `--name=-1,1`: argparse takes a value with a leading minus for an option."""
+    joined = []
+    for argument in argv:
+        if joined and re.fullmatch("--[^=]+", joined[-1]) and re.match(r"-[\d.]", argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def accepts_null(hint):

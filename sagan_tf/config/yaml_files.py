@@ -1,13 +1,13 @@
 """YAML files as flat settings that remember their line. Values stay text, so that files and flags are read alike."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
+from sagan_tf.config.named import suggest_config
 from sagan_tf.config.names import field_types, section_types, suggest_key
 from sagan_tf.config.types import accepts_null, type_in_words
-from sagan_tf.errors import UserError, did_you_mean, format_size
+from sagan_tf.errors import UserError, format_size
 
 _MAX_FILE_BYTES = 1 << 20
 _MAX_VALUES = 10_000  # with every alias written out
@@ -60,7 +60,7 @@ def _compose(path):
             raise UserError(f"{path}: too large for a config file, more than {format_size(_MAX_FILE_BYTES)}.")
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such config file.{_nearest_file(path)}") from None
+        raise UserError(f"{path}: no such config file.{suggest_config(path)}") from None
     except OSError as error:
         raise UserError(f"{path}: the config file cannot be read: {error.strerror}.") from None
     except yaml.MarkedYAMLError as error:
@@ -69,12 +69,6 @@ def _compose(path):
         raise UserError(f"{path}, line {mark.line + 1}: {problem}.") from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UserError(f"{path}: not a text file in UTF-8.") from None
-
-
-def _nearest_file(path):
-    folder, name = Path(path).parent, Path(path).name
-    names = [file.name for file in folder.glob("*.yaml")] if folder.is_dir() else []
-    return did_you_mean(name, names, f"{folder}/") or did_you_mean(f"{name}.yaml", names, f"{folder}/")
 
 
 def _count_values(node, counts):

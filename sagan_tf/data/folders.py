@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps, features
-from tqdm.auto import tqdm
 
 from sagan_tf.data.decoding import decode_png, resize_square
 from sagan_tf.data.readers import ArrayReader, IndexedReader
 from sagan_tf.errors import UserError
+from sagan_tf.progress import progress_bar
 
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # by their names in Pillow
 _NOT_PICTURES = (".avifs", ".pfm")  # suffixes of the same formats: films, and numbers of any range
@@ -31,7 +31,7 @@ def open_folder(options, show_progress):
     paths, labels, class_names, skipped = list_pictures(folder, options.split)
     in_memory = len(paths) * size**2 * channels <= options.memory_limit_gib * 2**30
     images, readable, unreadable = [], [], []
-    for i, path in enumerate(tqdm(paths, desc=f"reading {folder}", unit="file", disable=not show_progress)):
+    for i, path in enumerate(progress_bar(paths, desc=f"reading {folder}", unit="file", disable=not show_progress)):
         try:
             image = load_picture(path, size, channels, options.resize)
         except UNREADABLE as error:

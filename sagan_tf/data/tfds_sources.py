@@ -7,13 +7,13 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from tqdm.auto import tqdm
 
 from sagan_tf.data import embedded
 from sagan_tf.data.decoding import decode_square
 from sagan_tf.data.readers import ArrayReader, RecordReader
 from sagan_tf.data.tfrecords import make_record_reader
 from sagan_tf.errors import UserError, did_you_mean
+from sagan_tf.progress import progress_bar
 
 
 def open_tfds(options, show_progress):
@@ -112,7 +112,7 @@ def _list_files(builder, options):
 
 def _read_into_memory(reader, name, shape, show_progress):
     images, count = np.empty(shape, np.uint8), 0
-    with tqdm(total=len(images), desc=f"reading {name}", unit="picture", disable=not show_progress) as bar:
+    with progress_bar(total=len(images), desc=f"reading {name}", unit="picture", disable=not show_progress) as bar:
         for batch, *_ in reader.in_order_batches(256):
             images[count : count + len(batch)] = batch
             count += len(batch)

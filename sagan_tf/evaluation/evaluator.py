@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from sagan_tf.data.fingerprint import fingerprint
 from sagan_tf.errors import UserError
@@ -21,6 +20,7 @@ from sagan_tf.generation.pixels import to_levels
 from sagan_tf.generation.replicas import on_all_replicas
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.generation.truncation import NO_TRUNCATION
+from sagan_tf.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,8 @@ class Evaluator:
         network = self.network
         collector = Collector(folder, about, count, network.dimensions, network.num_classes, keep, share=share)
         first, end, done = collector.first, collector.end, collector.done
-        with tqdm(total=end - first, initial=done, unit="img", desc=title, disable=not self.show_progress) as bar:
+        is_hidden = not self.show_progress
+        with progress_bar(total=end - first, initial=done, unit="img", desc=title, disable=is_hidden) as bar:
             try:
                 for features, probabilities, labels in batches(first + done, end):
                     collector.add(features, probabilities if network.num_classes else None, labels)

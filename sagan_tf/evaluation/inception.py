@@ -13,13 +13,13 @@ import urllib.request
 from pathlib import Path
 
 import tensorflow as tf
-from tqdm.auto import tqdm
 
 from sagan_tf.errors import UserError, summarize
 from sagan_tf.files.atomic import atomic_folder, write_text
 from sagan_tf.files.cache import user_cache_folder
 from sagan_tf.files.hashing import sha256
 from sagan_tf.files.saved_models import FEATURE_OPERATIONS, checked_graph
+from sagan_tf.progress import progress_bar
 
 URL = "https://tfhub.dev/tensorflow/tfgan/eval/inception/1?tf-hub-format=compressed"
 INPUT_SIZE = 299  # px
@@ -130,7 +130,7 @@ def _download(url, path):
     request = urllib.request.Request(url, headers={"User-Agent": "sagan_tf"})
     with urllib.request.urlopen(request, timeout=30) as response, open(path, "wb") as file:
         total = int(response.headers.get("Content-Length") or 0) or None
-        with tqdm(total=total, unit="B", unit_scale=True, desc="downloading Inception") as bar:
+        with progress_bar(total=total, unit="B", unit_scale=True, desc="downloading Inception") as bar:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))

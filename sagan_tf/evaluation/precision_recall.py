@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-from tqdm.auto import tqdm
 
 from sagan_tf.evaluation.distances import check_features
+from sagan_tf.progress import progress_bar
 
 _BLOCK_VALUES = 1 << 24  # distances in memory at a time: 128 MiB
 
@@ -59,7 +59,7 @@ def manifold_metrics(
     known = reference_distances is not None and reference_distances.shape[1] > coverage_neighbours
     blocks = len(_starts(len(features), len(reference))) + len(_starts(len(features), len(features)))
     blocks += 0 if known else len(_starts(len(reference), len(reference)))
-    with tqdm(total=blocks, desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
+    with progress_bar(total=blocks, desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
         if not known:
             reference_distances = _smallest(reference, reference, coverage_neighbours + 1, bar)[0]
         # Column 0 is the distance of a row to itself.
@@ -72,7 +72,7 @@ def own_distances(rows, count=11, show_progress=False):
     """Squared distances of each row of (M, D) to its nearest rows, itself included: (M, count) float64, ascending."""
     rows, _ = _checked(rows, rows)
     starts = _starts(len(rows), len(rows))
-    with tqdm(total=len(starts), desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
+    with progress_bar(total=len(starts), desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
         return _smallest(rows, rows, min(count, len(rows)), bar)[0]
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from sagan_tf.evaluation.collector import FeatureSet
 from sagan_tf.evaluation.moments import Moments
@@ -13,6 +12,7 @@ from sagan_tf.evaluation.scores import ScoreSums
 from sagan_tf.files.atomic import atomic_write, remove_temporary_files
 from sagan_tf.files.shared_work import wait_for_workers
 from sagan_tf.files.untrusted import read_arrays
+from sagan_tf.progress import progress_bar
 
 
 def shard_paths(stem, worker):
@@ -113,6 +113,6 @@ def wait_for_shards(paths, about, minutes):
             "they continue where they stopped."
         )
 
-    with tqdm(total=len(paths), unit="worker", desc="waiting for the other workers") as bar:
+    with progress_bar(total=len(paths), unit="worker", desc="waiting for the other workers") as bar:
         wait_for_workers(count, len(paths).__eq__, minutes, missing, lambda done: bar.update(done - bar.n))
     return [shards[path] for path in paths]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import keras
 
+from sagan_tf.data import embedded
 from sagan_tf.errors import UserError, summarize
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import restore
@@ -29,7 +30,17 @@ class Networks:
     step: int | None
 
 
-def load_generator(run, path=None):
+def class_names(run, num_classes):
+    """Names of a run's classes, without opening its data: tuple of str, numbers if unknown; None without classes."""
+    if num_classes is None:
+        return None
+    names = run.class_names()
+    if not names and run.config().data.name in embedded.NAMES:
+        names = embedded.KINDS
+    return tuple(names) if names and len(names) == num_classes else tuple(map(str, range(num_classes)))
+
+
+def load_model(run, path=None):
     """Loads the averaged generator of a run, by default the newest; raises UserError if the file cannot be read."""
     path = path or run.generator_path
     try:
@@ -61,7 +72,7 @@ def restore_networks(run, step=None, discriminator=False, best=False):
     if step is not None and step not in steps:
         available = f"those of {', '.join(map(str, steps))}" if steps else "none"
         raise UserError(f"--step: {run.path} has no checkpoint of step {step}; it has {available}.")
-    generator = load_generator(run)
+    generator = load_model(run)
     num_classes = count_classes(generator)
     if step is None and not discriminator:
         return Networks(generator, None, num_classes, run.generator_step())
@@ -81,7 +92,7 @@ def _restore_best(run, step):
         raise UserError(
             f"{run.path}: no generator was evaluated during training; --evaluation.interval switches that on."
         )
-    generator = load_generator(run, run.best_generator_path)
+    generator = load_model(run, run.best_generator_path)
     return Networks(generator, None, count_classes(generator), best["step"])
 
 

@@ -72,7 +72,7 @@ def check_same_config(config, strategy, worker):
 
 def _train_in_folder(config, strategy, worker, callbacks, allow_data_change):
     # Data that cannot be read leaves no new run folder; an existing folder is checked before its data.
-    source = None if os.path.exists(config.run) else open_source(config.data)
+    source = None if config.run is None or os.path.exists(config.run) else open_source(config.data)
     with Run.lock(config.run, config) if worker.is_chief else Run(config.run) as run:
         source = source or open_source(config.data)
         fingerprint = portable_fingerprint(source)

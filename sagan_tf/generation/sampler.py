@@ -3,7 +3,6 @@
 import numpy as np
 import tensorflow as tf
 from keras import ops
-from tqdm.auto import tqdm
 
 from sagan_tf.generation.folding import FoldedGenerator
 from sagan_tf.generation.latents import draw_latents, interpolate_latents, interpolate_rows
@@ -11,6 +10,7 @@ from sagan_tf.generation.pixels import to_levels
 from sagan_tf.generation.replicas import on_all_replicas
 from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.layers import ConditionalBatchNormalization
+from sagan_tf.progress import progress_bar
 
 _BAR_BATCHES = 4  # Fewer batches show no progress bar.
 
@@ -118,7 +118,7 @@ class Sampler:
         if not starts:
             return (np.empty((0, *self.image_shape), np.uint8),)
         parts, hidden = [], not self._show_progress or len(starts) < _BAR_BATCHES
-        with tqdm(total=count, unit="img", desc="sampling", leave=False, disable=hidden) as bar:
+        with progress_bar(total=count, unit="img", desc="sampling", leave=False, disable=hidden) as bar:
             for start in starts:
                 parts.append(self._step(*(array[start : start + self.batch_size] for array in arrays)))
                 bar.update(len(parts[-1][0]))

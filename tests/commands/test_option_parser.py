@@ -44,7 +44,7 @@ def test_option_parser_has_help_and_default_for_every_field(capsys, cls):
 
 def test_option_parser_reads_options_in_their_types():
     arguments = ["run", "--out", "~", "--num-samples", "30", "--truncation=0.5", "--metrics", "fid, kid,", "--best",
-                 "--reference", "null", "--pixel_range=-1,1"]
+                 "--reference", "null", "--pixel_range", "-1,1"]
     parsed = parse_options(options.EvaluateOptions, arguments, "prog")
     assert (parsed.subject, parsed.out, parsed.num_samples, parsed.truncation) == ("run", Path("~"), 30, 0.5)
     assert (parsed.metrics, parsed.best, parsed.reference, parsed.pixel_range) == (("fid", "kid"), True, "null", "-1,1")
@@ -108,14 +108,15 @@ def test_modules_of_default_values_import_nothing():
         assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes)
 
 
-def test_command_help_does_not_import_the_commands():
+def test_help_imports_neither_keras_nor_the_commands():
     code = """
-import contextlib, importlib, sys, sagan_tf
+import contextlib, sys
+from sagan_tf import cli
 before = set(sys.modules)
-for verb in ("evaluate", "sample", "attend", "convert", "report", "serve", "export.__main__"):
+for verb in cli.VERBS:
     with contextlib.suppress(SystemExit):
-        importlib.import_module(f"sagan_tf.{verb}").main(["--help"])
-slow = ("sagan_tf.training", "sagan_tf.runs", "sagan_tf.experiment", "tensorflow_datasets")
+        cli.main([verb, "--help"])
+slow = ("tensorflow", "keras", "numpy", "sagan_tf.training", "sagan_tf.runs", "sagan_tf.experiment")
 print([name for name in set(sys.modules) - before if name.startswith(slow)])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,6 +1,7 @@
 """Sources of settings and their order; wrong names and types are reported in one line with their place."""
 
 import json
+import re
 import string
 
 import pytest
@@ -9,7 +10,10 @@ from damage import damage, one_line_or_none, places, replaced, tries
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sagan_tf import configs
 from sagan_tf.config import QUICK_START, Config, checks, config_differences, load_config, read_config, save_config
+from sagan_tf.config.command_line import COMMON
+from sagan_tf.config.named import named_configs
 from sagan_tf.config.names import field_types
 from sagan_tf.config.types import type_in_words
 from sagan_tf.errors import UserError
@@ -195,11 +199,53 @@ def test_type_in_words_covers_every_config_field():
         assert words and not set(words) & set("<>|'"), key
 
 
-def test_load_config_help_lists_every_field(capsys):
+def help_of(capsys, *arguments):
     with pytest.raises(SystemExit) as caught:
-        load_config(["--help", "--config", "not-there.yaml"], prog="sagan train")
-    text = capsys.readouterr().out
-    assert caught.value.code == 0 and "sagan train [--config FILE" in text
+        load_config([*arguments], prog="sagan train")
+    assert caught.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_load_config_help_shows_common_options_with_the_values_that_apply(capsys):
+    for arguments, steps in [([], 2000), (["--config", "cifar10"], 100_000), (["--training.steps", "7"], 7)]:
+        text = help_of(capsys, *arguments, "--help")
+        assert re.findall(r"^  --([a-z_]+(?:\.\w+)?) ", text, re.MULTILINE)[3:] == list(COMMON)
+        assert f"Total number of generator steps. (default: {steps})" in " ".join(text.split())
+        assert text.index("sagan train --config folder64") < text.index("--config NAME  ")
+    with pytest.raises(UserError, match="--help takes `all` or nothing. Got `al`"):
+        load_config(["--help", "al"])
+
+
+def test_load_config_reads_packaged_config_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    by_name = load_config(["--config", "ablations/attention_8"])
+    assert by_name == load_config(["--config", str(named_configs()["ablations/attention_8"])])
+    assert by_name == load_config(["--config", "attention_8"]) and by_name.run == "runs/attention_8"
+    (tmp_path / "cifar10").write_text("training: {steps: 3}")
+    assert load_config(["--config", "cifar10"]).training.steps == 3  # a file comes first
+
+
+@pytest.mark.parametrize("path", ["cifar-10", "CIFAR10.yaml", "configs/cifar10.yml", "cifar_10"])
+def test_load_config_suggests_packaged_config_when_file_is_missing(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no such config file. Did you mean `cifar10`?"):
+        load_config(["--config", path])
+
+
+def test_load_config_reads_value_that_begins_with_minus():
+    assert load_config(["--evaluation.pixel_range", "-1,1"]).evaluation.pixel_range == "-1,1"
+
+
+def test_configs_command_lists_packaged_configs_with_their_purpose(capsys):
+    configs.main([])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(named_configs()) and len(lines) >= 22
+    assert all(len(line.split()) > 5 for line in lines)
+
+
+def test_load_config_help_lists_every_field(capsys):
+    text = help_of(capsys, "--help", "all")
+    assert "sagan train [--config NAME" in text
     assert "such as `train[:90%]`" in " ".join(text.split())
     for key in field_types():
         entry = " ".join(text.partition(f"  --{key} ")[2].split("\n  --")[0].split())

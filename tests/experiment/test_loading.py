@@ -6,7 +6,7 @@ from keras import ops
 from small_runs import KINDS, make_run
 
 from sagan_tf.errors import UserError
-from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.runs.folder import Run
 
 
@@ -62,3 +62,11 @@ def test_restore_networks_rejects_checkpoint_of_other_networks(run, tmp_path):
         path.unlink()
     with pytest.raises(UserError, match="there is no checkpoint, which alone holds the discriminator"):
         restore_networks(other, discriminator=True)
+
+
+def test_class_names_come_from_run_or_are_numbers(tmp_path):
+    run = make_run(tmp_path / "run", steps=(), data="cifar10")
+    assert class_names(run, 4) == KINDS and class_names(run, None) is None
+    assert class_names(run, 3) == ("0", "1", "2")  # names of another data set
+    run.class_names_path.unlink()
+    assert class_names(run, 4) == ("0", "1", "2", "3")

@@ -127,6 +127,21 @@ def test_train_command_ends_with_code_of_signal(tmp_path, number, code, monkeypa
     assert f"Stopped by {number.name} at step 1 of 3, saved." in capsys.readouterr().out
 
 
+@pytest.mark.stress
+def test_second_signal_leaves_training_without_saving(tmp_path, monkeypatch, capsys):
+    def press_twice(batch, logs):
+        if batch == 1:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=press_twice)
+    monkeypatch.setattr("sagan_tf.experiment.train.train", lambda config, **options: train(config, [callback]))
+    with pytest.raises(SystemExit) as ended:
+        train_command.main(tiny_flags(tmp_path / "run", 4, output__checkpoint_interval=1))
+    assert ended.value.code == 130 and Run(tmp_path / "run").checkpoint_steps() == [1]
+    assert "\nstopped by the keyboard. Nothing that was saved is lost" in capsys.readouterr().err
+
+
 def test_closed_output_ends_command_with_one_line():
     script = "from sagan_tf.errors import one_line_errors\nwith one_line_errors('Resume.'):\n while True: print('line')"
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,15 +1,23 @@
 """Pictures and the report are written at their intervals; a failure does not end training."""
 
+import contextlib
+import hashlib
+import os
+import signal
+import threading
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
 from training.tiny import make_gan
 
+from sagan_tf.errors import Terminated
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler, grid_seeds
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
-from sagan_tf.training.callbacks import Report
+from sagan_tf.training.callbacks import Report, StopOnSignal
 from sagan_tf.training.pictures import AttentionPictures, Samples
 
 
@@ -66,3 +74,30 @@ def test_report_failure_is_printed_once(capsys):
 
     run_through(started(Report(fail, 1), make_gan(), 0), 4)
     assert capsys.readouterr().err == "The report cannot be written: no space\n"
+
+
+def test_stop_is_announced_within_the_step(monkeypatch, capsys):
+    """The step is a call of C that no Python signal handler interrupts."""
+    gan, stop, answered = make_gan(), StopOnSignal(), []
+    answer = stop._answer
+    monkeypatch.setattr(stop, "_answer", lambda: answered.append(time.monotonic()) or answer())
+    started(stop, gan, 7)
+    stop.on_train_batch_end(0)
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    start = time.monotonic()
+    hashlib.pbkdf2_hmac("sha256", b"step", b"", 2_000_000)
+    end = time.monotonic()
+    stop.close()
+    assert answered[0] - start < 0.6 and end - answered[0] > 0.05 and stop.received == "SIGINT" and gan.stop_training
+    assert capsys.readouterr().err == "\nsaving at step 9, press again to leave without saving\n"
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_second_signal_ends_training_at_once(number, error):
+    gan, stop = make_gan(), StopOnSignal()
+    started(stop, gan, 0)
+    with contextlib.closing(stop):
+        signal.raise_signal(number)
+        assert gan.stop_training
+        with pytest.raises(error):
+            signal.raise_signal(number)

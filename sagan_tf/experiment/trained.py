@@ -1,0 +1,162 @@
+"""Trained generators by path, for Python users: images and attention maps of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from sagan_tf.config import Config
+from sagan_tf.errors import did_you_mean
+from sagan_tf.experiment.loading import class_names, load_model, restore_networks
+from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.sampler import Sampler, count_classes
+from sagan_tf.generation.truncation import NO_TRUNCATION
+from sagan_tf.runs.folder import Run
+from sagan_tf.viewing.attention import AttentionMaps, AttentionProbe
+
+
+class TrainedGenerator:
+    """A generator that makes the images of seeds.
+
+    Symbols: N images, S image size in px, C image channels, K classes.
+
+    Args:
+        model: keras.Model of `build_generator`.
+        class_names: K str; None without classes.
+
+    Attributes:
+        model: keras.Model, [latent, label] or the latent alone -> image (B, S, S, C) in [-1, 1]. `sample` keeps the
+            weights with which it was loaded.
+        class_names: tuple of K str, numbers where the names are not known; None without classes.
+        num_classes: int, K; None without classes.
+        latent_dim: int.
+        image_shape: (S, S, C).
+    """
+
+    def __init__(self, model: keras.Model, class_names: Sequence[str] | None = None):
+        self.model = model
+        self.class_names: tuple[str, ...] | None = None if class_names is None else tuple(class_names)
+        self._sampler = Sampler(fold_generator(model))
+        self.num_classes: int | None = self._sampler.num_classes
+        self.latent_dim: int = self._sampler.latent_dim
+        self.image_shape: tuple[int, int, int] = self._sampler.image_shape
+
+    def sample(
+        self,
+        seeds: int | Sequence[int] | np.ndarray,
+        labels: int | str | Sequence[int | str] | np.ndarray | None = None,
+        truncation: float | Sequence[float] | np.ndarray = NO_TRUNCATION,
+    ) -> np.ndarray:
+        """Generates the images of seeds, those of the command `sagan sample`.
+
+        Args:
+            seeds: N ints of 64 bits; or an int, for one image.
+            labels: Class of each image, by number or name; or one class for all. None without classes.
+            truncation: Largest absolute entry of a latent, above 0; one for all, or N of them.
+
+        Returns:
+            (N, S, S, C) uint8.
+
+        Raises:
+            ValueError: A label is unknown, or there are labels without classes or the reverse.
+        """
+        seeds = np.atleast_1d(seeds)
+        return self._sampler.sample(seeds, self._numbers(labels, len(seeds)), truncation)
+
+    def attention(
+        self,
+        seeds: int | Sequence[int] | np.ndarray,
+        labels: int | str | Sequence[int | str] | np.ndarray | None = None,
+        truncation: float | Sequence[float] | np.ndarray = NO_TRUNCATION,
+    ) -> dict[str, AttentionMaps]:
+        """Computes the attention maps of the images that `sample` makes of the same arguments.
+
+        Returns:
+            dict, name of an attention layer -> `AttentionMaps`, whose `map_of(image, (row, column))` is the map of one
+            query. Empty without attention.
+
+        Raises:
+            ValueError: As `sample`.
+        """
+        seeds = np.atleast_1d(seeds)
+        inputs = Sampler(self.model).inputs(seeds, self._numbers(labels, len(seeds)), truncation)
+        return AttentionProbe(self.model).attention_maps(inputs)[1]
+
+    def _numbers(self, labels, count):
+        """(N,) ints of labels that may be names, or one for all."""
+        if labels is None or self.class_names is None:
+            return labels
+        return [self._number(label) for label in np.broadcast_to(np.asarray(labels, object), (count,))]
+
+    def _number(self, label):
+        if not isinstance(label, str):
+            return label
+        if label not in self.class_names:
+            hint = did_you_mean(label, self.class_names) or " `class_names` lists the classes."
+            raise ValueError(f"There is no class `{label}`.{hint}")
+        return self.class_names.index(label)
+
+
+class TrainedRun(TrainedGenerator):
+    """The averaged generator of a run folder.
+
+    Args:
+        path: Run folder.
+        step: Step of a checkpoint. None for the newest.
+        best: Take the best generator of the evaluations during training.
+
+    Attributes:
+        path: pathlib.Path of the folder.
+        config: `Config` of the run.
+        step: int, the step of the generator; None if it does not say.
+    """
+
+    def __init__(self, path: str | Path, step: int | None = None, best: bool = False):
+        run = Run.open(path)
+        networks = restore_networks(run, step, best=best)
+        super().__init__(networks.generator, class_names(run, networks.num_classes))
+        self.path: Path = run.path
+        self.config: Config = run.config()
+        self.step: int | None = networks.step
+
+
+def load_run(path: str | Path, step: int | None = None, best: bool = False) -> TrainedRun:
+    """Loads the averaged generator of a run, which may still be training.
+
+    Args:
+        path: Run folder.
+        step: Step of a checkpoint. None for the newest.
+        best: Take the best generator of the evaluations during training.
+
+    Returns:
+        `TrainedRun`, with `sample`, `attention`, `class_names` and `config`.
+
+    Raises:
+        UserError: It is not a run folder, has no generator or checkpoint yet, or a file cannot be read.
+    """
+    return TrainedRun(path, step, best)
+
+
+def load_generator(path: str | Path) -> TrainedGenerator:
+    """Loads a generator from a `.keras` file of a run, such as `generator.keras`; the file is not trusted.
+
+    The class names are those of the run folder that the file is in; elsewhere they are numbers.
+
+    Args:
+        path: File that training wrote.
+
+    Returns:
+        `TrainedGenerator`, with `sample`, `attention` and `class_names`.
+
+    Raises:
+        UserError: The file cannot be read, or holds no generator of `build_generator`.
+    """
+    run = Run(Path(path).parent)
+    model = load_model(run, Path(path))
+    num_classes = count_classes(model)
+    if run.config_path.is_file():
+        return TrainedGenerator(model, class_names(run, num_classes))
+    return TrainedGenerator(model, None if num_classes is None else tuple(map(str, range(num_classes))))

@@ -1,0 +1,40 @@
+"""Progress in a log file: a line every 30 seconds."""
+
+import io
+
+import pytest
+
+from sagan_tf.progress import progress_bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("leave", [True, False])
+def test_progress_is_a_line_every_30_seconds_when_stderr_is_no_terminal(monkeypatch, leave):
+    clock, log = [1000.0], io.StringIO()
+    monkeypatch.setattr("tqdm.std.time", lambda: clock[0])
+    monkeypatch.setattr("sys.stderr", log)
+    with progress_bar(total=100, desc="training", unit="step", leave=leave) as bar:
+        for _ in range(100):
+            clock[0] += 1.5
+            bar.update()
+            bar.set_postfix({"loss": bar.n}, refresh=False)
+    lines = log.getvalue().splitlines()
+    assert 4 <= len(lines) <= 6 and "\r" not in log.getvalue()
+    assert all(line.startswith("training: ") and "/100 " in line for line in lines)
+
+
+def test_progress_says_nothing_of_short_work_when_stderr_is_no_terminal(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr("sys.stderr", log)
+    assert list(progress_bar(range(50), desc="reading")) == list(range(50)) and log.getvalue() == ""
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    list(progress_bar(range(3)))
+    assert "\r" in terminal.getvalue()

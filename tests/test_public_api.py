@@ -1,0 +1,139 @@
+"""`import sagan_tf`: lazy, complete, in any order with Keras; trained generators by path."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from PIL import Image
+from small_runs import KINDS, make_run
+
+import sagan_tf
+from sagan_tf.commands.options import SampleOptions
+from sagan_tf.commands.sample import sample_run
+from sagan_tf.errors import UserError
+from sagan_tf.generation.latents import draw_latents
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = {"Config", "SAGAN", "build_discriminator", "build_generator", "layers", "load_generator", "load_run", "losses",
+         "train"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("api") / "run")
+
+
+def output_of(code, *arguments):
+    """The last line that a new process prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_package_lists_and_finds_its_names():
+    assert NAMES <= set(dir(sagan_tf))
+    assert all(getattr(sagan_tf, name) is not None for name in NAMES)
+    with pytest.raises(AttributeError, match="module 'sagan_tf' has no attribute 'SAGGAN'"):
+        sagan_tf.SAGGAN
+
+
+def test_package_import_is_light():
+    code = "import sys; before = set(sys.modules); import sagan_tf; print(*(set(sys.modules) - before))"
+    third_party = {name.partition(".")[0] for name in output_of(code).split()} - set(sys.stdlib_module_names)
+    assert third_party == {"sagan_tf"}
+
+
+@pytest.mark.parametrize("first", ["sagan_tf.experiment.train", "sagan_tf.train"])
+def test_train_is_module_and_function_in_any_import_order(first):
+    code = f"""
+import {first}
+import sagan_tf, sagan_tf.train, sagan_tf.experiment.train
+from sagan_tf import train
+from sagan_tf.train import main
+sagan_tf.experiment.train.train = lambda config, callbacks, allow_data_change: (config, callbacks, allow_data_change)
+print(train("config", [1], True), sagan_tf.train("config"), callable(main), train is sagan_tf.train)
+"""
+    assert output_of(code) == "('config', [1], True) ('config', (), False) True True"
+
+
+@pytest.mark.parametrize("imports", ["import sagan_tf, keras", "import keras, sagan_tf"])
+def test_keras_finds_our_classes_after_import_of_the_package(run, imports):
+    code = f"""
+{imports}; import sys
+sagan = keras.saving.get_registered_object("sagan_tf>SAGAN")
+print(keras.models.load_model(sys.argv[1]).count_params(), sagan.__name__)
+"""
+    count = keras.models.load_model(run.generator_path).count_params()
+    assert output_of(code, run.generator_path) == f"{count} SAGAN"
+
+
+@pytest.mark.parametrize("first", ["sagan_tf.layers", "sagan_tf.accelerate", "sagan_tf.evaluation.distances"])
+def test_keras_finds_our_layers_when_one_of_our_modules_imports_keras(first):
+    code = f"import {first}, keras; print(keras.saving.get_registered_object('sagan_tf>SelfAttention').__name__)"
+    assert output_of(code) == "SelfAttention"
+
+
+@pytest.mark.parametrize("convert", [str, Path])
+def test_loaded_run_samples_as_the_sample_command(run, tmp_path, convert):
+    loaded = sagan_tf.load_run(convert(run.path))
+    list(sample_run(SampleOptions(run=str(run.path), out=tmp_path, seed=7, truncation=0.8, files=4)))
+    files = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "samples").iterdir())]
+    images = loaded.sample(seeds=[7, 8, 9, 10], labels=list(KINDS), truncation=0.8)
+    assert images.dtype == np.uint8 and images.shape == (4, *loaded.image_shape)
+    np.testing.assert_array_equal(images, files)
+    assert loaded.class_names == KINDS and loaded.config == run.config() and loaded.step == 200
+
+
+def test_loaded_generator_equals_the_loaded_run(run, tmp_path):
+    from_run, from_file = sagan_tf.load_run(run.path), sagan_tf.load_generator(str(run.generator_path))
+    np.testing.assert_array_equal(from_file.sample([3, 4], "ring"), from_run.sample([3, 4], [1, 1]))
+    assert from_file.class_names == KINDS
+    moved = tmp_path / "generator.keras"
+    moved.write_bytes(run.generator_path.read_bytes())
+    assert sagan_tf.load_generator(moved).class_names == ("0", "1", "2", "3")
+
+
+def test_loaded_run_without_classes_samples_without_labels(tmp_path):
+    loaded = sagan_tf.load_run(make_run(tmp_path / "run", conditional=False).path)
+    assert loaded.class_names is None and len(loaded.sample(5)) == 1
+    with pytest.raises(ValueError, match="`labels` must be given if and only if there are classes"):
+        loaded.sample(5, labels=1)
+
+
+def test_loaded_run_gives_the_attention_of_its_samples(run):
+    loaded = sagan_tf.load_run(run.path)
+    maps = loaded.attention(seeds=[5, 6], labels=["disc", "cross"], truncation=0.5)
+    latents = draw_latents(np.int64([5, 6]), np.float32([0.5, 0.5]), loaded.latent_dim)
+    layers = {layer.name: layer for layer in loaded.model.layers if isinstance(layer, sagan_tf.layers.SelfAttention)}
+    assert maps.keys() == layers.keys() and len(maps) == 2
+    for name, layer in layers.items():
+        features = keras.Model(loaded.model.inputs, layer.input)([latents, ops.array([0, 3])])
+        _, scores = layer(features, return_attention_scores=True)
+        np.testing.assert_allclose(maps[name].scores, scores, atol=1e-6)
+
+
+def test_loaded_run_rejects_unknown_class_and_folder(run, tmp_path):
+    with pytest.raises(ValueError, match="There is no class `rings`. Did you mean `ring`?"):
+        sagan_tf.load_run(run.path).sample([1], "rings")
+    with pytest.raises(UserError, match="not a run folder"):
+        sagan_tf.load_run(tmp_path)
+
+
+def test_train_needs_a_run_folder():
+    with pytest.raises(UserError, match="`run` is null: name the folder of the run."):
+        sagan_tf.train(sagan_tf.Config())
+
+
+def test_public_losses_and_builders_are_those_of_the_packages():
+    images = ops.zeros((1, 32, 32, 3))
+    discriminator = sagan_tf.build_discriminator(image_size=32, channels=4, num_classes=None, attention_sizes=())
+    logit = discriminator(images)
+    assert float(sagan_tf.losses.hinge_generator_loss(logit)) == pytest.approx(-float(logit[0, 0]))
