@@ -4,11 +4,21 @@ The module itself is `sagan_tf.train(config)`: a function of that name would be 
 imported.
 """
 
+from __future__ import annotations
+
 import sys
 import types
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sagan_tf.errors import STOPPED_CODES, one_line_errors
 from sagan_tf.startup import quiet_imports
+
+if TYPE_CHECKING:
+    from keras.callbacks import Callback
+
+    from sagan_tf.config import Config
+    from sagan_tf.runs.folder import Run
 
 _AFTER_STOP = "Nothing that was saved is lost: run the same command to resume."
 
@@ -31,7 +41,9 @@ def main(argv=None, prog="python -m sagan_tf.train"):
 
 
 class _CallableModule(types.ModuleType):
-    def __call__(self, config, callbacks=(), allow_data_change=False):
+    def __call__(
+        self, config: Config, callbacks: Sequence[Callback] = (), allow_data_change: bool = False
+    ) -> Run:
         """Trains a run, or resumes one; see `sagan_tf.experiment.train.train`."""
         from sagan_tf.experiment.train import train
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from sagan_tf.config.command_line import help_text, read_command_line
@@ -17,7 +18,7 @@ from sagan_tf.config.yaml_files import read_yaml
 from sagan_tf.errors import UserError
 
 
-def load_config(argv=None, prog="python -m sagan_tf.train"):
+def load_config(argv: Sequence[str] | None = None, prog: str = "python -m sagan_tf.train") -> Config:
     """Makes the config of a command. Later files override earlier ones, and flags override files.
 
     Args:
@@ -55,7 +56,7 @@ def load_command_line(argv=None, prog="python -m sagan_tf.train"):
     return config, options
 
 
-def read_config(path):
+def read_config(path: str | Path) -> Config:
     """Reads one config, such as that of a run folder.
 
     Args:

@@ -1,17 +1,19 @@
 """A config as a YAML file that reads back as the same config."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import yaml
 
+from sagan_tf.config.fields import Config
 from sagan_tf.files.atomic import write_text
 
 
-def config_yaml(config):
+def config_yaml(config: Config) -> str:
     """Writes all fields of a `Config` as YAML."""
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True, width=120)
 
 
-def save_config(config, path):
+def save_config(config: Config, path: str | Path) -> None:
     """Saves a `Config` with all fields as a YAML file, atomically."""
     write_text(path, config_yaml(config))

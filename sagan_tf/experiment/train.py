@@ -3,9 +3,12 @@
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 
+import keras
 import numpy as np
 
+from sagan_tf.config import Config
 from sagan_tf.config.checks import flat_fields
 from sagan_tf.data import embedded, rules
 from sagan_tf.data.fingerprint import portable_fingerprint
@@ -36,7 +39,9 @@ from sagan_tf.viewing.image_grids import save_contact_sheet
 _PATHS = ("run", "data.name", "data.data_dir", "data.manual_dir", "evaluation.features", "evaluation.inception")
 
 
-def train(config, callbacks=(), allow_data_change=False):
+def train(
+    config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), allow_data_change: bool = False
+) -> Run:
     """Trains a run, or resumes one.
 
     Args:

@@ -87,17 +87,18 @@ class TrainedGenerator:
 
     def _numbers(self, labels, count):
         """(N,) ints of labels that may be names, or one for all."""
-        if labels is None or self.class_names is None:
+        names = self.class_names
+        if labels is None or names is None:
             return labels
-        return [self._number(label) for label in np.broadcast_to(np.asarray(labels, object), (count,))]
+        labels = np.broadcast_to(np.asarray(labels, object), (count,))
+        return [_number(label, names) if isinstance(label, str) else label for label in labels]
 
-    def _number(self, label):
-        if not isinstance(label, str):
-            return label
-        if label not in self.class_names:
-            hint = did_you_mean(label, self.class_names) or " `class_names` lists the classes."
-            raise ValueError(f"There is no class `{label}`.{hint}")
-        return self.class_names.index(label)
+
+def _number(name, names):
+    if name not in names:
+        hint = did_you_mean(name, names) or " `class_names` lists the classes."
+        raise ValueError(f"There is no class `{name}`.{hint}")
+    return names.index(name)
 
 
 class TrainedRun(TrainedGenerator):

@@ -1,5 +1,7 @@
 """Batch normalization of the last axis."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -30,7 +32,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167.
     """
 
-    def __init__(self, axis=-1, **kwargs):
+    def __init__(self, axis: int = -1, **kwargs: Any):
         super().__init__(axis=axis, **kwargs)
         if axis != -1 or getattr(self, "renorm", False):
             raise ValueError(

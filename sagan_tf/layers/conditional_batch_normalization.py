@@ -1,5 +1,7 @@
 """Batch normalization with a scale and offset per class."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -39,7 +41,14 @@ class ConditionalBatchNormalization(keras.layers.Layer):
     Source: Dumoulin et al. 2017, https://arxiv.org/abs/1610.07629; as in brain-research/self-attention-gan, ops.py.
     """
 
-    def __init__(self, num_classes, momentum=0.99, epsilon=1e-5, synchronized=None, **kwargs):
+    def __init__(
+        self,
+        num_classes: int,
+        momentum: float = 0.99,
+        epsilon: float = 1e-5,
+        synchronized: bool | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
             raise ValueError(f"`num_classes` must be an integer >= 1. Received: {num_classes=}.")

@@ -1,5 +1,7 @@
 """A 2D convolution with optional upsampling before it or average pooling after it."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -31,7 +33,14 @@ class Conv2D(keras.layers.Conv2D):
         (2, 8, 8, 8)
     """
 
-    def __init__(self, filters, kernel_size, *args, resampling=None, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        *args: Any,
+        resampling: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(filters, kernel_size, *args, **kwargs)
         if resampling not in (None, "up", "down"):
             raise ValueError(f"`resampling` must be 'up', 'down' or None. Received: {resampling=}.")

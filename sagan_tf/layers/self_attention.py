@@ -1,6 +1,7 @@
 """Self-attention over the positions of a feature map."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -71,17 +72,17 @@ class SelfAttention(keras.layers.Layer):
 
     def __init__(
         self,
-        key_reduction=8,
-        value_reduction=2,
-        pool_size=2,
-        output_projection=True,
-        spectral_normalization=True,
-        use_bias=False,
-        kernel_initializer="glorot_uniform",
-        power_iterations=1,
-        epsilon=1e-12,
-        query_block_size=None,
-        **kwargs,
+        key_reduction: int = 8,
+        value_reduction: int = 2,
+        pool_size: int = 2,
+        output_projection: bool = True,
+        spectral_normalization: bool = True,
+        use_bias: bool = False,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        power_iterations: int = 1,
+        epsilon: float = 1e-12,
+        query_block_size: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         for name, value in (

@@ -1,6 +1,7 @@
 """Spectral normalization of the kernel of any Keras layer."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -56,7 +57,7 @@ class SpectralNormalization(keras.layers.Wrapper):
     Source: Miyato et al. 2018, algorithm 1, https://arxiv.org/abs/1802.05957.
     """
 
-    def __init__(self, layer, power_iterations=1, epsilon=1e-12, **kwargs):
+    def __init__(self, layer: keras.Layer, power_iterations: int = 1, epsilon: float = 1e-12, **kwargs: Any):
         if not isinstance(power_iterations, int) or isinstance(power_iterations, bool) or power_iterations < 1:
             raise ValueError(f"`power_iterations` must be an integer >= 1. Received: {power_iterations=}.")
         if not epsilon > 0:

@@ -1,5 +1,8 @@
 """The discriminator: image and label to a logit, by projection."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -14,21 +17,21 @@ from sagan_tf.networks.validation import check_network
 
 
 def build_discriminator(
-    image_size=128,
-    channels=64,
-    num_classes=1000,
-    attention_sizes=(32,),
+    image_size: int = 128,
+    channels: int = 64,
+    num_classes: int | None = 1000,
+    attention_sizes: Sequence[int] = (32,),
     *,
-    image_channels=3,
-    attention_block="self_attention",
-    attention_options=None,
-    spectral_normalization=True,
-    hidden_channels="output",
-    activate_skip=False,
-    kernel_initializer="glorot_uniform",
-    dtype=None,
-    name="discriminator",
-):
+    image_channels: int = 3,
+    attention_block: str = "self_attention",
+    attention_options: dict[str, Any] | None = None,
+    spectral_normalization: bool = True,
+    hidden_channels: str = "output",
+    activate_skip: bool = False,
+    kernel_initializer: str = "glorot_uniform",
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str = "discriminator",
+) -> keras.Model:
     """Builds the SAGAN discriminator, a projection discriminator, as a functional Keras model.
 
     Residual blocks halve the image down to 4x4 (8x8 at 32 px). With h the last map after ReLU, summed over positions,

@@ -1,5 +1,8 @@
 """The generator: latent and label to image."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS, INITIAL_SIZE, generator_attention_channels
@@ -8,23 +11,23 @@ from sagan_tf.networks.validation import check_network
 
 
 def build_generator(
-    image_size=128,
-    channels=64,
-    num_classes=1000,
-    latent_dim=128,
-    attention_sizes=(32,),
+    image_size: int = 128,
+    channels: int = 64,
+    num_classes: int | None = 1000,
+    latent_dim: int = 128,
+    attention_sizes: Sequence[int] = (32,),
     *,
-    image_channels=3,
-    initial_channels=None,
-    attention_block="self_attention",
-    attention_options=None,
-    spectral_normalization=True,
-    batch_normalization_momentum=0.99,
-    batch_normalization_epsilon=1e-5,
-    kernel_initializer="glorot_uniform",
-    dtype=None,
-    name="generator",
-):
+    image_channels: int = 3,
+    initial_channels: int | None = None,
+    attention_block: str = "self_attention",
+    attention_options: dict[str, Any] | None = None,
+    spectral_normalization: bool = True,
+    batch_normalization_momentum: float = 0.99,
+    batch_normalization_epsilon: float = 1e-5,
+    kernel_initializer: str = "glorot_uniform",
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str = "generator",
+) -> keras.Model:
     """Builds the SAGAN generator as a functional Keras model.
 
     A dense layer makes a 4x4 map, which residual blocks double up to the image. Batch normalization is conditional on

@@ -1,14 +1,18 @@
 """The run folder: its paths, its lock, and what is read from it and written to it."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from sagan_tf.config import config_differences, read_config, save_config
+from sagan_tf.config import Config, config_differences, read_config, save_config
 from sagan_tf.errors import UserError, format_size
 from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
 from sagan_tf.files.locks import exclusive
@@ -51,7 +55,7 @@ class Run:
             recoveries_path, environment_path: pathlib.Paths in the folder.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
         self.config_path = self.path / "config.yaml"
         self.checkpoints_path = self.path / "checkpoints"
@@ -69,11 +73,11 @@ class Run:
         self.recoveries_path = self.path / "recoveries.json"
         self.environment_path = self.path / "environment.json"
         self.metrics_log = MetricsLog(self.metrics_path, self.path / "unfinished_line.json")
-        self.stopped_by = None
+        self.stopped_by: str | None = None
         self._lock = contextlib.ExitStack()
 
     @classmethod
-    def create_or_resume(cls, folder, config):
+    def create_or_resume(cls, folder: str | Path, config: Config) -> Run:
         """Locks a run folder as `lock` does, and records the start."""
         run = cls.lock(folder, config)
         try:
@@ -84,7 +88,7 @@ class Run:
         return run
 
     @classmethod
-    def lock(cls, folder, config):
+    def lock(cls, folder: str | Path | None, config: Config) -> Run:
         """Makes a run folder, or takes an existing one, and locks it; nothing in it changes.
 
         Args:
@@ -112,7 +116,7 @@ class Run:
             raise
         return run
 
-    def record_start(self, config):
+    def record_start(self, config: Config) -> None:
         """Saves the config and on what and by which command the run is started; the caller holds the lock."""
         save_config(config, self.config_path)
         for folder in (self.checkpoints_path, self.samples_path, self.contact_sheet_path.parent):
@@ -120,7 +124,7 @@ class Run:
         self._write_json(self.environment_path, [*self.starts(), describe_environment()], indent=2)
 
     @classmethod
-    def open(cls, folder):
+    def open(cls, folder: str | Path) -> Run:
         """Opens an existing run folder without a lock.
 
         Raises:
@@ -132,43 +136,43 @@ class Run:
         run._check_entries()
         return run
 
-    def __enter__(self):
+    def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Releases the lock."""
         self._lock.close()
 
-    def config(self):
+    def config(self) -> Config:
         """Reads the `Config` of the run."""
         return read_config(self.config_path)
 
-    def sample_path(self, step):
+    def sample_path(self, step: int) -> Path:
         """Path of the sample grid of a step."""
         return self.samples_path / f"step_{step:08d}.png"
 
-    def attention_picture_path(self, step):
+    def attention_picture_path(self, step: int) -> Path:
         """Path of the attention picture of a step."""
         return self.attention_path / f"step_{step:08d}.png"
 
-    def checkpoint_steps(self):
+    def checkpoint_steps(self) -> list[int]:
         """Lists the steps of the checkpoints, ascending; does not check whether they can be read."""
         names = [path.name for path in self.checkpoints_path.glob("ckpt-*.index")]
         matches = [re.fullmatch(r"ckpt-([0-9]+)\.index", name) for name in names]
         return sorted(int(match[1]) for match in matches if match)
 
-    def checkpoint_path(self, step):
+    def checkpoint_path(self, step: int) -> str:
         """Path of a checkpoint as a str, as `tf.train.Checkpoint.restore` takes it."""
         return str(self.checkpoints_path / f"ckpt-{step}")
 
-    def checkpoints(self):
+    def checkpoints(self) -> list[str]:
         """Lists the paths of the checkpoints, newest first."""
         return [self.checkpoint_path(step) for step in reversed(self.checkpoint_steps())]
 
-    def check_generator(self):
+    def check_generator(self) -> None:
         """Raises UserError if training has not written a generator yet."""
         if not self.generator_path.is_file():
             raise UserError(
@@ -176,53 +180,53 @@ class Run:
                 f"Continue training with: python -m sagan_tf.train --config {self.config_path}"
             )
 
-    def read_metrics(self):
+    def read_metrics(self) -> list[dict[str, float]]:
         """Reads the metrics: list of dicts of `step` and numbers by name, in the order of the steps."""
         return self.metrics_log.read()
 
-    def class_names(self):
+    def class_names(self) -> list[str] | None:
         """Reads the class names, a list of str in the order of the labels; None if there are none."""
         return read_record(self.class_names_path, parse_class_names, "a list of class names")
 
-    def save_class_names(self, names):
+    def save_class_names(self, names: Sequence[str]) -> None:
         """Saves the class names, for tools without access to the data."""
         text = json.dumps(list(names), ensure_ascii=False, indent=0)
         write_text(self.class_names_path, text + "\n")
 
-    def fingerprint(self):
+    def fingerprint(self) -> dict[str, Any] | None:
         """Reads the fingerprint of the data, a dict as of `portable_fingerprint`; None if there is none."""
         return read_record(self.fingerprint_path, parse_fingerprint, "a fingerprint of the data")
 
-    def save_fingerprint(self, fingerprint):
+    def save_fingerprint(self, fingerprint: dict[str, Any]) -> None:
         """Saves the fingerprint of the data."""
         self._write_json(self.fingerprint_path, fingerprint, indent=0)
 
-    def starts(self):
+    def starts(self) -> list[dict[str, Any]]:
         """Reads on what and by which command the run was started: list of dicts, one per start."""
         return read_record(self.environment_path, parse_starts, "a list of starts") or []
 
-    def generator_step(self):
+    def generator_step(self) -> int | None:
         """Reads which step the generator is of; None if it does not say."""
         step = saved_record(self.generator_path).get("step")
         return step if type(step) is int else None
 
-    def best(self):
+    def best(self) -> dict[str, Any] | None:
         """Reads which generator the online evaluations found best: dict of `step`, `metric` and `value`, or None."""
         try:
             return parse_best(saved_record(self.best_generator_path))
         except (ValueError, TypeError, KeyError, OverflowError):
             return None
 
-    def recoveries(self):
+    def recoveries(self) -> list[dict[str, Any]]:
         """Reads the recoveries: list of dicts of `kind`, `step` and `rate_factor`, in order."""
         return read_record(self.recoveries_path, parse_recoveries, "a list of recoveries") or []
 
-    def add_recovery(self, kind, step, rate_factor):
+    def add_recovery(self, kind: str, step: int, rate_factor: float) -> None:
         """Records a recovery; `rate_factor` multiplies the learning rates, on top of earlier recoveries."""
         recovery = {"kind": kind, "step": step, "rate_factor": rate_factor}
         self._write_json(self.recoveries_path, [*self.recoveries(), recovery], indent=1)
 
-    def remove_unfinished(self):
+    def remove_unfinished(self) -> None:
         """Removes incomplete files of killed processes; the caller holds the lock."""
         for path in self.checkpoints_path.glob("ckpt-*_temp"):
             # TensorFlow would write through a link.
@@ -230,7 +234,7 @@ class Run:
         for folder in (self.path, self.samples_path, self.contact_sheet_path.parent):
             remove_temporary_files(folder)
 
-    def check_space(self, bytes_needed):
+    def check_space(self, bytes_needed: int) -> None:
         """Raises UserError if the disk has less free space than the checkpoints need."""
         free = shutil.disk_usage(self.path).free
         if free < bytes_needed:

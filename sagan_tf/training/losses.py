@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from keras import ops
 
@@ -17,11 +18,11 @@ class AdversarialLoss:
     """
 
     name: str
-    discriminator: Callable
-    generator: Callable
+    discriminator: Callable[[Any, Any], Any]
+    generator: Callable[[Any], Any]
 
 
-def hinge_discriminator_loss(real_logit, fake_logit):
+def hinge_discriminator_loss(real_logit: Any, fake_logit: Any) -> Any:
     """mean(max(0, 1 - D(x))) + mean(max(0, 1 + D(G(z)))): Zhang et al. 2019, equation 4; Lim and Ye 2017.
 
     Args:
@@ -34,7 +35,7 @@ def hinge_discriminator_loss(real_logit, fake_logit):
     return ops.mean(ops.relu(1.0 - real_logit)) + ops.mean(ops.relu(1.0 + fake_logit))
 
 
-def hinge_generator_loss(fake_logit):
+def hinge_generator_loss(fake_logit: Any) -> Any:
     """-mean(D(G(z))): Zhang et al. 2019, equation 4.
 
     Args:
@@ -46,7 +47,7 @@ def hinge_generator_loss(fake_logit):
     return -ops.mean(fake_logit)
 
 
-def non_saturating_discriminator_loss(real_logit, fake_logit):
+def non_saturating_discriminator_loss(real_logit: Any, fake_logit: Any) -> Any:
     """-mean(log s(D(x))) - mean(log(1 - s(D(G(z))))), s the sigmoid: Goodfellow et al. 2014, equation 1.
 
     Args:
@@ -59,7 +60,7 @@ def non_saturating_discriminator_loss(real_logit, fake_logit):
     return ops.mean(ops.softplus(-real_logit)) + ops.mean(ops.softplus(fake_logit))
 
 
-def non_saturating_generator_loss(fake_logit):
+def non_saturating_generator_loss(fake_logit: Any) -> Any:
     """-mean(log s(D(G(z)))), s the sigmoid: Goodfellow et al. 2014, section 3.
 
     Args:
@@ -71,7 +72,7 @@ def non_saturating_generator_loss(fake_logit):
     return ops.mean(ops.softplus(-fake_logit))
 
 
-def wasserstein_discriminator_loss(real_logit, fake_logit):
+def wasserstein_discriminator_loss(real_logit: Any, fake_logit: Any) -> Any:
     """mean(D(G(z))) - mean(D(x)): Arjovsky et al. 2017, equation 3; spectral normalization bounds D's slope.
 
     Args:
@@ -84,7 +85,7 @@ def wasserstein_discriminator_loss(real_logit, fake_logit):
     return ops.mean(fake_logit) - ops.mean(real_logit)
 
 
-def least_squares_discriminator_loss(real_logit, fake_logit):
+def least_squares_discriminator_loss(real_logit: Any, fake_logit: Any) -> Any:
     """(mean((D(x) - 1)^2) + mean(D(G(z))^2)) / 2: Mao et al. 2017, equation 9.
 
     Args:
@@ -97,7 +98,7 @@ def least_squares_discriminator_loss(real_logit, fake_logit):
     return (ops.mean(ops.square(real_logit - 1.0)) + ops.mean(ops.square(fake_logit))) / 2.0
 
 
-def least_squares_generator_loss(fake_logit):
+def least_squares_generator_loss(fake_logit: Any) -> Any:
     """mean((D(G(z)) - 1)^2) / 2: Mao et al. 2017, equation 9.
 
     Args:
@@ -121,7 +122,7 @@ LOSSES = {
 }
 
 
-def get(loss):
+def get(loss: str | AdversarialLoss) -> AdversarialLoss:
     """Finds an adversarial loss.
 
     Args:

@@ -30,17 +30,17 @@ class AttentionMaps:
     layer: str
     scores: np.ndarray
     features: np.ndarray
-    key_shape: tuple
+    key_shape: tuple[int, int]
     gamma: float
     field: np.ndarray
     shrunken: bool = False
 
     @property
-    def query_shape(self):
+    def query_shape(self) -> tuple[int, int]:
         """(H, W)."""
         return self.features.shape[1:3]
 
-    def map_of(self, image, query):
+    def map_of(self, image: int, query: tuple[int, int]) -> np.ndarray:
         """The map (h, w) of the query at (row, column) of image number `image`; it sums to 1."""
         row, column = query
         return self.scores[image, row * self.query_shape[1] + column].reshape(self.key_shape)
