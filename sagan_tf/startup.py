@@ -1,4 +1,4 @@
-"""The imports of a command: without the log lines of TensorFlow's start, and ended by Ctrl-C at once."""
+"""The imports of a command: without the log lines of TensorFlow's start, and ended at once by Ctrl-C."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from sagan_tf.errors import STOPPED_CODES, stop_line
 # Lines that C++ libraries log below the level "fatal", before a level can be set or despite it.
 _LOG_LINE = re.compile(
     r"WARNING: All log messages before absl::InitializeLog|[IWE]\d{4} \d\d:|\d{4}-\d\d-\d\d \d\d:[\d:.]+: [IWE] |"
-    r"To enable the following instructions:"
+    r"To enable the following instructions:|INFO: Created TensorFlow Lite"
 )
 
 
@@ -29,25 +29,29 @@ def quiet_imports(after_stop=""):
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") in ("0", "1"):
         yield
         return
-    with tempfile.TemporaryFile("w+", errors="replace") as held, _redirected(held) as stderr:
-        with _exit_on_signal(stderr, after_stop):
-            yield
+    with without_log_lines() as stderr, _exit_on_signal(stderr, after_stop):
+        yield
 
 
 @contextlib.contextmanager
-def _redirected(held):
-    """Sends what the process writes to stderr to a file, and at the end its lines that are no log lines to stderr."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    os.dup2(held.fileno(), 2)
-    try:
-        yield stderr
-    finally:
+def without_log_lines():
+    """Holds back what the process writes to stderr, and at the end writes its lines that are no log lines.
+
+    Yields:
+        int, file descriptor of the stderr.
+    """
+    with tempfile.TemporaryFile("w+", errors="replace") as held:
         sys.stderr.flush()
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        held.seek(0)
-        sys.stderr.writelines(line for line in held if not _LOG_LINE.match(line))
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield stderr
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            sys.stderr.writelines(line for line in held if not _LOG_LINE.match(line))
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ LOG_LINES = (
     b"I0000 00:00:1795861642.784326   19309 port.cc:153] oneDNN custom operations are on.\n"
     b"E0000 00:00:1795862974.549134   29300 cuda_platform.cc:52] failed call to cuInit\n"
     b"2026-11-28 10:00:00.123456: W tensorflow/core/x.cc:1] something\n"
+    b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
     b"To enable the following instructions: AVX2, in other operations, rebuild TensorFlow.\n"
 )
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from sagan_tf.files.atomic import write_bytes
 from sagan_tf.generation.folding import fold_generator
+from sagan_tf.startup import without_log_lines
 
 VARIANTS = ("float32", "float16", "dynamic_int8", "int8")
 CALIBRATION_IMAGES = 256
@@ -140,7 +141,7 @@ def _silenced():
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            with warnings.catch_warnings():
+            with without_log_lines(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 yield
     finally:
