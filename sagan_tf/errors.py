@@ -108,7 +108,12 @@ def _raise_on_sigterm():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def did_you_mean(name, known, prefix=""):
+def install_hint(extra):
+    """How to install the packages of an extra of setup.cfg; the package is on no index."""
+    return f"Run `pip install '.[{extra}]'` in the folder of the repository."
+
+
+def did_you_mean(name, known, prefix="", similarity=0.7):
     """Returns " Did you mean `x`?" with the known name nearest to `name`, or "" where none is near."""
-    nearest = difflib.get_close_matches(name, known, 1, 0.7)
+    nearest = difflib.get_close_matches(name, known, 1, similarity)
     return f" Did you mean `{prefix}{nearest[0]}`?" if nearest else ""

@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import os
 
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, install_hint
 from sagan_tf.serving.background_log import BackgroundLog
 from sagan_tf.serving.folders import find_models
 from sagan_tf.serving.limits import Limits
@@ -76,4 +76,4 @@ def _check_packages():
         for name in _PACKAGES:
             importlib.import_module(name)
     except ImportError as error:
-        raise UserError(f"{error.name} is not installed. Run `pip install 'sagan-tf[serving]'`.") from None
+        raise UserError(f"{error.name} is not installed. {install_hint('serving')}") from None

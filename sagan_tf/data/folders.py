@@ -53,7 +53,7 @@ def open_folder(options, show_progress):
 def _unreadable_error(folder, unreadable, total):
     listed = "; ".join(f"{path}: {reason}" for path, reason in unreadable[:10])
     rest = f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
-    hint = "" if len(unreadable) == total else " Repair or remove them, or set data.corrupt to skip."
+    hint = "" if len(unreadable) == total else " Repair or remove them; `train` also takes --data.corrupt skip."
     return UserError(f"{folder}: {len(unreadable)} of {total} files cannot be read: {listed}{rest}.{hint}")
 
 

@@ -53,7 +53,7 @@ def _make_builder(options):
         return tfds.builder(name, data_dir=options.data_dir)
     except tfds.core.registered.DatasetNotFoundError:
         known = [*tfds.list_builders(with_community_datasets=False), *embedded.NAMES]
-        hint = did_you_mean(name, known)
+        hint = did_you_mean(name, known, similarity=0.82) or " Name your folder with --data.name PATH."
         raise UserError(f"data.name: `{name}` is neither a folder nor a TensorFlow Datasets name.{hint}") from None
     except (AssertionError, ValueError, OSError) as error:
         raise UserError(f"data.name: `{name}` cannot be opened: {str(error).strip().splitlines()[0]}") from None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, install_hint
 from sagan_tf.files.atomic import write_bytes
 from sagan_tf.generation.folding import fold_generator
 
@@ -32,7 +32,7 @@ def export_onnx(generator, path):
     try:
         import tf2onnx
     except ImportError:
-        raise UserError("ONNX: tf2onnx is not installed. Install it with `pip install 'sagan-tf[onnx]'`.") from None
+        raise UserError(f"ONNX: tf2onnx is not installed. {install_hint('onnx')}") from None
     folded = fold_generator(generator)
     specs = [tf.TensorSpec([None, folded.latent_dim], tf.float32, name="latent")]
     if folded.num_classes is not None:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sagan_tf.errors import install_hint
 from sagan_tf.files.atomic import write_bytes
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.startup import without_log_lines
@@ -77,7 +78,7 @@ def _available(variants):
         return variants
     omitted = [variant for variant in variants if "int8" in variant]
     if omitted:
-        print(f"No {' and no '.join(omitted)} of TFLite. Install what they need with `pip install 'sagan-tf[tflite]'`.")
+        print(f"No {' and no '.join(omitted)} of TFLite: a package is not installed. {install_hint('tflite')}")
     return [variant for variant in variants if variant not in omitted]
 
 

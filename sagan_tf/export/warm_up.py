@@ -5,13 +5,15 @@ Source: https://www.tensorflow.org/tfx/serving/saved_model_warmup.
 
 import tensorflow as tf
 
+from sagan_tf.errors import install_hint
+
 
 def write_warm_up(folder, model_name, signatures):
     """Writes one request per signature into a SavedModel; prints a line if `tensorflow-serving-api` is missing."""
     try:
         from tensorflow_serving.apis import prediction_log_pb2
     except ImportError:
-        print("No warm-up requests. Install what they need with `pip install 'sagan-tf[serving]'`.")
+        print(f"No warm-up requests: their packages are not installed. {install_hint('serving')}")
         return
     extra = folder / "assets.extra"
     extra.mkdir()

@@ -6,9 +6,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from small_data import SHARED, needs_shared_data, open_small
 
+from sagan_tf.data.options import DataOptions
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.readers import ArrayReader
-from sagan_tf.data.sources import Source, translate_data_errors
+from sagan_tf.data.sources import Source, open_source, translate_data_errors
 from sagan_tf.errors import UserError
 
 in_memory_and_on_disk = pytest.mark.parametrize("memory_limit_gib", [1.0, 0.0])
@@ -110,3 +111,9 @@ def test_source_rejects_labels_without_class(label):
 def test_translate_data_errors_leaves_other_errors():
     with pytest.raises(tf.errors.InvalidArgumentError), translate_data_errors("any"):
         tf.reshape(tf.zeros(3), (2, 2))
+
+
+@pytest.mark.parametrize("name", ["pictures", "discs", "faces"])
+def test_open_source_says_how_to_name_a_folder_when_there_is_none(name):
+    with pytest.raises(UserError, match=f"`{name}` is neither .*\\. Name your folder with --data.name PATH\\.$"):
+        open_source(DataOptions(name=name))

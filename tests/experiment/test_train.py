@@ -14,14 +14,16 @@ import tensorflow as tf
 from PIL import Image
 from small_data import save_picture
 from tiny_runs import KeepModel, Killed, Poison, StopAfter, state_of, tiny_config, untimed
+from training.tiny import make_gan
 
 from sagan_tf.accelerate import compiled
-from sagan_tf.config import Config
+from sagan_tf.config import Config, DataConfig
 from sagan_tf.data.embedded import KINDS
+from sagan_tf.data.sources import open_source
 from sagan_tf.errors import UserError
 from sagan_tf.experiment import train as experiment
 from sagan_tf.experiment.loading import restore_networks
-from sagan_tf.experiment.train import train
+from sagan_tf.experiment.train import report_rule, train
 
 
 def test_train_writes_run_folder(tmp_path, capsys):
@@ -193,3 +195,10 @@ def test_default_config_matches_the_paper():
     config = Config()
     assert (config.generator_optimizer.learning_rate, config.discriminator_optimizer.learning_rate) == (1e-4, 4e-4)
     assert dataclasses.asdict(config.generator_optimizer)["beta_2"] == 0.9
+
+
+def test_report_rule_leaves_out_measures_of_shapes_that_no_image_has(capsys):
+    """The images of an untrained generator are flat."""
+    report_rule(make_gan(), open_source(DataConfig(name="twins", image_size=32)), num_images=8)
+    line = capsys.readouterr().out
+    assert "valid 0.000" in line and "score 0.000" in line and "nan" not in line

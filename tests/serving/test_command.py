@@ -80,7 +80,8 @@ def test_serve_rejects_bad_option(refusal, tmp_path, option, value, message):
 
 def test_serve_names_missing_package(refusal, version_1, monkeypatch):
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    assert refusal(version_1.parent) == "aiohttp is not installed. Run `pip install 'sagan-tf[serving]'`."
+    line = refusal(version_1.parent)
+    assert line == "aiohttp is not installed. Run `pip install '.[serving]'` in the folder of the repository."
 
 
 def test_serve_options_set_the_limits():
