@@ -19,7 +19,7 @@ WORKERS ?= 2
 TORCH_PYTHON ?= python3
 
 BIN = $(VENV)/bin
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help train test stress lint bench parity clean
 .DEFAULT_GOAL := help

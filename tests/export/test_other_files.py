@@ -74,5 +74,5 @@ def test_export_onnx_matches_folded_generator(tmp_path, num_classes):
 
 def test_export_onnx_rejects_missing_tf2onnx(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
-    with pytest.raises(UserError, match=r"pip install 'sagan-tf\[onnx\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[onnx\]'"):
         export_onnx(make_generator(), tmp_path / "generator.onnx")
