@@ -87,10 +87,11 @@ def _logical_cpus(replicas):
 
 
 class DistributedModel(BuiltModel):
-    """A Keras model whose `fit` works under every data-parallel strategy.
+    """A Keras model whose `fit` and `evaluate` work under every data-parallel strategy.
 
     The TensorFlow trainer of Keras 3.15 fails under MirroredStrategy with `steps_per_execution` above 1, and always on
-    several workers. Both faults are in the function that `fit` calls for each batch, which this class replaces.
+    several workers. Both faults are in the functions that `fit` and `evaluate` call for each batch, which this class
+    replaces.
 
     Attributes:
         stop_wanted: bool. Whether this worker wants to stop; set by callbacks.
@@ -102,6 +103,10 @@ class DistributedModel(BuiltModel):
     stop_wanted = False
     stop_agreed = None
     traced_function = None
+
+    def check_batch(self, data):
+        """Checks the data of a step, outside of what XLA compiles, and returns what the step gets."""
+        return data
 
     def make_train_function(self, force=False):
         """Makes the function that runs `steps_per_execution` steps on an iterator over distributed batches.
@@ -128,7 +133,7 @@ class DistributedModel(BuiltModel):
             return tf.numpy_function(lambda: np.float32(self.stop_wanted), [], tf.float32)
 
         def run_step(batch):
-            logs = strategy.run(step, args=(batch,))
+            logs = strategy.run(lambda data: step(self.check_batch(data)), args=(batch,))
             return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
 
         def one_step(iterator):
@@ -154,7 +159,7 @@ class DistributedModel(BuiltModel):
         def train_function(iterator):
             nonlocal is_traced
             try:
-                logs, self.stop_agreed = self.traced_function(iterator)
+                logs, self.stop_agreed = self.traced_function(_distributed(iterator, strategy))
             except tf.errors.OutOfRangeError:
                 raise StopIteration from None  # A data set of unknown length is at its end.
             if not is_traced:
@@ -164,6 +169,48 @@ class DistributedModel(BuiltModel):
 
         self.train_function = train_function
         return self.train_function
+
+    def make_test_function(self, force=False):
+        """Makes the function that runs `test_step` on the next batches of an iterator, as `make_train_function`.
+
+        Its metrics are over all replicas, also where the last batch is smaller on some.
+        """
+        if self.test_function is not None and not force:
+            return self.test_function
+        strategy = self.distribute_strategy
+        step = tf.autograph.experimental.do_not_convert(self.test_step)
+
+        def one_step(iterator):
+            logs = strategy.run(lambda data: step(self.check_batch(data)), args=(next(iterator),))
+            return {metric.name: metric.result() for metric in self.metrics if metric.name in logs}
+
+        traced = one_step if self.run_eagerly else tf.function(one_step, reduce_retracing=True)
+
+        def test_function(iterator):
+            iterator, logs = _distributed(iterator, strategy), None
+            for _ in range(self.steps_per_execution):
+                try:
+                    logs = traced(iterator)
+                except (StopIteration, tf.errors.OutOfRangeError):
+                    break
+            if logs is None:
+                raise StopIteration
+            return logs
+
+        self.test_function = test_function
+        return self.test_function
+
+
+def _distributed(iterator, strategy):
+    """An iterator over distributed batches; `train_on_batch` gives a generator of one batch that is not."""
+    if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+        return iterator
+    batch = keras.utils.pack_x_y_sample_weight(*next(iterator))
+    dataset = tf.data.Dataset.from_tensor_slices(batch)
+    dataset = dataset.batch(max(int(dataset.cardinality()), 1), drop_remainder=True)
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return iter(strategy.experimental_distribute_dataset(dataset.with_options(options)))
 
 
 def check_loss_scaling(strategy, *optimizers):

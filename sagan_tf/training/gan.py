@@ -1,4 +1,4 @@
-"""SAGAN as a Keras model: compile, train_step, fit."""
+"""SAGAN as a Keras model: compile, train_step, test_step, saving."""
 
 import keras
 import tensorflow as tf
@@ -6,20 +6,25 @@ from keras import ops
 
 from sagan_tf.accelerate import use_kernels
 from sagan_tf.accelerate.selection import kernels_for
-from sagan_tf.layers import ConditionalBatchNormalization
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.augmentation import UNIFORMS, diff_augment
 from sagan_tf.training.distribution import DistributedModel, apply_gradients, check_loss_scaling
 from sagan_tf.training.ema import AveragedGenerator
+from sagan_tf.training.inputs import check_batch, check_distribution, check_latents, check_pair, with_label
 from sagan_tf.training.randomness import StepRandomness
 
 _NORMS = ("d_gradient_norm", "g_gradient_norm")
+_EVALUATED = ("d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy")
+_STEP_OPTIONS = (
+    "d_steps", "accumulation_steps", "r1_weight", "r1_interval", "share_fake_batch", "native_operations",
+    "jit_compile", "steps_per_execution", "run_eagerly",
+)  # fmt: skip
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
 class SAGAN(DistributedModel):
-    """Trains a generator against a discriminator; a plain `keras.Model` for `compile`, `fit` and callbacks.
+    """Trains a generator against a discriminator; a plain `keras.Model` for `compile`, `fit`, `save` and callbacks.
 
     A step updates the discriminator `d_steps` times, then the generator once, then the averaged generator. The
     discriminator sees real and generated images in one call, so that one power iteration serves both; in the update of
@@ -46,6 +51,8 @@ class SAGAN(DistributedModel):
         >>> gan.compile()
         >>> images, labels = tf.zeros((8, 32, 32, 3)), tf.zeros((8,), tf.int32)
         >>> history = gan.fit(tf.data.Dataset.from_tensors((images, labels)), verbose=0)
+        >>> gan([tf.random.normal((4, 128)), tf.constant([0, 1, 2, 3])]).shape  # by `ema_generator`
+        TensorShape([4, 32, 32, 3])
     Source: Zhang et al. 2019, https://arxiv.org/abs/1805.08318; EMA as in BigGAN, Brock et al. 2019.
     """
 
@@ -60,7 +67,7 @@ class SAGAN(DistributedModel):
         seed=0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         check_pair(generator, discriminator)
         self.generator = generator
         self.discriminator = discriminator
@@ -70,8 +77,7 @@ class SAGAN(DistributedModel):
         self.augmentation = tuple(augmentation)
         self.seed = seed
         self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
-        names = ("d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy", "r1", *_NORMS)
-        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+        self._means = {name: keras.metrics.Mean(name=name) for name in (*_EVALUATED, "r1", *_NORMS)}
         self.built = True
 
     @property
@@ -117,13 +123,14 @@ class SAGAN(DistributedModel):
         share_fake_batch=False,
         jit_compile=False,
         native_operations=False,
-        **kwargs,
+        steps_per_execution=1,
+        run_eagerly=False,
     ):
         """Sets the optimizers, the loss and the shape of a step.
 
         Args:
-            generator_optimizer: Keras optimizer. None: Adam(1e-4, beta_1=0, beta_2=0.9), as in the paper.
-            discriminator_optimizer: Keras optimizer. None: Adam(4e-4, beta_1=0, beta_2=0.9) (TTUR).
+            generator_optimizer: Keras optimizer or its name. None: Adam(1e-4, beta_1=0, beta_2=0.9), as in the paper.
+            discriminator_optimizer: Keras optimizer or its name. None: Adam(4e-4, beta_1=0, beta_2=0.9) (TTUR).
             loss: Name among `losses.LOSSES`, or an `AdversarialLoss`.
             d_steps: int >= 1. Discriminator updates per step.
             accumulation_steps: int >= 1. Batches whose gradients are averaged for one update.
@@ -135,13 +142,16 @@ class SAGAN(DistributedModel):
             jit_compile: bool. Compile the step with XLA, on one replica.
             native_operations: bool. Use compiled kernels (`accelerate.compiled`) in bfloat16 on a CPU with one replica.
                 They are compiled now, unless they have been before.
-            **kwargs: `steps_per_execution` and `run_eagerly`, as in Keras.
+            steps_per_execution: int >= 1, as in Keras.
+            run_eagerly: bool, as in Keras.
 
         Raises:
             ValueError: An argument is out of range.
             UserError: The kernels cannot be compiled on this machine.
         """
-        super().compile(optimizer=None, loss=None, jit_compile=jit_compile, **kwargs)
+        super().compile(
+            None, jit_compile=jit_compile, steps_per_execution=steps_per_execution, run_eagerly=run_eagerly
+        )
         for name, value in (
             ("d_steps", d_steps), ("accumulation_steps", accumulation_steps), ("r1_interval", r1_interval)
         ):
@@ -151,8 +161,12 @@ class SAGAN(DistributedModel):
             raise ValueError(f"`r1_weight` must be >= 0. Received: {r1_weight=}.")
         if share_fake_batch and accumulation_steps > 1:
             raise ValueError(f"`share_fake_batch` needs `accumulation_steps` 1. Received: {accumulation_steps=}.")
-        self.generator_optimizer = generator_optimizer or FusedAdam(1e-4, beta_1=0.0, beta_2=0.9)
-        self.discriminator_optimizer = discriminator_optimizer or FusedAdam(4e-4, beta_1=0.0, beta_2=0.9)
+        generator_optimizer = generator_optimizer or FusedAdam(1e-4, beta_1=0.0, beta_2=0.9)
+        discriminator_optimizer = discriminator_optimizer or FusedAdam(4e-4, beta_1=0.0, beta_2=0.9)
+        if generator_optimizer is discriminator_optimizer and not isinstance(generator_optimizer, str):
+            raise ValueError("Each network needs an optimizer of its own. Received the same object twice.")
+        self.generator_optimizer = keras.optimizers.get(generator_optimizer)
+        self.discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
         check_loss_scaling(self.distribute_strategy, self.generator_optimizer, self.discriminator_optimizer)
         # Built now, so that a checkpoint finds the slots.
         self.generator_optimizer.build(self.generator.trainable_variables)
@@ -168,16 +182,55 @@ class SAGAN(DistributedModel):
         self.native_operations = native_operations
         kernels_for(self.distribute_strategy, native_operations)  # compiles them now, where it may fail
 
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "generator": keras.saving.serialize_keras_object(self.generator),
+            "discriminator": keras.saving.serialize_keras_object(self.discriminator),
+            "ema_decay": None if self._average is None else self._average.decay,
+            "ema_start_step": 0 if self._average is None else self._average.start_step,
+            "label_distribution": self.label_distribution,
+            "augmentation": list(self.augmentation),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        names = ("generator", "discriminator")
+        networks = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in names}
+        return cls(**{**config, **networks})
+
+    def get_compile_config(self):
+        """Serializes the arguments of `compile`; Keras saves them with the model."""
+        if not self.compiled:
+            return {}
+        loss = self.adversarial_loss
+        return keras.saving.serialize_keras_object({
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+            "loss": loss.name if losses.LOSSES.get(loss.name) is loss else loss,
+            **{name: getattr(self, name) for name in _STEP_OPTIONS},
+        })
+
+    def compile_from_config(self, config):
+        """Compiles the model by what `get_compile_config` returned; Keras then loads the optimizers' slots."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
     def call(self, inputs, training=False):
-        """Generates images by the averaged generator: latent (B, D), or [latent, label], to (B, S, S, C)."""
+        """Generates images by the averaged generator: latent (B, D), or [latent, label (B,)], to (B, S, S, C)."""
+        check_latents(inputs, self.latent_dim, self.num_classes)
         return self.ema_generator(inputs, training=False)
+
+    def check_batch(self, data):
+        """Checks a batch of real images and returns (image, label or None), see `inputs.check_batch`."""
+        return check_batch(data, self.discriminator.inputs[0].shape[1:], self.num_classes, self.step)
 
     def train_step(self, data):
         """Makes one training step.
 
         Args:
-            data: (image (B, S, S, C) in [-1, 1], label (B,)), or the image alone, with B a multiple of d_steps *
-                accumulation_steps: each update sees an equal part.
+            data: (image (B, S, S, C) in [-1, 1], label (B,) int32 or None) of `check_batch`, with B a multiple of
+                d_steps * accumulation_steps: each update sees an equal part.
 
         Returns:
             dict of the means of the metrics, scalars.
@@ -186,7 +239,7 @@ class SAGAN(DistributedModel):
             return self._step(data)
 
     def _step(self, data):
-        batches = [(image, self._check_labels(label)) for image, label in self._split(data)]
+        batches = self._split(data)
         with tf.control_dependencies([batches[0][0]]):
             # Read after the batch, so that no step is counted where a data set of unknown length ends.
             randomness = StepRandomness(self.seed, tf.identity(self.step))
@@ -218,13 +271,39 @@ class SAGAN(DistributedModel):
         self.step.assign_add(1)
         return self.get_metrics_result()
 
+    def test_step(self, data):
+        """Measures losses, logits and accuracy on held-out images; changes nothing but the metrics.
+
+        Both networks run as in inference, without augmentation. The latents are functions of the seed and of the number
+        of images since the metrics were reset, so evaluations of two models or at two steps are comparable.
+
+        Args:
+            data: As in `train_step`, with any B.
+
+        Returns:
+            dict of the means of the metrics, scalars.
+        """
+        # The last batch may be empty on a replica.
+        has_images = tf.convert_to_tensor(ops.shape(data[0])[0] > 0)
+        tf.cond(has_images, lambda: self._measure(*data), lambda: False)
+        return {name: self._means[name].result() for name in _EVALUATED}
+
+    def _measure(self, image, label):
+        rows = ops.shape(image)[0]
+        seen = self._means["real_logit"].count * tf.distribute.get_strategy().num_replicas_in_sync
+        latent, fake_label = self._draw(rows, StepRandomness(self.seed, seen), "evaluation")
+        fake = self.generator(with_label(latent, fake_label), training=False)
+        real_logit = self.discriminator(with_label(ops.cast(image, fake.dtype), label), training=False)
+        fake_logit = self.discriminator(with_label(fake, fake_label), training=False)
+        d_loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
+        self._means["d_loss"].update_state(d_loss, sample_weight=rows)
+        self._means["g_loss"].update_state(self.adversarial_loss.generator(fake_logit), sample_weight=rows)
+        self._record_logits(real_logit, fake_logit)
+        return True
+
     def _split(self, data):
         """Splits a batch into the batches of the updates, a list of (image, label or None)."""
-        image, label = data if isinstance(data, (tuple, list)) and len(data) == 2 else (data, None)
-        image = image[0] if isinstance(image, (tuple, list)) else image
-        if label is None and self.num_classes is not None:
-            raise ValueError("The networks take labels, so the data set must give (image, label). It gives no labels.")
-        label = None if self.num_classes is None else ops.cast(ops.reshape(label, (-1,)), "int32")
+        image, label = data
         count = self.d_steps * self.accumulation_steps
         if image.shape[0] is not None and image.shape[0] % count:
             raise ValueError(
@@ -234,15 +313,6 @@ class SAGAN(DistributedModel):
             )
         # Interleaved: each update sees the same images on any number of replicas.
         return [(image[i::count], None if label is None else label[i::count]) for i in range(count)]
-
-    def _check_labels(self, label):
-        if label is None:
-            return None
-        # A lookup takes -1 for the last class. XLA leaves the assertion out.
-        valid = ops.all((label >= 0) & (label < self.num_classes))
-        message = f"Labels must be in 0 .. {self.num_classes - 1}. Received:"
-        with tf.control_dependencies([tf.debugging.Assert(valid, [message, label])]):
-            return tf.identity(label)
 
     def _draw(self, rows, randomness, purpose):
         latent = randomness.normal(f"{purpose}/latent", rows, self.latent_dim)
@@ -311,46 +381,3 @@ class SAGAN(DistributedModel):
         logit = self.discriminator(with_label(image, label), training=False)
         return self.adversarial_loss.generator(logit)
 
-
-def with_label(x, label):
-    """Joins the inputs of a network: `x` alone where there are no labels."""
-    return x if label is None else [x, label]
-
-
-def check_pair(generator, discriminator):
-    """Checks that the networks can be trained and fit one another: images, and labels for both or neither."""
-    for name, network in (("generator", generator), ("discriminator", discriminator)):
-        if not network.trainable_weights:
-            raise ValueError(f"The {name} has no trainable weights. Set `{name}.trainable = True` before.")
-    made, taken = generator.outputs[0].shape[1:], discriminator.inputs[0].shape[1:]
-    if tuple(made) != tuple(taken):
-        raise ValueError(
-            "The discriminator must take the images of the generator. "
-            f"Received: images {tuple(made)} of the generator, {tuple(taken)} of the discriminator."
-        )
-    if len(generator.inputs) != len(discriminator.inputs):
-        raise ValueError(
-            "Generator and discriminator must both take labels or neither. "
-            f"Received: {len(generator.inputs)} and {len(discriminator.inputs)} inputs."
-        )
-
-
-def check_distribution(generator, label_distribution):
-    """Returns the probabilities of the K classes, uniform by default; None for a generator without labels."""
-    if len(generator.inputs) == 1:
-        if label_distribution is not None:
-            raise ValueError("`label_distribution` was given for a generator without labels.")
-        return None
-    counts = {layer.num_classes for layer in generator.layers if isinstance(layer, ConditionalBatchNormalization)}
-    if label_distribution is None:
-        if len(counts) != 1:
-            raise ValueError("`label_distribution` is needed: the number of classes cannot be read off the generator.")
-        (count,) = counts
-        return (1.0 / count,) * count
-    distribution = tuple(float(p) for p in label_distribution)
-    if (counts and counts != {len(distribution)}) or min(distribution) < 0 or abs(sum(distribution) - 1) > 1e-6:
-        raise ValueError(
-            f"`label_distribution` must be probabilities of the generator's classes {sorted(counts)}, summing to 1. "
-            f"Received: {len(distribution)} numbers that sum to {sum(distribution)}."
-        )
-    return distribution

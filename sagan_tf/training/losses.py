@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 from keras import ops
 
 
+@keras.saving.register_keras_serializable(package="sagan_tf")
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """A pair of losses.
+    """A pair of losses. To save a model with a pair of your own, register its functions with Keras.
 
     Args:
         name: As in a config.
@@ -20,6 +22,13 @@ class AdversarialLoss:
     name: str
     discriminator: Callable[[Any, Any], Any]
     generator: Callable[[Any], Any]
+
+    def get_config(self):
+        return {key: keras.saving.serialize_keras_object(value) for key, value in vars(self).items()}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{key: keras.saving.deserialize_keras_object(value) for key, value in config.items()})
 
 
 def hinge_discriminator_loss(real_logit: Any, fake_logit: Any) -> Any:

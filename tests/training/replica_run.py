@@ -1,4 +1,4 @@
-"""Trains the tiny SAGAN on REPLICAS logical CPU devices and writes its weights to FILE; run in its own process.
+"""Trains the tiny SAGAN on REPLICAS logical CPU devices, writes its weights and losses to FILE; run in its own process.
 
 0 REPLICAS: on the workers that `TF_CONFIG` names.
 """
@@ -23,10 +23,11 @@ def main(replicas, path, options):
     with strategy.scope():
         gan = make_gan(rate=1e-4, ema_decay=0.9, **arguments)
     fit(gan, make_data(8, 4))
+    results = gan.evaluate(make_data(8, 2, seed=1), verbose=0)
     weights = gan.generator.weights + gan.discriminator.weights + gan.ema_generator.weights
     # The last replica's copy, so that diverging replicas are detected.
     copies = [w.value.values[-1] if hasattr(w.value, "values") else w.value for w in weights]
-    np.savez(path, *[copy.numpy() for copy in copies])
+    np.savez(path, *[copy.numpy() for copy in copies], np.array(results))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,133 @@
+"""Checks of what SAGAN is given: networks, batches of real images, latents."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from sagan_tf.layers import ConditionalBatchNormalization
+
+_ROUNDING = 1e-3
+
+
+def with_label(x, label):
+    """Joins the inputs of a network: `x` alone where there are no labels."""
+    return x if label is None else [x, label]
+
+
+def check_pair(generator, discriminator):
+    """Checks that the networks can be trained and fit one another: images, and labels for both or neither."""
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        if not network.trainable_weights:
+            raise ValueError(f"The {name} has no trainable weights. Set `{name}.trainable = True` before.")
+    made, taken = generator.outputs[0].shape[1:], discriminator.inputs[0].shape[1:]
+    if tuple(made) != tuple(taken):
+        raise ValueError(
+            "The discriminator must take the images of the generator. "
+            f"Received: images {tuple(made)} of the generator, {tuple(taken)} of the discriminator."
+        )
+    if len(generator.inputs) != len(discriminator.inputs):
+        raise ValueError(
+            "Generator and discriminator must both take labels or neither. "
+            f"Received: {len(generator.inputs)} and {len(discriminator.inputs)} inputs."
+        )
+
+
+def check_distribution(generator, label_distribution):
+    """Returns the probabilities of the K classes, uniform by default; None for a generator without labels."""
+    if len(generator.inputs) == 1:
+        if label_distribution is not None:
+            raise ValueError("`label_distribution` was given for a generator without labels.")
+        return None
+    counts = {layer.num_classes for layer in generator.layers if isinstance(layer, ConditionalBatchNormalization)}
+    if label_distribution is None:
+        if len(counts) != 1:
+            raise ValueError("`label_distribution` is needed: the number of classes cannot be read off the generator.")
+        (count,) = counts
+        return (1.0 / count,) * count
+    distribution = tuple(float(p) for p in label_distribution)
+    if (counts and counts != {len(distribution)}) or min(distribution) < 0 or abs(sum(distribution) - 1) > 1e-6:
+        raise ValueError(
+            f"`label_distribution` must be probabilities of the generator's classes {sorted(counts)}, summing to 1. "
+            f"Received: {len(distribution)} numbers that sum to {sum(distribution)}."
+        )
+    return distribution
+
+
+def check_batch(data, image_shape, num_classes, step):
+    """Checks a batch of real images. XLA would leave out the checks of values, so call it outside of what XLA compiles.
+
+    Args:
+        data: What Keras gives a step: image (B, S, S, C), (image,), (image, label) or (image, label, None). The label
+            is (B,) or (B, 1).
+        image_shape: (S, S, C).
+        num_classes: int, or None for networks without labels, where labels are ignored.
+        step: Scalar integer, of the run. The images of step 0 must not all be in [0, 1].
+
+    Returns:
+        (image, label): label (B,) int32, or None without classes.
+
+    Raises:
+        ValueError: The shape or type of the data is wrong, or they have weights.
+        tf.errors.InvalidArgumentError: A value is out of range.
+    """
+    image, label, weight = keras.utils.unpack_x_y_sample_weight(data)
+    if weight is not None:
+        raise ValueError(
+            "A GAN has no `class_weight` or `sample_weight`: its losses are means over batches. Draw some classes more "
+            "often instead: `tf.data.Dataset.sample_from_datasets`, and `label_distribution` of SAGAN."
+        )
+    if isinstance(image, (tuple, list, dict)):
+        raise ValueError("The data set must give the image, or (image, label). Received a structure for the image.")
+    image = _check_image(ops.convert_to_tensor(image), tuple(image_shape), step)
+    return image, None if num_classes is None else _check_label(label, num_classes)
+
+
+def _check_image(image, image_shape, step):
+    if not image.dtype.is_floating:
+        raise ValueError(
+            f"Images must be floats in [-1, 1]. Received: {image.dtype.name}. "
+            "Scale 0..255 by `tf.cast(image, tf.float32) / 127.5 - 1`."
+        )
+    if not image.shape[1:].is_compatible_with(image_shape):
+        raise ValueError(f"Images must be {image_shape}, as the networks. Received: {tuple(image.shape[1:])}.")
+    low, high = ops.min(image, initial=1.0), ops.max(image, initial=-1.0)
+    return _require(image, [
+        ((low >= -1 - _ROUNDING) & (high <= 1 + _ROUNDING), [
+            "Images must be in [-1, 1]. Scale 0..255 by `image / 127.5 - 1`. Received minimum and maximum:", low, high
+        ]),
+        ((low < 0) | (high <= 0) | (step > 0), [
+            "Images must be in [-1, 1], but the whole first batch is in [0, 1]. Scale it by `2 * image - 1`. "
+            "Received minimum and maximum:", low, high
+        ]),
+    ])  # fmt: skip
+
+
+def _check_label(label, num_classes):
+    if label is None:
+        raise ValueError("The networks take labels, so the data set must give (image, label). It gives no labels.")
+    label = ops.convert_to_tensor(label)
+    if label.shape.rank not in (None, 1) and label.shape[1:] != (1,):
+        raise ValueError(
+            f"Labels must be integers (B,) or (B, 1). Received: shape {tuple(label.shape)}. "
+            "Convert one-hot labels by `tf.argmax(label, axis=-1)`."
+        )
+    label = ops.cast(ops.reshape(label, (-1,)), "int32")
+    # A lookup takes -1 for the last class.
+    valid = ops.all((label >= 0) & (label < num_classes))
+    return _require(label, [(valid, [f"Labels must be in 0 .. {num_classes - 1}. Received:", label])])
+
+
+def _require(x, conditions):
+    """`x`, after an assertion per (condition, message parts)."""
+    with tf.control_dependencies([tf.debugging.Assert(valid, parts) for valid, parts in conditions]):
+        return tf.identity(x)
+
+
+def check_latents(inputs, latent_dim, num_classes):
+    """Checks what a SAGAN generates from: latent (B, D), or [latent, label (B,)]; raises ValueError."""
+    shapes = [tuple(x.shape) for x in (inputs if isinstance(inputs, (tuple, list)) else [inputs])]
+    wanted = [(latent_dim,)] if num_classes is None else [(latent_dim,), ()]
+    if [shape[1:] for shape in shapes] != wanted or () in shapes:
+        described = f"latent (B, {latent_dim})"
+        described = described if num_classes is None else f"[{described}, label (B,) in 0 .. {num_classes - 1}]"
+        raise ValueError(f"A SAGAN generates images from {described}. Received: shapes {shapes}.")

@@ -1,0 +1,238 @@
+"""SAGAN as any Keras model: saving, evaluation, batches by hand, callbacks, and its answers to wrong input."""
+
+import importlib.util
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from training.tiny import fit, make_data, make_gan
+
+from sagan_tf.training import SAGAN, losses
+from sagan_tf.training.adam import FusedAdam
+from sagan_tf.training.schedules import WarmupAndDecay
+
+EAGER = dict(run_eagerly=True)  # faster than tracing
+IMAGES, LABELS = next(iter(make_data(4, 1)))
+
+
+def state(gan):
+    """All that training moves: networks, average, step, slots."""
+    optimizers = gan.generator_optimizer.variables + gan.discriminator_optimizer.variables
+    return [np.array(v) for v in (*gan.weights, *optimizers)]
+
+
+def arguments(gan):
+    """The arguments of a SAGAN and of its `compile`, without the networks, which are compared by their weights."""
+    config = gan.get_config()
+    del config["generator"], config["discriminator"]
+    return config, gan.get_compile_config()
+
+
+def assert_equal(a, b):
+    assert len(a) == len(b)
+    for x, y in zip(a, b):
+        np.testing.assert_array_equal(x, y)
+
+
+def make_full(**arguments):
+    """A SAGAN with every argument away from its default."""
+    return make_gan(
+        lambda rate: FusedAdam(WarmupAndDecay(rate, "cosine", 2, 1, 9)), ema_decay=0.9, ema_start_step=1,
+        label_distribution=(0.5, 0.2, 0.3), augmentation=("color", "cutout"), seed=5,
+        compile_arguments=dict(
+            loss="least_squares", d_steps=2, r1_weight=0.5, r1_interval=2, share_fake_batch=True, **EAGER
+        ), **arguments,
+    )  # fmt: skip
+
+
+def test_saved_sagan_continues_training_bit_by_bit(tmp_path):
+    data, gan = make_data(4, 4), make_full()
+    fit(gan, data.take(2), callbacks=[keras.callbacks.ModelCheckpoint(str(tmp_path / "gan.keras"))])
+    before = state(gan)
+    fit(gan, data.skip(2))
+    loaded = keras.models.load_model(tmp_path / "gan.keras")
+    assert arguments(loaded) == arguments(gan)
+    assert_equal(state(loaded), before)
+    fit(loaded, data.skip(2))
+    assert_equal(state(loaded), state(gan))
+    assert int(loaded.step) == 4
+
+
+def test_cloned_sagan_has_the_configuration_and_weights_of_its_own():
+    gan = make_full()
+    clone = keras.models.clone_model(gan)
+    assert arguments(clone) == arguments(gan)
+    assert not {id(v) for v in clone.variables} & {id(v) for v in gan.variables}
+    again = SAGAN.from_config(gan.get_config())
+    assert arguments(again)[0] == arguments(gan)[0] and not again.compiled
+
+
+@keras.saving.register_keras_serializable(package="test")
+def own_loss(*logits):
+    return sum(keras.ops.mean(logit) for logit in logits)
+
+
+def test_saved_sagan_keeps_a_loss_of_ones_own_and_no_average(tmp_path):
+    gan = make_gan(ema_decay=None, num_classes=None, compile_arguments=dict(
+        loss=losses.AdversarialLoss("own", own_loss, own_loss)
+    ))  # fmt: skip
+    gan.save(tmp_path / "gan.keras")
+    loaded = keras.models.load_model(tmp_path / "gan.keras")
+    assert loaded.adversarial_loss.discriminator is own_loss
+    assert loaded.ema_generator is loaded.generator
+
+
+def test_evaluate_changes_nothing_and_gives_the_means_of_its_definition():
+    gan = make_gan(compile_arguments=EAGER)
+    fit(gan, make_data(4, 1))
+    before = state(gan)
+    results = gan.evaluate(make_data(4, 2, seed=1).unbatch().batch(3), return_dict=True, verbose=0)
+    assert_equal(state(gan), before)
+    assert set(results) == {"d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy"}
+    images, labels = next(iter(make_data(8, 1, seed=1)))
+    real = np.float64(gan.discriminator([images, labels], training=False))
+    np.testing.assert_allclose(results["real_logit"], real.mean(), rtol=1e-5)
+    np.testing.assert_allclose(results["g_loss"], -results["fake_logit"], rtol=1e-5)
+    again = gan.evaluate(make_data(4, 2, seed=1).unbatch().batch(3), return_dict=True, verbose=0)
+    assert again == results
+
+
+def test_evaluate_ignores_the_empty_part_of_a_replica():
+    gan = make_gan(compile_arguments=EAGER)
+    results = gan.test_on_batch(IMAGES, LABELS, return_dict=True)
+    gan.test_step(gan.check_batch((IMAGES[:0], LABELS[:0])))
+    assert {name: float(value) for name, value in gan.get_metrics_result().items() if name in results} == results
+
+
+def test_evaluate_draws_new_latents_for_each_batch():
+    gan = make_gan(compile_arguments=EAGER)
+    fakes = []
+    for batch in [(IMAGES, LABELS)] * 2:
+        fakes.append(float(gan.test_step(gan.check_batch(batch))["fake_logit"]) * (len(fakes) + 1))
+    assert fakes[1] - fakes[0] != pytest.approx(fakes[0])
+
+
+def test_evaluate_makes_one_batch_per_batch_when_several_steps_run_per_call():
+    gan = make_gan(compile_arguments=dict(steps_per_execution=2, **EAGER))
+    plain = make_gan(compile_arguments=EAGER)
+    plain.set_weights(gan.get_weights())
+    data = make_data(4, 3)
+    assert gan.evaluate(data, verbose=0) == plain.evaluate(data, verbose=0)
+
+
+def test_validation_data_does_not_change_training():
+    runs = []
+    for validation in (None, make_data(4, 1, seed=1)):
+        keras.utils.set_random_seed(0)
+        gan = make_gan(compile_arguments=EAGER)
+        history = fit(gan, make_data(4, 2), epochs=2, validation_data=validation)
+        runs.append(state(gan))
+    assert_equal(*runs)
+    assert len(history["val_d_loss"]) == 2 and "val_r1" not in history and "val_g_gradient_norm" not in history
+
+
+def test_batches_by_hand_are_those_of_fit_and_evaluate():
+    runs = []
+    for train in (lambda gan: gan.train_on_batch(IMAGES, LABELS), lambda gan: fit(gan, make_data(4, 1))):
+        keras.utils.set_random_seed(0)
+        gan = make_gan(compile_arguments=EAGER)
+        train(gan)
+        runs.append(state(gan))
+    assert_equal(*runs)
+    assert gan.test_on_batch(IMAGES.numpy(), LABELS.numpy()) == gan.evaluate(make_data(4, 1), verbose=0)
+    gan = make_gan(num_classes=None, compile_arguments=EAGER)
+    assert np.isfinite(gan.train_on_batch(IMAGES, return_dict=True)["d_loss"])
+
+
+def test_train_on_batch_traces_once():
+    gan = make_gan(num_classes=None)
+    for _ in range(2):
+        gan.train_on_batch(IMAGES)
+    assert gan.traced_function.experimental_get_tracing_count() == 1 and int(gan.step) == 2
+
+
+def test_predict_and_call_generate_by_the_averaged_generator(capsys):
+    gan = make_gan(ema_decay=0.5, compile_arguments=EAGER)
+    fit(gan, make_data(4, 1))
+    latent, label = np.random.default_rng(0).normal(size=(4, 128)).astype("float32"), np.arange(4) % 3
+    images = gan.ema_generator([latent, label], training=False)
+    np.testing.assert_array_equal(gan([latent, label]), images)
+    np.testing.assert_allclose(gan.predict([latent, label], batch_size=2, verbose=0), images, atol=1e-6)
+    gan.summary()
+    assert "discriminator" in capsys.readouterr().out
+    for wrong in (latent, [latent, np.eye(3)[label]], IMAGES, [latent]):
+        with pytest.raises(ValueError, match=r"generates images from \[latent \(B, 128\), label \(B,\) in 0 .. 2\]"):
+            gan(wrong)
+    with pytest.raises(ValueError, match=r"from latent \(B, 128\)\. Received"):
+        make_gan(num_classes=None)([latent, label])
+
+
+def test_compile_takes_names_of_optimizers():
+    gan = make_gan()
+    gan.compile("adam", "sgd", **EAGER)
+    fit(gan, make_data(4, 1))
+    assert isinstance(gan.generator_optimizer, keras.optimizers.Adam)
+    gan.compile("adam", "adam")
+    assert gan.generator_optimizer is not gan.discriminator_optimizer
+    optimizer = keras.optimizers.Adam()
+    with pytest.raises(ValueError, match="optimizer of its own"):
+        gan.compile(optimizer, optimizer)
+
+
+WRONG = {
+    "class_weight": (dict(x=IMAGES.numpy(), y=LABELS.numpy(), class_weight={0: 1.0, 1: 2.0, 2: 1.0}), "class_weight"),
+    "sample_weight": (dict(x=IMAGES.numpy(), y=LABELS.numpy(), sample_weight=np.ones(4)), "sample_weight"),
+    "one-hot": (dict(x=IMAGES.numpy(), y=np.eye(3)[LABELS]), "argmax"),
+    "no labels": (dict(x=IMAGES.numpy()), "must give"),
+    "list": (dict(x=[IMAGES.numpy(), LABELS.numpy()]), "must give"),
+    "size": (dict(x=np.zeros((4, 64, 64, 3), "float32"), y=LABELS.numpy()), "as the networks"),
+    "integers": (dict(x=make_data(4, 1).map(lambda x, y: (tf.cast(x > 0, tf.uint8), y))), "Images must be floats"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_fit_rejects_what_a_gan_cannot_use(name):
+    arguments, message = WRONG[name]
+    with pytest.raises(ValueError, match=message):
+        make_gan(compile_arguments=EAGER).fit(**arguments, shuffle=False, verbose=0)
+
+
+@pytest.mark.parametrize("compile_arguments", [EAGER, dict(jit_compile=True)])
+def test_fit_rejects_images_out_of_range(compile_arguments):
+    gan = make_gan(compile_arguments=compile_arguments)
+    for image, message in (
+        ((IMAGES + 1) * 127.5, "Scale 0..255 by `image / 127.5 - 1`"),
+        (IMAGES * np.nan, "must be in"),
+        ((IMAGES + 1) / 2, "2 \\* image - 1"),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            gan.fit(image.numpy(), LABELS.numpy(), verbose=0)
+    assert int(gan.step) == 0
+    gan.step.assign(1)  # A bright batch later in a run is possible.
+    gan.check_batch(((IMAGES + 1) / 2, LABELS))
+
+
+def test_check_batch_takes_labels_as_columns():
+    image, label = make_gan().check_batch((IMAGES, LABELS[:, None]))
+    np.testing.assert_array_equal(label, LABELS)
+
+
+def test_epochs_with_callbacks_of_keras(tmp_path):
+    gan = make_gan(compile_arguments=EAGER)
+    gan.compile(keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(1e-3, 1, 0.5)), "sgd", **EAGER)
+    callbacks = [
+        keras.callbacks.CSVLogger(str(tmp_path / "log.csv")),
+        keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), "val_d_loss", save_best_only=True, mode="min"),
+        keras.callbacks.EarlyStopping("val_d_loss", patience=9, mode="min"),
+        keras.callbacks.TerminateOnNaN(),
+    ]
+    if importlib.util.find_spec("tensorboard"):
+        callbacks.append(keras.callbacks.TensorBoard(str(tmp_path / "board"), histogram_freq=1))
+    history = fit(
+        gan, make_data(4, 2).repeat(), epochs=3, steps_per_epoch=2, callbacks=callbacks, validation_data=make_data(4, 1)
+    )
+    assert len(history["d_loss"]) == 3 and int(gan.step) == 6
+    assert float(gan.generator_optimizer.learning_rate) == pytest.approx(1e-3 / 2**6)
+    assert (tmp_path / "best.keras").exists()
+    assert (tmp_path / "board").exists() == bool(importlib.util.find_spec("tensorboard"))
