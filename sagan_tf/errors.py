@@ -82,7 +82,8 @@ def stop_line(signal_name, after_stop=""):
 
 
 def _exit(message, code):
-    print(message, file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody may read it any more
+        print(message, file=sys.stderr, flush=True)
     sys.exit(code)
 
 

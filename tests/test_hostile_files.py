@@ -214,7 +214,7 @@ def test_run_folder_readers_survive_nested_values_folders_and_links(run_folder, 
         path.write_bytes(before)
 
 
-OTHERS = ("generator.keras", "samples/step_00000004.png", "checkpoints/ckpt-1.index")
+OTHERS = ("generator.keras", "evaluation/step_00000004.json", "samples/step_00000004.png", "checkpoints/ckpt-1.index")
 
 
 @pytest.mark.parametrize("file", [*TEXTS[1:], *OTHERS])

@@ -155,6 +155,8 @@ class Collector:
             state = read_arrays(self._state_path)
             if json.loads(str(state["about"])) != json.loads(json.dumps(self._identity)):
                 return False
+            if self._features_path.is_symlink():
+                return False  # writing would change another file
             features = np.lib.format.open_memmap(self._features_path, "r+")
             if features.shape != shape:
                 return False

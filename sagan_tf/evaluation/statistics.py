@@ -42,14 +42,20 @@ def read_statistics(path):
     except Exception as error:  # Damaged bytes make NumPy, zip and JSON raise anything
         reason = summarize(error)
         raise UserError(f"{path}: not a file of statistics (mu, sigma): {reason}") from None
-    valid = mean.ndim == 1 and covariance.shape == (len(mean), len(mean))
+    valid = mean.ndim == 1 and len(mean) and covariance.shape == (len(mean), len(mean))
     if not valid or not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise UserError(f"{path}: not a file of statistics; mu and sigma must be finite, (D,) and (D, D).")
     if not _is_covariance(covariance):
         raise UserError(f"{path}: not a file of statistics; sigma must be symmetric and positive semidefinite.")
-    count = int(arrays["count"]) if about else 0
+    try:
+        count = _check_own(arrays, about, len(mean)) if about is not None else 0
+    except (KeyError, ValueError, TypeError, OverflowError):
+        raise UserError(f"{path}: not a file of statistics; its arrays do not fit each other. Remove it.") from None
+    if about is None:  # another program's
+        about = {"data": Path(path).name, "sha256": sha256(path), "made_by": "another program, unknown how"}
+        arrays = {}
     return FeatureSet(
-        about=about or {"data": Path(path).name, "sha256": sha256(path), "made_by": "another program, unknown how"},
+        about=about,
         count=count,
         moments=_moments(count, mean, covariance),
         features=arrays.get("features"),
@@ -58,6 +64,19 @@ def read_statistics(path):
         score=tuple(map(float, arrays["score"])) if "score" in arrays else None,
         own_distances=arrays.get("own_distances"),
     )
+
+
+def _check_own(arrays, about, dimensions):
+    """Returns the number of images of a file of `save_statistics`; raises ValueError and others for other arrays."""
+    count, rows = int(arrays["count"]), len(arrays.get("indices", ()))
+    shapes = {"score": (2,)}
+    if "indices" in arrays:
+        shapes |= {"features": (rows, dimensions), "indices": (rows,), "labels": (rows,)}
+    fit = all(name not in arrays or arrays[name].shape == shape for name, shape in shapes.items())
+    numbers = all(arrays[name].dtype.kind in "fiu" for name in shapes if name in arrays)
+    if not (isinstance(about, dict) and fit and numbers and rows <= count and count > 0):
+        raise ValueError
+    return count
 
 
 def _is_covariance(matrix):

@@ -29,6 +29,7 @@ from sagan_tf.training.guard import TrainingFailure
 from sagan_tf.training.workers import (
     check_same,
     check_same_step,
+    end_on_signal,
     read_worker,
     silence_unless,
     translate_lost_worker_errors,
@@ -65,7 +66,8 @@ def train(
         translate_memory_errors(),
         silence_unless(worker.is_chief),
     ):
-        check_same_config(config, strategy, worker)
+        with end_on_signal(worker):
+            check_same_config(config, strategy, worker)
         return _train_in_folder(config, strategy, worker, callbacks, allow_data_change)
 
 
@@ -81,15 +83,18 @@ def _train_in_folder(config, strategy, worker, callbacks, allow_data_change):
     with Run.lock(config.run, config) if worker.is_chief else Run(config.run) as run:
         source = source or open_source(config.data)
         fingerprint = portable_fingerprint(source)
-        check_same(strategy, worker, {"data": {**fingerprint, "name": None}}, "Copy the same data to all machines.")
+        with end_on_signal(worker):
+            check_same(strategy, worker, {"data": {**fingerprint, "name": None}}, "Copy the same data to all machines.")
         if worker.is_chief:
             start_run(config, run, source, fingerprint, allow_data_change)
         while True:
-            wait_for_all(strategy, worker)  # until the chief has made the folder and recorded a recovery
+            with end_on_signal(worker):
+                wait_for_all(strategy, worker)  # until the chief has made the folder and recorded a recovery
             with strategy.scope():
                 gan = build_gan(config, source, rate_factor(run))
             restore_latest(gan, run)
-            check_same_step(strategy, worker, int(gan.step.numpy()))
+            with end_on_signal(worker):
+                check_same_step(strategy, worker, int(gan.step.numpy()))
             manager = make_manager(gan, run, config.output.checkpoints_to_keep) if worker.is_chief else None
             try:
                 run.stopped_by = fit(config, gan, source, run, manager, callbacks)
@@ -157,7 +162,13 @@ def fit(config, gan, source, run, manager, callbacks=()):
     chosen = [*shown, *make_callbacks(config, run, gan, source, manager, callbacks)]
     steps_left = training.steps - start_step
     with contextlib.closing(progress), contextlib.closing(stop), contextlib.suppress(EvaluationInterrupted):
-        gan.fit(dataset, steps_per_epoch=steps_left, shuffle=False, verbose=0, callbacks=chosen)
+        try:
+            gan.fit(dataset, steps_per_epoch=steps_left, shuffle=False, verbose=0, callbacks=chosen)
+        except TrainingFailure as failure:
+            if not stop.received:
+                raise
+            print(f"Stopped by {stop.received}, without saving: {failure}")
+            return stop.received
     step = int(gan.step.numpy())
     print(f"Made {step - start_step} steps in {time.monotonic() - started_at:.0f} s.")
     if stop.received:

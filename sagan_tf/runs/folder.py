@@ -246,7 +246,7 @@ class Run:
     def _check_entries(self):
         """Raises UserError if there is a pipe or a device where a file is read."""
         pictures = (self.samples_path, self.attention_path, self.contact_sheet_path.parent)
-        for folder in (self.path, self.checkpoints_path, *pictures):
+        for folder in (self.path, self.checkpoints_path, self.evaluation_path, self.tensorboard_path, *pictures):
             check_kinds(folder)
 
     def _check_path(self):

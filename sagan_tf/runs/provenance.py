@@ -5,6 +5,7 @@ import json
 import os
 
 from sagan_tf.files.hashing import sha256
+from sagan_tf.files.untrusted import read_json
 
 
 def describe_training(run):
@@ -42,7 +43,7 @@ def _evaluations(run, step):
     evaluations = []
     for path in sorted(run.evaluation_path.glob("step_*.json")):
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = read_json(path)
             if result["subject"]["step"] == step:
                 evaluations.append(_evaluation(result))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

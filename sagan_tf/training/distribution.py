@@ -7,7 +7,7 @@ import tensorflow as tf
 from sagan_tf.errors import UserError
 from sagan_tf.layers.keras_compat import BuiltModel
 from sagan_tf.training.memory import give_back_freed
-from sagan_tf.training.workers import read_worker, wait_until_present
+from sagan_tf.training.workers import end_on_signal, kept_signal_handlers, read_worker, wait_until_present
 
 
 def make_strategy(distribution="auto", replicas=None, wait_minutes=15):
@@ -54,7 +54,8 @@ def _across_workers(distribution, replicas, worker, wait_minutes):
         )
     wait_until_present(worker, wait_minutes)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with end_on_signal(worker), kept_signal_handlers():
+            return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         if "program startup" not in str(error):
             raise

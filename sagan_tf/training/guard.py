@@ -58,7 +58,7 @@ class Guard:
         Raises:
             TrainingFailure: Training diverged, or collapsed and `stop_on_collapse` is set.
         """
-        self._check_finite(gan, step, means)
+        self.check_finite(gan, step, means)
         diversity = self.diversity()
         is_saturated = means["d_accuracy"] >= SATURATED_ACCURACY and abs(means["d_loss"]) < SATURATED_LOSS
         self._report("saturated", is_saturated, step, (
@@ -87,7 +87,8 @@ class Guard:
         # Over all pairs, the mean square of a difference is twice the variance.
         return float(np.sqrt(2 * small.var(axis=1).mean() * per_group / (per_group - 1)))
 
-    def _check_finite(self, gan, step, means):
+    def check_finite(self, gan, step, means):
+        """Raises `TrainingFailure` if a mean, or a weight of a network, is not finite; arguments as of `check`."""
         names = [name for name, value in means.items() if not np.isfinite(value)]
         if names or not bool(_all_finite(gan)):
             subject = ", ".join(names) or "a weight"

@@ -57,6 +57,7 @@ class Metrics(StepCallback):
 
     def on_train_end(self, logs=None):
         if self.last_step % self.interval and self.logs:
+            self.guard.check_finite(self.model, self.last_step, self._means())  # a checkpoint follows
             steps = self.last_step - self.line_step + (self.unfinished["steps"] if self.unfinished else 0)
             self.log.save_unfinished({"step": self.last_step, "steps": steps, "means": self._means()})
 

@@ -80,3 +80,15 @@ def test_collector_rejects_too_many_too_few_and_non_finite_rows(tmp_path):
     collector.add(np.full((3, 6), np.inf, np.float32), values[1][:3], values[2][:3])
     with pytest.raises(ValueError, match="finite"):
         collector.finish()
+
+
+def test_collector_does_not_write_through_links(tmp_path):
+    values = rows()
+    collect(tmp_path / "x", values, 0, 21).save()
+    path, foreign = tmp_path / "x" / "features.npy", tmp_path / "foreign.npy"
+    foreign.write_bytes(path.read_bytes())
+    path.unlink()
+    path.symlink_to(foreign)
+    before = foreign.read_bytes()
+    collect(tmp_path / "x", values, 0, 53).finish()  # from the start
+    assert foreign.read_bytes() == before

@@ -146,6 +146,13 @@ def test_divergence_stops_training_before_checkpoint(tmp_path):
     assert steps == [1, 2]
 
 
+def test_divergence_stops_training_before_checkpoint_of_last_step(tmp_path):
+    between_lines = dict(steps=3, output__log_interval=4, output__checkpoint_interval=4)
+    with pytest.raises(UserError, match="training diverged.*step 3.*No checkpoint exists yet"):
+        train(tiny_config(tmp_path / "run", **between_lines), [Poison(2)])
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
 def test_train_rejects_jit_compile_on_several_devices(tmp_path, monkeypatch):
     # Two GPUs that `auto` would find; the config does not name them.
     several = types.SimpleNamespace(num_replicas_in_sync=2)

@@ -108,6 +108,12 @@ def test_wait_until_present_names_missing_workers(monkeypatch, capsys):
     assert len(lines) > 1 and all(f"waiting for {missing}, since" in line for line in lines)
 
 
+@pytest.mark.parametrize("host", ["a" * 64, "a..b", "\ud800"])
+def test_wait_until_present_waits_for_names_that_no_host_has(host):
+    with pytest.raises(UserError, match="these are missing: worker 1"):
+        wait_until_present(make_worker([*free_addresses(1), f"{host}:1"], 0), 0)
+
+
 def test_wait_until_present_names_port_in_use():
     with socket.create_server(("127.0.0.1", 0)) as server:
         addresses = [f"127.0.0.1:{server.getsockname()[1]}", *free_addresses(1)]
@@ -125,6 +131,26 @@ def test_signal_ends_worker_that_waits(tmp_path):
     _, err = worker.communicate(timeout=60)
     assert worker.returncode == 143 and time.monotonic() - began < 10
     assert "stopped by SIGTERM" in err and "Traceback" not in err and not (tmp_path / "run").exists()
+
+
+BLOCKED = """
+import tensorflow as tf
+from sagan_tf.errors import one_line_errors
+from sagan_tf.training.workers import Worker, end_on_signal
+with one_line_errors(), end_on_signal(Worker(0, 2)):
+    print("waiting", flush=True)
+    tf.queue.FIFOQueue(1, tf.float32).dequeue()  # as a collective operation, it never returns
+"""
+
+
+def test_end_on_signal_ends_worker_that_waits_in_tensorflow():
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen([sys.executable, "-c", BLOCKED], **pipes) as process:
+        process.stdout.readline()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and "stopped by SIGTERM" in err and "Traceback" not in err
 
 
 def test_make_strategy_rejects_contradiction_with_cluster(monkeypatch):
