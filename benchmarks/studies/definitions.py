@@ -81,7 +81,11 @@ STUDIES = [
             "long": _LONG,
             "long_r1_1": {**_LONG, "training.r1_weight": 1.0},
             "long_wide": {**_LONG, "generator.channels": 24},
-            "long_two_places": {**_LONG, "generator.attention_sizes": [8, 16], "discriminator.attention_sizes": [8, 16]},
+            "long_two_places": {
+                **_LONG,
+                "generator.attention_sizes": [8, 16],
+                "discriminator.attention_sizes": [8, 16],
+            },
             "long_plain": {**_LONG, "training.augmentation": []},
             "long_slow": {
                 **_LONG,

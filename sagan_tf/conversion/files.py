@@ -74,8 +74,8 @@ def _read_torch(path):
         # Other pickles may run any code.
         with torch.serialization.safe_globals(_STAND_INS):
             state = torch.load(path, map_location="cpu", weights_only=True)
-    while isinstance(state, dict) and not any(isinstance(value, torch.Tensor) for value in state.values()):
-        nested = next((state[key] for key in _NESTING_KEYS if key in state), None)
+    while isinstance(state, dict):
+        nested = next((state[key] for key in _NESTING_KEYS if isinstance(state.get(key), dict)), None)
         if nested is None:
             break
         state = nested

@@ -156,7 +156,7 @@ def _scan(folder):
     """Returns the entries of a folder, sorted by name, without hidden ones and `__MACOSX`."""
     entries, suffixes = _Entries([], [], []), _suffixes()
     with os.scandir(folder) as found:
-        visible = [entry for entry in found if not entry.name.startswith((".", "__"))]
+        visible = [entry for entry in found if not entry.name.startswith(".") and entry.name != "__MACOSX"]
     for entry in visible:
         name = entry.name
         if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
@@ -211,7 +211,8 @@ def open_picture(path):
 
 
 def _is_deep_png(picture):
-    return picture.format == "PNG" and picture.tile[0].args.endswith(";16B")
+    # A PNG without pixels has no tile; decoding it fails.
+    return picture.format == "PNG" and bool(picture.tile) and picture.tile[0].args.endswith(";16B")
 
 
 def load_picture(path, image_size, channels, resize="bilinear"):

@@ -13,6 +13,7 @@ from sagan_tf.evaluation.distances import (
 )
 from sagan_tf.evaluation.metric_names import METRICS, TITLES
 from sagan_tf.evaluation.precision_recall import manifold_metrics
+from sagan_tf.files.hashing import sha256_of_parts
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,12 @@ def _obstacle(name, generated, reference, coverage_neighbours):
         if generated.count < 10:
             return "there are fewer pictures than splits"
         return "the feature network has no class probabilities" if generated.score is None else None
-    if name == "fid":
-        return None
+    if name == "fid":  # the count of another program's statistics is 0, unknown
+        return "there is only one picture" if 1 in (generated.count, reference.count) else None
     if reference.features is None:
         return "the statistics hold no features of single pictures"
+    if name == "kid" and min(len(generated.features), len(reference.features)) < 2:
+        return "there is only one picture"
     if name == "intra_fid":
         if generated.labels is None or reference.labels is None:
             return "there are no labels on both sides"
@@ -112,8 +115,12 @@ def _frechet_at_infinity(generated, reference):
 
 
 def _kernel(generated, reference):
-    count, rng = min(len(generated.features), len(reference.features)), np.random.default_rng(1)
-    value, error = kernel_distance(*(_random_rows(each.features, count, rng) for each in (generated, reference)))
+    count = min(len(generated.features), len(reference.features))
+    # Other features, another order: one for all would weigh the classes of sorted sets in the same wrong way each time.
+    seed = int(sha256_of_parts([generated.moments.mean.tobytes(), reference.moments.mean.tobytes()])[:16], 16)
+    rng = np.random.default_rng(seed)
+    sets = [_random_rows(each.features, count, rng) for each in (generated, reference)]
+    value, error = kernel_distance(*sets, seed=seed)
     error = None if np.isnan(error) else error
     return MetricValue("kernel_distance", value, error, f"unbiased, standard error; blocks of {min(1000, count):,}")
 

@@ -24,6 +24,7 @@ def build_gan(config, source, rate_factor=1.0):
         augmentation=training.augmentation,
         seed=training.seed,
     )
+    gan.accepts_bright_batches = True  # the pipeline scales images
     gan.compile(
         make_optimizer(config.generator_optimizer, training.steps, rate_factor),
         make_optimizer(config.discriminator_optimizer, training.steps * training.d_steps, rate_factor),

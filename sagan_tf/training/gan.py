@@ -68,6 +68,8 @@ class SAGAN(DistributedModel):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
+        # Set where the images are known to be scaled: all of a first batch may be above the middle grey.
+        self.accepts_bright_batches = False
         check_pair(generator, discriminator)
         self.generator = generator
         self.discriminator = discriminator
@@ -223,7 +225,8 @@ class SAGAN(DistributedModel):
 
     def check_batch(self, data):
         """Checks a batch of real images and returns (image, label or None), see `inputs.check_batch`."""
-        return check_batch(data, self.discriminator.inputs[0].shape[1:], self.num_classes, self.step)
+        step = 1 if self.accepts_bright_batches else self.step
+        return check_batch(data, self.discriminator.inputs[0].shape[1:], self.num_classes, step)
 
     def train_step(self, data):
         """Makes one training step.

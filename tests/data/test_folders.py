@@ -1,5 +1,6 @@
 """Folders of pictures: layouts, file formats, orientation, and files that cannot be read."""
 
+import io
 import math
 
 import numpy as np
@@ -46,6 +47,22 @@ def test_open_source_stops_at_or_skips_corrupt_files(pictures):
     source = open_small(pictures, corrupt="skip")
     assert source.num_images == 7 and source.skipped[0][0] == str(broken)
     assert "7 of 8 files used. Skipped: 1 file(s):" in describe(source)
+
+
+def test_open_source_reads_names_that_start_with_underscores(pictures):
+    save_picture(pictures / "__background__" / "__x.png", BLACK)
+    source = open_small(pictures)
+    assert (source.num_images, source.class_names) == (8, ("__background__", "kätze", "犬"))
+
+
+def test_open_source_names_png_without_pixels(pictures):
+    content = io.BytesIO()
+    Image.fromarray(BLACK).save(content, "PNG")
+    start, end = (content.getvalue().index(chunk) - 4 for chunk in (b"IDAT", b"IEND"))
+    (pictures / "犬" / "empty.png").write_bytes(content.getvalue()[:start] + content.getvalue()[end:])
+    with pytest.raises(UserError, match="1 of 8 files cannot be read: .*empty.png"):
+        open_small(pictures)
+    assert open_small(pictures, corrupt="skip").num_images == 7
 
 
 def test_load_picture_handles_transparency_depth_and_orientation(tmp_path):

@@ -47,6 +47,18 @@ def test_kernel_distance_compares_all_classes_of_sets_of_different_sizes_in_clas
     assert abs(metric.value) < 5 * np.abs(shuffled).max()
 
 
+def test_kernel_distance_of_sets_in_class_order_has_mean_zero():
+    values, centres = [], 2 * np.random.default_rng(1).normal(size=(10, 8))
+    for draw in range(200):
+        rng, sets = np.random.default_rng(draw), []
+        for rows in (150, 400):
+            labels = np.sort(rng.integers(0, 10, rows))
+            features = (centres[labels] + rng.normal(size=(rows, 8))).astype(np.float32)
+            sets.append(feature_set(0, features=features, count=rows, labels=labels, moments=Moments.of(features)))
+        values.append(compute_metrics(*sets, ("kid",), show_progress=False)[0][0].value)
+    assert abs(np.mean(values)) < 2 * np.std(values) / np.sqrt(len(values))
+
+
 def test_metric_titles_are_the_published_names_only_with_inception():
     metrics, _ = compute_metrics(feature_set(1), feature_set(2), ("fid", "kid", "is", "intra_fid"), show_progress=False)
     assert [metric.title(True) for metric in metrics] == [
@@ -82,6 +94,13 @@ def test_compute_metrics_gives_reason_when_samples_are_few():
     assert [metric.key for metric in metrics] == ["frechet_distance"]
     assert left_out == {"intra_fid": "no class has two samples and two pictures",
                         "fid_at_infinity": "there are fewer than 30 samples"}
+
+
+def test_compute_metrics_gives_reason_when_there_is_one_picture():
+    for counts in ((1, 5), (5, 1), (1, 1)):
+        sets = [feature_set(i, rows=rows, moments=Moments(6)) for i, rows in enumerate(counts)]
+        _, left_out = compute_metrics(*sets, ("fid", "kid"), show_progress=False)
+        assert left_out == dict.fromkeys(("fid", "kid"), "there is only one picture")
 
 
 @pytest.mark.parametrize("name, keys", [

@@ -236,3 +236,10 @@ def test_epochs_with_callbacks_of_keras(tmp_path):
     assert float(gan.generator_optimizer.learning_rate) == pytest.approx(1e-3 / 2**6)
     assert (tmp_path / "best.keras").exists()
     assert (tmp_path / "board").exists() == bool(importlib.util.find_spec("tensorboard"))
+
+
+def test_sagan_accepts_bright_first_batch_when_told_so():
+    gan = make_gan(compile_arguments=EAGER)
+    gan.accepts_bright_batches = True
+    gan.train_on_batch(abs(IMAGES), LABELS)
+    assert int(gan.step) == 1
