@@ -241,6 +241,34 @@ def test_open_features_rejects_huge_claims_without_using_memory(tmp_path, kind):
     assert peak_growth(read) < 2**27
 
 
+@pytest.mark.parametrize("kind", ["keras", "saved_model"])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_open_features_rejects_huge_maps_without_using_memory(tmp_path, kind, is_nested):
+    inputs = keras.Input((32, 32, 3))
+    maps = keras.layers.UpSampling2D(300)(inputs)
+    features = keras.layers.GlobalAveragePooling2D()(maps)
+    if is_nested:
+        features = keras.Model(inputs, features)(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(2)(features))
+    path = tmp_path / f"bad.{kind}"
+    model.save(path) if kind == "keras" else model.export(path, verbose=False)
+
+    def read():
+        with pytest.raises(UserError, match=f"bad.{kind}.* values per image"):
+            open_features(str(path))
+
+    assert peak_growth(read) < 2**27
+
+
+def test_load_generator_rejects_networks_in_it(run, tmp_path):
+    generator = keras.models.load_model(run.generator_path, compile=False)
+    inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in generator.inputs]
+    other = Run(tmp_path)
+    keras.Model(inputs, generator(inputs if len(inputs) > 1 else inputs[0])).save(other.generator_path)
+    with pytest.raises(UserError, match="a generator has no network in it"):
+        load_model(other)
+
+
 def test_read_statistics_rejects_zip_bomb_without_using_memory(tmp_path):
     np.savez_compressed(tmp_path / "bomb.npz", mu=np.zeros(2), sigma=np.eye(2), features=np.zeros((1 << 20, 128), "f4"))
 

@@ -12,8 +12,8 @@ from sagan_tf.errors import UserError, summarize
 from sagan_tf.evaluation.defaults import PIXEL_RANGE, PIXEL_RANGES
 from sagan_tf.evaluation.inception import INPUT_SIZE, inception_outputs, load_inception, to_inception_input
 from sagan_tf.files.hashing import sha256
-from sagan_tf.files.saved_models import FEATURE_OPERATIONS, checked_graph
-from sagan_tf.files.untrusted import bounded_keras_file
+from sagan_tf.files.saved_models import FEATURE_OPERATIONS, checked_graph, regular_files
+from sagan_tf.files.untrusted import bounded_keras_file, check_graph_maps
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def _open_keras(path, layer_name, pixel_range):
 def _open_saved_model(path, output, pixel_range):
     try:
         checked_graph(path, FEATURE_OPERATIONS)
-        signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+        model = tf.saved_model.load(str(path))  # whose variables live as long as it does
+        signature = model.signatures["serving_default"]
     except Exception as error:  # The loader raises anything for a folder of other files.
         reason = summarize(error)
         raise UserError(f"--features: {path}: not a SavedModel with a `serving_default`: {reason}") from None
@@ -135,6 +136,7 @@ def _open_saved_model(path, output, pixel_range):
         probabilities = None if classes is None else _probabilities(outputs[classes])
         return tf.reduce_mean(features, axis=positions), probabilities
 
+    compute.model = model
     return _user_network(f"{path.name}:{output}", path, compute, size, channels, pixel_range)
 
 
@@ -147,8 +149,20 @@ def _user_network(name, path, compute, size, channels, pixel_range):
         preprocessing=f"uint8, {grey}{resizing}black and white at {pixel_range}",
         is_inception=False,
         compute=compute,
-        **_sizes(compute, size or 32),
+        **_sizes(_checked(compute, path, size or 32), size or 32),
     )
+
+
+def _checked(compute, path, size):
+    """Raises UserError if a network fails for images of this size, or has feature maps that fill the memory."""
+    try:
+        file_bytes = sum(size for _, size, _ in regular_files(path)) if path.is_dir() else path.stat().st_size
+        images = tf.TensorSpec((1, size, size, 3), tf.uint8)
+        check_graph_maps(tf.function(compute).get_concrete_function(images), file_bytes)
+    except Exception as error:  # The layers of a file may raise anything.
+        reason = summarize(error)
+        raise UserError(f"--features: {path}: cannot compute features: {reason}") from None
+    return compute
 
 
 def _sizes(compute, size):

@@ -5,6 +5,7 @@ Weights hardly compress, so a file that claims to unpack to many times its size 
 """
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -19,6 +20,8 @@ from sagan_tf.errors import UserError, format_size
 FLOOR_BYTES = 1 << 28  # 256 MiB, which any machine that runs TensorFlow can spare
 EXPANSION = 20
 MAX_TEXT_BYTES = 1 << 26
+MAX_MAP_VALUES = 1 << 26  # per image: 16 times the widest map of a generator at the paper's width
+_RECORD_BYTES = 16  # of a TFRecord besides its content: its length and two checksums
 _VARIABLE_BYTES = 4  # per byte of a Keras file, for other dtypes and Keras' own variables
 
 
@@ -54,6 +57,31 @@ def read_json(path):
         return json.loads(read_text(path))
     except (ValueError, RecursionError):
         return None
+
+
+def check_records(path, max_records):
+    """Checks the lengths of the records of a TFRecord file, since TensorFlow reads as many bytes as a length claims.
+
+    Args:
+        path: Path of the uncompressed file.
+        max_records: int, number of records at its start that are going to be read.
+
+    Raises:
+        UserError: The path is a pipe, a socket or a device.
+        ValueError: A record is longer than the rest of the file, or these take more than `FLOOR_BYTES`.
+    """
+    check_kind(path)
+    with open(path, "rb", buffering=0) as file:
+        size, start = os.path.getsize(path), 0
+        for _ in range(max_records):
+            if start == size:
+                break
+            file.seek(start)
+            end = start + _RECORD_BYTES + int.from_bytes(file.read(8), "little")
+            if end > min(size, FLOOR_BYTES):
+                limit = f"the file or {format_size(FLOOR_BYTES)}"
+                raise ValueError(f"{path}: the record at byte {start} claims to end after {limit}.")
+            start = end
 
 
 def read_arrays(path):
@@ -96,6 +124,27 @@ def bounded_keras_file(path):
             check_claim(path, _claimed_bytes(weights))
     with bounded_variables(_VARIABLE_BYTES * os.path.getsize(path) + (1 << 20)):
         yield
+
+
+def check_map(name, shape, max_values=MAX_MAP_VALUES):
+    """Raises ValueError for a tensor with more than `max_values` values; sizes of None count as 1."""
+    if math.prod(size for size in shape if size is not None) > max_values:
+        raise ValueError(f"{name} has more than {max_values} values per image.")
+
+
+def check_graph_maps(function, file_bytes):
+    """Calls `check_map` for all tensors of known shape in a graph, also in the functions that it calls.
+
+    Args:
+        function: tf.ConcreteFunction for a batch of one image.
+        file_bytes: int, size of the model's files; a weight may have as many values.
+    """
+    max_values = MAX_MAP_VALUES + file_bytes
+    graph = function.graph.as_graph_def(add_shapes=True)
+    bodies = [graph.node, *(body.node_def for body in graph.library.function)]
+    for node in itertools.chain.from_iterable(bodies):
+        for shape in node.attr["_output_shapes"].list.shape:
+            check_map(f"its operation {node.name}", [max(dim.size, 1) for dim in shape.dim], max_values)
 
 
 def _claimed_bytes(weights):

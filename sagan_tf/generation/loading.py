@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from sagan_tf.files.untrusted import bounded_keras_file
+from sagan_tf.files.untrusted import bounded_keras_file, check_map
 from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS
 
@@ -21,7 +21,6 @@ CLASSES = {
         "SelfAttention", "SpectralNormalization",
     },
 }  # fmt: skip
-_MAX_MAP_VALUES = 1 << 26  # per feature map and image: 16 times the widest at the paper's width
 _MAX_SCORES = 1 << 28  # per attention layer and image: 128 px maps without pooled keys
 
 
@@ -84,13 +83,14 @@ def _check_model(model):
 
 
 def _check_size(layer):
+    if isinstance(layer, keras.Model):  # its layers could be of any size
+        raise ValueError(f"a generator has no network in it, such as {layer.name}.")
     shapes = [tensor.shape for tensor in keras.tree.flatten(layer.output)]
     if any(None in shape[1:] for shape in shapes):
         raise ValueError(f"its layer {layer.name} has an output of unknown size.")
-    values = max(math.prod(filter(None, shape)) for shape in shapes)
-    scores = 0
+    for shape in shapes:
+        check_map(f"its layer {layer.name}", shape)
     if isinstance(layer, SelfAttention):
         positions = math.prod(layer.output.shape[1:3])
-        scores = positions * positions // layer.pool_size**2
-    if values > _MAX_MAP_VALUES or scores > _MAX_SCORES:
-        raise ValueError(f"its layer {layer.name} is larger than in any generator of `build_generator`.")
+        if positions * positions // layer.pool_size**2 > _MAX_SCORES:
+            raise ValueError(f"its layer {layer.name} has more than {_MAX_SCORES} attention scores per image.")

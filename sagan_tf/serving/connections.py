@@ -52,6 +52,7 @@ def check_origin(request, allowed_hosts):
     A browser names the site that makes it send a POST in `Origin`, and lets a site choose few content types.
     """
     try:
+        request.host.encode("ascii")  # aiohttp leaves bytes that are not UTF-8 as surrogates
         name = _name_unless_address(request.host)
     except ValueError:
         raise RequestError("The Host header is malformed.") from None

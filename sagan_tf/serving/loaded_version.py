@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from sagan_tf.files.saved_models import EXPORT_OPERATIONS, checked_graph, regular_files
+from sagan_tf.files.untrusted import check_records
 from sagan_tf.serving.errors import RequestError, UnknownSignatureError
 
 DEFAULT_SIGNATURE = "serving_default"
 _MAX_WARM_UP_REQUESTS = 1000  # as in TensorFlow Serving
+_MAX_WARM_UP_VALUES = 1 << 24  # per tensor, which may hold one value for all elements
 _WARM_UP_PATH = os.path.join("assets.extra", "tf_serving_warmup_requests")
 _INITIALIZER = "__saved_model_init_op"
 _BAD_INPUT = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, tf.errors.UnimplementedError, ValueError)
@@ -124,12 +127,19 @@ class LoadedVersion:
     def _warm_up(self, path):
         if not os.path.exists(path):
             return 0
+        check_records(path, _MAX_WARM_UP_REQUESTS)
         records = list(tf.data.TFRecordDataset(path).take(_MAX_WARM_UP_REQUESTS).as_numpy_iterator())
         for record in records:
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-            arrays = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+            arrays = {name: _warm_up_array(name, tensor) for name, tensor in request.inputs.items()}
             self.signature(request.model_spec.signature_name).run(arrays)
         return len(records)
+
+
+def _warm_up_array(name, tensor):
+    if math.prod(dim.size for dim in tensor.tensor_shape.dim) > _MAX_WARM_UP_VALUES:
+        raise ValueError(f"a warm-up request has more than {_MAX_WARM_UP_VALUES} values in input {name}.")
+    return tf.make_ndarray(tensor)
 
 
 def _load_any(session, folder):

@@ -58,7 +58,9 @@ class RestServer:
     async def start(self, host, port):
         """Listens; returns the port."""
         await self._runner.setup()
-        self._connections = ConnectionFactory(self._runner.server, self._limits.max_connections)
+        server = self._runner.server
+        server.request_handler = _with_readable_expect(server.request_handler)
+        self._connections = ConnectionFactory(server, self._limits.max_connections)
         self._listener = await asyncio.get_running_loop().create_server(
             self._connections, host, port, backlog=self._limits.max_connections
         )
@@ -120,7 +122,19 @@ def _counter(metrics):
     return Counter
 
 
+def _with_readable_expect(handler):
+    """Wraps aiohttp's handler, which fails at an `Expect` header that is not UTF-8 before any middleware runs."""
+
+    async def handle(request):
+        if not request.headers.get("Expect", "").isascii():
+            return _error("The Expect header is malformed.", 400)
+        return await handler(request)
+
+    return handle
+
+
 def _error(message, status):
+    message = message.encode(errors="replace").decode()  # it may quote a header that is not UTF-8
     return web.Response(body=orjson.dumps({"error": message}), status=status, content_type="application/json")
 
 

@@ -135,6 +135,7 @@ def test_server_closes_the_oldest_idle_connection_above_the_limit(version_1):
     "headers, status",
     [
         ({"Host": "attacker.example"}, 403), ({"Host": "attacker.example:8501"}, 403), ({"Host": "[::1"}, 400),
+        ({"Host": b"\xff.com"}, 400), ({"Host": b"\xed\xa0\x80"}, 400), ({"Expect": b"\xff"}, 400),
         ({"Host": "localhost:1"}, 200), ({"Host": "192.0.2.1:8501"}, 200), ({"Host": "[::1]:8501"}, 200),
         ({"Host": "known"}, 200), ({"Origin": "http://attacker.example"}, 403), ({"Origin": "null"}, 403),
         ({"Host": "localhost:1", "Origin": "http://localhost:1"}, 200),

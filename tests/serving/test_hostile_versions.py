@@ -4,16 +4,18 @@ import asyncio
 import json
 import os
 import shutil
+import struct
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from damage import damage, tries
+from damage import damage, peak_growth, tries
 from hypothesis import given
 from hypothesis import strategies as st
 from serving.models import copy_version, make_inputs
 from serving.servers import QUICK, running, wait_until
 from serving.test_service import write_warm_up
+from tensorflow_serving.apis import prediction_log_pb2
 
 from sagan_tf.serving.errors import RequestError
 from sagan_tf.serving.service import Service
@@ -88,6 +90,61 @@ def test_service_reports_links_and_folders_in_place_of_files(version_1, tmp_path
     assert number == 1
     # Without a graph or an index the version is incomplete and not loaded.
     assert not lines if not file.endswith("00001") else len(lines) == 1 and lines[0].startswith("cannot load")
+
+
+def record(length):
+    """The start of a TFRecord of a claimed length, with the right checksum of it."""
+    header, crc = struct.pack("<Q", length), 0xFFFFFFFF
+    for byte in header:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    return header + struct.pack("<I", masked) + b"x" * 100
+
+
+def wide_request(path):
+    """Writes a request with one value for all of 2^30 elements."""
+    log = prediction_log_pb2.PredictionLog()
+    tensor = log.predict_log.request.inputs["latent"]
+    tensor.dtype, tensor.float_val[:] = tf.float32.as_datatype_enum, [1.0]
+    tensor.tensor_shape.dim.add(size=1 << 30)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(log.SerializeToString())
+
+
+def sparse_record(path):
+    path.write_bytes(record(1 << 30))
+    os.truncate(path, (1 << 30) + 16)
+
+
+HUGE_REQUESTS = {
+    "length 2^50": lambda path: path.write_bytes(record(1 << 50)),
+    "length 2^64": lambda path: path.write_bytes(record((1 << 64) - 8)),
+    "sparse file": sparse_record,
+    "one value": wide_request,
+}
+
+
+@pytest.mark.parametrize("kind", HUGE_REQUESTS)
+def test_service_rejects_huge_warm_up_requests_without_using_memory(version_1, tmp_path, kind):
+    folder = tmp_path / "sagan"
+    folder.mkdir()
+    copy_version(version_1, folder, 1)
+
+    def appear():
+        shutil.copytree(folder / "1", folder / ".new")
+        path = folder / ".new" / FILES[3]
+        path.parent.mkdir(exist_ok=True)
+        HUGE_REQUESTS[kind](path)
+        os.rename(folder / ".new", folder / "2")
+
+    def update():
+        number, (line,) = served_after(folder, appear)
+        assert number == 1 and line.startswith(f"cannot load {folder}/2: ")
+
+    assert peak_growth(update) < 2**29
 
 
 def write_file(path):
