@@ -27,7 +27,7 @@ def main(replicas, path, options):
     weights = gan.generator.weights + gan.discriminator.weights + gan.ema_generator.weights
     # The last replica's copy, so that diverging replicas are detected.
     copies = [w.value.values[-1] if hasattr(w.value, "values") else w.value for w in weights]
-    np.savez(path, *[copy.numpy() for copy in copies], np.array(results))
+    np.savez(path, *[copy.numpy() for copy in copies], results=np.array(results))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def train(replicas, folder, options):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(path) as file:
-        return [file[name] for name in file.files]
+        return dict(file)
 
 
 @pytest.mark.slow
@@ -40,7 +40,9 @@ def test_replicas_train_same_weights_as_one_device(tmp_path, options, counts):
         many = train(replicas, tmp_path, options)
         assert len(many) == len(one) > 100
         # Sums over the batch are split: float32 rounding. Local batch statistics or wrong scaling give errors of 1e-2.
-        assert max(np.abs(a - b).max() for a, b in zip(one, many)) < 1e-5
+        # Losses of images are farther apart than the weights that they come from.
+        np.testing.assert_allclose(many.pop("results"), one["results"], rtol=1e-4)
+        assert max(np.abs(one[name] - many[name]).max() for name in many) < 1e-5
 
 
 def test_make_strategy_returns_default_for_one_device():
