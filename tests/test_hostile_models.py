@@ -5,11 +5,8 @@ Each works or is rejected in one line; no code in it runs, and its claims do not
 
 import io
 import json
-import os
-import pickle
 import shutil
 import zipfile
-from pathlib import Path
 
 import h5py
 import keras
@@ -19,12 +16,9 @@ import tensorflow as tf
 from damage import damage, one_line_or_none, peak_growth, places, replaced, rewrite_config, rewrite_member, tries
 from hypothesis import given
 from hypothesis import strategies as st
-from parity import recipe
-from parity.goldens import golden
 from small_runs import make_run
 
-from sagan_tf import attend, convert, report, sample
-from sagan_tf.conversion.files import read_state_dict
+from sagan_tf import attend, report, sample
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.statistics import read_statistics
@@ -312,16 +306,8 @@ def test_load_generator_rejects_layers_that_access_files_or_code(run, tmp_path, 
         load_model(other)
 
 
-def ends_with_one_line(capsys, command, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        command.main([str(argument) for argument in arguments])
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
-    return error
-
-
 @pytest.mark.parametrize("kind", ["cut", "nan", "folder", "newer"])
-def test_commands_reject_damaged_run_in_one_line_and_write_nothing(run, tmp_path, capsys, kind):
+def test_commands_reject_damaged_run_in_one_line_and_write_nothing(run, tmp_path, command_error, kind):
     broken, out = copy_of(run, tmp_path), tmp_path / "out"
     if kind == "cut":
         content = broken.generator_path.read_bytes()
@@ -335,135 +321,13 @@ def test_commands_reject_damaged_run_in_one_line_and_write_nothing(run, tmp_path
         model.save(broken.generator_path)
     else:
         broken.config_path.write_text(broken.config_path.read_text() + "invented_later: 5\n")
-        assert "invented_later" in ends_with_one_line(capsys, report, broken.path, "--out", out)
+        assert "invented_later" in command_error(report.main, broken.path, "--out", out)
         for path in broken.checkpoints_path.glob("ckpt-*.index"):
             path.unlink()  # otherwise `sample` does not need the config
     commands = (attend, export) if kind == "newer" else (sample, attend, export)
     for command in commands:
-        ends_with_one_line(capsys, command, broken.path, "--out", out)
+        command_error(command.main, broken.path, "--out", out)
         assert not out.exists()
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    """A state dict of PyTorch-StudioGAN's generator as bytes of an `.npz` file."""
-    shapes = json.loads(str(golden("torch_studiogan")["generator_shapes"]))
-    path = tmp_path_factory.mktemp("state") / "generator.npz"
-    np.savez(path, **recipe.torch_values(shapes))
-    return path.read_bytes()
-
-
-def converted(content, folder):
-    """Converts the bytes of an `.npz` file; there is a complete run folder or none."""
-    (folder / "state.npz").write_bytes(content)
-    with one_line_or_none():
-        convert_checkpoints(folder / "state.npz", None, folder / "run", "cifar10")
-        assert Run(folder / "run").generator_path.is_file()
-        return
-    assert not (folder / "run").exists()
-
-
-def convert_checkpoints(*arguments):
-    from sagan_tf.commands.convert import convert_checkpoints
-
-    return convert_checkpoints(*arguments)
-
-
-@tries(15)
-@given(change=damage())
-def test_convert_accepts_or_rejects_damaged_state_dict(archive, tmp_path_factory, change):
-    converted(change(archive), tmp_path_factory.mktemp("converted"))
-
-
-ARRAYS = st.sampled_from(
-    [np.zeros(0), np.zeros((2**40, 0)), np.float32(1), np.ones(3), np.ones((1, 1, 1, 1, 1)), np.array(["text"]),
-     np.array([np.nan]), np.ones((2**12, 1, 1, 1), np.int8), np.zeros((4, 4), bool), np.ones((5, 5), complex)]
-)  # fmt: skip
-
-
-@tries(15)
-@given(data=st.data(), kind=st.sampled_from(["other", "removed", "added", "transposed"]))
-def test_convert_accepts_or_rejects_edited_state_dict(archive, tmp_path_factory, data, kind):
-    with np.load(io.BytesIO(archive)) as file:
-        arrays = dict(file)
-    name = data.draw(st.sampled_from(sorted(arrays)))
-    if kind == "removed":
-        del arrays[name]
-    elif kind == "transposed":
-        arrays[name] = arrays[name].T
-    else:
-        new = name if kind == "other" else data.draw(st.text(max_size=8)).replace("/", "")
-        arrays[new] = data.draw(ARRAYS)
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    converted(file.getvalue(), tmp_path_factory.mktemp("converted"))
-
-
-def npy(shape, content=b""):
-    """A `.npy` file that claims a shape."""
-    file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    return file.getvalue() + content
-
-
-@pytest.mark.parametrize("shape", [(1 << 36,), (1 << 62,), (1 << 20, 1 << 20, 1 << 30)])
-def test_read_state_dict_rejects_huge_arrays_without_using_memory(tmp_path, shape):
-    path = tmp_path / "state.npz"
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("blocks.0.0.conv2d1.weight.npy", npy(shape))
-
-    def read():
-        with pytest.raises(UserError, match="cannot be read as a checkpoint"):
-            read_state_dict(path)
-
-    assert peak_growth(read) < untrusted.FLOOR_BYTES
-
-
-def test_read_state_dict_rejects_zip_bomb_without_using_memory(tmp_path):
-    path = tmp_path / "state.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-        file.writestr("weight.npy", npy((100 << 20,), bytes(400 << 20)))
-
-    def read():
-        with pytest.raises(UserError, match="claims to unpack to 400.0 MiB"):
-            read_state_dict(path)
-
-    assert peak_growth(read) < untrusted.FLOOR_BYTES
-
-
-def test_read_state_dict_rejects_repeated_numbers_without_using_memory(tmp_path):
-    torch = pytest.importorskip("torch")
-    torch.save({"weight": torch.zeros(1).expand(1 << 32)}, tmp_path / "state.pth")
-
-    def read():
-        with pytest.raises(UserError, match="claims to unpack to 16.0 GiB"):
-            read_state_dict(tmp_path / "state.pth")
-
-    assert peak_growth(read) < untrusted.FLOOR_BYTES
-
-
-class Trap:
-    """An object whose pickle creates a folder when it is loaded."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def test_read_state_dict_runs_no_code(tmp_path, capsys):
-    trap = tmp_path / "ran"
-    np.savez(tmp_path / "state.npz", weight=np.array([Trap(trap)], object))
-    (tmp_path / "state.pth").write_bytes(pickle.dumps({"weight": Trap(trap)}))
-    with zipfile.ZipFile(tmp_path / "zip.pth", "w") as file:  # as torch.save writes it
-        file.writestr("archive/data.pkl", pickle.dumps({"weight": Trap(trap)}))
-        file.writestr("archive/version", "3\n")
-    for name in ("state.npz", "state.pth", "zip.pth"):
-        # Without PyTorch the error says that it is needed.
-        line = ends_with_one_line(capsys, convert, tmp_path / name, "--out", tmp_path / "run")
-        assert "cannot be read as a checkpoint" in line or "needs PyTorch" in line
-    assert not trap.exists() and not Path(tmp_path / "run").exists()
 
 
 def test_load_generator_rejects_layer_built_for_another_shape(run, tmp_path):
