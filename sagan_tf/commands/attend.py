@@ -1,5 +1,6 @@
 """Draws and measures the attention maps of a run: what `sagan attend` does once its options are parsed."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -14,6 +15,7 @@ from sagan_tf.viewing.attention_pictures import make_row, save_rows
 from sagan_tf.viewing.explorer import save_explorer
 
 IMAGES, IMAGES_PER_STEP, EXPLORER_IMAGES = 4, 2, 16
+_LONGEST_SUFFIX = 100  # characters; file systems allow 255 per name
 
 
 def attend_run(options):
@@ -37,11 +39,11 @@ def attend_run(options):
         return
     reader = AttentionReader(run, options)
     results = reader.results(options.images or IMAGES, options.measured)
-    arrays = {}
+    arrays, suffix = {}, _suffix(options.points)
     for result in results:
         for name, maps in result.maps.items():
             rows = [_make_row(result, name, i, options.points) for i in range(len(result.images))]
-            path = out / f"{result.network}_{name}_{result.pictures}_step_{result.step:08d}.png"
+            path = out / f"{result.network}_{name}_{result.pictures}_step_{result.step:08d}{suffix}.png"
             title = _title(result.network, name, result.pictures)
             gamma = result.measures[name]["gamma"]
             save_rows(rows, path, f"{title}, step {result.step}, gamma {gamma:.3f}", options.columns)
@@ -56,7 +58,7 @@ def attend_run(options):
     write_text(path, json.dumps(summary, indent=2) + "\n")
     yield path
     if options.npz:
-        path = out / f"maps_step_{reader.step:08d}.npz"
+        path = out / f"maps_step_{reader.step:08d}{suffix}.npz"
         with atomic_write(path) as temporary_path:
             np.savez_compressed(temporary_path, **arrays)
         yield path
@@ -85,7 +87,7 @@ def _draw_over_training(run, options, out):
             for result in results:
                 title = f"{result.titles[i]}, step {result.step}, gamma {result.maps[name].gamma:.3f}"
                 rows.append(make_row(result.maps[name], i, result.images[i], points, title))
-        path = out / f"{network}_{name}_{pictures}_over_training.png"
+        path = out / f"{network}_{name}_{pictures}_over_training{_suffix(options.points)}.png"
         save_rows(rows, path, f"{_title(network, name, pictures)}, over training", options.columns)
         yield path
 
@@ -100,7 +102,17 @@ def _make_row(result, name, i, points):
 
 
 def _title(network, name, pictures):
-    return f"{network.capitalize()}, {name}, {pictures} pictures"
+    return f"Attention of the {network} in layer {name}, {pictures} pictures"
+
+
+def _suffix(points):
+    """Keeps the files of chosen points apart from those of the default points and of each other."""
+    if points is None:
+        return ""
+    text = "_".join(f"{x}-{y}" for x, y in points)
+    if len(text) > _LONGEST_SUFFIX:
+        text = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"_points_{text}"
 
 
 def _arrays(prefix, images, maps, rows):

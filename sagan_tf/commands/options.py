@@ -157,7 +157,7 @@ class AttendOptions:
         pictures: Pictures to show it. Defaults to both; the discriminator alone sees real ones.
         layers: Attention layers, separated by commas, such as attention_32. Defaults to all.
         step: Step of the checkpoint, or all for one row per step. Defaults to the newest.
-        points: Query points in px of the picture. Defaults to five, spread over the contents of the picture.
+        points: Query points in px of the picture, also in the files' names. Defaults to five, spread over its contents.
         images: Number of pictures drawn. Defaults to 4, to 2 with --step all, and to 16 in the explorer.
         measured: Number of pictures measured.
         columns: Pictures with their maps side by side.

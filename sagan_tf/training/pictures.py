@@ -68,6 +68,9 @@ class AttentionPictures(PictureCallback):
         if not self.probe.layers:
             return
         images, maps_of = self.probe.attention_maps(self.inputs)
-        rows = [make_row(maps, i, image) for maps in maps_of.values() for i, image in enumerate(images)]
-        gammas = ", ".join(f"{name} gamma {maps.gamma:.3f}" for name, maps in maps_of.items())
-        save_rows(rows, self.path_of(step), f"Step {step}, {gammas}")
+        rows = [
+            make_row(maps, i, image, title=f"layer {name}, gamma {maps.gamma:.3f}")
+            for name, maps in maps_of.items()
+            for i, image in enumerate(images)
+        ]
+        save_rows(rows, self.path_of(step), f"Attention of the averaged generator, step {step}")

@@ -1,11 +1,12 @@
-"""Attention drawn as in the paper: an image with query points, and the map of each; Pillow."""
+"""Attention drawn as in the paper: an image with query points, and the heat map of each; Pillow."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from sagan_tf.generation.pixels import to_levels
+from sagan_tf.viewing.heat_map import STANDS_OUT, add_caption, largest_share, overlay, strongest_region
 from sagan_tf.viewing.image_files import save_png
 from sagan_tf.viewing.image_grids import BACKGROUND, FAINT, GridStyle, draw_grid
 from sagan_tf.viewing.query_points import choose_points
@@ -14,6 +15,7 @@ from sagan_tf.viewing.query_points import choose_points
 COLOURS = ((230, 60, 50), (60, 200, 80), (60, 140, 255), (250, 200, 40), (220, 90, 230), (40, 210, 210))
 _CELL = 160  # px, or the size of the image if that is larger
 _GAP = 4  # px between the cells of a row
+_NOTE_HEIGHT = 17  # px below each map
 _STYLE = GridStyle(
     margins=(16, 16, 20, 16),
     gaps=(20, 10),
@@ -50,11 +52,15 @@ def make_row(maps, i, image, points=None, title=""):
 def draw_rows(rows, title, columns=1):
     """Draws images with their query points and, for each point, its map with an arrow to its strongest region.
 
+    A colour bar and a caption below explain scale and marks. A map without a region that stands out has no arrow.
+
     Source: Zhang et al. 2019, Figures 1 (one column) and 5 (several).
     """
     size = max(_CELL, rows[0].image.shape[0])
     captions = [row.title for row in rows] if any(row.title for row in rows) else ()
-    return draw_grid([_draw_strip(row, size) for row in rows], min(columns, len(rows)), _STYLE, title, captions)
+    picture = draw_grid([_draw_strip(row, size) for row in rows], min(columns, len(rows)), _STYLE, title, captions)
+    grids = dict.fromkeys((row.query_shape, row.maps.shape[1:]) for row in rows)
+    return add_caption(picture, *zip(*grids))
 
 
 def save_rows(rows, path, title, columns=1):
@@ -62,38 +68,17 @@ def save_rows(rows, path, title, columns=1):
     save_png(draw_rows(rows, title, columns), path)
 
 
-def strongest_region(map_):
-    """Centre of mass of the 3x3 keys with the most attention: (row, column) floats, relative to height and width."""
-    height, width = map_.shape
-    padded = np.pad(np.asarray(map_, np.float64), 1)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
-    row, column = np.unravel_index(windows.sum((-2, -1)).argmax(), (height, width))
-    window = windows[row, column]
-    mass = window.sum() or 1.0
-    down, right = (window.sum(axis) @ np.arange(-1, 2) / mass for axis in (1, 0))
-    return (row + down + 0.5) / height, (column + right + 0.5) / width
-
-
-def overlay(image, map_, size):
-    """Overlays a map on an image, `size` px large: attended regions keep their colours, the rest is dark."""
-    picture = np.asarray(_enlarged(image, size), np.float32)
-    # The strongest 2 percent saturate; otherwise a single peak would leave the rest dark.
-    highest = max(np.quantile(map_, 0.98), map_.max() / 3, 1e-12)
-    level = Image.fromarray(np.clip(map_ / highest, 0, 1).astype(np.float32))
-    level = np.asarray(level.resize((size, size), Image.Resampling.BICUBIC))
-    level = np.clip(level, 0, 1)[..., None]
-    grey = picture @ np.float32([0.3, 0.59, 0.11])
-    dark = 0.38 * (0.3 * picture + 0.7 * grey[..., None])
-    return Image.fromarray((dark + level * (0.85 * picture + 0.15 * 255 - dark)).clip(0, 255).astype(np.uint8))
-
-
 def _draw_strip(row, size):
-    """The image with its query points, then one map per point: (size, width, 3) uint8."""
+    """The image with its query points, then one map per point with a note below: (height, width, 3) uint8."""
     cells = [_with_points(row, size)] + [_with_map(row, k, size) for k in range(len(row.points))]
-    strip = Image.new("RGB", (len(cells) * (size + _GAP), size), BACKGROUND)
+    strip = Image.new("RGB", (len(cells) * (size + _GAP), size + _NOTE_HEIGHT), BACKGROUND)
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
     for k, cell in enumerate(cells):
         # The gap after the image is twice as wide as that between maps.
-        strip.paste(cell, (k * (size + _GAP) + (_GAP if k else 0), 0))
+        left = k * (size + _GAP) + (_GAP if k else 0)
+        strip.paste(cell, (left, 0))
+        if k:
+            draw.text((left, size + 2), largest_share(row.maps[k - 1]), FAINT, font)
     return np.asarray(strip)
 
 
@@ -123,17 +108,18 @@ def _with_points(row, size):
 def _with_map(row, k, size):
     colour = COLOURS[k % len(COLOURS)]
     start = _position(row, k, size)
-    y, x = strongest_region(row.maps[k])
+    y, x, contrast = strongest_region(row.maps[k])
     end = np.array([x * size, y * size])
 
     def draw(pen, scale):
-        if np.hypot(*(end - start)) > 16:
-            _arrow(pen, start * scale, end * scale, colour, scale)
-        else:  # The point attends to itself; an arrow would be too short.
-            _ring(pen, end * scale, colour, scale)
+        if contrast >= STANDS_OUT:
+            if np.hypot(*(end - start)) > 16:
+                _arrow(pen, start * scale, end * scale, colour, scale)
+            else:  # The point attends to itself; an arrow would be too short.
+                _ring(pen, end * scale, colour, scale)
         _dot(pen, start * scale, colour, 4.5 * scale, scale)
 
-    return _draw_marks(overlay(row.image, row.maps[k], size), draw)
+    return _draw_marks(overlay(_enlarged(row.image, size), row.maps[k]), draw)
 
 
 def _draw_marks(picture, draw):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sagan_tf.files.atomic import write_text
+from sagan_tf.viewing import heat_map
 from sagan_tf.viewing.image_files import encode, to_picture
 from sagan_tf.viewing.page_files import fill_page
 
@@ -98,7 +99,13 @@ def _page(data, selection, max_queries, max_keys, levels):
     ]
     for i, picture in enumerate(pictures):
         picture["maps"] = [maps[i] for maps in maps_by_layer]
-    return fill_page("explorer.html", {"title": data.title, "layers": layers, "pictures": pictures})
+    heat = {
+        "stops": heat_map.STOPS,
+        "opacity": heat_map.OPACITY,
+        "darkest": heat_map.DARKEST,
+        "stands_out": heat_map.STANDS_OUT,
+    }
+    return fill_page("explorer.html", {"title": data.title, "heat": heat, "layers": layers, "pictures": pictures})
 
 
 def _reduce(maps, selection, max_queries, max_keys):

@@ -51,11 +51,18 @@ def test_attend_draws_and_measures_all_layers_of_both_networks(run, capsys):
 
 
 def test_attend_arrays_hold_the_images_of_sample_and_their_maps(run, tmp_path):
+    names = ["maps_step_00000200.npz"] + [f"{network}_{layer}_generated_step_00000200.png" for network in (
+        "generator", "discriminator") for layer in ("attention_8", "attention_16")]
+    for name in names:
+        (tmp_path / name).write_text("of the default points")
     attend.main([str(run.path), "--out", str(tmp_path), "--images", "3", "--measured", "1", "--npz", "--seed", "5",
                  "--points", "0,31;31,0", "--classes", "ring,disc", "--pictures", "generated"])
+    assert {(tmp_path / name).read_text() for name in names} == {"of the default points"}
+    beside = {name.replace("200", "200_points_0-31_31-0") for name in names}
+    assert {path.name for path in tmp_path.iterdir()} == {*names, *beside, "summary_step_00000200.json"}
     networks = restore_networks(run, discriminator=True)
     sampler = Sampler(fold_generator(networks.generator))
-    with np.load(tmp_path / "maps_step_00000200.npz") as arrays:
+    with np.load(tmp_path / "maps_step_00000200_points_0-31_31-0.npz") as arrays:
         prefix = "generator/attention_16/generated/"
         images, scores = arrays[f"{prefix}images"], arrays[f"{prefix}scores"]
         expected = sampler.sample([5, 6, 7], [1, 0, 1])

@@ -60,6 +60,7 @@ def test_explorer_overlay_follows_mouse(page_path):
         assert page.locator("#from").text_content() == "26, 26 px"
         assert page.locator("#share").text_content() == "100 %"
         assert page.locator("#spread").text_content() == "1.0 of 16 keys"
+        assert page.locator("#highest").text_content() == "100 % on one key, 16.0 × uniform"
         # A click fixes the position.
         page.mouse.click(box["x"] + 5, box["y"] + 5)
         page.mouse.move(box["x"] + 200, box["y"] + 200)
@@ -82,6 +83,21 @@ def test_explorer_lists_select_class_latent_and_layer(page_path):
         assert page.locator("#spread").text_content() == "1.0 of 64 keys"
         page.locator("#all button").nth(0).click()
         assert wait_for_state(page)["picture"] == 0
+
+
+def test_explorer_has_no_arrow_when_the_map_is_uniform(tmp_path):
+    maps = make_maps(lambda picture, row, column: None if row < 4 else (0, 0), pictures=1)
+    images = np.full((1, 32, 32, 3), 128, np.uint8)
+    save_explorer(ExplorerData("t", images, ("",), (0,), {("generator", "a"): maps}), tmp_path / "page.html")
+    with opened(tmp_path / "page.html") as page:
+        # White pixels of dot and arrow.
+        white = """() => { const p = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+            return p.filter((v, i) => i % 4 === 0 && v === 255 && p[i + 1] === 255 && p[i + 2] === 255).length; }"""
+        shown = {}
+        for row in (1, 7):
+            page.evaluate("([r, c]) => explorer.moveTo(r, c)", [row, 6])
+            shown[row] = page.evaluate("explorer.standsOut"), page.evaluate(white)
+        assert not shown[1][0] and shown[7][0] and shown[7][1] > 5 * shown[1][1]
 
 
 def test_explorer_keys_move_position_and_change_picture(page_path):

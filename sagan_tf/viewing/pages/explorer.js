@@ -43,51 +43,86 @@ function cachedScores(picture, layer) {
   return scoresCache.get(key);
 }
 
-// Finds the 3x3 keys with the most attention: their sum, and their centre of mass as fractions of the image.
+// Finds the 3x3 keys with the most attention, or the strongest key of a map of at most 4x4 keys: their sum, its multiple
+// of a uniform map's, and their centre of mass as fractions of the image.
 function strongestRegion(map, h, w) {
+  const reach = Math.max(h, w) > 4 ? 1 : 0;
+  const total = map.reduce((sum, score) => sum + score, 0);
   let best = -1;
   let region = null;
   for (let r = 0; r < h; r++)
     for (let c = 0; c < w; c++) {
-      let [sum, y, x] = [0, 0, 0];
-      for (let i = Math.max(0, r - 1); i <= Math.min(h - 1, r + 1); i++)
-        for (let j = Math.max(0, c - 1); j <= Math.min(w - 1, c + 1); j++) {
+      let [sum, y, x, count] = [0, 0, 0, 0];
+      for (let i = Math.max(0, r - reach); i <= Math.min(h - 1, r + reach); i++)
+        for (let j = Math.max(0, c - reach); j <= Math.min(w - 1, c + reach); j++) {
           const a = map[i * w + j];
           sum += a;
           y += a * (i + 0.5);
           x += a * (j + 0.5);
+          count++;
         }
       if (sum > best) {
         best = sum;
-        region = {share: sum, y: y / sum / h, x: x / sum / w};
+        region = {share: sum / total, contrast: (sum * h * w) / (total * count), y: y / sum / h, x: x / sum / w};
       }
     }
   return region;
 }
 
-const shade = document.createElement("canvas");
-function darkenUnattended(map, h, w, size) {
-  const order = Float32Array.from(map).sort();
-  const top = Math.max(order[Math.floor(0.98 * (order.length - 1))], order[order.length - 1] / 3, 1e-12);
+// The colour of a level from 0 to 1: [red, green, blue].
+function heatColour(level) {
+  const {stops} = data.heat;
+  const place = level * (stops.length - 1);
+  const i = Math.min(stops.length - 2, Math.floor(place));
+  return stops[i].map((channel, k) => channel + (place - i) * (stops[i + 1][k] - channel));
+}
+
+// A picture in grey with full contrast, but not too dark, so that it is seen under the map and hue belongs to the map.
+const greyPictures = new Map();
+function greyPicture(image) {
+  if (greyPictures.has(image)) return greyPictures.get(image);
+  const grey = document.createElement("canvas");
+  [grey.width, grey.height] = [image.naturalWidth, image.naturalHeight];
+  const greyContext = grey.getContext("2d");
+  greyContext.drawImage(image, 0, 0);
+  const pixels = greyContext.getImageData(0, 0, grey.width, grey.height);
+  const values = Float32Array.from({length: pixels.data.length / 4}, (_, i) =>
+    0.299 * pixels.data[4 * i] + 0.587 * pixels.data[4 * i + 1] + 0.114 * pixels.data[4 * i + 2]);
+  const [low, high] = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
+  const {darkest} = data.heat;
+  values.forEach((value, i) => {
+    const level = high > low ? (value - low) / (high - low) : value / 255;
+    pixels.data.fill(darkest + (255 - darkest) * level, 4 * i, 4 * i + 3);
+  });
+  greyContext.putImageData(pixels, 0, 0);
+  greyPictures.set(image, grey);
+  return grey;
+}
+
+const heat = document.createElement("canvas");
+function drawHeat(map, h, w, size) {
+  const highest = Math.max(...map, 1e-12);
   // One more cell on each side, since smoothing fades the edges.
-  shade.width = w + 2;
-  shade.height = h + 2;
-  const shadeContext = shade.getContext("2d");
-  const pixels = shadeContext.createImageData(w + 2, h + 2);
+  heat.width = w + 2;
+  heat.height = h + 2;
+  const heatContext = heat.getContext("2d");
+  const pixels = heatContext.createImageData(w + 2, h + 2);
   for (let r = 0; r < h + 2; r++)
     for (let c = 0; c < w + 2; c++) {
       const i = Math.min(h - 1, Math.max(0, r - 1)) * w + Math.min(w - 1, Math.max(0, c - 1));
-      pixels.data[4 * (r * (w + 2) + c) + 3] = 255 * 0.72 * (1 - Math.min(1, map[i] / top));
+      pixels.data.set([...heatColour(map[i] / highest), 255], 4 * (r * (w + 2) + c));
     }
-  shadeContext.putImageData(pixels, 0, 0);
+  heatContext.putImageData(pixels, 0, 0);
   context.save();
+  context.globalAlpha = data.heat.opacity;
   context.beginPath();
   context.rect(0, 0, size, size);
   context.clip();
   context.imageSmoothingEnabled = true;
   context.imageSmoothingQuality = "high";
-  context.drawImage(shade, -size / w, -size / h, (size * (w + 2)) / w, (size * (h + 2)) / h);
+  context.drawImage(heat, -size / w, -size / h, (size * (w + 2)) / w, (size * (h + 2)) / h);
   context.restore();
+  return highest;
 }
 
 // Mean distance in px between the query and what it attends to, and the number of keys that a uniform map of the same
@@ -120,21 +155,35 @@ async function draw() {
   const from = {y: (state.row + 0.5) / H, x: (state.column + 0.5) / W};
   const to = strongestRegion(map, h, w);
   context.imageSmoothingEnabled = px > 128;
-  context.drawImage(image, 0, 0, side, side);
-  darkenUnattended(map, h, w, side);
-  drawArrow(from, to, side);
+  context.drawImage(greyPicture(image), 0, 0, side, side);
+  const highest = drawHeat(map, h, w, side);
+  const standsOut = to.contrast >= data.heat.stands_out;
+  if (standsOut) drawArrow(from, to, side);
+  drawDot(from, side);
   const {total, distance, effectiveKeys} = summarize(map, h, w, from, px);
   const formatPosition = p => `${Math.floor(p.x * px)}, ${Math.floor(p.y * px)} px`;
   $("from").textContent = formatPosition(from);
-  $("to").textContent = formatPosition(to);
-  $("share").textContent = ((100 * to.share) / total).toFixed(0) + " %";
+  $("to").textContent = standsOut ? formatPosition(to) : "nothing stands out";
+  $("share").textContent = (100 * to.share).toFixed(0) + " %";
+  const percent = Number(((100 * highest) / total).toPrecision(3));
+  $("highest").textContent = `${percent} % on one key, ${((highest * h * w) / total).toFixed(1)} × uniform`;
   $("distance").textContent = distance.toFixed(1) + " px";
   $("spread").textContent = effectiveKeys.toFixed(1) + ` of ${h * w} keys`;
   $("gamma").textContent = layer.gamma.toFixed(3);
   $("note").textContent = layer.reduced
     ? `Maps are reduced to ${H}×${W} positions and ${h}×${w} keys to keep the file small.`
     : "";
-  Object.assign(window.explorer, {state: {...state}, map: Array.from(map), from, to, drawn: drawing});
+  Object.assign(window.explorer, {state: {...state}, map: Array.from(map), from, to, standsOut, drawn: drawing});
+}
+
+function drawDot(from, side) {
+  const unit = side / 400;
+  for (const [radius, colour] of [[7, "rgba(0,0,0,.7)"], [6.2, "#fff"], [state.locked ? 5.4 : 4.6, "#1e90ff"]]) {
+    context.fillStyle = colour;
+    context.beginPath();
+    context.arc(from.x * side, from.y * side, radius * unit, 0, 7);
+    context.fill();
+  }
 }
 
 function drawArrow(from, to, side) {
@@ -170,12 +219,6 @@ function drawArrow(from, to, side) {
       context.arc(...end, 13 * unit, 0, 7);
       context.stroke();
     }
-  }
-  for (const [radius, colour] of [[7, "rgba(0,0,0,.7)"], [6.2, "#fff"], [state.locked ? 5.4 : 4.6, "#ff7a1a"]]) {
-    context.fillStyle = colour;
-    context.beginPath();
-    context.arc(...start, radius * unit, 0, 7);
-    context.fill();
   }
 }
 
@@ -240,6 +283,13 @@ function fillControls() {
   $("all").replaceChildren(...data.pictures.map(makeThumbnail));
 }
 
+function fillLegend() {
+  const {stops, opacity, darkest} = data.heat;
+  const grey = 128 + darkest / 2; // of a picture of medium lightness
+  const blended = stops.map(stop => `rgb(${stop.map(channel => opacity * channel + (1 - opacity) * grey).join(" ")})`);
+  $("bar").style.background = `linear-gradient(to right, ${blended.join(", ")})`;
+}
+
 function listen() {
   canvas.addEventListener("pointermove", event => {
     if (!state.locked || event.buttons) moveToEvent(event);
@@ -276,6 +326,7 @@ window.explorer = {choose, moveTo, setLayer};
 $("title").textContent = data.title;
 document.title = "Attention, " + data.title;
 fillControls();
+fillLegend();
 listen();
 const [height, width] = data.layers[0].queries;
 state.row = height >> 1;
