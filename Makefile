@@ -3,6 +3,7 @@
 #   make train ARGS="--config configs/cifar10.yaml"   train another config; ARGS="--help" lists every option
 #   make test                                         lint, import contracts, tests
 #   make stress                                       tests that take minutes each: lost workers, kills, damaged files, a long run
+#   make docs                                         build the site of docs/ in build/site
 #   make bench                                        speed and memory: training, generator, attention, start-up; TORCH_PYTHON=...
 #   make parity                                       rerun TF-GAN and TensorFlow Addons and compare with tests/parity/files (Python 3.11)
 
@@ -21,7 +22,7 @@ TORCH_PYTHON ?= python3
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help train test stress lint bench parity clean
+.PHONY: help train test stress lint docs bench parity clean
 .DEFAULT_GOAL := help
 
 help:
@@ -43,6 +44,9 @@ stress: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --config setup.cfg
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/site/build.py
 
 # Also measures BigGAN-PyTorch if TORCH_PYTHON has PyTorch.
 bench: $(VENV)/.installed
@@ -76,9 +80,13 @@ $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/python -m pip install --quiet --editable '.$(if $(EXTRAS),[$(EXTRAS)])'
 	@touch $@
 
+$(VENV)/.installed-docs: setup.cfg pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/python -m pip install --quiet --editable '.[docs$(if $(EXTRAS),$(comma)$(EXTRAS))]'
+	@touch $@ $(VENV)/.installed
+
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/python -m pip install --quiet --editable '.[test$(if $(EXTRAS),$(comma)$(EXTRAS))]'
-	@touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 comma := ,
 

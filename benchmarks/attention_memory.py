@@ -6,7 +6,7 @@ Runs one forward and backward pass of `SelfAttention` alone. Each row is a separ
 resident set size minus that before the first pass (TensorFlow, weights, inputs). The first pass, which also traces, is
 excluded from the times but not from the memory. The variants run interleaved, and the medians over the rounds are
 printed. On a busy machine, `--clock processor --threads 1` measures CPU time instead of wall time. The chart needs
-matplotlib (`pip install '.[docs]'`). Text: docs/performance.md.
+matplotlib (`pip install '.[figures]'`). Text: docs/performance.md.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python benchmarks/compare_spectral_normalization.py --figure docs/figures/spectral_normalization.png
 
-Takes about a minute on one core; the figure needs matplotlib (`pip install '.[docs]'`). TensorFlow Addons only runs on
+Takes a minute on one core; the figure needs matplotlib (`pip install '.[figures]'`). TensorFlow Addons only runs on
 old versions (Python 3.11, `pip install tensorflow==2.15.1 tensorflow-addons==0.23.0 'numpy<2'`); `--addons-python`
 names such a Python, else it is omitted. Text: docs/spectral_normalization.md.
 """

@@ -3,7 +3,7 @@
     python benchmarks/evaluation_checks.py --data_dir DIR --features cifar10_features.keras:features --run RUN
 
 Compares CIFAR-10's test images, blurred and noisy versions of them, and pure noise with its training images. Plots the
-distances, together with those in the metrics of a run with `--evaluation.interval`. Needs `pip install '.[docs]'`.
+distances, together with those in the metrics of a run with `--evaluation.interval`. Needs `pip install '.[figures]'`.
 Text: docs/evaluation.md.
 """
 

@@ -1,6 +1,8 @@
-"""README and docs/: links, paths, modules and the tables of docs/architecture.md agree with the tree."""
+"""README and docs/: links, paths, modules and the tables of architecture.md agree with the tree; the site builds."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,19 @@ import sagan_tf
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sagan_tf"
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_site_builds_without_a_warning():
+    """Also checks anchors, names of the reference, and that the navigation has every page."""
+    done = subprocess.run([sys.executable, ROOT / "docs" / "site" / "build.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page_links_and_paths_exist(page):
     text = page.read_text()
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
     paths = re.findall(r"(?:benchmarks|configs|sagan_tf|tests)/[\w./]*\w", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []

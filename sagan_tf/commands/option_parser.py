@@ -41,7 +41,7 @@ def parse_options(cls, argv, prog):
         SystemExit: With code 0 after `--help`.
     """
     argv = join_negative_values(sys.argv[1:] if argv is None else argv)
-    return cls(**vars(_make_parser(cls, prog).parse_args(argv)))
+    return cls(**vars(make_parser(cls, prog).parse_args(argv)))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,7 +49,7 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"command line: {message}. --help lists the options.")
 
 
-def _make_parser(cls, prog):
+def make_parser(cls, prog):
     description = inspect.getdoc(cls).partition("\n")[0]
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     helps, hints = field_helps(cls), typing.get_type_hints(cls)

@@ -47,7 +47,7 @@ def read_command_line(argv, prog):
     """
     types = field_types()
     try:
-        options, unknown = _make_parser(prog, types).parse_known_args(join_negative_values(argv))
+        options, unknown = make_parser(prog, types).parse_known_args(join_negative_values(argv))
     except argparse.ArgumentError as error:
         raise UserError(f"command line: a value must follow {error.argument_name}.") from None
     if options.help not in (None, "common", "all"):
@@ -66,10 +66,10 @@ def help_text(config, prog, everything):
     """The help of a command, with the values of a `Config`: of the common options, or of all."""
     types = field_types()
     keys = list(types) if everything else COMMON
-    return _make_parser(prog, {key: types[key] for key in keys}, dict(flat_fields(config)), everything).format_help()
+    return make_parser(prog, {key: types[key] for key in keys}, dict(flat_fields(config)), everything).format_help()
 
 
-def _make_parser(prog, types, values=None, everything=True):
+def make_parser(prog, types, values=None, everything=True):
     parser = argparse.ArgumentParser(
         prog=prog,
         usage="%(prog)s [--config NAME ...] [--SECTION.FIELD VALUE ...]",

@@ -4,6 +4,7 @@ Symbols: N, M images, D features.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sagan_tf.evaluation.moments import Moments
 
@@ -11,7 +12,7 @@ COVARIANCES = ("full", "diagonal", "none")
 INFINITY_POINTS = 15
 
 
-def frechet_distance(features, reference, covariance="full"):
+def frechet_distance(features: ArrayLike, reference: ArrayLike, covariance: str = "full") -> float:
     """Computes the Fréchet distance between Gaussians fitted to two sets; with Inception's features it is the FID.
 
         |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
@@ -105,7 +106,9 @@ def _root(covariance):
     return (vectors * np.sqrt(np.where(values > noise, values, 0.0))) @ vectors.T
 
 
-def kernel_distance(features, reference, block_size=1000, seed=0):
+def kernel_distance(
+    features: ArrayLike, reference: ArrayLike, block_size: int = 1000, seed: int | None = 0
+) -> tuple[float, float]:
     """Computes the squared maximum mean discrepancy, unbiased, under the kernel k(x, y) = (x . y / D + 1)^3.
 
     With Inception's features it is the KID.
@@ -114,12 +117,12 @@ def kernel_distance(features, reference, block_size=1000, seed=0):
         features: (N, D), N >= 2.
         reference: (M, D), M >= 2.
         block_size: int, rows per block at most; the sets are split into ceil(max(N, M) / block_size) blocks of nearly
-            nearly equal size.
+            equal size.
         seed: int, of the random order in which both sets are split into blocks; None keeps their own, which must then
             be random.
 
     Returns:
-        (distance, standard error): floats, the mean over the blocks and its standard error, NaN with one block. The
+        (distance, standard error) of floats, the mean over the blocks and its standard error, NaN with one block. The
         unbiased distance can be negative.
 
     Raises:

@@ -4,9 +4,10 @@ Symbols: N images, K classes.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def inception_score(probabilities, splits=10, seed=0):
+def inception_score(probabilities: ArrayLike, splits: int = 10, seed: int | None = 0) -> tuple[float, float]:
     """Computes exp(mean over images of KL(p(y|x) || p(y))), with p(y) the mean of p(y|x) over the split.
 
     Args:
@@ -15,7 +16,7 @@ def inception_score(probabilities, splits=10, seed=0):
         seed: int, of the random order in which the rows are split; None keeps their own, which must then be random.
 
     Returns:
-        (mean, standard deviation) over the splits: floats; each score is from 1 to K.
+        (mean, standard deviation) of floats, over the splits; each score is from 1 to K.
 
     Raises:
         ValueError: There are fewer images than splits, or a row does not hold probabilities.

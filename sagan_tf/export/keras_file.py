@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import keras
+
 from sagan_tf.files.atomic import atomic_write
-from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.folding import FoldedGenerator, fold_generator
 
 
-def export_keras(generator, path):
+def export_keras(generator: keras.Model | FoldedGenerator, path: str | Path) -> Path:
     """Writes a generator as a `.keras` file: [latent, label] -> image; without classes the latent is the only input.
 
     The scores of an attention layer NAME are the output of the layer `NAME_scores`. On a CPU a label out of range,

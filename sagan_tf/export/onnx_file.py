@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 
 from sagan_tf.errors import UserError, install_hint
 from sagan_tf.files.atomic import write_bytes
-from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.folding import FoldedGenerator, fold_generator
 
 OPSET = 18
 
 
-def export_onnx(generator, path):
+def export_onnx(generator: keras.Model | FoldedGenerator, path: str | Path) -> Path:
     """Writes a generator as an ONNX file.
 
     Inputs: `latent` (B, D) float32 and, with classes, `label` (B,) int32. Outputs: `image` (B, S, S, C) float32 in

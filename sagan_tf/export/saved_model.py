@@ -1,14 +1,18 @@
 """Export as a SavedModel, which TensorFlow Serving and TensorFlow from 2.15 load without this package."""
 
+from pathlib import Path
+
 import keras
 
 from sagan_tf.export.model_versions import new_version
 from sagan_tf.export.signatures import make_signatures
 from sagan_tf.export.warm_up import write_warm_up
-from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.folding import FoldedGenerator, fold_generator
 
 
-def export_saved_model(generator, directory, *, version=None, warm_up=True):
+def export_saved_model(
+    generator: keras.Model | FoldedGenerator, directory: str | Path, *, version: int | None = None, warm_up: bool = True
+) -> Path:
     """Writes a generator as a new version of a served model, with the signatures of `make_signatures`.
 
     The layout is that of TensorFlow Serving, `directory/VERSION/saved_model.pb`; the model has the name of `directory`.

@@ -7,6 +7,7 @@ import logging
 import re
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 from sagan_tf.errors import install_hint
 from sagan_tf.files.atomic import write_bytes
-from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.folding import FoldedGenerator, fold_generator
 from sagan_tf.startup import without_log_lines
 
 VARIANTS = ("float32", "float16", "dynamic_int8", "int8")
@@ -23,7 +24,14 @@ CALIBRATION_IMAGES = 256
 _CALIBRATION_BATCH = 16  # images, whose feature maps are in memory at the same time
 
 
-def export_tflite(generator, directory, *, variants=VARIANTS, batch=None, seed=0):
+def export_tflite(
+    generator: keras.Model | FoldedGenerator,
+    directory: str | Path,
+    *,
+    variants: Sequence[str] = VARIANTS,
+    batch: int | None = None,
+    seed: int = 0,
+) -> dict[str, Path]:
     """Writes a generator as TFLite files of several precisions, with built-in operations only (no Flex).
 
     Each file has the signature `serving_default`: latent (B, D) float32, label (B,) int32 -> image (B, S, S, C) float32

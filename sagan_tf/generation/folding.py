@@ -1,6 +1,7 @@
 """Folds a trained generator into the fewest stock layers that make the same images."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -42,31 +43,31 @@ class FoldedGenerator:
     class_rows: keras.Variable | None
 
     @property
-    def latent_dim(self):
-        """D, an int."""
+    def latent_dim(self) -> int:
+        """D."""
         return self.model.inputs[0].shape[-1]
 
     @property
-    def num_classes(self):
-        """K, an int, or None."""
+    def num_classes(self) -> int | None:
+        """K, or None."""
         return None if self.class_rows is None else self.class_rows.shape[0]
 
     @property
-    def row_size(self):
-        """R, an int, or None."""
+    def row_size(self) -> int | None:
+        """R, or None."""
         return None if self.class_rows is None else self.class_rows.shape[1]
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int, int]:
         """(S, S, C)."""
         return tuple(self.model.output.shape[1:])
 
     @property
-    def attention_shapes(self):
-        """dict, name of an attention layer -> (N, M), the numbers of queries and keys."""
+    def attention_shapes(self) -> dict[str, tuple[int, int]]:
+        """Name of an attention layer -> (N, M), the numbers of queries and keys."""
         return {name: tuple(map_.shape[1:]) for name, map_ in self.body.output.items() if name != "image"}
 
-    def generate(self, latent, label=None):
+    def generate(self, latent: Any, label: Any = None) -> dict[str, tf.Tensor]:
         """Generates images (B, S, S, C) and attention maps inside a graph: a dict as of `body`.
 
         What happens to a label out of range depends on the device; a CPU and TFLite raise an error.
@@ -78,7 +79,7 @@ class FoldedGenerator:
         return self.body([latent, tf.gather(self.class_rows.value, label)], training=False)
 
 
-def fold_generator(generator):
+def fold_generator(generator: keras.Model | FoldedGenerator) -> FoldedGenerator:
     """Folds a generator: the same images (but for the order of float32 sums) from fewer operations.
 
     Spectral normalization becomes a plain kernel W / sigma, with the sigma of inference; conditional batch

@@ -19,16 +19,21 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Symbols: B batch, H, W height and width in px, C channels.
 
     Args: as `keras.layers.BatchNormalization`; `synchronized` takes the statistics over all replicas.
+
     Call arguments:
         inputs: Feature map, (B, H, W, C), or (B, ..., C).
         training: bool. True normalizes by the batch and updates the moving statistics.
+
     Returns:
         Feature map, (B, H, W, C).
+
     Raises:
         ValueError: `axis` is not the last one, or `renorm` is set.
+
     Example:
         >>> tuple(BatchNormalization()(keras.ops.ones((2, 4, 4, 8))).shape)
         (2, 4, 4, 8)
+
     Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167.
     """
 

@@ -27,17 +27,22 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         momentum: float in [0, 1). Decay of the moving statistics, which inference uses.
         epsilon: float > 0. Added to the variance.
         synchronized: bool or None. Take the statistics over all replicas. None: where the backend supports it.
+
     Call arguments:
         inputs: List of the feature map (B, H, W, C), or (B, ..., C), and the labels (B,) or (B, 1), integers.
         training: bool. True normalizes by the batch and updates the moving statistics.
+
     Returns:
         Feature map, (B, H, W, C).
+
     Raises:
         ValueError: `num_classes` below 1, or the inputs are not such a pair.
+
     Example:
         >>> layer = ConditionalBatchNormalization(num_classes=10)
         >>> tuple(layer([keras.ops.ones((2, 4, 4, 8)), keras.ops.array([3, 7])]).shape)
         (2, 4, 4, 8)
+
     Source: Dumoulin et al. 2017, https://arxiv.org/abs/1610.07629; as in brain-research/self-attention-gan, ops.py.
     """
 

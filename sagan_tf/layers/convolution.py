@@ -20,14 +20,18 @@ class Conv2D(keras.layers.Conv2D):
     Args:
         resampling: `up`: convolves the map with height and width doubled, each pixel copied to four. `down`: averages
             the result over 2x2 pixels. None: neither.
-        Others as `keras.layers.Conv2D`.
+        **kwargs: All others as in `keras.layers.Conv2D`.
+
     Call arguments:
         inputs: Feature map, (B, H, W, C).
+
     Returns:
         Feature map, (B, H, W, F), or as strides, padding and resampling make it.
+
     Raises:
         ValueError: `resampling` is unknown, or is combined with strides, `padding="valid"`, channels first, dilation,
             groups, an even kernel, or, if `down`, an activation.
+
     Example:
         >>> tuple(Conv2D(8, 3, padding="same", resampling="up")(keras.ops.ones((2, 4, 4, 16))).shape)
         (2, 8, 8, 8)

@@ -15,8 +15,10 @@ class NearestUpsampling(keras.layers.Layer):
 
     Call arguments:
         inputs: Feature map, (B, H, W, C), H and W known.
+
     Returns:
         Feature map, (B, 2H, 2W, C).
+
     Example:
         >>> tuple(NearestUpsampling()(keras.ops.ones((2, 4, 4, 8))).shape)
         (2, 8, 8, 8)

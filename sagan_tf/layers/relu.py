@@ -11,8 +11,10 @@ class ReLU(keras.layers.Layer):
 
     Call arguments:
         inputs: Tensor of any shape.
+
     Returns:
         Tensor of the same shape.
+
     Example:
         >>> tuple(ReLU()(keras.ops.ones((2, 4))).shape)
         (2, 4)

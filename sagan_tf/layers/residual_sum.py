@@ -13,8 +13,10 @@ class ResidualSum(keras.layers.Add):
 
     Call arguments:
         inputs: List of two feature maps, (B, H, W, C), H and W known.
+
     Returns:
         Feature map, (B, H, W, C).
+
     Example:
         >>> tuple(ResidualSum()([keras.ops.ones((2, 4, 4, 8)), keras.ops.ones((2, 4, 4, 8))]).shape)
         (2, 4, 4, 8)

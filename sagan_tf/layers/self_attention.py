@@ -54,18 +54,23 @@ class SelfAttention(keras.layers.Layer):
         epsilon: float > 0. See `SpectralNormalization`.
         query_block_size: int >= 1, queries per block; N or more: all at once. None: blocks of about 2^18 scores where
             an image has more than 2^20 (4 MiB), else all at once.
+
     Call arguments:
         inputs: Feature map, (B, H, W, C), floating point, channels last.
         training: bool. True stores the result of the power iteration of the convolutions.
         return_attention_scores: bool. Also return the scores; all queries at once.
+
     Returns:
         Feature map, (B, H, W, C); with scores also (B, N, M) float32, each row sums to 1, both axes row by row.
+
     Raises:
         ValueError: C is smaller than a reduction, H or W is unknown or no multiple of `pool_size`, or the arguments
             contradict one another.
+
     Example:
         >>> tuple(SelfAttention()(keras.ops.ones((2, 32, 32, 64))).shape)
         (2, 32, 32, 64)
+
     Source: Zhang et al. 2019, equations 1 to 3, https://arxiv.org/abs/1805.08318; pooling and channels as in
         brain-research/self-attention-gan, non_local.py (there theta, phi, g and the last convolution).
     """

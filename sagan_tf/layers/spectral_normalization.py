@@ -43,17 +43,22 @@ class SpectralNormalization(keras.layers.Wrapper):
             convolutions, Embedding, EinsumDense, recurrent layers ...); each such weight is normalized on its own.
         power_iterations: int >= 1. Power iterations per call.
         epsilon: float > 0. Added to the norms that u and v are divided by. A smaller sigma is not divided by.
+
     Call arguments:
         inputs: What the layer takes.
         training: bool. True stores the new u.
+
     Returns:
         What the layer returns.
+
     Raises:
         ValueError: The layer has no kernel or embeddings; `power_iterations` or `epsilon` out of range.
+
     Example:
         >>> layer = SpectralNormalization(keras.layers.Dense(4))
         >>> tuple(layer(keras.ops.ones((2, 3)), training=True).shape)
         (2, 4)
+
     Source: Miyato et al. 2018, algorithm 1, https://arxiv.org/abs/1802.05957.
     """
 
@@ -189,7 +194,7 @@ class SpectralNormalization(keras.layers.Wrapper):
     def _last(axes):
         return tuple(range(-len(axes), 0))
 
-    def sigma(self, kernel_index=0):
+    def sigma(self, kernel_index: int = 0) -> Any:
         """Estimates the largest singular value of the raw kernel, as the next call would.
 
         Args:
@@ -203,12 +208,12 @@ class SpectralNormalization(keras.layers.Wrapper):
         u, v, _ = self._power_iteration(matrix, vector)
         return functional.safe_sigma(ops.sum(u * ops.matmul(v, matrix)), self.epsilon)
 
-    def update_u(self):
+    def update_u(self) -> None:
         """Runs the power iteration of a training call, without inputs, and stores u."""
         for kernel, vector in zip(self._kernels, self._vectors):
             vector.assign(self._power_iteration(self._matrix(kernel, vector.dtype), vector)[0])
 
-    def fold(self):
+    def fold(self) -> keras.layers.Layer:
         """Returns a plain layer that computes the same as this one at inference.
 
         Returns:
@@ -245,7 +250,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         return {**config, "power_iterations": self.power_iterations, "epsilon": self.epsilon}
 
 
-def spectral_normalizations(model):
+def spectral_normalizations(model: keras.layers.Layer) -> dict[str, SpectralNormalization]:
     """Finds every `SpectralNormalization` in a model, also inside other layers.
 
     Args:

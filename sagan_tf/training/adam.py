@@ -15,9 +15,11 @@ class FusedAdam(keras.optimizers.Adam):
     it in one pass. `amsgrad`, which it does not know, is left to Keras.
 
     Args: as `keras.optimizers.Adam`.
+
     Example:
         >>> FusedAdam(1e-4, beta_1=0.0, beta_2=0.9).get_config()["beta_2"]
         0.9
+
     Source: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980, the form before section 2.1 (epsilon hat), as in Keras.
     """
 

@@ -1,5 +1,8 @@
 """SAGAN as a Keras model: compile, train_step, test_step, saving."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -42,8 +45,10 @@ class SAGAN(DistributedModel):
         label_distribution: Probabilities of the K classes for generated images. None: uniform.
         augmentation: DiffAugment operations on all images that the discriminator sees; see `augmentation.py`.
         seed: int, of latents, labels and augmentation.
+
     Raises:
         ValueError: The networks do not fit one another, or an argument is out of range.
+
     Example:
         >>> from sagan_tf.networks import build_discriminator, build_generator
         >>> sizes = dict(image_size=32, channels=8, num_classes=10, attention_sizes=(16,))
@@ -53,19 +58,20 @@ class SAGAN(DistributedModel):
         >>> history = gan.fit(tf.data.Dataset.from_tensors((images, labels)), verbose=0)
         >>> gan([tf.random.normal((4, 128)), tf.constant([0, 1, 2, 3])]).shape  # by `ema_generator`
         TensorShape([4, 32, 32, 3])
+
     Source: Zhang et al. 2019, https://arxiv.org/abs/1805.08318; EMA as in BigGAN, Brock et al. 2019.
     """
 
     def __init__(
         self,
-        generator,
-        discriminator,
-        ema_decay=0.9999,
-        ema_start_step=0,
-        label_distribution=None,
-        augmentation=(),
-        seed=0,
-        **kwargs,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        ema_decay: float | None = 0.9999,
+        ema_start_step: int = 0,
+        label_distribution: Sequence[float] | None = None,
+        augmentation: Sequence[str] = (),
+        seed: int = 0,
+        **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
         # Set where the images are known to be scaled: all of a first batch may be above the middle grey.
@@ -83,12 +89,12 @@ class SAGAN(DistributedModel):
         self.built = True
 
     @property
-    def latent_dim(self):
+    def latent_dim(self) -> int:
         """Dimensions of the latent."""
         return self.generator.inputs[0].shape[-1]
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int | None:
         """Classes, or None without labels."""
         return None if self.label_distribution is None else len(self.label_distribution)
 
@@ -115,19 +121,19 @@ class SAGAN(DistributedModel):
 
     def compile(
         self,
-        generator_optimizer=None,
-        discriminator_optimizer=None,
-        loss="hinge",
-        d_steps=1,
-        accumulation_steps=1,
-        r1_weight=0.0,
-        r1_interval=1,
-        share_fake_batch=False,
-        jit_compile=False,
-        native_operations=False,
-        steps_per_execution=1,
-        run_eagerly=False,
-    ):
+        generator_optimizer: str | keras.optimizers.Optimizer | None = None,
+        discriminator_optimizer: str | keras.optimizers.Optimizer | None = None,
+        loss: str | losses.AdversarialLoss = "hinge",
+        d_steps: int = 1,
+        accumulation_steps: int = 1,
+        r1_weight: float = 0.0,
+        r1_interval: int = 1,
+        share_fake_batch: bool = False,
+        jit_compile: bool = False,
+        native_operations: bool = False,
+        steps_per_execution: int = 1,
+        run_eagerly: bool = False,
+    ) -> None:
         """Sets the optimizers, the loss and the shape of a step.
 
         Args:
@@ -228,7 +234,7 @@ class SAGAN(DistributedModel):
         step = 1 if self.accepts_bright_batches else self.step
         return check_batch(data, self.discriminator.inputs[0].shape[1:], self.num_classes, step)
 
-    def train_step(self, data):
+    def train_step(self, data: tuple[Any, Any]) -> dict[str, Any]:
         """Makes one training step.
 
         Args:
@@ -274,7 +280,7 @@ class SAGAN(DistributedModel):
         self.step.assign_add(1)
         return self.get_metrics_result()
 
-    def test_step(self, data):
+    def test_step(self, data: tuple[Any, Any]) -> dict[str, Any]:
         """Measures losses, logits and accuracy on held-out images; changes nothing but the metrics.
 
         Both networks run as in inference, without augmentation. The latents are functions of the seed and of the number

@@ -17,6 +17,7 @@ class WarmupAndDecay(keras.optimizers.schedules.LearningRateSchedule):
         decay_start_step: int >= 0. Optimizer step at which the decay starts.
         decay_end_step: int > decay_start_step. Optimizer step at which it ends.
         final_learning_rate: float >= 0, the learning rate after the decay.
+
     Raises:
         ValueError: The schedule is unknown, or the decay ends before it starts.
     """
