@@ -5,6 +5,7 @@
 #   make stress                                       tests that take minutes each: lost workers, kills, damaged files, a long run
 #   make docs                                         build the site of docs/ in build/site
 #   make bench                                        speed and memory: training, generator, attention, start-up; TORCH_PYTHON=...
+#   make dist                                         build wheel and sdist, and run each in a bare environment elsewhere
 #   make parity                                       rerun TF-GAN and TensorFlow Addons and compare with tests/parity/files (Python 3.11)
 
 VENV ?= .venv
@@ -22,7 +23,7 @@ TORCH_PYTHON ?= python3
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help train test stress lint docs bench parity clean
+.PHONY: help train test stress lint docs bench dist parity clean
 .DEFAULT_GOAL := help
 
 help:
@@ -40,6 +41,18 @@ stress: $(VENV)/.installed-test
 	tests/serving/test_hostile_*.py tests/serving/test_malformed.py
 	$(BIN)/python tests/stress/kill_and_resume.py --kills 50
 	$(BIN)/python tests/stress/long_run.py --steps 20000
+
+# The wheel is the sdist's: `build` makes one from the other.
+dist: | $(VENV)/bin/pip
+	rm -rf dist build/bare
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m venv build/bare || { $(BIN)/python -m venv --clear --without-pip build/bare && \
+	$(BIN)/python -m pip --python build/bare/bin/python install --quiet pip; }
+	build/bare/bin/python -m pip install --quiet dist/*.whl
+	cd build/bare && bin/sagan --version && bin/sagan configs && \
+	bin/python -m sagan_tf.train --run run --training.steps 2 --output.tensorboard none && bin/sagan sample run && \
+	bin/sagan export run --formats saved_model && bin/sagan report run
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """README and docs/: links, paths, modules and the tables of architecture.md agree with the tree; the site builds."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def test_page_links_and_paths_exist(page):
 def test_page_tests_exist(page):
     files = list((ROOT / "tests").rglob("test_*.py"))
     functions = re.findall(r"def (test_\w+)", "".join(file.read_text() for file in files))
-    assert set(re.findall(r"\btest_\w+", page.read_text())) - {*functions, *(file.stem for file in files)} == set()
+    assert set(re.findall(r"[`/](test_\w+)", page.read_text())) - {*functions, *(file.stem for file in files)} == set()
 
 
 def test_every_promise_of_the_security_page_names_a_test():
@@ -59,6 +60,11 @@ def test_architecture_names_what_its_files_define():
     rows = re.findall(r"^\| .+ \| `([\w/]+\.py)` \| `(\w+)` \|$", ARCHITECTURE, re.MULTILINE)
     assert len(rows) >= 22
     assert [row for row in rows if not re.search(rf"(def|class) {row[1]}\b", (PACKAGE / row[0]).read_text())] == []
+
+
+def test_architecture_picture_is_that_of_the_import_contract():
+    names = runpy.run_path(str(ROOT / "docs" / "figures" / "architecture.py"))
+    assert names["PICTURE"].read_text() == names["draw"](), "run docs/figures/architecture.py"
 
 
 def test_architecture_lists_every_package():
