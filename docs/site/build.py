@@ -20,7 +20,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "build" / "pages"
 CONFIG = ROOT / "mkdocs.yml"
-FILES = ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/**/*.md", "docs/**/*.png", "docs/kubernetes/*.yaml",
+FILES = ("*.md", "docs/**/*.md", "docs/**/*.png", "docs/**/*.svg", "docs/kubernetes/*.yaml",
          "export/*/README.md")  # fmt: skip
 
 
