@@ -2,11 +2,15 @@
 
 import datetime
 import re
+import shlex
+from pathlib import PurePath
 
 from sagan_tf.config.checks import flat_fields
 from sagan_tf.config.differences import as_yaml
 from sagan_tf.files.atomic import write_text
 from sagan_tf.viewing.report import RunRecord, report_page
+
+_READERS = ("sample", "attend", "evaluate")  # commands that read a run
 
 
 def write_report(runs, path):
@@ -19,18 +23,37 @@ def describe_run(run):
     """Reads what the page shows of a run."""
     config = run.config()
     training, starts = config.training, run.starts()
+    environment = dict(starts[-1]) if starts else {}
+    started_by = environment.pop("command", None)
     return RunRecord(
         name=run.path.resolve().name,
         steps=training.steps,
         images_per_step=training.images_per_step,
         metrics=run.read_metrics(),
         config=[(key, as_yaml(value)) for key, value in flat_fields(config)],
-        environment=starts[-1] if starts else None,
+        environment=environment or None,
         starts=len(starts),
         samples=_by_step(run.samples_path),
         attention=_by_step(run.attention_path),
         contact_sheet=run.contact_sheet_path if run.contact_sheet_path.is_file() else None,
+        commands=(
+            *([shell_command(started_by)] if started_by else []),
+            *(shlex.join(["python", "-m", f"sagan_tf.{verb}", str(run.path)]) for verb in _READERS),
+        ),
     )
+
+
+def shell_command(argv):
+    """Returns the line for a shell that starts a program with a `sys.argv`, quoted."""
+    program, *arguments = map(str, argv)
+    path = PurePath(program)
+    if path.suffix == ".py" and path.parent.name == "sagan_tf":
+        start = ["python", "-m", "sagan_tf" if path.stem == "__main__" else f"sagan_tf.{path.stem}"]
+    elif path.suffix == ".py":
+        start = ["python", program]
+    else:
+        start = [path.name]
+    return shlex.join([*start, *arguments])
 
 
 def _by_step(folder):

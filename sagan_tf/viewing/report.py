@@ -33,6 +33,7 @@ class RunRecord:
     samples: dict = field(default_factory=dict)  # step -> path of a PNG file
     attention: dict = field(default_factory=dict)  # step -> path of a PNG file
     contact_sheet: str | os.PathLike | None = None
+    commands: tuple = ()  # lines for a shell: how the run was started, then what reads it
 
 
 def report_page(records, written_at):
@@ -95,6 +96,7 @@ def _run_data(record):
         "config": record.config,
         "environment": _environment_rows(record.environment or {}),
         "starts": record.starts,
+        "commands": record.commands,
         "samples": _picture_series(record.samples),
         "attention": _picture_series(record.attention),
         "sheet": None if record.contact_sheet is None else _data_url(record.contact_sheet, _CONTACT_SHEET_PX),
@@ -105,7 +107,7 @@ def _environment_rows(environment):
     rows = []
     for name, value in environment.items():
         if isinstance(value, list):
-            value = (" " if name == "command" else ", ").join(map(str, value)) or "none"
+            value = ", ".join(map(str, value)) or "none"
         rows.append([name.replace("_", " "), str(value)])
     return rows
 

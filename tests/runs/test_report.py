@@ -2,12 +2,14 @@
 
 import functools
 import json
+import subprocess
 import sys
 
 import pytest
 from small_runs import make_run
 
 from sagan_tf import cli, report
+from sagan_tf.runs.report import shell_command
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,25 @@ def test_report_command_writes_page_into_run_folder(run, capsys):
     assert told["curves"]["gamma/g/attention_16"] == [[100, 200], [0.1, 0.2]]
     assert [picture["step"] for picture in told["samples"]] == [100, 200]
     assert ["training.loss", "hinge"] in told["config"]
-    assert {"tensorflow", "cpu", "command"} <= {name for name, _ in told["environment"]}
+    assert {"tensorflow", "cpu"} <= {name for name, _ in told["environment"]}
+    assert [line.split()[:3] for line in told["commands"][1:]] == [
+        ["python", "-m", f"sagan_tf.{verb}"] for verb in ("sample", "attend", "evaluate")]
+
+
+@pytest.mark.parametrize(
+    ("program", "start"),
+    [
+        ("/usr/lib/python3/sagan_tf/train.py", ["python", "-m", "sagan_tf.train"]),
+        ("/usr/lib/python3/sagan_tf/__main__.py", ["python", "-m", "sagan_tf"]),
+        ("/home/me/.local/bin/sagan", ["sagan"]),
+        ("my study/go.py", ["python", "my study/go.py"]),
+    ],
+)
+def test_report_command_line_starts_the_same_program_in_a_shell(program, start):
+    arguments = ["--run", "a b", "--data.name", "it's $HOME", "--training.augmentation", "[]", "--x", "*"]
+    line = shell_command([program, *arguments])
+    echo = subprocess.run(["bash", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True)
+    assert echo.stdout.splitlines() == [*start, *arguments]
 
 
 def test_report_command_accepts_killed_run(tmp_path):

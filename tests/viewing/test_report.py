@@ -87,7 +87,11 @@ def test_report_of_several_runs_starts_with_differing_fields(record, tmp_path):
         assert page.locator("main section").first.locator("h2").first.text_content() == "Differences"
         cells = page.locator("#differences table").first.locator("td").all_text_contents()
         assert cells == ["training.loss", "hinge", "wasserstein"]
-        assert page.locator("#config tr.differs").count() == 1
+        # What the runs share is folded; the names of the run folders are no setting.
+        shared = page.locator("#config details")
+        assert shared.locator("summary").inner_text() == "2 settings that all runs share"
+        assert shared.locator("td").all_text_contents() == ["name", HOSTILE, "image_size", "32"]
+        assert not shared.locator("table").first.is_visible() and page.locator("#config table").count() == 1
         chart = page.locator(".card", has_text="Discriminator loss")
         assert chart.locator(".u-series").count() == 3  # the step and both runs
         assert page.locator(".film-samples img").count() == 2
@@ -102,10 +106,53 @@ def test_report_of_several_runs_accepts_any_metric_name(record, tmp_path):
         assert {f"{name}\t–\t5.00" for name in names} <= set(rows)
 
 
-def test_report_fits_small_screen(record, tmp_path):
-    path = write_page([record], tmp_path / "report.html")
+@pytest.mark.parametrize("count", [1, 6])
+def test_report_fits_small_screen(record, tmp_path, count):
+    runs = [dataclasses.replace(record, name=f"run_{i}", config=[*record.config, ("training.seed", str(i))])
+            for i in range(count)]
+    path = write_page(runs, tmp_path / "report.html")
     with opened(path, 360, 640, has_touch=True, is_mobile=True) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert page.locator(".u-legend").first.is_visible()
+        if count > 1:  # every value beside the name of its run
+            boxes = [cell.bounding_box() for cell in page.locator("#differences td[data-title]").all()]
+            assert len(boxes) > count and all(box["x"] + box["width"] <= 360 < 3 * box["width"] for box in boxes)
+            assert page.locator("#differences td").first.evaluate(
+                "td => getComputedStyle(td.nextSibling, '::before').content") == '"run_0"'
+
+
+def oklab(colours):
+    """Ottosson 2020, A perceptual color space for image processing; colours (N, 3) in 0 .. 1."""
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    cones = np.array([[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
+                      [0.0883024619, 0.2817188376, 0.6299787005]])
+    opponents = np.array([[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
+                          [0.0259040371, 0.7827717662, -0.8086757660]])
+    return np.cbrt(linear @ cones.T) @ opponents.T, linear @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_report_lines_of_16_layers_have_colours_one_can_tell_apart(record, tmp_path, scheme):
+    with opened(write_page([record], tmp_path / "report.html"), color_scheme=scheme) as page:
+        styles = page.evaluate("Array.from({length: 32}, (_, i) => report.lineStyle(i))")
+        panel = page.locator(".card").first.evaluate("card => getComputedStyle(card).backgroundColor")
+    colours = np.array([[int(style["stroke"][i : i + 2], 16) for i in (1, 3, 5)] for style in styles[:16]]) / 255
+    lab, luminance = oklab(colours)
+    distances = np.linalg.norm(lab[:, None] - lab, axis=-1)[np.triu_indices(16, 1)]
+    assert distances.min() > 0.15  # two colours side by side differ visibly from about 0.02
+    _, page_luminance = oklab(np.array([[int(part) for part in panel[4:-1].split(",")]]) / 255)
+    contrasts = (np.maximum(luminance, page_luminance) + 0.05) / (np.minimum(luminance, page_luminance) + 0.05)
+    assert contrasts.min() >= 3  # WCAG 2.2, 1.4.11
+    assert len({(style["stroke"], str(style["dash"])) for style in styles}) == 32
+
+
+def test_report_copies_commands(record, tmp_path):
+    line = "python -m sagan_tf.train --run 'a b' --data.name 'it'\"'\"'s'"
+    page_path = write_page([dataclasses.replace(record, commands=(line, "second"))], tmp_path / "report.html")
+    with opened(page_path, permissions=["clipboard-read", "clipboard-write"]) as page:
+        page.locator("#commands button").first.click()
+        assert page.locator("#commands button").first.inner_text() == "Copied"
+        assert page.evaluate("navigator.clipboard.readText()") == line
 
 
 def test_report_is_drawn_for_run_without_metrics(record, tmp_path):

@@ -22,12 +22,33 @@ function section(id, title) {
   return node;
 }
 
-function table(head, rows, isHighlighted = () => false) {
+// Cells know their column's title, which they show on a small screen.
+function table(head, rows) {
   const headRow = head ? [make("tr", {}, ...head.map(text => make("th", {text})))] : [];
-  const bodyRows = rows.map(row =>
-    make("tr", {className: isHighlighted(row) ? "differs" : ""}, ...row.map(text => make("td", {text: text ?? "–"}))),
-  );
+  const cell = (text, i) => {
+    const node = make("td", {text: text ?? "–"});
+    if (head?.[i]) node.dataset.title = head[i];
+    return node;
+  };
+  const bodyRows = rows.map(row => make("tr", {}, ...row.map(cell)));
   return make("div", {className: "table"}, make("table", {}, ...headRow, ...bodyRows));
+}
+
+const isShared = ([, ...values]) => values.every(value => value === values[0]);
+const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+
+function fold(summary, ...children) {
+  return make("details", {}, make("summary", {text: summary}), ...children);
+}
+
+// Rows of [title, value per run]: those in which the runs differ, and the others folded into one value.
+function comparedTable(rows, noun) {
+  if (single) return [table(null, rows)];
+  const [shared, different] = [rows.filter(isShared), rows.filter(row => !isShared(row))];
+  const nodes = different.length ? [table(["", ...runNames], different)] : [];
+  if (shared.length)
+    nodes.push(fold(`${count(shared.length, noun)} that all runs share`, table(null, shared.map(row => row.slice(0, 2)))));
+  return nodes;
 }
 
 const formatInteger = number => Math.round(number).toLocaleString("en-US");
@@ -68,7 +89,7 @@ const standardKeys = [
 ];
 const evaluationKeys = keys.filter(key => !standardKeys.includes(key) && !key.includes("/"));
 const keysWithPrefix = prefix => keys.filter(key => key.startsWith(prefix));
-const configOf = run => Object.fromEntries(run.config);
+const configOf = run => new Map(run.config);
 
 function progress(run) {
   if (run.step === 0) return "No metrics yet.";
@@ -97,10 +118,11 @@ document.title = runNames.join(", ") + ", report";
 $("name").textContent = runNames.join("  ·  ");
 if (single) {
   const config = configOf(runs[0]);
-  $("line").textContent = `${config["data.name"]}, ${config["data.image_size"]} px. ` + progress(runs[0]);
+  $("line").textContent = `${config.get("data.name")}, ${config.get("data.image_size")} px. ` + progress(runs[0]);
   addTiles(runs[0]);
 } else {
   $("main").className = "several";
+  $("main").style.setProperty("--runs", runs.length);
   $("line").textContent = `${runs.length} runs side by side`;
   $("tiles").remove();
 }
@@ -118,6 +140,7 @@ if (!single) {
     "d_accuracy",
     ...keysWithPrefix("gamma/"),
   ];
+  const hasValue = key => runs.some(run => lastValue(run, key) != null);
   node.append(
     data.differences.length
       ? table(head, data.differences.map(([key, values]) => [key, ...values]))
@@ -127,7 +150,7 @@ if (!single) {
       ["step", ...runs.map(run => `${formatInteger(run.step)} of ${formatInteger(run.steps)}`)],
       ["images", ...runs.map(run => formatInteger(run.images))],
       ["images per second", ...runs.map(run => (run.speed ? formatInteger(run.speed) : null))],
-      ...compared.map(key => [key, ...runs.map(run => formatNumber(lastValue(run, key)))]),
+      ...compared.filter(hasValue).map(key => [key, ...runs.map(run => formatNumber(lastValue(run, key)))]),
     ]),
   );
 }
@@ -138,7 +161,7 @@ const contactSheet = run =>
     "figure",
     {},
     make("img", {src: run.sheet, alt: `Data of ${run.name}`}),
-    make("figcaption", {text: `The data, ${configOf(run)["data.name"]}, as the networks see it`}),
+    make("figcaption", {text: `The data, ${configOf(run).get("data.name")}, as the networks see it`}),
   );
 
 function addSlider(node, kind, caption) {

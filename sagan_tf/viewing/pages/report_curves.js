@@ -1,11 +1,18 @@
 // ---- curves
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+// 16 colours each, of which any two differ by at least 0.16 in OKLab and all stand out from the page by 3:1; those of the
+// first half are the most different. Each next eight lines are drawn in another dash, so 32 lines all differ.
 const palette = dark
-  ? ["#fb923c", "#60a5fa", "#4ade80", "#f472b6", "#facc15", "#a78bfa", "#2dd4bf", "#f87171"]
-  : ["#c2410c", "#1d4ed8", "#15803d", "#be185d", "#a16207", "#6d28d9", "#0f766e", "#b91c1c"];
-const colour = (i, count) =>
-  count <= palette.length ? palette[i] : `hsl(${(360 * i) / count} ${dark ? 70 : 60}% ${dark ? 65 : 42}%)`;
+  ? ["#ff6611", "#4466ee", "#44eeff", "#009900", "#ff88ff", "#99dd22", "#996600", "#aa44bb",
+     "#008899", "#44aaff", "#ffbb55", "#bb88aa", "#ddffbb", "#66bb99", "#ffccee", "#cc2255"]
+  : ["#cc2200", "#002277", "#44aa00", "#0088ff", "#881199", "#004411", "#bb66ee", "#ff5588",
+     "#550044", "#3344cc", "#bb8822", "#449999", "#773300", "#006677", "#996688", "#007700"];
+const dashes = [["solid", []], ["dashed", [7, 4]], ["dotted", [2, 3]], ["double", [10, 3, 2, 3]]];
+const lineStyle = i => {
+  const [border, dash] = dashes[Math.floor(i / 8) % dashes.length];
+  return {stroke: palette[i % palette.length], dash, border};
+};
 const sync = uPlot.sync("steps");
 const plots = [];
 const plotSize = card => ({width: Math.max(260, card.clientWidth - 30), height: 220});
@@ -36,7 +43,7 @@ function alignCurves(curves) {
 // Draws a list of [label, [steps, values] or undefined].
 function addChart(parent, title, series, range) {
   const lines = series
-    .map(([label, curve], i) => ({label, curve, stroke: colour(i, series.length)}))
+    .map(([label, curve], i) => ({label, curve, ...lineStyle(i)}))
     .filter(line => line.curve);
   if (!lines.length) return;
   const columns = alignCurves(lines.map(line => line.curve));
@@ -55,7 +62,7 @@ function addChart(parent, title, series, range) {
     ...plotSize(card),
     cursor: {sync: {key: "steps", setSeries: false}, focus: {prox: 16}},
     focus: {alpha: 0.25},
-    legend: {markers: {width: 0, fill: (plot, i) => plot.series[i].stroke(plot, i)}},
+    legend: {markers: {width: 3, fill: () => "none", dash: (plot, i) => lines[i - 1].border}},
     hooks: {
       ready: [showLast],
       setCursor: [
@@ -71,9 +78,10 @@ function addChart(parent, title, series, range) {
     ],
     series: [
       {label: "step", value: (plot, step) => (step == null ? "–" : formatInteger(step))},
-      ...lines.map(({label, stroke}) => ({
+      ...lines.map(({label, stroke, dash}) => ({
         label,
         stroke,
+        dash,
         width: 1.6,
         spanGaps: true,
         value: (plot, value) => formatNumber(value),
@@ -155,37 +163,3 @@ if (runsWithSheet.length && !(single && runs[0].samples.length))
   section("data", "Data").append(
     make("div", {className: single ? "" : "pair"}, ...runsWithSheet.map(contactSheet)),
   );
-
-// ---- config and environment
-const tableHead = single ? null : ["", ...runNames];
-
-function addConfig() {
-  const groups = new Map();
-  const differing = new Set(data.differences.map(([key]) => key));
-  for (const [key] of runs[0].config) {
-    const [head, ...tail] = key.split(".");
-    const group = tail.length ? head.replaceAll("_", " ") : "run";
-    if (!groups.has(group)) groups.set(group, new Map());
-    groups.get(group).set(tail.join(".") || key, key);
-  }
-  const box = make("div", {className: single ? "config" : ""});
-  for (const [group, fields] of groups) {
-    const rows = [...fields].map(([field, key]) => [field, ...runs.map(run => configOf(run)[key])]);
-    const fieldTable = table(tableHead, rows, ([field]) => differing.has(fields.get(field)));
-    box.append(make("div", {}, make("h3", {text: group}), fieldTable));
-  }
-  section("config", "Config").append(box);
-}
-
-function addEnvironment() {
-  const names = [...new Set(runs.flatMap(run => run.environment.map(([name]) => name)))];
-  if (!names.length) return;
-  const rows = names.map(name => [name, ...runs.map(run => Object.fromEntries(run.environment)[name])]);
-  rows.push(["starts", ...runs.map(run => String(run.starts))]);
-  section("environment", "Versions and hardware").append(table(tableHead, rows));
-}
-
-addConfig();
-addEnvironment();
-window.report = {plots};
-$("foot").textContent = `Written ${data.written_at}. A running training rewrites this page; reload it to see the latest.`;
