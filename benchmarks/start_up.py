@@ -61,10 +61,11 @@ def make_commands(folder):
     sample = [python, "-m", "sagan_tf.sample", str(run), "--out", str(folder / "sample_{round}")]
     return {
         "python": [python, "-c", "pass"],
-        "import keras and tensorflow": [python, "-c", "import tensorflow, keras"],
-        "import sagan_tf with all its layers": [python, "-c", "import tensorflow, keras, sagan_tf.layers"],
+        "import sagan_tf": [python, "-c", "import sagan_tf"],
         "train --help": [python, "-m", "sagan_tf.train", "--help"],
         "train with an invalid option": [python, "-m", "sagan_tf.train", "--generator.channels", "x"],
+        "import keras and tensorflow": [python, "-c", "import tensorflow, keras"],
+        "import sagan_tf with all its layers": [python, "-c", "import tensorflow, keras, sagan_tf.layers"],
         "sample of a run folder": sample,
         "first training step of the quick start": [python, "-c", FIRST_STEP, "--run", str(folder / "first_{round}")],
     }

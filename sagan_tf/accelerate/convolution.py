@@ -6,7 +6,7 @@ from keras import ops
 
 from sagan_tf.accelerate.registry import Kernel, set_default_kernels
 
-# Largest feature maps, in px, on which matrix products are faster than oneDNN 3.7 in bfloat16 (docs/performance.md):
+# Largest feature maps, in px, on which matrix products are faster than oneDNN 3.7 in bfloat16 (docs/optimizations.md):
 # for the whole convolution, and for the gradient of the kernel alone. In float32 they are not.
 LARGEST_MAP = 4
 LARGEST_MAP_FOR_KERNEL_GRADIENT = 8
