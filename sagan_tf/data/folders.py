@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps, features
 
+from sagan_tf.data import tiny_imagenet
 from sagan_tf.data.decoding import decode_png, resize_square
 from sagan_tf.data.readers import ArrayReader, IndexedReader
 from sagan_tf.errors import UserError
@@ -18,7 +19,10 @@ from sagan_tf.progress import progress_bar
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # by their names in Pillow
 _NOT_PICTURES = (".avifs", ".pfm")  # suffixes of the same formats: films, and numbers of any range
 _SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
-_LAYOUTS = "Accepted: FOLDER/*.jpg, FOLDER/CLASS/*.jpg, FOLDER/SPLIT/*.jpg or FOLDER/SPLIT/CLASS/*.jpg."
+_LAYOUTS = (
+    "Accepted: FOLDER/*.jpg, FOLDER/CLASS/*.jpg, FOLDER/SPLIT/*.jpg, FOLDER/SPLIT/CLASS/*.jpg, or the folder of "
+    "Tiny-ImageNet's archive."
+)
 _NO_PICTURES = "contains no pictures"
 # What Pillow and TensorFlow raise for a damaged picture.
 UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError, tf.errors.OpError)
@@ -91,6 +95,8 @@ def list_pictures(folder, split):
     """
     if not os.path.isdir(folder):
         raise UserError(f"data.name: folder `{folder}` does not exist.")
+    if tiny_imagenet.is_tiny_imagenet(folder):
+        return _list_tiny_imagenet(folder, split)
     top = _scan(folder)
     splits = [name for name in top.subfolders if name.lower() in _SPLITS]
     others = [name for name in top.subfolders if name not in splits]
@@ -139,6 +145,34 @@ def _list_classes(folder, top, skipped, hint):
         raise UserError(f"{folder}: contains no pictures ({', '.join(_suffixes())}). {_LAYOUTS}")
     labels = [label for label, paths in enumerate(by_class.values()) for _ in paths]
     return Listing([path for paths in by_class.values() for path in paths], labels, tuple(by_class), skipped)
+
+
+def _list_tiny_imagenet(folder, split):
+    """Makes the `Listing` of a split of Tiny-ImageNet; `test` has no classes."""
+    classes = tiny_imagenet.read_classes(folder)
+    if split == "train":
+        by_class = {wnid: os.path.join(folder, split, wnid, "images") for wnid in classes}
+        found = [(path, wnid, _scan(path)) for wnid, path in by_class.items() if os.path.isdir(path)]
+    elif os.path.isdir(path := os.path.join(folder, split, "images")):
+        found = [(path, None, _scan(path))]
+    else:
+        splits = [name for name in ("train", "val", "test") if os.path.isdir(os.path.join(folder, name))]
+        raise UserError(f"{folder}: has no split `{split}`. Choose from {', '.join(splits)}.")
+    pictures = [(os.path.join(path, name), name, wnid) for path, wnid, entries in found for name in entries.pictures]
+    skipped = [pair for *_, entries in found for pair in entries.skipped]
+    if split == "test":
+        return Listing([path for path, *_ in pictures], None, None, skipped)
+    if split == "val":
+        annotations = tiny_imagenet.read_annotations(folder)
+        pictures = [(path, name, annotations.get(name)) for path, name, _ in pictures]
+    skipped += [(path, "has no class in wnids.txt") for path, _, wnid in pictures if wnid not in classes]
+    pictures = [picture for picture in pictures if picture[2] in classes]
+    if not pictures:
+        raise UserError(f"{folder}: split `{split}` contains no pictures ({', '.join(_suffixes())}). {_LAYOUTS}")
+    order = {wnid: label for label, wnid in enumerate(classes)}
+    pictures.sort(key=lambda picture: (order[picture[2]], picture[1]))
+    labels = [order[wnid] for *_, wnid in pictures]
+    return Listing([path for path, *_ in pictures], labels, tuple(classes.values()), skipped)
 
 
 class _Entries(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -52,11 +53,19 @@ def _make_builder(options):
     try:
         return tfds.builder(name, data_dir=options.data_dir)
     except tfds.core.registered.DatasetNotFoundError:
-        known = [*tfds.list_builders(with_community_datasets=False), *embedded.NAMES]
-        hint = did_you_mean(name, known, similarity=0.82) or " Name your folder with --data.name PATH."
-        raise UserError(f"data.name: `{name}` is neither a folder nor a TensorFlow Datasets name.{hint}") from None
+        raise _unknown_name(name) from None
     except (AssertionError, ValueError, OSError) as error:
+        if str(error).startswith("Parsing builder name"):  # it has a character that no name has
+            raise _unknown_name(name) from None
         raise UserError(f"data.name: `{name}` cannot be opened: {str(error).strip().splitlines()[0]}") from None
+
+
+def _unknown_name(name):
+    known = [*tfds.list_builders(with_community_datasets=False), *embedded.NAMES]
+    spellings = (name.lower(), re.sub("[-_ ]", "", name.lower()))
+    hints = (did_you_mean(spelling, known, similarity=0.82) for spelling in spellings)
+    hint = next(filter(None, hints), " Name your folder with --data.name PATH.")
+    return UserError(f"data.name: `{name}` is neither a folder nor a TensorFlow Datasets name.{hint}")
 
 
 def _prepare(builder, options):

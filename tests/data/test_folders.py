@@ -186,3 +186,36 @@ def test_load_picture_rejects_formats_and_ranges_that_are_not_read(tmp_path):
             load_picture(tmp_path / name, 8, 3)
     with pytest.raises(UnidentifiedImageError):
         load_picture(tmp_path / "a.png", 8, 3)
+
+
+@pytest.fixture
+def tiny_imagenet(tmp_path):
+    folder = tmp_path / "tiny-imagenet-200"
+    for wnid in ("n02", "n01", "n03"):
+        for i in range(2):
+            save_picture(folder / "train" / wnid / "images" / f"{wnid}_{i}.JPEG", BLACK)
+        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t0\t7\t7\n")
+    for split in ("val", "test"):
+        for i in range(4):
+            save_picture(folder / split / "images" / f"{split}_{i}.JPEG", BLACK)
+    (folder / "wnids.txt").write_text("n02\nn01\nn03\n")
+    (folder / "words.txt").write_text("n00\tentity\nn01\tgoldfish, Carassius auratus\nn02\tcrane\nn03\tcrane\n")
+    rows = [f"val_{i}.JPEG\t{wnid}\t0\t0\t7\t7" for i, wnid in enumerate(("n03", "n01", "n01"))]
+    (folder / "val" / "val_annotations.txt").write_text("\n".join(rows))
+    return folder
+
+
+def test_open_source_reads_tiny_imagenet(tiny_imagenet):
+    source = open_small(tiny_imagenet)
+    assert source.class_names == ("goldfish", "crane (n02)", "crane (n03)") and source.class_counts == (2, 2, 2)
+    assert [label for _, label in source.reader.in_order()] == [0, 0, 1, 1, 2, 2] and source.skipped == ()
+    source = open_small(tiny_imagenet, split="val")
+    files = [path.rpartition("/")[2] for path in source.files]
+    assert list(zip(files, source.reader.labels)) == [("val_1.JPEG", 0), ("val_2.JPEG", 0), ("val_0.JPEG", 2)]
+    assert [reason for _, reason in source.skipped] == ["has no class in wnids.txt"]
+    source = open_small(tiny_imagenet, split="test")
+    assert source.num_images == 4 and source.class_names is None
+    (tiny_imagenet / "words.txt").unlink()
+    assert open_small(tiny_imagenet).class_names == ("n01", "n02", "n03")
+    with pytest.raises(UserError, match="no split `dev`. Choose from train, val, test"):
+        open_small(tiny_imagenet, split="dev")

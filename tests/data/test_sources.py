@@ -25,8 +25,9 @@ def test_imagenet_is_prepared_from_its_archives(tmp_path):
 def test_open_source_rejects_unprepared_and_unknown_names(tmp_path):
     with pytest.raises(UserError, match="not prepared.*data.data_dir"):
         open_small("cifar10", data_dir=str(tmp_path))
-    with pytest.raises(UserError, match="Did you mean `cifar10"):
-        open_small("cifar11", data_dir=str(tmp_path))
+    for name in ("cifar11", "cifar-10", "CIFAR_10"):
+        with pytest.raises(UserError, match="neither a folder nor .* Did you mean `cifar10"):
+            open_small(name, data_dir=str(tmp_path))
 
 
 def write_records(folder, name, image, pictures, labels, damage_last=False):
