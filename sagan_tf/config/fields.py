@@ -184,7 +184,7 @@ class OutputConfig:
         sample_interval: Steps between two sample grids.
         checkpoint_interval: Steps between two checkpoints; a multiple of log_interval.
         checkpoints_to_keep: Number of newest checkpoints to keep.
-        sample_rows: Rows of the sample grid; one row per class if there are classes.
+        sample_rows: Rows of the sample grid; with classes one per class, and at most this many.
         sample_columns: Columns of the sample grid.
         tensorboard: What to write for TensorBoard: `none`, `scalars`, also `pictures`, or also weight `histograms`.
     """

@@ -29,11 +29,12 @@ class Samples(PictureCallback):
         seeds: (N,) ints.
         labels: (N,) ints, or None.
         columns: int, of the picture.
+        row_titles: One str per row, or empty.
     """
 
-    def __init__(self, path_of, interval, seeds, labels, columns):
+    def __init__(self, path_of, interval, seeds, labels, columns, row_titles=()):
         super().__init__(interval)
-        self.path_of, self.columns = path_of, columns
+        self.path_of, self.columns, self.row_titles = path_of, columns, row_titles
         self.seeds, self.labels = seeds, labels
 
     def on_train_begin(self, logs=None):
@@ -41,7 +42,8 @@ class Samples(PictureCallback):
         super().on_train_begin(logs)
 
     def at_interval(self, step):
-        save_grid(self.sampler.sample(self.seeds, self.labels), self.path_of(step), self.columns)
+        images = self.sampler.sample(self.seeds, self.labels)
+        save_grid(images, self.path_of(step), self.columns, self.row_titles)
 
 
 class AttentionPictures(PictureCallback):

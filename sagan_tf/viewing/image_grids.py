@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from sagan_tf.viewing.image_files import save_png, to_picture
+from sagan_tf.viewing.text import TextFont
 
 BACKGROUND, INK, FAINT = (250, 250, 248), (40, 40, 40), (120, 120, 116)
-_COLUMN_TITLE_HEIGHT, _ROW_TITLE_GAP = 20, 12  # px
+_COLUMN_TITLE_HEIGHT, _ROW_TITLE_GAP, _MAX_ROW_TITLE_WIDTH = 20, 12, 320  # px
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class GridStyle:
 
 
 _SAMPLE_GRID = GridStyle(min_height=64)
+_TITLED_SAMPLE_GRID = GridStyle(min_height=64, margins=(8, 0, 0, 0))
 _CONTACT_SHEET = GridStyle(
     min_height=64,
     margins=(12, 12, 18, 18),
@@ -73,9 +75,8 @@ def draw_grid(images, columns, style, title="", captions=(), row_titles=(), colu
     _check(images, columns, captions)
     scale = -(-style.min_height // images.shape[1])
     height, width = images.shape[1] * scale, images.shape[2] * scale
-    font, title_font, caption_font = (
-        ImageFont.load_default(size) for size in (13, style.title_size, style.caption_size)
-    )
+    font, title_font, caption_font = map(TextFont, (13, style.title_size, style.caption_size))
+    row_titles = [_cut(text, _MAX_ROW_TITLE_WIDTH, font) for text in row_titles]
     margin, top, right, bottom = style.margins
     left = margin + max([0, *(int(font.getlength(text)) + _ROW_TITLE_GAP for text in row_titles if text)])
     top += (style.title_height if title else 0) + (_COLUMN_TITLE_HEIGHT if column_titles else 0)
@@ -88,25 +89,26 @@ def draw_grid(images, columns, style, title="", captions=(), row_titles=(), colu
     )
     canvas = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    draw.text((margin, style.title_top), title, INK, title_font)
+    title_font.draw(draw, (margin, style.title_top), title, INK)
     for column, text in enumerate(column_titles):
         centre = left + column * x_step + width / 2
-        draw.text((centre, top - _COLUMN_TITLE_HEIGHT / 2), text, FAINT, font, anchor="mm")
+        font.draw(draw, (centre, top - _COLUMN_TITLE_HEIGHT / 2), text, FAINT, anchor="mm")
     for row, text in enumerate(row_titles):
-        draw.text((margin, top + row * y_step + height / 2), text, INK, font, anchor="lm")
+        font.draw(draw, (margin, top + row * y_step + height / 2), text, INK, anchor="lm")
     for i, image in enumerate(images):
         x, y = left + i % columns * x_step, top + i // columns * y_step
         picture = to_picture(image).resize((width, height), Image.Resampling.NEAREST)
         canvas.paste(picture, (x, y + (caption_height if style.captions_above else 0)))
         if captions:
             text = _cut(captions[i], width, caption_font)
-            draw.text((x, y if style.captions_above else y + height), text, style.caption_colour, caption_font)
+            caption_font.draw(draw, (x, y if style.captions_above else y + height), text, style.caption_colour)
     return canvas
 
 
-def save_grid(images, path, columns):
-    """Writes images side by side, without text, as a PNG file; arguments as for `draw_grid`."""
-    save_png(draw_grid(images, columns, _SAMPLE_GRID), path)
+def save_grid(images, path, columns, row_titles=()):
+    """Writes images side by side as a PNG file; arguments as for `draw_grid`."""
+    style = _TITLED_SAMPLE_GRID if any(row_titles) else _SAMPLE_GRID
+    save_png(draw_grid(images, columns, style, row_titles=row_titles), path)
 
 
 def save_contact_sheet(images, captions, path, columns, title):

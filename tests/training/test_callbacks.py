@@ -37,11 +37,14 @@ def run_through(callback, batches):
 def test_sample_grid_shows_the_seeds_of_the_sample_command(tmp_path):
     gan = make_gan()
     seeds, labels = grid_seeds(4, 2, gan.num_classes)
-    started(Samples(lambda step: tmp_path / f"{step}.png", 3, seeds, labels, 2), gan, 0)
+    titles = ("a", "ж", "a longer name", "猫")
+    started(Samples(lambda step: tmp_path / f"{step}.png", 3, seeds, labels, 2, titles), gan, 0)
     expected = Sampler(fold_generator(gan.ema_generator)).sample(seeds, labels)
     expected = expected.reshape(4, 2, 32, 32, 3).swapaxes(1, 2).reshape(4 * 32, 2 * 32, 3)
     with Image.open(tmp_path / "0.png") as picture:
-        pixels = np.asarray(picture)[::2, ::2].astype(int)  # enlarged to 64 px
+        names, pixels = np.split(np.asarray(picture).astype(int), [-2 * 64], axis=1)
+    assert (names.reshape(4, 64, -1).min(-1).min(-1) < 100).all()  # a name beside each row
+    pixels = pixels[::2, ::2]  # enlarged to 64 px
     # Folding sums in another order, which may change a level by one.
     assert abs(pixels - expected).max() <= 1
 
