@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 
 from sagan_tf.commands.evaluate_pictures import (
+    PictureReader,
     SampleReader,
     picture_metrics,
     save_class_picture,
-    save_neighbour_picture,
+    save_feature_neighbours,
+    save_pixel_neighbours,
 )
 from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
@@ -19,6 +21,7 @@ from sagan_tf.data.sources import class_distribution, describe_skipped, open_sou
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet, file_name_part
 from sagan_tf.evaluation.features import open_features
+from sagan_tf.evaluation.inception import InceptionUnavailable
 from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.results import Result, to_json
 from sagan_tf.evaluation.shards import gather_shards, shard_paths
@@ -51,35 +54,34 @@ def evaluate(options):
 def evaluate_run(run, options):
     """Measures a run's averaged generator."""
     started_at, config, worker = time.monotonic(), run.config(), read_worker()
-    evaluator = _make_evaluator(options)
+    rule = config.data.name if config.data.name in embedded.NAMES else None
+    picture_names = _picture_metric_names(options, rule)
+    evaluator, left_out = _make_evaluator(options, picture_names)
     with evaluator.strategy.scope():
         networks = restore_networks(run, options.step, best=options.best)
         if options.standing:
             set_standing_statistics(networks.generator, networks.num_classes, options.standing, seed=options.seed)
         folded = fold_generator(networks.generator)
-    source = _open_run_reference(run, config, options, folded.image_shape[0])
+    source = _open_run_reference(run, config, options, folded.image_shape)
     shares = _label_shares(run, source, options, folded.num_classes)
     samples = SampleSet(options.num_samples, options.seed, options.truncation, shares)
     subject = _describe_generator(run, config, networks.step, options)
-    out, stem = Path(options.out or run.evaluation_path), _result_stem(networks.step, evaluator.network, options)
-    reference = _reference_features(evaluator, source, options) if worker.is_chief else None
+    stem = Path(options.out or run.evaluation_path) / _result_stem(networks.step, evaluator.network, options)
     sampler = evaluator.sampler(folded)
-    out.mkdir(parents=True, exist_ok=True)
-    busy = f"{out / stem}: another process measures the same. Wait for it, or choose another --out."
-    with exclusive(out / f"{stem}.{worker.index}.lock", error=busy, remove=True):
-        generated, removals = _collect_samples(evaluator, sampler, samples, subject, out / stem, worker)
-    if generated is None:
-        return None
-    if not has_classes_of(run, reference.about.get("class_names")):
-        generated = dataclasses.replace(generated, labels=None)  # the labels of other classes mean nothing here
-    metrics, left_out = _feature_metrics(evaluator, generated, reference, options)
     reader = SampleReader(sampler, samples)
-    rule = config.data.name if config.data.name in embedded.NAMES else None
-    more_metrics, more_left_out = picture_metrics(reader, source, _picture_metric_names(options, rule), rule)
-    files = [save_class_picture(reader, class_names(run, folded.num_classes), out / f"{stem}_samples.png")]
-    if source is not None and reference.features is not None:
-        path = out / f"{stem}_neighbours.png"
-        files.append(save_neighbour_picture(generated, reference, reader, source, path))
+    if evaluator.network is None:
+        if not worker.is_chief:
+            return None
+        metrics, files, removals, reference = [], [], [], _describe_reference(evaluator, source, options)
+    else:
+        measured = _measure_features(run, evaluator, reader, subject, stem, source, options)
+        if measured is None:
+            return None
+        metrics, left_out, files, removals, reference = measured
+    more_metrics, more_left_out = picture_metrics(reader, source, picture_names, rule, options.num_reference)
+    if "nearest" in picture_names and source is not None and not files:
+        files = [save_pixel_neighbours(reader, source, options.num_reference, _beside(stem, "_neighbours.png"))]
+    files.insert(0, save_class_picture(reader, class_names(run, folded.num_classes), _beside(stem, "_samples.png")))
     about = {
         "samples": {
             "count": samples.count,
@@ -89,9 +91,8 @@ def evaluate_run(run, options):
         },
         **_describe_evaluation(evaluator, reference, started_at),
     }
-    is_inception = evaluator.network.is_inception
-    result = Result(subject, metrics + more_metrics, left_out | more_left_out, about, is_inception, files)
-    return _write(result, out / f"{stem}.json", removals)
+    result = Result(subject, metrics + more_metrics, left_out | more_left_out, about, evaluator.is_inception, files)
+    return _write(result, _beside(stem, ".json"), removals)
 
 
 def evaluate_folder(folder, options):
@@ -102,32 +103,82 @@ def evaluate_folder(folder, options):
             "--reference: a folder of pictures needs a reference; name a data set, a folder, or a file of statistics."
         )
     size = options.image_size or _first_picture_size(folder)
-    evaluator = _make_evaluator(options)
+    rule = options.reference if options.reference in embedded.NAMES else None
+    picture_names = _picture_metric_names(options, rule)
+    evaluator, left_out = _make_evaluator(options, picture_names)
     pictures = _open(DataOptions(name=str(folder), image_size=size, **_data_options(options)))
-    source = _open_reference(options, size)
-    reference = _reference_features(evaluator, source, options)
-    out = Path(options.out or "evaluation")
-    stem = f"{file_name_part(folder.name)}-{file_name_part(evaluator.network.name)}"
+    source = _open_reference(options, (size, size, 3))
+    has_same_classes = source is not None and pictures.class_names == source.class_names
+    out, features = Path(options.out or "evaluation"), _features_name(evaluator.network)
+    stem = out / f"{file_name_part(folder.name)}-{features}"
     about = evaluator.describe_dataset(pictures)
-    measured, collector = evaluator.collect_images(pictures, about, out / f"{stem}.collecting")
-    if source is None or pictures.class_names != source.class_names:
-        measured = dataclasses.replace(measured, labels=None)  # the labels of other classes mean nothing here
-    metrics, left_out = _feature_metrics(evaluator, measured, reference, options)
+    if evaluator.network is None:
+        metrics, removals, reference = [], [], _describe_reference(evaluator, source, options)
+    else:
+        reference_features = _reference_features(evaluator, source, options)
+        measured, collector = evaluator.collect_images(pictures, about, _beside(stem, ".collecting"))
+        if not has_same_classes:
+            measured = dataclasses.replace(measured, labels=None)  # the labels of other classes mean nothing here
+        metrics, left_out = _feature_metrics(evaluator, measured, reference_features, options)
+        removals, reference = [collector.close], reference_features.about
+    reader = PictureReader(pictures, has_same_classes)
+    more_metrics, more_left_out = picture_metrics(reader, source, picture_names, rule, options.num_reference)
     subject = {"folder": folder.name, "count": pictures.num_images, "picture": about["picture"]}
     about = _describe_evaluation(evaluator, reference, started_at)
-    result = Result(subject, metrics, left_out, about, evaluator.network.is_inception, [])
-    return _write(result, out / f"{stem}.json", [collector.close])
+    result = Result(subject, metrics + more_metrics, left_out | more_left_out, about, evaluator.is_inception, [])
+    return _write(result, _beside(stem, ".json"), removals)
 
 
-def _make_evaluator(options):
+def _make_evaluator(options, picture_names):
+    """Returns the `Evaluator`, and the metrics of features that it cannot compute -> reason.
+
+    Without Inception it has no feature network, and only the metrics `picture_names` remain.
+    """
     strategy = make_local_strategy("mirrored" if options.replicas else "auto", options.replicas)
-    with strategy.scope():
-        network = open_features(options.features, options.inception, options.pixel_range, options.inception_sha256)
-    print(
-        f"Features: {network.name} ({network.dimensions:,} numbers, SHA-256 {network.sha256[:12]}), "
-        f"{strategy.num_replicas_in_sync} device(s)"
-    )
-    return Evaluator(network, strategy, options.batch_size)
+    names, network, left_out = _feature_metric_names(options), None, {}
+    try:
+        if names:
+            with strategy.scope():
+                network = open_features(
+                    options.features, options.inception, options.pixel_range, options.inception_sha256
+                )
+    except InceptionUnavailable as error:
+        if not picture_names:
+            raise
+        left_out = dict.fromkeys(names, str(error))
+    devices = f"{strategy.num_replicas_in_sync} device(s)"
+    if network is None:
+        print(f"Features: none, {devices}")
+    else:
+        print(f"Features: {network.name} ({network.dimensions:,} numbers, SHA-256 {network.sha256[:12]}), {devices}")
+    return Evaluator(network, strategy, options.batch_size), left_out
+
+
+def _measure_features(run, evaluator, reader, subject, stem, source, options):
+    """Computes the metrics of a run's features, and saves nearest neighbours.
+
+    Returns (metrics, metrics left out, files, functions that clean up, description of the reference); None on workers
+    but the chief.
+    """
+    worker = read_worker()
+    reference = _reference_features(evaluator, source, options) if worker.is_chief else None
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    busy = f"{stem}: another process measures the same. Wait for it, or choose another --out."
+    with exclusive(_beside(stem, f".{worker.index}.lock"), error=busy, remove=True):
+        generated, removals = _collect_samples(evaluator, reader.sampler, reader.samples, subject, stem, worker)
+    if generated is None:
+        return None
+    if not has_classes_of(run, reference.about.get("class_names")):
+        generated = dataclasses.replace(generated, labels=None)  # the labels of other classes mean nothing here
+    metrics, left_out = _feature_metrics(evaluator, generated, reference, options)
+    files = []
+    if source is not None and reference.features is not None:
+        files = [save_feature_neighbours(generated, reference, reader, source, _beside(stem, "_neighbours.png"))]
+    return metrics, left_out, files, removals, reference.about
+
+
+def _beside(stem, suffix):
+    return stem.with_name(f"{stem.name}{suffix}")
 
 
 def _collect_samples(evaluator, sampler, samples, subject, stem, worker):
@@ -144,10 +195,10 @@ def _collect_samples(evaluator, sampler, samples, subject, stem, worker):
     return None, []
 
 
-def _open_run_reference(run, config, options, size):
+def _open_run_reference(run, config, options, image_shape):
     """Opens the data set to compare with, and checks that of the run; None for a file of statistics."""
     if options.reference is not None:
-        return _open_reference(options, size)
+        return _open_reference(options, image_shape)
     # The data may have moved since training.
     changes = {name: value for name, value in {**_data_options(options), "split": options.split}.items() if value}
     source = _open(dataclasses.replace(config.data, **changes))
@@ -156,11 +207,11 @@ def _open_run_reference(run, config, options, size):
     return source
 
 
-def _open_reference(options, size):
+def _open_reference(options, image_shape):
     if options.reference.endswith(".npz"):
         return None
-    split = options.split or "train"
-    return _open(DataOptions(name=options.reference, split=split, image_size=size, **_data_options(options)))
+    changes = {"split": options.split or "train", "image_size": image_shape[0], "image_channels": image_shape[2]}
+    return _open(DataOptions(name=options.reference, **changes, **_data_options(options)))
 
 
 def _open(data):
@@ -181,6 +232,10 @@ def _reference_features(evaluator, source, options):
     return evaluator.dataset_features(source, options.num_reference, refresh=options.refresh)
 
 
+def _describe_reference(evaluator, source, options):
+    return {"data": options.reference} if source is None else evaluator.describe_dataset(source)
+
+
 def _label_shares(run, source, options, num_classes):
     if options.labels == "uniform" or num_classes is None:
         return None
@@ -190,8 +245,11 @@ def _label_shares(run, source, options, num_classes):
 
 
 def _feature_metrics(evaluator, measured, reference, options):
-    names = [name for name in METRICS if options.metrics is None or name in options.metrics]
-    return evaluator.metrics(measured, reference, names, options.at_infinity)
+    return evaluator.metrics(measured, reference, _feature_metric_names(options), options.at_infinity)
+
+
+def _feature_metric_names(options):
+    return [name for name in METRICS if options.metrics is None or name in options.metrics]
 
 
 def _picture_metric_names(options, rule):
@@ -218,7 +276,11 @@ def _result_stem(step, network, options):
     standing = f"-standing_{options.standing}" if options.standing else ""
     truncation = f"-truncation_{options.truncation:g}" if options.truncation < NO_TRUNCATION else ""
     generator = "best" if options.best else f"step_{step or 0:08d}"
-    return f"{generator}-{file_name_part(network.name)}{standing}{truncation}"
+    return f"{generator}-{_features_name(network)}{standing}{truncation}"
+
+
+def _features_name(network):
+    return "pixels" if network is None else file_name_part(network.name)
 
 
 def _first_picture_size(folder):
@@ -232,8 +294,8 @@ def _first_picture_size(folder):
 
 def _describe_evaluation(evaluator, reference, started_at):
     return {
-        "reference": {name: value for name, value in reference.about.items() if name != "features"},
-        "features": evaluator.network.about(),
+        "reference": {name: value for name, value in reference.items() if name != "features"},
+        "features": None if evaluator.network is None else evaluator.network.about(),
         "devices": evaluator.strategy.num_replicas_in_sync,
         "seconds": round(time.monotonic() - started_at, 1),
         "environment": describe_environment(),

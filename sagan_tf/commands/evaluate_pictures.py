@@ -6,10 +6,12 @@ from sagan_tf.data import rules
 from sagan_tf.data.sources import first_of_each_class
 from sagan_tf.evaluation.metrics import MetricValue
 from sagan_tf.evaluation.ms_ssim import class_similarities, num_scales
+from sagan_tf.evaluation.pixel_neighbours import REDUCED_SIZE, pixel_neighbours
 from sagan_tf.evaluation.precision_recall import nearest_neighbours
 from sagan_tf.viewing.image_grids import Table, save_table
 
 _RULE_SAMPLES = 10_000
+_NEAREST_SAMPLES = 500
 _NEIGHBOUR_ROWS, _NEIGHBOURS = 8, 7
 _CLASS_ROWS, _CLASS_COLUMNS = 20, 10
 
@@ -23,44 +25,101 @@ class SampleReader:
     """
 
     def __init__(self, sampler, samples):
-        self._sampler, self.samples, self.num_classes = sampler, samples, sampler.num_classes
+        self.sampler, self.samples = sampler, samples
+        self.count, self.num_classes, self.image_size = samples.count, sampler.num_classes, sampler.image_shape[0]
 
     def read(self, indices, labels=None):
         """Returns (images (n, S, S, C) uint8, labels (n,) or None); `labels` replaces the samples' own."""
         indices = np.asarray(indices, np.int64)
         if labels is None and self.num_classes is not None:
             labels = np.array([self.samples.labels(index, index + 1, self.num_classes)[0] for index in indices])
-        return self._sampler.sample(self.samples.seed + indices, labels, self.samples.truncation), labels
+        return self.sampler.sample(self.samples.seed + indices, labels, self.samples.truncation), labels
 
 
-def picture_metrics(reader, source, names, rule):
+class PictureReader:
+    """Reads the pictures of an evaluated folder in a random order, so that the first ones are of all classes.
+
+    Args:
+        source: `data.sources.Source`.
+        has_labels: bool. Whether its labels are those of the reference.
+    """
+
+    def __init__(self, source, has_labels):
+        self._source, self._labels = source, source.reader.labels if has_labels else None
+        self.count, self.image_size = source.num_images, source.image_size
+        self.num_classes = source.num_classes if has_labels else None
+        self._order = np.random.default_rng(0).permutation(self.count)
+
+    def read(self, indices):
+        """Returns (images (n, S, S, C) uint8, labels (n,) or None)."""
+        indices = self._order[np.asarray(indices, np.int64)]
+        return _load_images(self._source, indices), None if self._labels is None else self._labels[indices]
+
+
+def picture_metrics(reader, source, names, rule, num_reference):
     """Computes the metrics that are made from images.
 
     Args:
-        reader: `SampleReader`.
+        reader: `SampleReader` or `PictureReader`.
         source: `data.sources.Source` of the reference, or None.
         names: Some of `PICTURE_METRICS`.
         rule: Name of the embedded data set whose rule the samples should follow, or None.
+        num_reference: int, pictures of the reference among which nearest ones are searched.
 
     Returns:
         (list of `MetricValue`, dict of the metrics that cannot be computed -> reason).
     """
     values, left_out = [], {}
-    if "ms_ssim" in names:
-        if reader.samples.count < 2 * (reader.num_classes or 1):
-            left_out["ms_ssim"] = "there are fewer than two samples per class"
-        else:
+    for name in names:
+        reason = _obstacle(name, reader, source, rule)
+        if reason:
+            left_out[name] = reason
+        elif name == "ms_ssim":
             values += _similarities(reader, source)
-    if "rule" in names:
-        if rule is None:
-            left_out["rule"] = "the data set has no rule that images can be checked by"
+        elif name == "nearest":
+            values += _nearest_distances(reader, source, num_reference)
         else:
-            values += _rule_scores(reader, rule)
+            scores, undefined = _rule_scores(reader, rule)
+            values += scores
+            left_out |= undefined
     return values, left_out
 
 
+def _obstacle(name, reader, source, rule):
+    """Why a metric cannot be computed; None if it can."""
+    if name == "ms_ssim":
+        if not num_scales(reader.image_size):
+            return "the pictures are too small"
+        few = reader.count < 2 * (reader.num_classes or 1)
+        return "there are fewer than two samples per class" if few else None
+    if name == "nearest":
+        return "the reference holds no pictures" if source is None else None
+    return "the data set has no rule that images can be checked by" if rule is None else None
+
+
+def _nearest_distances(reader, source, num_reference):
+    """Distances from samples, and from equally many pictures of the data, to the nearest other picture of the data."""
+    queries, _ = reader.read(range(min(_NEAREST_SAMPLES, reader.count)))
+    distances, _ = pixel_neighbours(queries, source.reader, 1, num_reference)
+    searched = min(num_reference, source.num_images)
+    note = (
+        f"median root mean square of {len(queries):,} samples, in levels of 0 to 255 at about {REDUCED_SIZE} px, "
+        f"among {searched:,} pictures"
+    )
+    details = {"smallest": float(distances.min())}
+    values = [MetricValue("nearest_picture", float(np.median(distances)), None, note, details)]
+    if searched >= 2:
+        chosen = np.linspace(0, source.num_images - 1, min(_NEAREST_SAMPLES, source.num_images)).astype(int)
+        distances, nearest = pixel_neighbours(_load_images(source, chosen), source.reader, 2, num_reference)
+        # The picture itself is among them if it was searched.
+        distances = np.where(nearest[:, 0] == chosen, distances[:, 1], distances[:, 0])
+        note = f"median of {len(chosen):,} pictures; samples far below it are copies"
+        values.append(MetricValue("nearest_picture_of_the_data", float(np.median(distances)), None, note))
+    return values
+
+
 def _rule_scores(reader, rule):
-    count = min(_RULE_SAMPLES, reader.samples.count)
+    count = min(_RULE_SAMPLES, reader.count)
     readings, labels = [], []
     for start in range(0, count, 1000):
         images, batch_labels = reader.read(range(start, min(start + 1000, count)))
@@ -69,20 +128,24 @@ def _rule_scores(reader, rule):
     labels = None if reader.num_classes is None else np.concatenate(labels)
     scores = rules.score_reading(rule, rules.Reading.join(readings), labels)
     note = f"rule of {rule}, {count:,} samples"
-    return [MetricValue(f"rule_{name}", value, None, note) for name, value in scores.items()]
+    undefined = {f"rule_{name}": "no sample follows the layout" for name, value in scores.items() if np.isnan(value)}
+    values = [MetricValue(f"rule_{name}", value, None, note) for name, value in scores.items() if not np.isnan(value)]
+    return values, undefined
 
 
 def _similarities(reader, source):
     """MS-SSIM within classes, of samples and of equally many images of the data."""
     classes = reader.num_classes or 1
     per_class = max(4, min(30, 3000 // classes))
-    images, labels = reader.read(range(min(reader.samples.count, per_class * classes)))
+    images, labels = reader.read(range(min(reader.count, per_class * classes)))
     scales, similarities = num_scales(images.shape[1]), class_similarities(images, labels)
     note = f"mean of {len(similarities)} class(es), random pairs of {len(images):,} samples, {scales} scales"
     details = {"by_class": {str(label): value for label, value in similarities.items()}}
     values = [MetricValue("ms_ssim_within_classes", _mean(similarities), None, note, details)]
     if source is not None and source.num_classes == reader.num_classes:
         similarities = class_similarities(*first_of_each_class(source, per_class, per_class * classes))
+        if not similarities:  # no class has two pictures
+            return values
         note = note.replace("samples", "pictures")
         values.append(MetricValue("ms_ssim_of_the_data", _mean(similarities), None, note))
     return values
@@ -103,8 +166,8 @@ def save_class_picture(reader, names, path):
     return path
 
 
-def save_neighbour_picture(generated, reference, reader, source, path):
-    """Saves samples beside their nearest neighbours in the data, which shows memorized images.
+def save_feature_neighbours(generated, reference, reader, source, path):
+    """Saves samples beside their nearest neighbours in the data by features, which shows memorized images.
 
     Args:
         generated, reference: `FeatureSet`s with features.
@@ -118,22 +181,36 @@ def save_neighbour_picture(generated, reference, reader, source, path):
     rows = np.linspace(0, len(generated.features) - 1, _NEIGHBOUR_ROWS).astype(int)
     count = min(_NEIGHBOURS, len(reference.features))
     distances, nearest = nearest_neighbours(generated.features[rows], reference.features, count)
-    neighbours = _load_images(source, reference.indices[nearest])
     samples, _ = reader.read(generated.indices[rows])
+    return _save_neighbours(samples, distances, reference.indices[nearest], source, path, "features")
+
+
+def save_pixel_neighbours(reader, source, num_reference, path):
+    """Saves samples beside their nearest neighbours in the data by pixels; arguments as of `picture_metrics`."""
+    samples, _ = reader.read(np.linspace(0, reader.count - 1, min(_NEIGHBOUR_ROWS, reader.count)).astype(int))
+    count = min(_NEIGHBOURS, num_reference, source.num_images)
+    distances, nearest = pixel_neighbours(samples, source.reader, count, num_reference)
+    return _save_neighbours(samples, distances, nearest, source, path, "pixels")
+
+
+def _save_neighbours(samples, distances, nearest, source, path, measure):
     titles = tuple(f"at {row[0]:.3g}" for row in distances)
-    columns = ("sample", *(f"no. {i + 1}" for i in range(count)))
-    title = f"Samples and their nearest neighbours in the {source.split} split, by features"
-    save_table(Table(np.concatenate([samples[:, None], neighbours], axis=1), titles, columns, title), path)
+    columns = ("sample", *(f"no. {i + 1}" for i in range(nearest.shape[1])))
+    title = f"Samples and their nearest neighbours in the {source.split} split, by {measure}"
+    grid = np.concatenate([samples[:, None], _load_images(source, nearest)], axis=1)
+    save_table(Table(grid, titles, columns, title), path)
     return path
 
 
 def _load_images(source, indices):
     """Loads images of a source by an array of indices; returns the shape of the array, and S, S, C."""
-    missing, images = set(indices.ravel().tolist()), {}
+    order = indices.ravel().tolist()
+    missing, images = set(order), {}
     for index, (load, _) in enumerate(source.reader.in_order()):
         if index in missing:
             images[index] = np.asarray(load())
             missing.remove(index)
             if not missing:
                 break
-    return np.stack([np.stack([images[index] for index in row]) for row in indices.tolist()])
+    stacked = np.stack([images[index] for index in order])
+    return stacked.reshape(*indices.shape, *stacked.shape[1:])

@@ -54,7 +54,7 @@ class Evaluator:
     """Computes features of samples and data sets on all replicas, and metrics from features.
 
     Args:
-        network: `FeatureNetwork`, opened in the strategy's scope.
+        network: `FeatureNetwork`, opened in the strategy's scope; None makes samples but no features.
         strategy: tf.distribute.Strategy of this process; None for the default device.
         batch_size: int >= 1, images per replica and batch.
         show_progress: bool. Show progress bars.
@@ -64,14 +64,19 @@ class Evaluator:
         self.network, self.strategy, self.show_progress = network, strategy, show_progress
         self._replica_batch_size = batch_size
         self.batch_size = batch_size * (1 if strategy is None else strategy.num_replicas_in_sync)
-        self._features_of = on_all_replicas(network, strategy, batch_size)
+        self._features_of = None if network is None else on_all_replicas(network, strategy, batch_size)
+
+    @property
+    def is_inception(self):
+        """Whether the metrics may be called FID, KID and Inception Score."""
+        return self.network is not None and self.network.is_inception
 
     def sampler(self, generator):
         """Makes the `Sampler`, with features, of a generator that was made in the strategy's scope."""
 
         def outputs(images):
             levels = to_levels(images)
-            return levels, *self.network(levels)
+            return (levels,) if self.network is None else (levels, *self.network(levels))
 
         return Sampler(generator, self._replica_batch_size, self.strategy, outputs, show_progress=False)
 
@@ -183,7 +188,7 @@ class Evaluator:
             "picture": [source.image_size, source.image_size, source.image_channels],
             "class_names": None if source.class_names is None else list(source.class_names),
             "fingerprint": fingerprint(source),
-            "features": self.network.about(),
+            "features": None if self.network is None else self.network.about(),
         }
 
     def statistics_path(self, source, cache=None):

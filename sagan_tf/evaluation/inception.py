@@ -28,6 +28,10 @@ _FEATURES = 2048
 _CHUNK = 1 << 20  # bytes
 
 
+class InceptionUnavailable(UserError):
+    """Inception is not in the cache and cannot be downloaded."""
+
+
 def cache_folder():
     """The folder for downloads and cached statistics: `SAGAN_TF_CACHE`, or `sagan_tf` in the user's cache folder."""
     return Path(os.environ.get("SAGAN_TF_CACHE") or user_cache_folder())
@@ -119,7 +123,7 @@ def _fetch(folder, record):
             write_text(record, json.dumps({"url": URL, "sha256": sha256(folder)}) + "\n")
     except (OSError, urllib.error.URLError) as error:
         reason = summarize(error)
-        raise UserError(
+        raise InceptionUnavailable(
             f"The Inception network cannot be downloaded ({reason}). Download {URL} elsewhere and pass the file or its "
             "folder as --inception PATH, or choose another network with --features my.keras:layer, whose numbers are "
             "no FIDs."

@@ -2,7 +2,7 @@
 
 # Names on the command line. Those of the second group are computed from images instead of features.
 METRICS = ("fid", "kid", "is", "intra_fid", "precision_recall", "density_coverage")
-PICTURE_METRICS = ("ms_ssim", "rule")
+PICTURE_METRICS = ("ms_ssim", "nearest", "rule")
 
 # Key in the result -> (title with Inception's features, with other features).
 TITLES = {
@@ -13,5 +13,7 @@ TITLES = {
     "inception_score_of_the_data": ("Inception Score of the data", "classifier score of the data"),
     "ms_ssim_within_classes": ("MS-SSIM within classes",) * 2,
     "ms_ssim_of_the_data": ("MS-SSIM of the data",) * 2,
+    "nearest_picture": ("distance to the nearest picture",) * 2,
+    "nearest_picture_of_the_data": ("distance between pictures of the data",) * 2,
     "intra_frechet_distance": ("intra-FID", "intra-class Fréchet distance"),
 }

@@ -35,7 +35,10 @@ def format_table(result):
         f"{title:{width}}  {_number(metric):>20}  {metric.note}".rstrip()
         for title, metric in zip(titles, result.metrics)
     ]
-    lines += [f"{name.replace('_', ' '):{width}}  {'-':>20}  {reason}" for name, reason in result.left_out.items()]
+    by_reason = {}
+    for name, reason in result.left_out.items():
+        by_reason.setdefault(reason, []).append(name.replace("_", " "))
+    lines += [f"{', '.join(names):{width}}  {'-':>20}  {reason}" for reason, names in by_reason.items()]
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from small_runs import make_run
 from sagan_tf import cli, evaluate
 from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
-from sagan_tf.evaluation import frechet_distance
+from sagan_tf.evaluation import frechet_distance, inception
 from sagan_tf.evaluation.collector import Collector
 from sagan_tf.evaluation.evaluator import SampleSet
 from sagan_tf.evaluation.features import open_features
@@ -87,7 +87,7 @@ def test_evaluate_run_writes_metrics_files_and_provenance(run, features, tmp_pat
     assert figures["frechet_distance"]["title"] == "Fréchet distance" and "FID" not in out
     names = {"kernel_distance", "inception_score", "intra_frechet_distance", "precision", "recall", "density",
              "coverage", "ms_ssim_within_classes", "ms_ssim_of_the_data", "rule_score", "rule_valid"}
-    assert names <= set(figures) and page["left_out"] == {}
+    assert names <= set(figures) and all(name.startswith("rule_") for name in page["left_out"])
     labels = "drawn with equal probabilities"
     assert page["samples"] == {"count": 120, "seeds": [3, 122], "truncation": 6.0, "labels": labels}
     assert page["subject"]["step"] == 200 and page["subject"]["batch_normalization"].startswith("moving statistics")
@@ -101,6 +101,33 @@ def test_evaluate_run_writes_metrics_files_and_provenance(run, features, tmp_pat
         with Image.open(path) as picture:
             assert np.asarray(picture).std() > 5
         assert str(path) in out
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/nothing")
+
+
+def test_evaluate_without_inception_measures_what_needs_no_features(run, offline, tmp_path, capsys):
+    measured(run.path, "--num_samples", 50, "--out", tmp_path)
+    page, lines = read(tmp_path), capsys.readouterr().out.splitlines()
+    assert {"ms_ssim_within_classes", "nearest_picture", "nearest_picture_of_the_data", "rule_valid"} <= set(
+        page["figures"])
+    assert set(METRICS) <= set(page["left_out"]) and page["features"] is None
+    (line,) = (line for line in lines if "--inception PATH" in line)
+    assert line.startswith("fid, kid, is, ") and "--features" in line and not any(" nan " in line for line in lines)
+    assert (page["reference"]["data"], page["reference"]["count"]) == ("twins", 240)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step_00000200-pixels.json", "step_00000200-pixels_neighbours.png", "step_00000200-pixels_samples.png"]
+    assert "cannot be downloaded" in refusal(capsys, run.path, "--metrics", "fid", "--out", tmp_path)
+
+
+def test_evaluate_folder_without_inception_finds_copies(offline, tmp_path, capsys):
+    save_pictures(tmp_path / "copies", embedded.render("twins", range(20))[0])
+    measured(tmp_path / "copies", "--reference", "twins", "--out", tmp_path / "out")
+    figures = read(tmp_path / "out")["figures"]
+    assert figures["nearest_picture"]["value"] == 0 < figures["nearest_picture_of_the_data"]["value"]
+    assert figures["rule_valid"]["value"] == 1 and "ms_ssim_within_classes" in figures
 
 
 def test_evaluate_run_matches_distance_of_images_in_memory(run, features, tmp_path):

@@ -1,0 +1,58 @@
+"""Nearest neighbours of images by their pixels, which need no feature network."""
+
+import itertools
+
+import numpy as np
+
+REDUCED_SIZE = 32  # px; larger images are averaged down to about this
+_BLOCK = 4096  # images
+
+
+def pixel_neighbours(queries, reader, count, limit):
+    """Finds the images of a data set that are nearest to others by their pixels.
+
+    Args:
+        queries: (N, S, S, C) uint8.
+        reader: `data.readers.Reader` of M images of the same shape.
+        count: int >= 1, neighbours per image; at most `limit` and M.
+        limit: int, images to search; of a larger data set, evenly spaced ones.
+
+    Returns:
+        (root mean square difference in levels of 0 to 255, index in the data set): (N, count) each, nearest first.
+    """
+    queries = _reduced(queries)
+    squares, indices = np.empty((len(queries), 0)), np.empty((len(queries), 0), int)
+    for block_indices, block in _blocks(reader, min(limit, reader.num_images)):
+        squares = np.concatenate([squares, _squared_distances(queries, block)], axis=1)
+        indices = np.concatenate([indices, np.tile(block_indices, (len(queries), 1))], axis=1)
+        order = np.argsort(squares, axis=1, kind="stable")[:, :count]
+        squares, indices = (np.take_along_axis(each, order, axis=1) for each in (squares, indices))
+    return np.sqrt(squares / queries.shape[1]), indices
+
+
+def _squared_distances(first, second):
+    lengths = [np.square(rows).sum(axis=1) for rows in (first, second)]
+    return np.maximum(lengths[0][:, None] + lengths[1] - 2.0 * first @ second.T, 0.0)
+
+
+def _blocks(reader, limit):
+    """Yields (indices, reduced images (n, D)) of `limit` images of a data set."""
+    if limit == reader.num_images:
+        for start, (images, *_) in enumerate(reader.in_order_batches(_BLOCK)):
+            yield start * _BLOCK + np.arange(len(images)), _reduced(images)
+        return
+    chosen = set(np.linspace(0, reader.num_images - 1, limit).astype(int).tolist())
+    loaders = ((index, load) for index, (load, _) in enumerate(reader.in_order()) if index in chosen)
+    while block := list(itertools.islice(loaders, _BLOCK)):
+        images = [_reduced(np.asarray(load())[None]) for _, load in block]
+        yield np.array([index for index, _ in block]), np.concatenate(images)
+
+
+def _reduced(images):
+    """Averages images down to about `REDUCED_SIZE`: (N, D) float64."""
+    count, height, width, channels = images.shape
+    factor = max(1, min(height, width) // REDUCED_SIZE)
+    rows, columns = height // factor, width // factor
+    cropped = np.asarray(images[:, : rows * factor, : columns * factor], np.float64)
+    blocks = cropped.reshape(count, rows, factor, columns, factor, channels)
+    return blocks.mean((2, 4)).reshape(count, -1)
