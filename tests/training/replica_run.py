@@ -18,10 +18,10 @@ def main(replicas, path, options):
     keras.utils.set_random_seed(0)
     arguments = dict(compile_arguments=dict(steps_per_execution=2)) if options == "plain" else dict(
         augmentation=("color", "translation", "cutout"),
-        compile_arguments=dict(d_steps=2, r1_weight=0.1),
+        compile_arguments=dict(d_steps=2, r1_weight=0.1, r1_interval=2),
     )
     with strategy.scope():
-        gan = make_gan(rate=1e-4, ema_decay=0.9, **arguments)
+        gan = make_gan(rate=1e-4, ema_decay=0.9, attention_sizes=(), **arguments)
     fit(gan, make_data(8, 4))
     results = gan.evaluate(make_data(8, 2, seed=1), verbose=0)
     weights = gan.generator.weights + gan.discriminator.weights + gan.ema_generator.weights

@@ -126,7 +126,7 @@ def test_validation_data_does_not_change_training():
     for validation in (None, make_data(4, 1, seed=1)):
         keras.utils.set_random_seed(0)
         gan = make_gan(compile_arguments=EAGER)
-        history = fit(gan, make_data(4, 2), epochs=2, validation_data=validation)
+        history = fit(gan, make_data(4, 1), epochs=2, validation_data=validation)
         runs.append(state(gan))
     assert_equal(*runs)
     assert len(history["val_d_loss"]) == 2 and "val_r1" not in history and "val_g_gradient_norm" not in history

@@ -11,7 +11,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from sagan_tf.errors import UserError
@@ -191,25 +190,3 @@ def end_of(processes, seconds=300):
         for process in processes:
             process.kill()
     return [(process.returncode, *text) for process, text in zip(processes, texts)]
-
-
-@pytest.mark.slow
-@pytest.mark.replicas
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.stress)])
-def test_workers_train_same_weights_as_one_device(tmp_path, count):
-    script = str(TESTS / "training" / "replica_run.py")
-    one = subprocess.Popen(
-        [sys.executable, script, "1", str(tmp_path / "one.npz"), "all"],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])},
-    )  # fmt: skip
-    several = start_workers(count, [sys.executable, script, "0", str(tmp_path / "{index}.npz"), "all"])
-    for status, _, err in end_of([one, *several], 900):
-        assert status == 0, err[-3000:]
-    expected, first, *others = (dict(np.load(tmp_path / f"{name}.npz")) for name in ("one", *range(count)))
-    assert len(expected) > 100 and len(others) == count - 1
-    assert all((first[name] == other[name]).all() for other in others for name in first)
-    np.testing.assert_allclose(first.pop("results"), expected["results"], rtol=1e-4)
-    largest = max(np.abs(expected[name] - first[name]).max() for name in first)
-    print(f"{count} processes differ from one by {largest:.1e}")
-    assert largest < 1e-5

@@ -3,15 +3,18 @@
 import keras
 import numpy as np
 import tensorflow as tf
+from toy_networks import toy_discriminator, toy_generator
 
-from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
 
 
-def make_gan(optimizer=keras.optimizers.SGD, rate=1e-3, num_classes=3, dtype=None, compile_arguments=None, **arguments):
-    """A SAGAN for 32 px pictures with 8 channels, compiled."""
-    sizes = dict(image_size=32, channels=8, num_classes=num_classes, attention_sizes=(16,), dtype=dtype)
-    gan = SAGAN(build_generator(**sizes), build_discriminator(**sizes), **arguments)
+def make_gan(
+    optimizer=keras.optimizers.SGD, rate=1e-3, num_classes=3, dtype=None, attention_sizes=(16,), compile_arguments=None,
+    **arguments,
+):  # fmt: skip
+    """A SAGAN of toy networks for 32 px pictures, compiled."""
+    options = dict(num_classes=num_classes, dtype=dtype, attention_sizes=attention_sizes)
+    gan = SAGAN(toy_generator(**options), toy_discriminator(**options), **arguments)
     gan.compile(optimizer(rate), optimizer(4 * rate), **(compile_arguments or {}))
     return gan
 

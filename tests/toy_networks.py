@@ -1,0 +1,44 @@
+"""Networks with one layer of each kind: they trace and train three times as fast as the smallest of the builders."""
+
+import keras
+from keras import ops
+
+from sagan_tf.networks.blocks import LayerStyle
+
+
+def toy_generator(
+    image_size=32, channels=8, num_classes=3, latent_dim=128, attention_sizes=(16,), *, image_channels=3,
+    dtype=None, **_,
+):  # fmt: skip
+    """As `build_generator`, with one layer instead of each residual block, and attention at half of the size."""
+    style, size = LayerStyle(dtype=dtype, num_classes=num_classes), image_size // 2
+    latent = keras.Input((latent_dim,), name="latent")
+    label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
+    x = keras.layers.Reshape((4, 4, channels), dtype=dtype, name="reshape")(style.dense(16 * channels, "dense")(latent))
+    x = keras.layers.UpSampling2D(size // 4, dtype=dtype, name="upsample")(x)
+    if size in attention_sizes:
+        x = style.attention(x, f"attention_{size}")
+    x = style.relu(style.normalize(x, label, "norm"), "relu")
+    x = style.convolution(channels, 3, "conv", resampling="up")(x)
+    x = style.relu(style.batch_normalization("output_norm")(x), "output_relu")
+    x = style.convolution(image_channels, 3, "output_conv")(x)
+    image = keras.layers.Activation("tanh", dtype="float32", name="image")(x)
+    return keras.Model(latent if label is None else [latent, label], image, name="generator")
+
+
+def toy_discriminator(
+    image_size=32, channels=8, num_classes=3, attention_sizes=(16,), *, image_channels=3, dtype=None, **_
+):
+    """As `build_discriminator`, with one convolution instead of the residual blocks."""
+    style, size = LayerStyle(dtype=dtype), image_size // 2
+    image = keras.Input((image_size, image_size, image_channels), name="image")
+    label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
+    x = style.convolution(channels, 3, "conv", resampling="down")(image)
+    if size in attention_sizes:
+        x = style.attention(x, f"attention_{size}")
+    features = ops.sum(ops.cast(style.relu(x, "output_relu"), "float32"), axis=(1, 2))
+    logit = style.dense(1, "output_dense", dtype="float32")(features)
+    if label is not None:
+        embedding = style.embedding(num_classes, channels, "embedding", dtype="float32")(label)
+        logit = logit + ops.sum(embedding * features, axis=-1, keepdims=True)
+    return keras.Model(image if label is None else [image, label], logit, name="discriminator")
