@@ -216,7 +216,7 @@ def test_sagan_steps_are_equal_in_one_or_several_per_call():
         keras.utils.set_random_seed(0)
         # Single steps run eagerly: faster, and a stricter comparison.
         options = dict(steps_per_execution=steps, run_eagerly=steps == 1)
-        gan = make_gan(num_classes=None, compile_arguments=options)
+        gan = make_gan(num_classes=None, attention_sizes=(), compile_arguments=options)
         fit(gan, make_data(4, 4))
         runs.append(values(gan.generator.weights))
     for a, b in zip(*runs):
