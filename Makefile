@@ -3,6 +3,7 @@
 #   make train ARGS="--config configs/cifar10.yaml"   train another config; ARGS="--help" lists every option
 #   make test                                         lint, import contracts, tests
 #   make stress                                       tests that take minutes each: lost workers, kills, damaged files, a long run
+#   make types                                        check all type hints; `make test` checks those of the public names
 #   make docs                                         build the site of docs/ in build/site
 #   make bench                                        speed and memory: training, generator, attention, start-up; TORCH_PYTHON=...
 #   make dist                                         build wheel and sdist, and run each in a bare environment elsewhere
@@ -23,7 +24,7 @@ TORCH_PYTHON ?= python3
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help train test stress lint docs bench dist parity clean
+.PHONY: help train test stress lint types docs bench dist parity clean
 .DEFAULT_GOAL := help
 
 help:
@@ -57,6 +58,10 @@ dist: | $(VENV)/bin/pip
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --config setup.cfg
+	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
+
+types: $(VENV)/.installed-test
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/site/build.py

@@ -20,7 +20,7 @@ from sagan_tf.config.types import (
 from sagan_tf.errors import UserError, did_you_mean
 
 
-def positional(metavar=None, default=MISSING, nargs=None):
+def positional(metavar=None, default=MISSING, nargs=None) -> typing.Any:
     """Declares a field of an options dataclass as a positional argument; other fields are `--name` options."""
     return dataclasses.field(default=default, metadata={"positional": True, "metavar": metavar, "nargs": nargs})
 

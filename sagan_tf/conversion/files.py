@@ -60,14 +60,15 @@ def read_state_dict(path):
 
 def _read_torch(path):
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError(
             f"{path}: reading this file needs PyTorch. Install its CPU build, or save the state dict elsewhere with "
             "numpy.savez(NAME, **{key: value.numpy() for key, value in state_dict.items()})."
         ) from None
     if str(path).endswith(".safetensors"):
-        from safetensors.torch import load_file  # Comes with PyTorch where such files are used.
+        # Comes with PyTorch where such files are used.
+        from safetensors.torch import load_file  # pyright: ignore[reportMissingImports]
 
         state = load_file(path)
     else:

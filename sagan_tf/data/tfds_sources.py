@@ -36,7 +36,7 @@ def open_tfds(options, show_progress):
     reader = RecordReader(fetch, decode, None, files, skips, takes)
     if class_names is not None and options.conditional is not False:
         labels = dataclasses.replace(reader, decode=lambda record: parse(record)[label_key]).in_order_batches(4096)
-        reader = dataclasses.replace(reader, labels=np.concatenate([batch for (batch,) in labels]).astype(np.int32))
+        reader = dataclasses.replace(reader, labels=np.concatenate([batch for batch, *_ in labels]).astype(np.int32))
     shape = (reader.num_images, options.image_size, options.image_size, options.image_channels)
     if np.prod(shape, dtype=np.int64) <= options.memory_limit_gib * 2**30:
         reader = _read_into_memory(reader, options.name, shape, show_progress)

@@ -35,17 +35,16 @@ def frechet_distance(features: ArrayLike, reference: ArrayLike, covariance: str 
     """
     if covariance not in COVARIANCES:
         raise ValueError(f"`covariance` must be one of {COVARIANCES}. Received: {covariance=}.")
-    features, reference = check_features(features, reference)
-    means = float(np.sum((features.mean(axis=0) - reference.mean(axis=0)) ** 2))
+    first, second = check_features(features, reference)
+    means = float(np.sum((first.mean(axis=0) - second.mean(axis=0)) ** 2))
     if covariance == "none":
         return means
     if covariance == "diagonal":
-        first, second = features.var(axis=0), reference.var(axis=0)
-        return means + float(np.sum((np.sqrt(first) - np.sqrt(second)) ** 2))
-    if min(len(features), len(reference)) < features.shape[1]:
-        return max(means + _trace_distance_of_few(features, reference), 0.0)
-    first, second = (np.atleast_2d(np.cov(array, rowvar=False)) for array in (features, reference))
-    return max(means + trace_distance(first, second), 0.0)
+        return means + float(np.sum((first.std(axis=0) - second.std(axis=0)) ** 2))
+    if min(len(first), len(second)) < first.shape[1]:
+        return max(means + _trace_distance_of_few(first, second), 0.0)
+    covariances = (np.atleast_2d(np.cov(array, rowvar=False)) for array in (first, second))
+    return max(means + trace_distance(*covariances), 0.0)
 
 
 def frechet_distance_of_moments(first, second):
@@ -130,17 +129,17 @@ def kernel_distance(
 
     Source: Binkowski et al. 2018, section 4, https://arxiv.org/abs/1801.01401; TF-GAN, classifier_metrics.py.
     """
-    features, reference = check_features(features, reference, convert=False)
-    blocks = -(-max(len(features), len(reference)) // block_size) if block_size >= 2 else 0
-    if blocks < 1 or min(len(features), len(reference)) // blocks < 2:
+    first, second = check_features(features, reference, convert=False)
+    blocks = -(-max(len(first), len(second)) // block_size) if block_size >= 2 else 0
+    if blocks < 1 or min(len(first), len(second)) // blocks < 2:
         raise ValueError(
             "`block_size` must leave two rows or more of each set in every block. "
-            f"Received: {block_size=} for {len(features)} and {len(reference)} rows."
+            f"Received: {block_size=} for {len(first)} and {len(second)} rows."
         )
     # Sets often come class by class, and blocks of different classes are far apart.
     rng = None if seed is None else np.random.default_rng(seed)
-    pairs = zip(*(_blocks(len(rows), blocks, rng) for rows in (features, reference)))
-    estimates = np.array([_discrepancy(features[first], reference[second]) for first, second in pairs])
+    pairs = zip(*(_blocks(len(rows), blocks, rng) for rows in (first, second)))
+    estimates = np.array([_discrepancy(first[rows], second[others]) for rows, others in pairs])
     error = estimates.std(ddof=1) / np.sqrt(blocks) if blocks > 1 else float("nan")
     return float(estimates.mean()), float(error)
 

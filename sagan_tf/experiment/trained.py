@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from sagan_tf.config import Config
 from sagan_tf.errors import did_you_mean
@@ -49,7 +50,7 @@ class TrainedGenerator:
         seeds: int | Sequence[int] | np.ndarray,
         labels: int | str | Sequence[int | str] | np.ndarray | None = None,
         truncation: float | Sequence[float] | np.ndarray = NO_TRUNCATION,
-    ) -> np.ndarray:
+    ) -> NDArray[np.uint8]:
         """Generates the images of seeds, those of the command `sagan sample`.
 
         Args:

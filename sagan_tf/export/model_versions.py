@@ -15,12 +15,13 @@ class NewVersion:
 
     Attributes:
         path: pathlib.Path to write in.
-        final_path: pathlib.Path of the published version; None before it is published.
+        final_path: pathlib.Path of the published version, set when it is published.
     """
+
+    final_path: Path
 
     def __init__(self, path):
         self.path = path
-        self.final_path = None
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
 """The one sampler: seeds, classes and truncation in, 8-bit images or other outputs of the generator out."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 from keras import ops
+from numpy.typing import NDArray
 
 from sagan_tf.generation.folding import FoldedGenerator
 from sagan_tf.generation.latents import draw_latents, interpolate_latents, interpolate_rows
@@ -57,7 +60,7 @@ class Sampler:
 
         self._step = on_all_replicas(step, strategy, batch_size)
 
-    def sample(self, seeds, labels=None, truncation=NO_TRUNCATION):
+    def sample(self, seeds, labels=None, truncation=NO_TRUNCATION) -> NDArray[np.uint8]:
         """Generates the images of seeds.
 
         Args:
@@ -73,7 +76,7 @@ class Sampler:
         """
         return self.sample_outputs(seeds, labels, truncation)[0]
 
-    def sample_outputs(self, seeds, labels=None, truncation=NO_TRUNCATION):
+    def sample_outputs(self, seeds, labels=None, truncation=NO_TRUNCATION) -> tuple[Any, ...]:
         """Gives what `outputs` makes of the images of seeds: a tuple of arrays with N rows and None."""
         return self._run(self.inputs(seeds, labels, truncation))
 

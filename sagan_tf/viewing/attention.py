@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
+from numpy.typing import NDArray
 
 from sagan_tf.layers import SelfAttention
 from sagan_tf.viewing.receptive_fields import receptive_fields
@@ -28,11 +29,11 @@ class AttentionMaps:
     """
 
     layer: str
-    scores: np.ndarray
-    features: np.ndarray
+    scores: NDArray[np.float32]
+    features: NDArray[np.float32]
     key_shape: tuple[int, int]
     gamma: float
-    field: np.ndarray
+    field: NDArray[np.bool_]
     shrunken: bool = False
 
     @property
@@ -40,7 +41,7 @@ class AttentionMaps:
         """(H, W)."""
         return self.features.shape[1:3]
 
-    def map_of(self, image: int, query: tuple[int, int]) -> np.ndarray:
+    def map_of(self, image: int, query: tuple[int, int]) -> NDArray[np.float32]:
         """The map (h, w) of the query at (row, column) of image number `image`; it sums to 1."""
         row, column = query
         return self.scores[image, row * self.query_shape[1] + column].reshape(self.key_shape)
