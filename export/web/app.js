@@ -1,12 +1,15 @@
 // Runs a generator, a TFLite file, in the browser with LiteRT.js.
 
 import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
+import { HEAT_OPACITY, heatCanvas, heatGradient } from "./heat.js";
 import { drawLatent } from "./latents.js";
+import { formatLink, parseLink } from "./link.js";
 
 const THUMBNAILS = 8;
 const SLIDER_RANGE = 4; // standard deviations of the latent
 const TIMED_RUNS = 30; // latest runs in the displayed median
 const NO_TRUNCATION = 6;
+const LINK_DELAY = 150; // ms; browsers refuse an address that changes too often
 
 const $ = (id) => document.getElementById(id);
 const nextFrame = () => new Promise((resolve) => setTimeout(resolve));
@@ -83,26 +86,30 @@ export function queriedRow() {
   return { row: map.subarray(start, start + keys), side, keySide, column, line };
 }
 
+function showLegend(row, brightest) {
+  $("legend").hidden = row === null;
+  if (row === null) return;
+  const total = row.reduce((a, b) => a + b);
+  const percent = Number(((100 * brightest) / total).toPrecision(3));
+  $("highest").textContent = `${percent} % on one key, ${((brightest * row.length) / total).toFixed(1)} × uniform`;
+}
+
 function drawOverlay() {
   const canvas = $("overlay");
   const size = Math.round(canvas.clientWidth * devicePixelRatio);
   canvas.width = canvas.height = size;
   const queried = queriedRow();
-  if (!queried) return;
+  $("image").classList.toggle("grey", queried !== null); // so that hue belongs to the map
+  if (!queried) return showLegend(null);
   const { row, side, keySide, column, line } = queried;
   const brightest = row.reduce((a, b) => Math.max(a, b));
-  const heat = new OffscreenCanvas(keySide, keySide);
-  const pixels = new ImageData(keySide, keySide);
-  row.forEach((score, i) => {
-    const share = score / brightest;
-    pixels.data.set([255, 110 + 145 * share, 40 + 160 * share ** 3, 235 * share], 4 * i);
-  });
-  heat.getContext("2d").putImageData(pixels, 0, 0);
+  showLegend(row, brightest);
   const context = canvas.getContext("2d");
-  context.fillStyle = "rgb(0 0 0 / 45%)";
-  context.fillRect(0, 0, size, size);
   context.imageSmoothingQuality = "high";
-  context.drawImage(heat, 0, 0, size, size);
+  const key = size / keySide;
+  context.globalAlpha = HEAT_OPACITY;
+  context.drawImage(heatCanvas(row, keySide, brightest), -key, -key, size + 2 * key, size + 2 * key);
+  context.globalAlpha = 1;
   const [x, y] = [column, line].map((index) => ((index + 0.5) / side) * size);
   const radius = Math.max(size / side / 2, 6 * devicePixelRatio);
   for (const [colour, width] of [["black", 4], ["white", 2]]) {
@@ -139,6 +146,43 @@ async function updatePicture() {
   }
   drawImage(state.picture.image, $("image"));
   drawOverlay();
+  clearTimeout(linkTimer);
+  linkTimer = setTimeout(() => history.replaceState(null, "", formatLink(controlled())), LINK_DELAY);
+}
+
+let linkTimer = null;
+
+/** What the controls say, as a state of link.js. */
+function controlled() {
+  const { seed, offsets } = state;
+  return { seed, label: selectedLabel(), truncation: $("truncation").value, offsets, weights: $("variant").value };
+}
+
+/** Moves the controls to what the address says. */
+function followLink() {
+  const { min, max } = $("truncation");
+  const linked = parseLink(location.hash, controlled(), {
+    classes: $("class").options.length,
+    truncation: [Number(min), Number(max)],
+    offset: SLIDER_RANGE,
+    weights: state.description.files.map((file) => file.path),
+  });
+  state.seed = $("seed").value = linked.seed;
+  if (linked.label !== null) $("class").value = linked.label;
+  $("truncation").value = linked.truncation;
+  setDirections(linked.offsets);
+  $("variant").value = linked.weights;
+}
+
+/** Saves the picture, pixel by pixel, as a PNG file. */
+function download() {
+  const names = [state.description.name, $("class").selectedOptions[0]?.text, "seed", state.seed];
+  const file = names.filter((name) => name !== undefined).join("_").replace(/[^\p{L}\p{N}_.-]+/gu, "-");
+  $("image").toBlob((blob) => {
+    const url = URL.createObjectURL(blob);
+    Object.assign(document.createElement("a"), { href: url, download: `${file}.png` }).click();
+    setTimeout(() => URL.revokeObjectURL(url));
+  });
 }
 
 // One loop makes all runs, the large picture first. Changes during a run are not queued; the loop sees them afterwards.
@@ -192,13 +236,15 @@ function setQuery(query) {
   else drawOverlay();
 }
 
-function resetDirections() {
-  state.offsets.fill(0);
-  for (const label of $("directions").querySelectorAll("label")) {
-    label.querySelector("input").value = 0;
-    label.querySelector("output").textContent = "0.0";
-  }
+function setDirections(offsets) {
+  [...$("directions").querySelectorAll("label")].forEach((label, i) => {
+    label.querySelector("input").value = offsets[i];
+    state.offsets[i] = Number(label.querySelector("input").value); // on the slider's steps
+    label.querySelector("output").textContent = state.offsets[i].toFixed(1);
+  });
 }
+
+const resetDirections = () => setDirections(state.offsets.map(() => 0));
 
 function addOptions(select, pairs) {
   select.append(...pairs.map(([value, text]) => new Option(text, value)));
@@ -206,7 +252,8 @@ function addOptions(select, pairs) {
 
 function buildControls() {
   const description = state.description;
-  document.title = $("name").textContent = description.name;
+  $("name").textContent = description.name;
+  document.title = `${description.name}, a Self-Attention GAN of ${description.training.data ?? "unknown data"}`;
   const [height, width] = description.image_shape;
   $("about").textContent =
     `A Self-Attention GAN of ${width} × ${height} px, trained on ${description.training.data ?? "unknown data"}. ` +
@@ -247,7 +294,7 @@ function addDirection(i) {
     output.textContent = state.offsets[i].toFixed(1);
     refresh();
   });
-  label.append(`${i + 1}`, slider, output);
+  label.append(state.description.direction_names[i], slider, output);
   $("directions").append(label);
 }
 
@@ -266,8 +313,16 @@ function listen() {
     resetDirections();
     refresh();
   });
+  $("download").addEventListener("click", download);
   $("layer").addEventListener("change", drawOverlay);
-  $("variant").addEventListener("change", () => loadModel($("variant").value).then(refreshAll, report));
+  const reload = () => loadModel($("variant").value).then(refreshAll, report);
+  $("variant").addEventListener("change", reload);
+  addEventListener("hashchange", () => {
+    const weights = $("variant").value;
+    followLink();
+    if ($("variant").value === weights) refreshAll();
+    else reload();
+  });
   const overlay = $("overlay");
   const pointAt = (event) => {
     const box = overlay.getBoundingClientRect();
@@ -317,8 +372,10 @@ async function start() {
   if (!response.ok) throw new Error(`model.json: ${response.status} ${response.statusText}`);
   state.description = await response.json();
   buildControls();
+  followLink();
+  $("bar").style.background = heatGradient();
   await loadLiteRt("./litert/wasm/");
-  await loadModel(state.description.files[0].path);
+  await loadModel($("variant").value);
   listen();
   refreshAll();
 }

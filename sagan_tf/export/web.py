@@ -11,13 +11,13 @@ from sagan_tf.errors import UserError
 from sagan_tf.export.tflite import export_tflite
 from sagan_tf.files.atomic import atomic_folder
 from sagan_tf.files.cache import user_cache_folder
-from sagan_tf.generation.directions import principal_directions
+from sagan_tf.generation.directions import name_directions, principal_directions
 from sagan_tf.generation.folding import fold_generator
 
 VARIANTS = ("dynamic_int8", "float16")  # the page starts with the first and offers the others
 MARK = "model.json"  # marks a folder as an exported page, which may be replaced
 _PAGE = Path(__file__).with_name("page")  # a link to `export/web` of the repository
-_PAGE_FILES = ("index.html", "app.js", "latents.js", "style.css")
+_PAGE_FILES = ("index.html", "app.js", "heat.js", "latents.js", "link.js", "style.css")
 # Of the four builds of LiteRT.js, the one for browsers with relaxed SIMD and the one for the others. The other two
 # need headers or flags that a static server does not send.
 _RUNTIME_FILES = {
@@ -75,6 +75,7 @@ def export_web(generator, folder, *, name="sagan", training=None, node_modules=N
 
 def describe(folded, name, training, files):
     """Returns what the page reads about a generator, a dict of JSON values; `files` are paths by variant."""
+    direction_names, directions = name_directions(folded, principal_directions(folded))
     return {
         "name": name,
         "exported_at": datetime.date.today().isoformat(),
@@ -88,7 +89,8 @@ def describe(folded, name, training, files):
             for layer, sizes in folded.attention_shapes.items()
             if all(math.isqrt(size) ** 2 == size for size in sizes)
         },
-        "directions": [[round(float(x), 6) for x in row] for row in principal_directions(folded)],
+        "direction_names": direction_names,
+        "directions": [[round(float(x), 6) for x in row] for row in directions],
         "training": {key: training.get(key) for key in ("data", "step", "seed")},
         "files": [
             {"variant": variant, "path": path.name, "bytes": path.stat().st_size} for variant, path in files.items()

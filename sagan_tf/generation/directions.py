@@ -2,6 +2,14 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
+
+from sagan_tf.generation.latents import draw_latents
+from sagan_tf.generation.truncation import NO_TRUNCATION
+
+_SEEDS, _BATCH = 16, 32
+_STEP = 2.0  # standard deviations of the latent to either side
+_NOTABLE = 0.5  # standard deviations of an attribute over images
 
 
 def principal_directions(folded, count=6):
@@ -23,3 +31,81 @@ def principal_directions(folded, count=6):
             largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], 1)
             return np.float32(directions * np.sign(largest))
     return np.zeros((0, folded.latent_dim), np.float32)
+
+
+def name_directions(folded, directions):
+    """Names directions after what they change the most, and turns them so that it grows with the latent.
+
+    An attribute, such as brightness, is a number of an image. Its change is the mean over images of its difference
+    between two steps along a direction and two against it, in standard deviations of the attribute over images. Each
+    attribute names one direction at most; directions that change none by half a standard deviation are numbered.
+
+    Args:
+        folded: `FoldedGenerator`.
+        directions: (K, D) float32.
+
+    Returns:
+        (list of K str, (K, D) float32: each direction or its negative).
+    """
+    changes = _changes(folded, directions)
+    names, signs = [f"direction {i + 1}" for i in range(len(directions))], np.ones(len(directions), np.float32)
+    left = np.abs(changes)
+    while left.size and left.max() >= _NOTABLE:
+        i, j = np.unravel_index(left.argmax(), left.shape)
+        names[i], signs[i] = _ATTRIBUTES[j], np.sign(changes[i, j])
+        left[i], left[:, j] = 0, 0
+    return names, directions * signs[:, None]
+
+
+def _changes(folded, directions):
+    """(K, attributes) float64."""
+    dim = folded.model.inputs[0].shape[-1]
+    latent = draw_latents(tf.range(_SEEDS, dtype=tf.int64), tf.fill([_SEEDS], NO_TRUNCATION), dim).numpy()
+    steps = np.concatenate([np.zeros((1, dim)), _STEP * directions, -_STEP * directions])
+    latents = np.float32(steps[:, None] + latent).reshape(-1, dim)
+    inputs = [latents]
+    if folded.class_rows is not None:
+        labels = np.resize(np.arange(folded.class_rows.shape[0], dtype=np.int32), _SEEDS)
+        inputs.append(np.tile(labels, len(steps)))
+    parts = []
+    for start in range(0, len(latents), _BATCH):
+        batch = [tf.constant(x[start : start + _BATCH]) for x in inputs]
+        parts.append(_attributes(folded.model(batch if len(batch) > 1 else batch[0], training=False).numpy()))
+    attributes = np.concatenate(parts).reshape(len(steps), _SEEDS, -1)
+    still, forward, backward = np.split(attributes, [1, 1 + len(directions)])
+    return (forward - backward).mean(1) / (still[0].std(0) + 1e-3)
+
+
+_ATTRIBUTES = (
+    "brightness",
+    "contrast",
+    "saturation",
+    "red to blue",
+    "magenta to green",
+    "detail",
+    "left to right",
+    "top to bottom",
+)
+
+
+def _attributes(images):
+    """The `_ATTRIBUTES` (N, 8) of images (N, H, W, 1 or 3) in [-1, 1]."""
+    images = np.broadcast_to((np.float64(images) + 1) / 2, (*images.shape[:3], 3))
+    red, green, blue = np.moveaxis(images, -1, 0)
+    grey = images @ [0.299, 0.587, 0.114]
+    change = np.abs(np.diff(grey, axis=1)).mean((1, 2)) + np.abs(np.diff(grey, axis=2)).mean((1, 2))
+    # The centre of mass of what differs from the background.
+    figure = np.abs(grey - np.median(grey, (1, 2), keepdims=True)) + 1e-9
+    mass = figure.sum((1, 2))
+    across, down = np.linspace(0, 1, grey.shape[2]), np.linspace(0, 1, grey.shape[1])
+    columns = [
+        grey.mean((1, 2)),
+        grey.std((1, 2)),
+        (images.max(-1) - images.min(-1)).mean((1, 2)),
+        (blue - red).mean((1, 2)),
+        (green - (red + blue) / 2).mean((1, 2)),
+        change,
+        figure.sum(1) @ across / mass,
+        figure.sum(2) @ down / mass,
+    ]
+    return np.stack(columns, 1)

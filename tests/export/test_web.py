@@ -15,7 +15,7 @@ from export.generators import LATENT_DIM, NUM_CLASSES, make_generator
 from sagan_tf.errors import UserError
 from sagan_tf.export import web
 from sagan_tf.export.web import MARK, export_web
-from sagan_tf.generation.directions import principal_directions
+from sagan_tf.generation.directions import name_directions, principal_directions
 from sagan_tf.generation.folding import fold_generator
 
 TRAINING = {"data": "pictures, split train", "step": 7, "seed": 3, "class_names": list("abcde"), "config": {}}
@@ -33,7 +33,7 @@ def node_modules(tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Replaces the conversion, which takes seconds and is tested elsewhere."""
+    """Replaces the conversion and the names of directions, which take seconds and are tested elsewhere."""
 
     def export_tflite(folded, directory, variants, batch):
         assert batch == 1  # LiteRT.js accepts no other
@@ -43,6 +43,7 @@ def quick(monkeypatch):
         return paths
 
     monkeypatch.setattr(web, "export_tflite", export_tflite)
+    monkeypatch.setattr(web, "name_directions", lambda _, directions: (["name"] * len(directions), directions))
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +63,11 @@ def test_export_web_writes_every_file_that_the_page_requests(folded, node_module
     assert description["training"] == {"data": "pictures, split train", "step": 7, "seed": 3}
     assert (description["latent_dim"], description["num_classes"]) == (LATENT_DIM, NUM_CLASSES)
     assert description["attention"] == {"attention_8": [64, 16], "attention_16": [256, 64]}
+    assert len(description["direction_names"]) == len(description["directions"]) == 6
     assert all((folder / file["path"]).stat().st_size == file["bytes"] for file in description["files"])
     named = re.findall(r'"(?:\./)?([\w./-]+\.(?:js|css|json))"', (folder / "index.html").read_text())
-    module = (folder / "app.js").read_text().split("const $ =")[1]
-    named += re.findall(r'(?:from|fetch\() ?"(?:\./)?([\w./-]+)"', module)
-    assert {"app.js", "style.css", "litert/core/index.js", "model.json"} <= set(named)
+    named += re.findall(r'(?:from "\./|fetch\(")([\w./-]+)"', (folder / "app.js").read_text())
+    assert {"app.js", "link.js", "style.css", "litert/core/index.js", "model.json"} <= set(named)
     assert set(named) <= set(files_in(folder))
     assert not re.search(r"https?://", "".join((folder / file).read_text() for file in web._PAGE_FILES))
 
@@ -158,3 +159,20 @@ def test_principal_directions_stretch_latents_most(folded):
     lengths = np.linalg.norm(directions @ kernel, axis=1)
     np.testing.assert_allclose(lengths, np.linalg.svd(kernel, compute_uv=False)[:4], rtol=1e-5)
     assert len(principal_directions(folded, 99)) == LATENT_DIM
+
+
+def test_directions_are_named_after_what_they_change():
+    latent = keras.Input((4,))
+    # Entry 0 is brightness, 1 moves a bar down, 2 reddens; 3 does nothing.
+    def paint(z):
+        rows = keras.ops.linspace(-1.0, 1.0, 16)[None, :, None, None]
+        bar = keras.ops.exp(-20 * (rows - 0.2 * z[:, 1, None, None, None]) ** 2)
+        base = 0.1 * z[:, 0, None, None, None] + keras.ops.tile(bar, (1, 1, 16, 3)) - 0.5
+        return base - 0.1 * z[:, 2, None, None, None] * keras.ops.array([-1.0, 0.0, 1.0])
+
+    model = keras.Model(latent, keras.layers.Lambda(paint, output_shape=(16, 16, 3))(latent))
+    folded = types.SimpleNamespace(model=model, class_rows=None)
+    directions = np.float32([[-1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0]])
+    names, turned = name_directions(folded, directions)
+    assert names == ["brightness", "direction 2", "top to bottom", "red to blue"]
+    np.testing.assert_array_equal(turned, directions * [[-1], [1], [1], [-1]])

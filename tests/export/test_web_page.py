@@ -13,6 +13,7 @@ from browser import chromium_browser, needs_chromium, opened_page, static_server
 from export.generators import LATENT_DIM, NUM_CLASSES, make_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from sagan_tf.export.web import export_web
 from sagan_tf.generation.folding import fold_generator
@@ -42,13 +43,17 @@ def test_web_page_draws_latents_of_the_saved_model(cases):
     np.testing.assert_allclose(np.array(json.loads(done.stdout)), expected, rtol=2e-6, atol=1e-7)
 
 
+def wait_until_ready(page):
+    page.wait_for_function("window.sagan !== undefined")
+    page.evaluate("sagan.ready")
+    page.wait_for_function(QUIET)
+
+
 @contextlib.contextmanager
 def live(browser, folder, **options):
     with static_server(folder) as address, opened_page(browser, **options) as page:
         page.goto(address)
-        page.wait_for_function("window.sagan !== undefined")
-        page.evaluate("sagan.ready")
-        page.wait_for_function(QUIET)
+        wait_until_ready(page)
         yield page
         assert not page.failed
         assert all(url.startswith((address, "data:", "blob:")) for url in page.asked)  # no other host is contacted
@@ -129,6 +134,8 @@ def test_web_page_shows_attention_of_position_under_pointer(page, folded):
             row = np.array(page.evaluate("Array.from(sagan.queriedRow().row)"))
             query = int(y * side) * side + int(x * side)
             np.testing.assert_allclose(row, maps[layer][0, query], atol=2e-3)
+            percent = float(page.inner_text("#highest").partition(" %")[0])
+            assert percent == pytest.approx(100 * np.max(maps[layer][0, query]), abs=0.2)
             after = page.evaluate(overlay)
             assert after != before
             before = after
@@ -143,7 +150,7 @@ def test_web_page_shows_attention_of_position_under_pointer(page, folded):
 @needs_chromium
 @needs_npm
 def test_web_page_controls_change_and_reset_the_picture(page):
-    assert page.inner_text("h1") == "zoo"
+    assert page.inner_text("h1") == "zoo" and page.title() == "zoo, a Self-Attention GAN of pictures"
     assert page.locator("#class option").all_inner_texts() == ["ant", "bee", "cow", "dog", "elk"]
     before = shown(page)
     slider = page.locator("#directions input").first
@@ -168,6 +175,41 @@ def test_web_page_controls_change_and_reset_the_picture(page):
     assert page.input_value("#seed") != "53"
     thumbnails = page.evaluate("[...document.querySelectorAll('#gallery canvas')].map((one) => one.toDataURL())")
     assert len(set(thumbnails)) == 8
+
+
+@needs_chromium
+@needs_npm
+def test_web_page_address_holds_the_picture(page, tmp_path):
+    choose(page, "float16")
+    page.fill("#seed", "9007199254740991")
+    page.press("#seed", "Enter")
+    page.select_option("#class", "3")
+    page.locator("#truncation").fill("0.9")
+    sliders = page.locator("#directions input")
+    sliders.nth(0).fill("-2.3")
+    sliders.nth(2).fill("0.7")
+    page.wait_for_url(lambda url: "seed=9007199254740991" in url and "directions=-2.3,0,0.7" in url)
+    page.wait_for_function(QUIET)
+    address, picture = page.url, shown(page)
+
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == "zoo_dog_seed_9007199254740991.png"
+    with Image.open(download.value.path()) as file:
+        np.testing.assert_array_equal(np.asarray(file.convert("RGB")), picture)
+
+    page.evaluate("location.hash = 'seed=1&class=99&truncation=x&directions=9,1&weights=none'")  # out of range: ignored
+    page.wait_for_function(f"sagan.state.seed === 1 && {QUIET}")
+    assert page.input_value("#class") == "3" and page.input_value("#truncation") == "0.9"
+    assert page.evaluate("sagan.state.offsets.slice(0, 3)") == [-2.3, 1, 0.7]
+    assert (shown(page) != picture).any()
+    page.goto(address)  # within the page
+    page.wait_for_function(f"sagan.state.seed !== 1 && {QUIET}")
+    np.testing.assert_array_equal(shown(page), picture)
+    page.reload()
+    wait_until_ready(page)
+    np.testing.assert_array_equal(shown(page), picture)
+    assert [slider.input_value() for slider in sliders.all()][:3] == ["-2.3", "0", "0.7"]
 
 
 @needs_chromium
