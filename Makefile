@@ -52,8 +52,8 @@ dist: | $(VENV)/bin/pip
 	$(BIN)/python -m pip --python build/bare/bin/python install --quiet pip; }
 	build/bare/bin/python -m pip install --quiet dist/*.whl
 	cd build/bare && bin/sagan --version && bin/sagan configs && \
-	bin/python -m sagan_tf.train --run run --training.steps 2 --output.tensorboard none && bin/sagan sample run && \
-	bin/sagan export run --formats saved_model && bin/sagan report run
+	bin/python -m sagan_tf.train --run run --training.steps 2 --output.tensorboard none && bin/sagan sample run --out pictures && \
+	bin/sagan export run --formats saved_model --out export && bin/sagan report run
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

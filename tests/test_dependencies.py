@@ -1,0 +1,57 @@
+"""setup.cfg, docs/dependencies.md and what is vendored agree; what a command does not use is not imported."""
+
+import configparser
+import hashlib
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+UPLOT = ROOT / "sagan_tf" / "viewing" / "pages" / "uplot"
+# Of the files in the npm package uplot 1.6.32.
+PUBLISHED = {
+    "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+    "uPlot.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+    "LICENSE": "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
+}
+
+
+def requirements():
+    """Requirements of setup.cfg: name -> lower bound."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    text = "\n".join([parser["options"]["install_requires"], *parser["options.extras_require"].values()])
+    found = re.findall(r"^([A-Za-z][\w-]*)(?:\[and-cuda\])?>=([\d.]+)", text, re.MULTILINE)
+    return dict(found)
+
+
+def test_dependencies_are_all_explained():
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    assert len(requirements()) > 25
+    assert [name for name in requirements() if not re.search(rf"\b{name}\b", page)] == []
+
+
+def test_dependencies_have_lower_bounds_that_this_environment_meets():
+    parts = re.compile(r"\d+")
+    for name, bound in requirements().items():
+        if name == "matplotlib":
+            continue  # not part of the test environment
+        assert [int(part) for part in parts.findall(version(name))] >= [int(part) for part in parts.findall(bound)], name
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_vendored_file_is_the_published_one(name):
+    assert hashlib.sha256((UPLOT / name).read_bytes()).hexdigest() == PUBLISHED[name]
+    assert "1.6.32" in (ROOT / "docs" / "dependencies.md").read_text()
+
+
+def test_training_on_embedded_data_imports_no_extra():
+    script = "import sys, sagan_tf.experiment.train; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    extras = {"onnx", "onnxruntime", "tf2onnx", "aiohttp", "grpc", "orjson", "prometheus_client", "ai_edge_litert",
+              "tensorflow_datasets", "matplotlib"}  # fmt: skip
+    assert extras & set(done.stdout.split()) == set()
