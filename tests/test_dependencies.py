@@ -36,11 +36,14 @@ def test_dependencies_are_all_explained():
 
 
 def test_dependencies_have_lower_bounds_that_this_environment_meets():
-    parts = re.compile(r"\d+")
+
+    def numbers(text):
+        return [int(part) for part in re.findall(r"\d+", text)]
+
     for name, bound in requirements().items():
         if name == "matplotlib":
             continue  # not part of the test environment
-        assert [int(part) for part in parts.findall(version(name))] >= [int(part) for part in parts.findall(bound)], name
+        assert numbers(version(name)) >= numbers(bound), name
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
