@@ -34,6 +34,7 @@ from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.runs.data_check import check_data, has_classes_of
 from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.folder import Run
+from sagan_tf.runs.report import write_report
 from sagan_tf.training.distribution import make_local_strategy
 from sagan_tf.training.workers import read_worker
 
@@ -92,7 +93,11 @@ def evaluate_run(run, options):
         **_describe_evaluation(evaluator, reference, started_at),
     }
     result = Result(subject, metrics + more_metrics, left_out | more_left_out, about, evaluator.is_inception, files)
-    return _write(result, _beside(stem, ".json"), removals)
+    _write(result, _beside(stem, ".json"), removals)
+    if options.out is None:
+        write_report([run], run.report_path)
+        files.append(run.report_path)
+    return result
 
 
 def evaluate_folder(folder, options):

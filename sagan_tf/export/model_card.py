@@ -4,9 +4,11 @@ import datetime
 import html
 import json
 import platform
+import re
 from importlib import metadata
 
 import sagan_tf
+from sagan_tf.export.loading_code import loading_code
 from sagan_tf.files.atomic import write_text
 from sagan_tf.files.hashing import sha256
 
@@ -14,11 +16,21 @@ LICENCE_NOTE = (
     "The code is under Apache-2.0. What the weights may be used for depends on the data they were trained on: see the "
     "terms of the data set."
 )
+_CLASSES_SHOWN = 1000
 _PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-quantizer", "tf2onnx")
 
 
-def make_model_card(name, folded, folder, paths, training):
-    """Returns the content of a model card as JSON values; `training` is the dict of `describe_training`."""
+def make_model_card(name, folded, folder, paths, training, samples=None):
+    """Returns the content of a model card as JSON values.
+
+    Args:
+        name: str, name of the model.
+        folded: `FoldedGenerator`.
+        folder: pathlib.Path of the export.
+        paths: pathlib.Paths of the exported files and folders.
+        training: dict of `describe_training`.
+        samples: pathlib.Path of a picture in the folder, or None.
+    """
     height, width, channels = folded.image_shape
     return {
         "name": name,
@@ -32,6 +44,8 @@ def make_model_card(name, folded, folder, paths, training):
             "attention_maps": {key: list(shape) for key, shape in folded.attention_shapes.items()},
             "parameters": folded.model.count_params(),
         },
+        "loading": loading_code(folded, folder, paths),
+        "samples": None if samples is None else samples.relative_to(folder).as_posix(),
         "training": training,
         "licence": LICENCE_NOTE,
         "versions": {"sagan_tf": sagan_tf.__version__, "python": platform.python_version(), **_package_versions()},
@@ -60,11 +74,27 @@ def to_markdown(card):
         ("Files", {file["path"]: f"{file['bytes']} bytes, SHA-256 `{file['sha256']}`" for file in card["files"]}),
     ]
     tables = "\n".join(f"## {_escape(title)}\n{_table(rows)}" for title, rows in sections if rows)
+    samples = f"![Samples, one column per seed]({card['samples']})\n\n" if card["samples"] else ""
     return (
         f"# {_escape(card['name'])}\n\nA Self-Attention GAN generator: random numbers in, a picture out. Exported "
-        f"{card['exported_at']}; everything below is in `model_card.json` too.\n\n{tables}\n"
+        f"{card['exported_at']}; everything below is in `model_card.json` too.\n\n{samples}"
+        f"{_loading_section(card['loading'])}{_class_section(training['class_names'])}{tables}\n"
         f"## Licence\n{card['licence']}\n"
     )
+
+
+def _loading_section(loading):
+    """The lines that load each format, as blocks of code, to be run in the folder of the card."""
+    blocks = [f"```python\n{chr(10).join(lines)}\n```\n\n" for lines in loading.values()]
+    return f"## Load it\nIn this folder:\n\n{''.join(blocks)}" if blocks else ""
+
+
+def _class_section(names):
+    if not names:
+        return ""
+    shown = ", ".join(f"{label} {_escape_all(name)}" for label, name in enumerate(names[:_CLASSES_SHOWN]))
+    more = f" and {len(names) - _CLASSES_SHOWN:,} more" if len(names) > _CLASSES_SHOWN else ""
+    return f"## Classes\n{shown}{more}\n\n"
 
 
 def _model_rows(generator):
@@ -82,24 +112,14 @@ def _model_rows(generator):
 
 def _evaluation_section(evaluation):
     """Title and rows of a result of `sagan_tf.evaluate`; the title names the protocol."""
-    rows = {title: _figure_text(figure) for title, figure in evaluation["figures"].items()}
+    rows = {title: figure["text"] for title, figure in evaluation["figures"].items()}
     samples = evaluation["samples"]
     title = (
         f"Evaluation: {samples['count']:,} samples from seed {samples['seeds'][0]}, truncation "
         f"{samples['truncation']:g}, against {evaluation['reference']}, split {evaluation['split']}, by "
-        f"{evaluation['features']} (SHA-256 {evaluation['features_sha256'][:12]}), {evaluation['batch_normalization']}"
+        f"{evaluation['features']}"
     )
-    return title, rows
-
-
-def _figure_text(figure):
-    if figure["value"] is None:
-        value = "unknown"
-    elif figure["error"] is None:
-        value = f"{figure['value']:.6g}"
-    else:
-        value = f"{figure['value']:.6g} ± {figure['error']:.2g}"
-    return f"{value} ({figure['note']})" if figure["note"] else value
+    return title, rows | {f"made with: {name}": text for name, text in evaluation["how"].items()}
 
 
 def _training_rows(training):
@@ -115,7 +135,13 @@ def _table(rows):
 
 def _escape(value):
     """Text that Markdown shows as it is, without HTML, links and further cells."""
-    return " ".join(html.escape(str(value), quote=False).split()).replace("[", "\\[").replace("|", "\\|")
+    text = " ".join(html.escape(str(value), quote=False).split()).replace("\\", "\\\\")
+    return text.replace("[", "\\[").replace("|", "\\|")
+
+
+def _escape_all(value):
+    """As `_escape`, also without emphasis, code and mathematics."""
+    return re.sub(r"([*_`~$])", r"\\\1", _escape(value))
 
 
 def _package_versions():

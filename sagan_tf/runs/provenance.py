@@ -5,7 +5,7 @@ import json
 import os
 
 from sagan_tf.files.hashing import sha256
-from sagan_tf.files.untrusted import read_json
+from sagan_tf.runs.evaluations import read_evaluations
 
 
 def describe_training(run):
@@ -39,44 +39,12 @@ def _newest_metrics(run):
 
 
 def _evaluations(run, step):
-    """Results of `sagan_tf.evaluate` for the generator of a step; files of another form are skipped."""
-    evaluations = []
-    for path in sorted(run.evaluation_path.glob("step_*.json")):
-        try:
-            result = read_json(path)
-            if result["subject"]["step"] == step:
-                evaluations.append(_evaluation(result))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            continue
-    return evaluations
-
-
-def _evaluation(result):
-    samples, features, reference = result["samples"], result["features"], result["reference"]
-    return {
-        "features": str(features["name"]),
-        "features_sha256": str(features["sha256"]),
-        "samples": {
-            "count": int(samples["count"]),
-            "seeds": [int(seed) for seed in samples["seeds"]],
-            "truncation": float(samples["truncation"]),
-        },
-        "batch_normalization": str(result["subject"]["batch_normalization"]),
-        "reference": str(reference.get("data")),
-        "split": str(reference.get("split")),
-        "figures": {
-            str(figure["title"]): {
-                "value": _float_or_none(figure["value"]),
-                "error": _float_or_none(figure["error"]),
-                "note": str(figure["note"]),
-            }
-            for figure in result["figures"].values()
-        },
-    }
-
-
-def _float_or_none(value):
-    return None if value is None else float(value)
+    """Results for the generator of a step, without paths of this machine."""
+    return [
+        {name: value for name, value in evaluation.items() if name not in ("best", "pictures")}
+        for evaluation in read_evaluations(run)
+        if evaluation["step"] == step and not evaluation["best"]
+    ]
 
 
 def _without_paths(config):

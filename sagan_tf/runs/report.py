@@ -8,6 +8,7 @@ from pathlib import PurePath
 from sagan_tf.config.checks import flat_fields
 from sagan_tf.config.differences import as_yaml
 from sagan_tf.files.atomic import write_text
+from sagan_tf.runs.evaluations import read_evaluations
 from sagan_tf.viewing.report import RunRecord, report_page
 
 _READERS = ("sample", "attend", "evaluate")  # commands that read a run
@@ -39,8 +40,40 @@ def describe_run(run):
         commands=(
             *([shell_command(started_by)] if started_by else []),
             *(shlex.join(["python", "-m", f"sagan_tf.{verb}", str(run.path)]) for verb in _READERS),
+            _loading_code(run),
         ),
+        class_names=tuple(run.class_names() or ()),
+        evaluations=_evaluations(run),
     )
+
+
+def _loading_code(run):
+    """Lines of Python that load a run."""
+    labels = ", labels=run.class_names[0]" if run.class_names() else ""
+    lines = (
+        "import sagan_tf",
+        f"run = sagan_tf.load_run({str(run.path)!r})",
+        f"images = run.sample(seeds=range(8){labels})",
+        f"maps = run.attention(seeds=[0]{labels})",
+        "print(run.class_names, images.shape, list(maps))",
+    )
+    return "\n".join(lines)
+
+
+def _evaluations(run):
+    evaluations = read_evaluations(run)
+    newest = max((evaluation["step"] or 0 for evaluation in evaluations), default=0)
+    return [
+        {
+            "title": f"{'Best generator, step' if evaluation['best'] else 'Step'} {evaluation['step']}, by "
+            f"{evaluation['features']}",
+            "figures": [[title, figure["text"]] for title, figure in evaluation["figures"].items()],
+            "how": list(evaluation["how"].items()),
+            # Those of all steps would make a large page.
+            "pictures": evaluation["pictures"] if (evaluation["step"] or 0) == newest else [],
+        }
+        for evaluation in evaluations
+    ]
 
 
 def shell_command(argv):

@@ -33,7 +33,9 @@ class RunRecord:
     samples: dict = field(default_factory=dict)  # step -> path of a PNG file
     attention: dict = field(default_factory=dict)  # step -> path of a PNG file
     contact_sheet: str | os.PathLike | None = None
-    commands: tuple = ()  # lines for a shell: how the run was started, then what reads it
+    commands: tuple = ()  # for a shell: how the run was started, then what reads it; and Python that loads it
+    class_names: tuple = ()
+    evaluations: list = field(default_factory=list)  # of dicts: `title`, `figures` and `how` (rows), `pictures` (paths)
 
 
 def report_page(records, written_at):
@@ -97,6 +99,10 @@ def _run_data(record):
         "environment": _environment_rows(record.environment or {}),
         "starts": record.starts,
         "commands": record.commands,
+        "class_names": record.class_names,
+        "evaluations": [
+            evaluation | {"pictures": _data_urls(evaluation["pictures"])} for evaluation in record.evaluations
+        ],
         "samples": _picture_series(record.samples),
         "attention": _picture_series(record.attention),
         "sheet": None if record.contact_sheet is None else _data_url(record.contact_sheet, _CONTACT_SHEET_PX),
@@ -110,6 +116,10 @@ def _environment_rows(environment):
             value = ", ".join(map(str, value)) or "none"
         rows.append([name.replace("_", " "), str(value)])
     return rows
+
+
+def _data_urls(paths):
+    return [url for path in paths if (url := _data_url(path, _PICTURE_PX))]
 
 
 def _picture_series(paths):

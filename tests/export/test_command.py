@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from export.generators import LATENT_DIM, images_of, make_generator, make_inputs
+from PIL import Image
 
 from sagan_tf import cli
 from sagan_tf.config import QUICK_START, save_config
@@ -51,7 +52,7 @@ def refusal(command_error):
     return functools.partial(command_error, main)
 
 
-def test_export_command_writes_every_format(trained, tmp_path, capsys):
+def test_export_command_writes_every_format(trained, tmp_path, capsys, monkeypatch):
     out = tmp_path / "deep" / "out"
     formats = ",".join(name for name in FORMATS if name != "web")  # which needs npm; see test_web_page.py
     main([str(trained.path), "--out", str(out), "--formats", formats, "--name", "twins", "--version", "7"])
@@ -62,6 +63,22 @@ def test_export_command_writes_every_format(trained, tmp_path, capsys):
         assert (out / path).is_file(), path
     printed = [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines() if ": " in line]
     assert all(Path(path).exists() for path in printed) and str(out / "saved_model" / "twins" / "7") in printed
+    # The lines of the model card run as they stand.
+    text = (out / "model_card.md").read_text()
+    blocks = re.findall("```python\n(.+?)\n```", text, re.DOTALL)
+    assert [len(block.splitlines()) for block in blocks] == [5, 5] and "](samples.png)" in text
+    monkeypatch.chdir(out)
+    spaces = [{}, {}]
+    for block, space in zip(blocks, spaces):
+        exec(block, space)
+    assert spaces[1]["images"].shape == (8, 32, 32, 3)
+    with Image.open("seed_0.png") as picture, Image.open("samples.png") as table:
+        size = np.array(picture.size)
+        scaled = picture.resize(size * 3, Image.Resampling.NEAREST)  # 32 px are enlarged to 96 in a table
+        top_left = np.argwhere([
+            [(np.asarray(table.crop((x, y, *(size * 3 + (x, y))))) == np.asarray(scaled)).all() for x in range(80)]
+            for y in range(80)])
+    assert len(top_left) == 1  # seed 0 of class 0
     assert not [path for path in out.rglob(".*")]
 
 
@@ -95,6 +112,9 @@ def test_model_card_shows_names_as_text(trained, tmp_path):
     hostile = "<img src=x onerror=alert(1)>|a\n# b [link](x)"
     card["name"] = card["training"]["data"] = hostile
     card["training"]["metrics"] = {hostile: {"value": 1.0, "step": 2}, "fid": {"value": 1.0, "step": 2}}
+    names = ["`a` *b*", r"c\|d", "__e__"]
+    assert r"0 \`a\` \*b\*, 1 c\\\|d, 2 \_\_e\_\_" in to_markdown(card | {
+        "training": card["training"] | {"class_names": names}})
     before, text = to_markdown(json.loads((tmp_path / "model_card.json").read_text())), to_markdown(card)
     assert text.count("&lt;img src=x onerror=alert(1)&gt;\\|a # b \\[link](x)") == 3
     assert "<" not in text and text.count("\n") == before.count("\n")

@@ -34,7 +34,9 @@ def record(tmp_path_factory):
         config=[("run", "a"), ("data.name", HOSTILE), ("data.image_size", "32"), ("training.loss", "hinge")],
         environment={"started_at": "now", "gpus": [], "command": ["x", HOSTILE]}, starts=2,
         samples={step: folder / f"{step}.png" for step in (0, 250, 500)}, attention={500: folder / "500.png"},
-        contact_sheet=folder / "250.png",
+        contact_sheet=folder / "250.png", class_names=("disc", HOSTILE),
+        evaluations=[{"title": f"Step 500, {HOSTILE}", "figures": [["FID", HOSTILE]],
+                      "how": [["data", HOSTILE]], "pictures": [folder / "500.png", folder / "none.png"]}],
     )
 
 
@@ -60,6 +62,11 @@ def test_report_shows_values_of_running_training(record, tmp_path):
         assert losses.locator(".u-value").all_text_contents() == ["10", "2.00", "0.500"]
         assert page.locator(".config td", has_text="hinge").count() == 1
         assert page.locator("#environment td", has_text="none").count() == 1
+        evaluation = page.locator("#evaluation")
+        assert evaluation.locator("td").all_text_contents() == ["FID", HOSTILE, "data", HOSTILE]
+        assert evaluation.locator("h3").all_text_contents() == [f"Step 500, {HOSTILE}"]
+        assert evaluation.locator("img").count() == 1
+        assert page.locator("#samples details p").text_content() == f"disc, {HOSTILE}"
 
 
 def test_report_slider_shows_samples_by_step(record, tmp_path):
@@ -147,7 +154,7 @@ def test_report_lines_of_16_layers_have_colours_one_can_tell_apart(record, tmp_p
 
 
 def test_report_copies_commands(record, tmp_path):
-    line = "python -m sagan_tf.train --run 'a b' --data.name 'it'\"'\"'s'"
+    line = "import sagan_tf\npython -m sagan_tf.train --run 'a b' --data.name 'it'\"'\"'s'"
     page_path = write_page([dataclasses.replace(record, commands=(line, "second"))], tmp_path / "report.html")
     with opened(page_path, permissions=["clipboard-read", "clipboard-write"]) as page:
         page.locator("#commands button").first.click()

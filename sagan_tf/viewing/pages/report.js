@@ -223,6 +223,9 @@ if (runs.some(run => run.samples.length)) {
   node.append(pair);
   addSlider(pair, "samples", "Samples of the averaged generator, with the same latents at every step");
   if (single && runs[0].sheet) pair.append(contactSheet(runs[0]));
+  const names = single ? runs[0].class_names : [];
+  if (names.length)
+    node.append(fold(names.length === 1 ? "1 class" : `${names.length} classes`, make("p", {text: names.join(", ")})));
 }
 if (runs.some(run => run.attention.length))
   addSlider(

@@ -1,4 +1,18 @@
-// ---- commands, config, versions
+// ---- evaluation, commands, config, versions
+function addEvaluations() {
+  const shown = runs.filter(run => run.evaluations.length);
+  if (!shown.length) return;
+  const node = section("evaluation", "Evaluation");
+  for (const run of shown)
+    for (const {title, figures, how, pictures} of run.evaluations)
+      node.append(
+        make("h3", {text: single ? title : `${run.name}: ${title}`}),
+        table(null, figures),
+        fold("How these numbers were made", table(null, how)),
+        ...pictures.map(src => make("figure", {}, make("img", {src, alt: `Pictures of ${title}`}))),
+      );
+}
+
 async function copy(pre, button) {
   try {
     await navigator.clipboard.writeText(pre.textContent);
@@ -54,6 +68,7 @@ function addEnvironment() {
   section("environment", "Versions and hardware").append(...comparedTable(rows, "field"));
 }
 
+addEvaluations();
 addCommands();
 addConfig();
 addEnvironment();

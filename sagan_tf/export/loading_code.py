@@ -1,0 +1,44 @@
+"""The lines of Python that load an exported generator and make images of it, for its model card."""
+
+_COUNT = 8  # images
+
+
+def loading_code(folded, folder, paths):
+    """Returns name of a format -> lines of Python, to be run in the folder of the export.
+
+    Args:
+        folded: `FoldedGenerator`.
+        folder: pathlib.Path of the export.
+        paths: pathlib.Paths of the exported files and folders.
+    """
+    code = {}
+    for path in paths:
+        place = path.relative_to(folder).as_posix()
+        if (path / "saved_model.pb").is_file():
+            code["saved_model"] = _saved_model(place, folded)
+        elif path.suffix == ".keras":
+            code["keras"] = _keras(place, folded)
+    return code
+
+
+def _saved_model(place, folded):
+    label = "" if folded.num_classes is None else f', "label": tf.zeros({_COUNT}, tf.int32)'
+    return [
+        "import tensorflow as tf",
+        f"model = tf.saved_model.load({place!r})",
+        f'inputs = {{"seed": tf.range({_COUNT}, dtype=tf.int64), "truncation": tf.fill([{_COUNT}], 6.0){label}}}',
+        'pngs = model.signatures["sample"](**inputs)["image_bytes"]',
+        'tf.io.write_file("seed_0.png", pngs[0])',
+    ]
+
+
+def _keras(place, folded):
+    inputs = "latents" if folded.num_classes is None else f'[latents, np.zeros({_COUNT}, "int32")]'
+    shape = ", ".join(map(str, (_COUNT, *folded.image_shape)))
+    return [
+        "import keras",
+        "import numpy as np",
+        f"model = keras.models.load_model({place!r})",
+        f'latents = np.random.default_rng(0).standard_normal(({_COUNT}, {folded.latent_dim})).astype("float32")',
+        f"images = model.predict({inputs})  # ({shape}) in [-1, 1]",
+    ]

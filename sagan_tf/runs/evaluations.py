@@ -1,0 +1,81 @@
+"""Results of `sagan_tf.evaluate` in a run folder, as the report and an export's model card show them."""
+
+from sagan_tf.files.untrusted import read_json
+from sagan_tf.generation.truncation import NO_TRUNCATION
+
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+_VERSIONS = ("sagan_tf", "python", "tensorflow", "keras", "numpy")
+
+
+def read_evaluations(run):
+    """Reads the results of a `Run`, by step; files of another form are skipped.
+
+    Returns:
+        list of dicts of JSON values: `step`, `best` (whether of the best generator during training), `features`,
+        `features_sha256`, `samples`, `batch_normalization`, `reference`, `split`, `figures`, `how` (label -> text: how
+        the figures were made) and `pictures` (paths of PNG files).
+    """
+    evaluations = []
+    for path in sorted(run.evaluation_path.glob("*.json")):
+        try:
+            evaluation = _evaluation(read_json(path))
+        except _DAMAGED:
+            continue
+        pictures = (path.with_name(f"{path.stem}_{kind}.png") for kind in ("samples", "neighbours"))
+        evaluation["best"] = path.name.startswith("best-")
+        evaluation["pictures"] = [picture for picture in pictures if picture.is_file()]
+        evaluations.append(evaluation)
+    return sorted(evaluations, key=lambda evaluation: evaluation["step"] or 0)
+
+
+def _evaluation(result):
+    samples, features, reference, subject = (result[key] for key in ("samples", "features", "reference", "subject"))
+    evaluation = {
+        "step": None if subject["step"] is None else int(subject["step"]),
+        "features": "pixels" if features is None else str(features["name"]),
+        "features_sha256": None if features is None else str(features["sha256"]),
+        "samples": {
+            "count": int(samples["count"]),
+            "seeds": [int(seed) for seed in samples["seeds"]],
+            "truncation": float(samples["truncation"]),
+        },
+        "batch_normalization": str(subject["batch_normalization"]),
+        "reference": str(reference.get("data")),
+        "split": str(reference.get("split")),
+        "figures": {str(figure["title"]): _figure(figure) for figure in result["figures"].values()},
+    }
+    return evaluation | {"how": _how(evaluation, result)}
+
+
+def _how(evaluation, result):
+    """How the figures were made: dict, label -> text."""
+    samples, reference, environment = evaluation["samples"], result["reference"], result.get("environment") or {}
+    truncation = samples["truncation"]
+    truncated = "no truncation" if truncation >= NO_TRUNCATION else f"truncation {truncation:g}"
+    labels = result["samples"].get("labels")
+    count = reference.get("count")
+    network = evaluation["features"]
+    if evaluation["features_sha256"]:
+        network += f", SHA-256 {evaluation['features_sha256'][:12]}"
+    versions = [f"{name} {environment[name]}" for name in _VERSIONS if name in environment]
+    gpus = ", ".join(map(str, environment.get("gpus") or ())) or "no GPU"
+    return {
+        "generator": str(result["subject"]["generator"]),
+        "batch normalization": evaluation["batch_normalization"],
+        "samples": f"{samples['count']:,}, seeds {samples['seeds'][0]} to {samples['seeds'][-1]}, {truncated}"
+        + (f", labels {labels}" if labels else ""),
+        "data": f"{evaluation['reference']}, split {evaluation['split']}"
+        + (f", {int(count):,} pictures" if count else ""),
+        "features": network,
+        "versions": ", ".join(versions) or "unknown",
+        "hardware": f"{environment.get('cpu', 'unknown')}, {environment.get('cpu_cores', '?')} cores, {gpus}; "
+        f"{result.get('devices', '?')} device(s) used",
+        "measured": f"{environment.get('started_at', 'unknown')}, in {result.get('seconds', '?')} s",
+    }
+
+
+def _figure(figure):
+    value, error = (None if figure[name] is None else float(figure[name]) for name in ("value", "error"))
+    note = str(figure["note"])
+    text = "unknown" if value is None else f"{value:.6g}" + ("" if error is None else f" ± {error:.2g}")
+    return {"value": value, "error": error, "note": note, "text": f"{text} ({note})" if note else text}
