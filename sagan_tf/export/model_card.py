@@ -124,6 +124,7 @@ def _evaluation_section(evaluation):
 
 def _training_rows(training):
     rows = {name: training[name] for name in ("data", "step", "seed", "average")}
+    rows |= training["how"]
     rows["weights' SHA-256"] = f"`{training['generator_sha256']}`"
     return {name: "unknown" if value is None else value for name, value in rows.items()}
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import sagan_tf
 
+_PACKAGES = ("sagan_tf", "python", "tensorflow", "keras", "numpy")
+
 
 def describe_environment():
     """Describes when, by which command, with which versions and on which hardware this process runs: a dict."""
@@ -30,6 +32,18 @@ def describe_environment():
         "cpu_cores": _cpu_cores(),
         "gpus": [gpu.get("device_name", "unknown") for gpu in gpus],
     }
+
+
+def versions_text(environment):
+    """The versions in a dict of `describe_environment`, which may lack entries, as text."""
+    return ", ".join(f"{name} {environment[name]}" for name in _PACKAGES if name in environment) or "unknown"
+
+
+def hardware_text(environment):
+    """The hardware in a dict of `describe_environment`, which may lack entries, as text."""
+    cores = f"{environment['cpu_cores']} cores" if "cpu_cores" in environment else None
+    gpus = ", ".join(map(str, environment.get("gpus") or ())) or "no GPU"
+    return ", ".join(map(str, filter(None, (environment.get("cpu", "unknown"), cores, gpus))))
 
 
 def _cpu_name():

@@ -1,10 +1,12 @@
 """Results of `sagan_tf.evaluate` in a run folder, as the report and an export's model card show them."""
 
+import os
+
 from sagan_tf.files.untrusted import read_json
 from sagan_tf.generation.truncation import NO_TRUNCATION
+from sagan_tf.runs.environment import hardware_text, versions_text
 
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-_VERSIONS = ("sagan_tf", "python", "tensorflow", "keras", "numpy")
 
 
 def read_evaluations(run):
@@ -28,6 +30,11 @@ def read_evaluations(run):
     return sorted(evaluations, key=lambda evaluation: evaluation["step"] or 0)
 
 
+def dataset_name(name):
+    """The name of a data set, or of the folder at an absolute path, which is this machine's."""
+    return os.path.basename(os.path.normpath(name)) if os.path.isabs(name) else name
+
+
 def _evaluation(result):
     samples, features, reference, subject = (result[key] for key in ("samples", "features", "reference", "subject"))
     evaluation = {
@@ -40,7 +47,7 @@ def _evaluation(result):
             "truncation": float(samples["truncation"]),
         },
         "batch_normalization": str(subject["batch_normalization"]),
-        "reference": str(reference.get("data")),
+        "reference": dataset_name(str(reference.get("data"))),
         "split": str(reference.get("split")),
         "figures": {str(figure["title"]): _figure(figure) for figure in result["figures"].values()},
     }
@@ -57,8 +64,6 @@ def _how(evaluation, result):
     network = evaluation["features"]
     if evaluation["features_sha256"]:
         network += f", SHA-256 {evaluation['features_sha256'][:12]}"
-    versions = [f"{name} {environment[name]}" for name in _VERSIONS if name in environment]
-    gpus = ", ".join(map(str, environment.get("gpus") or ())) or "no GPU"
     return {
         "generator": str(result["subject"]["generator"]),
         "batch normalization": evaluation["batch_normalization"],
@@ -67,9 +72,8 @@ def _how(evaluation, result):
         "data": f"{evaluation['reference']}, split {evaluation['split']}"
         + (f", {int(count):,} pictures" if count else ""),
         "features": network,
-        "versions": ", ".join(versions) or "unknown",
-        "hardware": f"{environment.get('cpu', 'unknown')}, {environment.get('cpu_cores', '?')} cores, {gpus}; "
-        f"{result.get('devices', '?')} device(s) used",
+        "versions": versions_text(environment),
+        "hardware": f"{hardware_text(environment)}; {result.get('devices', '?')} device(s) used",
         "measured": f"{environment.get('started_at', 'unknown')}, in {result.get('seconds', '?')} s",
     }
 

@@ -5,17 +5,18 @@ import json
 import os
 
 from sagan_tf.files.hashing import sha256
-from sagan_tf.runs.evaluations import read_evaluations
+from sagan_tf.runs.environment import hardware_text, versions_text
+from sagan_tf.runs.evaluations import dataset_name, read_evaluations
 
 
 def describe_training(run):
     """Returns the training and metrics of a run's newest generator as JSON values; UserError without a generator."""
     run.check_generator()
-    config, step = run.config(), run.generator_step()
+    config, step, environment = run.config(), run.generator_step(), _last_environment(run)
     decay = config.training.ema_decay
     average = "none, the last weights" if decay is None else f"of the weights over training (EMA), decay {decay:g}"
     return {
-        "data": f"{config.data.name}, split {config.data.split}",
+        "data": f"{dataset_name(config.data.name)}, split {config.data.split}",
         "step": step,
         "average": average,
         "seed": config.training.seed,
@@ -23,9 +24,23 @@ def describe_training(run):
         "generator_sha256": sha256(run.generator_path),
         "metrics": _newest_metrics(run),
         "evaluations": _evaluations(run, step),
+        "how": _how(config, environment or {}),
         "config": _without_paths(config),
-        "environment": _last_environment(run),
+        "environment": environment,
     }
+
+
+def _how(config, environment):
+    """How weights and metrics were made: dict, label -> text."""
+    rows = {"versions": versions_text(environment), "hardware": hardware_text(environment)}
+    options, first = config.evaluation, config.training.seed + 1
+    if options.interval:
+        network = "Inception" if options.features is None else os.path.basename(options.features)
+        rows["evaluation during training"] = (
+            f"{options.num_samples:,} samples, seeds {first} to {first + options.num_samples - 1}, against "
+            f"{dataset_name(config.data.name)}, split {options.split or config.data.split}, by {network}"
+        )
+    return rows
 
 
 def _newest_metrics(run):
@@ -52,6 +67,7 @@ def _without_paths(config):
     values = json.loads(json.dumps(dataclasses.asdict(config)))
     for section, name in ((values, "run"), (values["data"], "data_dir"), (values["data"], "manual_dir")):
         section.pop(name)
+    values["data"]["name"] = dataset_name(values["data"]["name"])
     for name in ("features", "inception"):
         path = values["evaluation"][name]
         values["evaluation"][name] = None if path is None else os.path.basename(path)

@@ -1,5 +1,6 @@
 """The command `python -m sagan_tf.export`."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -22,6 +23,7 @@ from sagan_tf.export.model_card import to_markdown
 from sagan_tf.files.hashing import sha256
 from sagan_tf.generation.saving import save_generator
 from sagan_tf.runs.folder import Run
+from sagan_tf.runs.provenance import describe_training
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMAT_LIST = ", ".join(FORMATS)
@@ -101,9 +103,21 @@ def test_model_card_describes_training_and_files(trained, tmp_path):
     file = out / "keras" / "generator.keras"
     assert card["files"][0]["sha256"] == sha256(file) and card["files"][0]["bytes"] == file.stat().st_size
     text = (out / "model_card.md").read_text()
-    assert all(word in text for word in ("# sagan", "| fid | 31.5 (step 1000) |", "labels 0 .. 4", "## Licence"))
+    assert all(word in text for word in ("# sagan", "| fid | 31.5 (step 1000) |", "labels 0 .. 4", "## Licence",
+                                        "| hardware | one, no GPU |"))
     # Exported files do not contain paths of this machine.
     assert "/secret" not in text + json.dumps(card) and str(tmp_path) not in text + json.dumps(card)
+
+
+def test_model_card_names_data_and_evaluation_without_paths(trained):
+    data = dataclasses.replace(QUICK_START.data, name="/secret/pets/")
+    online = dataclasses.replace(QUICK_START.evaluation, interval=100, num_samples=50, split="test")
+    save_config(dataclasses.replace(QUICK_START, data=data, evaluation=online), trained.config_path)
+    training = describe_training(trained)
+    assert training["data"] == "pets, split train" and "/secret" not in json.dumps(training)
+    seed = QUICK_START.training.seed + 1
+    assert training["how"]["evaluation during training"] == (
+        f"50 samples, seeds {seed} to {seed + 49}, against pets, split test, by Inception")
 
 
 def test_model_card_shows_names_as_text(trained, tmp_path):
