@@ -3,21 +3,25 @@
 import keras
 from keras import ops
 
+from sagan_tf.layers import NearestUpsampling
+from sagan_tf.layers.functional import average_pool
 from sagan_tf.networks.blocks import LayerStyle
 
 
 def toy_generator(
     image_size=32, channels=8, num_classes=3, latent_dim=128, attention_sizes=(16,), *, image_channels=3,
-    dtype=None, **_,
+    attention_options=None, dtype=None, **_,
 ):  # fmt: skip
-    """As `build_generator`, with one layer instead of each residual block, and attention at half of the size."""
-    style, size = LayerStyle(dtype=dtype, num_classes=num_classes), image_size // 2
-    latent = keras.Input((latent_dim,), name="latent")
+    """As `build_generator`, with upsampling instead of residual blocks, and one convolution before that to the image."""
+    style = LayerStyle(dtype=dtype, num_classes=num_classes, attention_options=attention_options)
+    latent, size = keras.Input((latent_dim,), name="latent"), 4
     label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
     x = keras.layers.Reshape((4, 4, channels), dtype=dtype, name="reshape")(style.dense(16 * channels, "dense")(latent))
-    x = keras.layers.UpSampling2D(size // 4, dtype=dtype, name="upsample")(x)
-    if size in attention_sizes:
-        x = style.attention(x, f"attention_{size}")
+    while size < image_size // 2:
+        size *= 2
+        x = NearestUpsampling(dtype=dtype, name=f"upsample_{size}")(x)
+        if size in attention_sizes:
+            x = style.attention(x, f"attention_{size}")
     x = style.relu(style.normalize(x, label, "norm"), "relu")
     x = style.convolution(channels, 3, "conv", resampling="up")(x)
     x = style.relu(style.batch_normalization("output_norm")(x), "output_relu")
@@ -27,15 +31,17 @@ def toy_generator(
 
 
 def toy_discriminator(
-    image_size=32, channels=8, num_classes=3, attention_sizes=(16,), *, image_channels=3, dtype=None, **_
-):
-    """As `build_discriminator`, with one convolution instead of the residual blocks."""
-    style, size = LayerStyle(dtype=dtype), image_size // 2
-    image = keras.Input((image_size, image_size, image_channels), name="image")
+    image_size=32, channels=8, num_classes=3, attention_sizes=(16,), *, image_channels=3, attention_options=None,
+    dtype=None, **_,
+):  # fmt: skip
+    """As `build_discriminator`, with one convolution, and pooling instead of further residual blocks."""
+    style = LayerStyle(dtype=dtype, attention_options=attention_options)
+    image, size = keras.Input((image_size, image_size, image_channels), name="image"), image_size // 2
     label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
     x = style.convolution(channels, 3, "conv", resampling="down")(image)
-    if size in attention_sizes:
-        x = style.attention(x, f"attention_{size}")
+    while size >= min(attention_sizes, default=image_size):
+        x = style.attention(x, f"attention_{size}") if size in attention_sizes else x
+        x, size = average_pool(x), size // 2
     features = ops.sum(ops.cast(style.relu(x, "output_relu"), "float32"), axis=(1, 2))
     logit = style.dense(1, "output_dense", dtype="float32")(features)
     if label is not None:

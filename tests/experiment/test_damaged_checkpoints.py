@@ -10,9 +10,11 @@ from sagan_tf.errors import UserError
 from sagan_tf.experiment.train import train
 from sagan_tf.runs.folder import Run
 
+pytestmark = pytest.mark.usefixtures("quick_training")
+
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, quick_training):
     """A run of 6 steps with checkpoints at 2, 4 and 6, and its final state."""
     keep = KeepModel()
     run = train(tiny_config(tmp_path_factory.mktemp("whole") / "run", steps=6), [keep])

@@ -7,6 +7,8 @@ from tiny_runs import Poison, tiny_config
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.train import train
 
+pytestmark = pytest.mark.usefixtures("quick_training")
+
 
 def test_recovery_returns_to_checkpoint_with_lower_rate(tmp_path, capsys):
     flags = dict(guard__on_divergence="recover", guard__rate_factor=0.25, generator_optimizer__schedule="constant")

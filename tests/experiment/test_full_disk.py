@@ -1,38 +1,45 @@
 """A full disk: one line, no incomplete files, and the same command continues once there is space."""
 
+import contextlib
 import resource
-import subprocess
 import sys
 
 import pytest
 from tiny_runs import tiny_config, tiny_flags, untimed
 
+from sagan_tf import train as train_command
 from sagan_tf.experiment.train import train
 from sagan_tf.runs.folder import Run
 
-
-def train_with_limit(run, limit):
-    # A file size limit simulates a full disk without root.
-    return subprocess.run(
-        [sys.executable, "-m", "sagan_tf.train", *tiny_flags(run, output__sample_interval=4)],
-        capture_output=True, text=True, timeout=300,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )  # fmt: skip
+pytestmark = pytest.mark.usefixtures("quick_training")
 
 
-@pytest.mark.slow
+@contextlib.contextmanager
+def largest_file(size):
+    """Simulates a full disk without root."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits are set as on Linux")
 @pytest.mark.parametrize("goes_on", [False, pytest.param(True, marks=pytest.mark.stress)])
-def test_train_reports_one_line_when_disk_is_full(tmp_path, goes_on):
-    done = train_with_limit(tmp_path / "run", 1 << 20)
-    assert done.returncode == 2
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+def test_train_reports_one_line_when_disk_is_full(tmp_path, capsys, goes_on):
+    options = dict(output__sample_interval=4, generator__channels=64)  # weights beyond the limit
+    with largest_file(1 << 20), pytest.raises(SystemExit) as caught:
+        train_command.main(tiny_flags(tmp_path / "run", **options))
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert "the checkpoint of step 2 cannot be written" in line and "run the same command to continue" in line
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in err
     run = Run(tmp_path / "run")
     assert not list(run.path.rglob("*temp*")) and not list(run.path.rglob("*partial*")) and not run.checkpoints()
     if goes_on:
-        train(tiny_config(run.path, steps=4))
+        train(tiny_config(run.path, **options))
         assert [line["step"] for line in run.read_metrics()] == [1, 2, 3, 4]
 
 

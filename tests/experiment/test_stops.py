@@ -19,6 +19,8 @@ from sagan_tf.experiment.train import train
 from sagan_tf.runs.folder import Run
 from sagan_tf.runs.provenance import describe_training
 
+pytestmark = pytest.mark.usefixtures("quick_training")
+
 
 @pytest.mark.stress
 def test_resume_is_exact_when_stopped_within_metrics_line_and_evaluation(tmp_path, monkeypatch, capsys):
