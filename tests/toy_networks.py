@@ -12,7 +12,7 @@ def toy_generator(
     image_size=32, channels=8, num_classes=3, latent_dim=128, attention_sizes=(16,), *, image_channels=3,
     attention_options=None, dtype=None, **_,
 ):  # fmt: skip
-    """As `build_generator`, with upsampling instead of residual blocks, and one convolution before that to the image."""
+    """As `build_generator`, with upsampling instead of residual blocks, and two convolutions at the end."""
     style = LayerStyle(dtype=dtype, num_classes=num_classes, attention_options=attention_options)
     latent, size = keras.Input((latent_dim,), name="latent"), 4
     label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
