@@ -1,8 +1,10 @@
 """Networks with one layer of each kind: they trace and train three times as fast as the smallest of the builders."""
 
 import keras
+import pytest
 from keras import ops
 
+from sagan_tf.experiment import build
 from sagan_tf.layers import NearestUpsampling
 from sagan_tf.layers.functional import average_pool
 from sagan_tf.networks.blocks import LayerStyle
@@ -48,3 +50,12 @@ def toy_discriminator(
         embedding = style.embedding(num_classes, channels, "embedding", dtype="float32")(label)
         logit = logit + ops.sum(embedding * features, axis=-1, keepdims=True)
     return keras.Model(image if label is None else [image, label], logit, name="discriminator")
+
+
+@pytest.fixture(scope="module")
+def toy_networks():
+    """Configs describe toy networks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "build_generator", toy_generator)
+        patch.setattr(build, "build_discriminator", toy_discriminator)
+        yield

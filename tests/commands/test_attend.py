@@ -17,9 +17,11 @@ from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.pixels import to_levels
 from sagan_tf.generation.sampler import Sampler
 
+pytestmark = pytest.mark.usefixtures("toy_networks")
+
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, toy_networks):
     return make_run(tmp_path_factory.mktemp("conditional") / "run")
 
 

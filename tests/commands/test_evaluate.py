@@ -25,6 +25,8 @@ from sagan_tf.export.model_card import to_markdown
 from sagan_tf.runs.provenance import describe_training
 from sagan_tf.runs.report import describe_run
 
+pytestmark = pytest.mark.usefixtures("toy_networks")
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch, cache):
@@ -50,12 +52,12 @@ def features(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, toy_networks):
     return make_run(tmp_path_factory.mktemp("runs") / "run")
 
 
 @pytest.fixture(scope="module")
-def unconditional(tmp_path_factory):
+def unconditional(tmp_path_factory, toy_networks):
     return make_run(tmp_path_factory.mktemp("runs") / "unconditional", conditional=False)
 
 

@@ -19,14 +19,16 @@ from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
 
+pytestmark = pytest.mark.usefixtures("toy_networks")
+
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, toy_networks):
     return make_run(tmp_path_factory.mktemp("conditional") / "run")
 
 
 @pytest.fixture(scope="module")
-def unconditional(tmp_path_factory):
+def unconditional(tmp_path_factory, toy_networks):
     return make_run(tmp_path_factory.mktemp("unconditional") / "run", conditional=False)
 
 

@@ -1,0 +1,3 @@
+"""Runs of toy networks."""
+
+from toy_networks import toy_networks as toy_networks
