@@ -44,13 +44,13 @@ def make_callbacks(config, run, gan, source, manager, callbacks=()):
     seeds, labels = grid_seeds(num_rows, output.sample_columns, gan.num_classes)
     titles = () if gan.num_classes is None else source.class_names[:num_rows]
     row_starts = slice(0, _ATTENTION_IMAGES * output.sample_columns, output.sample_columns)
-    attention_labels = None if labels is None else labels[row_starts]
+    attended = seeds[row_starts], None if labels is None else labels[row_starts], titles
     pictures = {"samples": run.sample_path, "attention": run.attention_picture_path}
     return [
         FolderCheck(run.path),
         *chosen,
         Samples(run.sample_path, output.sample_interval, seeds, labels, output.sample_columns, titles),
-        AttentionPictures(run.attention_picture_path, output.sample_interval, seeds[row_starts], attention_labels),
+        AttentionPictures(run.attention_picture_path, output.sample_interval, *attended),
         TensorBoard(events, output.tensorboard, output.sample_interval, pictures),
         *callbacks,
         Checkpoints(manager, output.checkpoint_interval, run.generator_path, config.training.steps),

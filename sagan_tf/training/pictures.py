@@ -54,11 +54,12 @@ class AttentionPictures(PictureCallback):
         interval: int, steps from one picture to the next.
         seeds: (N,) ints.
         labels: (N,) ints, or None.
+        titles: N or more str, one per image, or empty.
     """
 
-    def __init__(self, path_of, interval, seeds, labels):
+    def __init__(self, path_of, interval, seeds, labels, titles=()):
         super().__init__(interval)
-        self.path_of = path_of
+        self.path_of, self.titles = path_of, titles
         self.seeds, self.labels = seeds, labels
 
     def on_train_begin(self, logs=None):
@@ -71,7 +72,7 @@ class AttentionPictures(PictureCallback):
             return
         images, maps_of = self.probe.attention_maps(self.inputs)
         rows = [
-            make_row(maps, i, image, title=f"layer {name}, gamma {maps.gamma:.3f}")
+            make_row(maps, i, image, title=", ".join([*self.titles[i : i + 1], f"{name}, gamma {maps.gamma:.3f}"]))
             for name, maps in maps_of.items()
             for i, image in enumerate(images)
         ]
