@@ -1,12 +1,14 @@
 """Results of `sagan_tf.evaluate` in a run folder, as the report and an export's model card show them."""
 
+import math
 import os
 
+from sagan_tf.errors import UserError
 from sagan_tf.files.untrusted import read_json
 from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.runs.environment import hardware_text, versions_text
 
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+_DAMAGED = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def read_evaluations(run):
@@ -44,7 +46,7 @@ def _evaluation(result):
         "samples": {
             "count": int(samples["count"]),
             "seeds": [int(seed) for seed in samples["seeds"]],
-            "truncation": float(samples["truncation"]),
+            "truncation": _finite(samples["truncation"]),
         },
         "batch_normalization": str(subject["batch_normalization"]),
         "reference": dataset_name(str(reference.get("data"))),
@@ -79,7 +81,13 @@ def _how(evaluation, result):
 
 
 def _figure(figure):
-    value, error = (None if figure[name] is None else float(figure[name]) for name in ("value", "error"))
+    value, error = (None if figure[name] is None else _finite(figure[name]) for name in ("value", "error"))
     note = str(figure["note"])
     text = "unknown" if value is None else f"{value:.6g}" + ("" if error is None else f" ± {error:.2g}")
     return {"value": value, "error": error, "note": note, "text": f"{text} ({note})" if note else text}
+
+
+def _finite(value):
+    if not math.isfinite(number := float(value)):
+        raise ValueError
+    return number

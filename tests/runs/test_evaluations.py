@@ -1,0 +1,53 @@
+"""Results of `evaluate` in a run folder, which users may have edited."""
+
+import json
+
+import pytest
+from damage import places, replaced
+
+from sagan_tf.runs.evaluations import read_evaluations
+from sagan_tf.runs.folder import Run
+
+RESULT = {
+    "subject": {"generator": "EMA, step 7", "step": 7, "batch_normalization": "moving statistics"},
+    "figures": {"frechet_distance": {"title": "FID", "value": 31.5, "error": 0.25, "note": "biased"}},
+    "samples": {"count": 2000, "seeds": [0, 1999], "truncation": 0.5, "labels": None},
+    "reference": {"data": "/secret/pets/", "split": "train", "count": 300},
+    "features": {"name": "Inception", "sha256": "abc"},
+    "environment": {"tensorflow": "2.21", "cpu": "EPYC", "cpu_cores": 2, "gpus": ["H100"]},
+    "devices": 1,
+    "seconds": 3.5,
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "evaluation").mkdir()
+    return Run(tmp_path)
+
+
+def write(run, result, name="step_00000007-x"):
+    (run.evaluation_path / f"{name}.json").write_text(json.dumps(result))
+
+
+def test_read_evaluations_says_how_figures_were_made(run):
+    write(run, RESULT)
+    write(run, RESULT | {"subject": RESULT["subject"] | {"step": 3}, "features": None}, "best-x")
+    first, second = read_evaluations(run)
+    assert (first["step"], first["best"], first["features"]) == (3, True, "pixels") and not second["best"]
+    assert second["figures"]["FID"]["text"] == "31.5 ± 0.25 (biased)"
+    assert second["how"] == {
+        "generator": "EMA, step 7", "batch normalization": "moving statistics",
+        "samples": "2,000, seeds 0 to 1999, truncation 0.5", "data": "pets, split train, 300 pictures",
+        "features": "Inception, SHA-256 abc", "versions": "tensorflow 2.21",
+        "hardware": "EPYC, 2 cores, H100; 1 device(s) used", "measured": "unknown, in 3.5 s",
+    }
+
+
+def test_read_evaluations_skips_results_of_another_form(run):
+    for place in places(RESULT):
+        for value in (None, "x", -1, [], {}, [1], {"a": []}, float("nan"), float("inf"), 10**400):
+            write(run, replaced(RESULT, place, value))
+            json.dumps([each | {"pictures": []} for each in read_evaluations(run)], allow_nan=False)
+    (run.evaluation_path / "folder.json").mkdir()
+    assert len(read_evaluations(run)) <= 1
