@@ -127,7 +127,7 @@ def _check_hardware(config):
     if hardware.native_operations and hardware.precision != "mixed_bfloat16":
         raise ConfigError(
             "hardware.native_operations",
-            "must be false in float32. Set hardware.precision to mixed_bfloat16, or this to false.",
+            f"must be false in {hardware.precision}. Set hardware.precision to mixed_bfloat16, or this to false.",
         )
 
 

@@ -156,7 +156,8 @@ class HardwareConfig:
     """Devices and precision.
 
     Args:
-        precision: `float32`, or `mixed_bfloat16` with float32 weights (for TPUs, GPUs from Ampere on, CPUs with AMX).
+        precision: `float32`; `mixed_bfloat16` (for TPUs, GPUs from Ampere on, CPUs with AMX); or `mixed_float16`, with
+            a dynamic loss scale (for GPUs without fast bfloat16: V100, T4). Weights are float32 in all.
         distribution: `auto` (all GPUs, mirrored if there are several), `single`, `mirrored` or `tpu`.
         replicas: Number of devices when mirrored; on a CPU, of logical devices; null for all GPUs.
         jit_compile: Compile the training step with XLA (on one device only).
@@ -166,7 +167,7 @@ class HardwareConfig:
         wait_minutes: How long to wait for the other workers at the start.
     """
 
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     distribution: Literal["auto", "single", "mirrored", "tpu"] = "auto"
     replicas: int | None = None
     jit_compile: bool = False

@@ -9,20 +9,28 @@ import tensorflow as tf
 from sagan_tf.errors import UserError, summarize
 from sagan_tf.generation.saving import save_generator
 from sagan_tf.training.callbacks import StepCallback
+from sagan_tf.training.loss_scale import loss_scaling_optimizers
+
+_LOSS_SCALE = "_loss_scale"  # end of a group's name
 
 
-def state_by_path(gan, optimizers=True):
+def state_by_path(gan, optimizers=True, loss_scales=True):
     """Variables that a checkpoint holds: dict, group such as `ema_generator` -> dict, path -> Keras variable.
 
-    Learning rates are not among them: they follow from the config and from the recoveries of the run.
+    Learning rates are not among them: they follow from the config and from the recoveries of the run. Loss scales have
+    groups of their own, because a run may be resumed in another precision.
     """
     groups = {name: _by_path(getattr(gan, name).variables) for name in ("generator", "discriminator")}
     if gan.ema_generator is not gan.generator:
         groups["ema_generator"] = _by_path(gan.ema_generator.variables)
     for name in ("generator_optimizer", "discriminator_optimizer") if optimizers else ():
-        slots = [v for v in getattr(gan, name).variables if v.name != "learning_rate"]
+        optimizer = getattr(gan, name)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        slots = [v for v in optimizer.variables if v.name != "learning_rate"]
         # Without the optimizer's own name, which Keras numbers.
         groups[name] = _by_path(slots, lambda path: path.partition("/")[2])
+    for name, optimizer in loss_scaling_optimizers(gan).items() if optimizers and loss_scales else ():
+        groups[name + _LOSS_SCALE] = {variable.name: variable for variable in optimizer.scale_variables}
     return groups
 
 
@@ -33,9 +41,9 @@ def _by_path(variables, key=lambda path: path):
     return named
 
 
-def make_checkpoint(gan, optimizers=True):
+def make_checkpoint(gan, **options):
     """Makes a tf.train.Checkpoint of a SAGAN, with the variables of `state_by_path` and the step."""
-    return tf.train.Checkpoint(step=gan.step, **state_by_path(gan, optimizers))
+    return tf.train.Checkpoint(step=gan.step, **state_by_path(gan, **options))
 
 
 def restore_latest(gan, run):
@@ -63,19 +71,20 @@ def restore(gan, path, optimizers=True):
     Returns None on success, or the reason why it cannot be restored; some variables may be set then.
     """
     try:
-        problem = _mismatch(tf.train.load_checkpoint(path).get_variable_to_shape_map(), gan, optimizers)
+        shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+        options = dict(optimizers=optimizers, loss_scales=any(f"{_LOSS_SCALE}/" in key for key in shapes))
+        problem = _mismatch(shapes, state_by_path(gan, **options))
         if problem is None:
-            make_checkpoint(gan, optimizers).restore(path).expect_partial().assert_existing_objects_matched()
+            make_checkpoint(gan, **options).restore(path).expect_partial().assert_existing_objects_matched()
     except Exception as error:  # damaged bytes make the reader raise anything, an IndexError among others
         return summarize(error)
     return problem
 
 
-def _mismatch(shapes, gan, optimizers):
-    """Says how the variables of a file differ from those of a SAGAN; None if they do not."""
+def _mismatch(shapes, groups):
+    """Says how the variables of a file differ from those of `state_by_path`; None if they do not."""
     if any(key.startswith("model/") for key in shapes):
         return "it was written by an early version of sagan_tf, which numbered variables instead of naming them."
-    groups = state_by_path(gan, optimizers)
     wanted = {_key(group, path): list(v.shape) for group, named in groups.items() for path, v in named.items()}
     differing = [key for key, shape in wanted.items() if shapes.get(key) != shape]
     unknown = [key for key in shapes if key.partition("/")[0] in groups and key not in wanted]

@@ -214,21 +214,12 @@ def _distributed(iterator, strategy):
     return iter(strategy.experimental_distribute_dataset(dataset.with_options(options)))
 
 
-def check_loss_scaling(strategy, *optimizers):
-    """Raises ValueError for a `LossScaleOptimizer` on several replicas: Keras 3.15 lets one of them decide for all."""
-    scaling = any(isinstance(optimizer, keras.optimizers.LossScaleOptimizer) for optimizer in optimizers)
-    if scaling and strategy.num_replicas_in_sync > 1:
-        raise ValueError(
-            "`LossScaleOptimizer` works on one replica only. Use the inner optimizer. "
-            f"Received: {strategy.num_replicas_in_sync} replicas."
-        )
-
-
 def apply_gradients(optimizer, loss_of_batch, batches, variables, tape=None):
     """Makes one optimizer step on the mean loss over batches and replicas.
 
     Args:
-        optimizer: Keras optimizer; it scales the loss, and unscales the gradients, if it is a `LossScaleOptimizer`.
+        optimizer: Keras optimizer; it scales the loss, and unscales the gradients, if it is a
+            `DynamicLossScaleOptimizer`.
         loss_of_batch: Function of one element of `batches` that returns the mean loss of this replica's part, a scalar.
         batches: Sequence; the gradients of its elements are averaged (gradient accumulation).
         variables: Keras variables to update. One that the loss does not depend on stays as it is, with Keras' warning.

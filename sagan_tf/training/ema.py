@@ -36,12 +36,19 @@ class AveragedGenerator:
         self.decay = decay
         self.start_step = start_step
 
-    def update(self, step):
+    def update(self, step, is_applied=True):
         """Updates the average after a training step.
 
         Args:
             step: Scalar integer tensor, the step, counted from 0.
+            is_applied: True or scalar tensor, whether the generator was updated. If not, the average stays as it is.
         """
+        if is_applied is True:
+            self._update(step)
+        else:
+            ops.cond(is_applied, lambda: self._update(step), lambda: None)
+
+    def _update(self, step):
         rate = ops.where(step < self.start_step, 1.0, 1.0 - self.decay)
         for average, weight in self._pairs:
             average.assign(average + ops.cast(rate, average.dtype) * (weight - average))

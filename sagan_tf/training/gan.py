@@ -12,12 +12,15 @@ from sagan_tf.accelerate.selection import kernels_for
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.augmentation import UNIFORMS, diff_augment
-from sagan_tf.training.distribution import DistributedModel, apply_gradients, check_loss_scaling
+from sagan_tf.training.distribution import DistributedModel, apply_gradients
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.inputs import check_batch, check_distribution, check_latents, check_pair, with_label
+from sagan_tf.training.loss_scale import SkippedStep, loss_scaling_optimizers, with_loss_scaling
+from sagan_tf.training.penalties import lazy_gradient_penalty
 from sagan_tf.training.randomness import StepRandomness
 
 _NORMS = ("d_gradient_norm", "g_gradient_norm")
+_SKIPPED = ("d_skipped", "g_skipped")
 _EVALUATED = ("d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy")
 _STEP_OPTIONS = (
     "d_steps", "accumulation_steps", "r1_weight", "r1_interval", "share_fake_batch", "native_operations",
@@ -85,7 +88,7 @@ class SAGAN(DistributedModel):
         self.augmentation = tuple(augmentation)
         self.seed = seed
         self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
-        self._means = {name: keras.metrics.Mean(name=name) for name in (*_EVALUATED, "r1", *_NORMS)}
+        self._means = {name: keras.metrics.Mean(name=name) for name in (*_EVALUATED, "r1", *_NORMS, *_SKIPPED)}
         self.built = True
 
     @property
@@ -110,11 +113,13 @@ class SAGAN(DistributedModel):
 
     @property
     def metrics(self):
-        """Means since the last reset: losses, logits, accuracy of the discriminator, R1 if used, gradient norms.
+        """Means over updates since the last reset: losses, logits, accuracy of the discriminator, R1 if used.
 
-        There are no gradient norms on several replicas, each of which knows only its own share of the gradient.
+        Also gradient norms, on one replica: each of several knows only its own share of the gradient. With dynamic loss
+        scaling also the shares of skipped updates, which the other means leave out.
         """
         left_out = [] if getattr(self, "r1_weight", 0) else ["r1"]
+        left_out += () if loss_scaling_optimizers(self) else _SKIPPED
         if self.distribute_strategy.num_replicas_in_sync > 1:
             left_out += _NORMS
         return [mean for name, mean in self._means.items() if name not in left_out]
@@ -134,7 +139,7 @@ class SAGAN(DistributedModel):
         steps_per_execution: int = 1,
         run_eagerly: bool = False,
     ) -> None:
-        """Sets the optimizers, the loss and the shape of a step.
+        """Sets the optimizers, with dynamic loss scaling in float16, the loss and the shape of a step.
 
         Args:
             generator_optimizer: Keras optimizer or its name. None: Adam(1e-4, beta_1=0, beta_2=0.9), as in the paper.
@@ -173,9 +178,9 @@ class SAGAN(DistributedModel):
         discriminator_optimizer = discriminator_optimizer or FusedAdam(4e-4, beta_1=0.0, beta_2=0.9)
         if generator_optimizer is discriminator_optimizer and not isinstance(generator_optimizer, str):
             raise ValueError("Each network needs an optimizer of its own. Received the same object twice.")
-        self.generator_optimizer = keras.optimizers.get(generator_optimizer)
-        self.discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
-        check_loss_scaling(self.distribute_strategy, self.generator_optimizer, self.discriminator_optimizer)
+        networks = self.generator, self.discriminator
+        self.generator_optimizer = with_loss_scaling(keras.optimizers.get(generator_optimizer), networks)
+        self.discriminator_optimizer = with_loss_scaling(keras.optimizers.get(discriminator_optimizer), networks)
         # Built now, so that a checkpoint finds the slots.
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
@@ -255,6 +260,7 @@ class SAGAN(DistributedModel):
         rows = ops.shape(batches[0][0])[0]
         fake = tape = None
         for i in range(self.d_steps):
+            skipped = SkippedStep(self.discriminator_optimizer, self._moving_variables())
             part = range(i * self.accumulation_steps, (i + 1) * self.accumulation_steps)
             if self.share_fake_batch and i == self.d_steps - 1:
                 with tf.GradientTape() as tape:
@@ -265,8 +271,9 @@ class SAGAN(DistributedModel):
                 part,
                 self.discriminator.trainable_variables,
             )
-            self._record_update("d", loss, norm)
+            self._record_update("d", loss, norm, skipped)
         with tf.control_dependencies([loss if norm is None else norm]):
+            skipped = SkippedStep(self.generator_optimizer, self._moving_variables())
             loss, norm = apply_gradients(
                 self.generator_optimizer,
                 lambda j: self._generator_loss(rows, randomness, f"generator/{j}", fake),
@@ -274,9 +281,9 @@ class SAGAN(DistributedModel):
                 self.generator.trainable_variables,
                 tape,
             )
-        self._record_update("g", loss, norm)
+        is_applied = self._record_update("g", loss, norm, skipped)
         if self._average is not None:
-            self._average.update(self.step)
+            self._average.update(self.step, is_applied)
         self.step.assign_add(1)
         return self.get_metrics_result()
 
@@ -353,10 +360,20 @@ class SAGAN(DistributedModel):
         loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
         return loss + self._r1_penalty(real, label) if self.r1_weight else loss
 
-    def _record_update(self, letter, loss, norm):
+    def _moving_variables(self):
+        """What an update moves besides weights, slots and average."""
+        networks = self.generator.non_trainable_weights + self.discriminator.non_trainable_weights
+        return networks + [variable for mean in self._means.values() for variable in mean.variables]
+
+    def _record_update(self, letter, loss, norm, skipped):
+        """Records an update, or undoes one that was skipped; returns whether it was applied."""
         self._means[f"{letter}_loss"].update_state(loss)
         if norm is not None:
             self._means[f"{letter}_gradient_norm"].update_state(norm)
+        is_applied = skipped.undo()
+        if is_applied is not True:
+            self._means[f"{letter}_skipped"].update_state(1.0 - ops.cast(is_applied, "float32"))
+        return is_applied
 
     def _record_logits(self, real_logit, fake_logit):
         self._means["real_logit"].update_state(real_logit)
@@ -365,21 +382,8 @@ class SAGAN(DistributedModel):
         self._means["d_accuracy"].update_state(ops.cast(right, "float32"))
 
     def _r1_penalty(self, real, label):
-        """r1_weight / 2 * mean |dD(x)/dx|^2 (Mescheder et al. 2018, equation 9), lazily as in StyleGAN2."""
-
-        def penalty():
-            with tf.GradientTape() as tape:
-                tape.watch(real)
-                logit = self.discriminator(with_label(real, label), training=False)
-            gradient = ops.cast(tape.gradient(logit, real), "float32")
-            square = ops.mean(ops.sum(ops.square(gradient), axis=(1, 2, 3)))
-            return 0.5 * self.r1_weight * self.r1_interval * square
-
-        if self.r1_interval == 1:
-            value = penalty()
-        else:
-            due = self.discriminator_optimizer.iterations % self.r1_interval == 0
-            value = tf.cond(due, penalty, lambda: tf.constant(0.0))
+        network, optimizer = self.discriminator, self.discriminator_optimizer
+        value = 0.5 * self.r1_weight * lazy_gradient_penalty(network, optimizer, real, label, self.r1_interval)
         self._means["r1"].update_state(value)
         return value
 

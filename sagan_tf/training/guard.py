@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sagan_tf.training.loss_scale import MINIMUM_SCALE, loss_scaling_optimizers
+
 # One batch of all classes; diversity is measured within each group of one class.
 SAMPLES, GROUPS = 64, 8
 SATURATED_ACCURACY, SATURATED_LOSS = 0.999, 0.02
@@ -90,6 +92,8 @@ class Guard:
     def check_finite(self, gan, step, means):
         """Raises `TrainingFailure` if a mean, or a weight of a network, is not finite; arguments as of `check`."""
         names = [name for name, value in means.items() if not np.isfinite(value)]
+        scaling = loss_scaling_optimizers(gan).items()
+        names += [f"{name}'s gradient" for name, one in scaling if float(one.dynamic_scale.numpy()) <= MINIMUM_SCALE]
         if names or not bool(_all_finite(gan)):
             subject = ", ".join(names) or "a weight"
             raise TrainingFailure(

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.training.callbacks import StepCallback
+from sagan_tf.training.loss_scale import loss_scaling_optimizers
 
 
 class Metrics(StepCallback):
@@ -68,14 +69,23 @@ class Metrics(StepCallback):
             return means
         old_steps, new_steps = self.unfinished["steps"], self.last_step - self.line_step
         old = self.unfinished["means"]
-        return {
-            name: (old_steps * old.get(name, value) + new_steps * value) / (old_steps + new_steps)
-            for name, value in means.items()
-        }
+
+        def combine(name, value):
+            counts = _updates(name, old_steps, old), _updates(name, new_steps, means)
+            total = counts[0] * old.get(name, value) + counts[1] * value
+            return total / sum(counts) if sum(counts) else value
+
+        return {name: combine(name, value) for name, value in means.items()}
+
+
+def _updates(name, steps, means):
+    """Steps that a mean is over: without those whose update was skipped."""
+    skipped = "g_skipped" if name.startswith("g_") else "d_skipped"
+    return steps if name.endswith("_skipped") else steps * (1 - means.get(skipped, 0.0))
 
 
 def _state_reader(gan):
-    """Makes a function that reads learning rates, every attention's gamma and every layer's sigma as floats."""
+    """Makes a function that reads learning rates, loss scales, every attention's gamma and every layer's sigma."""
     gammas, sigmas = {}, {}
     for letter, network in (("g", gan.generator), ("d", gan.discriminator)):
         for layer in network.layers:
@@ -94,6 +104,9 @@ def _state_reader(gan):
             "generator_learning_rate": float(gan.generator_optimizer.learning_rate.numpy()),
             "discriminator_learning_rate": float(gan.discriminator_optimizer.learning_rate.numpy()),
         }
+        for name, optimizer in loss_scaling_optimizers(gan).items():
+            rates[f"{name}_loss_scale"] = float(optimizer.dynamic_scale.numpy())
+            rates[f"{name}_skipped_steps"] = int(optimizer.skipped_steps.numpy())
         return rates | {name: float(value) for name, value in read_on_device().items()}
 
     return read

@@ -23,10 +23,11 @@ pytestmark = pytest.mark.usefixtures("quick_training")
 
 
 @pytest.mark.stress
-def test_resume_is_exact_when_stopped_within_metrics_line_and_evaluation(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_resume_is_exact_when_stopped_within_metrics_line_and_evaluation(precision, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
-    options = dict(steps=6, output__log_interval=3, output__checkpoint_interval=3, evaluation__interval=2,
-                   evaluation__num_samples=20, evaluation__split="test",
+    options = dict(steps=6, hardware__precision=precision, output__log_interval=3, output__checkpoint_interval=3,
+                   evaluation__interval=2, evaluation__num_samples=20, evaluation__split="test",
                    evaluation__features=save_feature_network(tmp_path / "features.keras"))
     whole, broken = KeepModel(), KeepModel()
     one = train(tiny_config(tmp_path / "whole", **options), [whole])
@@ -56,7 +57,8 @@ def test_resume_is_exact_when_stopped_within_metrics_line_and_evaluation(tmp_pat
     lines, expected = untimed(two), untimed(one)
     assert [line["step"] for line in lines] == [2, 3, 4, 6, 6]
     # The means of the interrupted metrics line are summed in another order.
-    means = {"d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy", "d_gradient_norm", "g_gradient_norm"}
+    means = {"d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy", "d_gradient_norm", "g_gradient_norm",
+             "d_skipped", "g_skipped"}  # fmt: skip
     for line, other in zip(lines, expected, strict=True):
         assert line.keys() == other.keys()
         different = {name for name in line if line[name] != other[name]}

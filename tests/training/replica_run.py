@@ -7,6 +7,7 @@ import sys
 
 import keras
 import numpy as np
+from training.float16 import OVERFLOWING, make_images, make_small, scaling_state
 from training.tiny import fit, make_data, make_gan
 
 from sagan_tf.training.distribution import make_strategy
@@ -24,10 +25,15 @@ def main(replicas, path, options):
         gan = make_gan(rate=1e-4, ema_decay=0.9, attention_sizes=(), **arguments)
     fit(gan, make_data(8, 4))
     results = gan.evaluate(make_data(8, 2, seed=1), verbose=0)
-    weights = gan.generator.weights + gan.discriminator.weights + gan.ema_generator.weights
+    with strategy.scope():
+        small = make_small(rate=1e-3, loss=OVERFLOWING, steps_per_execution=2)
+    fit(small, make_images(4, bright=14))  # the seventh image of the second batch: on the last replica
+    optimizers = small.generator_optimizer.variables + small.discriminator_optimizer.variables
+    weights = [w for one in (gan, small) for w in (*one.generator.weights, *one.discriminator.weights,
+                                                    *one.ema_generator.weights)] + optimizers  # fmt: skip
     # The last replica's copy, so that diverging replicas are detected.
     copies = [w.value.values[-1] if hasattr(w.value, "values") else w.value for w in weights]
-    np.savez(path, *[copy.numpy() for copy in copies], results=np.array(results))
+    np.savez(path, *[copy.numpy() for copy in copies], results=np.array(results), scaling=scaling_state(small))
 
 
 if __name__ == "__main__":

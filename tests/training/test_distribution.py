@@ -1,14 +1,13 @@
 """Choice of devices, steps of `fit`, and gradients with a scaled loss."""
 
-from types import SimpleNamespace
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from sagan_tf.errors import UserError
-from sagan_tf.training.distribution import DistributedModel, apply_gradients, check_loss_scaling, make_strategy
+from sagan_tf.training.distribution import DistributedModel, apply_gradients, make_strategy
+from sagan_tf.training.loss_scale import DynamicLossScaleOptimizer
 
 
 def test_make_strategy_returns_default_for_one_device():
@@ -67,7 +66,7 @@ def test_fit_makes_one_step_per_batch_of_a_data_set_of_unknown_length(steps):
 
 
 SCALED = {
-    "dynamic": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)),
+    "dynamic": lambda: DynamicLossScaleOptimizer(keras.optimizers.SGD(0.1)),
     "fixed": lambda: keras.optimizers.SGD(0.1, loss_scale_factor=1024.0),
     "plain": lambda: keras.optimizers.SGD(0.1),
 }
@@ -91,11 +90,6 @@ def test_apply_gradients_skips_a_step_whose_scaled_gradients_are_not_finite():
     step()
     np.testing.assert_array_equal(weight, [1.0, 2.0])
     assert float(optimizer.dynamic_scale) == 2.0**14
-
-
-def test_loss_scaling_is_refused_on_several_replicas():
-    with pytest.raises(ValueError, match="one replica only"):
-        check_loss_scaling(SimpleNamespace(num_replicas_in_sync=2), SCALED["dynamic"]())
 
 
 @pytest.mark.parametrize("make", [*SCALED.values(), lambda: keras.optimizers.Adam(0.1, weight_decay=0.1)])

@@ -86,6 +86,12 @@ const standardKeys = [
   "r1",
   "generator_learning_rate",
   "discriminator_learning_rate",
+  "d_skipped",
+  "g_skipped",
+  "generator_loss_scale",
+  "discriminator_loss_scale",
+  "generator_skipped_steps",
+  "discriminator_skipped_steps",
 ];
 const evaluationKeys = keys.filter(key => !standardKeys.includes(key) && !key.includes("/"));
 const keysWithPrefix = prefix => keys.filter(key => key.startsWith(prefix));

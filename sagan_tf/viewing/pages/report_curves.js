@@ -115,6 +115,9 @@ function addChartsOfRun(parent, run) {
     ["generator_learning_rate", "generator"],
     ["discriminator_learning_rate", "discriminator"],
   ]);
+  const ofBoth = suffix => ["generator", "discriminator"].map(name => [`${name}_${suffix}`, name]);
+  chart("Loss scale", ofBoth("loss_scale"), fromZero);
+  chart("Updates skipped in float16", ofBoth("skipped_steps"), fromZero);
   chart("Images per second", [["images_per_second", "images per second"]], fromZero);
 }
 
