@@ -17,6 +17,7 @@ from damage import damage, one_line_or_none, peak_growth, places, replaced, rewr
 from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import make_run
+from toy_networks import toy_networks as toy_networks
 
 from sagan_tf import attend, report, sample
 from sagan_tf.errors import UserError
@@ -32,12 +33,14 @@ from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
 
+pytestmark = pytest.mark.usefixtures("toy_networks")
+
 STEPS = (20, 40)
 CHECKPOINTS = [f"ckpt-{step}.{kind}" for step in STEPS for kind in ("index", "data-00000-of-00001")]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, toy_networks):
     return make_run(tmp_path_factory.mktemp("run") / "run", steps=STEPS)
 
 
@@ -147,7 +150,7 @@ def test_load_generator_accepts_or_rejects_edited_generator(run, tmp_path_factor
         assert sampler.sample([0], labels).shape == (1, *sampler.image_shape)
 
 
-def test_load_generator_rejects_unknown_output_size(run, tmp_path):
+def test_load_generator_rejects_unknown_output_size(tmp_path):
     """Such a generator works but cannot be folded; found by the test above."""
 
     def change(config):
@@ -155,7 +158,7 @@ def test_load_generator_rejects_unknown_output_size(run, tmp_path):
         reshape["config"]["target_shape"][-1] = None
         return config
 
-    other = Run(tmp_path)
+    run, other = make_run(tmp_path / "run", steps=(), attention_sizes=()), Run(tmp_path)
     rewrite_config(run.generator_path, other.generator_path, change)
     with pytest.raises(UserError, match="has an output of unknown size"):
         load_model(other)

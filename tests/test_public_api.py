@@ -11,6 +11,7 @@ import pytest
 from keras import ops
 from PIL import Image
 from small_runs import KINDS, make_run
+from toy_networks import toy_networks as toy_networks
 
 import sagan_tf
 from sagan_tf.commands.options import SampleOptions
@@ -18,13 +19,15 @@ from sagan_tf.commands.sample import sample_run
 from sagan_tf.errors import UserError
 from sagan_tf.generation.latents import draw_latents
 
+pytestmark = pytest.mark.usefixtures("toy_networks")
+
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"Config", "SAGAN", "build_discriminator", "build_generator", "layers", "load_generator", "load_run", "losses",
          "train"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, toy_networks):
     return make_run(tmp_path_factory.mktemp("api") / "run")
 
 

@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from sagan_tf.experiment import build
-from sagan_tf.layers import NearestUpsampling
+from sagan_tf.layers import NearestUpsampling, ResidualSum
 from sagan_tf.layers.functional import average_pool
 from sagan_tf.networks.blocks import LayerStyle
 
@@ -14,7 +14,7 @@ def toy_generator(
     image_size=32, channels=8, num_classes=3, latent_dim=128, attention_sizes=(16,), *, image_channels=3,
     attention_options=None, dtype=None, **_,
 ):  # fmt: skip
-    """As `build_generator`, with upsampling instead of residual blocks, and two convolutions at the end."""
+    """As `build_generator`, with upsampling instead of residual blocks but a short last one."""
     style = LayerStyle(dtype=dtype, num_classes=num_classes, attention_options=attention_options)
     latent, size = keras.Input((latent_dim,), name="latent"), 4
     label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
@@ -24,8 +24,9 @@ def toy_generator(
         x = NearestUpsampling(dtype=dtype, name=f"upsample_{size}")(x)
         if size in attention_sizes:
             x = style.attention(x, f"attention_{size}")
+    skip = NearestUpsampling(dtype=dtype, name="skip")(x)
     x = style.relu(style.normalize(x, label, "norm"), "relu")
-    x = style.convolution(channels, 3, "conv", resampling="up")(x)
+    x = ResidualSum(dtype=dtype, name="add")([style.convolution(channels, 3, "conv", resampling="up")(x), skip])
     x = style.relu(style.batch_normalization("output_norm")(x), "output_relu")
     x = style.convolution(image_channels, 3, "output_conv")(x)
     image = keras.layers.Activation("tanh", dtype="float32", name="image")(x)

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from small_data import open_small
 from small_runs import make_run
+from toy_networks import toy_networks as toy_networks
 
 from sagan_tf.evaluation import kernel_distance
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet, file_name_part
@@ -20,6 +21,8 @@ from sagan_tf.evaluation.features import FeatureNetwork
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
+
+pytestmark = pytest.mark.usefixtures("toy_networks")
 
 
 def network(sha256="ab", scale=1.0):

@@ -10,10 +10,10 @@ LATENT_DIM = 12
 NUM_CLASSES = 5
 
 
-def make_generator(num_classes=NUM_CLASSES, seed=0, **arguments):
-    """Returns a generator of 32 px with 4 channels and random weights; `arguments` are those of `build_generator`."""
+def make_generator(num_classes=NUM_CLASSES, seed=0, builder=build_generator, **arguments):
+    """Returns a generator of 32 px with 4 channels and random weights; `arguments` are those of the builder."""
     options = dict(image_size=32, channels=4, latent_dim=LATENT_DIM, attention_sizes=(8, 16)) | arguments
-    generator = build_generator(num_classes=num_classes, **options)
+    generator = builder(num_classes=num_classes, **options)
     rng = np.random.default_rng(seed)
     for weight in generator.weights:
         weight.assign(_random_value(weight, rng))

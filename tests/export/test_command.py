@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from export.generators import LATENT_DIM, images_of, make_generator, make_inputs
 from PIL import Image
+from toy_networks import toy_generator
 
 from sagan_tf import cli
 from sagan_tf.config import QUICK_START, save_config
@@ -43,9 +45,16 @@ def run(tmp_path):
     return run
 
 
+@pytest.fixture(scope="module")
+def generator_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("generator") / "generator.keras"
+    save_generator(make_generator(builder=toy_generator, channels=8), path, {"step": 1500})
+    return path
+
+
 @pytest.fixture
-def trained(run):
-    save_generator(make_generator(), run.generator_path, {"step": 1500})
+def trained(run, generator_path):
+    shutil.copy(generator_path, run.generator_path)
     return run
 
 

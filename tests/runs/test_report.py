@@ -7,13 +7,16 @@ import sys
 
 import pytest
 from small_runs import make_run
+from toy_networks import toy_networks as toy_networks
 
 from sagan_tf import cli, report
 from sagan_tf.runs.report import shell_command
 
+pytestmark = pytest.mark.usefixtures("toy_networks")
+
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, toy_networks):
     return make_run(tmp_path_factory.mktemp("run") / "run")
 
 

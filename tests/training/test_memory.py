@@ -13,10 +13,9 @@ from sagan_tf.training import memory
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 
 ALLOCATE_IN_THREADS = """
-import ctypes, os, sys, threading
-from sagan_tf.training.memory import limit_arenas
+import ctypes, os, runpy, sys, threading
 if sys.argv[1] == "limited":
-    limit_arenas()
+    runpy.run_path(sys.argv[3])["limit_arenas"]()  # an import of the package would start TensorFlow
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 count = 4 * len(os.sched_getaffinity(0))
@@ -42,7 +41,8 @@ def test_limit_arenas_allows_no_more_arenas_than_cores(tmp_path):
     counts = {}
     for mode in ("limited", "free"):
         path = tmp_path / mode
-        subprocess.run([sys.executable, "-c", ALLOCATE_IN_THREADS, mode, str(path)], check=True, capture_output=True)
+        command = [sys.executable, "-c", ALLOCATE_IN_THREADS, mode, str(path), memory.__file__]
+        subprocess.run(command, check=True, capture_output=True)
         counts[mode] = path.read_text().count("<heap nr=")
     cores = len(os.sched_getaffinity(0))
     assert counts["limited"] <= cores < counts["free"]

@@ -70,18 +70,14 @@ def test_receptive_field_of_generator_is_where_gradients_meet():
     for name, field in receptive_fields(network).items():
         layer = network.get_layer(name)
         rest = keras.Model([layer.output, network.inputs[1]], network.output)
-        side = layer.output.shape[1]
         for later in rest.layers:
             if hasattr(later, "gamma") and later.name.startswith("attention"):
                 later.gamma.assign(0.0)
-        depends = np.zeros((64, side), bool)
         x = tf.random.normal((4, *layer.output.shape[1:]), seed=1)
-        with tf.GradientTape(persistent=True) as tape:
+        with tf.GradientTape() as tape:
             tape.watch(x)
-            image = rest([x, tf.zeros(4, tf.int32)])
-            rows = [tf.reduce_sum(image[:, row, 32]) for row in range(64)]
-        for row, value in enumerate(rows):
-            depends[row] = np.abs(tape.gradient(value, x)).sum((0, 2, 3)) > 0
+            rows = tf.reduce_sum(rest([x, tf.zeros(4, tf.int32)])[:, :, 32], (0, 2))
+        depends = np.abs(tape.jacobian(rows, x)).sum((1, 3, 4)) > 0
         np.testing.assert_array_equal(field, depends.T.astype(int) @ depends > 0, name)
 
 
