@@ -1,6 +1,7 @@
 # `make train` and `make test` set up their own environment; all they need is Python 3.11 to 3.13 and pip.
 #   make train                                        train the quick start
 #   make train ARGS="--config configs/cifar10.yaml"   train another config; ARGS="--help" lists every option
+#   make test-fast                                    the quick two thirds of the tests, for each save; ARGS="tests/data -x"
 #   make test                                         lint, import contracts, tests
 #   make stress                                       tests that take minutes each: lost workers, kills, damaged files, a long run
 #   make types                                        check all type hints; `make test` checks those of the public names
@@ -24,7 +25,7 @@ TORCH_PYTHON ?= python3
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help train test stress lint types docs bench dist parity clean
+.PHONY: help train test test-fast stress lint types docs bench dist parity clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,8 +34,14 @@ help:
 train: $(VENV)/.installed
 	$(BIN)/python -m sagan_tf.train $(ARGS)
 
+# Tests that follow one another share what is costly to make; a worker that has finished takes half of the others' rest.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-fast: $(VENV)/.installed-test
+	$(PYTEST) -m 'not slow and not stress' $(ARGS)
 
 stress: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m stress

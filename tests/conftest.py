@@ -7,6 +7,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before anything imports Te
 import keras  # noqa: E402
 import pytest  # noqa: E402
 
+# Whole commands, servers, browsers, new processes: minutes together.
+SLOW = (
+    "commands/", "experiment/", "export/", "parity/", "serving/", "test_docs.py", "test_hostile_", "test_public_api.py",
+    "viewing/test_attention.py", "viewing/test_explorer.py", "viewing/test_report.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(config, items):
+    """Marks the tests of slow files."""
+    tests = config.rootpath / "tests"
+    for item in items:
+        if item.path.relative_to(tests).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def seeded():

@@ -213,6 +213,7 @@ def test_divide_by_sigma_has_the_gradient_through_sigma(shape, kernels):
     assert np.abs(exact(gradient) - want).max() < 1e-4 * (np.abs(want).max() + np.abs(g / exact(sigma)).max())
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_network_gradients_with_compiled_kernels_are_as_exact_as_without(kernels):
     arguments = dict(image_size=32, channels=16, num_classes=3, attention_sizes=(16,))
@@ -244,6 +245,7 @@ def test_network_gradients_with_compiled_kernels_are_as_exact_as_without(kernels
         assert native < 1.1 * own and native < 0.3, (build.__name__, native, own)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_training_step_uses_all_compiled_kernels_and_matches_reference():
     found, types = [], []

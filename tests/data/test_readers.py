@@ -45,6 +45,7 @@ def test_shuffled_orders_are_uniform_and_independent(count, batch=64):
     assert np.mean(correlations) == pytest.approx(0.0, abs=0.01)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(count=st.integers(1, 5_000), seed=st.integers(-(2**80), 2**80))
 @example(65_537, 0)
@@ -70,6 +71,7 @@ def test_shuffled_orders_are_those_of_earlier_versions():
     np.testing.assert_array_equal(orders(8, 2**40, 2), [[2, 4, 3, 0, 7, 5, 6, 1], [5, 6, 4, 3, 1, 0, 2, 7]])
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(count=st.integers(1, 40), batch=st.integers(1, 50), seed=st.integers(0, 2**40), start=st.integers(0, 30))
 def test_dataset_resumes_bit_exactly_at_any_step(count, batch, seed, start):

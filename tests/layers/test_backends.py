@@ -30,6 +30,7 @@ def start(backend, *arguments):
     return subprocess.run([PYTHON, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.backends
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_keras_backend_matches_tensorflow(backend, reference):

@@ -132,6 +132,7 @@ print(np.abs(np.concatenate([part.numpy() for part in outputs.values]) - want).m
 """
 
 
+@pytest.mark.slow
 @pytest.mark.replicas
 def test_batch_normalization_over_replicas_is_exact_when_mean_is_far():
     done = subprocess.run([sys.executable, "-c", _REPLICAS], capture_output=True, text=True)

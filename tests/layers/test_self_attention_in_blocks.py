@@ -67,6 +67,7 @@ def test_self_attention_in_blocks_gradient_matches_finite_differences():
     assert np.sum(gradient * direction) == pytest.approx((losses[0] - losses[1]) / (2 * step), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_self_attention_in_blocks_matches_whole_matrix_when_compiled(jit_compile):
     blocks, whole, x = twins(5)
@@ -125,6 +126,7 @@ def test_self_attention_in_blocks_keeps_block_size_when_saved(tmp_path):
     np.testing.assert_array_equal(loaded(x), model(x))
 
 
+@pytest.mark.slow
 def test_self_attention_in_blocks_needs_less_memory_than_half_its_scores():
     """Peak memory of training steps, as the benchmark measures it, in a process of its own."""
     one = {"path": "auto", "size": 96, "pool_size": 1}

@@ -28,6 +28,7 @@ def test_averaged_generator_has_the_closed_form_after_its_start():
         np.testing.assert_allclose(mean, want, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_averaged_generator_singular_vectors_follow_its_kernels():
     generator = build_generator(32, 8, 2, attention_sizes=(16,))
     average = AveragedGenerator(generator, decay=0.5)

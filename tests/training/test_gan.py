@@ -85,6 +85,7 @@ def test_sagan_step_makes_one_power_iteration_of_the_discriminator():
         np.testing.assert_allclose(got, want, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sagan_runs_are_equal_only_with_equal_seeds():
     runs = []
     for seed in (1, 1, 2):
@@ -103,6 +104,7 @@ def test_sagan_batches_of_the_updates_are_interleaved():
     assert [part[1].numpy().tolist() for part in parts] == [[0, 4], [1, 5], [2, 6], [3, 7]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["non_saturating", "wasserstein", "least_squares"])
 def test_sagan_trains_finitely_with_every_loss(loss):
     gan = make_gan(rate=1e-5, compile_arguments=dict(loss=loss, run_eagerly=True))  # faster than tracing three graphs
@@ -210,6 +212,7 @@ def test_sagan_trains_in_mixed_bfloat16_with_float32_weights():
     assert {w.dtype for w in gan.generator.weights + gan.discriminator.weights} == {"float32"}
 
 
+@pytest.mark.slow
 def test_sagan_steps_are_equal_in_one_or_several_per_call():
     runs = []
     for steps in (1, 2):

@@ -145,6 +145,7 @@ def test_batches_by_hand_are_those_of_fit_and_evaluate():
     assert np.isfinite(gan.train_on_batch(IMAGES, return_dict=True)["d_loss"])
 
 
+@pytest.mark.slow
 def test_train_on_batch_traces_once():
     gan = make_gan(num_classes=None)
     for _ in range(2):
@@ -198,6 +199,7 @@ def test_fit_rejects_what_a_gan_cannot_use(name):
         make_gan(compile_arguments=EAGER).fit(**arguments, shuffle=False, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_arguments", [EAGER, dict(jit_compile=True)])
 def test_fit_rejects_images_out_of_range(compile_arguments):
     gan = make_gan(compile_arguments=compile_arguments)
@@ -218,6 +220,7 @@ def test_check_batch_takes_labels_as_columns():
     np.testing.assert_array_equal(label, LABELS)
 
 
+@pytest.mark.slow
 def test_epochs_with_callbacks_of_keras(tmp_path):
     gan = make_gan(compile_arguments=EAGER)
     gan.compile(keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(1e-3, 1, 0.5)), "sgd", **EAGER)

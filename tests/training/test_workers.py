@@ -120,6 +120,7 @@ def test_wait_until_present_names_port_in_use():
             wait_until_present(make_worker(addresses, 0), 1)
 
 
+@pytest.mark.slow
 def test_signal_ends_worker_that_waits(tmp_path):
     (worker,) = start_workers(1, [sys.executable, "-m", "sagan_tf.train", "--run", str(tmp_path / "run")], missing=1)
     for line in worker.stderr:
@@ -142,6 +143,7 @@ with one_line_errors(), end_on_signal(Worker(0, 2)):
 """
 
 
+@pytest.mark.slow
 def test_end_on_signal_ends_worker_that_waits_in_tensorflow():
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with subprocess.Popen([sys.executable, "-c", BLOCKED], **pipes) as process:
