@@ -45,6 +45,8 @@ def launched():
 @pytest.fixture(scope="module", name="browser")
 def chromium_browser():
     """A headless playwright Browser; module scope, since its event loop blocks those of other tests."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
     with launched() as browser:
         yield browser
 
@@ -63,18 +65,18 @@ def opened_page(browser, width=1000, height=900, **options):
 
 
 @contextlib.contextmanager
-def opened(path, width=1000, height=700, **options):
+def opened(browser, path, width=1000, height=700, **options):
     """Opens an HTML file; yields a playwright Page. Script errors and network requests fail the test at the end.
 
     Args:
+        browser: playwright Browser.
         path: pathlib.Path of the file.
         width, height: Size of the window in px.
         options: Options of playwright's `new_context`.
     """
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with launched() as browser:
-        context = browser.new_context(viewport={"width": width, "height": height}, offline=True, **options)
+    with contextlib.closing(
+        browser.new_context(viewport={"width": width, "height": height}, offline=True, **options)
+    ) as context:
         page = context.new_page()
         errors, asked = [], []
         page.on("pageerror", lambda error: errors.append(str(error)))

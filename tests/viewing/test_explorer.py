@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from browser import opened
+from browser import chromium_browser, opened  # noqa: F401 (a fixture)
 from viewing.maps import make_maps
 
 from sagan_tf.viewing.explorer import MAX_BYTES, ExplorerData, explorer_page, save_explorer
@@ -48,8 +48,8 @@ def wait_for_state(page):
     return page.evaluate("explorer.state")
 
 
-def test_explorer_overlay_follows_mouse(page_path):
-    with opened(page_path) as page:
+def test_explorer_overlay_follows_mouse(browser, page_path):
+    with opened(browser, page_path) as page:
         wait_for_state(page)
         box = page.locator("canvas").bounding_box()
         for row, column in ((0, 0), (7, 0), (1, 6), (6, 6)):
@@ -67,8 +67,8 @@ def test_explorer_overlay_follows_mouse(page_path):
         assert (wait_for_state(page)["row"], wait_for_state(page)["column"]) == (0, 0)
 
 
-def test_explorer_lists_select_class_latent_and_layer(page_path):
-    with opened(page_path) as page:
+def test_explorer_lists_select_class_latent_and_layer(browser, page_path):
+    with opened(browser, page_path) as page:
         assert wait_for_state(page)["picture"] == 0
         options = page.locator("#class option").all_text_contents()
         assert tuple(options) == CLASSES
@@ -85,11 +85,11 @@ def test_explorer_lists_select_class_latent_and_layer(page_path):
         assert wait_for_state(page)["picture"] == 0
 
 
-def test_explorer_has_no_arrow_when_the_map_is_uniform(tmp_path):
+def test_explorer_has_no_arrow_when_the_map_is_uniform(browser, tmp_path):
     maps = make_maps(lambda picture, row, column: None if row < 4 else (0, 0), pictures=1)
     images = np.full((1, 32, 32, 3), 128, np.uint8)
     save_explorer(ExplorerData("t", images, ("",), (0,), {("generator", "a"): maps}), tmp_path / "page.html")
-    with opened(tmp_path / "page.html") as page:
+    with opened(browser, tmp_path / "page.html") as page:
         # White pixels of dot and arrow.
         white = """() => { const p = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
             return p.filter((v, i) => i % 4 === 0 && v === 255 && p[i + 1] === 255 && p[i + 2] === 255).length; }"""
@@ -100,8 +100,8 @@ def test_explorer_has_no_arrow_when_the_map_is_uniform(tmp_path):
         assert not shown[1][0] and shown[7][0] and shown[7][1] > 5 * shown[1][1]
 
 
-def test_explorer_keys_move_position_and_change_picture(page_path):
-    with opened(page_path) as page:
+def test_explorer_keys_move_position_and_change_picture(browser, page_path):
+    with opened(browser, page_path) as page:
         start = wait_for_state(page)
         for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
             page.keyboard.press(key)
@@ -118,8 +118,8 @@ def test_explorer_keys_move_position_and_change_picture(page_path):
         assert (state["picture"], state["layer"]) == (0, 1)
 
 
-def test_explorer_touch_moves_position_on_small_screen(page_path):
-    with opened(page_path, 380, 700, has_touch=True, is_mobile=True) as page:
+def test_explorer_touch_moves_position_on_small_screen(browser, page_path):
+    with opened(browser, page_path, 380, 700, has_touch=True, is_mobile=True) as page:
         wait_for_state(page)
         box = page.locator("canvas").bounding_box()
         assert box["width"] > 300 and page.evaluate("document.documentElement.scrollWidth") <= 380
@@ -128,13 +128,13 @@ def test_explorer_touch_moves_position_on_small_screen(page_path):
         assert (state["row"], state["column"]) == (0, 7) and brightest(page) == [3, 0]
 
 
-def test_explorer_maps_are_accurate_to_8_bits(page_path, tmp_path):
+def test_explorer_maps_are_accurate_to_8_bits(browser, page_path, tmp_path):
     rng = np.random.default_rng(1)
     maps = make_maps(lambda *_: None, side=16, keys=8, pictures=2)
     maps.scores[:] = rng.dirichlet(np.full(64, 0.1), (2, 256))
     images = np.zeros((2, 32, 32, 1), np.uint8)
     save_explorer(ExplorerData("t", images, ("", ""), (0, 1), {("generator", "a"): maps}), tmp_path / "page.html")
-    with opened(tmp_path / "page.html") as page:
+    with opened(browser, tmp_path / "page.html") as page:
         for picture, row, column in ((0, 0, 0), (1, 15, 15), (1, 7, 3)):
             page.evaluate("async ([p, r, c]) => { await explorer.choose(p); await explorer.moveTo(r, c); }",
                           [picture, row, column])

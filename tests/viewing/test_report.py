@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from browser import opened
+from browser import chromium_browser, opened  # noqa: F401 (a fixture)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -45,8 +45,8 @@ def write_page(records, path):
     return path
 
 
-def test_report_shows_values_of_running_training(record, tmp_path):
-    with opened(write_page([record], tmp_path / "report.html")) as page:
+def test_report_shows_values_of_running_training(browser, record, tmp_path):
+    with opened(browser, write_page([record], tmp_path / "report.html")) as page:
         assert page.locator("h1").text_content() == HOSTILE  # shown, not executed
         assert "Step 500 of 1,000, 2.7 min left" in page.locator("#line").text_content()
         titles = page.locator(".card h3").all_text_contents()
@@ -69,8 +69,8 @@ def test_report_shows_values_of_running_training(record, tmp_path):
         assert page.locator("#samples details p").text_content() == f"disc, {HOSTILE}"
 
 
-def test_report_slider_shows_samples_by_step(record, tmp_path):
-    with opened(write_page([record], tmp_path / "report.html")) as page:
+def test_report_slider_shows_samples_by_step(browser, record, tmp_path):
+    with opened(browser, write_page([record], tmp_path / "report.html")) as page:
         slider, image = page.locator(".film-samples input"), page.locator(".film-samples img")
         shown = []
         for position in (0, 1, 2):
@@ -85,12 +85,12 @@ def test_report_slider_shows_samples_by_step(record, tmp_path):
         assert page.locator(".film-samples output").text_content() == "step 250"
 
 
-def test_report_of_several_runs_starts_with_differing_fields(record, tmp_path):
+def test_report_of_several_runs_starts_with_differing_fields(browser, record, tmp_path):
     changed = [(key, {"run": "b", "training.loss": "wasserstein"}.get(key, value)) for key, value in record.config]
     changes = {"config": changed, "metrics": metrics_lines(20), "attention": {}, "environment": None}
     other = dataclasses.replace(record, name="other", **changes)
     assert differing_fields([record, other]) == [["training.loss", ["hinge", "wasserstein"]]]
-    with opened(write_page([record, other], tmp_path / "report.html")) as page:
+    with opened(browser, write_page([record, other], tmp_path / "report.html")) as page:
         assert page.locator("main section").first.locator("h2").first.text_content() == "Differences"
         cells = page.locator("#differences table").first.locator("td").all_text_contents()
         assert cells == ["training.loss", "hinge", "wasserstein"]
@@ -105,20 +105,20 @@ def test_report_of_several_runs_starts_with_differing_fields(record, tmp_path):
         assert page.locator("#data img").count() == 1  # both runs share one data set
 
 
-def test_report_of_several_runs_accepts_any_metric_name(record, tmp_path):
+def test_report_of_several_runs_accepts_any_metric_name(browser, record, tmp_path):
     names = ["constructor", "toString", "__proto__"]
     other = dataclasses.replace(record, metrics=[{"step": 1, "d_loss": 1.0, **dict.fromkeys(names, 5.0)}])
-    with opened(write_page([record, other], tmp_path / "report.html")) as page:
+    with opened(browser, write_page([record, other], tmp_path / "report.html")) as page:
         rows = page.locator("#differences table").last.locator("tr").all_inner_texts()
         assert {f"{name}\t–\t5.00" for name in names} <= set(rows)
 
 
 @pytest.mark.parametrize("count", [1, 6])
-def test_report_fits_small_screen(record, tmp_path, count):
+def test_report_fits_small_screen(browser, record, tmp_path, count):
     runs = [dataclasses.replace(record, name=f"run_{i}", config=[*record.config, ("training.seed", str(i))])
             for i in range(count)]
     path = write_page(runs, tmp_path / "report.html")
-    with opened(path, 360, 640, has_touch=True, is_mobile=True) as page:
+    with opened(browser, path, 360, 640, has_touch=True, is_mobile=True) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.locator(".u-legend").first.is_visible()
         if count > 1:  # every value beside the name of its run
@@ -138,8 +138,8 @@ def oklab(colours):
     return np.cbrt(linear @ cones.T) @ opponents.T, linear @ [0.2126, 0.7152, 0.0722]
 
 
-def test_report_lines_of_16_layers_have_colours_one_can_tell_apart(record, tmp_path):
-    with opened(write_page([record], tmp_path / "report.html"), color_scheme="light") as page:
+def test_report_lines_of_16_layers_have_colours_one_can_tell_apart(browser, record, tmp_path):
+    with opened(browser, write_page([record], tmp_path / "report.html"), color_scheme="light") as page:
         check_line_colours(page)
         page.emulate_media(color_scheme="dark")
         page.reload()
@@ -159,18 +159,18 @@ def check_line_colours(page):
     assert len({(style["stroke"], str(style["dash"])) for style in styles}) == 32
 
 
-def test_report_copies_commands(record, tmp_path):
+def test_report_copies_commands(browser, record, tmp_path):
     line = "import sagan_tf\npython -m sagan_tf.train --run 'a b' --data.name 'it'\"'\"'s'"
     page_path = write_page([dataclasses.replace(record, commands=(line, "second"))], tmp_path / "report.html")
-    with opened(page_path, permissions=["clipboard-read", "clipboard-write"]) as page:
+    with opened(browser, page_path, permissions=["clipboard-read", "clipboard-write"]) as page:
         page.locator("#commands button").first.click()
         assert page.locator("#commands button").first.inner_text() == "Copied"
         assert page.evaluate("navigator.clipboard.readText()") == line
 
 
-def test_report_is_drawn_for_run_without_metrics(record, tmp_path):
+def test_report_is_drawn_for_run_without_metrics(browser, record, tmp_path):
     empty = RunRecord(name="new", steps=10, images_per_step=4, metrics=[], config=record.config)
-    with opened(write_page([empty], tmp_path / "report.html")) as page:
+    with opened(browser, write_page([empty], tmp_path / "report.html")) as page:
         assert "No metrics yet" in page.locator("#line").text_content()
         assert page.locator(".card").count() == 0 and page.locator("#config td").count() > 3
 
