@@ -6,6 +6,7 @@
 #   make stress                                       tests that take minutes each: lost workers, kills, damaged files, a long run
 #   make types                                        check all type hints; `make test` checks those of the public names
 #   make docs                                         build the site of docs/ in build/site
+#   make tutorials                                    run the notebooks of docs/tutorials and store their outputs
 #   make bench                                        speed and memory: training, generator, attention, start-up; TORCH_PYTHON=...
 #   make dist                                         build wheel and sdist, and run each in a bare environment elsewhere
 #   make parity                                       rerun TF-GAN and TensorFlow Addons and compare with tests/parity/files (Python 3.11)
@@ -25,7 +26,7 @@ TORCH_PYTHON ?= python3
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help train test test-fast stress lint types docs bench dist parity clean
+.PHONY: help train test test-fast stress lint types docs tutorials bench dist parity clean
 .DEFAULT_GOAL := help
 
 help:
@@ -72,6 +73,9 @@ types: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/site/build.py
+
+tutorials: $(VENV)/.installed-test
+	for notebook in docs/tutorials/*.ipynb; do $(BIN)/python docs/tutorials/run.py $$notebook --store || exit 1; done
 
 # Also measures BigGAN-PyTorch if TORCH_PYTHON has PyTorch.
 bench: $(VENV)/.installed

@@ -1,8 +1,9 @@
-"""Examples: doctests of docstrings, Python blocks of the pages, and the commands that the pages show."""
+"""Examples: doctests of docstrings, Python blocks of the pages, and the commands that pages and notebooks show."""
 
 import doctest
 import importlib
 import inspect
+import json
 import re
 import shlex
 from pathlib import Path
@@ -29,13 +30,17 @@ PYTHON = {page: blocks for page in PAGES if (blocks := BLOCK.findall(page.read_t
 
 def commands(page):
     """Commands of ours in the code blocks of a page, as lists of words."""
-    text = re.sub(r"\\\n\s*", "", page.read_text())
+    text = page.read_text()
+    if page.suffix == ".ipynb":
+        texts = [cell["source"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+        text = "\n".join("".join(lines) for lines in texts)
+    text = re.sub(r"\\\n\s*", "", text)
     lines = re.findall(r"^(?:    )?((?:sagan|python -m sagan_tf\.)[ \w].*)", text, re.M)
     words = [shlex.split(line.removesuffix("&"), comments=True) for line in lines]
     return [["sagan", line[2].partition(".")[2], *line[3:]] if line[0] == "python" else line for line in words]
 
 
-COMMANDS = {page: lines for page in PAGES if (lines := commands(page))}
+COMMANDS = {page: lines for page in [*PAGES, *sorted((ROOT / "docs").rglob("*.ipynb"))] if (lines := commands(page))}
 
 
 def relative(path):

@@ -69,7 +69,8 @@ def write_pages():
 def write_page(path, data):
     target = PAGES / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
+    # A link to a notebook leads to its page.
+    target.write_bytes(re.sub(rb"(\]\([^)\s:]+)\.ipynb(?=[)#])", rb"\1.md", data) if target.suffix == ".md" else data)
 
 
 def with_tutorials(nav, tutorials):
