@@ -9,7 +9,7 @@ import pytest  # noqa: E402
 
 # Whole commands, servers, browsers, new processes: minutes together.
 SLOW = (
-    "commands/", "experiment/", "export/", "parity/", "serving/", "test_docs.py", "test_hostile_", "test_public_api.py",
+    "commands/", "experiment/", "export/", "parity/", "serving/", "test_hostile_", "test_public_api.py",
     "viewing/test_attention.py", "viewing/test_explorer.py", "viewing/test_report.py",
 )  # fmt: skip
 
