@@ -191,8 +191,9 @@ def test_spectral_normalization_passes_on_mask_of_an_embedding():
 def test_spectral_normalization_draws_same_dropout_as_plain_layer(compiled):
     layer, x = SpectralNormalization(layers.LSTM(3, dropout=0.5, seed=7)), noise(2, 5, 4)
     layer(x)
+    update = tf.function(layer.update_u)
     for _ in range(300):
-        layer.update_u()  # W / sigma is constant from here on
+        update()  # W / sigma is constant from here on
     plain = layer.fold()
     plain(x)  # Keras' LSTM draws in every call, as `layer` above, and applies dropout in training calls
     calls = [tf.function(one) if compiled else one for one in (layer, plain)]
