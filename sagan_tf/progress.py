@@ -1,8 +1,11 @@
 """Progress of long work, on stderr: a bar on a terminal or in a notebook, and in a log file a line every 30 seconds."""
 
 import sys
+import warnings
 
-from tqdm.auto import tqdm
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # without ipywidgets, the bar of a notebook is text
+    from tqdm.auto import tqdm
 
 _LOG_SECONDS = 30
 

@@ -21,6 +21,8 @@ _LOG_LINE = re.compile(
 def quiet_imports(after_stop=""):
     """Imports within the block drop log lines on stderr, and Ctrl-C or SIGTERM ends the process with one line.
 
+    TensorFlow's Python code logs only errors from then on.
+
     Lines stay where the environment sets TF_CPP_MIN_LOG_LEVEL to 0 or 1.
 
     Args:
@@ -31,6 +33,8 @@ def quiet_imports(after_stop=""):
         return
     with without_log_lines() as stderr, _exit_on_signal(stderr, after_stop):
         yield
+    if "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].get_logger().setLevel("ERROR")  # warnings name functions that we call, not the user
 
 
 @contextlib.contextmanager

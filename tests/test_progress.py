@@ -1,6 +1,8 @@
 """Progress in a log file: a line every 30 seconds."""
 
 import io
+import subprocess
+import sys
 
 import pytest
 
@@ -38,3 +40,14 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch):
     monkeypatch.setattr("sys.stderr", terminal)
     list(progress_bar(range(3)))
     assert "\r" in terminal.getvalue()
+
+
+def test_progress_is_imported_without_a_warning_in_a_notebook_without_widgets():
+    script = """
+import sys, types
+shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
+sys.modules["ipywidgets"] = None
+import sagan_tf.progress"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,11 +1,13 @@
 """A command's imports: log lines are dropped, errors are not, Ctrl-C ends the process in one line."""
 
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from sagan_tf.startup import quiet_imports
 
@@ -34,6 +36,20 @@ def test_quiet_imports_drop_log_lines_only(capfdbinary, monkeypatch, level, expe
         raise ImportError
     err = capfdbinary.readouterr().err
     assert err == expected + b"a warning of Python\nF0000 00:00:1.1 1 x.cc:1] a fatal error\n"
+
+
+def test_tensorflow_logs_only_errors_after_quiet_imports(monkeypatch):
+    """A resumed run printed four lines about a deprecated function that we call."""
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
+    logger = tf.get_logger()
+    before = logger.level
+    try:
+        logger.setLevel("WARNING")
+        with quiet_imports():
+            pass
+        assert [logger.isEnabledFor(level) for level in (logging.WARNING, logging.ERROR)] == [False, True]
+    finally:
+        logger.setLevel(before)
 
 
 @pytest.mark.parametrize(("name", "code", "by"), [("SIGINT", 130, "the keyboard"), ("SIGTERM", 143, "SIGTERM")])

@@ -26,11 +26,8 @@ def serve(options, log):
     _check_folder(options.folder)
     _check_packages()
     with quiet_imports():  # after the checks: TensorFlow takes seconds
-        import tensorflow as tf
-
         from sagan_tf.serving import server
 
-    tf.get_logger().setLevel("ERROR")  # hides that sessions are a deprecated interface
     log = BackgroundLog(log)
     running = server.Server(options.folder, limits(options), options.host, options.rest_port, options.port, log)
     try:
