@@ -1,5 +1,6 @@
 """Compares networks, spectral normalization, attention, hinge losses and Adam with PyTorch's."""
 
+import functools
 import json
 
 import keras
@@ -34,7 +35,9 @@ def build_converted(state):
     return network, converted
 
 
+@functools.cache
 def converted_network(case, part):
+    """One for all tests that do not change it."""
     return build_converted(state_dict(case, part))
 
 
@@ -216,7 +219,7 @@ def test_older_studiogan_embedding_tables_convert_to_same_network():
 @pytest.mark.parametrize("case, part", PARTS)
 def test_conversion_names_tensors_of_wrong_shape(case, part):
     state = state_dict(case, part)
-    network = converted_network(case, part)[0]
+    network = build_converted(state)[0]
     converted = convert_state_dict({**state, "blocks.0.0.surprise.weight": np.zeros(3)})
     with pytest.raises(UserError, match="1 unexpected: blocks.0.0.surprise.weight"):
         set_weights(network, converted.values, case, converted.unused)
