@@ -46,6 +46,7 @@ def test_progress_is_imported_without_a_warning_in_a_notebook_without_widgets():
     script = """
 import sys, types
 shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+sys.modules["ipykernel.zmqshell"] = types.ModuleType("zmqshell")
 sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
 sys.modules["ipywidgets"] = None
 import sagan_tf.progress"""
