@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sagan_tf.experiment.train import train as train
     from sagan_tf.experiment.trained import load_generator as load_generator
     from sagan_tf.experiment.trained import load_run as load_run
+    from sagan_tf.experiment.trained import pretrained as pretrained
     from sagan_tf.networks import build_discriminator as build_discriminator
     from sagan_tf.networks import build_generator as build_generator
     from sagan_tf.training import SAGAN as SAGAN
@@ -29,6 +30,7 @@ __getattr__, __dir__ = lazy_exports(
         "load_generator": "sagan_tf.experiment.trained",
         "load_run": "sagan_tf.experiment.trained",
         "losses": "sagan_tf.training.losses",
+        "pretrained": "sagan_tf.experiment.trained",
         "train": "sagan_tf.train",  # the module of the command, which can be called
     },
 )

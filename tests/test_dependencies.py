@@ -36,12 +36,11 @@ def test_dependencies_are_all_explained():
 
 
 def test_dependencies_have_lower_bounds_that_this_environment_meets():
-
     def numbers(text):
         return [int(part) for part in re.findall(r"\d+", text)]
 
     for name, bound in requirements().items():
-        if name == "matplotlib":
+        if name in ("matplotlib", "nvidia-cudnn-cu12"):
             continue  # not part of the test environment
         assert numbers(version(name)) >= numbers(bound), name
 

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagan_tf.config import Config
-from sagan_tf.errors import did_you_mean
+from sagan_tf.errors import UserError, did_you_mean
 from sagan_tf.experiment.loading import class_names, load_model, restore_networks
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler, count_classes
 from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.runs.folder import Run
 from sagan_tf.viewing.attention import AttentionMaps, AttentionProbe
+
+_WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 class TrainedGenerator:
@@ -140,6 +142,26 @@ def load_run(path: str | Path, step: int | None = None, best: bool = False) -> T
         UserError: It is not a run folder, has no generator or checkpoint yet, or a file cannot be read.
     """
     return TrainedRun(path, step, best)
+
+
+def pretrained(name: str) -> TrainedRun:
+    """Loads the averaged generator of a run whose weights come with the package.
+
+    Args:
+        name: Such as `twins`, the quick start. A folder of that name in `sagan_tf/weights` has the weights and their
+            model card: data, steps, figures and how they were made.
+
+    Returns:
+        `TrainedRun`.
+
+    Raises:
+        UserError: There are no weights of that name.
+    """
+    names = sorted(folder.name for folder in _WEIGHTS.iterdir())
+    if name not in names:
+        hint = did_you_mean(name, names) or f" There are: {', '.join(names)}."
+        raise UserError(f"pretrained: there are no weights `{name}`.{hint}")
+    return TrainedRun(_WEIGHTS / name)
 
 
 def load_generator(path: str | Path) -> TrainedGenerator:

@@ -17,7 +17,7 @@ LICENCE_NOTE = (
     "terms of the data set."
 )
 _CLASSES_SHOWN = 1000
-_PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-quantizer", "tf2onnx")
+_PACKAGES = ("tensorflow", "keras", "numpy", "litert-quantizer", "tf2onnx")
 
 
 def make_model_card(name, folded, folder, paths, training, samples=None):

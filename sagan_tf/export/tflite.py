@@ -46,7 +46,7 @@ def export_tflite(
     | `dynamic_int8` | int8 per channel | int8, ranges of the current image; class tables and sums float32 |
     | `int8` | int8 per channel | int8, ranges measured on `CALIBRATION_IMAGES` images; attention float32 |
 
-    The int8 variants need `ai-edge-quantizer` (the extra `tflite`); without it they are omitted, with a line on stdout.
+    The int8 variants need `litert-quantizer` (the extra `tflite`); without it they are omitted, with a line on stdout.
 
     Args:
         generator: `FoldedGenerator`, or keras.Model [latent, label] or latent -> image, which is folded.
@@ -82,7 +82,7 @@ def export_tflite(
 
 
 def _available(variants):
-    if importlib.util.find_spec("ai_edge_quantizer"):
+    if importlib.util.find_spec("litert_quantizer"):
         return variants
     omitted = [variant for variant in variants if "int8" in variant]
     if omitted:
@@ -119,16 +119,16 @@ def _float16(folder):
 
 
 def _dynamic_int8(float32):
-    from ai_edge_quantizer import quantizer, recipe
+    from litert_quantizer import quantizer, recipe
 
     with _silenced():
         return bytes(quantizer.Quantizer(float32, recipe.dynamic_wi8_afp32()).quantize().quantized_model)
 
 
 def _int8(float32, attention_layers, batches):
-    from ai_edge_quantizer import quantizer, recipe
-    from ai_edge_quantizer.algorithm_manager import AlgorithmName
-    from ai_edge_quantizer.qtyping import TFLOperationName
+    from litert_quantizer import quantizer, recipe
+    from litert_quantizer.algorithm_manager import AlgorithmName
+    from litert_quantizer.qtyping import TFLOperationName
 
     int8 = quantizer.Quantizer(float32, recipe.static_wi8_ai8())
     # Inputs and outputs stay float for the callers; attention, because int8 makes it slower and worse. Its matrix
@@ -161,7 +161,7 @@ def _tensor_ranges(int8, batches, signatures):
     """Smallest and largest value of every tensor over all batches."""
     # One calibration per batch, merged here: the quantizer takes a moving average over batches, which cuts off the
     # values of rare images, and for large generators one batch of all images does not fit into memory.
-    from ai_edge_quantizer.utils.qsv_utils import min_max_update
+    from litert_quantizer.utils.qsv_utils import min_max_update
 
     ranges = {}
     for batch in batches:

@@ -106,7 +106,8 @@ class Sampler:
         """What the network takes besides latents: class rows if it is folded, otherwise the labels."""
         if (labels is None) != (self.num_classes is None):
             raise ValueError(
-                f"`labels` must be given if and only if there are classes. Received: {labels=}, {self.num_classes=}."
+                "`labels` must be given if and only if there are classes. "
+                f"Received: {labels=}, and the generator has {self.num_classes or 'no'} classes."
             )
         if labels is None:
             return None

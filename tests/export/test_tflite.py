@@ -13,7 +13,7 @@ from sagan_tf.export import export_tflite
 from sagan_tf.export.tflite import VARIANTS
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra `tflite`")
-pytest.importorskip("ai_edge_quantizer", reason="needs the extra `tflite`")
+pytest.importorskip("litert_quantizer", reason="needs the extra `tflite`")
 
 # PSNR in dB on [-1, 1] that each variant must reach, and not exceed: a better one would not be that variant.
 # 8 bits of weights give errors of some hundredths after a dozen layers; 11 bits of float16 of some thousandths.
