@@ -157,7 +157,7 @@ def pretrained(name: str) -> TrainedRun:
     Raises:
         UserError: There are no weights of that name.
     """
-    names = sorted(folder.name for folder in _WEIGHTS.iterdir())
+    names = sorted(folder.name for folder in _WEIGHTS.iterdir() if folder.is_dir())
     if name not in names:
         hint = did_you_mean(name, names) or f" There are: {', '.join(names)}."
         raise UserError(f"pretrained: there are no weights `{name}`.{hint}")

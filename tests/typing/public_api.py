@@ -30,6 +30,7 @@ assert_type(gan.latent_dim, int)
 assert_type(gan.num_classes, int | None)
 
 run = sagan_tf.load_run("runs/quickstart", best=True)
+run = sagan_tf.pretrained("twins")
 assert_type(run.sample([1, 2], labels=["ring", 0], truncation=0.5), NDArray[np.uint8])
 assert_type(run.class_names, tuple[str, ...] | None)
 assert_type(run.config, sagan_tf.Config)
