@@ -29,6 +29,7 @@ class DynamicLossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         >>> optimizer.apply([tf.constant([np.inf])], [weight])
         >>> float(weight[0]), float(optimizer.dynamic_scale), int(optimizer.skipped_steps)
         (1.0, 16384.0, 1)
+
     Source: Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740.
     """
 
