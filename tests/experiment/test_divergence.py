@@ -32,7 +32,7 @@ def test_recovery_rates_persist_when_process_restarts(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "Recovery 1: training diverged" in out and "Recovery 2: " in out
     # Detected before the line and the checkpoint of steps 4 and 6, so recovery returned to 2 and 4.
-    assert "Resuming from step 2" in out and "Going on from step 4" in out
+    assert "Resuming from step 2" in out and "Resuming from step 4" in out
     np.testing.assert_allclose(poison.rates, poison.rates[0] * np.array([1, 1 / 4, 1 / 16]), rtol=1e-6)
     lines = run.read_metrics()
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
