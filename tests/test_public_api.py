@@ -143,6 +143,31 @@ def test_public_losses_and_builders_are_those_of_the_packages():
     assert float(sagan_tf.losses.hinge_generator_loss(logit)) == pytest.approx(-float(logit[0, 0]))
 
 
+@pytest.mark.parametrize("arguments, message", [
+    (([0.5], 1), "`seeds`"), (([[0], [1]], 1), "`seeds`"), (([0], 1.5), "`labels`"), (([0, 1, 2], [0, 1]), "`labels`"),
+    (([0], 1, float("nan")), "`truncation`"), (([0], 1, 0), "`truncation`"), (([0, 1, 2], 1, [0.5, 1]), "`truncation`"),
+])  # fmt: skip
+def test_sample_refuses_arguments_out_of_range(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sagan_tf.pretrained("twins").sample(*arguments)
+
+
+def test_map_of_refuses_queries_outside_of_the_feature_map():
+    maps = sagan_tf.pretrained("twins").attention([7], "ring")["attention_16"]
+    for query in ((0, -1), (8, 16), (16, 0)):
+        with pytest.raises(ValueError, match="16 x 16"):
+            maps.map_of(0, query)
+
+
+def test_loaders_name_each_other(run):
+    with pytest.raises(UserError, match="`load_run` loads a run"):
+        sagan_tf.load_generator(run.path)
+    with pytest.raises(UserError, match="`load_generator` loads it"):
+        sagan_tf.load_run(run.generator_path)
+    with pytest.raises(TypeError, match="must be a Config"):
+        sagan_tf.train("cifar10")
+
+
 def test_pretrained_makes_the_samples_of_its_card():
     generator = sagan_tf.pretrained("twins")
     assert (generator.class_names, generator.step) == (("disc", "ring", "square", "cross"), 2000)

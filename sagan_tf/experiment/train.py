@@ -54,8 +54,12 @@ def train(
         Run.
 
     Raises:
+        TypeError: It is no `Config`.
         UserError: The data, the run folder, the memory or the devices do not allow it, or training failed.
     """
+    if not isinstance(config, Config):
+        example = "sagan_tf.config.load_config(['--config', 'cifar10'])"
+        raise TypeError(f"`config` must be a Config, such as `{example}`. Received: {config!r}.")
     check_memory(config)
     worker = read_worker()
     strategy = make_strategy(config.hardware.distribution, config.hardware.replicas, config.hardware.wait_minutes)

@@ -64,10 +64,10 @@ class TrainedGenerator:
             (N, S, S, C) uint8.
 
         Raises:
-            ValueError: A label is unknown, or there are labels without classes or the reverse.
+            ValueError: A label is unknown, there are labels without classes or the reverse, or an argument is out of
+                its range.
         """
-        seeds = np.atleast_1d(seeds)
-        return self._sampler.sample(seeds, self._numbers(labels, len(seeds)), truncation)
+        return self._sampler.sample(*self._checked(seeds, labels, truncation))
 
     def attention(
         self,
@@ -84,17 +84,31 @@ class TrainedGenerator:
         Raises:
             ValueError: As `sample`.
         """
-        seeds = np.atleast_1d(seeds)
-        inputs = Sampler(self.model).inputs(seeds, self._numbers(labels, len(seeds)), truncation)
+        inputs = Sampler(self.model).inputs(*self._checked(seeds, labels, truncation))
         return AttentionProbe(self.model).attention_maps(inputs)[1]
 
-    def _numbers(self, labels, count):
-        """(N,) ints of labels that may be names, or one for all."""
-        names = self.class_names
-        if labels is None or names is None:
-            return labels
-        labels = np.broadcast_to(np.asarray(labels, object), (count,))
-        return [_number(label, names) if isinstance(label, str) else label for label in labels]
+    def _checked(self, seeds, labels, truncation):
+        """(N,) ints of seeds and of labels, or None, and (N,) truncations."""
+        seeds, truncation = np.atleast_1d(seeds), np.asarray(truncation, np.float32)
+        if seeds.ndim != 1 or seeds.dtype.kind not in "iu":
+            raise ValueError(f"`seeds` must be an int or (N,) ints. Received: {seeds.dtype.name} {seeds.shape}.")
+        if not (np.isfinite(truncation).all() and (truncation > 0).all()):
+            raise ValueError(f"`truncation` must be above 0. Received: {truncation}.")
+        truncation = _one_each("truncation", truncation, len(seeds))
+        if labels is None or self.class_names is None:
+            return seeds, labels, truncation
+        labels = _one_each("labels", np.asarray(labels, object), len(seeds))
+        labels = np.array([_number(label, self.class_names) if isinstance(label, str) else label for label in labels])
+        if labels.size and labels.dtype.kind not in "iu":
+            raise ValueError(f"`labels` must be ints or names of classes. Received: {labels}.")
+        return seeds, labels, truncation
+
+
+def _one_each(name, values, count):
+    """(N,) values, of one for all or N of them."""
+    if values.shape not in ((), (1,), (count,)):
+        raise ValueError(f"`{name}` must be one for all {count} seeds or one each. Received: shape {values.shape}.")
+    return np.broadcast_to(values, (count,))
 
 
 def _number(name, names):
@@ -119,6 +133,8 @@ class TrainedRun(TrainedGenerator):
     """
 
     def __init__(self, path: str | Path, step: int | None = None, best: bool = False):
+        if str(path).endswith(".keras") and Path(path).is_file():
+            raise UserError(f"{path}: it is a file, not a run folder: `load_generator` loads it.")
         run = Run.open(path)
         networks = restore_networks(run, step, best=best)
         super().__init__(networks.generator, class_names(run, networks.num_classes))
@@ -178,6 +194,9 @@ def load_generator(path: str | Path) -> TrainedGenerator:
     Raises:
         UserError: The file cannot be read, or holds no generator of `build_generator`.
     """
+    if not Path(path).is_file():
+        hint = " It is a folder: `load_run` loads a run." if Path(path).is_dir() else ""
+        raise UserError(f"{path}: there is no such file.{hint}")
     run = Run(Path(path).parent)
     model = load_model(run, Path(path))
     num_classes = count_classes(model)

@@ -30,6 +30,8 @@ def describe_run(run):
         name=run.path.resolve().name,
         steps=training.steps,
         images_per_step=training.images_per_step,
+        # A run shorter than `output.log_interval` has no line of metrics.
+        step=run.generator_step() or 0,
         metrics=run.read_metrics(),
         config=[(key, as_yaml(value)) for key, value in flat_fields(config)],
         environment=environment or None,

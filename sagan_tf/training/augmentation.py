@@ -25,9 +25,7 @@ def diff_augment(images, uniforms, operations):
 
     Source: Zhao et al. 2020, https://arxiv.org/abs/2006.10738.
     """
-    unknown = sorted(set(operations) - set(OPERATIONS))
-    if unknown:
-        raise ValueError(f"`operations` must be among {OPERATIONS}. Received: {unknown}.")
+    check_operations(operations)
     if "color" in operations:
         images = _color(images, uniforms[:, 0:3])
     if "translation" in operations:
@@ -76,3 +74,11 @@ def _span(size, uniform):
     place = ops.arange(size, dtype="float32")[None, :]
     start = centre[:, None] - half // 2
     return ops.logical_and(place >= start, place < start + half)
+
+
+def check_operations(operations):
+    """Returns the names of operations as a tuple; raises ValueError for one that does not exist."""
+    unknown = sorted(set(operations) - set(OPERATIONS))
+    if unknown:
+        raise ValueError(f"`augmentation` must be among {OPERATIONS}. Received: {unknown}.")
+    return tuple(operations)

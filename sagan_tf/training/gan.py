@@ -11,10 +11,10 @@ from sagan_tf.accelerate import use_kernels
 from sagan_tf.accelerate.selection import kernels_for
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
-from sagan_tf.training.augmentation import UNIFORMS, diff_augment
+from sagan_tf.training.augmentation import UNIFORMS, check_operations, diff_augment
 from sagan_tf.training.distribution import DistributedModel, apply_gradients
 from sagan_tf.training.ema import AveragedGenerator
-from sagan_tf.training.inputs import check_batch, check_distribution, check_latents, check_pair, with_label
+from sagan_tf.training.inputs import check_batch, check_distribution, check_latents, check_pair, check_scale, with_label
 from sagan_tf.training.loss_scale import SkippedStep, loss_scaling_optimizers, with_loss_scaling
 from sagan_tf.training.penalties import lazy_gradient_penalty
 from sagan_tf.training.randomness import StepRandomness
@@ -85,7 +85,7 @@ class SAGAN(DistributedModel):
         self._average = None if ema_decay is None else AveragedGenerator(generator, ema_decay, ema_start_step)
         self.ema_generator = generator if self._average is None else self._average.model
         self.label_distribution = check_distribution(generator, label_distribution)
-        self.augmentation = tuple(augmentation)
+        self.augmentation = check_operations(augmentation)
         self.seed = seed
         self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
         self._means = {name: keras.metrics.Mean(name=name) for name in (*_EVALUATED, "r1", *_NORMS, *_SKIPPED)}
@@ -233,6 +233,21 @@ class SAGAN(DistributedModel):
         """Generates images by the averaged generator: latent (B, D), or [latent, label (B,)], to (B, S, S, C)."""
         check_latents(inputs, self.latent_dim, self.num_classes)
         return self.ema_generator(inputs, training=False)
+
+    def fit(self, x=None, *args, **kwargs):
+        """As `keras.Model.fit`; refuses images that are all in [0, 1]."""
+        self._check_scale(x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """As `keras.Model.evaluate`; refuses images that are all in [0, 1]."""
+        self._check_scale(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def _check_scale(self, x):
+        # At step 0 the step itself checks its batch, which may cost a data set much to make.
+        if not self.accepts_bright_batches and int(self.step) > 0:
+            check_scale(x)
 
     def check_batch(self, data):
         """Checks a batch of real images and returns (image, label or None), see `inputs.check_batch`."""

@@ -1,12 +1,14 @@
 """Checks of what SAGAN is given: networks, batches of real images, latents."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from sagan_tf.layers import ConditionalBatchNormalization
 
 _ROUNDING = 1e-3
+_BRIGHT = "Images must be in [-1, 1], but the whole first batch is in [0, 1]. Scale it by `2 * image - 1`."
 
 
 def with_label(x, label):
@@ -82,6 +84,17 @@ def check_batch(data, image_shape, num_classes, step):
     return image, None if num_classes is None else _check_label(label, num_classes)
 
 
+def check_scale(x):
+    """Refuses data for `fit` or `evaluate` whose first images are all in [0, 1]: an array, or a `tf.data.Dataset`."""
+    if isinstance(x, tf.data.Dataset):
+        x = next(iter(x.take(1)), None)
+    image = x[0] if isinstance(x, (tuple, list)) and x else x
+    if isinstance(image, (np.ndarray, tf.Tensor)) and np.size(image):
+        low, high = np.min(image), np.max(image)
+        if 0 <= low <= high <= 1 and high > 0:
+            raise ValueError(f"{_BRIGHT} Received minimum and maximum: {low:.3g}, {high:.3g}.")
+
+
 def _check_image(image, image_shape, step):
     if not image.dtype.is_floating:
         raise ValueError(
@@ -90,14 +103,15 @@ def _check_image(image, image_shape, step):
         )
     if not image.shape[1:].is_compatible_with(image_shape):
         raise ValueError(f"Images must be {image_shape}, as the networks. Received: {tuple(image.shape[1:])}.")
+    # Keras traces a second shape with unknown sizes, which the line above lets pass.
+    image = tf.ensure_shape(image, (None, *image_shape))
     low, high = ops.min(image, initial=1.0), ops.max(image, initial=-1.0)
     return _require(image, [
         ((low >= -1 - _ROUNDING) & (high <= 1 + _ROUNDING), [
             "Images must be in [-1, 1]. Scale 0..255 by `image / 127.5 - 1`. Received minimum and maximum:", low, high
         ]),
         ((low < 0) | (high <= 0) | (step > 0), [
-            "Images must be in [-1, 1], but the whole first batch is in [0, 1]. Scale it by `2 * image - 1`. "
-            "Received minimum and maximum:", low, high
+            f"{_BRIGHT} Received minimum and maximum:", low, high
         ]),
     ])  # fmt: skip
 
@@ -125,6 +139,8 @@ def _require(x, conditions):
 
 def check_latents(inputs, latent_dim, num_classes):
     """Checks what a SAGAN generates from: latent (B, D), or [latent, label (B,)]; raises ValueError."""
+    if isinstance(inputs, dict):
+        raise ValueError("A SAGAN takes [latent, label], or the latent alone without classes. Received: a dict.")
     shapes = [tuple(x.shape) for x in (inputs if isinstance(inputs, (tuple, list)) else [inputs])]
     wanted = [(latent_dim,)] if num_classes is None else [(latent_dim,), ()]
     if [shape[1:] for shape in shapes] != wanted or () in shapes:

@@ -42,8 +42,15 @@ class AttentionMaps:
         return self.features.shape[1:3]
 
     def map_of(self, image: int, query: tuple[int, int]) -> NDArray[np.float32]:
-        """The map (h, w) of the query at (row, column) of image number `image`; it sums to 1."""
+        """The map (h, w) of the query at (row, column) of image number `image`; it sums to 1.
+
+        Raises:
+            ValueError: The query is outside of the feature map (H, W); its positions are not those of pixels.
+        """
         row, column = query
+        height, width = self.query_shape
+        if not (0 <= row < height and 0 <= column < width):
+            raise ValueError(f"`query` must be in the feature map of {height} x {width} positions. Received: {query}.")
         return self.scores[image, row * self.query_shape[1] + column].reshape(self.key_shape)
 
 

@@ -30,6 +30,7 @@ class RunRecord:
     config: list  # of (path of the field, value as in YAML)
     environment: dict | None = None
     starts: int = 0  # how often the run was started or resumed
+    step: int = 0  # of the generator; metrics may end before it
     samples: dict = field(default_factory=dict)  # step -> path of a PNG file
     attention: dict = field(default_factory=dict)  # step -> path of a PNG file
     contact_sheet: str | os.PathLike | None = None
@@ -85,13 +86,13 @@ def select_steps(steps, max_steps=MAX_PICTURES):
 def _run_data(record):
     last = record.metrics[-1] if record.metrics else {}
     speeds = [line["images_per_second"] for line in record.metrics if line.get("images_per_second")]
-    step, speed = last.get("step", 0), float(np.median(speeds[-20:])) if speeds else None
+    step, speed = max(record.step, last.get("step", 0)), float(np.median(speeds[-20:])) if speeds else None
     seconds_left = (record.steps - step) * record.images_per_step / speed if speed else None
     return {
         "name": record.name,
         "step": step,
         "steps": record.steps,
-        "images": last.get("images", 0),
+        "images": max(last.get("images", 0), step * record.images_per_step),
         "speed": speed,
         "seconds_left": seconds_left if step < record.steps else 0,
         "curves": curves(record.metrics),

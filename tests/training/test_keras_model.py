@@ -215,6 +215,26 @@ def test_fit_rejects_images_out_of_range(compile_arguments):
     gan.check_batch(((IMAGES + 1) / 2, LABELS))
 
 
+@pytest.mark.parametrize("as_dataset", [False, True])
+def test_fit_and_evaluate_refuse_bright_images_also_later_in_a_run(as_dataset):
+    gan = make_gan(compile_arguments=EAGER)
+    gan.step.assign(7)
+    bright = ((IMAGES.numpy() + 1) / 2, LABELS.numpy())
+    data = [tf.data.Dataset.from_tensor_slices(bright).batch(2)] if as_dataset else bright
+    for method in (gan.fit, gan.evaluate):
+        with pytest.raises(ValueError, match=r"Scale it by `2 \* image - 1`"):
+            method(*data, verbose=0)
+    assert int(gan.step) == 7
+
+
+def test_second_batch_of_other_size_is_refused_by_its_shape():
+    gan = make_gan()
+    gan.compile("sgd", "sgd")
+    gan.test_on_batch(IMAGES, LABELS)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"not compatible with expected shape"):
+        gan.test_on_batch(IMAGES[:, :16, :16], LABELS)
+
+
 def test_check_batch_takes_labels_as_columns():
     image, label = make_gan().check_batch((IMAGES, LABELS[:, None]))
     np.testing.assert_array_equal(label, LABELS)
