@@ -18,6 +18,7 @@ from sagan_tf.training.inputs import check_batch, check_distribution, check_late
 from sagan_tf.training.loss_scale import SkippedStep, loss_scaling_optimizers, with_loss_scaling
 from sagan_tf.training.penalties import lazy_gradient_penalty
 from sagan_tf.training.randomness import StepRandomness
+from sagan_tf.training.two_optimizers import TwoOptimizers
 
 _NORMS = ("d_gradient_norm", "g_gradient_norm")
 _SKIPPED = ("d_skipped", "g_skipped")
@@ -184,6 +185,7 @@ class SAGAN(DistributedModel):
         # Built now, so that a checkpoint finds the slots.
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+        self.optimizer = TwoOptimizers(self.generator_optimizer, self.discriminator_optimizer)
         self.adversarial_loss = losses.get(loss)
         self.d_steps, self.accumulation_steps = d_steps, accumulation_steps
         self.r1_weight, self.r1_interval = r1_weight, r1_interval

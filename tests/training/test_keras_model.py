@@ -261,6 +261,20 @@ def test_epochs_with_callbacks_of_keras(tmp_path):
     assert (tmp_path / "board").exists() == bool(importlib.util.find_spec("tensorboard"))
 
 
+def test_callbacks_of_keras_set_both_learning_rates(tmp_path):
+    gan = make_gan()
+    gan.compile(keras.optimizers.SGD(0.01), keras.optimizers.SGD(0.04), **EAGER)
+    callbacks = [
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2),
+        keras.callbacks.ReduceLROnPlateau("d_loss", factor=0.1, patience=1, min_delta=100, mode="min"),
+        keras.callbacks.BackupAndRestore(str(tmp_path)),
+    ]
+    fit(gan, make_data(4, 1), epochs=2, callbacks=callbacks)
+    # Halved in both epochs; the first plateau is that of the second epoch.
+    assert float(gan.generator_optimizer.learning_rate) == pytest.approx(0.01 / 4 / 10)
+    assert float(gan.discriminator_optimizer.learning_rate) == pytest.approx(0.04 / 4 / 10)
+
+
 def test_sagan_accepts_bright_first_batch_when_told_so():
     gan = make_gan(compile_arguments=EAGER)
     gan.accepts_bright_batches = True
