@@ -248,7 +248,7 @@ class SAGAN(DistributedModel):
 
     def _check_scale(self, x):
         # At step 0 the step itself checks its batch, which may cost a data set much to make.
-        if not self.accepts_bright_batches and int(self.step) > 0:
+        if not self.accepts_bright_batches and int(self.step.numpy()) > 0:
             check_scale(x)
 
     def check_batch(self, data):
