@@ -14,7 +14,16 @@ from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.augmentation import UNIFORMS, check_operations, diff_augment
 from sagan_tf.training.distribution import DistributedModel, apply_gradients
 from sagan_tf.training.ema import AveragedGenerator
-from sagan_tf.training.inputs import check_batch, check_distribution, check_latents, check_pair, check_scale, with_label
+from sagan_tf.training.inputs import (
+    check_batch,
+    check_distribution,
+    check_latents,
+    check_pair,
+    check_scale,
+    check_step_options,
+    split_batch,
+    with_label,
+)
 from sagan_tf.training.loss_scale import SkippedStep, loss_scaling_optimizers, with_loss_scaling
 from sagan_tf.training.penalties import lazy_gradient_penalty
 from sagan_tf.training.randomness import StepRandomness
@@ -163,18 +172,13 @@ class SAGAN(DistributedModel):
             ValueError: An argument is out of range.
             UserError: The kernels cannot be compiled on this machine.
         """
+        check_step_options(
+            d_steps=d_steps, accumulation_steps=accumulation_steps, r1_interval=r1_interval, r1_weight=r1_weight,
+            share_fake_batch=share_fake_batch, native_operations=native_operations, jit_compile=jit_compile,
+        )  # fmt: skip
         super().compile(
             None, jit_compile=jit_compile, steps_per_execution=steps_per_execution, run_eagerly=run_eagerly
         )
-        for name, value in (
-            ("d_steps", d_steps), ("accumulation_steps", accumulation_steps), ("r1_interval", r1_interval)
-        ):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
-        if not r1_weight >= 0:
-            raise ValueError(f"`r1_weight` must be >= 0. Received: {r1_weight=}.")
-        if share_fake_batch and accumulation_steps > 1:
-            raise ValueError(f"`share_fake_batch` needs `accumulation_steps` 1. Received: {accumulation_steps=}.")
         generator_optimizer = generator_optimizer or FusedAdam(1e-4, beta_1=0.0, beta_2=0.9)
         discriminator_optimizer = discriminator_optimizer or FusedAdam(4e-4, beta_1=0.0, beta_2=0.9)
         if generator_optimizer is discriminator_optimizer and not isinstance(generator_optimizer, str):
@@ -189,10 +193,6 @@ class SAGAN(DistributedModel):
         self.adversarial_loss = losses.get(loss)
         self.d_steps, self.accumulation_steps = d_steps, accumulation_steps
         self.r1_weight, self.r1_interval = r1_weight, r1_interval
-        if native_operations and jit_compile:
-            raise ValueError(
-                "XLA cannot compile `native_operations`. Received: native_operations=True, jit_compile=True."
-            )
         self.share_fake_batch = share_fake_batch
         self.native_operations = native_operations
         kernels_for(self.distribute_strategy, native_operations)  # compiles them now, where it may fail
@@ -270,7 +270,7 @@ class SAGAN(DistributedModel):
             return self._step(data)
 
     def _step(self, data):
-        batches = self._split(data)
+        batches = split_batch(data, self.d_steps, self.accumulation_steps)
         with tf.control_dependencies([batches[0][0]]):
             # Read after the batch, so that no step is counted where a data set of unknown length ends.
             randomness = StepRandomness(self.seed, tf.identity(self.step))
@@ -333,19 +333,6 @@ class SAGAN(DistributedModel):
         self._means["g_loss"].update_state(self.adversarial_loss.generator(fake_logit), sample_weight=rows)
         self._record_logits(real_logit, fake_logit)
         return True
-
-    def _split(self, data):
-        """Splits a batch into the batches of the updates, a list of (image, label or None)."""
-        image, label = data
-        count = self.d_steps * self.accumulation_steps
-        if image.shape[0] is not None and image.shape[0] % count:
-            raise ValueError(
-                "The batch of a replica must be a multiple of d_steps * accumulation_steps. "
-                f"Received: batch {image.shape[0]}, d_steps={self.d_steps}, "
-                f"accumulation_steps={self.accumulation_steps}."
-            )
-        # Interleaved: each update sees the same images on any number of replicas.
-        return [(image[i::count], None if label is None else label[i::count]) for i in range(count)]
 
     def _draw(self, rows, randomness, purpose):
         latent = randomness.normal(f"{purpose}/latent", rows, self.latent_dim)

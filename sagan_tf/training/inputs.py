@@ -1,4 +1,4 @@
-"""Checks of what SAGAN is given: networks, batches of real images, latents."""
+"""Checks of what SAGAN is given: networks, options of a step, batches of real images, latents."""
 
 import keras
 import numpy as np
@@ -135,6 +135,35 @@ def _require(x, conditions):
     """`x`, after an assertion per (condition, message parts)."""
     with tf.control_dependencies([tf.debugging.Assert(valid, parts) for valid, parts in conditions]):
         return tf.identity(x)
+
+
+def check_step_options(
+    *, d_steps, accumulation_steps, r1_interval, r1_weight, share_fake_batch, native_operations, jit_compile
+):
+    """Checks the arguments of `SAGAN.compile` that shape a step; raises ValueError."""
+    counts = {"d_steps": d_steps, "accumulation_steps": accumulation_steps, "r1_interval": r1_interval}
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
+    if not r1_weight >= 0:
+        raise ValueError(f"`r1_weight` must be >= 0. Received: {r1_weight=}.")
+    if share_fake_batch and accumulation_steps > 1:
+        raise ValueError(f"`share_fake_batch` needs `accumulation_steps` 1. Received: {accumulation_steps=}.")
+    if native_operations and jit_compile:
+        raise ValueError("XLA cannot compile `native_operations`. Received: native_operations=True, jit_compile=True.")
+
+
+def split_batch(data, d_steps, accumulation_steps):
+    """Splits a batch into the batches of the discriminator's updates: a list of (image, label or None)."""
+    image, label = data
+    count = d_steps * accumulation_steps
+    if image.shape[0] is not None and image.shape[0] % count:
+        raise ValueError(
+            "The batch of a replica must be a multiple of d_steps * accumulation_steps. "
+            f"Received: batch {image.shape[0]}, {d_steps=}, {accumulation_steps=}."
+        )
+    # Interleaved: each update sees the same images on any number of replicas.
+    return [(image[i::count], None if label is None else label[i::count]) for i in range(count)]
 
 
 def check_latents(inputs, latent_dim, num_classes):

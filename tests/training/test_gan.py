@@ -9,6 +9,7 @@ from training.tiny import fit, make_data, make_gan
 from sagan_tf.layers import spectral_normalizations
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
+from sagan_tf.training.inputs import split_batch
 from sagan_tf.training.randomness import StepRandomness
 
 
@@ -98,9 +99,8 @@ def test_sagan_runs_are_equal_only_with_equal_seeds():
 
 
 def test_sagan_batches_of_the_updates_are_interleaved():
-    gan = make_gan(compile_arguments=dict(d_steps=2, accumulation_steps=2))
     image = tf.reshape(tf.range(8.0), (8, 1, 1, 1))
-    parts = gan._split((image, tf.range(8)))
+    parts = split_batch((image, tf.range(8)), d_steps=2, accumulation_steps=2)
     assert [part[1].numpy().tolist() for part in parts] == [[0, 4], [1, 5], [2, 6], [3, 7]]
 
 
@@ -132,7 +132,7 @@ def test_sagan_accumulation_averages_gradients():
     moves = []
     (batch,) = data
     variables = gan.discriminator.trainable_variables
-    for j, part in enumerate(gan._split(batch)):
+    for j, part in enumerate(split_batch(batch, gan.d_steps, gan.accumulation_steps)):
         with tf.GradientTape() as tape:
             loss = gan._discriminator_loss(*part, StepRandomness(0, gan.step), f"discriminator/{j}")
         moves.append([np.array(g) for g in tape.gradient(loss, [v.value for v in variables])])
