@@ -205,6 +205,8 @@ class _Reader:
                 self.values[f"{layer}/{variable}"] = value
         gamma, beta = self.take(f"{module}.weight", f"{module}.gain"), self.take(f"{module}.bias")
         if gamma is not None:
+            if beta is None:
+                raise UserError(f"{self.source}: {module}.bias is missing.")
             self.values |= {f"{layer}/gamma": gamma, f"{layer}/beta": beta}
             return None
         gain, bias = (self._class_table(f"{module}.{name}", f"{module}.{old_name}") for name, old_name in _TABLES)

@@ -1,5 +1,6 @@
 """`TF_CONFIG` is parsed; several workers train the same weights as one device."""
 
+import contextlib
 import json
 import os
 import re
@@ -86,14 +87,25 @@ def make_worker(addresses, index):
     return read_worker(tf_config("worker", index, worker=addresses))
 
 
+def open_address(address):
+    return socket.create_server(("127.0.0.1", int(address.rpartition(":")[2])))
+
+
+def wait_and_open(worker):
+    """As training does: TensorFlow's server takes the port, so a worker that polls later still finds it open."""
+    wait_until_present(worker, 1)
+    return open_address(worker.address)
+
+
 def test_wait_until_present_returns_when_all_workers_have_come():
     addresses = free_addresses(3)
-    with ThreadPoolExecutor(3) as pool:
-        waits = [pool.submit(wait_until_present, make_worker(addresses, i), 1) for i in range(2)]
+    with ThreadPoolExecutor(3) as pool, contextlib.ExitStack() as stack:
+        waits = [pool.submit(wait_and_open, make_worker(addresses, i)) for i in range(2)]
         time.sleep(0.2)
         assert not any(wait.done() for wait in waits)
-        with socket.create_server(("127.0.0.1", int(addresses[2].rpartition(":")[2]))):
-            assert [wait.result() for wait in waits] == [None] * 2
+        stack.enter_context(open_address(addresses[2]))
+        for wait in waits:
+            stack.enter_context(wait.result())
 
 
 def test_wait_until_present_names_missing_workers(monkeypatch, capsys):
