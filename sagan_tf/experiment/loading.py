@@ -71,7 +71,7 @@ def restore_networks(run, step=None, discriminator=False, best=False):
     steps = run.checkpoint_steps()
     if step is not None and step not in steps:
         available = f"those of {', '.join(map(str, steps))}" if steps else "none"
-        raise UserError(f"--step: {run.path} has no checkpoint of step {step}; it has {available}.")
+        raise UserError(f"{run.path}: has no checkpoint of step {step}; it has {available}.")
     generator = load_model(run)
     num_classes = count_classes(generator)
     if step is None and not discriminator:
@@ -86,11 +86,11 @@ def restore_networks(run, step=None, discriminator=False, best=False):
 
 def _restore_best(run, step):
     if step is not None:
-        raise UserError("--best: the best generator has its own step; leave --step out.")
+        raise UserError("the best generator has its own step: give the step or ask for the best, not both.")
     best = run.best()
     if best is None:
         raise UserError(
-            f"{run.path}: no generator was evaluated during training; --evaluation.interval switches that on."
+            f"{run.path}: no generator was evaluated during training; evaluation.interval in the config switches that on."
         )
     generator = load_model(run, run.best_generator_path)
     return Networks(generator, None, count_classes(generator), best["step"])

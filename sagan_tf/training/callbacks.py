@@ -124,12 +124,15 @@ class StopOnSignal(keras.callbacks.Callback):
         return self._signal
 
     def on_train_begin(self, logs=None):
-        self._first_step = self._next_step = int(self.model.step.numpy()) + 1
+        self._first_step = self._last_step = int(self.model.step.numpy())
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         self._answers = SignalAnswers(self._handlers, self._answer)
 
+    def on_train_batch_begin(self, batch, logs=None):
+        self._last_step = self._first_step + batch + self.model.steps_per_execution
+
     def on_train_batch_end(self, batch, logs=None):
-        self._next_step = self._first_step + batch + 1
+        self._last_step = self._first_step + batch + 1
         if self._workers_agreed():
             self.model.stop_training = True
 
@@ -141,7 +144,7 @@ class StopOnSignal(keras.callbacks.Callback):
             self._answers.close()
 
     def _answer(self):
-        return f"\nsaving at step {self._next_step}, press again to leave without saving"
+        return f"\nsaving at step {self._last_step}, press again to leave without saving"
 
     def _workers_agreed(self):
         return self.model.stop_agreed is not None and float(self.model.stop_agreed) > 0

@@ -194,7 +194,7 @@ def test_sample_step_selects_the_checkpoint(run, tmp_path):
         (["--classes", "rnig"], "--classes: the model has no class `rnig`. Did you mean `ring`?"),
         (["--classes", "zzz"], "--classes: the model has no class `zzz`. The classes are disc, ring, square, cross."),
         (["--classes", "0", "--interpolate", "classes"], "--interpolate classes: it needs two classes or more."),
-        (["--step", "150"], "--step: {run} has no checkpoint of step 150; it has those of 100, 200."),
+        (["--step", "150"], "{run}: has no checkpoint of step 150; it has those of 100, 200."),
         (["--truncation", "0"], "--truncation: `0` is not a finite number above 0."),
         (["--sweep", "1,x"], "--sweep: `x` is not a finite number above 0."),
         (["--seed", "-1"], f"--seed: `-1` is not a whole number from 0 to {2**62 - 1}."),

@@ -86,6 +86,7 @@ def test_stop_is_announced_within_the_step(monkeypatch, capsys):
     monkeypatch.setattr(stop, "_answer", lambda: answered.append(time.monotonic()) or answer())
     started(stop, gan, 7)
     stop.on_train_batch_end(0)
+    stop.on_train_batch_begin(1)
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     start = time.monotonic()
     hashlib.pbkdf2_hmac("sha256", b"step", b"", 2_000_000)
@@ -93,6 +94,17 @@ def test_stop_is_announced_within_the_step(monkeypatch, capsys):
     stop.close()
     assert answered[0] - start < 0.6 and end - answered[0] > 0.05 and stop.received == "SIGINT" and gan.stop_training
     assert capsys.readouterr().err == "\nsaving at step 9, press again to leave without saving\n"
+
+
+def test_stop_between_steps_announces_the_step_that_is_done(capsys):
+    gan, stop = make_gan(), StopOnSignal()
+    started(stop, gan, 7)
+    stop.on_train_batch_begin(0)
+    stop.on_train_batch_end(0)
+    signal.raise_signal(signal.SIGINT)
+    stop.close()
+    assert gan.stop_training
+    assert capsys.readouterr().err == "\nsaving at step 8, press again to leave without saving\n"
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])

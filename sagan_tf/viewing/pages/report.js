@@ -152,12 +152,15 @@ if (!single) {
       ? table(head, data.differences.map(([key, values]) => [key, ...values]))
       : make("p", {className: "faint", text: "The configs differ only in the run folder."}),
     make("h2", {text: "Progress"}),
-    table(head, [
-      ["step", ...runs.map(run => `${formatInteger(run.step)} of ${formatInteger(run.steps)}`)],
-      ["images", ...runs.map(run => formatInteger(run.images))],
-      ["images per second", ...runs.map(run => (run.speed ? formatInteger(run.speed) : null))],
-      ...compared.filter(hasValue).map(key => [key, ...runs.map(run => formatNumber(lastValue(run, key)))]),
-    ]),
+    ...comparedTable(
+      [
+        ["step", ...runs.map(run => `${formatInteger(run.step)} of ${formatInteger(run.steps)}`)],
+        ["images", ...runs.map(run => formatInteger(run.images))],
+        ["images per second", ...runs.map(run => (run.speed ? formatInteger(run.speed) : null))],
+        ...compared.filter(hasValue).map(key => [key, ...runs.map(run => formatNumber(lastValue(run, key)))]),
+      ],
+      "value",
+    ),
   );
 }
 
