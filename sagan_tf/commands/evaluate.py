@@ -35,7 +35,7 @@ from sagan_tf.runs.data_check import check_data, has_classes_of
 from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.folder import Run
 from sagan_tf.runs.report import write_report
-from sagan_tf.training.distribution import make_local_strategy
+from sagan_tf.training.distribution import make_local_strategy, set_numerics
 from sagan_tf.training.workers import read_worker
 
 _WORKERS_MINUTES = 30  # For which the chief waits for another worker's share.
@@ -139,6 +139,7 @@ def _make_evaluator(options, picture_names):
 
     Without Inception it has no feature network, and only the metrics `picture_names` remain.
     """
+    set_numerics(tf32=False, deterministic=False)
     strategy = make_local_strategy("mirrored" if options.replicas else "auto", options.replicas)
     names, network, left_out = _feature_metric_names(options), None, {}
     try:

@@ -164,6 +164,9 @@ class HardwareConfig:
         native_operations: Use our C++ operations (on one CPU in mixed_bfloat16 only): about 1.2 times the speed.
             Compiled once, in ten seconds, by a C++ compiler such as g++.
         steps_per_execution: Steps per call of the compiled function.
+        tf32: Round the factors of float32 products and convolutions to 10 bits on GPUs from Ampere on, which is faster.
+            Off as in StudioGAN, StyleGAN2-ADA and R3GAN; sigma is computed in full float32 in any case.
+        deterministic: Only deterministic operations: a resumed run is bit-exact on GPUs too, at some cost of speed.
         wait_minutes: How long to wait for the other workers at the start.
     """
 
@@ -173,6 +176,8 @@ class HardwareConfig:
     jit_compile: bool = False
     native_operations: bool = False
     steps_per_execution: int = 1
+    tf32: bool = False
+    deterministic: bool = False
     wait_minutes: float = 15.0
 
 

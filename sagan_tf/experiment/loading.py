@@ -90,7 +90,7 @@ def _restore_best(run, step):
     best = run.best()
     if best is None:
         raise UserError(
-            f"{run.path}: no generator was evaluated during training; evaluation.interval in the config switches that on."
+            f"{run.path}: no generator was evaluated during training; the option evaluation.interval switches it on."
         )
     generator = load_model(run, run.best_generator_path)
     return Networks(generator, None, count_classes(generator), best["step"])

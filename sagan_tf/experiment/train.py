@@ -24,7 +24,7 @@ from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.data_check import check_data, check_number_of_classes
 from sagan_tf.runs.folder import Run
 from sagan_tf.training.callbacks import Progress, StopOnSignal
-from sagan_tf.training.distribution import make_strategy
+from sagan_tf.training.distribution import make_strategy, set_numerics
 from sagan_tf.training.guard import TrainingFailure
 from sagan_tf.training.workers import (
     check_same,
@@ -62,6 +62,7 @@ def train(
         raise TypeError(f"`config` must be a Config, such as `{example}`. Received: {config!r}.")
     check_memory(config)
     worker = read_worker()
+    set_numerics(config.hardware.tf32, config.hardware.deterministic)
     strategy = make_strategy(config.hardware.distribution, config.hardware.replicas, config.hardware.wait_minutes)
     check_devices(config, strategy)
     with (

@@ -157,6 +157,18 @@ def _over_positions(rows, x):
 
 
 @operation
+def multiply_vector(matrix, vector):
+    """matrix (P, F) times vector (F,): (P,)."""
+    return ops.matmul(matrix, vector)
+
+
+@operation
+def multiply_row(vector, matrix):
+    """vector (P,) times matrix (P, F): (F,)."""
+    return ops.matmul(vector, matrix)
+
+
+@operation
 def power_iteration(matrix, u, iterations, epsilon):
     """Follows the first singular vectors of W by power iterations.
 
@@ -174,8 +186,8 @@ def power_iteration(matrix, u, iterations, epsilon):
         return x / (ops.norm(x) + epsilon)
 
     for _ in range(iterations):
-        v = unit(ops.matmul(matrix, u))
-        product = ops.matmul(v, matrix)
+        v = unit(multiply_vector(matrix, u))
+        product = multiply_row(v, matrix)
         # A zero kernel must not wipe u out: it would stay zero for ever.
         u = ops.where(ops.norm(product) > epsilon, unit(product), u)
     return u, v, ops.sum(u * product)

@@ -206,7 +206,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         vector = self._vectors[kernel_index]
         matrix = self._matrix(self._kernels[kernel_index], vector.dtype)
         u, v, _ = self._power_iteration(matrix, vector)
-        return functional.safe_sigma(ops.sum(u * ops.matmul(v, matrix)), self.epsilon)
+        return functional.safe_sigma(ops.sum(u * functional.multiply_row(v, matrix)), self.epsilon)
 
     def update_u(self) -> None:
         """Runs the power iteration of a training call, without inputs, and stores u."""

@@ -34,6 +34,19 @@ def describe_environment():
     }
 
 
+def describe_start(hardware):
+    """As `describe_environment`, with how a run computes by its `HardwareConfig`, and how exactly it resumes."""
+    environment = describe_environment()
+    is_exact = hardware.deterministic or not (environment["gpus"] or hardware.distribution == "tpu")
+    return environment | {
+        "precision": hardware.precision,
+        "tf32": hardware.tf32,
+        "deterministic": hardware.deterministic,
+        "resume": "bit by bit on the same kind and number of devices" if is_exact
+        else "not bit by bit; hardware.deterministic makes it so",
+    }  # fmt: skip
+
+
 def versions_text(environment):
     """The versions in a dict of `describe_environment`, which may lack entries, as text."""
     return ", ".join(f"{name} {environment[name]}" for name in _PACKAGES if name in environment) or "unknown"

@@ -18,7 +18,7 @@ from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_te
 from sagan_tf.files.locks import exclusive
 from sagan_tf.files.untrusted import check_kinds
 from sagan_tf.generation.saving import saved_record
-from sagan_tf.runs.environment import describe_environment
+from sagan_tf.runs.environment import describe_start
 from sagan_tf.runs.metrics_log import MetricsLog
 from sagan_tf.runs.records import (
     parse_best,
@@ -121,7 +121,7 @@ class Run:
         save_config(config, self.config_path)
         for folder in (self.checkpoints_path, self.samples_path, self.contact_sheet_path.parent):
             folder.mkdir(exist_ok=True)
-        self._write_json(self.environment_path, [*self.starts(), describe_environment()], indent=2)
+        self._write_json(self.environment_path, [*self.starts(), describe_start(config.hardware)], indent=2)
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:

@@ -31,6 +31,18 @@ def make_strategy(distribution="auto", replicas=None, wait_minutes=15):
     return make_local_strategy(distribution, replicas)
 
 
+def set_numerics(tf32, deterministic):
+    """Sets for the whole process how its kernels compute; both matter on GPUs.
+
+    Args:
+        tf32: bool. Let products and convolutions of float32 round their factors to TF32.
+        deterministic: bool. Use deterministic operations only; cannot be undone.
+    """
+    tf.config.experimental.enable_tensor_float_32_execution(tf32)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
 def make_local_strategy(distribution="auto", replicas=None):
     """As `make_strategy`, for the devices of this machine alone, whatever `TF_CONFIG` says."""
     if distribution == "tpu":

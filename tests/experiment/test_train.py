@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from small_data import save_picture
+from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
 from tiny_runs import KeepModel, Killed, Poison, StopAfter, state_of, tiny_config, untimed
 from training.tiny import make_gan
 
@@ -179,3 +180,24 @@ def test_report_rule_leaves_out_measures_of_shapes_that_no_image_has(capsys):
     report_rule(make_gan(), open_source(DataConfig(name="twins", image_size=32)), num_images=8)
     line = capsys.readouterr().out
     assert "valid 0.000" in line and "score 0.000" in line and "nan" not in line
+
+
+@pytest.fixture
+def undone_numerics():
+    yield
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    disable_op_determinism()
+
+
+def test_deterministic_run_resumes_exactly_and_records_it(tmp_path, undone_numerics):
+    whole, broken = KeepModel(), KeepModel()
+    train(tiny_config(tmp_path / "whole", steps=3), [whole])
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+    exact = tiny_config(tmp_path / "broken", steps=3, hardware__deterministic=True, hardware__tf32=True)
+    with pytest.raises(Killed):
+        train(exact, [StopAfter(2)])
+    run = train(exact, [broken])
+    for a, b in zip(state_of(whole), state_of(broken), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert is_op_determinism_enabled() and tf.config.experimental.tensor_float_32_execution_enabled()
+    assert [(start["tf32"], start["deterministic"]) for start in run.starts()] == [(True, True)] * 2
