@@ -51,5 +51,8 @@ def _suggest_name(path):
     name = path.name.removesuffix(".yaml").removesuffix(".yml").lower()
     if name in known:
         return f" Did you mean `{name}`?"
+    longer = [other for other in known if other.startswith(name) and "/" not in other]
+    if longer:
+        return f" Did you mean {', '.join(f'`{other}`' for other in longer)}?"
     suggestion = did_you_mean(name, known) or did_you_mean(re.sub("[-_ ]", "", name), known)
     return suggestion or " `sagan configs` lists those that come with the package."

@@ -54,6 +54,8 @@ def _make_builder(options):
         return tfds.builder(name, data_dir=options.data_dir)
     except tfds.core.registered.DatasetNotFoundError:
         raise _unknown_name(name) from None
+    except ImportError as error:  # some data sets need further packages
+        raise UserError(f"data.name: `{name}` needs a package: {error}. Install it with pip.") from None
     except (AssertionError, ValueError, OSError) as error:
         if str(error).startswith("Parsing builder name"):  # it has a character that no name has
             raise _unknown_name(name) from None

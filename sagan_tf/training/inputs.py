@@ -101,9 +101,12 @@ def _check_image(image, image_shape, step):
             f"Images must be floats in [-1, 1]. Received: {image.dtype.name}. "
             "Scale 0..255 by `tf.cast(image, tf.float32) / 127.5 - 1`."
         )
+    wrong_shape = f"Images must be {image_shape}, as the networks. Received"
     if not image.shape[1:].is_compatible_with(image_shape):
-        raise ValueError(f"Images must be {image_shape}, as the networks. Received: {tuple(image.shape[1:])}.")
-    # Keras traces a second shape with unknown sizes, which the line above lets pass.
+        raise ValueError(f"{wrong_shape}: {tuple(image.shape[1:])}.")
+    if not image.shape[1:].is_fully_defined():  # Keras traces a second shape with unknown sizes.
+        sizes = tf.shape(image)[1:]
+        image = _require(image, [(ops.all(ops.equal(sizes, image_shape)), [f"{wrong_shape} the shape", sizes])])
     image = tf.ensure_shape(image, (None, *image_shape))
     low, high = ops.min(image, initial=1.0), ops.max(image, initial=-1.0)
     return _require(image, [

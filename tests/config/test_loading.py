@@ -162,6 +162,12 @@ def test_load_config_suggests_the_nearest_file(refusal, yaml_file):
     assert refusal("--config", wrong) == f"{wrong}: no such config file. Did you mean `{path}`?"
 
 
+def test_load_config_suggests_all_names_that_begin_alike(refusal):
+    assert "Did you mean `imagenet128_authors_code`, `imagenet128_best_schedule`, `imagenet128_paper`?" in refusal(
+        "--config", "imagenet128"
+    )
+
+
 def test_load_config_rejects_folder_as_file(refusal, tmp_path):
     assert refusal("--config", str(tmp_path)) == f"{tmp_path}: the config file cannot be read: Is a directory."
 

@@ -30,6 +30,15 @@ def test_open_source_rejects_unprepared_and_unknown_names(tmp_path):
             open_small(name, data_dir=str(tmp_path))
 
 
+def test_open_source_names_a_package_that_the_data_set_needs(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ModuleNotFoundError("No module named 'pandas'")
+
+    monkeypatch.setattr(tfds, "builder", fail)
+    with pytest.raises(UserError, match="data.name: `dices` needs a package: No module named 'pandas'. Install it"):
+        open_small("dices", data_dir=str(tmp_path))
+
+
 def write_records(folder, name, image, pictures, labels, damage_last=False):
     """Writes a prepared TensorFlow Datasets data set of three classes."""
     features = tfds.features.FeaturesDict({"image": image, "label": tfds.features.ClassLabel(num_classes=3)})
