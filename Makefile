@@ -46,7 +46,7 @@ test-fast: $(VENV)/.installed-test
 
 stress: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m stress
-	SAGAN_TF_FUZZ=20 $(BIN)/python -m pytest tests/test_hostile_*.py tests/config/test_loading.py \
+	SAGAN_TF_FUZZ=20 $(BIN)/python -m pytest tests/test_hostile_*.py tests/config/test_loading.py tests/data/test_readers.py \
 	tests/serving/test_hostile_*.py tests/serving/test_malformed.py
 	$(BIN)/python tests/stress/kill_and_resume.py --kills 50
 	$(BIN)/python tests/stress/long_run.py --steps 20000

@@ -2,10 +2,9 @@
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before anything imports TensorFlow
+import pytest
 
-import keras  # noqa: E402
-import pytest  # noqa: E402
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before anything imports TensorFlow
 
 # Whole commands, servers, browsers, new processes: minutes together.
 SLOW = (
@@ -24,6 +23,8 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def seeded():
+    import keras  # not in the process that only distributes the tests
+
     keras.utils.set_random_seed(0)
 
 

@@ -127,8 +127,10 @@ def weights_are_counted(subject, tmp_path):
 
 def gradient_step_lowers_the_loss(subject, tmp_path):
     layer = subject.make("float64")
+    layer(subject.tensors())
+    training_call = tf.function(lambda: layer(subject.tensors(), training=True))
     for _ in range(50):
-        layer(subject.tensors(), training=True)  # so that its moving state has converged
+        training_call()  # so that its moving state has converged
     target = np.random.default_rng(0).normal(size=subject.output_shape)
     optimizer = keras.optimizers.SGD(0.1)
     losses = []

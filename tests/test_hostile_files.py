@@ -273,7 +273,7 @@ def test_run_folder_rejects_names_with_glob_characters(tmp_path, letter):
     assert not list(tmp_path.iterdir())
 
 
-@tries(40)
+@tries(15)
 @given(change=damage())
 def test_load_generator_survives_damaged_files(run_folder, tmp_path_factory, change):
     run = Run(tmp_path_factory.mktemp("run"))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from damage import tries
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_data import SHARED, needs_shared_data, open_small
@@ -72,7 +73,7 @@ def test_shuffled_orders_are_those_of_earlier_versions():
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None)
+@tries(8)
 @given(count=st.integers(1, 40), batch=st.integers(1, 50), seed=st.integers(0, 2**40), start=st.integers(0, 30))
 def test_dataset_resumes_bit_exactly_at_any_step(count, batch, seed, start):
     source, options = numbered_source(count), {"seed": seed, "flip": True, "dequantize": True}

@@ -4,6 +4,7 @@ import functools
 
 import pytest
 from toy_networks import toy_discriminator, toy_generator
+from toy_networks import toy_networks as toy_networks
 
 from sagan_tf.data import embedded
 from sagan_tf.experiment import build, train

@@ -11,7 +11,7 @@ from sagan_tf.runs.folder import Run
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, toy_networks):
     return make_run(tmp_path_factory.mktemp("run") / "run", steps=(5, 40, 300))
 
 
@@ -64,7 +64,7 @@ def test_restore_networks_rejects_checkpoint_of_other_networks(run, tmp_path):
         restore_networks(other, discriminator=True)
 
 
-def test_class_names_come_from_run_or_are_numbers(tmp_path):
+def test_class_names_come_from_run_or_are_numbers(tmp_path, toy_networks):
     run = make_run(tmp_path / "run", steps=(), data="cifar10")
     assert class_names(run, 4) == KINDS and class_names(run, None) is None
     assert class_names(run, 3) == ("0", "1", "2")  # names of another data set

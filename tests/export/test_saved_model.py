@@ -18,6 +18,7 @@ import tensorflow as tf
 from export.c_loader import Session
 from export.generators import LATENT_DIM, NUM_CLASSES, images_of, make_generator, make_inputs
 from PIL import Image
+from toy_networks import toy_generator
 
 from sagan_tf.export import export_saved_model, fold_generator, warm_up
 from sagan_tf.generation.latents import draw_latents, interpolate_latents, interpolate_rows
@@ -35,6 +36,12 @@ CONDITIONAL = {
 @pytest.fixture(scope="module")
 def generator():
     return make_generator()
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """For what does not depend on the network."""
+    return make_generator(builder=toy_generator, channels=8)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +70,9 @@ def decoded(png):
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def test_export_saved_model_numbers_versions(generator, exported):
+def test_export_saved_model_numbers_versions(toy, exported):
     assert exported.name == "1" and exported.parent.name == "sagan"
-    assert export_saved_model(generator, exported.parent, warm_up=False) == exported.parent / "2"
+    assert export_saved_model(toy, exported.parent, warm_up=False) == exported.parent / "2"
     assert sorted(os.listdir(exported.parent)) == ["1", "2"]
 
 
@@ -269,38 +276,37 @@ def test_saved_model_answers_its_warm_up_requests(exported, session):
         assert all(len(value) == 1 for value in outputs.values())
 
 
-def test_export_saved_model_omits_warm_up_without_serving_api(generator, tmp_path, monkeypatch, capsys):
+def test_export_saved_model_omits_warm_up_without_serving_api(toy, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    folder = export_saved_model(generator, tmp_path)
+    folder = export_saved_model(toy, tmp_path)
     assert capsys.readouterr().out.count("\n") == 1 and not (folder / "assets.extra").exists()
 
 
-def test_export_saved_model_publishes_complete_versions_only(generator, exported, tmp_path):
+def test_export_saved_model_publishes_complete_versions_only(toy, exported, tmp_path):
     complete = {path.relative_to(exported) for path in exported.rglob("*")}
     seen, stop = [], threading.Event()
 
     def poll():
-        while not stop.is_set():
+        while not seen or not stop.is_set():
             for path in tmp_path.glob("[0-9]*"):
                 seen.append({file.relative_to(path) for file in path.rglob("*")})
             time.sleep(0.001)
 
     server = threading.Thread(target=poll)
     server.start()
-    export_saved_model(generator, tmp_path)
-    time.sleep(0.05)
+    export_saved_model(toy, tmp_path)
     stop.set()
     server.join()
     assert seen and all(files == complete for files in seen)
 
 
-def test_export_saved_model_leaves_nothing_when_it_fails(generator, tmp_path, monkeypatch):
+def test_export_saved_model_leaves_nothing_when_it_fails(toy, tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("disk full")
 
     monkeypatch.setattr("sagan_tf.export.saved_model.write_warm_up", fail)
     with pytest.raises(OSError, match="disk full"):
-        export_saved_model(generator, tmp_path)
+        export_saved_model(toy, tmp_path)
     assert os.listdir(tmp_path) == []
     assert warm_up.write_warm_up is not fail
 

@@ -1,17 +1,23 @@
 """Several workers fill one folder: every file exactly once, progress of other work ignored."""
 
 import json
-import threading
-import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagan_tf.errors import UserError
+from sagan_tf.files import shared_work
 from sagan_tf.files.shared_work import SharedFolder, split_batches
 
 NAMES = [f"{i}.png" for i in range(10)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_polls():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared_work, "_POLL_SECONDS", 0.01)
+        yield
 
 
 @settings(deadline=None)
@@ -39,12 +45,14 @@ def test_shared_folder_reports_progress_and_leaves_only_the_files(tmp_path):
     one, two = shared(tmp_path, 0), shared(tmp_path, 1)
     assert [len(share.batches) for share in (one, two)] == [3, 2]
     counts = []
+
+    def report(count):
+        counts.append(count)
+        write(tmp_path, two, 1)  # the other worker goes on while this one waits
+
     write(tmp_path, one)
-    other = threading.Thread(target=lambda: (time.sleep(0.2), write(tmp_path, two)))
-    other.start()
-    one.wait(0.5, counts.append)
-    other.join()
-    assert counts[0] == 6 and counts[-1] == 10
+    one.wait(0.5, report)
+    assert counts == [6, 8, 10]
     one.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES)
 

@@ -65,11 +65,16 @@ def test_network_has_attention_at_every_requested_size(block):
                    for layer in network.layers) == 3
 
 
+@pytest.fixture(scope="module")
+def count_without_attention():
+    return count(build_generator(attention_sizes=(), num_classes=2))
+
+
 @pytest.mark.parametrize("size", [8, 16, 32, 64])
-def test_network_residual_control_has_about_as_many_parameters(size):
+def test_network_residual_control_has_about_as_many_parameters(count_without_attention, size):
     attention = count(build_generator(attention_sizes=(size,), num_classes=2))
     residual = count(build_generator(attention_sizes=(size,), num_classes=2, attention_block="residual"))
-    none = count(build_generator(attention_sizes=(), num_classes=2))
+    none = count_without_attention
     assert (residual - none) / (attention - none) == pytest.approx(1, abs=0.02)
 
 

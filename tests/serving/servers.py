@@ -113,6 +113,12 @@ def wait_until(condition, seconds=20):
         time.sleep(0.02)
 
 
+def wait_until_read(server):
+    """Returns when the server has read what was sent to its REST port before."""
+    for _ in range(3):  # one event loop reads all connections
+        server.get("/healthz")
+
+
 def call_in_threads(function, arguments, workers=16):
     """Returns [function(argument), ...], called in threads."""
     with ThreadPoolExecutor(workers) as pool:

@@ -1,6 +1,8 @@
 """The command `python -m sagan_tf.serve`."""
 
 import functools
+import http.client
+import json
 import os
 import re
 import shutil
@@ -8,13 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from serving.models import copy_version, make_inputs
-from serving.servers import Running
+from serving.servers import Running, wait_until_read
 
 from sagan_tf import cli, serve
 from sagan_tf.commands.option_parser import parse_options
@@ -124,22 +125,21 @@ class Process:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_serve_stops_on_signal_without_losing_a_request(version_1, name):
-    command = Process(version_1.parent.parent, "--batch_timeout_ms", "1500")
+    command = Process(version_1.parent.parent, "--batch_timeout_ms", "2000")
     try:
         lines, match = command.lines_until(r"^REST on (http://.*)/v1/models, gRPC on (.*)$")
         assert lines[:-1] == ["serving sagan, version 1: attention, no_batch, sample, serving_default, texts"]
-        server, answers = Running(match[1], match[2]), []
-        request = threading.Thread(target=lambda: answers.append(server.predict({"inputs": make_inputs(1)})))
-        request.start()
-        time.sleep(0.5)  # the request is now queued
-        assert not answers
+        request = http.client.HTTPConnection(match[1].removeprefix("http://"), timeout=30)
+        request.request("POST", "/v1/models/sagan:predict", json.dumps({"inputs": make_inputs(1)}))
+        wait_until_read(Running(match[1], match[2]))  # the request is now queued
         command.process.send_signal(getattr(signal, name))
+        status = request.getresponse().status
+        request.close()
         out, err = command.process.communicate(timeout=30)
-        request.join()
     finally:
         command.process.kill()
     assert command.process.returncode == 0 and out == "stopping: answering the waiting requests\n"
-    assert [answer.status for answer in answers] == [200]
+    assert status == 200
     assert "Traceback" not in err and "deprecated" not in err
 
 

@@ -148,7 +148,8 @@ def test_grpc_predict_rejects_bad_request_with_code_and_reason(predict, request_
 
 
 def test_grpc_bad_request_does_not_fail_others_in_its_batch(version_1, call):
-    with running(version_1.parent, Limits(batch_timeout=0.5)) as server, server.stubs() as (predictions, _):
+    limits = Limits(batch_timeout=60, max_batch_size=3)  # one batch, as soon as both requests are there
+    with running(version_1.parent, limits) as server, server.stubs() as (predictions, _):
         good = predictions.Predict.future(make_request(**arrays(2)), timeout=20)
         bad = predictions.Predict.future(make_request(**arrays(1) | {"label": np.array([5], np.int32)}), timeout=20)
         np.testing.assert_array_equal(

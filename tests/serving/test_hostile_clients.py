@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 import pytest
 from serving.models import make_inputs
-from serving.servers import QUICK, make_request, running, wait_until
+from serving.servers import QUICK, make_request, running, wait_until, wait_until_read
 from tensorflow_serving.apis import predict_pb2
 
 from sagan_tf.serving.limits import Limits
@@ -62,23 +62,24 @@ def test_rest_rejects_other_content_encodings(live, encoding):
 
 
 SLOW_BODIES = {
-    "bomb": (gzip.compress(b" " * (300 * MEGABYTE)), {"Content_Encoding": "gzip"}, 413),
-    "lists": (b'{"inputs": [' + b",".join([b"[]"] * (4 * MEGABYTE)) + b"]}", {}, 400),
-    "numbers": (b'{"inputs": {"latent": [' + b",".join([b"1"] * (7 * MEGABYTE)) + b'], "label": [0]}}', {}, 400),
-    "keys": (b"{" + b",".join(b'"%d":1' % i for i in range(MEGABYTE)) + b"}", {}, 400),
+    "bomb": (lambda: gzip.compress(b" " * (300 * MEGABYTE), 1), {"Content_Encoding": "gzip"}, 413),
+    "lists": (lambda: b'{"inputs": [' + b",".join([b"[]"] * (4 * MEGABYTE)) + b"]}", {}, 400),
+    "numbers": (lambda: b'{"inputs": {"latent": [%b], "label": [0]}}' % b",".join([b"1"] * (7 * MEGABYTE)), {}, 400),
+    "keys": (lambda: b"{" + b",".join(b'"%d":1' % i for i in range(MEGABYTE)) + b"}", {}, 400),
 }
 
 
-@pytest.mark.parametrize("body, headers, status", SLOW_BODIES.values(), ids=SLOW_BODIES)
-def test_rest_answers_health_while_a_large_body_is_rejected(live, body, headers, status):
-    answers, seconds = [], []
+@pytest.mark.parametrize("make_body, headers, status", SLOW_BODIES.values(), ids=SLOW_BODIES)
+def test_rest_answers_health_while_a_large_body_is_rejected(live, make_body, headers, status):
+    body, answers, seconds = make_body(), [], []
     attack = threading.Thread(target=lambda: answers.append(post(live, body, **headers)[0]))
     attack.start()
     while attack.is_alive():
         start = time.perf_counter()
         assert live.get("/healthz").status == 200
         seconds.append(time.perf_counter() - start)
-    assert answers == [status] and max(seconds) < 0.5  # 4.2 s for the bomb in the event loop
+    # 4.2 s for the bomb in the event loop, most of the time; a machine under load may be slow in all.
+    assert answers == [status] and max(seconds) < max(0.5, sum(seconds) / 2)
 
 
 def test_server_ends_connections_that_wait_too_long(version_1):
@@ -102,8 +103,8 @@ def test_server_limits_bodies_in_memory_together(version_1):
     with running(version_1.parent, limits) as server:
         held = [open_half(server, head(MEGABYTE) + b" " * (MEGABYTE - 1)) for _ in range(8)]
         refused = []
-        wait_until(lambda: [refused.append(one) for one in held if one not in refused and _is_refused(one)] or refused)
-        assert 3 <= len(refused) <= 5  # 4 MB are accepted
+        wait_until(lambda: refused.extend(filter(_is_refused, set(held) - set(refused))) or len(refused) >= 3)
+        assert len(refused) <= 5  # 4 MB are accepted
         assert post(server)[0] == 200  # a small request still is
         for connection in held:
             connection.close()
@@ -111,7 +112,7 @@ def test_server_limits_bodies_in_memory_together(version_1):
 
 
 def _is_refused(connection):
-    connection.settimeout(0.3)
+    connection.settimeout(0.1)
     try:
         return connection.recv(100).startswith(b"HTTP/1.1 503")
     except TimeoutError:
@@ -121,7 +122,7 @@ def _is_refused(connection):
 def test_server_closes_the_oldest_idle_connection_above_the_limit(version_1):
     with running(version_1.parent, Limits(max_connections=4, poll_interval=60)) as server:
         busy = open_half(server, head(len(BODY)) + BODY[:-1])
-        time.sleep(0.1)
+        wait_until_read(server)
         idle = [open_half(server, b"") for _ in range(10)]
         assert post(server)[0] == 200
         assert idle[0].recv(1) == b""

@@ -1,7 +1,6 @@
 """The metrics for Prometheus."""
 
 import socket
-import time
 
 import grpc
 import pytest
@@ -48,9 +47,10 @@ def test_server_metrics_count_requests_by_outcome(version_1):
 
 
 def test_server_metrics_count_every_request_by_what_it_was(version_1):
-    with running(version_1.parent, Limits(batch_timeout=2, poll_interval=60)) as server, server.stubs() as (stub, _):
+    with running(version_1.parent, Limits(batch_timeout=60, poll_interval=60)) as server, server.stubs() as (stub, _):
         call = stub.Predict.future(make_request("texts", text=[b"a"]))
-        time.sleep(0.5)
+        batcher = server.server.service._served["sagan"].batchers["texts"]
+        wait_until(lambda: batcher._queue)
         call.cancel()
         with grpc.insecure_channel(server.grpc) as channel, pytest.raises(grpc.RpcError):
             channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(b"\xff", timeout=10)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -174,13 +175,13 @@ def test_make_strategy_rejects_contradiction_with_cluster(monkeypatch):
 
 
 def free_addresses(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for bound in sockets:
-        bound.bind(("127.0.0.1", 0))
-    addresses = [f"127.0.0.1:{bound.getsockname()[1]}" for bound in sockets]
-    for bound in sockets:
-        bound.close()
-    return addresses
+    """Addresses of ports below those that the system gives to other processes."""
+    addresses = set()
+    while len(addresses) < count:
+        address = "127.0.0.1", random.SystemRandom().randrange(10_000, 32_768)  # others may have the same seed
+        with contextlib.suppress(OSError), socket.create_server(address):
+            addresses.add("{}:{}".format(*address))
+    return list(addresses)
 
 
 def start_workers(count, command, missing=0):

@@ -43,8 +43,7 @@ def brightest(page):
 
 def wait_for_state(page):
     """Waits until the page is drawn and returns its state."""
-    page.wait_for_function("explorer.drawn !== undefined")
-    page.wait_for_timeout(60)
+    page.wait_for_function("window.explorer !== undefined && explorer.drawn === latestDrawing")
     return page.evaluate("explorer.state")
 
 

@@ -46,6 +46,8 @@ def write_page(records, path):
 
 
 def test_report_shows_values_of_running_training(browser, record, tmp_path):
+    from playwright import sync_api
+
     with opened(browser, write_page([record], tmp_path / "report.html")) as page:
         assert page.locator("h1").text_content() == HOSTILE  # shown, not executed
         assert "Step 500 of 1,000, 2.7 min left" in page.locator("#line").text_content()
@@ -58,8 +60,7 @@ def test_report_shows_values_of_running_training(browser, record, tmp_path):
         over = losses.locator(".u-over")
         box = over.bounding_box()
         over.hover(position={"x": 1, "y": box["height"] / 2})
-        page.wait_for_timeout(100)
-        assert losses.locator(".u-value").all_text_contents() == ["10", "2.00", "0.500"]
+        sync_api.expect(losses.locator(".u-value")).to_have_text(["10", "2.00", "0.500"])  # in the next frame
         assert page.locator(".config td", has_text="hinge").count() == 1
         assert page.locator("#environment td", has_text="none").count() == 1
         evaluation = page.locator("#evaluation")
