@@ -10,14 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
 from export.c_loader import Session
 from export.generators import LATENT_DIM, NUM_CLASSES, images_of, make_generator, make_inputs
 from PIL import Image
+from tensorflow.python.tools import saved_model_cli as command_line
 from toy_networks import toy_generator
 
 from sagan_tf.export import export_saved_model, fold_generator, warm_up
@@ -230,20 +232,20 @@ def test_saved_model_gives_same_pictures_in_tensorflow_2_15(generator, exported,
 
 
 def saved_model_cli(*arguments):
-    script = Path(sys.executable).with_name("saved_model_cli")
-    done = subprocess.run([script, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """Runs TensorFlow's command `saved_model_cli`."""
+    with flagsaver.flagsaver():
+        flags.FLAGS(["saved_model_cli", *map(str, arguments)])
+        getattr(command_line, arguments[0])()
 
 
-def test_saved_model_cli_shows_every_signature(exported):
-    shown = saved_model_cli("show", "--dir", exported, "--all")
+def test_saved_model_cli_shows_every_signature(exported, capsys):
+    saved_model_cli("show", "--dir", exported, "--all")
+    shown = capsys.readouterr().out
     for signature, inputs in CONDITIONAL.items():
         described = shown.split(f"signature_def['{signature}']")[1].split("signature_def[")[0]
         assert {name for name in set().union(*CONDITIONAL.values()) if f"inputs['{name}']" in described} == inputs
 
 
-# Only two calls, because each starts TensorFlow: inputs from the command line and from files.
 def test_saved_model_cli_runs_signatures(exported, session, tmp_path):
     common = ["run", "--dir", exported, "--tag_set", "serve", "--outdir", tmp_path, "--overwrite"]
     expressions = "seed=[1,2,3];label=[0,1,2];truncation=[1.,.7,.5]"
