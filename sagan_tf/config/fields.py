@@ -121,6 +121,9 @@ class TrainingConfig:
         r1_weight: Gamma of the R1 penalty on real images, gamma/2 times the squared gradient norm (Mescheder et al.
             2018, equation 9); 0 for none.
         r1_interval: Apply the R1 penalty every this many discriminator updates, with the weight multiplied by it.
+        lecam_weight: Weight of the LeCam penalty, for small data sets (Tseng et al. 2021: 0.3); 0 for none.
+        lecam_decay: Decay per discriminator update of the running means of logits that LeCam compares with.
+        lecam_start_step: Step at which the LeCam penalty starts.
         share_fake_batch: Train the generator on the images of the last discriminator update instead of new ones. The
             step is faster; random draws differ, and batch statistics move once less per step.
         augmentation: DiffAugment operations (Zhao et al. 2020) on real and generated images, such as
@@ -138,6 +141,9 @@ class TrainingConfig:
     loss: Literal["hinge", "non_saturating", "wasserstein", "least_squares"] = "hinge"
     r1_weight: float = 0.0
     r1_interval: int = 1
+    lecam_weight: float = 0.0
+    lecam_decay: float = 0.99
+    lecam_start_step: int = 1000
     share_fake_batch: bool = False
     augmentation: tuple[Literal["color", "translation", "cutout"], ...] = ()
     fake_labels: Literal["uniform", "data"] = "uniform"

@@ -29,6 +29,8 @@ def state_by_path(gan, optimizers=True, loss_scales=True):
         slots = [v for v in optimizer.variables if v.name != "learning_rate"]
         # Without the optimizer's own name, which Keras numbers.
         groups[name] = _by_path(slots, lambda path: path.partition("/")[2])
+    if optimizers and gan.lecam_weight:
+        groups["lecam"] = {"means": gan.lecam_means}
     for name, optimizer in loss_scaling_optimizers(gan).items() if optimizers and loss_scales else ():
         groups[name + _LOSS_SCALE] = {variable.name: variable for variable in optimizer.scale_variables}
     return groups

@@ -24,17 +24,16 @@ from sagan_tf.training.inputs import (
     split_batch,
     with_label,
 )
-from sagan_tf.training.loss_scale import SkippedStep, loss_scaling_optimizers, with_loss_scaling
+from sagan_tf.training.loss_scale import SkippedStep, with_loss_scaling
 from sagan_tf.training.penalties import lazy_gradient_penalty
 from sagan_tf.training.randomness import StepRandomness
+from sagan_tf.training.regularization import lecam_penalty, update_running_means
+from sagan_tf.training.step_metrics import EVALUATED, make_means, record_logits, record_update, used_means
 from sagan_tf.training.two_optimizers import TwoOptimizers
 
-_NORMS = ("d_gradient_norm", "g_gradient_norm")
-_SKIPPED = ("d_skipped", "g_skipped")
-_EVALUATED = ("d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy")
 _STEP_OPTIONS = (
-    "d_steps", "accumulation_steps", "r1_weight", "r1_interval", "share_fake_batch", "native_operations",
-    "jit_compile", "steps_per_execution", "run_eagerly",
+    "d_steps", "accumulation_steps", "r1_weight", "r1_interval", "lecam_weight", "lecam_decay", "lecam_start_step",
+    "share_fake_batch", "native_operations", "jit_compile", "steps_per_execution", "run_eagerly",
 )  # fmt: skip
 
 
@@ -98,7 +97,8 @@ class SAGAN(DistributedModel):
         self.augmentation = check_operations(augmentation)
         self.seed = seed
         self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
-        self._means = {name: keras.metrics.Mean(name=name) for name in (*_EVALUATED, "r1", *_NORMS, *_SKIPPED)}
+        self.lecam_means = self.add_weight(name="lecam_means", shape=(2,), initializer="zeros", trainable=False)
+        self._means = make_means()
         self.built = True
 
     @property
@@ -123,16 +123,12 @@ class SAGAN(DistributedModel):
 
     @property
     def metrics(self):
-        """Means over updates since the last reset: losses, logits, accuracy of the discriminator, R1 if used.
+        """Means over updates since the last reset: losses, logits, accuracy of the discriminator, penalties in use.
 
         Also gradient norms, on one replica: each of several knows only its own share of the gradient. With dynamic loss
         scaling also the shares of skipped updates, which the other means leave out.
         """
-        left_out = [] if getattr(self, "r1_weight", 0) else ["r1"]
-        left_out += () if loss_scaling_optimizers(self) else _SKIPPED
-        if self.distribute_strategy.num_replicas_in_sync > 1:
-            left_out += _NORMS
-        return [mean for name, mean in self._means.items() if name not in left_out]
+        return used_means(self, self._means)
 
     def compile(
         self,
@@ -143,6 +139,9 @@ class SAGAN(DistributedModel):
         accumulation_steps: int = 1,
         r1_weight: float = 0.0,
         r1_interval: int = 1,
+        lecam_weight: float = 0.0,
+        lecam_decay: float = 0.99,
+        lecam_start_step: int = 1000,
         share_fake_batch: bool = False,
         jit_compile: bool = False,
         native_operations: bool = False,
@@ -159,6 +158,9 @@ class SAGAN(DistributedModel):
             accumulation_steps: int >= 1. Batches whose gradients are averaged for one update.
             r1_weight: float >= 0. Weight of the R1 penalty |dD/dx|^2 / 2 on real images (Mescheder et al. 2018).
             r1_interval: int >= 1. Discriminator updates from one penalty to the next; its weight is multiplied by it.
+            lecam_weight: float >= 0. Weight of the LeCam penalty of logits (Tseng et al. 2021: 0.3).
+            lecam_decay: float in [0, 1), decay per discriminator update of its running means of logits.
+            lecam_start_step: int >= 1. Steps without the penalty; its means are those of the batch until then.
             share_fake_batch: bool. Update the generator with the images that the last discriminator update saw, instead
                 of new ones: one forward pass of the generator fewer per step, and one update of its batch statistics
                 and its u. Needs `accumulation_steps` 1.
@@ -172,10 +174,12 @@ class SAGAN(DistributedModel):
             ValueError: An argument is out of range.
             UserError: The kernels cannot be compiled on this machine.
         """
-        check_step_options(
-            d_steps=d_steps, accumulation_steps=accumulation_steps, r1_interval=r1_interval, r1_weight=r1_weight,
-            share_fake_batch=share_fake_batch, native_operations=native_operations, jit_compile=jit_compile,
+        options = dict(
+            d_steps=d_steps, accumulation_steps=accumulation_steps, r1_weight=r1_weight, r1_interval=r1_interval,
+            lecam_weight=lecam_weight, lecam_decay=lecam_decay, lecam_start_step=lecam_start_step,
+            share_fake_batch=share_fake_batch, native_operations=native_operations,
         )  # fmt: skip
+        check_step_options(jit_compile=jit_compile, **options)
         super().compile(
             None, jit_compile=jit_compile, steps_per_execution=steps_per_execution, run_eagerly=run_eagerly
         )
@@ -191,10 +195,8 @@ class SAGAN(DistributedModel):
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
         self.optimizer = TwoOptimizers(self.generator_optimizer, self.discriminator_optimizer)
         self.adversarial_loss = losses.get(loss)
-        self.d_steps, self.accumulation_steps = d_steps, accumulation_steps
-        self.r1_weight, self.r1_interval = r1_weight, r1_interval
-        self.share_fake_batch = share_fake_batch
-        self.native_operations = native_operations
+        for name, value in options.items():
+            setattr(self, name, value)
         kernels_for(self.distribute_strategy, native_operations)  # compiles them now, where it may fail
 
     def get_config(self):
@@ -288,7 +290,7 @@ class SAGAN(DistributedModel):
                 part,
                 self.discriminator.trainable_variables,
             )
-            self._record_update("d", loss, norm, skipped)
+            record_update(self._means, "d", loss, norm, skipped)
         with tf.control_dependencies([loss if norm is None else norm]):
             skipped = SkippedStep(self.generator_optimizer, self._moving_variables())
             loss, norm = apply_gradients(
@@ -298,7 +300,7 @@ class SAGAN(DistributedModel):
                 self.generator.trainable_variables,
                 tape,
             )
-        is_applied = self._record_update("g", loss, norm, skipped)
+        is_applied = record_update(self._means, "g", loss, norm, skipped)
         if self._average is not None:
             self._average.update(self.step, is_applied)
         self.step.assign_add(1)
@@ -319,7 +321,7 @@ class SAGAN(DistributedModel):
         # The last batch may be empty on a replica.
         has_images = tf.convert_to_tensor(ops.shape(data[0])[0] > 0)
         tf.cond(has_images, lambda: self._measure(*data), lambda: False)
-        return {name: self._means[name].result() for name in _EVALUATED}
+        return {name: self._means[name].result() for name in EVALUATED}
 
     def _measure(self, image, label):
         rows = ops.shape(image)[0]
@@ -331,7 +333,7 @@ class SAGAN(DistributedModel):
         d_loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
         self._means["d_loss"].update_state(d_loss, sample_weight=rows)
         self._means["g_loss"].update_state(self.adversarial_loss.generator(fake_logit), sample_weight=rows)
-        self._record_logits(real_logit, fake_logit)
+        record_logits(self._means, real_logit, fake_logit)
         return True
 
     def _draw(self, rows, randomness, purpose):
@@ -360,35 +362,30 @@ class SAGAN(DistributedModel):
         labels = None if label is None else ops.concatenate([label, fake_label], axis=0)
         logit = self.discriminator(with_label(image, labels), training=True)
         real_logit, fake_logit = ops.split(logit, 2, axis=0)
-        self._record_logits(real_logit, fake_logit)
+        record_logits(self._means, real_logit, fake_logit)
         loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
+        if self.lecam_weight:
+            loss += self._lecam_penalty(real_logit, fake_logit)
         return loss + self._r1_penalty(real, label) if self.r1_weight else loss
 
     def _moving_variables(self):
         """What an update moves besides weights, slots and average."""
         networks = self.generator.non_trainable_weights + self.discriminator.non_trainable_weights
-        return networks + [variable for mean in self._means.values() for variable in mean.variables]
-
-    def _record_update(self, letter, loss, norm, skipped):
-        """Records an update, or undoes one that was skipped; returns whether it was applied."""
-        self._means[f"{letter}_loss"].update_state(loss)
-        if norm is not None:
-            self._means[f"{letter}_gradient_norm"].update_state(norm)
-        is_applied = skipped.undo()
-        if is_applied is not True:
-            self._means[f"{letter}_skipped"].update_state(1.0 - ops.cast(is_applied, "float32"))
-        return is_applied
-
-    def _record_logits(self, real_logit, fake_logit):
-        self._means["real_logit"].update_state(real_logit)
-        self._means["fake_logit"].update_state(fake_logit)
-        right = ops.concatenate([real_logit > 0, fake_logit < 0], axis=0)
-        self._means["d_accuracy"].update_state(ops.cast(right, "float32"))
+        means = [variable for mean in self.metrics for variable in mean.variables]
+        return networks + means + ([self.lecam_means] if self.lecam_weight else [])
 
     def _r1_penalty(self, real, label):
         network, optimizer = self.discriminator, self.discriminator_optimizer
         value = 0.5 * self.r1_weight * lazy_gradient_penalty(network, optimizer, real, label, self.r1_interval)
         self._means["r1"].update_state(value)
+        return value
+
+    def _lecam_penalty(self, *logits):
+        logits = [ops.cast(logit, "float32") for logit in logits]
+        is_started = self.step >= self.lecam_start_step
+        means = update_running_means(self.lecam_means, *logits, ops.where(is_started, 1.0 - self.lecam_decay, 1.0))
+        value = ops.where(is_started, self.lecam_weight * lecam_penalty(*logits, means), 0.0)
+        self._means["lecam"].update_state(value)
         return value
 
     def _generator_loss(self, rows, randomness, purpose, fake=None):

@@ -141,15 +141,22 @@ def _require(x, conditions):
 
 
 def check_step_options(
-    *, d_steps, accumulation_steps, r1_interval, r1_weight, share_fake_batch, native_operations, jit_compile
-):
+    *, d_steps, accumulation_steps, r1_weight, r1_interval, lecam_weight, lecam_decay, lecam_start_step,
+    share_fake_batch, native_operations, jit_compile,
+):  # fmt: skip
     """Checks the arguments of `SAGAN.compile` that shape a step; raises ValueError."""
-    counts = {"d_steps": d_steps, "accumulation_steps": accumulation_steps, "r1_interval": r1_interval}
+    counts = {
+        "d_steps": d_steps, "accumulation_steps": accumulation_steps, "r1_interval": r1_interval,
+        "lecam_start_step": lecam_start_step,
+    }  # fmt: skip
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
-    if not r1_weight >= 0:
-        raise ValueError(f"`r1_weight` must be >= 0. Received: {r1_weight=}.")
+    for name, value in {"r1_weight": r1_weight, "lecam_weight": lecam_weight}.items():
+        if not value >= 0:
+            raise ValueError(f"`{name}` must be >= 0. Received: {name}={value!r}.")
+    if not 0 <= lecam_decay < 1:
+        raise ValueError(f"`lecam_decay` must be in [0, 1). Received: {lecam_decay=}.")
     if share_fake_batch and accumulation_steps > 1:
         raise ValueError(f"`share_fake_batch` needs `accumulation_steps` 1. Received: {accumulation_steps=}.")
     if native_operations and jit_compile:

@@ -1,0 +1,45 @@
+"""The metrics of a SAGAN: means over updates."""
+
+import keras
+from keras import ops
+
+from sagan_tf.training.loss_scale import loss_scaling_optimizers
+
+EVALUATED = ("d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy")
+# Penalties of the discriminator's loss, each with the arguments of `compile` that turn it on.
+_PENALTIES = {"r1": ("r1_weight",), "lecam": ("lecam_weight",)}
+_NORMS = ("d_gradient_norm", "g_gradient_norm")
+_SKIPPED = ("d_skipped", "g_skipped")
+
+
+def make_means():
+    """Makes the means of all metrics: dict, name -> keras.metrics.Mean."""
+    return {name: keras.metrics.Mean(name=name) for name in (*EVALUATED, *_PENALTIES, *_NORMS, *_SKIPPED)}
+
+
+def used_means(gan, means):
+    """Lists the means that a SAGAN, compiled or not, updates."""
+    left_out = [name for name, options in _PENALTIES.items() if not any(getattr(gan, o, 0) for o in options)]
+    left_out += () if loss_scaling_optimizers(gan) else _SKIPPED
+    if gan.distribute_strategy.num_replicas_in_sync > 1:
+        left_out += _NORMS
+    return [mean for name, mean in means.items() if name not in left_out]
+
+
+def record_logits(means, real_logit, fake_logit):
+    """Records the logits of a batch, and how many have the right sign."""
+    means["real_logit"].update_state(real_logit)
+    means["fake_logit"].update_state(fake_logit)
+    right = ops.concatenate([real_logit > 0, fake_logit < 0], axis=0)
+    means["d_accuracy"].update_state(ops.cast(right, "float32"))
+
+
+def record_update(means, letter, loss, norm, skipped):
+    """Records an update of network `d` or `g`, or undoes one that was skipped; returns whether it was applied."""
+    means[f"{letter}_loss"].update_state(loss)
+    if norm is not None:
+        means[f"{letter}_gradient_norm"].update_state(norm)
+    is_applied = skipped.undo()
+    if is_applied is not True:
+        means[f"{letter}_skipped"].update_state(1.0 - ops.cast(is_applied, "float32"))
+    return is_applied
