@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from training.float16 import OVERFLOWING, make_images, make_small
 from training.tiny import fit, make_data, make_gan
 
