@@ -10,6 +10,7 @@ from sagan_tf.errors import UserError, did_you_mean, one_line_errors
 VERBS = {
     "train": ("sagan_tf.train", "train as a config says, or resume an interrupted run"),
     "configs": ("sagan_tf.configs", "list the configs that come with the package"),
+    "prepare": ("sagan_tf.prepare", "decode, crop and resize a large data set once, for fast training"),
     "convert": ("sagan_tf.convert", "make a run folder from a PyTorch checkpoint"),
     "sample": ("sagan_tf.sample", "write pictures by class and seed, truncations, interpolations"),
     "attend": ("sagan_tf.attend", "draw and measure attention maps; write an explorer"),

@@ -17,6 +17,7 @@ from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.data.folders import UNREADABLE, list_pictures, open_picture
 from sagan_tf.data.options import DataOptions
+from sagan_tf.data.prepared import is_prepared, read_manifest, split_folder
 from sagan_tf.data.sources import class_distribution, describe_skipped, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet, file_name_part
@@ -290,6 +291,10 @@ def _features_name(network):
 
 
 def _first_picture_size(folder):
+    if is_prepared(folder):
+        manifest = read_manifest(split_folder(folder, "train"))
+        if manifest is not None:
+            return manifest["options"]["image_size"]
     path = list_pictures(str(folder), "train").paths[0]
     try:
         with open_picture(path) as picture:

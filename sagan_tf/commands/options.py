@@ -26,6 +26,8 @@ WholeNumber = _whole_numbers("WholeNumber", 0)
 Count = _whole_numbers("Count", 1)
 TwoOrMore = _whole_numbers("TwoOrMore", 2)
 Version = _whole_numbers("Version", 1, 10**18 - 1)
+PictureSize = _whole_numbers("PictureSize", 1, 1024)
+Quality = _whole_numbers("Quality", 1, 100)
 Port = restricted_number_type("Port", int, [(">=", 0), ("<", 2**16)], docstring="a port, 0 to 65535")
 _FINITE = ("<", float("inf"))
 PositiveNumber = restricted_number_type(
@@ -185,6 +187,39 @@ class AttendOptions:
     classes: tuple[str, ...] | None = None
     npz: bool = False
     explorer: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """Decodes, crops and resizes a data set once, into a folder that --data.name reads fast and at random.
+
+    Args:
+        source: Folder of pictures, or a TensorFlow Datasets name, as --data.name takes.
+        out: Folder to write; the same command continues an interrupted one.
+        split: Splits, separated by commas, each into a folder of its own; those of --data.split.
+        image_size: Height and width in px after the central square crop and resize.
+        image_channels: 1 (grey) or 3 (RGB).
+        resize: Resize filter, antialiased.
+        encoding: Pixels as they are (raw), the same in half of the size (png), or with loss (jpeg).
+        quality: Quality of jpeg. Defaults to 95.
+        corrupt: `stop` at unreadable pictures, or `skip` and list them.
+        data_dir: Folder of prepared TensorFlow Datasets.
+        manual_dir: Folder of manually downloaded archives.
+        download: Let TensorFlow Datasets download the data set.
+    """
+
+    source: str = positional("SOURCE")
+    out: Path
+    split: tuple[str, ...] = ("train",)
+    image_size: PictureSize = 128
+    image_channels: Literal["1", "3"] = "3"
+    resize: Literal["bilinear", "area", "bicubic", "lanczos3"] = "bilinear"
+    encoding: Literal["raw", "png", "jpeg"] = "raw"
+    quality: Quality | None = None
+    corrupt: Literal["stop", "skip"] = "stop"
+    data_dir: str | None = None
+    manual_dir: str | None = None
+    download: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,9 @@ _DIFFERENCES_SHOWN = 3
 def fingerprint(source):
     """Hashes pixels and labels where they are in memory, otherwise names, sizes and times of the files; returns hex."""
     reader, digest = source.reader, hashlib.sha256()
-    if isinstance(reader, ArrayReader):
+    if source.digest is not None:
+        digest.update(source.digest.encode())
+    elif isinstance(reader, ArrayReader):
         digest.update(np.ascontiguousarray(reader.images).data)
     elif isinstance(reader, RecordReader):
         _hash_files(digest, reader.files, with_times=False)  # Prepared data sets are copied from disk to disk.
@@ -40,8 +42,8 @@ def _hash_files(digest, files, with_times):
 def portable_fingerprint(source):
     """Identifies a data set by what is the same in a copy on another machine; times and paths are not.
 
-    Pictures of a folder are identified by name, size and, for a sample of them, contents; other data sets by the names
-    and sizes of their files and by their labels.
+    Pictures of a folder are identified by name, size and, for a sample of them, contents; prepared pictures by contents
+    and labels of all; other data sets by the names and sizes of their files and by their labels.
 
     Args:
         source: `data.sources.Source`.
@@ -51,7 +53,9 @@ def portable_fingerprint(source):
         `hashes`, one of each class for a folder, otherwise one of all.
     """
     names, counts, files = source.class_names, source.class_counts, source.files
-    if len(files) == source.num_images:
+    if source.digest is not None:
+        hashes = [source.digest]
+    elif len(files) == source.num_images:
         # The pictures of a folder are in the order of their classes.
         ends = [len(files)] if counts is None else np.cumsum(counts).tolist()
         parts = [files[start:end] for start, end in zip([0, *ends], ends)]

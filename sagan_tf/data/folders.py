@@ -39,13 +39,14 @@ def open_folder(options, show_progress):
         try:
             image = load_picture(path, size, channels, options.resize)
         except UNREADABLE as error:
-            unreadable.append((path, " ".join(str(error).split("}} ")[-1].split(" [Op")[0].split())[:120]))
+            unreadable.append((path, reason_in_one_line(error)))
             continue
         readable.append(i)
         if in_memory:
             images.append(image)
     if unreadable and (options.corrupt == "stop" or not readable):
-        raise _unreadable_error(folder, unreadable, len(paths))
+        hint = "Repair or remove them; `train` also takes --data.corrupt skip."
+        raise unreadable_error(folder, unreadable, len(paths), hint)
     labels = None if labels is None else np.asarray(labels, np.int32)[readable]
     files, skipped = tuple(paths[i] for i in readable), (*skipped, *unreadable)
     if in_memory:
@@ -54,10 +55,16 @@ def open_folder(options, show_progress):
     return IndexedReader(lambda i: tf.gather(table, i), decode, labels, files), class_names, files, skipped
 
 
-def _unreadable_error(folder, unreadable, total):
+def reason_in_one_line(error):
+    """The text of an error of `UNREADABLE`, without what TensorFlow adds."""
+    return " ".join(str(error).split("}} ")[-1].split(" [Op")[0].split())[:120]
+
+
+def unreadable_error(folder, unreadable, total, hint):
+    """Returns the error of `unreadable`, (path, reason) of some of `total` files; `hint` if others can be read."""
     listed = "; ".join(f"{path}: {reason}" for path, reason in unreadable[:10])
     rest = f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
-    hint = "" if len(unreadable) == total else " Repair or remove them; `train` also takes --data.corrupt skip."
+    hint = "" if len(unreadable) == total else f" {hint}"
     return UserError(f"{folder}: {len(unreadable)} of {total} files cannot be read: {listed}{rest}.{hint}")
 
 

@@ -14,7 +14,7 @@ class DataOptions:
 
     Args:
         name: `twins` or `mirror` (embedded, nothing to download), a TensorFlow Datasets name such as `cifar10` or
-            `imagenet2012`, or the path of a folder of pictures.
+            `imagenet2012`, or the path of a folder of pictures or of `sagan prepare`.
         split: Split to train on; for TensorFlow Datasets also a slice such as `train[:90%]`, for a folder a subfolder
             such as `train`.
         data_dir: Folder of prepared TensorFlow Datasets; null for its default (~/tensorflow_datasets).

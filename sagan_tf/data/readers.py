@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from sagan_tf.files.hashing import hash_seed
+from sagan_tf.progress import progress_bar
 
 _FETCHED_TOGETHER = 64  # Items; a call of Python for each would cost as much as decoding a small image.
 
@@ -98,13 +100,13 @@ class IndexedReader:
 
     Args:
         fetch: Graph function, int64 indices (B,) in [0, N) -> strings (B,), such as paths or encoded images.
-        decode: Graph function, string -> uint8 image (H, W, C).
+        decode: Graph function, string -> uint8 image (H, W, C); None if `fetch` gives images, uint8 (B, H, W, C).
         labels: int32 array (N,), or None.
         files: Paths of the N pictures.
     """
 
     fetch: Callable
-    decode: Callable
+    decode: Callable | None
     labels: np.ndarray | None
     files: tuple[str, ...]
 
@@ -119,16 +121,23 @@ class IndexedReader:
             fetched = self.fetch(tf.cast(indices, tf.int64))
             return (fetched,) if labels is None else (fetched, tf.gather(labels, indices))
 
-        indices = shuffled_orders(self.num_images, seed, start_step * batch_size).rebatch(_FETCHED_TOGETHER)
+        indices = shuffled_orders(self.num_images, seed, start_step * batch_size)
+        if self.decode is None:
+            return _map_in_parallel(indices.rebatch(batch_size), fetch_labelled)
+        indices = indices.rebatch(_FETCHED_TOGETHER)
         items = _map_in_parallel(indices, fetch_labelled).unbatch()
         images = _map_in_parallel(items, lambda item, *label: (self.decode(item), *label))
         return images.batch(batch_size, drop_remainder=True)
 
     def in_order_batches(self, batch_size, start=0):
-        indices = tf.data.Dataset.range(start, self.num_images).batch(_FETCHED_TOGETHER)
-        images = _map_in_parallel(_map_in_parallel(indices, self.fetch).unbatch(), self.decode)
+        indices = tf.data.Dataset.range(start, self.num_images)
+        if self.decode is None:
+            batches = _map_in_parallel(indices.batch(batch_size), self.fetch)
+        else:
+            items = _map_in_parallel(indices.batch(_FETCHED_TOGETHER), self.fetch).unbatch()
+            batches = _map_in_parallel(items, self.decode).batch(batch_size)
         first = start
-        for batch in images.batch(batch_size).prefetch(2).as_numpy_iterator():
+        for batch in batches.prefetch(2).as_numpy_iterator():
             part = slice(first, first + len(batch))
             first += len(batch)
             yield (batch,) if self.labels is None else (batch, self.labels[part])
@@ -136,7 +145,11 @@ class IndexedReader:
     def in_order(self):
         for index in range(self.num_images):
             label = -1 if self.labels is None else int(self.labels[index])
-            yield (lambda i=index: self.decode(self.fetch(tf.constant([i], tf.int64))[0]).numpy()), label
+            yield functools.partial(self._load, index), label
+
+    def _load(self, index):
+        item = self.fetch(tf.constant([index], tf.int64))[0]
+        return (item if self.decode is None else self.decode(item)).numpy()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,3 +169,18 @@ class RecordReader(IndexedReader):
     @property
     def num_images(self):
         return int(np.sum(self.takes))
+
+
+def read_into_memory(reader, options, show_progress):
+    """Returns an `ArrayReader` of the same images if these fit the memory limit of `DataOptions`, or else `reader`."""
+    shape = (reader.num_images, options.image_size, options.image_size, options.image_channels)
+    if np.prod(shape, dtype=np.int64) > options.memory_limit_gib * 2**30:
+        return reader
+    images, count = np.empty(shape, np.uint8), 0
+    settings = {"desc": f"reading {options.name}", "unit": "picture", "disable": not show_progress}
+    with progress_bar(total=len(images), **settings) as bar:
+        for batch, *_ in reader.in_order_batches(256):
+            images[count : count + len(batch)] = batch
+            count += len(batch)
+            bar.update(len(batch))
+    return ArrayReader(images, reader.labels)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import open_folder
+from sagan_tf.data.prepared import is_prepared, open_prepared
 from sagan_tf.data.readers import ArrayReader, Reader
 from sagan_tf.errors import UserError
 
@@ -34,6 +35,7 @@ class Source:
         image_channels: 1 or 3.
         files: Paths of its files: of the N pictures for a folder, in their order; empty if it is embedded.
         skipped: (path, reason) of each file or folder that is not used; the path of a folder ends with a separator.
+        digest: Hexadecimal SHA-256 of pictures and labels where it is known without reading them, as of prepared ones.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Source:
     image_channels: int
     files: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    digest: str | None = None
 
     def __post_init__(self):
         labels = self.reader.labels
@@ -68,7 +71,7 @@ class Source:
 
 
 def open_source(options, show_progress=True):
-    """Opens an embedded data set, a folder of images, or a TensorFlow Datasets data set.
+    """Opens an embedded data set, a folder of images or of `sagan prepare`, or a TensorFlow Datasets data set.
 
     Args:
         options: `DataOptions`; `flip` and `dequantize` are for `pipeline.make_dataset`.
@@ -81,7 +84,7 @@ def open_source(options, show_progress=True):
         UserError: The data set is missing, empty or damaged, lacks the labels that `conditional` asks for, or only some
             of its images have labels.
     """
-    reader, class_names, files, skipped = _open_reader(options, show_progress)
+    reader, class_names, files, skipped, digest = open_reader(options, show_progress)
     if not reader.num_images:
         raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")
     if _is_unlabelled(options, reader.labels, class_names):
@@ -100,19 +103,23 @@ def open_source(options, show_progress=True):
         image_channels=options.image_channels,
         files=files,
         skipped=skipped,
+        digest=digest,
     )
 
 
-def _open_reader(options, show_progress):
-    """Returns (reader, class names or None, paths of the files, (path, reason) of each that is not used)."""
+def open_reader(options, show_progress):
+    """Returns reader, class names or None, and files, skipped and digest of `Source`; labels may be of any value."""
     if options.name in embedded.NAMES:
-        return _render_embedded(options), embedded.KINDS, (), ()
+        return _render_embedded(options), embedded.KINDS, (), (), None
     if not os.path.isdir(options.name):
         from sagan_tf.data import tfds_sources  # Slow to import.
 
         if os.sep not in options.name or tfds_sources.is_registered(options.name):
-            return *tfds_sources.open_tfds(options, show_progress), ()
-    return open_folder(options, show_progress)
+            return *tfds_sources.open_tfds(options, show_progress), (), None
+    elif is_prepared(options.name):
+        reader, class_names, files, digest = open_prepared(options, show_progress)
+        return reader, class_names, files, (), digest
+    return *open_folder(options, show_progress), None
 
 
 def _render_embedded(options):

@@ -11,10 +11,9 @@ import tensorflow_datasets as tfds
 
 from sagan_tf.data import embedded
 from sagan_tf.data.decoding import decode_square
-from sagan_tf.data.readers import ArrayReader, RecordReader
+from sagan_tf.data.readers import RecordReader, read_into_memory
 from sagan_tf.data.tfrecords import make_record_reader
 from sagan_tf.errors import UserError, did_you_mean
-from sagan_tf.progress import progress_bar
 
 
 def open_tfds(options, show_progress):
@@ -37,10 +36,7 @@ def open_tfds(options, show_progress):
     if class_names is not None and options.conditional is not False:
         labels = dataclasses.replace(reader, decode=lambda record: parse(record)[label_key]).in_order_batches(4096)
         reader = dataclasses.replace(reader, labels=np.concatenate([batch for batch, *_ in labels]).astype(np.int32))
-    shape = (reader.num_images, options.image_size, options.image_size, options.image_channels)
-    if np.prod(shape, dtype=np.int64) <= options.memory_limit_gib * 2**30:
-        reader = _read_into_memory(reader, options.name, shape, show_progress)
-    return reader, class_names, files
+    return read_into_memory(reader, options, show_progress), class_names, files
 
 
 def is_registered(name):
@@ -119,13 +115,3 @@ def _list_files(builder, options):
         raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")
     paths, skips, takes = zip(*files)
     return tuple(map(str, paths)), np.asarray(skips, np.int64), np.asarray(takes, np.int64)
-
-
-def _read_into_memory(reader, name, shape, show_progress):
-    images, count = np.empty(shape, np.uint8), 0
-    with progress_bar(total=len(images), desc=f"reading {name}", unit="picture", disable=not show_progress) as bar:
-        for batch, *_ in reader.in_order_batches(256):
-            images[count : count + len(batch)] = batch
-            count += len(batch)
-            bar.update(len(batch))
-    return ArrayReader(images, reader.labels)

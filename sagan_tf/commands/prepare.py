@@ -1,0 +1,46 @@
+"""Prepares the splits of a data set for training."""
+
+from sagan_tf.data.options import DataOptions
+from sagan_tf.data.prepared import split_folder
+from sagan_tf.data.preparing import prepare
+from sagan_tf.data.sources import translate_data_errors
+from sagan_tf.errors import UserError, format_size
+
+_QUALITY = 95
+_SKIPPED_SHOWN = 10
+
+
+def prepare_splits(options):
+    """Prepares each split of `PrepareOptions`; yields lines that say what was written."""
+    if options.quality is not None and options.encoding != "jpeg":
+        raise UserError(f"--quality: {options.encoding} is lossless. Leave it out, or add --encoding jpeg.")
+    quality = (options.quality or _QUALITY) if options.encoding == "jpeg" else None
+    names = ("image_size", "resize", "corrupt", "data_dir", "manual_dir", "download")
+    settings = {name: getattr(options, name) for name in names}
+    settings["image_channels"] = int(options.image_channels)
+    for split in options.split:
+        data = DataOptions(name=options.source, split=split, **settings)
+        with translate_data_errors(options.source):
+            manifest, is_new = prepare(data, options.out, options.encoding, quality)
+        yield _describe(split_folder(options.out, split), manifest, is_new)
+        yield from _skipped_lines(manifest, is_new)
+    yield f"Train with: sagan train --data.name {options.out} --data.image_size {options.image_size}"
+
+
+def _describe(path, manifest, is_new):
+    options, classes = manifest["options"], manifest["class_names"]
+    kinds = "no classes" if classes is None else f"{len(classes):,} class(es)"
+    quality = "" if options["quality"] is None else f", quality {options['quality']}"
+    size = format_size(sum(shard["bytes"] for shard in manifest["shards"]))
+    state = "complete" if is_new else "already complete, left as it is"
+    return (
+        f"{path}: {state}: {manifest['num_images']:,} pictures of {options['image_size']}x{options['image_size']}x"
+        f"{options['image_channels']}, {kinds}, {options['encoding']}{quality}, {size}."
+    )
+
+
+def _skipped_lines(manifest, is_new):
+    skipped = manifest["skipped"] if is_new else []
+    if skipped:
+        yield f"Skipped, all listed in prepared.json: {len(skipped):,} files or folders:"
+        yield from (f"  {path}: {reason}" for path, reason in skipped[:_SKIPPED_SHOWN])

@@ -1,0 +1,268 @@
+"""Pictures that `sagan prepare` has decoded, cropped and resized: their files, and reading them by index.
+
+FOLDER/SPLIT/ holds shards, files of encoded pictures one after the other, `index.bin`, an `INDEX_DTYPE` per picture,
+and `prepared.json`: options, class names, and the number, size and SHA-256 of each file. Without its "shards" the
+folder is not complete. Contents depend on pictures and options only, not on time or machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from sagan_tf.data.readers import IndexedReader, read_into_memory
+from sagan_tf.errors import UserError
+from sagan_tf.files.untrusted import check_kind, read_json
+
+FORMAT = "sagan_tf prepared pictures, version 1"
+MANIFEST, INDEX = "prepared.json", "index.bin"
+INDEX_DTYPE = np.dtype([("label", "<i4"), ("bytes", "<u4"), ("crc32", "<u4")])
+ENCODINGS = ("raw", "png", "jpeg")
+MAX_SIZE = 1024  # px
+_MAX_PICTURES = 1 << 27
+_CHECKED_OPTIONS = ("image_size", "image_channels", "resize")
+
+
+def split_folder(folder, split):
+    """Returns the path of the files of a split; a slice such as `train[:90%]` has characters that no file needs."""
+    return Path(folder) / re.sub(r"[^\w.-]", "_", split)
+
+
+def shard_name(number):
+    return f"shard_{number:05}.bin"
+
+
+def is_prepared(folder):
+    """Returns whether a folder holds what `sagan prepare` writes, complete or not."""
+    return bool(_prepared_splits(folder))
+
+
+def _prepared_splits(folder):
+    """Names of the folders of splits, sorted."""
+    with os.scandir(folder) as entries:
+        # Of a flat folder of a million pictures, none is looked up.
+        names = [entry.name for entry in entries if not entry.is_file(follow_symlinks=False)]
+    return sorted(name for name in names if os.path.lexists(os.path.join(folder, name, MANIFEST)))
+
+
+def read_manifest(folder):
+    """Reads what the folder of a split says about itself.
+
+    Returns:
+        dict of JSON values with "options", a dict, and if it is complete "num_images", "class_names" (None without),
+        "index_sha256" and "shards", a list of dicts of "images", "bytes" and "sha256"; None without a manifest.
+
+    Raises:
+        UserError: The manifest is damaged or of another version.
+    """
+    path = Path(folder) / MANIFEST
+    if not os.path.lexists(path):
+        return None
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(f"{path}: is damaged, or of another version of sagan_tf. Prepare the data again.")
+    if not _is_valid(manifest):
+        raise UserError(f"{path}: is damaged. Prepare the data again.")
+    return manifest
+
+
+def _is_valid(manifest):
+    """Whether all values have the right type and range."""
+    options = manifest.get("options")
+    if not isinstance(options, dict) or options.get("encoding") not in ENCODINGS:
+        return False
+    if options.get("image_channels") not in (1, 3) or not _is_count(options.get("image_size"), 1, MAX_SIZE):
+        return False
+    if "shards" not in manifest:
+        return True
+    names, shards = manifest.get("class_names"), manifest["shards"]
+    if names is not None and not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        return False
+    if not isinstance(shards, list) or not all(isinstance(shard, dict) for shard in shards):
+        return False
+    counts = [[shard.get(key) for shard in shards] for key in ("images", "bytes")]
+    if not all(_is_count(count, 0, 2**62) for column in counts for count in column):
+        return False
+    hashes = [manifest.get("index_sha256"), *(shard.get("sha256") for shard in shards)]
+    num_images = manifest.get("num_images")
+    return (
+        all(isinstance(text, str) for text in hashes)
+        and _is_count(num_images, 1, _MAX_PICTURES)
+        and sum(counts[0]) == num_images
+    )
+
+
+def _is_count(value, low, high):
+    return type(value) is int and low <= value <= high
+
+
+def open_prepared(options, show_progress):
+    """Reads the index, and the pictures if they fit in memory.
+
+    Returns:
+        (reader, class names or None, paths of the shards, hexadecimal SHA-256 of pictures and labels in their order).
+
+    Raises:
+        UserError: The split is missing, incomplete or damaged, or was prepared with other options.
+    """
+    folder = split_folder(options.name, options.split)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        splits = ", ".join(_prepared_splits(options.name))
+        raise UserError(f"{options.name}: has no split `{options.split}`. Choose from {splits}.")
+    if "shards" not in manifest:
+        raise UserError(f"{folder}: is not complete. Run the same `sagan prepare` command again.")
+    for name in _CHECKED_OPTIONS:
+        wanted, prepared = getattr(options, name), manifest["options"].get(name)
+        if wanted != prepared:
+            raise UserError(
+                f"{folder}: was prepared with {name} {prepared}, not {wanted}. Set data.{name} to {prepared}, or "
+                "prepare the data again."
+            )
+    files = tuple(str(folder / shard_name(number)) for number in range(len(manifest["shards"])))
+    index = _read_index(folder, files, manifest)
+    class_names = manifest["class_names"]
+    labels = None if class_names is None else np.ascontiguousarray(index["label"])
+    reader = _make_reader(files, index, labels, manifest)
+    reader = read_into_memory(reader, options, show_progress)
+    return reader, None if class_names is None else tuple(class_names), files, _digest(manifest)
+
+
+def _digest(manifest):
+    hashes = [manifest["index_sha256"], *(shard["sha256"] for shard in manifest["shards"])]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _read_index(folder, files, manifest):
+    """Reads the index; its size and that of the shards are checked before it takes memory."""
+    advice = "It is damaged, or the copy is not complete. Prepare or copy the data again."
+    path = folder / INDEX
+    sizes = {str(path): manifest["num_images"] * INDEX_DTYPE.itemsize}
+    sizes |= {file: shard["bytes"] for file, shard in zip(files, manifest["shards"])}
+    for file, size in sizes.items():
+        check_kind(file)
+        try:
+            found = os.path.getsize(file)
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read: {error.strerror}. {advice}") from None
+        if found != size:
+            raise UserError(f"{file}: has {found:,} of {size:,} bytes. {advice}")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != manifest["index_sha256"]:
+        raise UserError(f"{path}: its SHA-256 is not that of {MANIFEST}. {advice}")
+    index = np.frombuffer(content, INDEX_DTYPE)
+    if not _fits(index["bytes"], manifest):
+        raise UserError(f"{path}: its pictures are not those of the shards. {advice}")
+    return index
+
+
+def _fits(lengths, manifest):
+    """Whether the pictures have lengths of their encoding, which add up to the sizes of the shards."""
+    options = manifest["options"]
+    pixels = options["image_size"] ** 2 * options["image_channels"]
+    low, high = (pixels, pixels) if options["encoding"] == "raw" else (1, 2 * pixels + 4096)
+    ends = np.cumsum([0, *(shard["images"] for shard in manifest["shards"])])
+    sizes = np.diff(np.cumsum([0, *lengths], dtype=np.int64)[ends])
+    return low <= lengths.min() <= lengths.max() <= high and sizes.tolist() == [s["bytes"] for s in manifest["shards"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedReader(IndexedReader):
+    """Reads prepared pictures by index.
+
+    Args:
+        fetch, decode, labels: As `IndexedReader`.
+        files: Paths of the shards.
+        num_pictures: int, N.
+    """
+
+    num_pictures: int
+
+    @property
+    def num_images(self):
+        return self.num_pictures
+
+
+def _make_reader(files, index, labels, manifest):
+    options, counts = manifest["options"], [shard["images"] for shard in manifest["shards"]]
+    shape = (options["image_size"], options["image_size"], options["image_channels"])
+    shards = _Shards(files, index, counts)
+    if options["encoding"] == "raw":
+        decode = None
+
+        def fetch(indices):
+            pixels = tf.ensure_shape(tf.numpy_function(shards.read_equal, [indices], tf.uint8), [None, None])
+            return tf.reshape(pixels, (-1, *shape))
+
+    else:
+        decode = _make_decoder(options["encoding"], shape)
+
+        def fetch(indices):
+            return tf.ensure_shape(tf.numpy_function(shards.read, [indices], tf.string), [None])
+
+    return PreparedReader(fetch, decode, labels, files, len(index))
+
+
+class _Shards:
+    """Reads the bytes of pictures by their numbers, and checks them."""
+
+    def __init__(self, files, index, counts):
+        self._files, self._index = files, index
+        self._firsts = np.cumsum([0, *counts])
+        ends = np.cumsum(index["bytes"], dtype=np.int64)
+        starts = ends - index["bytes"]
+        self._starts = starts - np.repeat(np.append(starts, 0)[self._firsts[:-1]], counts)
+
+    def read_equal(self, indices):
+        """Returns uint8 (B, bytes of each of the pictures)."""
+        content = np.empty((len(indices), self._index["bytes"][0]), np.uint8)
+        self._read_into(content, indices)
+        return content
+
+    def read(self, indices):
+        """Returns an array of B bytes objects."""
+        content = [bytearray(length) for length in self._index["bytes"][indices].tolist()]
+        self._read_into(content, indices)
+        return np.array([bytes(buffer) for buffer in content], object)
+
+    def _read_into(self, buffers, indices):
+        numbers = np.searchsorted(self._firsts, indices, side="right") - 1
+        places = zip(numbers.tolist(), self._starts[indices].tolist(), self._index["crc32"][indices].tolist())
+        for buffer, index, (number, start, checksum) in zip(buffers, indices, places):
+            path = self._files[number]
+            try:
+                with open(path, "rb", buffering=0) as file:
+                    file.seek(start)
+                    file.readinto(buffer)
+            except OSError as error:
+                raise ValueError(f"{path}: cannot be read: {error.strerror}.") from None
+            if zlib.crc32(buffer) != checksum:
+                raise ValueError(f"{path}: picture {index - self._firsts[number]} is damaged: its checksum is wrong.")
+
+
+def _make_decoder(encoding, shape):
+    """Decodes a PNG or JPEG of a shape; a header that claims another size is rejected before it takes memory."""
+    (size, _, channels), reason = shape, "a picture is of another size."
+
+    def decode(encoded):
+        if encoding == "png":
+            # Signature, length and type of the first chunk, width, height, bits and colour type.
+            header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + 2 * size.to_bytes(4, "big")
+            header += b"\x08\x00" if channels == 1 else b"\x08\x02"
+            is_right = tf.strings.substr(encoded, 0, len(header)) == header
+            with tf.control_dependencies([tf.debugging.Assert(is_right, [reason])]):
+                image = tf.io.decode_png(encoded, channels)
+        else:
+            is_right = tf.reduce_all(tf.io.extract_jpeg_shape(encoded) == tf.constant(shape))
+            with tf.control_dependencies([tf.debugging.Assert(is_right, [reason])]):
+                image = tf.io.decode_jpeg(encoded, channels, dct_method="INTEGER_ACCURATE")
+        return tf.ensure_shape(image, shape)
+
+    return decode

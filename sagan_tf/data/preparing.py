@@ -1,0 +1,321 @@
+"""Decodes, crops and resizes the pictures of a data set once, into the files that `prepared` describes.
+
+A shard is written under its name when it is complete, and beside it a record of what it was made from, until all are
+written. So work that was killed goes on at the first missing shard, and a shard of changed pictures is written anew.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import zlib
+
+import numpy as np
+import tensorflow as tf
+
+from sagan_tf.data.folders import UNREADABLE, list_pictures, load_picture, reason_in_one_line, unreadable_error
+from sagan_tf.data.prepared import (
+    FORMAT,
+    INDEX,
+    INDEX_DTYPE,
+    MANIFEST,
+    is_prepared,
+    read_manifest,
+    shard_name,
+    split_folder,
+)
+from sagan_tf.data.sources import open_reader
+from sagan_tf.errors import UserError, format_size
+from sagan_tf.files.atomic import atomic_write, remove_temporary_files, write_bytes, write_text
+from sagan_tf.files.hashing import sha256, sha256_of_parts
+from sagan_tf.files.locks import exclusive
+from sagan_tf.files.untrusted import read_json
+from sagan_tf.progress import progress_bar
+
+_TOGETHER = 64  # Pictures that a thread encodes at a time.
+_SHARD_BYTES, _SHARD_PICTURES = 1 << 27, 4096  # At most, before encoding; what a kill may cost.
+_WORKERS = os.cpu_count() or 1
+
+
+def prepare(options, folder, encoding="raw", quality=None, show_progress=True):
+    """Writes the pictures of one split, or continues to; leaves a complete folder as it is.
+
+    Args:
+        options: `DataOptions` of the source.
+        folder: Path of the folder to write, of all splits.
+        encoding: `raw` (pixels), `png`, or `jpeg`; the first two are lossless.
+        quality: int, 1 to 100, of JPEG, whose colours are not subsampled; None for the others.
+        show_progress: bool. Draw progress bars.
+
+    Returns:
+        (dict of `prepared.read_manifest`, bool: whether it was written now).
+
+    Raises:
+        UserError: The source cannot be opened, some of its pictures are unreadable and `options.corrupt` is `stop`, or
+            the folder holds something else.
+    """
+    path, about = split_folder(folder, options.split), _describe(options, encoding, quality)
+    if not is_prepared_or_free(folder):
+        raise UserError(f"{folder}: is not empty. Name a new folder with --out.")
+    manifest = read_manifest(path)
+    if manifest is not None:
+        _check_options(path, manifest["options"], about)
+        if "shards" in manifest:
+            return manifest, False
+    source = _open(options)
+    path.mkdir(parents=True, exist_ok=True)
+    with exclusive(path / ".lock", error=f"{path}: another process is preparing it.", remove=True):
+        remove_temporary_files(path)
+        write_text(path / MANIFEST, _to_json({"format": FORMAT, "options": about}))
+        encode = functools.partial(_encode, encoding=encoding, quality=quality)
+        shards = _write_missing(source, path, options, encode, show_progress, is_raw=encoding == "raw")
+        return _finish(source, path, options, about, shards, show_progress), True
+
+
+def is_prepared_or_free(folder):
+    """Returns whether a folder is of `sagan prepare`, or holds no files but hidden ones, or does not exist."""
+    if os.path.isdir(folder) and is_prepared(folder):
+        return True
+    for _, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if any(not name.startswith(".") for name in names):
+            return False
+    return True
+
+
+def _describe(options, encoding, quality):
+    """What the contents of a folder depend on besides the pictures."""
+    source = os.path.abspath(options.name) if os.path.isdir(options.name) else options.name
+    names = ("split", "image_size", "image_channels", "resize")
+    return {"source": source, **{name: getattr(options, name) for name in names}, "encoding": encoding,
+            "quality": quality}  # fmt: skip
+
+
+def _check_options(path, old, new):
+    changes = [f"{name} {old.get(name)}, not {new[name]}" for name in new if old.get(name) != new[name]]
+    if changes:
+        raise UserError(f"{path}: was prepared with {'; '.join(changes)}. Name another folder with --out.")
+
+
+def _to_json(value):
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+@dataclasses.dataclass
+class _Folder:
+    """The pictures of a folder, in the order of their classes and names."""
+
+    folder: str
+    options: object
+
+    def __post_init__(self):
+        paths, labels, self.class_names, self.skipped = list_pictures(self.folder, self.options.split)
+        self.paths, self.count = paths, len(paths)
+        self.labels = np.full(len(paths), -1) if labels is None else np.asarray(labels)
+
+    def identity(self, first, last):
+        """Hash of names, sizes, times and labels of some pictures."""
+        digest = hashlib.sha256()
+        for path, label in zip(self.paths[first:last], self.labels[first:last]):
+            status = os.stat(path)
+            name = os.path.relpath(path, self.folder)
+            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{label}\n".encode())
+        return digest.hexdigest()
+
+    def batches(self, first, last):
+        """Yields functions that return up to `_TOGETHER` images, each uint8 (S, S, C) or (path, reason)."""
+        for start in range(first, last, _TOGETHER):
+            yield functools.partial(self._load, self.paths[start : min(start + _TOGETHER, last)])
+
+    def _load(self, paths):
+        return [self._load_one(path) for path in paths]
+
+    def _load_one(self, path):
+        options = self.options
+        try:
+            return load_picture(path, options.image_size, options.image_channels, options.resize)
+        except UNREADABLE as error:
+            return path, reason_in_one_line(error)
+
+
+class _Records:
+    """The images of any other source, in the order of its records."""
+
+    def __init__(self, options):
+        options = dataclasses.replace(options, memory_limit_gib=0.0, conditional=None)
+        self._reader, self.class_names, files, self.skipped, digest = open_reader(options, show_progress=False)
+        self.count, self.labels = self._reader.num_images, self._reader.labels
+        if self.labels is None:
+            self.labels = np.full(self.count, -1)
+        self._files = [digest, *((os.path.basename(file), os.path.getsize(file)) for file in files)]
+
+    def identity(self, first, last):
+        return sha256_of_parts([json.dumps([self._files, first, last]).encode(), self.labels[first:last].astype("<i4")])
+
+    def batches(self, first, last):
+        batches = self._reader.in_order_batches(_TOGETHER, first)
+        for images, *_ in itertools.islice(batches, -(-(last - first) // _TOGETHER)):
+            yield functools.partial(list, images)
+
+
+def _open(options):
+    if os.path.isdir(options.name) and not is_prepared(options.name):
+        return _Folder(options.name, options)
+    return _Records(options)
+
+
+def _encode(image, encoding, quality):
+    if encoding == "raw":
+        return image.tobytes()
+    if encoding == "png":
+        return tf.io.encode_png(image).numpy()
+    return tf.io.encode_jpeg(image, quality=quality, optimize_size=True, chroma_downsampling=False).numpy()
+
+
+def _shard_ranges(count, options):
+    """Returns (first, last + 1) of the pictures of each shard."""
+    fitting = _SHARD_BYTES // (options.image_size**2 * options.image_channels)
+    length = max(min(fitting, _SHARD_PICTURES) // _TOGETHER, 1) * _TOGETHER
+    return [(first, min(first + length, count)) for first in range(0, count, length)]
+
+
+def _write_missing(source, path, options, encode, show_progress, is_raw):
+    """Writes the shards that are missing or of changed pictures; returns the records of all."""
+    ranges = _shard_ranges(source.count, options)
+    shards = [_read_record(path, number, source.identity(*ends)) for number, ends in enumerate(ranges)]
+    missing = [number for number, shard in enumerate(shards) if shard is None]
+    num_missing = sum(ranges[number][1] - ranges[number][0] for number in missing)
+    needed, free = num_missing * options.image_size**2 * options.image_channels, shutil.disk_usage(path).free
+    if is_raw and needed > free:
+        raise UserError(f"{path}: {format_size(needed)} are needed and {format_size(free)} free. Choose another disk.")
+    settings = {"desc": f"preparing {path}", "unit": "picture", "disable": not show_progress}
+    bar = progress_bar(total=source.count, initial=source.count - num_missing, **settings)
+    with bar, _encoded_batches(source, [ranges[number] for number in missing], encode) as batches:
+        for number in missing:
+            first, last = ranges[number]
+            parts = itertools.islice(batches, -(-(last - first) // _TOGETHER))
+            shards[number] = _write_shard(path, number, source, first, last, _advancing(bar, parts))
+    return shards
+
+
+def _advancing(bar, batches):
+    for batch in batches:
+        yield from batch
+        bar.update(len(batch))
+
+
+@contextlib.contextmanager
+def _encoded_batches(source, ranges, encode):
+    """Yields an iterator of the batches of these pictures, each a list of bytes or (path, reason)."""
+
+    def work(load):
+        return [item if isinstance(item, tuple) else encode(item) for item in load()]
+
+    def in_order():
+        waiting = collections.deque()
+        for load in itertools.chain.from_iterable(source.batches(*ends) for ends in _merged(ranges)):
+            waiting.append(threads.submit(work, load))
+            if len(waiting) > 2 * _WORKERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    threads = concurrent.futures.ThreadPoolExecutor(_WORKERS)
+    try:
+        yield in_order()
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _merged(ranges):
+    """Yields the ranges with neighbours joined."""
+    current = None
+    for first, last in ranges:
+        if current is not None and current[1] == first:
+            current = current[0], last
+            continue
+        if current is not None:
+            yield current
+        current = first, last
+    if current is not None:
+        yield current
+
+
+def _write_shard(path, number, source, first, last, pictures):
+    """Writes a shard and its record."""
+    rows, unreadable, digest, size = [], [], hashlib.sha256(), 0
+    identity = source.identity(first, last)  # before the pictures are read
+    with atomic_write(path / shard_name(number)) as temporary_path, open(temporary_path, "wb") as file:
+        for label, picture in zip(source.labels[first:last], pictures):
+            if isinstance(picture, tuple):
+                unreadable.append(picture)
+                continue
+            file.write(picture)
+            digest.update(picture)
+            size += len(picture)
+            rows.append((label, len(picture), zlib.crc32(picture)))
+    index = np.array(rows, INDEX_DTYPE).tobytes()
+    shard = {"source": identity, "images": len(rows), "bytes": size, "sha256": digest.hexdigest(),
+             "index": index.hex(), "unreadable": unreadable}  # fmt: skip
+    write_text(_record_path(path, number), json.dumps(shard))
+    return shard
+
+
+def _record_path(path, number):
+    return path / f"{shard_name(number)}.json"
+
+
+def _read_record(path, number, identity):
+    """Reads the record of a shard that was written from the same pictures; None if there is none."""
+    record = _record_path(path, number)
+    if not record.exists():
+        return None
+    shard, file = read_json(record), path / shard_name(number)
+    if not isinstance(shard, dict) or shard.get("source") != identity or not file.exists():
+        return None
+    return shard if file.stat().st_size == shard["bytes"] else None
+
+
+def _finish(source, path, options, about, shards, show_progress):
+    """Reads all shards again, and writes index and manifest."""
+    unreadable = [tuple(pair) for shard in shards for pair in shard["unreadable"]]
+    num_images = sum(shard["images"] for shard in shards)
+    if unreadable and (options.corrupt == "stop" or not num_images):
+        hint = "Repair or remove them, or add --corrupt skip, and run the command again; it continues."
+        raise unreadable_error(options.name, unreadable, source.count, hint)
+    if not num_images:
+        raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")
+    _check_shards(path, shards, show_progress)
+    index = b"".join(bytes.fromhex(shard["index"]) for shard in shards)
+    write_bytes(path / INDEX, index)
+    manifest = {
+        "format": FORMAT, "options": about, "num_images": num_images,
+        "class_names": None if source.class_names is None else list(source.class_names),
+        "skipped": [*source.skipped, *unreadable], "index_sha256": sha256_of_parts([index]),
+        "shards": [{key: shard[key] for key in ("images", "bytes", "sha256")} for shard in shards],
+    }  # fmt: skip
+    write_text(path / MANIFEST, _to_json(manifest))
+    names = {shard_name(number) for number in range(len(shards))}
+    for file in path.glob("shard_*"):
+        if file.name not in names:
+            file.unlink()
+    return manifest
+
+
+def _check_shards(path, shards, show_progress):
+    paths = [path / shard_name(number) for number in range(len(shards))]
+    settings = {"desc": f"checking {path}", "unit": "shard", "disable": not show_progress}
+    with concurrent.futures.ThreadPoolExecutor(_WORKERS) as threads:
+        found = progress_bar(threads.map(sha256, paths), total=len(paths), **settings)
+        for number, (digest, shard) in enumerate(zip(found, shards)):
+            if digest != shard["sha256"]:
+                _record_path(path, number).unlink()
+                raise UserError(f"{paths[number]}: differs from what was written. Run the same command again.")

@@ -1,0 +1,290 @@
+"""`sagan prepare`: contents, order, continuing, and damaged or hostile folders."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from damage import peak_growth
+from PIL import Image
+from small_data import open_small, save_picture
+
+from sagan_tf import cli
+from sagan_tf.data import prepared, preparing
+from sagan_tf.data.fingerprint import fingerprint, fingerprint_differences, portable_fingerprint
+from sagan_tf.data.options import DataOptions
+from sagan_tf.data.pipeline import make_dataset
+from sagan_tf.data.prepared import PreparedReader
+from sagan_tf.data.sources import translate_data_errors
+from sagan_tf.errors import UserError
+
+COUNT = 40
+ON_DISK = {"memory_limit_gib": 0.0}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of 40 random pictures of two classes, and a test split of three."""
+    folder, rng = tmp_path_factory.mktemp("source") / "pictures", np.random.default_rng(0)
+    for i in range(COUNT + 3):
+        parent = folder / ("train" if i < COUNT else "test") / ("kätze" if i % 3 else "犬")
+        save_picture(parent / f"{i:02}.png", rng.integers(0, 255, (20, 24, 3), dtype=np.uint8))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(preparing, "_SHARD_PICTURES", 16)
+    monkeypatch.setattr(preparing, "_TOGETHER", 16)
+
+
+def run(source, out, encoding="raw", quality=None, **options):
+    options = DataOptions(**{"name": str(source), "image_size": 32, **options})
+    return preparing.prepare(options, out, encoding, quality, show_progress=False)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def raw(pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("raw") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparing, "_SHARD_PICTURES", 16)
+        patch.setattr(preparing, "_TOGETHER", 16)
+        run(pictures, folder)
+    return folder
+
+
+@pytest.fixture
+def copy(raw, tmp_path):
+    return shutil.copytree(raw, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(("encoding", "channels"), [("raw", 3), ("raw", 1), ("png", 3), ("png", 1), ("jpeg", 1)])
+def test_prepared_pictures_are_those_of_the_folder(pictures, tmp_path, encoding, channels):
+    run(pictures, tmp_path / "out", encoding, image_channels=channels, quality=100 if encoding == "jpeg" else None)
+    folder = open_small(pictures, image_channels=channels)
+    source = open_small(tmp_path / "out", image_channels=channels, **ON_DISK)
+    manifest = prepared.read_manifest(tmp_path / "out" / "train")
+    assert manifest["options"]["source"] == str(pictures) and manifest["options"]["split"] == "train"
+    assert isinstance(source.reader, PreparedReader) and len(source.files) == 3
+    assert (source.class_names, source.class_counts) == (folder.class_names, folder.class_counts)
+    images, labels = map(np.concatenate, zip(*source.reader.in_order_batches(7)))
+    np.testing.assert_array_equal(labels, folder.reader.labels)
+    np.testing.assert_allclose(images, folder.reader.images, rtol=0, atol=2 if encoding == "jpeg" else 0)
+    np.testing.assert_array_equal([load() for load, _ in source.reader.in_order()], images)
+
+
+@pytest.mark.parametrize("options", [{}, ON_DISK])
+def test_prepared_pictures_are_trained_on_in_the_order_of_the_folder(pictures, raw, options):
+    expected = make_dataset(open_small(pictures), 12, seed=3, flip=True).take(7)
+    actual = make_dataset(open_small(raw, **options), 12, seed=3, flip=True).take(7)
+    for pair, other in zip(expected.as_numpy_iterator(), actual.as_numpy_iterator(), strict=True):
+        for value, other_value in zip(pair, other, strict=True):
+            np.testing.assert_array_equal(value, other_value)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "png"])
+def test_prepared_stream_is_a_permutation_that_can_be_entered_at_any_step(tmp_path, encoding):
+    for i in range(50):
+        save_picture(tmp_path / "numbers" / f"{i}.png", np.full((4, 4, 3), i, np.uint8))
+    run(tmp_path / "numbers", tmp_path / "out", encoding, image_size=4)
+    source = open_small(tmp_path / "out", image_size=4, **ON_DISK)
+    whole = np.concatenate([batch for (batch,) in make_dataset(source, 10, seed=1).take(15).as_numpy_iterator()])
+    epochs = np.rint((whole[:, 0, 0, 0] + 1) * 127.5).reshape(3, 50)
+    assert (np.sort(epochs) == np.arange(50)).all() and (epochs[0] != epochs[1]).any()
+    later = [batch for (batch,) in make_dataset(source, 10, seed=1, start_step=8).take(7).as_numpy_iterator()]
+    np.testing.assert_array_equal(np.concatenate(later), whole[80:])
+
+
+def test_prepare_reads_splits_and_other_sources(pictures, raw, tmp_path, monkeypatch, capsys):
+    cli.main(["prepare", str(pictures), "--out", str(tmp_path / "a"), "--split", "test,train", "--image_size", "32"])
+    assert "3 pictures of 32x32x3, 2 class(es), raw" in capsys.readouterr().out
+    assert contents(tmp_path / "a" / "train") == contents(raw / "train")
+    assert open_small(tmp_path / "a", split="test").num_images == 3
+    with pytest.raises(UserError, match="no split `val`. Choose from test, train"):
+        open_small(tmp_path / "a", split="val")
+    run(raw, tmp_path / "again", "png")
+    np.testing.assert_array_equal(open_small(tmp_path / "again").reader.images, open_small(raw).reader.images)
+    monkeypatch.setattr("sagan_tf.data.embedded.SPLITS", {"train": 40})
+    run("twins", tmp_path / "twins")
+    twins, again = open_small("twins"), open_small(tmp_path / "twins")
+    np.testing.assert_array_equal(again.reader.images, twins.reader.images)
+    assert (again.class_names, again.class_counts) == (twins.class_names, twins.class_counts)
+
+
+def test_prepare_continues_with_identical_bytes(pictures, raw, tmp_path, monkeypatch):
+    def stop_at_second(path, number, *arguments):
+        if number == 1:
+            (path / ".shard_00001.bin.abcdefgh.partial").mkdir()  # what a kill leaves
+            raise KeyboardInterrupt
+        return write(path, number, *arguments)
+
+    write, loaded = preparing._write_shard, []
+    with monkeypatch.context() as patch:
+        patch.setattr(preparing, "_write_shard", stop_at_second)
+        with pytest.raises(KeyboardInterrupt):
+            run(pictures, tmp_path / "out")
+    with pytest.raises(UserError, match="not complete. Run the same"):
+        open_small(tmp_path / "out")
+    with pytest.raises(UserError, match="prepared with image_size 32, not 16; encoding raw, not png"):
+        run(pictures, tmp_path / "out", "png", image_size=16)
+    load = preparing.load_picture
+    monkeypatch.setattr(preparing, "load_picture", lambda *arguments: loaded.append(1) or load(*arguments))
+    assert run(pictures, tmp_path / "out")[1] and len(loaded) == COUNT - 16
+    assert contents(tmp_path / "out") == contents(raw)
+
+
+def test_prepare_leaves_complete_and_other_folders_alone(pictures, copy, tmp_path, capsys):
+    before = contents(copy), os.stat(copy / "train" / "prepared.json").st_mtime_ns
+    cli.main(["prepare", str(pictures), "--out", str(copy), "--image_size", "32"])
+    assert "already complete, left as it is: 40 pictures" in capsys.readouterr().out.splitlines()[0]
+    assert (contents(copy), os.stat(copy / "train" / "prepared.json").st_mtime_ns) == before
+    with pytest.raises(UserError, match="was prepared with resize bilinear, not area"):
+        run(pictures, copy, resize="area")
+    with pytest.raises(UserError, match="is not empty"):
+        run(pictures, pictures)
+    with pytest.raises(UserError, match="does not exist|neither"):
+        run(tmp_path / "nothing", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_prepare_stops_at_or_skips_corrupt_pictures_and_reads_repaired_ones(pictures, raw, tmp_path):
+    source = shutil.copytree(pictures, tmp_path / "pictures")
+    broken = source / "train" / "kätze" / "20.png"
+    content = broken.read_bytes()
+    broken.write_bytes(content[:100])
+    with pytest.raises(UserError, match="1 of 40 files cannot be read: .*20.png.*--corrupt skip"):
+        run(source, tmp_path / "out")
+    manifest, _ = run(source, shutil.copytree(tmp_path / "out", tmp_path / "skipped"), corrupt="skip")
+    assert manifest["num_images"] == COUNT - 1 and manifest["skipped"][0][0] == str(broken)
+    assert open_small(tmp_path / "skipped").class_counts == open_small(source, corrupt="skip").class_counts
+    broken.write_bytes(content)
+    run(source, tmp_path / "out")
+    ours, expected = contents(tmp_path / "out"), contents(raw)
+    assert ours.pop("prepared.json") and expected.pop("prepared.json") and ours == expected
+
+
+def test_prepare_finds_shard_damaged_while_it_works(pictures, raw, tmp_path, monkeypatch):
+    def damage(*arguments):
+        shard = tmp_path / "out" / "train" / "shard_00000.bin"
+        shard.write_bytes(b"x" * shard.stat().st_size)
+        return check(*arguments)
+
+    check = preparing._check_shards
+    monkeypatch.setattr(preparing, "_check_shards", damage)
+    with pytest.raises(UserError, match="shard_00000.bin: differs from what was written"):
+        run(pictures, tmp_path / "out")
+    monkeypatch.setattr(preparing, "_check_shards", check)
+    run(pictures, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(raw)
+
+
+def test_prepared_data_with_other_options_are_refused(raw):
+    with pytest.raises(UserError, match="prepared with image_size 32, not 64. Set data.image_size to 32"):
+        open_small(raw, image_size=64)
+    with pytest.raises(UserError, match="resize bilinear, not area"):
+        open_small(raw, resize="area")
+
+
+@pytest.mark.parametrize("options", [{}, ON_DISK, {"conditional": False}])
+def test_fingerprints_of_prepared_data_are_those_of_the_contents(raw, copy, pictures, tmp_path, options):
+    source, other = open_small(raw, **options), open_small(copy, **options)
+    assert fingerprint(source) == fingerprint(other)
+    assert fingerprint_differences(portable_fingerprint(source), portable_fingerprint(other)) is None
+    changed = shutil.copytree(pictures, tmp_path / "changed")
+    Image.new("RGB", (20, 24)).save(changed / "train" / "kätze" / "20.png")
+    run(changed, tmp_path / "out")
+    changed = open_small(tmp_path / "out", **options)
+    assert fingerprint(source) != fingerprint(changed)
+    assert fingerprint_differences(portable_fingerprint(source), portable_fingerprint(changed)) is not None
+
+
+@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
+def test_damaged_picture_is_named(pictures, tmp_path, encoding):
+    run(pictures, tmp_path / "out", encoding, quality=95 if encoding == "jpeg" else None)
+    shard = tmp_path / "out" / "train" / "shard_00001.bin"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    for options in ({}, ON_DISK):
+        with pytest.raises(UserError, match="shard_00001.bin: picture .* is damaged"):
+            with translate_data_errors("out"):
+                list(open_small(tmp_path / "out", **options).reader.in_order_batches(50))
+    shard.write_bytes(content[:-1])
+    with pytest.raises(UserError, match="shard_00001.bin: has .* bytes. It is damaged"):
+        open_small(tmp_path / "out")
+
+
+HUGE = 10**9
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "other"}, {"options": None}, {"options": {"encoding": "raw", "image_channels": 3}},
+        {"num_images": HUGE}, {"num_images": True}, {"num_images": 0}, {"class_names": [1]}, {"class_names": []},
+        {"index_sha256": None}, {"shards": {}}, {"shards": [1]}, {"shards": []},
+        {"shards": [{"images": 40, "bytes": 2**80, "sha256": "0"}]},
+        {"num_images": HUGE, "shards": [{"images": HUGE, "bytes": HUGE * 3072, "sha256": "0"}]},
+        {"class_names": ["one"]},
+    ],
+)  # fmt: skip
+def test_hostile_manifest_is_refused(copy, change):
+    path = copy / "train" / "prepared.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | change))
+    with pytest.raises(UserError, match="prepared.json|shard_0|index.bin|labels are outside"):
+        open_small(copy, **ON_DISK)
+
+
+def rewrite_index(folder, index):
+    """Writes an index whose hash is right."""
+    path = folder / "prepared.json"
+    manifest = json.loads(path.read_text())
+    manifest["index_sha256"] = preparing.sha256_of_parts([index.tobytes()])
+    path.write_text(json.dumps(manifest))
+    (folder / "index.bin").write_bytes(index.tobytes())
+
+
+@pytest.mark.parametrize(("column", "value"), [("bytes", 2**32 - 1), ("bytes", 0), ("bytes", 100), ("label", -7)])
+def test_hostile_index_is_refused(copy, column, value):
+    index = np.fromfile(copy / "train" / "index.bin", prepared.INDEX_DTYPE)
+    index[column][3] = value
+    rewrite_index(copy / "train", index)
+    with pytest.raises(UserError, match="index.bin: its pictures|labels are outside"):
+        open_small(copy, **ON_DISK)
+
+
+@pytest.mark.parametrize("name", ["prepared.json", "index.bin", "shard_00001.bin"])
+def test_pipes_and_missing_files_are_refused(copy, name):
+    (copy / "train" / name).unlink()
+    if name != "prepared.json":
+        with pytest.raises(UserError, match=f"{name}: cannot be read"):
+            open_small(copy)
+    os.mkfifo(copy / "train" / name)
+    with pytest.raises(UserError, match=f"{name}: is a pipe"):
+        open_small(copy)
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpeg"])
+def test_pictures_of_another_size_take_no_memory(pictures, tmp_path, encoding):
+    run(pictures, tmp_path / "out", encoding, quality=95 if encoding == "jpeg" else None)
+    path, shard = tmp_path / "out" / "train", tmp_path / "out" / "train" / "shard_00000.bin"
+    index, content = np.fromfile(path / "index.bin", prepared.INDEX_DTYPE), bytearray(shard.read_bytes())
+    # The size follows the type of the chunk IHDR of a PNG, and the length and bits of the frame header of a JPEG.
+    at = 16 if encoding == "png" else content.index(b"\xff\xc0") + 5
+    width = 4 if encoding == "png" else 2
+    content[at : at + 2 * width] = 2 * (16_000).to_bytes(width, "big")
+    shard.write_bytes(content)
+    index["crc32"][0] = preparing.zlib.crc32(content[: index["bytes"][0]])
+    rewrite_index(path, index)
+
+    def read():
+        with pytest.raises(UserError, match="damaged"), translate_data_errors("out"):
+            next(open_small(tmp_path / "out", **ON_DISK).reader.in_order_batches(8))
+
+    assert peak_growth(read) < 2**27
