@@ -7,7 +7,7 @@
 #   make types                                        check all type hints; `make test` checks those of the public names
 #   make docs                                         build the site of docs/ in build/site
 #   make tutorials                                    run the notebooks of docs/tutorials and store their outputs
-#   make bench                                        speed and memory: training, generator, attention, start-up; TORCH_PYTHON=...
+#   make bench                                        speed and memory: training, generator, attention, data, start-up; TORCH_PYTHON=...
 #   make dist                                         build wheel and sdist, and run each in a bare environment elsewhere
 #   make parity                                       rerun TF-GAN and TensorFlow Addons and compare with tests/parity/files (Python 3.11)
 
@@ -86,6 +86,8 @@ bench: $(VENV)/.installed
 	$(shell $(TORCH_PYTHON) -c 'import torch' 2>/dev/null && echo --torch_python $(TORCH_PYTHON))
 	$(BIN)/python benchmarks/roofline.py --json build/roofline.json \
 	$(shell $(TORCH_PYTHON) -c 'import torch' 2>/dev/null && echo --torch_python $(TORCH_PYTHON))
+	$(BIN)/python benchmarks/data_loading.py --json build/data_loading.json \
+	$(shell $(TORCH_PYTHON) -c 'import torch, h5py' 2>/dev/null && echo --torch_python $(TORCH_PYTHON))
 	$(BIN)/python benchmarks/start_up.py --json build/start_up.json
 	$(BIN)/python benchmarks/step_parts.py
 	$(BIN)/python benchmarks/attention_memory.py --json build/attention_memory.json

@@ -194,20 +194,17 @@ def _make_reader(files, index, labels, manifest):
     options, counts = manifest["options"], [shard["images"] for shard in manifest["shards"]]
     shape = (options["image_size"], options["image_size"], options["image_channels"])
     shards = _Shards(files, index, counts)
-    if options["encoding"] == "raw":
-        decode = None
+    decode = None if options["encoding"] == "raw" else _make_decoder(options["encoding"], shape)
 
-        def fetch(indices):
+    def fetch(indices):
+        if decode is None:
             pixels = tf.ensure_shape(tf.numpy_function(shards.read_equal, [indices], tf.uint8), [None, None])
             return tf.reshape(pixels, (-1, *shape))
+        encoded = tf.ensure_shape(tf.numpy_function(shards.read, [indices], tf.string), [None])
+        # One after the other: batches are decoded in parallel, and a task for each picture costs as much as decoding.
+        return tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8), parallel_iterations=1)
 
-    else:
-        decode = _make_decoder(options["encoding"], shape)
-
-        def fetch(indices):
-            return tf.ensure_shape(tf.numpy_function(shards.read, [indices], tf.string), [None])
-
-    return PreparedReader(fetch, decode, labels, files, len(index))
+    return PreparedReader(fetch, None, labels, files, len(index))
 
 
 class _Shards:
