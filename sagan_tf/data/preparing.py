@@ -41,7 +41,7 @@ from sagan_tf.files.untrusted import read_json
 from sagan_tf.progress import progress_bar
 
 _TOGETHER = 64  # Pictures that a thread encodes at a time.
-_SHARD_BYTES, _SHARD_PICTURES = 1 << 27, 4096  # At most, before encoding; what a kill may cost.
+_SHARD_BYTES, _SHARD_PICTURES = 1 << 27, 2048  # At most, before encoding; what a kill may cost.
 _WORKERS = os.cpu_count() or 1
 
 
