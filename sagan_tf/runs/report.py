@@ -41,7 +41,7 @@ def describe_run(run):
         contact_sheet=run.contact_sheet_path if run.contact_sheet_path.is_file() else None,
         commands=(
             *([shell_command(started_by)] if started_by else []),
-            *(shlex.join(["python", "-m", f"sagan_tf.{verb}", str(run.path)]) for verb in _READERS),
+            *(shlex.join(["sagan", verb, str(run.path)]) for verb in _READERS),
             _loading_code(run),
         ),
         class_names=tuple(run.class_names() or ()),

@@ -39,8 +39,7 @@ def test_report_command_writes_page_into_run_folder(run, capsys):
     assert [picture["step"] for picture in told["samples"]] == [100, 200]
     assert ["training.loss", "hinge"] in told["config"]
     assert {"tensorflow", "cpu"} <= {name for name, _ in told["environment"]}
-    assert [line.split()[:3] for line in told["commands"][1:-1]] == [
-        ["python", "-m", f"sagan_tf.{verb}"] for verb in ("sample", "attend", "evaluate")]
+    assert told["commands"][1:-1] == [f"sagan {verb} {run.path}" for verb in ("sample", "attend", "evaluate")]
     assert told["class_names"] == ["disc", "ring", "square", "cross"] and told["commands"][-1].count("\n") == 4
     space = {}
     exec(told["commands"][-1], space)  # the lines run as they stand
