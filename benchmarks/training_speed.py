@@ -7,7 +7,8 @@ biggan_pytorch.py`), in that of `--torch_python`; without it only ours are measu
 two steps, then run interleaved, round by round, in an order that rotates by one each round, so that load on the machine
 affects all alike. Medians over the rounds are printed. On a constantly busy machine, use `--clock processor --threads
 1` to measure CPU time: with more threads than free cores, PyTorch's threads wait for each other and no comparison is
-possible. `make bench` runs it for 32, 64 and 128 px. Text: docs/performance.md.
+possible. `make bench` runs it for 32, 64 and 128 px. Text: docs/performance.md; for GPUs, which have other contenders:
+docs/gpu.md.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from sagan_tf.networks.architectures import (
     DISCRIMINATOR_MULTIPLIERS,
     GENERATOR_MULTIPLIERS,
 )
+from sagan_tf.runs.environment import hardware_text
 
 HERE = Path(__file__).resolve().parent
 PEER = "BigGAN-PyTorch"
@@ -40,11 +42,22 @@ CONTENDERS = (
     "ours precision=mixed_bfloat16 native_operations",
     "ours precision=mixed_bfloat16 share_fake_batch native_operations",
 )
+GPU_CONTENDERS = (
+    "peer channels_last",
+    "peer channels_last bfloat16",
+    "peer channels_last bfloat16 compile",
+    "ours",
+    "ours tf32",
+    "ours precision=mixed_bfloat16",
+    "ours precision=mixed_bfloat16 jit_compile",
+    "ours precision=mixed_bfloat16 share_fake_batch jit_compile",
+)
 BATCHES = {32: 32, 64: 16, 128: 8}
 
 
 def main():
-    run(make_parser(__doc__, CONTENDERS).parse_args())
+    contenders = GPU_CONTENDERS if describe_machine()["gpus"] else CONTENDERS
+    run(make_parser(__doc__, contenders).parse_args())
 
 
 def make_parser(description, contenders, steps=2):
@@ -107,7 +120,8 @@ class Contender:
         kind, *arguments = name.split()
         python, script = (options.torch_python, "biggan_pytorch") if kind == "peer" else (sys.executable, "ours")
         self.name, self.turns = name, []
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": str(spec["threads"]), **os.environ}
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": str(spec["threads"]),
+                       "TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ}  # fmt: skip
         self._process = subprocess.Popen(
             [python, str(HERE / "peers" / f"{script}.py"), json.dumps(spec), *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment | options.environment,
@@ -158,8 +172,8 @@ def summary(result, comparison):
     torch = {row["versions"]["torch"] for row in comparison["rows"] if "torch" in row["versions"]}
     return (
         f"{spec['image_size']} px, {spec['channels']} channels, batch {spec['batch']}: "
-        f"{' and '.join(f'{count:,}' for count in comparison['parameters'].values())} parameters. {machine['cpu']}, "
-        f"{machine['cpu_cores']} cores, {options['threads']} thread(s), {options['clock']} time; TensorFlow "
+        f"{' and '.join(f'{count:,}' for count in comparison['parameters'].values())} parameters. "
+        f"{hardware_text(machine)}, {options['threads']} thread(s), {options['clock']} time; TensorFlow "
         f"{machine['tensorflow']}, Keras {machine['keras']}{''.join(f', PyTorch {version}' for version in torch)}; "
         f"medians of {options['rounds']} rounds of {options['steps']} steps"
     )

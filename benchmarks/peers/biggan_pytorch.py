@@ -8,7 +8,8 @@ update, with D's parameters frozen; one power iteration from the stored u in eve
 G's update; the 1x1 convolutions of the skips after up-sampling and, except in the first block, before pooling; an EMA
 of the whole state. Before it starts, it builds the full-size networks without memory and checks their numbers of
 parameters against the published ones. `compile` applies torch.compile to both networks, which the older BigGAN-PyTorch
-does not. `generator` measures generator inference instead of a training step.
+does not. `generator` measures generator inference instead of a training step. On a GPU where there is one, in float32
+without TF32 unless `tf32` is given.
 """
 
 import copy
@@ -19,6 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from turns import resident_mib, take_turns
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 # Trainable parameters at 128 px, 64 channels, 1,000 classes, attention at 64 px, as PyTorch-StudioGAN's published log
 # of SAGAN on ImageNet prints them (logs/IMAGENET/SAGAN-train-2021_02_11); BigGAN-PyTorch's have the same shapes.
@@ -202,12 +205,12 @@ class Training:
         return torch.randn(batch, self.spec["latent_dim"]), torch.randint(self.spec["num_classes"], (batch,))
 
     def step(self):
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=self.bfloat16):
             losses = self.discriminator_loss()
         self.update(self.adam_d, losses)
         for parameter in self.discriminator.parameters():
             parameter.requires_grad_(False)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=self.bfloat16):
             latent, label = self.draw()
             loss = -self.discriminator(self.generator(latent, label), label).mean()
         self.update(self.adam_g, loss)
@@ -241,6 +244,8 @@ def main():
     check_published()
     spec = json.loads(sys.argv[1])
     torch.set_num_threads(spec["threads"])
+    torch.set_default_device(DEVICE)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = "tf32" in sys.argv[2:]
     torch.manual_seed(0)
     if "generator" in sys.argv[2:]:
         generate(spec, sys.argv[2:], imported)
@@ -269,7 +274,7 @@ def generate(spec, options, imported):
 
     @torch.no_grad()
     def step():
-        paint(latent, label).numpy()
+        paint(latent, label).cpu().numpy()
 
     take_turns(step, {"parameters": {"generator": parameters}, "versions": {"torch": torch.__version__}}, imported)
 

@@ -3,8 +3,9 @@
     python benchmarks/peers/ours.py '{"image_size": 128, "channels": 32, ...}' precision=mixed_bfloat16 share_fake_batch
 
 Options: `precision=` (dtype policy), `share_fake_batch`, `native_operations`, `jit_compile`, `keras_adam` (Keras' Adam
-instead of ours), `steps_per_execution=`, `inter=` (threads between operations). `generator=saved_model`, `folded` or
-`predict` measures generator inference instead of a training step. The caller sets environment variables.
+instead of ours), `tf32` (on a GPU), `steps_per_execution=`, `inter=` (threads between operations).
+`generator=saved_model`, `folded` or `predict` measures generator inference instead of a training step. The caller sets
+environment variables.
 """
 
 import json
@@ -28,6 +29,7 @@ def main():
     options = dict(part.partition("=")[::2] for part in sys.argv[2:])
     tf.config.threading.set_intra_op_parallelism_threads(spec["threads"])
     tf.config.threading.set_inter_op_parallelism_threads(int(options.get("inter", spec["threads"])))
+    tf.config.experimental.enable_tensor_float_32_execution("tf32" in options)
     keras.utils.set_random_seed(0)
     if "generator" in options:
         generate(spec, options, imported)

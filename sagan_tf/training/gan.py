@@ -275,7 +275,7 @@ class SAGAN(DistributedModel):
         batches = split_batch(data, self.d_steps, self.accumulation_steps)
         with tf.control_dependencies([batches[0][0]]):
             # Read after the batch, so that no step is counted where a data set of unknown length ends.
-            randomness = StepRandomness(self.seed, tf.identity(self.step))
+            randomness = StepRandomness(self.seed, tf.identity(self.step), self.jit_compile)
         rows = ops.shape(batches[0][0])[0]
         fake = tape = None
         for i in range(self.d_steps):

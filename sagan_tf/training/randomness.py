@@ -4,6 +4,9 @@ An exact resume needs no saved state, and a run draws the same numbers on any nu
 global batch and takes its own rows (`keras.random` gives every replica the same numbers).
 """
 
+import math
+
+import numpy as np
 import tensorflow as tf
 
 from sagan_tf.files.hashing import hash_seed
@@ -15,21 +18,21 @@ class StepRandomness:
     Args:
         seed: int, of the run.
         step: Scalar integer tensor.
+        compiled: bool, whether XLA compiles the step. The numbers are the same, normal ones to float rounding.
     """
 
-    def __init__(self, seed, step):
+    def __init__(self, seed, step, compiled=False):
         self.seed = seed
         self.step = tf.cast(step, tf.int64)
+        self._uniform, self._normal = (compiled_uniform, compiled_normal) if compiled else (_uniform, _normal)
 
     def normal(self, purpose, rows, columns):
         """Draws (rows, columns) float32 from N(0, 1); `purpose` names the stream of random numbers."""
-        draw = tf.random.stateless_normal((self._all_rows(rows), columns), self._seeds(purpose), alg="philox")
-        return self._own_rows(draw, rows)
+        return self._own_rows(self._normal(self._all_rows(rows), columns, self._seeds(purpose)), rows)
 
     def uniform(self, purpose, rows, columns):
         """Draws (rows, columns) float32 from U[0, 1); `purpose` names the stream of random numbers."""
-        draw = tf.random.stateless_uniform((self._all_rows(rows), columns), self._seeds(purpose), alg="philox")
-        return self._own_rows(draw, rows)
+        return self._own_rows(self._uniform(self._all_rows(rows), columns, self._seeds(purpose)), rows)
 
     def labels(self, purpose, rows, distribution):
         """Draws (rows,) int32 labels in 0..K-1; `distribution` lists the probabilities of the K classes."""
@@ -52,3 +55,32 @@ class StepRandomness:
         if context is None or context.num_replicas_in_sync == 1:
             return draw
         return tf.slice(draw, [rows * context.replica_id_in_sync_group, 0], [rows, draw.shape[1]])
+
+
+def _uniform(rows, columns, seeds):
+    return tf.random.stateless_uniform((rows, columns), seeds, alg="philox")
+
+
+def _normal(rows, columns, seeds):
+    return tf.random.stateless_normal((rows, columns), seeds, alg="philox")
+
+
+def compiled_uniform(rows, columns, seeds):
+    """As `tf.random.stateless_uniform`, (rows, columns): XLA makes other floats of the same random bits."""
+    return tf.reshape(_uniforms(rows * columns, seeds), (rows, columns))
+
+
+def compiled_normal(rows, columns, seeds):
+    """As `tf.random.stateless_normal`, (rows, columns): by pairs, Box and Muller 1958."""
+    count = rows * columns
+    radius, angle = tf.unstack(tf.reshape(_uniforms(count + count % 2, seeds), (-1, 2)), axis=1)
+    radius = tf.sqrt(-2.0 * tf.math.log(tf.maximum(radius, 1e-7)))
+    angle *= np.float32(2 * math.pi)
+    pairs = tf.stack([tf.sin(angle) * radius, tf.cos(angle) * radius], axis=1)
+    return tf.reshape(tf.reshape(pairs, (-1,))[:count], (rows, columns))
+
+
+def _uniforms(count, seeds):
+    """(count,) floats in [0, 1), of the lower 23 bits of random words."""
+    words = tf.random.stateless_uniform((count,), seeds, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
+    return tf.cast(tf.bitwise.bitwise_and(words, tf.constant(2**23 - 1, tf.uint32)), tf.float32) * 2**-23
