@@ -122,6 +122,12 @@ class SAGAN(DistributedModel):
         return self.trainable_variables
 
     @property
+    def non_trainable_weights(self):
+        """All others, the averaged generator among them."""
+        trained = {id(weight) for weight in self.trainable_weights}
+        return [weight for weight in self.weights if id(weight) not in trained]
+
+    @property
     def metrics(self):
         """Means over updates since the last reset: losses, logits, accuracy of the discriminator, penalties in use.
 
@@ -233,9 +239,9 @@ class SAGAN(DistributedModel):
         """Compiles the model by what `get_compile_config` returned; Keras then loads the optimizers' slots."""
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, *others, training=False):
         """Generates images by the averaged generator: latent (B, D), or [latent, label (B,)], to (B, S, S, C)."""
-        check_latents(inputs, self.latent_dim, self.num_classes)
+        check_latents(inputs, others, self.latent_dim, self.num_classes)
         return self.ema_generator(inputs, training=False)
 
     def fit(self, x=None, *args, **kwargs):

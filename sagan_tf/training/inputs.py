@@ -176,10 +176,11 @@ def split_batch(data, d_steps, accumulation_steps):
     return [(image[i::count], None if label is None else label[i::count]) for i in range(count)]
 
 
-def check_latents(inputs, latent_dim, num_classes):
+def check_latents(inputs, others, latent_dim, num_classes):
     """Checks what a SAGAN generates from: latent (B, D), or [latent, label (B,)]; raises ValueError."""
-    if isinstance(inputs, dict):
-        raise ValueError("A SAGAN takes [latent, label], or the latent alone without classes. Received: a dict.")
+    if isinstance(inputs, dict) or others:
+        received = f"{1 + len(others)} arguments" if others else "a dict"
+        raise ValueError(f"A SAGAN takes [latent, label], or the latent alone without classes. Received: {received}.")
     shapes = [tuple(x.shape) for x in (inputs if isinstance(inputs, (tuple, list)) else [inputs])]
     wanted = [(latent_dim,)] if num_classes is None else [(latent_dim,), ()]
     if [shape[1:] for shape in shapes] != wanted or () in shapes:

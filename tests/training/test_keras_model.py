@@ -161,7 +161,12 @@ def test_predict_and_call_generate_by_the_averaged_generator(capsys):
     np.testing.assert_array_equal(gan([latent, label]), images)
     np.testing.assert_allclose(gan.predict([latent, label], batch_size=2, verbose=0), images, atol=1e-6)
     gan.summary()
-    assert "discriminator" in capsys.readouterr().out
+    out, kinds = capsys.readouterr().out, (gan.trainable_weights, gan.non_trainable_weights)
+    counts = [sum(weight.numpy().size for weight in weights) for weights in kinds]
+    assert "discriminator" in out and sum(counts) == gan.count_params()
+    assert all(f"rainable params: {count:,}" in out for count in counts)
+    with pytest.raises(ValueError, match=r"takes \[latent, label\], .* Received: 2 arguments"):
+        gan(latent, label)
     for wrong in (latent, [latent, np.eye(3)[label]], IMAGES, [latent]):
         with pytest.raises(ValueError, match=r"generates images from \[latent \(B, 128\), label \(B,\) in 0 .. 2\]"):
             gan(wrong)
