@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import os
 from typing import NamedTuple
 
@@ -11,8 +13,10 @@ import tensorflow as tf
 from PIL import Image, ImageOps, features
 
 from sagan_tf.data import tiny_imagenet
+from sagan_tf.data.checked_files import CheckedFiles
 from sagan_tf.data.decoding import decode_png, resize_square
 from sagan_tf.data.readers import ArrayReader, IndexedReader
+from sagan_tf.data.threads import TOGETHER, in_order
 from sagan_tf.errors import UserError
 from sagan_tf.progress import progress_bar
 
@@ -30,29 +34,72 @@ MAX_PIXELS = 1 << 26  # of a picture, a quarter with 16 bits per channel: decodi
 
 
 def open_folder(options, show_progress):
-    """Decodes every file once; returns (reader, class names or None, files, (path, reason) of each one not used)."""
+    """Reads every file, or those that were not read before if they do not fit in memory.
+
+    Returns:
+        (reader, class names or None, files, (path, reason) of each file or folder that is not used).
+    """
     folder, size, channels = options.name, options.image_size, options.image_channels
     paths, labels, class_names, skipped = list_pictures(folder, options.split)
+    bar = {"desc": f"reading {folder}", "unit": "file", "disable": not show_progress}
     in_memory = len(paths) * size**2 * channels <= options.memory_limit_gib * 2**30
-    images, readable, unreadable = [], [], []
-    for i, path in enumerate(progress_bar(paths, desc=f"reading {folder}", unit="file", disable=not show_progress)):
-        try:
-            image = load_picture(path, size, channels, options.resize)
-        except UNREADABLE as error:
-            unreadable.append((path, reason_in_one_line(error)))
-            continue
-        readable.append(i)
-        if in_memory:
-            images.append(image)
-    if unreadable and (options.corrupt == "stop" or not readable):
+    if in_memory:
+        images, unreadable = _read_all(paths, options, bar)
+    else:
+        unreadable = _check(paths, CheckedFiles(folder, options.split, paths), bar)
+    if unreadable and (options.corrupt == "stop" or len(unreadable) == len(paths)):
         hint = "Repair or remove them; `train` also takes --data.corrupt skip."
-        raise unreadable_error(folder, unreadable, len(paths), hint)
+        raise unreadable_error(folder, list(unreadable.items()), len(paths), hint)
+    readable = [i for i, path in enumerate(paths) if path not in unreadable]
     labels = None if labels is None else np.asarray(labels, np.int32)[readable]
-    files, skipped = tuple(paths[i] for i in readable), (*skipped, *unreadable)
+    files, skipped = tuple(paths[i] for i in readable), (*skipped, *unreadable.items())
     if in_memory:
         return ArrayReader(np.stack(images), labels), class_names, files, skipped
     table, decode = tf.constant(files), _make_decoder(size, channels, options.resize)
     return IndexedReader(lambda i: tf.gather(table, i), decode, labels, files), class_names, files, skipped
+
+
+def _read_all(paths, options, bar):
+    """Returns the list of the images, and the dict of paths to reasons of the files that cannot be read."""
+    images, unreadable = [], {}
+    size, channels, resize = options.image_size, options.image_channels, options.resize
+    with _read_in_threads(paths, lambda path: load_picture(path, size, channels, resize)) as loaded:
+        for path, image in zip(paths, progress_bar(loaded, total=len(paths), **bar)):
+            if isinstance(image, str):
+                unreadable[path] = image
+            else:
+                images.append(image)
+    return images, unreadable
+
+
+def _check(paths, checked, bar):
+    """Decodes the files that were not decoded before; returns the dict of paths to reasons of unreadable ones."""
+    unreadable, missing = {}, np.flatnonzero(~checked.known)
+    if not len(missing):
+        return unreadable
+    try:
+        with _read_in_threads([paths[i] for i in missing], lambda path: read_square(path) is None) as results:
+            for index, result in zip(missing, progress_bar(results, total=len(missing), **bar)):
+                if isinstance(result, str):
+                    unreadable[paths[index]] = result
+                else:
+                    checked.known[index] = True
+    finally:  # also after Ctrl-C
+        checked.save()
+    return unreadable
+
+
+@contextlib.contextmanager
+def _read_in_threads(paths, read):
+    def read_one(path):
+        try:
+            return read(path)
+        except UNREADABLE as error:
+            return reason_in_one_line(error)
+
+    parts = [paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)]
+    with in_order(functools.partial(lambda part: [read_one(path) for path in part], part) for part in parts) as lists:
+        yield itertools.chain.from_iterable(lists)
 
 
 def reason_in_one_line(error):
@@ -258,11 +305,15 @@ def _is_deep_png(picture):
 
 def load_picture(path, image_size, channels, resize="bilinear"):
     """Reads a file of any format, mode and EXIF orientation as uint8 (image_size, image_size, channels)."""
+    return resize_square(read_square(path), image_size, channels, resize).numpy()
+
+
+def read_square(path):
+    """Reads the largest central square of a file as uint8 RGB (S, S, 3)."""
     with open_picture(path) as picture:
         if _is_deep_png(picture):
             picture = _read_deep_png(path, picture.getexif())
-        square = _crop_square(ImageOps.exif_transpose(picture))
-    return resize_square(square, image_size, channels, resize).numpy()
+        return _crop_square(ImageOps.exif_transpose(picture))
 
 
 def _read_deep_png(path, exif):
@@ -288,8 +339,11 @@ def _crop_square(picture):
 
 def _make_decoder(image_size, channels, resize):
     def read(path):
-        # `path` is bytes in a graph and an array of bytes outside.
-        return load_picture(np.asarray(path).item().decode(), image_size, channels, resize)
+        path = np.asarray(path).item().decode()  # bytes in a graph, and an array of bytes outside
+        try:
+            return load_picture(path, image_size, channels, resize)
+        except UNREADABLE as error:  # changed since it was checked
+            raise ValueError(f"{path}: {reason_in_one_line(error)}") from None
 
     def decode(path):
         return tf.ensure_shape(tf.numpy_function(read, [path], tf.uint8), (image_size, image_size, channels))

@@ -6,9 +6,7 @@ written. So work that was killed goes on at the first missing shard, and a shard
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -33,6 +31,7 @@ from sagan_tf.data.prepared import (
     split_folder,
 )
 from sagan_tf.data.sources import open_reader
+from sagan_tf.data.threads import NUM_THREADS, TOGETHER, in_order
 from sagan_tf.errors import UserError, format_size
 from sagan_tf.files.atomic import atomic_write, remove_temporary_files, write_bytes, write_text
 from sagan_tf.files.hashing import sha256, sha256_of_parts
@@ -40,9 +39,7 @@ from sagan_tf.files.locks import exclusive
 from sagan_tf.files.untrusted import read_json
 from sagan_tf.progress import progress_bar
 
-_TOGETHER = 64  # Pictures that a thread encodes at a time.
 _SHARD_BYTES, _SHARD_PICTURES = 1 << 27, 2048  # At most, before encoding; what a kill may cost.
-_WORKERS = os.cpu_count() or 1
 
 
 def prepare(options, folder, encoding="raw", quality=None, show_progress=True):
@@ -131,9 +128,9 @@ class _Folder:
         return digest.hexdigest()
 
     def batches(self, first, last):
-        """Yields functions that return up to `_TOGETHER` images, each uint8 (S, S, C) or (path, reason)."""
-        for start in range(first, last, _TOGETHER):
-            yield functools.partial(self._load, self.paths[start : min(start + _TOGETHER, last)])
+        """Yields functions that return up to `TOGETHER` images, each uint8 (S, S, C) or (path, reason)."""
+        for start in range(first, last, TOGETHER):
+            yield functools.partial(self._load, self.paths[start : min(start + TOGETHER, last)])
 
     def _load(self, paths):
         return [self._load_one(path) for path in paths]
@@ -161,8 +158,8 @@ class _Records:
         return sha256_of_parts([json.dumps([self._files, first, last]).encode(), self.labels[first:last].astype("<i4")])
 
     def batches(self, first, last):
-        batches = self._reader.in_order_batches(_TOGETHER, first)
-        for images, *_ in itertools.islice(batches, -(-(last - first) // _TOGETHER)):
+        batches = self._reader.in_order_batches(TOGETHER, first)
+        for images, *_ in itertools.islice(batches, -(-(last - first) // TOGETHER)):
             yield functools.partial(list, images)
 
 
@@ -183,7 +180,7 @@ def _encode(image, encoding, quality):
 def _shard_ranges(count, options):
     """Returns (first, last + 1) of the pictures of each shard."""
     fitting = _SHARD_BYTES // (options.image_size**2 * options.image_channels)
-    length = max(min(fitting, _SHARD_PICTURES) // _TOGETHER, 1) * _TOGETHER
+    length = max(min(fitting, _SHARD_PICTURES) // TOGETHER, 1) * TOGETHER
     return [(first, min(first + length, count)) for first in range(0, count, length)]
 
 
@@ -201,7 +198,7 @@ def _write_missing(source, path, options, encode, show_progress, is_raw):
     with bar, _encoded_batches(source, [ranges[number] for number in missing], encode) as batches:
         for number in missing:
             first, last = ranges[number]
-            parts = itertools.islice(batches, -(-(last - first) // _TOGETHER))
+            parts = itertools.islice(batches, -(-(last - first) // TOGETHER))
             shards[number] = _write_shard(path, number, source, first, last, _advancing(bar, parts))
     return shards
 
@@ -212,27 +209,14 @@ def _advancing(bar, batches):
         bar.update(len(batch))
 
 
-@contextlib.contextmanager
 def _encoded_batches(source, ranges, encode):
-    """Yields an iterator of the batches of these pictures, each a list of bytes or (path, reason)."""
+    """As a context manager, yields an iterator of the batches, each a list of bytes or (path, reason)."""
 
     def work(load):
         return [item if isinstance(item, tuple) else encode(item) for item in load()]
 
-    def in_order():
-        waiting = collections.deque()
-        for load in itertools.chain.from_iterable(source.batches(*ends) for ends in _merged(ranges)):
-            waiting.append(threads.submit(work, load))
-            if len(waiting) > 2 * _WORKERS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    threads = concurrent.futures.ThreadPoolExecutor(_WORKERS)
-    try:
-        yield in_order()
-    finally:
-        threads.shutdown(cancel_futures=True)
+    loads = itertools.chain.from_iterable(source.batches(*ends) for ends in _merged(ranges))
+    return in_order(functools.partial(work, load) for load in loads)
 
 
 def _merged(ranges):
@@ -313,7 +297,7 @@ def _finish(source, path, options, about, shards, show_progress):
 def _check_shards(path, shards, show_progress):
     paths = [path / shard_name(number) for number in range(len(shards))]
     settings = {"desc": f"checking {path}", "unit": "shard", "disable": not show_progress}
-    with concurrent.futures.ThreadPoolExecutor(_WORKERS) as threads:
+    with concurrent.futures.ThreadPoolExecutor(NUM_THREADS) as threads:
         found = progress_bar(threads.map(sha256, paths), total=len(paths), **settings)
         for number, (digest, shard) in enumerate(zip(found, shards)):
             if digest != shard["sha256"]:

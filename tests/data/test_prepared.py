@@ -36,7 +36,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     monkeypatch.setattr(preparing, "_SHARD_PICTURES", 16)
-    monkeypatch.setattr(preparing, "_TOGETHER", 16)
+    monkeypatch.setattr(preparing, "TOGETHER", 16)
 
 
 def run(source, out, encoding="raw", quality=None, **options):
@@ -53,7 +53,7 @@ def raw(pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(preparing, "_SHARD_PICTURES", 16)
-        patch.setattr(preparing, "_TOGETHER", 16)
+        patch.setattr(preparing, "TOGETHER", 16)
         run(pictures, folder)
     return folder
 
