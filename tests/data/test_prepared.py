@@ -271,7 +271,7 @@ def test_pipes_and_missing_files_are_refused(copy, name):
 
 
 @pytest.mark.parametrize("encoding", ["png", "jpeg"])
-def test_pictures_of_another_size_take_no_memory(pictures, tmp_path, encoding):
+def test_pictures_of_another_size_are_not_decoded(pictures, tmp_path, encoding):
     run(pictures, tmp_path / "out", encoding, quality=95 if encoding == "jpeg" else None)
     path, shard = tmp_path / "out" / "train", tmp_path / "out" / "train" / "shard_00000.bin"
     index, content = np.fromfile(path / "index.bin", prepared.INDEX_DTYPE), bytearray(shard.read_bytes())
@@ -279,12 +279,14 @@ def test_pictures_of_another_size_take_no_memory(pictures, tmp_path, encoding):
     at = 16 if encoding == "png" else content.index(b"\xff\xc0") + 5
     width = 4 if encoding == "png" else 2
     content[at : at + 2 * width] = 2 * (16_000).to_bytes(width, "big")
+    if encoding == "png":
+        content[29:33] = preparing.zlib.crc32(content[12:29]).to_bytes(4, "big")
     shard.write_bytes(content)
     index["crc32"][0] = preparing.zlib.crc32(content[: index["bytes"][0]])
     rewrite_index(path, index)
 
     def read():
-        with pytest.raises(UserError, match="damaged"), translate_data_errors("out"):
+        with pytest.raises(UserError, match="of another size"), translate_data_errors("out"):
             next(open_small(tmp_path / "out", **ON_DISK).reader.in_order_batches(8))
 
     assert peak_growth(read) < 2**27
