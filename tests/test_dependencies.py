@@ -51,6 +51,7 @@ def test_vendored_file_is_the_published_one(name):
     assert "1.6.32" in (ROOT / "docs" / "dependencies.md").read_text()
 
 
+@pytest.mark.slow
 def test_training_on_embedded_data_imports_no_extra():
     script = "import sys, sagan_tf.experiment.train; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

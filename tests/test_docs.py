@@ -16,6 +16,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+@pytest.mark.slow
 def test_site_builds_without_a_warning():
     """Also checks anchors, names of the reference, and that the navigation has every page."""
     done = subprocess.run([sys.executable, ROOT / "docs" / "site" / "build.py"], capture_output=True, text=True)

@@ -108,6 +108,7 @@ def discriminator():
     return build_discriminator(32, 4, 3, (16,)), (32, 32, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 @pytest.mark.parametrize("make", [attention_model, conditional_model, spectral_model, generator, discriminator])
 def test_models_are_unchanged_by_save_and_load(make, suffix, tmp_path):

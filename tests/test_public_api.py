@@ -32,6 +32,11 @@ def run(tmp_path_factory, toy_networks):
     return make_run(tmp_path_factory.mktemp("api") / "run")
 
 
+@pytest.fixture(scope="module")
+def twins():
+    return sagan_tf.pretrained("twins")
+
+
 def output_of(code, *arguments):
     """The last line that a new process prints."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -147,13 +152,13 @@ def test_public_losses_and_builders_are_those_of_the_packages():
     (([0.5], 1), "`seeds`"), (([[0], [1]], 1), "`seeds`"), (([0], 1.5), "`labels`"), (([0, 1, 2], [0, 1]), "`labels`"),
     (([0], 1, float("nan")), "`truncation`"), (([0], 1, 0), "`truncation`"), (([0, 1, 2], 1, [0.5, 1]), "`truncation`"),
 ])  # fmt: skip
-def test_sample_refuses_arguments_out_of_range(arguments, message):
+def test_sample_refuses_arguments_out_of_range(twins, arguments, message):
     with pytest.raises(ValueError, match=message):
-        sagan_tf.pretrained("twins").sample(*arguments)
+        twins.sample(*arguments)
 
 
-def test_map_of_refuses_queries_outside_of_the_feature_map():
-    maps = sagan_tf.pretrained("twins").attention([7], "ring")["attention_16"]
+def test_map_of_refuses_queries_outside_of_the_feature_map(twins):
+    maps = twins.attention([7], "ring")["attention_16"]
     for query in ((0, -1), (8, 16), (16, 0)):
         with pytest.raises(ValueError, match="16 x 16"):
             maps.map_of(0, query)
@@ -168,8 +173,8 @@ def test_loaders_name_each_other(run):
         sagan_tf.train("cifar10")
 
 
-def test_pretrained_makes_the_samples_of_its_card():
-    generator = sagan_tf.pretrained("twins")
+def test_pretrained_makes_the_samples_of_its_card(twins):
+    generator = twins
     assert (generator.class_names, generator.step) == (("disc", "ring", "square", "cross"), 2000)
     score = rules.score("twins", generator.sample(range(200), np.arange(200) % 4), np.arange(200) % 4)
     # The card, of 10,000 samples: .804 and .910; 0.17 and 0.25 by chance.

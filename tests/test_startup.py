@@ -69,6 +69,7 @@ with one_line_errors(), quiet_imports("Run it again."):
     assert (done.returncode, done.stderr) == (code, f"\nstopped by {by}. Run it again.\n")
 
 
+@pytest.mark.slow
 def test_command_prints_no_start_up_line(tmp_path):
     done = run_python("-m", "sagan_tf.sample", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")

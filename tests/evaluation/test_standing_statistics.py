@@ -8,6 +8,7 @@ from sagan_tf.evaluation.standing_statistics import batch_normalizations, set_st
 from sagan_tf.networks import build_generator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainable", [True, False])
 def test_standing_statistics_change_only_to_means_over_batches(trainable):
     generator = build_generator(image_size=32, channels=4, num_classes=3, latent_dim=8, attention_sizes=(16,))

@@ -31,6 +31,7 @@ GENERATORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", GENERATORS.values(), ids=GENERATORS)
 def test_folded_generator_makes_the_same_images(arguments):
     generator = make_generator(**arguments)

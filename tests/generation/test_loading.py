@@ -22,6 +22,7 @@ def class_names(config):
     return names
 
 
+@pytest.mark.slow
 def test_known_classes_are_exactly_those_of_generators():
     names = set()
     options = itertools.product(

@@ -29,6 +29,7 @@ def labels_of(sampler, seeds):
     return None if sampler.num_classes is None else [seed % sampler.num_classes for seed in seeds]
 
 
+@pytest.mark.slow
 def test_sampler_matches_the_exported_sample_signature(folded, sampler):
     seeds, truncations = [0, 1, 2**40, 7, 8], np.float32([0.5, 1, 2, 6, 9])
     labels = labels_of(sampler, seeds)
@@ -76,6 +77,7 @@ def test_sampler_rejects_labels_that_do_not_match_the_classes(sampler):
                 sampler.sample([1], labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [NUM_CLASSES, None])
 def test_sampler_of_a_keras_model_follows_its_weights(num_classes):
     generator = make_generator(num_classes)

@@ -2,12 +2,14 @@
 
 import keras
 import numpy as np
+import pytest
 from export.generators import images_of, make_generator, make_inputs
 
 from sagan_tf.generation.loading import read_generator
 from sagan_tf.generation.saving import save_generator, saved_record
 
 
+@pytest.mark.slow
 def test_save_generator_writes_keras_file_with_record(tmp_path):
     generator, inputs = make_generator(), make_inputs()
     save_generator(generator, tmp_path / "generator.keras", {"step": 7, "metric": "fid"})

@@ -85,6 +85,7 @@ def test_self_attention_in_blocks_matches_whole_matrix_when_compiled(jit_compile
         np.testing.assert_allclose(got, want, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_self_attention_in_blocks_matches_whole_matrix_to_second_order():
     """The R1 penalty is a gradient that is differentiated; in a graph, as in training."""
     blocks, whole, x = twins(5, "float64")

@@ -55,6 +55,7 @@ def test_spectral_normalization_training_call_moves_only_u_and_once(call):
     np.testing.assert_array_equal(layer.layer.kernel, kernel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [{}, {"jit_compile": True}, {"run_eagerly": True}, {"steps_per_execution": 2}])
 def test_spectral_normalization_fit_moves_u_once_per_step(arguments):
     model = keras.Sequential([keras.Input((5,)), SpectralNormalization(layers.Dense(6))])
@@ -70,6 +71,7 @@ def test_spectral_normalization_fit_moves_u_once_per_step(arguments):
     np.testing.assert_array_equal(layer.u, before)
 
 
+@pytest.mark.slow
 def test_spectral_normalization_fit_with_xla_learns_a_bounded_map():
     model = keras.Sequential([keras.Input((3,)), SpectralNormalization(layers.Dense(3))])
     model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=True)
@@ -134,6 +136,7 @@ def test_spectral_normalization_saved_file_holds_every_weight_once(tmp_path):
     assert sum(sizes) == sum(weight.size for weight in values(model.weights))
 
 
+@pytest.mark.slow
 def test_spectral_normalization_loads_when_only_package_is_imported(tmp_path):
     inputs = [keras.Input((4, 4, 16)), keras.Input((), dtype="int32")]
     x = ConditionalBatchNormalization(3)(inputs)
@@ -294,6 +297,7 @@ QUANTIZABLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Keras names every layer that it does not quantize.
 @pytest.mark.parametrize("mode", ["int8", "float8"])
 @pytest.mark.parametrize("make, x", QUANTIZABLE.values(), ids=QUANTIZABLE)

@@ -26,7 +26,7 @@ def count(model):
     return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
 
 
-@pytest.mark.parametrize("case", COUNTS)
+@pytest.mark.parametrize("case", [pytest.param(name, marks=[pytest.mark.slow] * ("128" in name)) for name in COUNTS])
 def test_network_parameter_counts_match_published_counts(case):
     arguments, want = COUNTS[case]
     with keras.device("cpu"):
@@ -38,7 +38,7 @@ def test_network_thin_discriminator_has_parameter_count_of_baseline():
     assert count(build_discriminator(hidden_channels="input")) == 30_062_338
 
 
-@pytest.mark.parametrize("image_size", [32, 64, 128, 256])
+@pytest.mark.parametrize("image_size", [32, *(pytest.param(size, marks=pytest.mark.slow) for size in (64, 128, 256))])
 @pytest.mark.parametrize("num_classes, image_channels", [(None, 1), (5, 3), (3, 2)])
 def test_network_outputs_have_expected_shapes_and_ranges(image_size, num_classes, image_channels):
     arguments = dict(image_size=image_size, channels=8, num_classes=num_classes, image_channels=image_channels)
@@ -70,6 +70,7 @@ def count_without_attention():
     return count(build_generator(attention_sizes=(), num_classes=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [8, 16, 32, 64])
 def test_network_residual_control_has_about_as_many_parameters(count_without_attention, size):
     attention = count(build_generator(attention_sizes=(size,), num_classes=2))
@@ -118,6 +119,7 @@ def test_network_projection_discriminator_adds_the_embedding_product():
     np.testing.assert_allclose(discriminator([image, label]), want, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_networks_are_unchanged_by_save_and_load(tmp_path):
     arguments = dict(image_size=32, channels=8, num_classes=3, attention_sizes=(16,), dtype="mixed_bfloat16")
     generator, discriminator = build_generator(**arguments), build_discriminator(**arguments)

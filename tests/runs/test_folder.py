@@ -169,6 +169,7 @@ time.sleep(100)
 """
 
 
+@pytest.mark.slow
 def test_run_lock_rejects_second_process_until_first_is_killed(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, env=environment)

@@ -30,6 +30,7 @@ def refusal(command_error):
     return functools.partial(command_error, report.main)
 
 
+@pytest.mark.slow
 def test_report_command_writes_page_into_run_folder(run, capsys):
     report.main([str(run.path)])
     assert capsys.readouterr().out == f"{run.report_path}\n"

@@ -107,6 +107,7 @@ for copy in copies:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.replicas
 def test_fused_adam_replicas_apply_the_sum_of_their_gradients():
     root = Path(__file__).resolve().parents[2]

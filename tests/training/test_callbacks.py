@@ -49,6 +49,7 @@ def test_sample_grid_shows_the_seeds_of_the_sample_command(tmp_path):
     assert abs(pixels - expected).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "batches", "steps"), [(0, 7, [0, 3, 6, 7]), (3, 3, [6]), (2, 2, [3, 4])])
 def test_attention_pictures_are_saved_at_interval_and_end(tmp_path, first, batches, steps):
     callback = AttentionPictures(lambda step: tmp_path / f"{step}.png", 3, [0, 1], [0, 1], ["disc", "ring", "square"])

@@ -21,9 +21,16 @@ def vectors(network):
     return [layer.u.numpy() for layer in spectral_normalizations(network).values()]
 
 
+@pytest.fixture(scope="module")
+def traced():
+    """A compiled SAGAN whose step, for `make_data(8, ...)`, is traced once."""
+    return make_gan(keras.optimizers.Adam)
+
+
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
-def test_sagan_step_moves_all_weights_of_both_networks():
-    gan = make_gan(keras.optimizers.Adam)
+def test_sagan_step_moves_all_weights_of_both_networks(traced):
+    gan = traced
+    gan.step.assign(0)
     before = values(gan.generator.trainable_variables), values(gan.discriminator.trainable_variables)
     # Of unknown length: the end is found by one call too many, which must not count as a step.
     history = fit(gan, make_data(8, 3).filter(lambda *_: True))
@@ -51,12 +58,11 @@ def test_sagan_rejects_frozen_networks(part):
         SAGAN(*networks)
 
 
-def test_sagan_step_rejects_labels_out_of_range():
-    gan = make_gan()
+def test_sagan_step_rejects_labels_out_of_range(traced):
     for label in (-1, 3):
-        data = make_data(4, 1).map(lambda image, _: (image, tf.constant([0, 1, 2, label])))
+        data = make_data(8, 1).map(lambda image, _: (image, tf.constant([0, 1, 2, label] * 2)))
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"Labels must be in 0 \.\. 2"):
-            fit(gan, data)
+            fit(traced, data)
 
 
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
@@ -72,15 +78,14 @@ def test_sagan_gradient_norms_match_the_step(accumulation_steps):
         np.testing.assert_allclose(history[f"{letter}_gradient_norm"], norm, rtol=1e-3)
 
 
-def test_sagan_step_makes_one_power_iteration_of_the_discriminator():
-    gan = make_gan(rate=0.0)
-    wanted = []
+def test_sagan_step_makes_one_power_iteration_of_the_discriminator(traced):
+    gan, wanted = traced, []
     for layer in spectral_normalizations(gan.discriminator).values():
         before = layer.u.numpy()
         layer.update_u()
         wanted.append(layer.u.numpy())
         layer.u.assign(before)
-    fit(gan, make_data(4, 1))
+    fit(gan, make_data(8, 1))
     # Real and fake images share one call, and the generator's step does not change u: exactly one iteration.
     for got, want in zip(vectors(gan.discriminator), wanted):
         np.testing.assert_allclose(got, want, atol=1e-6)
@@ -112,6 +117,7 @@ def test_sagan_trains_finitely_with_every_loss(loss):
     assert np.isfinite(list(history.values())).all() and max(map(abs, sum(history.values(), []))) < 1e5
 
 
+@pytest.mark.slow
 def test_sagan_trains_finitely_with_all_options():
     # As a graph in test_replicas.py.
     options = dict(d_steps=2, accumulation_steps=2, r1_weight=0.5, r1_interval=2, run_eagerly=True)
@@ -123,6 +129,7 @@ def test_sagan_trains_finitely_with_all_options():
     assert int(gan.generator_optimizer.iterations.numpy()) == 2
 
 
+@pytest.mark.slow
 def test_sagan_accumulation_averages_gradients():
     """Accumulation over two batches changes the discriminator by the mean of their two updates (SGD)."""
     data = make_data(8, 1)
@@ -197,6 +204,7 @@ def test_sagan_r1_of_a_linear_discriminator_is_its_squared_length():
     assert float(gan._r1_penalty(real, None)) == pytest.approx(want, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_sagan_trains_on_images_without_labels():
     gan = make_gan(num_classes=None, compile_arguments=dict(run_eagerly=True))
     fit(gan, make_data(4, 1).map(lambda image, label: (image,)))
@@ -205,6 +213,7 @@ def test_sagan_trains_on_images_without_labels():
     assert int(gan.step.numpy()) == 3
 
 
+@pytest.mark.slow
 def test_sagan_trains_in_mixed_bfloat16_with_float32_weights():
     gan = make_gan(keras.optimizers.Adam, dtype="mixed_bfloat16", compile_arguments=dict(run_eagerly=True))
     history = fit(gan, make_data(4, 2))

@@ -46,6 +46,7 @@ def make_full(**arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_saved_sagan_continues_training_bit_by_bit(tmp_path):
     data, gan = make_data(4, 4), make_full()
     fit(gan, data.take(2), callbacks=[keras.callbacks.ModelCheckpoint(str(tmp_path / "gan.keras"))])
@@ -113,6 +114,7 @@ def test_evaluate_draws_new_latents_for_each_batch():
     assert fakes[1] - fakes[0] != pytest.approx(fakes[0])
 
 
+@pytest.mark.slow
 def test_evaluate_makes_one_batch_per_batch_when_several_steps_run_per_call():
     gan = make_gan(compile_arguments=dict(steps_per_execution=2, **EAGER))
     plain = make_gan(compile_arguments=EAGER)
@@ -121,6 +123,7 @@ def test_evaluate_makes_one_batch_per_batch_when_several_steps_run_per_call():
     assert gan.evaluate(data, verbose=0) == plain.evaluate(data, verbose=0)
 
 
+@pytest.mark.slow
 def test_validation_data_does_not_change_training():
     runs = []
     for validation in (None, make_data(4, 1, seed=1)):
@@ -132,6 +135,7 @@ def test_validation_data_does_not_change_training():
     assert len(history["val_d_loss"]) == 2 and "val_r1" not in history and "val_g_gradient_norm" not in history
 
 
+@pytest.mark.slow
 def test_batches_by_hand_are_those_of_fit_and_evaluate():
     runs = []
     for train in (lambda gan: gan.train_on_batch(IMAGES, LABELS), lambda gan: fit(gan, make_data(4, 1))):
@@ -232,6 +236,7 @@ def test_fit_and_evaluate_refuse_bright_images_also_later_in_a_run(as_dataset):
     assert int(gan.step) == 7
 
 
+@pytest.mark.slow
 def test_second_batch_of_other_size_is_refused_by_its_shape():
     gan = make_gan()
     gan.compile("sgd", "sgd")
@@ -266,6 +271,7 @@ def test_epochs_with_callbacks_of_keras(tmp_path):
     assert (tmp_path / "board").exists() == bool(importlib.util.find_spec("tensorboard"))
 
 
+@pytest.mark.slow
 def test_callbacks_of_keras_set_both_learning_rates(tmp_path):
     gan = make_gan()
     gan.compile(keras.optimizers.SGD(0.01), keras.optimizers.SGD(0.04), **EAGER)

@@ -58,6 +58,7 @@ def test_r1_gradient_in_float16_is_that_of_float32_where_it_overflows_unscaled()
     assert float(inner_loss_scale(keras.optimizers.SGD())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share_fake_batch", "in_forward_pass"), [(False, False), (True, True)])
 def test_skipped_step_changes_nothing_but_the_scale(share_fake_batch, in_forward_pass):
     gan = make_small(optimizer=keras.optimizers.Adam, loss="hinge", share_fake_batch=share_fake_batch)
@@ -111,6 +112,7 @@ def test_optimizers_are_wrapped_where_a_network_computes_in_float16():
     assert (of_keras.initial_scale, of_keras.dynamic_growth_steps) == (4.0, 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["load_model", "checkpoint"])
 def test_training_in_float16_continues_bit_by_bit(way, tmp_path):
     data, options = make_images(4, bright=13), dict(optimizer=keras.optimizers.Adam, loss="hinge", **EAGER)
@@ -132,6 +134,7 @@ def test_training_in_float16_continues_bit_by_bit(way, tmp_path):
     np.testing.assert_array_equal(scaling_state(gan), scaling_state(loaded))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [("float32", "mixed_float16"), ("mixed_float16", "float32")])
 def test_checkpoint_continues_in_another_precision(first, then, tmp_path):
     gan, other = (make_small(dtype, optimizer=keras.optimizers.Adam, **EAGER) for dtype in (first, then))
@@ -152,6 +155,7 @@ def test_guard_ignores_skipped_steps_and_finds_an_exhausted_scale():
         guard.check(gan, 2, {name: values[0] for name, values in history.items()})
 
 
+@pytest.mark.slow
 def test_training_in_float16_learns_the_mean_image():
     rng = np.random.default_rng(0)
     pattern = rng.uniform(-0.8, 0.8, SIZE)
