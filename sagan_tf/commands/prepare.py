@@ -1,5 +1,7 @@
 """Prepares the splits of a data set for training."""
 
+import shlex
+
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.prepared import split_folder
 from sagan_tf.data.preparing import prepare
@@ -24,7 +26,18 @@ def prepare_splits(options):
             manifest, is_new = prepare(data, options.out, options.encoding, quality)
         yield _describe(split_folder(options.out, split), manifest, is_new)
         yield from _skipped_lines(manifest, is_new)
-    yield f"Train with: sagan train --data.name {options.out} --data.image_size {options.image_size}"
+    yield f"Train with: {shlex.join(_train_command(options))}"
+
+
+def _train_command(options):
+    command = ["sagan", "train", "--data.name", str(options.out)]
+    split = "train" if "train" in options.split else options.split[0]
+    values = {"split": split, "image_channels": int(options.image_channels), "resize": options.resize}
+    changes = {name: value for name, value in values.items() if value != getattr(DataOptions(), name)}
+    # The size always: the quick start has another than the default.
+    for name, value in {"image_size": options.image_size, **changes}.items():
+        command += [f"--data.{name}", str(value)]
+    return command
 
 
 def _describe(path, manifest, is_new):

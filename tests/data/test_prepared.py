@@ -101,15 +101,18 @@ def test_prepared_stream_is_a_permutation_that_can_be_entered_at_any_step(tmp_pa
 
 
 def test_prepare_reads_splits_and_other_sources(pictures, raw, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sagan_tf.data.embedded.SPLITS", {"train": 40, "test": 20})
     cli.main(["prepare", str(pictures), "--out", str(tmp_path / "a"), "--split", "test,train", "--image_size", "32"])
     assert "3 pictures of 32x32x3, 2 class(es), raw" in capsys.readouterr().out
+    cli.main(["prepare", "twins", "--out", str(tmp_path / "b"), "--split", "test", "--image_size", "32",
+              "--image_channels", "1"])  # fmt: skip
+    assert capsys.readouterr().out.endswith(" --data.image_size 32 --data.split test --data.image_channels 1\n")
     assert contents(tmp_path / "a" / "train") == contents(raw / "train")
     assert open_small(tmp_path / "a", split="test").num_images == 3
     with pytest.raises(UserError, match="no split `val`. Choose from test, train"):
         open_small(tmp_path / "a", split="val")
     run(raw, tmp_path / "again", "png")
     np.testing.assert_array_equal(open_small(tmp_path / "again").reader.images, open_small(raw).reader.images)
-    monkeypatch.setattr("sagan_tf.data.embedded.SPLITS", {"train": 40})
     run("twins", tmp_path / "twins")
     twins, again = open_small("twins"), open_small(tmp_path / "twins")
     np.testing.assert_array_equal(again.reader.images, twins.reader.images)
