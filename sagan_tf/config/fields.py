@@ -117,10 +117,13 @@ class TrainingConfig:
         batch_size: Global batch size, over all replicas.
         d_steps: Discriminator updates per generator update.
         accumulation_steps: Batches whose gradients are averaged for one update; batch statistics are per batch.
-        loss: Adversarial loss.
+        loss: Adversarial loss. `relativistic` (Huang et al. 2024, R3GAN, with R1 and R2) compares each real image with
+            a generated one of its class, whatever `fake_labels` says.
         r1_weight: Gamma of the R1 penalty on real images, gamma/2 times the squared gradient norm (Mescheder et al.
             2018, equation 9); 0 for none.
-        r1_interval: Apply the R1 penalty every this many discriminator updates, with the weight multiplied by it.
+        r2_weight: Gamma of R2, the same penalty on generated images (Huang et al. 2024, R3GAN: as r1_weight); 0 for
+            none.
+        r1_interval: Apply R1 and R2 every this many discriminator updates, with their weights multiplied by it.
         lecam_weight: Weight of the LeCam penalty, for small data sets (Tseng et al. 2021: 0.3); 0 for none.
         lecam_decay: Decay per discriminator update of the running means of logits that LeCam compares with.
         lecam_start_step: Step at which the LeCam penalty starts.
@@ -138,8 +141,9 @@ class TrainingConfig:
     batch_size: int = 256
     d_steps: int = 1
     accumulation_steps: int = 1
-    loss: Literal["hinge", "non_saturating", "wasserstein", "least_squares"] = "hinge"
+    loss: Literal["hinge", "non_saturating", "wasserstein", "least_squares", "relativistic"] = "hinge"
     r1_weight: float = 0.0
+    r2_weight: float = 0.0
     r1_interval: int = 1
     lecam_weight: float = 0.0
     lecam_decay: float = 0.99

@@ -61,6 +61,7 @@ RANGES = {
     "training.d_steps": AT_LEAST_ONE,
     "training.accumulation_steps": AT_LEAST_ONE,
     "training.r1_weight": AT_LEAST_ZERO,
+    "training.r2_weight": AT_LEAST_ZERO,
     "training.r1_interval": AT_LEAST_ONE,
     "training.lecam_weight": AT_LEAST_ZERO,
     "training.lecam_decay": DECAY,

@@ -32,6 +32,7 @@ def build_gan(config, source, rate_factor=1.0):
         d_steps=training.d_steps,
         accumulation_steps=training.accumulation_steps,
         r1_weight=training.r1_weight,
+        r2_weight=training.r2_weight,
         r1_interval=training.r1_interval,
         lecam_weight=training.lecam_weight,
         lecam_decay=training.lecam_decay,

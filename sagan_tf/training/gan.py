@@ -25,15 +25,14 @@ from sagan_tf.training.inputs import (
     with_label,
 )
 from sagan_tf.training.loss_scale import SkippedStep, with_loss_scaling
-from sagan_tf.training.penalties import lazy_gradient_penalty
 from sagan_tf.training.randomness import StepRandomness
-from sagan_tf.training.regularization import lecam_penalty, update_running_means
+from sagan_tf.training.regularization import gradient_term, lecam_term
 from sagan_tf.training.step_metrics import EVALUATED, make_means, record_logits, record_update, used_means
 from sagan_tf.training.two_optimizers import TwoOptimizers
 
 _STEP_OPTIONS = (
-    "d_steps", "accumulation_steps", "r1_weight", "r1_interval", "lecam_weight", "lecam_decay", "lecam_start_step",
-    "share_fake_batch", "native_operations", "jit_compile", "steps_per_execution", "run_eagerly",
+    "d_steps", "accumulation_steps", "r1_weight", "r2_weight", "r1_interval", "lecam_weight", "lecam_decay",
+    "lecam_start_step", "share_fake_batch", "native_operations", "jit_compile", "steps_per_execution", "run_eagerly",
 )  # fmt: skip
 
 
@@ -144,6 +143,7 @@ class SAGAN(DistributedModel):
         d_steps: int = 1,
         accumulation_steps: int = 1,
         r1_weight: float = 0.0,
+        r2_weight: float = 0.0,
         r1_interval: int = 1,
         lecam_weight: float = 0.0,
         lecam_decay: float = 0.99,
@@ -163,7 +163,8 @@ class SAGAN(DistributedModel):
             d_steps: int >= 1. Discriminator updates per step.
             accumulation_steps: int >= 1. Batches whose gradients are averaged for one update.
             r1_weight: float >= 0. Weight of the R1 penalty |dD/dx|^2 / 2 on real images (Mescheder et al. 2018).
-            r1_interval: int >= 1. Discriminator updates from one penalty to the next; its weight is multiplied by it.
+            r2_weight: float >= 0. Weight of R2, the same penalty on generated images (Huang et al. 2024: as R1).
+            r1_interval: int >= 1. Discriminator updates from one R1 and R2 to the next; multiplies both weights.
             lecam_weight: float >= 0. Weight of the LeCam penalty of logits (Tseng et al. 2021: 0.3).
             lecam_decay: float in [0, 1), decay per discriminator update of its running means of logits.
             lecam_start_step: int >= 1. Steps without the penalty; its means are those of the batch until then.
@@ -181,7 +182,8 @@ class SAGAN(DistributedModel):
             UserError: The kernels cannot be compiled on this machine.
         """
         options = dict(
-            d_steps=d_steps, accumulation_steps=accumulation_steps, r1_weight=r1_weight, r1_interval=r1_interval,
+            d_steps=d_steps, accumulation_steps=accumulation_steps, r1_weight=r1_weight, r2_weight=r2_weight,
+            r1_interval=r1_interval,
             lecam_weight=lecam_weight, lecam_decay=lecam_decay, lecam_start_step=lecam_start_step,
             share_fake_batch=share_fake_batch, native_operations=native_operations,
         )  # fmt: skip
@@ -289,7 +291,7 @@ class SAGAN(DistributedModel):
             part = range(i * self.accumulation_steps, (i + 1) * self.accumulation_steps)
             if self.share_fake_batch and i == self.d_steps - 1:
                 with tf.GradientTape() as tape:
-                    fake = self._generate(rows, randomness, f"discriminator/{part[0]}")
+                    fake = self._generate(rows, randomness, f"discriminator/{part[0]}", batches[part[0]][1])
             loss, norm = apply_gradients(
                 self.discriminator_optimizer,
                 lambda j: self._discriminator_loss(*batches[j], randomness, f"discriminator/{j}", fake),
@@ -301,7 +303,7 @@ class SAGAN(DistributedModel):
             skipped = SkippedStep(self.generator_optimizer, self._moving_variables())
             loss, norm = apply_gradients(
                 self.generator_optimizer,
-                lambda j: self._generator_loss(rows, randomness, f"generator/{j}", fake),
+                lambda j: self._generator_loss(*batches[part[j]], randomness, f"generator/{j}", fake),
                 range(self.accumulation_steps),
                 self.generator.trainable_variables,
                 tape,
@@ -332,24 +334,25 @@ class SAGAN(DistributedModel):
     def _measure(self, image, label):
         rows = ops.shape(image)[0]
         seen = self._means["real_logit"].count * tf.distribute.get_strategy().num_replicas_in_sync
-        latent, fake_label = self._draw(rows, StepRandomness(self.seed, seen), "evaluation")
+        latent, fake_label = self._draw(rows, StepRandomness(self.seed, seen), "evaluation", label)
         fake = self.generator(with_label(latent, fake_label), training=False)
         real_logit = self.discriminator(with_label(ops.cast(image, fake.dtype), label), training=False)
         fake_logit = self.discriminator(with_label(fake, fake_label), training=False)
         d_loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
         self._means["d_loss"].update_state(d_loss, sample_weight=rows)
-        self._means["g_loss"].update_state(self.adversarial_loss.generator(fake_logit), sample_weight=rows)
-        record_logits(self._means, real_logit, fake_logit)
+        g_loss = self.adversarial_loss.generator_loss(real_logit, fake_logit)
+        self._means["g_loss"].update_state(g_loss, sample_weight=rows)
+        record_logits(self._means, real_logit, fake_logit, self.adversarial_loss.relativistic)
         return True
 
-    def _draw(self, rows, randomness, purpose):
+    def _draw(self, rows, randomness, purpose, real_label):
         latent = randomness.normal(f"{purpose}/latent", rows, self.latent_dim)
-        if self.num_classes is None:
-            return latent, None
+        if self.num_classes is None or self.adversarial_loss.relativistic:
+            return latent, real_label
         return latent, randomness.labels(f"{purpose}/label", rows, self.label_distribution)
 
-    def _generate(self, rows, randomness, purpose):
-        latent, label = self._draw(rows, randomness, purpose)
+    def _generate(self, rows, randomness, purpose, real_label):
+        latent, label = self._draw(rows, randomness, purpose, real_label)
         return self.generator(with_label(latent, label), training=True), label
 
     def _augment(self, image, randomness, purpose):
@@ -359,7 +362,7 @@ class SAGAN(DistributedModel):
         return diff_augment(image, uniforms, self.augmentation)
 
     def _discriminator_loss(self, real, label, randomness, purpose, fake=None):
-        fake, fake_label = fake or self._generate(ops.shape(real)[0], randomness, purpose)
+        fake, fake_label = fake or self._generate(ops.shape(real)[0], randomness, purpose, label)
         # No gradient flows to the generator.
         fake = ops.stop_gradient(fake)
         real = self._augment(ops.cast(real, fake.dtype), randomness, f"{purpose}/real")
@@ -368,11 +371,12 @@ class SAGAN(DistributedModel):
         labels = None if label is None else ops.concatenate([label, fake_label], axis=0)
         logit = self.discriminator(with_label(image, labels), training=True)
         real_logit, fake_logit = ops.split(logit, 2, axis=0)
-        record_logits(self._means, real_logit, fake_logit)
+        record_logits(self._means, real_logit, fake_logit, self.adversarial_loss.relativistic)
         loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
-        if self.lecam_weight:
-            loss += self._lecam_penalty(real_logit, fake_logit)
-        return loss + self._r1_penalty(real, label) if self.r1_weight else loss
+        for name, value in self._penalties((real, label), (fake, fake_label), (real_logit, fake_logit)).items():
+            self._means[name].update_state(value)
+            loss += value
+        return loss
 
     def _moving_variables(self):
         """What an update moves besides weights, slots and average."""
@@ -380,24 +384,23 @@ class SAGAN(DistributedModel):
         means = [variable for mean in self.metrics for variable in mean.variables]
         return networks + means + ([self.lecam_means] if self.lecam_weight else [])
 
-    def _r1_penalty(self, real, label):
-        network, optimizer = self.discriminator, self.discriminator_optimizer
-        value = 0.5 * self.r1_weight * lazy_gradient_penalty(network, optimizer, real, label, self.r1_interval)
-        self._means["r1"].update_state(value)
-        return value
+    def _penalties(self, real, fake, logits):
+        """The terms that are added to the adversarial loss: dict, name of the metric -> scalar."""
+        terms = {}
+        if self.lecam_weight:
+            terms["lecam"] = lecam_term(self, *logits)
+        for name, weight, images in (("r1", self.r1_weight, real), ("r2", self.r2_weight, fake)):
+            if weight:
+                terms[name] = gradient_term(self, weight, *images)
+        return terms
 
-    def _lecam_penalty(self, *logits):
-        logits = [ops.cast(logit, "float32") for logit in logits]
-        is_started = self.step >= self.lecam_start_step
-        means = update_running_means(self.lecam_means, *logits, ops.where(is_started, 1.0 - self.lecam_decay, 1.0))
-        value = ops.where(is_started, self.lecam_weight * lecam_penalty(*logits, means), 0.0)
-        self._means["lecam"].update_state(value)
-        return value
-
-    def _generator_loss(self, rows, randomness, purpose, fake=None):
-        image, label = fake or self._generate(rows, randomness, purpose)
+    def _generator_loss(self, real, real_label, randomness, purpose, fake=None):
+        image, label = fake or self._generate(ops.shape(real)[0], randomness, purpose, real_label)
         image = self._augment(image, randomness, purpose)
         # training=False: u stays as the update of the discriminator left it.
         logit = self.discriminator(with_label(image, label), training=False)
-        return self.adversarial_loss.generator(logit)
-
+        real_logit = None
+        if self.adversarial_loss.relativistic:
+            real = self._augment(ops.cast(real, image.dtype), randomness, f"{purpose}/real")
+            real_logit = ops.stop_gradient(self.discriminator(with_label(real, real_label), training=False))
+        return self.adversarial_loss.generator_loss(real_logit, logit)

@@ -16,12 +16,18 @@ class AdversarialLoss:
     Args:
         name: As in a config.
         discriminator: Function of (real_logit, fake_logit), each (B, 1), that returns a scalar.
-        generator: Function of fake_logit, (B, 1), that returns a scalar.
+        generator: Function of fake_logit, (B, 1), that returns a scalar; of (real_logit, fake_logit) if `relativistic`.
+        relativistic: bool. Whether the loss compares each real image with a generated one, which then has its label.
     """
 
     name: str
     discriminator: Callable[[Any, Any], Any]
-    generator: Callable[[Any], Any]
+    generator: Callable[..., Any]
+    relativistic: bool = False
+
+    def generator_loss(self, real_logit: Any, fake_logit: Any) -> Any:
+        """Calls `generator` with the logits that it takes; `real_logit` may be None if not `relativistic`."""
+        return self.generator(real_logit, fake_logit) if self.relativistic else self.generator(fake_logit)
 
     def get_config(self):
         return {key: keras.saving.serialize_keras_object(value) for key, value in vars(self).items()}
@@ -119,6 +125,32 @@ def least_squares_generator_loss(fake_logit: Any) -> Any:
     return ops.mean(ops.square(fake_logit - 1.0)) / 2.0
 
 
+def relativistic_discriminator_loss(real_logit: Any, fake_logit: Any) -> Any:
+    """-mean(log s(D(x) - D(G(z)))) over pairs, s the sigmoid: Huang et al. 2024 (R3GAN), equation 2.
+
+    Args:
+        real_logit: (B, 1), logits of real images.
+        fake_logit: (B, 1), logits of generated images, one for each real image.
+
+    Returns:
+        Scalar, 0 or more.
+    """
+    return ops.mean(ops.softplus(fake_logit - real_logit))
+
+
+def relativistic_generator_loss(real_logit: Any, fake_logit: Any) -> Any:
+    """-mean(log s(D(G(z)) - D(x))) over pairs, s the sigmoid: Huang et al. 2024 (R3GAN), section 2.
+
+    Args:
+        real_logit: (B, 1), logits of real images.
+        fake_logit: (B, 1), logits of generated images, one for each real image.
+
+    Returns:
+        Scalar, 0 or more.
+    """
+    return ops.mean(ops.softplus(real_logit - fake_logit))
+
+
 LOSSES = {
     loss.name: loss
     for loss in (
@@ -127,6 +159,7 @@ LOSSES = {
         # The generator of Wasserstein's distance is that of the hinge loss.
         AdversarialLoss("wasserstein", wasserstein_discriminator_loss, hinge_generator_loss),
         AdversarialLoss("least_squares", least_squares_discriminator_loss, least_squares_generator_loss),
+        AdversarialLoss("relativistic", relativistic_discriminator_loss, relativistic_generator_loss, True),
     )
 }
 

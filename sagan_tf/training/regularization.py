@@ -1,7 +1,23 @@
-"""Regularization of the discriminator by its logits, for small data sets."""
+"""Regularization of the discriminator: the terms that `SAGAN.compile` adds to its adversarial loss."""
 
 import tensorflow as tf
 from keras import ops
+
+from sagan_tf.training.penalties import lazy_gradient_penalty
+
+
+def lecam_term(gan, real_logit, fake_logit):
+    """The LeCam penalty of a SAGAN, whose running means it moves; 0 before its start."""
+    logits = [ops.cast(logit, "float32") for logit in (real_logit, fake_logit)]
+    is_started = gan.step >= gan.lecam_start_step
+    means = update_running_means(gan.lecam_means, *logits, ops.where(is_started, 1.0 - gan.lecam_decay, 1.0))
+    return ops.where(is_started, gan.lecam_weight * lecam_penalty(*logits, means), 0.0)
+
+
+def gradient_term(gan, weight, image, label):
+    """The penalty weight / 2 |dD/dx|^2 of a SAGAN: R1 on real images, R2 on generated ones."""
+    penalty = lazy_gradient_penalty(gan.discriminator, gan.discriminator_optimizer, image, label, gan.r1_interval)
+    return 0.5 * weight * penalty
 
 
 def lecam_penalty(real_logit, fake_logit, means):

@@ -7,7 +7,7 @@ from sagan_tf.training.loss_scale import loss_scaling_optimizers
 
 EVALUATED = ("d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy")
 # Penalties of the discriminator's loss, each with the arguments of `compile` that turn it on.
-_PENALTIES = {"r1": ("r1_weight",), "lecam": ("lecam_weight",)}
+_PENALTIES = {"r1": ("r1_weight",), "r2": ("r2_weight",), "lecam": ("lecam_weight",)}
 _NORMS = ("d_gradient_norm", "g_gradient_norm")
 _SKIPPED = ("d_skipped", "g_skipped")
 
@@ -26,11 +26,11 @@ def used_means(gan, means):
     return [mean for name, mean in means.items() if name not in left_out]
 
 
-def record_logits(means, real_logit, fake_logit):
-    """Records the logits of a batch, and how many have the right sign."""
+def record_logits(means, real_logit, fake_logit, relativistic=False):
+    """Records the logits of a batch, and how many have the right sign; of a relativistic loss, how many differences."""
     means["real_logit"].update_state(real_logit)
     means["fake_logit"].update_state(fake_logit)
-    right = ops.concatenate([real_logit > 0, fake_logit < 0], axis=0)
+    right = real_logit > fake_logit if relativistic else ops.concatenate([real_logit > 0, fake_logit < 0], axis=0)
     means["d_accuracy"].update_state(ops.cast(right, "float32"))
 
 

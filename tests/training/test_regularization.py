@@ -3,11 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from training.float16 import OVERFLOWING, make_images, make_small
 from training.tiny import fit, make_data, make_gan
 
 from sagan_tf.experiment.checkpoints import make_checkpoint, restore
-from sagan_tf.training.losses import AdversarialLoss
+from sagan_tf.training import losses
+from sagan_tf.training.randomness import StepRandomness
 
 LECAM = dict(lecam_weight=0.3, lecam_decay=0.9, lecam_start_step=2)
 
@@ -35,7 +37,7 @@ def test_lecam_matches_float64_over_the_steps():
         logits.append(np.float64(pair))
         return loss.discriminator(*pair)
 
-    gan.adversarial_loss = AdversarialLoss("recorded", recorded, loss.generator)
+    gan.adversarial_loss = losses.AdversarialLoss("recorded", recorded, loss.generator)
     fit(gan, make_data(4, 5), callbacks=[seen])
     for step, (real, fake) in enumerate(logits):
         rate = 1.0 if step < 2 else 0.1
@@ -70,3 +72,60 @@ def test_skipped_step_does_not_move_lecam_means():
     fit(gan, make_images(1, bright=3))
     assert int(gan.discriminator_optimizer.skipped_steps) == 1
     np.testing.assert_array_equal(gan.lecam_means, before)
+
+
+def make_seeded(**options):
+    keras.utils.set_random_seed(0)
+    return make_gan(rate=0.1, compile_arguments=dict(run_eagerly=True, **options))
+
+
+def softplus(x):
+    return tf.reduce_mean(tf.math.log(1 + tf.exp(x)))
+
+
+def squared_gradient(network, image, label):
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        logit = network([image, label], training=False)
+    return tf.reduce_sum(tape.gradient(logit, image) ** 2) / len(image)
+
+
+@pytest.mark.parametrize("share_fake_batch", [False, True])
+def test_relativistic_step_pairs_images_of_one_class_and_adds_r1_and_r2(share_fake_batch):
+    gan = make_seeded(loss="relativistic", r1_weight=0.02, r2_weight=0.03, share_fake_batch=share_fake_batch)
+    twin = make_seeded()
+    fit(gan, make_data(4, 1))
+    ((real, label),) = make_data(4, 1)
+    generator, discriminator = twin.generator, twin.discriminator
+
+    def draw(name):
+        return generator([StepRandomness(0, 0).normal(f"{name}/0/latent", 4, 128), label], training=True)
+
+    with tf.GradientTape(persistent=True) as tape:
+        made = draw("discriminator")
+        fake = tf.stop_gradient(made)
+        logit = discriminator([tf.concat([real, fake], 0), tf.concat([label, label], 0)], training=True)
+        penalties = [squared_gradient(discriminator, image, label) for image in (real, fake)]
+        loss = softplus(logit[4:] - logit[:4]) + 0.01 * penalties[0] + 0.015 * penalties[1]
+    move(discriminator, 0.4, tape.gradient(loss, [v.value for v in discriminator.trainable_variables]))
+    with tape:
+        made = made if share_fake_batch else draw("generator")
+        real_logit, fake_logit = (discriminator([image, label], training=False) for image in (real, made))
+        loss = softplus(real_logit - fake_logit)
+    move(generator, 0.1, tape.gradient(loss, [v.value for v in generator.trainable_variables]))
+    for network, wanted in ((gan.generator, generator), (gan.discriminator, discriminator)):
+        for got, want in zip(network.get_weights(), wanted.get_weights()):
+            np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+def move(network, rate, gradients):
+    for variable, gradient in zip(network.trainable_variables, gradients):
+        variable.assign_sub(rate * tf.convert_to_tensor(gradient))
+
+
+def test_loss_of_ones_own_is_restored_also_from_before_there_were_relativistic_ones():
+    pair = losses.hinge_discriminator_loss, losses.relativistic_generator_loss
+    config = losses.AdversarialLoss("own", *pair, relativistic=True).get_config()
+    assert losses.AdversarialLoss.from_config(config) == losses.AdversarialLoss("own", *pair, True)
+    del config["relativistic"]
+    assert losses.AdversarialLoss.from_config(config) == losses.AdversarialLoss("own", *pair, False)
