@@ -88,6 +88,8 @@ _LONG = {
     "hardware.native_operations": True,
 }
 
+_DIFFAUGMENT = {"training.augmentation": ["color", "translation", "cutout"]}
+
 STUDIES = [
     Study(
         "quick_start_recipe", "Which settings make the best quick start?",
@@ -133,5 +135,22 @@ STUDIES = [
     Study(
         "attention_twins_64", "The same at 64 px, where there are more places to choose from",
         {**RECIPE, "data.name": "twins", "data.image_size": 64}, attention_arms([16, 8, 32]), tuple(range(3)),
+    ),
+    Study(
+        "small_data_cifar10", "What helps with a tenth of CIFAR-10? (FID, so it needs Inception)",
+        {
+            "config": "cifar10",
+            "data.split": "train[:5000]",
+            "training.steps": 20_000,
+            "evaluation.interval": 2_000,
+            "evaluation.split": "train",
+            "output.checkpoint_interval": 2_000,
+        },
+        {
+            "none": {},
+            "diffaugment": _DIFFAUGMENT,
+            "lecam_diffaugment": {**_DIFFAUGMENT, "training.lecam_weight": 0.3},
+        },
+        (0, 1),
     ),
 ]  # fmt: skip

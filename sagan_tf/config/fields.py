@@ -127,6 +127,9 @@ class TrainingConfig:
         lecam_weight: Weight of the LeCam penalty, for small data sets (Tseng et al. 2021: 0.3); 0 for none.
         lecam_decay: Decay per discriminator update of the running means of logits that LeCam compares with.
         lecam_start_step: Step at which the LeCam penalty starts.
+        consistency_real_weight: Weight of balanced consistency regularization on real images, the squared change of the
+            logit when the image is flipped and moved, for small data sets (Zhao et al. 2021: 10); 0 for none.
+        consistency_fake_weight: The same on generated images (Zhao et al. 2021: 10).
         share_fake_batch: Train the generator on the images of the last discriminator update instead of new ones. The
             step is faster; random draws differ, and batch statistics move once less per step.
         augmentation: DiffAugment operations (Zhao et al. 2020) on real and generated images, such as
@@ -148,6 +151,8 @@ class TrainingConfig:
     lecam_weight: float = 0.0
     lecam_decay: float = 0.99
     lecam_start_step: int = 1000
+    consistency_real_weight: float = 0.0
+    consistency_fake_weight: float = 0.0
     share_fake_batch: bool = False
     augmentation: tuple[Literal["color", "translation", "cutout"], ...] = ()
     fake_labels: Literal["uniform", "data"] = "uniform"

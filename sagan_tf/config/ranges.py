@@ -66,6 +66,8 @@ RANGES = {
     "training.lecam_weight": AT_LEAST_ZERO,
     "training.lecam_decay": DECAY,
     "training.lecam_start_step": AT_LEAST_ONE,
+    "training.consistency_real_weight": AT_LEAST_ZERO,
+    "training.consistency_fake_weight": AT_LEAST_ZERO,
     "training.ema_decay": DECAY,
     "training.ema_start_step": AT_LEAST_ZERO,
     "training.seed": SEED,

@@ -26,13 +26,14 @@ from sagan_tf.training.inputs import (
 )
 from sagan_tf.training.loss_scale import SkippedStep, with_loss_scaling
 from sagan_tf.training.randomness import StepRandomness
-from sagan_tf.training.regularization import gradient_term, lecam_term
+from sagan_tf.training.regularization import penalties, with_changed
 from sagan_tf.training.step_metrics import EVALUATED, make_means, record_logits, record_update, used_means
 from sagan_tf.training.two_optimizers import TwoOptimizers
 
 _STEP_OPTIONS = (
     "d_steps", "accumulation_steps", "r1_weight", "r2_weight", "r1_interval", "lecam_weight", "lecam_decay",
-    "lecam_start_step", "share_fake_batch", "native_operations", "jit_compile", "steps_per_execution", "run_eagerly",
+    "lecam_start_step", "consistency_real_weight", "consistency_fake_weight", "share_fake_batch",
+    "native_operations", "jit_compile", "steps_per_execution", "run_eagerly",
 )  # fmt: skip
 
 
@@ -115,10 +116,7 @@ class SAGAN(DistributedModel):
         """Those of the generator and the discriminator; the averaged generator only follows."""
         return self.generator.trainable_variables + self.discriminator.trainable_variables
 
-    @property
-    def trainable_weights(self):
-        """As `trainable_variables`."""
-        return self.trainable_variables
+    trainable_weights = trainable_variables
 
     @property
     def non_trainable_weights(self):
@@ -148,6 +146,8 @@ class SAGAN(DistributedModel):
         lecam_weight: float = 0.0,
         lecam_decay: float = 0.99,
         lecam_start_step: int = 1000,
+        consistency_real_weight: float = 0.0,
+        consistency_fake_weight: float = 0.0,
         share_fake_batch: bool = False,
         jit_compile: bool = False,
         native_operations: bool = False,
@@ -168,6 +168,9 @@ class SAGAN(DistributedModel):
             lecam_weight: float >= 0. Weight of the LeCam penalty of logits (Tseng et al. 2021: 0.3).
             lecam_decay: float in [0, 1), decay per discriminator update of its running means of logits.
             lecam_start_step: int >= 1. Steps without the penalty; its means are those of the batch until then.
+            consistency_real_weight: float >= 0. Weight of balanced consistency regularization on real images: the
+                squared change of the logit when the image is flipped and moved (Zhao et al. 2021: 10).
+            consistency_fake_weight: float >= 0. The same on generated images (10 too).
             share_fake_batch: bool. Update the generator with the images that the last discriminator update saw, instead
                 of new ones: one forward pass of the generator fewer per step, and one update of its batch statistics
                 and its u. Needs `accumulation_steps` 1.
@@ -185,6 +188,7 @@ class SAGAN(DistributedModel):
             d_steps=d_steps, accumulation_steps=accumulation_steps, r1_weight=r1_weight, r2_weight=r2_weight,
             r1_interval=r1_interval,
             lecam_weight=lecam_weight, lecam_decay=lecam_decay, lecam_start_step=lecam_start_step,
+            consistency_real_weight=consistency_real_weight, consistency_fake_weight=consistency_fake_weight,
             share_fake_batch=share_fake_batch, native_operations=native_operations,
         )  # fmt: skip
         check_step_options(jit_compile=jit_compile, **options)
@@ -284,13 +288,13 @@ class SAGAN(DistributedModel):
         with tf.control_dependencies([batches[0][0]]):
             # Read after the batch, so that no step is counted where a data set of unknown length ends.
             randomness = StepRandomness(self.seed, tf.identity(self.step), self.jit_compile)
-        rows = ops.shape(batches[0][0])[0]
         fake = tape = None
         for i in range(self.d_steps):
             skipped = SkippedStep(self.discriminator_optimizer, self._moving_variables())
             part = range(i * self.accumulation_steps, (i + 1) * self.accumulation_steps)
             if self.share_fake_batch and i == self.d_steps - 1:
                 with tf.GradientTape() as tape:
+                    rows = ops.shape(batches[0][0])[0]
                     fake = self._generate(rows, randomness, f"discriminator/{part[0]}", batches[part[0]][1])
             loss, norm = apply_gradients(
                 self.discriminator_optimizer,
@@ -367,13 +371,13 @@ class SAGAN(DistributedModel):
         fake = ops.stop_gradient(fake)
         real = self._augment(ops.cast(real, fake.dtype), randomness, f"{purpose}/real")
         fake = self._augment(fake, randomness, f"{purpose}/fake")
-        image = ops.concatenate([real, fake], axis=0)
-        labels = None if label is None else ops.concatenate([label, fake_label], axis=0)
-        logit = self.discriminator(with_label(image, labels), training=True)
-        real_logit, fake_logit = ops.split(logit, 2, axis=0)
-        record_logits(self._means, real_logit, fake_logit, self.adversarial_loss.relativistic)
-        loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
-        for name, value in self._penalties((real, label), (fake, fake_label), (real_logit, fake_logit)).items():
+        images, labels = with_changed(self, [real, fake], [label, fake_label], randomness, purpose)
+        labels = None if label is None else ops.concatenate(labels, axis=0)
+        logit = self.discriminator(with_label(ops.concatenate(images, axis=0), labels), training=True)
+        logits = ops.split(logit, len(images), axis=0)
+        record_logits(self._means, *logits[:2], self.adversarial_loss.relativistic)
+        loss = self.adversarial_loss.discriminator(*logits[:2])
+        for name, value in penalties(self, (real, label), (fake, fake_label), logits).items():
             self._means[name].update_state(value)
             loss += value
         return loss
@@ -383,16 +387,6 @@ class SAGAN(DistributedModel):
         networks = self.generator.non_trainable_weights + self.discriminator.non_trainable_weights
         means = [variable for mean in self.metrics for variable in mean.variables]
         return networks + means + ([self.lecam_means] if self.lecam_weight else [])
-
-    def _penalties(self, real, fake, logits):
-        """The terms that are added to the adversarial loss: dict, name of the metric -> scalar."""
-        terms = {}
-        if self.lecam_weight:
-            terms["lecam"] = lecam_term(self, *logits)
-        for name, weight, images in (("r1", self.r1_weight, real), ("r2", self.r2_weight, fake)):
-            if weight:
-                terms[name] = gradient_term(self, weight, *images)
-        return terms
 
     def _generator_loss(self, real, real_label, randomness, purpose, fake=None):
         image, label = fake or self._generate(ops.shape(real)[0], randomness, purpose, real_label)

@@ -142,7 +142,7 @@ def _require(x, conditions):
 
 def check_step_options(
     *, d_steps, accumulation_steps, r1_weight, r2_weight, r1_interval, lecam_weight, lecam_decay, lecam_start_step,
-    share_fake_batch, native_operations, jit_compile,
+    consistency_real_weight, consistency_fake_weight, share_fake_batch, native_operations, jit_compile,
 ):  # fmt: skip
     """Checks the arguments of `SAGAN.compile` that shape a step; raises ValueError."""
     counts = {
@@ -152,7 +152,11 @@ def check_step_options(
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
-    for name, value in {"r1_weight": r1_weight, "r2_weight": r2_weight, "lecam_weight": lecam_weight}.items():
+    weights = {
+        "r1_weight": r1_weight, "r2_weight": r2_weight, "lecam_weight": lecam_weight,
+        "consistency_real_weight": consistency_real_weight, "consistency_fake_weight": consistency_fake_weight,
+    }  # fmt: skip
+    for name, value in weights.items():
         if not value >= 0:
             raise ValueError(f"`{name}` must be >= 0. Received: {name}={value!r}.")
     if not 0 <= lecam_decay < 1:

@@ -3,7 +3,55 @@
 import tensorflow as tf
 from keras import ops
 
+from sagan_tf.training.augmentation import flip_and_translate
 from sagan_tf.training.penalties import lazy_gradient_penalty
+
+
+def penalties(gan, real, fake, logits):
+    """Computes the terms.
+
+    Args:
+        gan: SAGAN, compiled.
+        real: (image (B, S, S, C), label (B,) or None), real images as the discriminator sees them.
+        fake: As `real`, of generated images.
+        logits: List of (B, 1): of real, of generated, and of further images of `with_changed`.
+
+    Returns:
+        dict, name of the metric -> scalar.
+    """
+    terms = {}
+    if len(logits) > 2:
+        terms["consistency"] = consistency_term(gan, logits)
+    if gan.lecam_weight:
+        terms["lecam"] = lecam_term(gan, *logits[:2])
+    for name, weight, images in (("r1", gan.r1_weight, real), ("r2", gan.r2_weight, fake)):
+        if weight:
+            terms[name] = gradient_term(gan, weight, *images)
+    return terms
+
+
+def with_changed(gan, images, labels, randomness, purpose):
+    """Appends changed copies of real and generated images, and their labels, where consistency has a weight.
+
+    Source: Zhao et al. 2021 (bCR-GAN), https://arxiv.org/abs/2002.04724, algorithm 1.
+    """
+    images, labels = list(images), list(labels)
+    for i in _consistency_weights(gan):
+        uniforms = randomness.uniform(f"{purpose}/consistency/{i}", ops.shape(images[i])[0], 3)
+        images.append(flip_and_translate(images[i], uniforms))
+        labels.append(labels[i])
+    return images, labels
+
+
+def consistency_term(gan, logits):
+    """Sum over real (0) and generated (1) images of weight * mean((D(x) - D(T(x)))^2), T the change."""
+    weights, changed = _consistency_weights(gan), logits[2:]
+    return sum(weight * ops.mean(ops.square(logits[i] - x)) for (i, weight), x in zip(weights.items(), changed))
+
+
+def _consistency_weights(gan):
+    weights = gan.consistency_real_weight, gan.consistency_fake_weight
+    return {i: weight for i, weight in enumerate(weights) if weight}
 
 
 def lecam_term(gan, real_logit, fake_logit):

@@ -7,7 +7,10 @@ from sagan_tf.training.loss_scale import loss_scaling_optimizers
 
 EVALUATED = ("d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy")
 # Penalties of the discriminator's loss, each with the arguments of `compile` that turn it on.
-_PENALTIES = {"r1": ("r1_weight",), "r2": ("r2_weight",), "lecam": ("lecam_weight",)}
+_PENALTIES = {
+    "r1": ("r1_weight",), "r2": ("r2_weight",), "lecam": ("lecam_weight",),
+    "consistency": ("consistency_real_weight", "consistency_fake_weight"),
+}  # fmt: skip
 _NORMS = ("d_gradient_norm", "g_gradient_norm")
 _SKIPPED = ("d_skipped", "g_skipped")
 

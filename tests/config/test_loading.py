@@ -131,7 +131,7 @@ def test_load_config_rejects_unknown_flags(refusal, argv, message):
         ("training: 5\n", ", line 1: `training` must hold `key: value` lines, indented below it."),
         (
             "training:\n  loss:\n    hinge: 1\n",
-            ", line 2: `training.loss` must be one of hinge, non_saturating, wasserstein, least_squares, "
+            ", line 2: `training.loss` must be one of hinge, non_saturating, wasserstein, least_squares, relativistic, "
             "without keys below it.",
         ),
         ("- 1\n", ", line 1: expected `key: value` lines."),
@@ -184,7 +184,7 @@ def test_load_config_rejects_folder_as_file(refusal, tmp_path):
         ("data.flip", "1", "true or false"),
         ("data.conditional", "perhaps", "true or false or null"),
         ("hardware.replicas", "two", "a whole number or null"),
-        ("training.loss", "hing", "one of hinge, non_saturating, wasserstein, least_squares"),
+        ("training.loss", "hing", "one of hinge, non_saturating, wasserstein, least_squares, relativistic"),
         ("generator.attention_sizes", "8", "a list of whole numbers such as [8, 16]"),
         ("generator.attention_sizes", "[8.5]", "a list of whole numbers such as [8, 16]"),
         ("generator.attention_sizes", "null", "a list of whole numbers such as [8, 16]"),

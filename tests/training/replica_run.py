@@ -19,7 +19,8 @@ def main(replicas, path, options):
     kinds = {0: ("auto", None), 1: ("single", None)}
     strategy = make_strategy(*kinds.get(replicas, ("mirrored", replicas)))
     keras.utils.set_random_seed(0)
-    arguments = dict(compile_arguments=dict(steps_per_execution=2)) if options == "plain" else dict(
+    penalties = dict(lecam_weight=0.01, lecam_start_step=1, consistency_real_weight=0.01, consistency_fake_weight=0.01)
+    arguments = dict(compile_arguments=dict(steps_per_execution=2, **penalties)) if options == "plain" else dict(
         augmentation=("color", "translation", "cutout"),
         compile_arguments=dict(d_steps=2, r1_weight=0.1, r1_interval=2),
     )
@@ -28,14 +29,17 @@ def main(replicas, path, options):
     fit(gan, make_data(8, 4))
     results = gan.evaluate(make_data(8, 2, seed=1), verbose=0)
     with strategy.scope():
-        small = make_small(rate=1e-3, loss=OVERFLOWING, steps_per_execution=2)
+        small = make_small(rate=1e-3, loss=OVERFLOWING, steps_per_execution=2, lecam_weight=1e-3, lecam_start_step=1)
     fit(small, make_images(4, bright=14))  # the seventh image of the second batch: on the last replica
     optimizers = small.generator_optimizer.variables + small.discriminator_optimizer.variables
     weights = [w for one in (gan, small) for w in (*one.generator.weights, *one.discriminator.weights,
                                                     *one.ema_generator.weights)] + optimizers  # fmt: skip
     # The last replica's copy, so that diverging replicas are detected.
-    copies = [w.value.values[-1] if hasattr(w.value, "values") else w.value for w in weights]
-    np.savez(path, *[copy.numpy() for copy in copies], results=np.array(results), scaling=scaling_state(small))
+    *copies, means, small_means = [
+        (w.value.values[-1] if hasattr(w.value, "values") else w.value).numpy()
+        for w in (*weights, gan.lecam_means, small.lecam_means)
+    ]
+    np.savez(path, *copies, results=np.array([*results, *means, *small_means]), scaling=scaling_state(small))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagan_tf.training.augmentation import OPERATIONS, UNIFORMS, diff_augment
+from sagan_tf.training.augmentation import OPERATIONS, UNIFORMS, diff_augment, flip_and_translate
 
 
 def pictures(seed=0, count=3):
@@ -61,3 +61,14 @@ def test_diff_augment_gradient_reaches_the_image():
 def test_diff_augment_rejects_an_unknown_operation():
     with pytest.raises(ValueError, match="zoom"):
         diff_augment(*pictures(), ("zoom",))
+
+
+def test_flip_and_translate_matches_numpy_padding():
+    images, uniforms = pictures(count=8)
+    wanted = []
+    for image, u in zip(images, uniforms):
+        image = image[:, ::-1] if u[0] < 0.5 else image
+        y, x = (int(np.floor(u[1 + i] * (2 * (s // 8) + 1))) for i, s in enumerate((16, 24)))  # 0: by -s/8
+        padded = np.pad(image, ((2, 2), (3, 3), (0, 0)), mode="reflect")
+        wanted.append(padded[y : y + 16, x : x + 24])
+    np.testing.assert_array_equal(flip_and_translate(images, uniforms[:, :3]), wanted)
