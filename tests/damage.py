@@ -20,7 +20,8 @@ FACTOR = int(os.environ.get("SAGAN_TF_FUZZ", "1"))
 def tries(count):
     """Hypothesis settings for `count` examples, FACTOR times as many in a stress test."""
     return settings(
-        deadline=None, max_examples=FACTOR * count, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=FACTOR * count,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 
 

@@ -22,7 +22,7 @@ def normalized_dense(kernel, iterations=1, dtype="float64"):
     return layer
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, rows=st.integers(2, 9), columns=st.integers(2, 9), iterations=st.integers(1, 40))
 def test_spectral_normalization_sigma_is_within_bound_of_power_iteration(seed, rows, columns, iterations):
     # Power iteration estimates sigma from below: with u at angle t from the first singular vector, after k iterations
@@ -37,7 +37,7 @@ def test_spectral_normalization_sigma_is_within_bound_of_power_iteration(seed, r
     assert 1 - 1e-9 <= largest <= np.sqrt(bound) + 1e-9
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=seeds)
 def test_spectral_normalization_sigma_converges_to_one(seed):
     left, _, right = np.linalg.svd(np.random.default_rng(seed).normal(size=(5, 4)), full_matrices=False)
@@ -53,7 +53,7 @@ def test_spectral_normalization_sigma_converges_to_one(seed):
     assert errors[-1] < 1e-8
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=seeds, scale=st.floats(1e-3, 1e3))
 def test_spectral_normalization_is_invariant_to_kernel_scale(seed, scale):
     rng = np.random.default_rng(seed)
@@ -71,7 +71,7 @@ def test_spectral_normalization_is_invariant_to_kernel_scale(seed, scale):
         np.testing.assert_allclose(first, second, rtol=1e-7, atol=1e-9)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 # TensorFlow's kernels flush subnormal numbers to 0.
 @given(value=st.floats(-1e3, 1e3, width=32, allow_subnormal=False), decay=st.floats(0, 0.99), steps=st.integers(1, 30))
 def test_averaged_generator_keeps_constant_weights(value, decay, steps):

@@ -45,7 +45,7 @@ def rms(x):
 
 
 @needs_compiler
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(shape=SHAPES, together=st.booleans(), mean=st.sampled_from([0.0, 3.0, -100.0]), seed=st.integers(0, 99))
 def test_batch_normalize_and_gradients_match_float64(shape, together, mean, seed):
     check_normalization(shape, together, mean, seed)
@@ -133,7 +133,7 @@ def test_relu_equals_tensorflow_bit_for_bit(kernels):
 
 
 @needs_compiler
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rows=st.integers(1, 200), columns=st.integers(1, 200), iterations=st.integers(1, 3), seed=st.integers(0, 99))
 def test_singular_vectors_match_power_iteration(rows, columns, iterations, seed):
     check_singular_vectors(rows, columns, iterations, seed)

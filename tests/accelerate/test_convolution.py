@@ -54,7 +54,7 @@ def derivatives(convolve, x, kernel):
     return [output, *first, *outer.gradient(norm, [x, kernel])]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     convolve=st.sampled_from(PRODUCTS),
     size=st.tuples(*[st.integers(1, 6)] * 2),
@@ -155,7 +155,7 @@ PLAIN = {
 RESAMPLING = {"up": kernels.convolve_upsampled, "down": kernels.convolve_and_pool}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     resampling=st.sampled_from(("up", "down")),
     halves=st.tuples(*[st.integers(1, 5)] * 2),

@@ -53,7 +53,7 @@ def configs(draw):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(config=configs())
 def test_save_config_reads_back_equal(tmp_path_factory, config):
     path = tmp_path_factory.mktemp("config") / "config.yaml"
@@ -69,7 +69,7 @@ def test_save_config_writes_every_field(tmp_path):
     assert leaves == set(field_types())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(old=configs(), new=configs())
 def test_config_differences_lists_exactly_the_fields_that_differ(old, new):
     named = [line.partition(": ")[0] for line in config_differences(old, new)]

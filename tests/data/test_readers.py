@@ -47,7 +47,7 @@ def test_shuffled_orders_are_uniform_and_independent(count, batch=64):
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(count=st.integers(1, 5_000), seed=st.integers(-(2**80), 2**80))
 @example(65_537, 0)
 @example(262_145, 0)

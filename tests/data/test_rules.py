@@ -42,7 +42,7 @@ def test_rule_score_chance_levels_match_theory(name):
         assert result["score"] < 0.005  # (1/6)^3 for the hues only.
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     kinds=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     hues=st.tuples(st.integers(0, 5), st.integers(0, 5)),

@@ -22,7 +22,7 @@ def write_files(folder, counts):
     return tuple(paths)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(parts=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9), st.integers(0, 3)), min_size=1, max_size=5))
 def test_records_are_those_that_tensorflow_reads_in_order(parts, tmp_path_factory):
     files = write_files(tmp_path_factory.mktemp("records"), [sum(part) for part in parts])

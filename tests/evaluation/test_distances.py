@@ -25,7 +25,7 @@ def features(seed, rows, columns, shift=0.0):
     return rng.normal(size=(rows, columns)) @ rng.normal(size=(columns, columns)) + shift
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds, rows=st.integers(2, 40), columns=st.integers(1, 12), covariance=st.sampled_from(COVARIANCES))
 def test_frechet_distance_is_symmetric_and_zero_for_equal_sets(seed, rows, columns, covariance):
     first, second = features(seed, rows, columns), features(seed + 1, rows + 3, columns, 1.0)
@@ -40,7 +40,7 @@ def test_frechet_distance_is_symmetric_and_zero_for_equal_sets(seed, rows, colum
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=seeds, columns=st.integers(1, 8))
 def test_frechet_distance_matches_closed_form_when_covariances_commute(seed, columns):
     """Sets with means m1, m2 and variances in one basis: |m1 - m2|^2 + sum (s1 - s2)^2."""
@@ -55,7 +55,7 @@ def test_frechet_distance_matches_closed_form_when_covariances_commute(seed, col
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-8)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=seeds, columns=st.integers(2, 10))
 def test_trace_distance_matches_scipy_matrix_square_root(seed, columns):
     first, second = (np.cov(features(seed + i, 6 * columns, columns).T) for i in range(2))

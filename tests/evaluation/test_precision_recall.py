@@ -27,7 +27,7 @@ def definitions(features, reference, k, k_wide):
     return np.mean(inside), np.mean(recalled), np.sum(hits) / (k_wide * len(features)), np.mean(covered)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(5, 25), others=st.integers(6, 25), columns=st.integers(1, 6),
        shift=st.floats(0, 3), offset=st.sampled_from([0.0, 300.0]))
 def test_manifold_metrics_match_the_papers_definitions(seed, rows, others, columns, shift, offset):

@@ -20,7 +20,7 @@ def test_inception_score_does_not_depend_on_the_order_of_the_rows():
     assert inception_score(by_class)[0] == pytest.approx(5, rel=0.02)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), classes=st.integers(2, 10))
 def test_inception_score_is_between_one_and_the_number_of_classes(seed, classes):
     shares = np.random.default_rng(seed).dirichlet(np.full(classes, 0.3), 50)

@@ -29,7 +29,7 @@ truncations = st.floats(0.01, 8)
 
 
 @pytest.mark.skipif(NODE is None, reason="there is no node")
-@settings(max_examples=1, deadline=None)
+@settings(max_examples=1)
 @given(cases=st.lists(st.tuples(seeds, truncations), min_size=100, max_size=100))
 def test_web_page_draws_latents_of_the_saved_model(cases):
     program = (

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sagan_tf.errors import UserError
@@ -20,7 +20,6 @@ def short_polls():
         yield
 
 
-@settings(deadline=None)
 @given(count=st.integers(0, 300), batch_size=st.integers(1, 40), workers=st.integers(1, 9))
 def test_split_batches_deals_each_batch_to_one_worker(count, batch_size, workers):
     shares = [split_batches(count, batch_size, (i, workers)) for i in range(workers)]

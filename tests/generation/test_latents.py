@@ -45,7 +45,7 @@ def test_latents_of_neighbouring_seeds_are_uncorrelated():
     assert abs(correlation).max() < 6 / np.sqrt(DIM) and abs(correlation.std() * np.sqrt(DIM) - 1) < 0.05
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(SEEDS, min_size=1, max_size=6), st.randoms())
 def test_latents_do_not_depend_on_the_batch(seeds, random):
     together = latents(seeds, 1.0)
@@ -60,7 +60,7 @@ def test_latents_shrink_with_the_truncation_in_the_same_order():
     assert (abs(narrow) < abs(wide)).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SEEDS, SEEDS, st.floats(0, 1, width=32))
 def test_interpolation_follows_a_great_circle(first, second, fraction):
     start, end = np.float64(latents([first, second], 6.0))

@@ -43,7 +43,7 @@ def test_sampler_matches_the_exported_sample_signature(folded, sampler):
     assert len({image.tobytes() for image in images}) == len(seeds)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seeds=SEEDS, random=st.randoms())
 def test_sampler_images_do_not_depend_on_the_batch(sampler, seeds, random):
     labels = labels_of(sampler, seeds)

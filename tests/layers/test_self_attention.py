@@ -41,7 +41,7 @@ def test_self_attention_output_and_scores_match_numpy(form, training, dtype, tol
     assert relative_error(scores, want_scores) < tolerance
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     rows=st.integers(1, 3),
     columns=st.integers(2, 3),  # Keras' softmax warns about a single key

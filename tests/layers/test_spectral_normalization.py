@@ -100,7 +100,7 @@ def test_spectral_normalization_output_gradients_and_u_match_numpy(name, iterati
         assert relative_error(gradient, want_gradients[name]) < tolerance, name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 4),
     inputs=st.integers(1, 12),

@@ -14,7 +14,7 @@ from sagan_tf.runs.folder import Run
 NUMBERS = st.integers(-(2**53), 2**53) | st.floats()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     lines=st.lists(st.dictionaries(st.sampled_from(["d_loss", "gamma/g/é", "fid"]), NUMBERS), max_size=8),
     cut=st.integers(0, 9),
@@ -42,7 +42,7 @@ def test_metrics_log_is_strict_json(tmp_path):
     assert json.loads(line, parse_constant=refuse) == {"step": 1, "nan": None, "inf": None}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(torn=st.integers(1, 20))
 def test_metrics_log_removes_incomplete_line_of_killed_process(tmp_path_factory, torn):
     run = Run(tmp_path_factory.mktemp("run"))

@@ -62,7 +62,7 @@ def submit_all(groups, run, can_batch=True, **limits):
     return run_simulated(main()), observed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=6), min_size=1, max_size=20), st.integers(6, 12))
 def test_batcher_returns_own_rows_from_full_batches(groups, most):
     run = Recorder()

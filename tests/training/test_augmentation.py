@@ -37,7 +37,7 @@ def numpy_augment(image, u, operations):
     return image
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), operations=st.sets(st.sampled_from(OPERATIONS)))
 def test_diff_augment_matches_numpy(seed, operations):
     images, uniforms = pictures(seed)

@@ -16,7 +16,7 @@ WITHOUT_WEIGHTS = SimpleNamespace(weights=[])
 VARIED = np.random.default_rng(0).uniform(-1, 1, (SAMPLES, 32, 32, 3)).astype("float32")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), scale=st.floats(0, 1))
 def test_guard_diversity_is_rms_distance_of_pairs_of_one_label(seed, scale):
     images = (scale * np.random.default_rng(seed).uniform(-1, 1, VARIED.shape)).astype("float32")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sagan_tf.training.randomness import StepRandomness, compiled_normal, compiled_uniform
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=st.integers(0, 40), columns=st.integers(1, 130), seed=st.integers(-(2**63), 2**63 - 1))
 def test_compiled_numbers_are_those_of_tensorflow(rows, columns, seed):
     seeds = tf.constant([seed, 5], tf.int64)

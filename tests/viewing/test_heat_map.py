@@ -20,7 +20,7 @@ from sagan_tf.viewing.heat_map import (
 GREY = Image.new("RGB", (128, 128), (128, 128, 128))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(row=st.integers(0, 7), column=st.integers(0, 7), seed=st.integers(0, 99))
 def test_strongest_region_contains_the_peak(row, column, seed):
     map_ = np.random.default_rng(seed).uniform(0, 0.01, (8, 8))

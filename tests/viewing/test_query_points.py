@@ -50,7 +50,7 @@ def test_choose_points_hits_the_shapes_of_embedded_images(name):
     assert np.mean(on) > 0.7
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 999), side=st.sampled_from([4, 8, 16]), count=st.integers(1, 8), flat=st.booleans())
 def test_choose_points_returns_distinct_positions(seed, side, count, flat):
     rng = np.random.default_rng(seed)

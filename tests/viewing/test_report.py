@@ -190,7 +190,7 @@ def test_report_curves_omit_values_that_are_not_finite():
     assert result == {"a": ([1, 3], [1.0, 3.0]), "b": ([3], [2.0])}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(count=st.integers(1, 3000), max_points=st.integers(1, 200))
 def test_report_curves_are_averaged_when_too_long(count, max_points):
     values = np.arange(count) % 7
@@ -199,7 +199,7 @@ def test_report_curves_are_averaged_when_too_long(count, max_points):
     assert min(values) <= min(thinned) and max(thinned) <= max(values) and steps == sorted(set(steps))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(steps=st.sets(st.integers(0, 10**7), max_size=200))
 def test_report_select_steps_includes_first_and_last(steps):
     selected = select_steps(steps)
