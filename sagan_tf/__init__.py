@@ -8,6 +8,7 @@ from sagan_tf.registration import register_with_keras
 if TYPE_CHECKING:
     from sagan_tf import layers as layers
     from sagan_tf.config import Config as Config
+    from sagan_tf.experiment.start import read_weights as read_weights
     from sagan_tf.experiment.train import train as train
     from sagan_tf.experiment.trained import load_generator as load_generator
     from sagan_tf.experiment.trained import load_run as load_run
@@ -31,6 +32,7 @@ __getattr__, __dir__ = lazy_exports(
         "load_run": "sagan_tf.experiment.trained",
         "losses": "sagan_tf.training.losses",
         "pretrained": "sagan_tf.experiment.trained",
+        "read_weights": "sagan_tf.experiment.start",
         "train": "sagan_tf.train",  # the module of the command, which can be called
     },
 )

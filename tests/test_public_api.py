@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("toy_networks")
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"Config", "SAGAN", "build_discriminator", "build_generator", "layers", "load_generator", "load_run", "losses",
-         "pretrained", "train"}  # fmt: skip
+         "pretrained", "read_weights", "train"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from dataclasses import fields, is_dataclass
 
 from sagan_tf.config.ranges import ConfigError, check_value
 from sagan_tf.networks.architectures import (
+    DISCRIMINATOR_MULTIPLIERS,
     GENERATOR_MULTIPLIERS,
     discriminator_attention_channels,
     generator_attention_channels,
@@ -27,6 +28,7 @@ def check_config(config):
     for key, value in flat_fields(config):
         check_value(key, value)
     _check_architecture(config)
+    _check_frozen_blocks(config)
     _check_attention(config)
     _check_optimizers(config)
     _check_training(config.training)
@@ -46,6 +48,25 @@ def _check_architecture(config):
             "must be 1 when `attention.output_projection` is false, because nothing else restores the channels. "
             f"Got {config.attention.value_reduction}.",
         )
+
+
+def _check_frozen_blocks(config):
+    size = config.data.image_size
+    numbers = {
+        "generator": len(GENERATOR_MULTIPLIERS[size]) - 1,  # without the 4x4 map
+        "discriminator": len(DISCRIMINATOR_MULTIPLIERS[size]),
+    }
+    for name, number in numbers.items():
+        frozen = getattr(config, name).frozen_blocks
+        if frozen > number:
+            raise ConfigError(
+                f"{name}.frozen_blocks", f"must be at most {number}, the {name}'s blocks at {size} px. Got {frozen}."
+            )
+        if frozen and config.training.start_from is None:
+            raise ConfigError(
+                f"{name}.frozen_blocks",
+                f"must be 0 without training.start_from: the blocks would stay as they are drawn. Got {frozen}.",
+            )
 
 
 def _check_attention(config):

@@ -49,6 +49,8 @@ class GeneratorConfig:
             generator, also those that update the discriminator.
         batch_normalization_epsilon: Added to the variance.
         kernel_initializer: Keras initializer of all kernels.
+        frozen_blocks: Last blocks, nearest to the image, that stay as `training.start_from` gave them, with the output
+            layers (Zhao et al. 2020); class tables are trained.
     """
 
     channels: int = 64
@@ -59,6 +61,7 @@ class GeneratorConfig:
     batch_normalization_momentum: float = 0.99
     batch_normalization_epsilon: float = 1e-5
     kernel_initializer: Literal["glorot_uniform", "orthogonal"] = "glorot_uniform"
+    frozen_blocks: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,8 @@ class DiscriminatorConfig:
         hidden_channels: Width inside a residual block: that of its `output` (SAGAN) or its `input` (SNGAN projection).
         activate_skip: Apply the first ReLU of a block to its skip too (PyTorch-StudioGAN; not the authors' code).
         kernel_initializer: Keras initializer of all kernels.
+        frozen_blocks: First blocks, nearest to the image, that stay as `training.start_from` gave them (FreezeD, Mo et
+            al. 2020).
     """
 
     channels: int = 64
@@ -81,6 +86,7 @@ class DiscriminatorConfig:
     hidden_channels: Literal["output", "input"] = "output"
     activate_skip: bool = False
     kernel_initializer: Literal["glorot_uniform", "orthogonal"] = "glorot_uniform"
+    frozen_blocks: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +144,9 @@ class TrainingConfig:
         ema_decay: Decay per step of the generator's exponential moving average; null for no average.
         ema_start_step: Steps that copy the generator before averaging starts (BigGAN-PyTorch's ema_start minus 1).
         seed: Seed of the weights, the order of the data, the latents and the augmentation.
+        start_from: Run folder, or `generator.keras` of one, whose weights the run starts from; those that fit are taken
+            by name and shape, class tables by class name.
+        new_classes: Tables of classes that `start_from` lacks: the `mean` of its classes, or `random`, freshly drawn.
     """
 
     steps: int = 1_000_000
@@ -159,6 +168,8 @@ class TrainingConfig:
     ema_decay: float | None = 0.9999
     ema_start_step: int = 0
     seed: int = 0
+    start_from: str | None = None
+    new_classes: Literal["mean", "random"] = "mean"
 
     @property
     def images_per_step(self):

@@ -30,7 +30,7 @@ def set_weights(network, values, source, unused=()):
         UserError: A tensor is missing, unexpected or of the wrong shape; no weight is changed.
     """
     weights = weights_by_name(network)
-    missing = [name for name in weights if name not in values and not _is_singular_vector(name)]
+    missing = [name for name in weights if name not in values and not is_singular_vector(name)]
     unexpected = [name for name in values if name not in weights] + list(unused)
     wrong_shape = [
         f"{name} is {tuple(values[name].shape)}, expected {tuple(weight.shape)}"
@@ -49,7 +49,8 @@ def set_weights(network, values, source, unused=()):
             weight.assign(values[name])
 
 
-def _is_singular_vector(name):
+def is_singular_vector(name):
+    """Whether a weight is a vector u of spectral normalization."""
     return name.rsplit("/", 1)[-1].partition("_")[0] == "u"
 
 

@@ -23,6 +23,8 @@ def build_gan(config, source, rate_factor=1.0):
         label_distribution=class_distribution(source) if from_data else None,
         augmentation=training.augmentation,
         seed=training.seed,
+        frozen_generator_blocks=config.generator.frozen_blocks,
+        frozen_discriminator_blocks=config.discriminator.frozen_blocks,
     )
     gan.accepts_bright_batches = True  # the pipeline scales images
     gan.compile(
@@ -60,9 +62,14 @@ def build_networks(config, num_classes):
         dtype=config.hardware.precision,
     )
     return (
-        build_generator(**shared, **vars(generator)),
-        build_discriminator(**shared, **vars(discriminator)),
+        build_generator(**shared, **_architecture(generator)),
+        build_discriminator(**shared, **_architecture(discriminator)),
     )
+
+
+def _architecture(network):
+    """The arguments of a network's builder."""
+    return {name: value for name, value in vars(network).items() if name != "frozen_blocks"}
 
 
 def make_optimizer(options, steps, rate_factor=1.0):

@@ -123,6 +123,20 @@ def make_manager(gan, run, checkpoints_to_keep):
     return tf.train.CheckpointManager(make_checkpoint(gan), str(run.checkpoints_path), max_to_keep=checkpoints_to_keep)
 
 
+def save_step(gan, manager, generator_path, step):
+    """Saves the averaged generator, then the checkpoint of a step; raises UserError if that is not possible."""
+    try:
+        save_generator(gan.ema_generator, generator_path, {"step": step})
+        manager.save(checkpoint_number=step)
+    except (OSError, tf.errors.OpError) as error:  # TensorFlow and HDF5 report a full disk in their own ways
+        shutil.rmtree(os.path.join(manager.directory, f"ckpt-{step}_temp"), ignore_errors=True)
+        reason = " ".join(str(error).split())[-160:]
+        raise UserError(
+            f"{manager.directory}: the checkpoint of step {step} cannot be written ({reason}). Earlier checkpoints are "
+            "intact: free some disk space or fix the cause, and run the same command to continue."
+        ) from None
+
+
 class Checkpoints(StepCallback):
     """Saves what a resume needs, and the averaged generator as a `.keras` file, every `interval` steps and at the end.
 
@@ -154,15 +168,5 @@ class Checkpoints(StepCallback):
             self._save()
 
     def _save(self):
-        try:
-            save_generator(self.model.ema_generator, self.generator_path, {"step": self.last_step})
-            self.manager.save(checkpoint_number=self.last_step)
-        except (OSError, tf.errors.OpError) as error:  # TensorFlow and HDF5 report a full disk in their own ways
-            shutil.rmtree(os.path.join(self.manager.directory, f"ckpt-{self.last_step}_temp"), ignore_errors=True)
-            reason = " ".join(str(error).split())[-160:]
-            raise UserError(
-                f"{self.manager.directory}: the checkpoint of step {self.last_step} cannot be written ({reason}). "
-                "Earlier checkpoints are intact: free some disk space or fix the cause, and run the same command to "
-                "continue."
-            ) from None
+        save_step(self.model, self.manager, self.generator_path, self.last_step)
         self.saved_step = self.last_step

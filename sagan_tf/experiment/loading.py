@@ -20,6 +20,7 @@ class Networks:
     Args:
         generator: keras.Model, the averaged generator.
         discriminator: keras.Model; None if it was not asked for.
+        trained_generator: keras.Model, the generator before averaging; None if the discriminator was not asked for.
         num_classes: int, or None without classes.
         step: int; None for a generator that does not say.
     """
@@ -28,16 +29,22 @@ class Networks:
     discriminator: keras.Model | None
     num_classes: int | None
     step: int | None
+    trained_generator: keras.Model | None = None
 
 
-def class_names(run, num_classes):
-    """Names of a run's classes, without opening its data: tuple of str, numbers if unknown; None without classes."""
-    if num_classes is None:
-        return None
+def known_class_names(run, num_classes):
+    """Names of a run's classes, without opening its data: tuple of str; None if unknown, or without classes."""
     names = run.class_names()
     if not names and run.config().data.name in embedded.NAMES:
         names = embedded.KINDS
-    return tuple(names) if names and len(names) == num_classes else tuple(map(str, range(num_classes)))
+    return tuple(names) if names and len(names) == num_classes else None
+
+
+def class_names(run, num_classes):
+    """As `known_class_names`, but numbers if the names are unknown."""
+    if num_classes is None:
+        return None
+    return known_class_names(run, num_classes) or tuple(map(str, range(num_classes)))
 
 
 def load_model(run, path=None):
@@ -81,7 +88,7 @@ def restore_networks(run, step=None, discriminator=False, best=False):
     config = run.config()
     gan = SAGAN(*build_networks(config, num_classes), ema_decay=config.training.ema_decay)
     step = _restore(gan, run, steps[-1] if step is None else step, newest=step is None)
-    return Networks(gan.ema_generator, gan.discriminator, num_classes, step)
+    return Networks(gan.ema_generator, gan.discriminator, num_classes, step, gan.generator)
 
 
 def _restore_best(run, step):

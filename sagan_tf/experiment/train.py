@@ -20,6 +20,7 @@ from sagan_tf.experiment.checkpoints import make_manager, restore_latest
 from sagan_tf.experiment.divergence import prepare_recovery, rate_factor
 from sagan_tf.experiment.online_evaluation import EvaluationInterrupted, OnlineEvaluation, is_evaluation_missing
 from sagan_tf.experiment.preflight import check_devices, check_memory, translate_memory_errors
+from sagan_tf.experiment.start import prepare_start, write_start
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.data_check import check_data, check_number_of_classes
 from sagan_tf.runs.folder import Run
@@ -37,7 +38,10 @@ from sagan_tf.training.workers import (
 )
 from sagan_tf.viewing.image_grids import save_contact_sheet
 
-_PATHS = ("run", "data.name", "data.data_dir", "data.manual_dir", "evaluation.features", "evaluation.inception")
+_PATHS = (
+    "run", "data.name", "data.data_dir", "data.manual_dir", "training.start_from", "evaluation.features",
+    "evaluation.inception",
+)  # fmt: skip
 
 
 def train(
@@ -83,15 +87,22 @@ def check_same_config(config, strategy, worker):
 
 
 def _train_in_folder(config, strategy, worker, callbacks, allow_data_change):
-    # Data that cannot be read leaves no new run folder; an existing folder is checked before its data.
-    source = None if config.run is None or os.path.exists(config.run) else open_source(config.data)
+    # Data or weights that cannot be read leave no new run folder; an existing folder is checked before its data.
+    is_new = config.run is not None and not os.path.exists(config.run)
+    source = open_source(config.data) if is_new else None
+    start = prepare_start(config, source) if is_new and worker.is_chief else None
     with Run.lock(config.run, config) if worker.is_chief else Run(config.run) as run:
         source = source or open_source(config.data)
         fingerprint = portable_fingerprint(source)
         with end_on_signal(worker):
             check_same(strategy, worker, {"data": {**fingerprint, "name": None}}, "Copy the same data to all machines.")
         if worker.is_chief:
+            # In a folder without a checkpoint: empty, or of a run that was killed before it had one.
+            start = None if run.checkpoint_steps() else start or prepare_start(config, source)
             start_run(config, run, source, fingerprint, allow_data_change)
+            if start is not None:
+                write_start(start, config, run)
+                del start
         while True:
             with end_on_signal(worker):
                 wait_for_all(strategy, worker)  # until the chief has made the folder and recorded a recovery

@@ -24,9 +24,9 @@ class SpectralNormalization(keras.layers.Wrapper):
 
         v = W^T u / |W^T u|,    u' = W v / |W v|,    sigma = u'^T W v
 
-    A training call stores u' for the next one. An inference call computes the same and stores nothing, so its output
-    does not depend on how often the layer was used. u and v are constants for the gradient, which flows through W and
-    through sigma (Miyato et al. 2018, equation 12):
+    A training call stores u' for the next one. An inference call, or one of a frozen layer (`trainable` is False),
+    computes the same and stores nothing, so its output does not depend on how often the layer was used. u and v are
+    constants for the gradient, which flows through W and through sigma (Miyato et al. 2018, equation 12):
 
         dL/dW = (G - <G, W / sigma> u' v^T) / sigma,    G = dL/d(W / sigma)
 
@@ -116,7 +116,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         return list(self._vectors)
 
     def call(self, inputs, training=None):
-        normalized = self._normalized_weights(store=bool(training))
+        normalized = self._normalized_weights(store=bool(training) and self.trainable)
         # The layer reads W / sigma in place of W. Its other variables pass through the scope too, because a new scope
         # hides an outer one (a JAX training step); assignments of the layer are applied afterwards.
         values = {id(variable): ops.convert_to_tensor(variable) for variable in self.layer.variables}

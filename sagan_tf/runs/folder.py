@@ -52,7 +52,7 @@ class Run:
         stopped_by: str, the name of the signal that stopped training in this process before its last step, or None.
         config_path, checkpoints_path, generator_path, best_generator_path, metrics_path, samples_path, attention_path,
             report_path, evaluation_path, tensorboard_path, contact_sheet_path, class_names_path, fingerprint_path,
-            recoveries_path, environment_path: pathlib.Paths in the folder.
+            recoveries_path, start_from_path, environment_path: pathlib.Paths in the folder.
     """
 
     def __init__(self, path: str | Path):
@@ -71,6 +71,7 @@ class Run:
         self.class_names_path = self.path / "data" / "class_names.json"
         self.fingerprint_path = self.path / "data" / "fingerprint.json"
         self.recoveries_path = self.path / "recoveries.json"
+        self.start_from_path = self.path / "start_from.txt"
         self.environment_path = self.path / "environment.json"
         self.metrics_log = MetricsLog(self.metrics_path, self.path / "unfinished_line.json")
         self.stopped_by: str | None = None

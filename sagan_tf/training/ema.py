@@ -28,6 +28,7 @@ class AveragedGenerator:
         if not 0 <= decay < 1:
             raise ValueError(f"`decay` must be in [0, 1). Received: {decay=}.")
         self.model = keras.models.clone_model(generator)
+        self.model.trainable = True  # also where the generator is frozen
         self.model.set_weights(generator.get_weights())
         self._normalizations = list(spectral_normalizations(self.model).values())
         vectors = {id(vector) for layer in self._normalizations for vector in layer.vectors}

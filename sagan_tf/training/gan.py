@@ -9,10 +9,11 @@ from keras import ops
 
 from sagan_tf.accelerate import use_kernels
 from sagan_tf.accelerate.selection import kernels_for
+from sagan_tf.networks.freezing import freeze_blocks
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.augmentation import UNIFORMS, check_operations, diff_augment
-from sagan_tf.training.distribution import DistributedModel, apply_gradients
+from sagan_tf.training.distribution import apply_gradients
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.inputs import (
     check_batch,
@@ -27,18 +28,14 @@ from sagan_tf.training.inputs import (
 from sagan_tf.training.loss_scale import SkippedStep, with_loss_scaling
 from sagan_tf.training.randomness import StepRandomness
 from sagan_tf.training.regularization import penalties, with_changed
+from sagan_tf.training.serialization import SerializableModel
 from sagan_tf.training.step_metrics import EVALUATED, make_means, record_logits, record_update, used_means
+from sagan_tf.training.transfer import Transfer, Weights, take_weights
 from sagan_tf.training.two_optimizers import TwoOptimizers
-
-_STEP_OPTIONS = (
-    "d_steps", "accumulation_steps", "r1_weight", "r2_weight", "r1_interval", "lecam_weight", "lecam_decay",
-    "lecam_start_step", "consistency_real_weight", "consistency_fake_weight", "share_fake_batch",
-    "native_operations", "jit_compile", "steps_per_execution", "run_eagerly",
-)  # fmt: skip
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
-class SAGAN(DistributedModel):
+class SAGAN(SerializableModel):
     """Trains a generator against a discriminator; a plain `keras.Model` for `compile`, `fit`, `save` and callbacks.
 
     A step updates the discriminator `d_steps` times, then the generator once, then the averaged generator. The
@@ -57,6 +54,8 @@ class SAGAN(DistributedModel):
         label_distribution: Probabilities of the K classes for generated images. None: uniform.
         augmentation: DiffAugment operations on all images that the discriminator sees; see `augmentation.py`.
         seed: int, of latents, labels and augmentation.
+        frozen_generator_blocks: int >= 0. Last blocks of the generator that are not trained; see `freeze_blocks`.
+        frozen_discriminator_blocks: int >= 0. First blocks of the discriminator that are not trained (FreezeD).
 
     Raises:
         ValueError: The networks do not fit one another, or an argument is out of range.
@@ -83,6 +82,8 @@ class SAGAN(DistributedModel):
         label_distribution: Sequence[float] | None = None,
         augmentation: Sequence[str] = (),
         seed: int = 0,
+        frozen_generator_blocks: int = 0,
+        frozen_discriminator_blocks: int = 0,
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -93,6 +94,11 @@ class SAGAN(DistributedModel):
         self.discriminator = discriminator
         self._average = None if ema_decay is None else AveragedGenerator(generator, ema_decay, ema_start_step)
         self.ema_generator = generator if self._average is None else self._average.model
+        self.frozen_generator_blocks = frozen_generator_blocks
+        self.frozen_discriminator_blocks = frozen_discriminator_blocks
+        # After the averaged generator was made, which is saved and must not be frozen.
+        freeze_blocks(generator, frozen_generator_blocks, "generator")
+        freeze_blocks(discriminator, frozen_discriminator_blocks, "discriminator")
         self.label_distribution = check_distribution(generator, label_distribution)
         self.augmentation = check_operations(augmentation)
         self.seed = seed
@@ -211,39 +217,31 @@ class SAGAN(DistributedModel):
             setattr(self, name, value)
         kernels_for(self.distribute_strategy, native_operations)  # compiles them now, where it may fail
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "generator": keras.saving.serialize_keras_object(self.generator),
-            "discriminator": keras.saving.serialize_keras_object(self.discriminator),
-            "ema_decay": None if self._average is None else self._average.decay,
-            "ema_start_step": 0 if self._average is None else self._average.start_step,
-            "label_distribution": self.label_distribution,
-            "augmentation": list(self.augmentation),
-            "seed": self.seed,
-        }
+    def load_weights_from(
+        self,
+        source: keras.Model | Weights,
+        class_names: Sequence[str] | None = None,
+        new_classes: str = "mean",
+    ) -> Transfer:
+        """Takes over the weights of other networks that fit, to start training from them; the step stays as it is.
 
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        names = ("generator", "discriminator")
-        networks = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in names}
-        return cls(**{**config, **networks})
+        Blocks and layers of the same name are taken as a whole, with u and batch statistics, if all shapes agree; for
+        another image size also blocks as far from the image as here. Class tables are taken by the name of the class,
+        or by number where a side does not name its classes and there are equally many. The rest stays as it was drawn.
 
-    def get_compile_config(self):
-        """Serializes the arguments of `compile`; Keras saves them with the model."""
-        if not self.compiled:
-            return {}
-        loss = self.adversarial_loss
-        return keras.saving.serialize_keras_object({
-            "generator_optimizer": self.generator_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-            "loss": loss.name if losses.LOSSES.get(loss.name) is loss else loss,
-            **{name: getattr(self, name) for name in _STEP_OPTIONS},
-        })
+        Args:
+            source: `SAGAN`; generator, which the averaged one takes too; or `Weights`, as of `sagan_tf.read_weights`.
+            class_names: Names of the K classes in the order of their labels.
+            new_classes: `mean`: classes that the source lacks start from the mean of its classes; `random`: as drawn.
 
-    def compile_from_config(self, config):
-        """Compiles the model by what `get_compile_config` returned; Keras then loads the optimizers' slots."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        Returns:
+            `Transfer`: what was taken, left and is new, as lists, and as a table when printed.
+
+        Raises:
+            ValueError: Nothing fits, or only one of the two has classes; no weight has changed.
+        """
+        weights = source if isinstance(source, Weights) else Weights.of(source)
+        return take_weights(self, weights, class_names, new_classes)
 
     def call(self, inputs, *others, training=False):
         """Generates images by the averaged generator: latent (B, D), or [latent, label (B,)], to (B, S, S, C)."""

@@ -1,0 +1,153 @@
+"""Measures what starting from weights saves: CIFAR-10 without two classes, then these two with 1,000 pictures each.
+
+    python benchmarks/cifar10_features.py --data_dir DIR --out cifar10_features.keras
+    python benchmarks/start_from.py --data_dir DIR --features cifar10_features.keras:features --out OUT
+
+For each seed, a run on eight classes, and runs on the other two: from nothing, from the weights of the first, and the
+same with two blocks of the discriminator frozen (FreezeD). The Frechet distance of the features to held-out pictures of
+the two classes is computed every --interval steps. Writes OUT/result.json and OUT/curves.png; the same command resumes.
+Options that are not listed go to `sagan_tf.train`, for all runs.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from reporting import describe_machine, load_pyplot, write_json
+
+from sagan_tf.config import load_config
+from sagan_tf.data.options import DataOptions
+from sagan_tf.data.sources import open_source
+from sagan_tf.errors import STOPPED_CODES, one_line_errors
+from sagan_tf.experiment.train import train
+from sagan_tf.files.atomic import atomic_folder
+
+NEW_CLASSES = ("dog", "ship")
+NEW_PICTURES = 1000  # of each new class
+# The quick start with all of DiffAugment, at constant rates, lower ones, so that every step of a curve is comparable.
+FLAGS = {
+    **{f"{network}_optimizer.schedule": "constant" for network in ("generator", "discriminator")},
+    "generator_optimizer.learning_rate": 2e-4,
+    "discriminator_optimizer.learning_rate": 4e-4,
+    "training.augmentation": "[color, translation, cutout]",
+    "training.ema_decay": 0.99,
+    "output.checkpoints_to_keep": 1,
+    "output.tensorboard": "none",
+}
+ARMS = {
+    "nothing": lambda source: {},
+    "weights": lambda source: {"training.start_from": source},
+    "weights, 2 blocks frozen": lambda source: {"training.start_from": source, "discriminator.frozen_blocks": 2},
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--data_dir", help="folder of prepared TensorFlow Datasets")
+    parser.add_argument("--features", required=True, metavar="PATH:NAME", help="Keras file and layer")
+    parser.add_argument("--out", type=Path, required=True, help="folder of data and runs, kept between starts")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--source_steps", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=6_000)
+    parser.add_argument("--interval", type=int, default=250, help="steps between two distances")
+    parser.add_argument("--samples", type=int, default=5_000, help="generated pictures of a distance")
+    parser.add_argument("--pictures", type=int, default=5_000, help="pictures of each old class")
+    parser.add_argument("--held_out", type=int, default=5_000, help="held-out pictures of each new class")
+    options, further = parser.parse_known_args()
+    with one_line_errors("The same command continues."):
+        write_pictures(options)
+        curves = [measure(options, further, arm, seed) for seed in options.seeds for arm in ARMS]
+        summary = summarize(curves)
+        result = {"options": {**vars(options), "out": None, "data_dir": None}, "further": further, "curves": curves,
+                  "summary": summary, "environment": describe_machine()}  # fmt: skip
+        write_json(options.out / "result.json", result)
+        draw(curves, options.out / "curves.png")
+        print(json.dumps(summary, indent=1))
+
+
+def write_pictures(options):
+    """Writes OUT/pictures: old/train, new/train and new/test, the held-out ones, with one folder per class."""
+    if (options.out / "pictures").exists():
+        return
+    counts = {}
+    with atomic_folder(options.out / "pictures") as folder:
+        for split in ("train", "test"):
+            source = open_source(
+                DataOptions(name="cifar10", split=split, data_dir=options.data_dir, image_size=32)
+            )
+            for images, labels in source.reader.in_order_batches(500):
+                for image, label in zip(np.asarray(images), np.asarray(labels)):
+                    name = source.class_names[label]
+                    number = counts[name] = counts.get(name, -1) + 1
+                    save_picture(folder, name, number, split, image, options)
+
+
+def save_picture(folder, name, number, split, image, options):
+    is_new = name in NEW_CLASSES
+    if number >= (NEW_PICTURES + options.held_out if is_new else options.pictures) or split == "test" and not is_new:
+        return
+    place = "old/train" if not is_new else "new/train" if number < NEW_PICTURES else "new/test"
+    path = folder / place / name / f"{number:05}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+def measure(options, further, arm, seed):
+    """Trains what is missing of an arm; returns its distances by step."""
+    source = options.out / "runs" / str(seed) / "source"
+    if ARMS[arm](source):
+        run_to_end(options, further, source, "old", options.source_steps, seed, {})
+    folder = options.out / "runs" / str(seed) / arm.replace(", ", "_").replace(" ", "_")
+    evaluation = {
+        "evaluation.interval": options.interval,
+        "evaluation.features": options.features,
+        "evaluation.num_samples": options.samples,
+        "evaluation.split": "test",
+    }
+    run = run_to_end(options, further, folder, "new", options.steps, seed, {**evaluation, **ARMS[arm](source)})
+    lines = [line for line in run.read_metrics() if "frechet_distance" in line]
+    return {"arm": arm, "seed": seed, "steps": [line["step"] for line in lines],
+            "frechet_distance": [line["frechet_distance"] for line in lines]}  # fmt: skip
+
+
+def run_to_end(options, further, folder, pictures, steps, seed, changes):
+    flags = {**FLAGS, "data.name": options.out / "pictures" / pictures, "training.steps": steps,
+             "training.seed": seed, "run": folder, **changes}  # fmt: skip
+    arguments = [part for key, value in flags.items() for part in (f"--{key}", str(value))]
+    run = train(load_config([*arguments, *further]))
+    if run.stopped_by:
+        sys.exit(STOPPED_CODES.get(run.stopped_by, STOPPED_CODES["SIGTERM"]))
+    return run
+
+
+def summarize(curves):
+    """For each seed and arm: the last distance, and the first step as good as the last one from nothing."""
+    rows = []
+    for curve in curves:
+        goal = next(c for c in curves if c["seed"] == curve["seed"] and c["arm"] == "nothing")["frechet_distance"][-1]
+        reached = [step for step, value in zip(curve["steps"], curve["frechet_distance"]) if value <= goal]
+        rows.append({
+            "seed": curve["seed"], "arm": curve["arm"], "last": curve["frechet_distance"][-1],
+            "reaches_last_from_nothing_at": min(reached, default=None), "of_steps": curve["steps"][-1],
+        })  # fmt: skip
+    return rows
+
+
+def draw(curves, path):
+    figure, axes = load_pyplot().subplots(figsize=(7, 4), layout="constrained")
+    for curve in curves:
+        number = list(ARMS).index(curve["arm"])
+        label = f"from {curve['arm']}" if curve["seed"] == curves[0]["seed"] else None
+        axes.plot(curve["steps"], curve["frechet_distance"], color=f"C{number}", label=label)
+    axes.set(xlabel="step", ylabel="Fréchet distance of CIFAR-10 features", yscale="log")
+    axes.set_title(f"{' and '.join(NEW_CLASSES)}, {NEW_PICTURES:,} pictures each", fontsize="medium")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Starts a run from the weights of another one: reads them, and writes the checkpoint of step 0."""
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagan_tf.config import config_differences
+from sagan_tf.errors import UserError
+from sagan_tf.experiment.build import build_gan
+from sagan_tf.experiment.checkpoints import make_manager, save_step
+from sagan_tf.experiment.loading import known_class_names, load_model, restore_networks
+from sagan_tf.files.atomic import write_text
+from sagan_tf.generation.sampler import count_classes
+from sagan_tf.networks.freezing import frozen_parts
+from sagan_tf.runs.folder import Run
+from sagan_tf.training import SAGAN
+from sagan_tf.training.transfer import Transfer, Weights
+
+# What the same weights compute depends on these, which shapes do not show.
+_SHAPELESS = (
+    "attention.pool_size", "attention.spectral_normalization", "generator.spectral_normalization",
+    "generator.batch_normalization_epsilon", "discriminator.spectral_normalization", "discriminator.activate_skip",
+)  # fmt: skip
+
+
+def locate(source):
+    """Finds the run folder or the `.keras` file of a source: the place for other kinds, such as a download.
+
+    Args:
+        source: str or path.
+
+    Returns:
+        pathlib.Path, which exists.
+
+    Raises:
+        UserError: There is none.
+    """
+    if str(source).startswith("hf://"):
+        raise UserError(f"{source}: hf:// is not supported. Download it, and name the run folder or the .keras file.")
+    path = Path(source)
+    if path.is_file() and path.suffix != ".keras":
+        raise UserError(f"{path}: is not a run folder or a .keras file.")
+    if not path.exists():
+        raise UserError(f"{path}: there is no such run folder or .keras file.")
+    return path
+
+
+def read_weights(source: str | Path) -> Weights:
+    """Reads the weights of a run, to start another from them; a run may still be training, and files are not trusted.
+
+    Args:
+        source: Run folder, also of converted weights: its newest checkpoint; without one, its averaged generator. Or
+            its `generator.keras`: the averaged generator.
+
+    Returns:
+        `Weights`, for `SAGAN.load_weights_from`.
+
+    Raises:
+        UserError: There is no such run or file, it has no generator yet, or it cannot be read.
+    """
+    path = locate(source)
+    if path.is_file():
+        run = Run(path.parent)
+        networks = generator = load_model(run, path)
+    else:
+        run = Run.open(path)
+        restored = restore_networks(run, discriminator=bool(run.checkpoint_steps()))
+        networks = generator = restored.generator
+        if restored.discriminator is not None:
+            networks = {
+                "generator": restored.trained_generator,
+                "ema_generator": generator,
+                "discriminator": restored.discriminator,
+            }
+    names = known_class_names(run, count_classes(generator)) if run.config_path.is_file() else None
+    return Weights.of(networks, str(path), names)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A compiled SAGAN with the weights of a source, and the table that says which.
+
+    Args:
+        gan: SAGAN.
+        transfer: `Transfer`.
+        source: str.
+    """
+
+    gan: SAGAN
+    transfer: Transfer
+    source: str
+
+
+def prepare_start(config, source):
+    """Builds the SAGAN of a new run with the weights of `training.start_from`; writes nothing.
+
+    Args:
+        config: `Config`.
+        source: `data.sources.Source` of the training data.
+
+    Returns:
+        `Start`, or None without `training.start_from` or where the run has a checkpoint.
+
+    Raises:
+        UserError: The weights cannot be read or do not fit, or a part that was not taken would be frozen.
+    """
+    origin = config.training.start_from
+    if origin is None or Run(config.run).checkpoint_steps():
+        return None
+    with _named_errors():
+        weights = read_weights(origin)
+        gan = build_gan(config, source)
+        transfer = gan.load_weights_from(weights, source.class_names, config.training.new_classes)
+    for name in ("generator", "discriminator"):
+        drawn = sorted(frozen_parts(getattr(gan, name)) & transfer.new_parts(name))
+        if drawn:
+            raise UserError(
+                f"{name}.frozen_blocks: {', '.join(drawn)} would stay as drawn, because {origin} has nothing that fits."
+            )
+    _warn_of_options(locate(origin), config)
+    return Start(gan, transfer, origin)
+
+
+@contextlib.contextmanager
+def _named_errors():
+    try:
+        yield
+    except (UserError, ValueError) as error:
+        raise UserError(f"training.start_from: {error}") from None
+
+
+def _warn_of_options(path, config):
+    """Warns of options with which the weights taken compute something else than at the source."""
+    run = Run(path.parent if path.is_file() else path)
+    differences = config_differences(run.config(), config) if run.config_path.is_file() else []
+    differing = [line for line in differences if line.partition(":")[0] in _SHAPELESS]
+    if differing:
+        text = f"Warning: {path}: its weights were trained with other options ({'; '.join(differing)})."
+        print(text, file=sys.stderr)
+
+
+def write_start(start, config, run):
+    """Prints and writes what a run starts from, and its checkpoint of step 0, from which training resumes."""
+    text = f"Started from {start.source}:\n{start.transfer}\n"
+    print(text, end="")
+    write_text(run.start_from_path, text)
+    manager = make_manager(start.gan, run, config.output.checkpoints_to_keep)
+    save_step(start.gan, manager, run.generator_path, 0)

@@ -1,0 +1,240 @@
+"""Takes over weights of other networks: by name and shape, those of classes by the name of the class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from sagan_tf.conversion.named_weights import is_singular_vector, weights_by_name
+from sagan_tf.generation.sampler import count_classes
+from sagan_tf.layers import ConditionalBatchNormalization
+from sagan_tf.networks.freezing import part_of
+
+NEW_CLASSES = ("mean", "random")
+_NETWORKS = ("generator", "ema_generator", "discriminator")
+_LISTED = 8  # class names in a line
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of networks, to start others from.
+
+    Args:
+        source: Where they come from, for messages.
+        networks: dict of `generator`, `ema_generator` and, if known, `discriminator` -> dict, name of a weight ->
+            array.
+        num_classes: int, or None without classes.
+        class_names: Names of the classes in the order of their labels; None if they are not known.
+    """
+
+    source: str
+    networks: dict[str, dict[str, NDArray]]
+    num_classes: int | None
+    class_names: Sequence[str] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        networks: keras.Model | dict[str, keras.Model],
+        source: str = "the source",
+        class_names: Sequence[str] | None = None,
+    ) -> Weights:
+        """Copies the weights of a `SAGAN`, of networks by name, or of a generator, which then is its own average."""
+        if hasattr(networks, "ema_generator"):
+            networks = {name: getattr(networks, name) for name in _NETWORKS}
+        elif isinstance(networks, keras.Model):
+            networks = {"generator": networks, "ema_generator": networks}
+        arrays = {
+            name: {key: ops.convert_to_numpy(weight) for key, weight in weights_by_name(network).items()}
+            for name, network in networks.items()
+        }
+        return cls(source, arrays, count_classes(networks["generator"]), class_names)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What became of a part of a network, such as a block.
+
+    Args:
+        network: `generator`, which stands for its average too, or `discriminator`.
+        name: As of `networks.freezing.part_of`.
+        num_weights: int, variables that it consists of.
+        outcome: `taken`; `new`, as it was before; or `left`, at the source.
+        note: Why it was not taken.
+    """
+
+    network: str
+    name: str
+    num_weights: int
+    outcome: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What was taken from a source, what was left there and what is new; its text is a table.
+
+    Args:
+        parts: list of `Part`.
+        classes: list of str, lines about the classes.
+    """
+
+    parts: list[Part]
+    classes: list[str]
+
+    def new_parts(self, network: str) -> set[str]:
+        """Names of the parts of a network that were not taken."""
+        return {part.name for part in self.parts if part.network == network and part.outcome == "new"}
+
+    def __str__(self) -> str:
+        rows = [("network", "part", "weights", "outcome")]
+        for part in self.parts:
+            note = f": {part.note}" if part.note else ""
+            rows.append((part.network, part.name, str(part.num_weights), part.outcome + note))
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}  {d}" for a, b, c, d in rows]
+        return "\n".join([*lines, *self.classes])
+
+
+def take_weights(gan, weights, class_names=None, new_classes="mean"):
+    """Sets the networks of a SAGAN to `Weights` where they fit, in whole parts; see `SAGAN.load_weights_from`."""
+    if new_classes not in NEW_CLASSES:
+        raise ValueError(f"`new_classes` must be one of {', '.join(NEW_CLASSES)}. Received: {new_classes!r}.")
+    if class_names is not None and len(class_names) != (gan.num_classes or 0):
+        raise ValueError(f"`class_names` must name {gan.num_classes or 'no'} classes. Received: {len(class_names)}.")
+    if (weights.num_classes is None) != (gan.num_classes is None):
+        raise ValueError(
+            f"{weights.source} has {weights.num_classes or 'no'} classes, and the networks to train have "
+            f"{gan.num_classes or 'none'}: both must have classes, or neither."
+        )
+    labels, lines = _match_classes(gan.num_classes, class_names, weights, new_classes)
+    parts, values = [], []
+    for name in _NETWORKS:
+        network = getattr(gan, name)
+        if name == "ema_generator" and network is gan.generator:
+            continue
+        report, taken = _match_parts(network, name, weights.networks.get(name, {}), labels, new_classes)
+        parts += report if name != "ema_generator" else []
+        values += taken
+    if not values:
+        raise ValueError(
+            f"nothing of {weights.source} fits the networks to train: {parts[0].note}. Give them the widths of the "
+            "source."
+        )
+    for variable, value in values:
+        variable.assign(value)
+    return Transfer(parts, lines)
+
+
+def _match_classes(num_classes, names, weights, new_classes):
+    """Row at the source of each class, -1 for a new one, None without classes; and lines for the report."""
+    if num_classes is None:
+        return None, []
+    if names is None or weights.class_names is None:
+        whose = "The source" if weights.class_names is None else "This run"
+        by_number = num_classes == weights.num_classes
+        outcome = "taken by number" if by_number else f"new ({_DESCRIPTIONS[new_classes]})"
+        labels = np.arange(num_classes) if by_number else np.full(num_classes, -1)
+        return labels, [f"{whose} does not name its classes: all {num_classes} {outcome}."]
+    rows = {name: row for row, name in enumerate(weights.class_names)}
+    labels = np.array([rows.get(name, -1) for name in names])
+    groups = {
+        "classes taken": [name for name in names if name in rows],
+        f"classes new ({_DESCRIPTIONS[new_classes]})": [name for name in names if name not in rows],
+        "classes left": [name for name in weights.class_names if name not in names],
+    }
+    return labels, [f"{title}: {_listed(group)}" for title, group in groups.items() if group]
+
+
+_DESCRIPTIONS = {"mean": "mean of all classes of the source", "random": "freshly drawn"}
+
+
+def _listed(names):
+    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + rest
+
+
+def _match_parts(network, name, source, labels, new_classes):
+    """Lists what becomes of each `Part`, and (variable, value) of those that are taken."""
+    own, theirs, tables = _grouped(weights_by_name(network)), _grouped(source), _class_tables(network)
+    problems = {part: _problem(weights, theirs.get(part), tables) for part, weights in own.items()}
+    matches = {part: part for part in own if not problems[part]}
+    matches |= _match_from_image(own, theirs, matches, tables)
+    report, values = [], []
+    for part, weights in own.items():
+        if part not in matches:
+            report.append(Part(name, part, len(weights), "new", problems[part]))
+            continue
+        origin = matches[part]
+        report.append(Part(name, part, len(weights), "taken", "" if origin == part else f"from {origin}"))
+        for key, value in _renamed(theirs[origin], origin, part).items():
+            if key in tables:
+                values.append((weights[key], _class_rows(weights[key], value, labels, new_classes)))
+            elif key in weights:
+                values.append((weights[key], value))
+    left = [part for part in theirs if part not in own and part not in matches.values()]
+    return [*report, *(Part(name, part, len(theirs[part]), "left", "not in this network") for part in left)], values
+
+
+def _match_from_image(own, theirs, matches, tables):
+    """Matches blocks that have no match yet with those equally far from the image, for another image size.
+
+    A network for pictures of twice the size has a block more; in its widths, the others are before or after it.
+    """
+    ends = (reversed([part for part in groups if part.startswith("block_")]) for groups in (own, theirs))
+    return {
+        part: other
+        for part, other in zip(*ends)
+        if part not in matches
+        and other not in matches
+        and not _problem(own[part], _renamed(theirs[other], other, part), tables)
+    }
+
+
+def _renamed(group, old, new):
+    return {new + name[len(old) :]: value for name, value in group.items()}
+
+
+def _grouped(weights):
+    groups = {}
+    for name, weight in weights.items():
+        groups.setdefault(part_of(name), {})[name] = weight
+    return groups
+
+
+def _class_tables(network):
+    """Names of the weights with one row per class."""
+    norms = [layer.name for layer in network.layers if isinstance(layer, ConditionalBatchNormalization)]
+    names = {f"{norm}/{table}" for norm in norms for table in ("gamma", "beta")}
+    # u of the embedding has one entry per class: a left singular vector, so that it follows its rows.
+    return (names | {"embedding/embeddings", "embedding/u"}) & set(weights_by_name(network))
+
+
+def _problem(own, theirs, tables):
+    """Why a part cannot be taken; an empty text if it can."""
+    if theirs is None:
+        return "not at the source"
+    for name in sorted(own, key=is_singular_vector):
+        if name not in theirs:
+            if is_singular_vector(name):  # power iteration finds it
+                continue
+            return f"{name} is not at the source"
+        first = 1 if name in tables else 0
+        there, here = tuple(theirs[name].shape), tuple(own[name].shape)
+        if len(there) != len(here) or there[first:] != here[first:]:
+            return f"{name} is {there} at the source, {here} here"
+    return ""
+
+
+def _class_rows(table, source, labels, new_classes):
+    """The rows of this network's classes: those of the source, and for new classes their mean or the present ones."""
+    rows, known = np.array(ops.convert_to_numpy(table)), labels >= 0
+    rows[known] = source[labels[known]]
+    if new_classes == "mean":
+        rows[~known] = source.mean(axis=0, dtype=np.float64)
+    return rows

@@ -1,0 +1,141 @@
+"""Weights taken from other networks are theirs bit by bit, class tables by the name of the class."""
+
+import keras
+import numpy as np
+import pytest
+from toy_networks import toy_discriminator, toy_generator
+from training.tiny import make_gan
+
+from sagan_tf.conversion.named_weights import weights_by_name
+from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.training import SAGAN
+from sagan_tf.training.transfer import Weights
+
+NETWORKS = ("generator", "ema_generator", "discriminator")
+
+
+def toy_gan(num_classes, seed, **options):
+    """A SAGAN of toy networks with random weights."""
+    gan = SAGAN(*(build(num_classes=num_classes, **options) for build in (toy_generator, toy_discriminator)))
+    rng = np.random.default_rng(seed)
+    for name in NETWORKS:
+        for weight in getattr(gan, name).weights:
+            weight.assign(rng.uniform(0.5, 1, weight.shape))
+    return gan
+
+
+def arrays_of(gan):
+    named = {name: weights_by_name(getattr(gan, name)) for name in NETWORKS}
+    return {(name, key): weight.numpy() for name, weights in named.items() for key, weight in weights.items()}
+
+
+def is_table(name):
+    return name.startswith(("norm/gamma", "norm/beta", "embedding/"))
+
+
+def test_load_weights_from_copies_all_bit_by_bit():
+    source, gan = toy_gan(3, 0), toy_gan(3, 1)
+    gan.load_weights_from(source)
+    for key, value in arrays_of(source).items():
+        np.testing.assert_array_equal(arrays_of(gan)[key], value, str(key))
+
+
+@pytest.mark.parametrize("new_classes", ["mean", "random"])
+def test_load_weights_from_takes_class_tables_by_name(new_classes):
+    source, gan = toy_gan(3, 0), toy_gan(4, 1)
+    old, drawn = arrays_of(source), arrays_of(gan)
+    weights = Weights.of(source, "old", ("cat", "dog", "owl"))
+    transfer = gan.load_weights_from(weights, ("ant", "owl", "cat", "bee"), new_classes)
+    new = arrays_of(gan)
+    tables = [key for key in new if is_table(key[1])]
+    assert len(tables) == 2 * 2 + 2
+    for key in new:
+        if key not in tables:
+            np.testing.assert_array_equal(new[key], old[key])
+            continue
+        np.testing.assert_array_equal(new[key][[1, 2]], old[key][[2, 0]])
+        fresh = drawn[key] if new_classes == "random" else np.broadcast_to(old[key].mean(axis=0), new[key].shape)
+        np.testing.assert_allclose(new[key][[0, 3]], fresh[[0, 3]], rtol=1e-6)
+    lines = str(transfer).splitlines()
+    assert lines[0].split() == ["network", "part", "weights", "outcome"]
+    assert lines[1].split() == ["generator", "dense", "3", "taken"]
+    assert "classes taken: owl, cat" in lines and "classes left: dog" in lines and lines[-2].endswith(": ant, bee")
+
+
+def test_load_weights_from_generator_leaves_discriminator_as_drawn():
+    source, gan = toy_gan(3, 0), toy_gan(3, 1)
+    old, drawn = arrays_of(source), arrays_of(gan)
+    transfer = gan.load_weights_from(source.ema_generator)
+    for (name, key), value in arrays_of(gan).items():
+        expected = drawn[name, key] if name == "discriminator" else old["ema_generator", key]
+        np.testing.assert_array_equal(value, expected)
+    assert not transfer.new_parts("generator")
+    assert transfer.new_parts("discriminator") == {"conv", "attention_16", "output_dense", "embedding"}
+
+
+def test_load_weights_from_other_image_size_takes_blocks_that_fit():
+    def build(size):
+        options = dict(channels=1, num_classes=None, attention_sizes=())
+        return SAGAN(build_generator(size, **options), build_discriminator(size, **options), ema_decay=None)
+
+    source, gan = build(128), build(256)
+    old, drawn = arrays_of_pair(source), arrays_of_pair(gan)
+    transfer = gan.load_weights_from(source)
+    # Widths 16 16 8 4 2 1 and 16 16 8 8 4 2 1: the inserted block is new, and those after it are equally far from
+    # the image.
+    origins = {
+        "generator": {8: 8, 16: 16, 64: 32, 128: 64, 256: 128},
+        "discriminator": {1: 1, 2: 2, 3: 3, 4: 4, 6: 5, 7: 6},
+    }
+    assert transfer.new_parts("generator") == {"block_32"} and transfer.new_parts("discriminator") == {"block_5"}
+    for (name, key), value in arrays_of_pair(gan).items():
+        part, rest = key.split("_", 2)[:2], key.split("_", 2)[-1]
+        if part[0] != "block":
+            np.testing.assert_array_equal(value, old[name, key])
+            continue
+        origin = origins[name].get(int(part[1]))
+        expected = drawn[name, key] if origin is None else old[name, f"block_{origin}_{rest}"]
+        np.testing.assert_array_equal(value, expected)
+    rows = [line.split()[:2] + line.split()[3:] for line in str(transfer).splitlines()]
+    assert ["generator", "block_64", "taken:", "from", "block_32"] in rows
+
+
+def arrays_of_pair(gan):
+    return {key: value for key, value in arrays_of(gan).items() if key[0] != "ema_generator"}
+
+
+def test_load_weights_from_rejects_what_does_not_fit():
+    gan = toy_gan(3, 0)
+    before = arrays_of(gan)
+    with pytest.raises(ValueError, match="has no classes, and the networks to train have 3"):
+        gan.load_weights_from(toy_gan(None, 1))
+    with pytest.raises(ValueError, match=r"nothing of the source fits .* to train: dense/kernel is \(128, 64\)"):
+        gan.load_weights_from(toy_gan(3, 1, channels=4, attention_sizes=(), image_channels=1))
+    with pytest.raises(ValueError, match="must name 3 classes"):
+        gan.load_weights_from(toy_gan(3, 1), ("a", "b"))
+    with pytest.raises(ValueError, match="`new_classes` must be one of mean, random"):
+        gan.load_weights_from(toy_gan(3, 1), new_classes="zero")
+    for key, value in arrays_of(gan).items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_classes_without_names_are_taken_by_number_if_equally_many():
+    source, gan, other = toy_gan(3, 0), toy_gan(3, 1), toy_gan(2, 1)
+    gan.load_weights_from(Weights.of(source), ("a", "b", "c"))
+    key = ("discriminator", "embedding/embeddings")
+    np.testing.assert_array_equal(arrays_of(gan)[key], arrays_of(source)[key])
+    assert "all 2 new (mean of all classes" in str(other.load_weights_from(source, ("a", "b")))
+
+
+def test_u_is_kept_where_the_source_has_none():
+    source = keras.models.clone_model(toy_generator())
+    weights = Weights.of(source)
+    for name in [key for key in weights.networks["generator"] if key.endswith("/u")]:
+        del weights.networks["generator"][name]
+    gan = make_gan()
+    before = weights_by_name(gan.generator)["dense/u"].numpy()
+    gan.load_weights_from(weights)
+    np.testing.assert_array_equal(weights_by_name(gan.generator)["dense/u"], before)
+    np.testing.assert_array_equal(
+        weights_by_name(gan.generator)["dense/kernel"], weights_by_name(source)["dense/kernel"]
+    )
