@@ -56,6 +56,13 @@ def child_layers(layer):
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
+def set_trainable(layer, value):
+    """Sets `trainable` of a layer and of all inside; Keras passes it on only from a layer whose own value changes."""
+    for part in layer._flatten_layers():
+        part.trainable = not value
+        part.trainable = value
+
+
 def dequantize(layer, kernel):
     """Reads a kernel that Keras quantized to int8.
 

@@ -3,6 +3,7 @@
 import re
 
 from sagan_tf.layers import ConditionalBatchNormalization
+from sagan_tf.layers.keras_compat import set_trainable
 
 
 def part_of(name):
@@ -51,6 +52,6 @@ def freeze_blocks(network, count, kind):
         frozen = layers[: parts.index(blocks[count] if count < len(blocks) else "output_relu")]
     for layer in frozen:
         if isinstance(layer, ConditionalBatchNormalization):
-            layer.normalization.trainable = False
+            set_trainable(layer.normalization, False)
         else:
-            layer.trainable = False
+            set_trainable(layer, False)

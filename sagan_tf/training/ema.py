@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from sagan_tf.layers import spectral_normalizations
+from sagan_tf.layers.keras_compat import set_trainable
 
 
 class AveragedGenerator:
@@ -28,7 +29,7 @@ class AveragedGenerator:
         if not 0 <= decay < 1:
             raise ValueError(f"`decay` must be in [0, 1). Received: {decay=}.")
         self.model = keras.models.clone_model(generator)
-        self.model.trainable = True  # also where the generator is frozen
+        set_trainable(self.model, True)  # also where the generator is frozen
         self.model.set_weights(generator.get_weights())
         self._normalizations = list(spectral_normalizations(self.model).values())
         vectors = {id(vector) for layer in self._normalizations for vector in layer.vectors}
