@@ -130,6 +130,22 @@ def test_sagan_trains_finitely_with_all_options():
     assert int(gan.generator_optimizer.iterations.numpy()) == 2
 
 
+def test_discriminator_loss_pairs_each_image_with_its_label():
+    """It does not depend on the order of pairs, and does on which label an image has."""
+    gan = make_gan(compile_arguments=dict(run_eagerly=True))
+    ((image, _),) = make_data(4, 1)
+    label, weights = tf.constant([0, 1, 2, 0]), gan.get_weights()
+
+    def loss(images, labels):
+        gan.set_weights(weights)
+        parts = tf.gather(image, images), tf.gather(label, labels)
+        return float(gan._discriminator_loss(*parts, StepRandomness(0, 0), "x"))
+
+    order, swapped = [0, 1, 2, 3], [1, 0, 2, 3]
+    assert loss(swapped, swapped) == pytest.approx(loss(order, order), rel=1e-5)
+    assert loss(order, swapped) != pytest.approx(loss(order, order), rel=1e-4)
+
+
 @pytest.mark.slow
 def test_sagan_accumulation_averages_gradients():
     """Accumulation over two batches changes the discriminator by the mean of their two updates (SGD)."""

@@ -16,7 +16,7 @@ def test_compiled_numbers_are_those_of_tensorflow(rows, columns, seed):
     uniform = tf.random.stateless_uniform((rows, columns), seeds, alg="philox")
     np.testing.assert_array_equal(compiled_uniform(rows, columns, seeds), uniform)
     normal = tf.random.stateless_normal((rows, columns), seeds, alg="philox")
-    np.testing.assert_allclose(compiled_normal(rows, columns, seeds), normal, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(compiled_normal(rows, columns, seeds), normal, rtol=1e-5, atol=5e-6)
 
 
 @pytest.mark.parametrize("rows", [4, 7])
@@ -27,4 +27,4 @@ def test_step_draws_the_same_numbers_when_compiled(rows):
         return randomness.normal("a", rows, 3), randomness.uniform("b", rows, 5), label
 
     for ours, theirs in zip(tf.function(lambda: draw(True), jit_compile=True)(), draw(False)):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=5e-6)
