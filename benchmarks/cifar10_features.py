@@ -55,8 +55,10 @@ def main():
         "environment": describe_machine(),
     }
     write_json(options.out.with_suffix(".json"), result)
-    print(f"test accuracy {result['test_accuracy']:.4f} ({test.num_images:,} images), trained in {seconds:.0f} s, "
-          f"{options.epochs:g} epochs, seed {options.seed}: {options.out}")
+    print(
+        f"test accuracy {result['test_accuracy']:.4f} ({test.num_images:,} images), trained in {seconds:.0f} s, "
+        f"{options.epochs:g} epochs, seed {options.seed}: {options.out}"
+    )
 
 
 def build(num_classes, dtype):

@@ -54,9 +54,7 @@ def main():
 
 def read_curve(run):
     """Returns (step, Fréchet distance) of the evaluations during training."""
-    distances = (
-        (line["step"], line.get("frechet_distance", line.get("fid"))) for line in Run.open(run).read_metrics()
-    )
+    distances = ((line["step"], line.get("frechet_distance", line.get("fid"))) for line in Run.open(run).read_metrics())
     return [(step, distance) for step, distance in distances if distance is not None]
 
 

@@ -68,9 +68,11 @@ def main():
     options.batch, options.environment = None, {}  # expected by `training_speed.py`
     set_threads(options.threads)
     machine = describe_machine()
-    print(f"{machine['cpu']}, {options.threads} threads, TensorFlow {machine['tensorflow']}, Keras {machine['keras']}, "
-          f"{options.channels} channels, {options.precision}, shared batch, "
-          f"{'native operations, ' if options.native_operations else ''}medians of {options.rounds} rounds")
+    print(
+        f"{machine['cpu']}, {options.threads} threads, TensorFlow {machine['tensorflow']}, Keras {machine['keras']}, "
+        f"{options.channels} channels, {options.precision}, shared batch, "
+        f"{'native operations, ' if options.native_operations else ''}medians of {options.rounds} rounds"
+    )
     results = [measure(size, options) for size in options.image_sizes]
     print(f"\n{rates_table(results)}\n\n{operations_table(results)}\n\n{convolutions_table(results)}")
     if options.json:

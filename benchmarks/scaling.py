@@ -127,9 +127,7 @@ def run_workers(count):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}
         environment = {**os.environ, "TF_CONFIG": json.dumps(task)}
         command = [sys.executable, __file__, "worker"]
-        processes.append(
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
-        )
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment))
     output = processes[0].communicate()[0]
     for process in processes:
         process.wait()

@@ -75,9 +75,7 @@ def write_pictures(options):
     counts = {}
     with atomic_folder(options.out / "pictures") as folder:
         for split in ("train", "test"):
-            source = open_source(
-                DataOptions(name="cifar10", split=split, data_dir=options.data_dir, image_size=32)
-            )
+            source = open_source(DataOptions(name="cifar10", split=split, data_dir=options.data_dir, image_size=32))
             for images, labels in source.reader.in_order_batches(500):
                 for image, label in zip(np.asarray(images), np.asarray(labels)):
                     name = source.class_names[label]

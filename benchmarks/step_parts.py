@@ -88,9 +88,7 @@ def parts_of(options):
         "discriminator loss and gradient, including a generator forward": lambda: gradients(
             lambda: gan._discriminator_loss(image, label, randomness, "x"), d_weights
         ),
-        "generator loss and gradient": lambda: gradients(
-            lambda: gan._generator_loss(rows, randomness, "x"), g_weights
-        ),
+        "generator loss and gradient": lambda: gradients(lambda: gan._generator_loss(rows, randomness, "x"), g_weights),
         "sigma of all kernels of both networks": lambda: [layer.sigma() for layer in normalizations],
         "kernels over sigma": normalized,
         "kernels over sigma and their gradient": lambda: gradients(

@@ -210,9 +210,7 @@ def draw(result, path):
     sizes = result["sizes"]
     names = [title(row["contender"]) for row in sizes[0]["rows"]]
     figure_size = (2 + 3.4 * len(sizes), 1.6 + 0.7 * len(names))
-    figure, grid = pyplot.subplots(
-        2, len(sizes), figsize=figure_size, sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, grid = pyplot.subplots(2, len(sizes), figsize=figure_size, sharey=True, squeeze=False, layout="constrained")
     for column, comparison in enumerate(sizes):
         rows = comparison["rows"]
         colours = ["#d9541e" if row["contender"].startswith("peer") else "#1b66b3" for row in rows]

@@ -41,9 +41,7 @@ def main(argv=None, prog="python -m sagan_tf.train"):
 
 
 class _CallableModule(types.ModuleType):
-    def __call__(
-        self, config: Config, callbacks: Sequence[Callback] = (), allow_data_change: bool = False
-    ) -> Run:
+    def __call__(self, config: Config, callbacks: Sequence[Callback] = (), allow_data_change: bool = False) -> Run:
         """Trains a run, or resumes one; see `sagan_tf.experiment.train.train`."""
         from sagan_tf.experiment.train import train
 

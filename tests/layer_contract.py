@@ -1,8 +1,8 @@
 """The contract of all Keras layers, one check per function; `CONTRACT` lists them for `pytest.mark.parametrize`.
 
-    @pytest.mark.parametrize("check", CONTRACT)
-    def test_my_layer_meets_contract(check, tmp_path):
-        check(Subject(make=lambda dtype: MyLayer(3, dtype=dtype), ...), tmp_path)
+@pytest.mark.parametrize("check", CONTRACT)
+def test_my_layer_meets_contract(check, tmp_path):
+    check(Subject(make=lambda dtype: MyLayer(3, dtype=dtype), ...), tmp_path)
 """
 
 import dataclasses
@@ -80,9 +80,7 @@ def saved_model_computes_the_same(subject, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert_same(values(loaded.weights), values(model.weights))
     np.testing.assert_array_equal(loaded(subject.tensors()), model(subject.tensors()))
-    np.testing.assert_array_equal(
-        loaded(subject.tensors(), training=True), model(subject.tensors(), training=True)
-    )
+    np.testing.assert_array_equal(loaded(subject.tensors(), training=True), model(subject.tensors(), training=True))
 
 
 def symbolic_output_is_the_eager_one(subject, tmp_path):

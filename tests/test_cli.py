@@ -76,11 +76,12 @@ def test_train_process_rejects_bad_input_in_one_line(command, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *command, "--config", "nowhere.yaml"],
-        capture_output=True, text=True, env=environment, cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
     )
     ours = [line for line in done.stderr.splitlines() if "nowhere" in line]
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert ours == [
-        "error: nowhere.yaml: no such config file. `sagan configs` lists those that come with the package."
-    ]
+    assert ours == ["error: nowhere.yaml: no such config file. `sagan configs` lists those that come with the package."]
     assert os.listdir(tmp_path) == []

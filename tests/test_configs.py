@@ -52,9 +52,10 @@ def test_quick_start_file_equals_built_in_quick_start():
 
 
 def both(attention):
-    return {
-        f"{network}.attention_sizes: [32] -> {attention}" for network in ("generator", "discriminator")
-    } - {"generator.attention_sizes: [32] -> [32]", "discriminator.attention_sizes: [32] -> [32]"}
+    return {f"{network}.attention_sizes: [32] -> {attention}" for network in ("generator", "discriminator")} - {
+        "generator.attention_sizes: [32] -> [32]",
+        "discriminator.attention_sizes: [32] -> [32]",
+    }
 
 
 EQUAL_RATES = "discriminator_optimizer.learning_rate: 0.0004 -> 0.0001"

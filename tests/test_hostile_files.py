@@ -143,8 +143,14 @@ def run_folder(tmp_path_factory):
     return run
 
 
-FINGERPRINT = {"name": "x", "split": "train", "num_images": 3, "class_names": ["a", "b"], "class_counts": [1, 2],
-               "hashes": ["0", "1"]}
+FINGERPRINT = {
+    "name": "x",
+    "split": "train",
+    "num_images": 3,
+    "class_names": ["a", "b"],
+    "class_counts": [1, 2],
+    "hashes": ["0", "1"],
+}
 TEXTS = (
     "config.yaml", "metrics.jsonl", "environment.json", "data/class_names.json", "data/fingerprint.json",
     "recoveries.json", "unfinished_line.json",
@@ -165,10 +171,16 @@ def test_run_folder_readers_survive_damaged_files(run_folder, file, change):
 
 def read_all(run):
     """Reads a run folder as training, export and report do."""
-    for read in (lambda: describe_training(run), run.recoveries, run.class_names, run.starts,
-                 lambda: fingerprint_differences(run.fingerprint() or FINGERPRINT, FINGERPRINT),
-                 run.metrics_log.read_unfinished, lambda: run.metrics_log.truncate_after(10),
-                 lambda: write_report([run], run.report_path)):
+    for read in (
+        lambda: describe_training(run),
+        run.recoveries,
+        run.class_names,
+        run.starts,
+        lambda: fingerprint_differences(run.fingerprint() or FINGERPRINT, FINGERPRINT),
+        run.metrics_log.read_unfinished,
+        lambda: run.metrics_log.truncate_after(10),
+        lambda: write_report([run], run.report_path),
+    ):
         with one_line_or_none():
             read()
 

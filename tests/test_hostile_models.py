@@ -218,8 +218,11 @@ def test_open_features_rejects_huge_claims_without_using_memory(tmp_path, kind):
     model.save(tmp_path / "good.keras")
     path = tmp_path / "bad.keras"
     if kind == "units":
-        rewrite_config(tmp_path / "good.keras", path, lambda config: json.loads(
-            json.dumps(config).replace('"units": 4,', '"units": 400000000,')))
+        rewrite_config(
+            tmp_path / "good.keras",
+            path,
+            lambda config: json.loads(json.dumps(config).replace('"units": 4,', '"units": 400000000,')),
+        )
     elif kind == "arrays":
         rewrite_member(tmp_path / "good.keras", path, "model.weights.h5", change_weights)
     elif kind == "zip":

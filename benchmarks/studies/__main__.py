@@ -85,8 +85,14 @@ def run_one(study, arm, seed, out):
     code = process.wait()
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    entry = {"study": study.name, "arm": arm, "seed": seed, "began": began,
-             "seconds": round(time.monotonic() - monotonic), "code": code}
+    entry = {
+        "study": study.name,
+        "arm": arm,
+        "seed": seed,
+        "began": began,
+        "seconds": round(time.monotonic() - monotonic),
+        "code": code,
+    }
     with open(out / "log.jsonl", "a", encoding="utf-8") as log:
         log.write(json.dumps(entry) + "\n")
     if code and code not in STOPPED:

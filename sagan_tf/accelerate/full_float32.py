@@ -25,7 +25,9 @@ def multiply_row(vector, matrix):
     return ops.sum(matrix * vector[:, None], axis=0)
 
 
-set_default_kernels({
-    "multiply_vector": Kernel(multiply_vector, is_rounded),
-    "multiply_row": Kernel(multiply_row, is_rounded),
-})
+set_default_kernels(
+    {
+        "multiply_vector": Kernel(multiply_vector, is_rounded),
+        "multiply_row": Kernel(multiply_row, is_rounded),
+    }
+)

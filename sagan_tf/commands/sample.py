@@ -123,8 +123,14 @@ def _write_share(sampler, classes, options, folder, worker, generator):
     about = {"generator": digest, "seed": options.seed, "truncation": options.truncation}
     _, names = _labels_and_names(classes, options)
     shared = SharedFolder(folder, about, names, sampler.batch_size, (worker.index, worker.count))
-    with progress_bar(total=options.files, initial=shared.count(), unit="img", desc=f"{worker.count} workers writing",
-              leave=False, disable=not worker.is_chief) as bar:
+    with progress_bar(
+        total=options.files,
+        initial=shared.count(),
+        unit="img",
+        desc=f"{worker.count} workers writing",
+        leave=False,
+        disable=not worker.is_chief,
+    ) as bar:
 
         def show(count):
             bar.update(count - bar.n)

@@ -8,7 +8,6 @@ from sagan_tf.files.untrusted import check_archive, check_claim, read_arrays
 _NESTING_KEYS = ("state_dict", "generator", "discriminator", "model")  # Under which checkpoints keep the state dict.
 
 
-
 class _Ignored:
     """Stands for an object of NumPy in a checkpoint: takes its content and decodes nothing."""
 

@@ -41,9 +41,7 @@ _BIGGAN = {
 _STUDIOGAN = {
     "dense": "linear0",
     "blocks": {"conv_1": "conv2d1", "conv_2": "conv2d2", "skip": "conv2d0", "norm_1": "bn1", "norm_2": "bn2"},
-    "attention": {
-        "query": "conv1x1_theta", "key": "conv1x1_phi", "value": "conv1x1_g", "projection": "conv1x1_attn"
-    },
+    "attention": {"query": "conv1x1_theta", "key": "conv1x1_phi", "value": "conv1x1_g", "projection": "conv1x1_attn"},
     "gamma": "sigma",
     "output_norm": "bn4",
     "output_conv": "conv2d5",

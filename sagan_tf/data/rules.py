@@ -112,9 +112,7 @@ def score(name, images, labels=None):
         ValueError: As `read_shapes`, or `labels` does not have one label per image.
     """
     if labels is not None and np.shape(labels) != (len(images),):
-        raise ValueError(
-            f"`labels` must be (N,). Received: {len(images)} images, labels of shape {np.shape(labels)}"
-        )
+        raise ValueError(f"`labels` must be (N,). Received: {len(images)} images, labels of shape {np.shape(labels)}")
     return score_reading(name, read_shapes(name, images), labels)
 
 

@@ -1,9 +1,9 @@
 """TensorFlow Datasets builders of the embedded data sets, for other projects; training renders them without files.
 
-    import sagan_tf.data.tfds_builders  # registers `twins` and `mirror`
-    tfds.load("twins")                  # 32 px
-    tfds.load("mirror/64px")
-    tfds.load("twins", builder_kwargs={"config": EmbeddedConfig(image_size=48, channels=1)})
+import sagan_tf.data.tfds_builders  # registers `twins` and `mirror`
+tfds.load("twins")                  # 32 px
+tfds.load("mirror/64px")
+tfds.load("twins", builder_kwargs={"config": EmbeddedConfig(image_size=48, channels=1)})
 """
 
 from __future__ import annotations

@@ -173,8 +173,7 @@ class Evaluator:
             )
         if len(features.moments.mean) != network.dimensions:
             raise UserError(
-                f"{path}: holds {len(features.moments.mean):,} features, and {network.name} has "
-                f"{network.dimensions:,}."
+                f"{path}: holds {len(features.moments.mean):,} features, and {network.name} has {network.dimensions:,}."
             )
         return features
 

@@ -40,8 +40,9 @@ class MetricValue:
         return TITLES.get(self.key, (plain, plain))[0 if is_inception else 1]
 
 
-def compute_metrics(generated, reference, names=METRICS, at_infinity=False, neighbours=3, coverage_neighbours=5,
-                    show_progress=True):
+def compute_metrics(
+    generated, reference, names=METRICS, at_infinity=False, neighbours=3, coverage_neighbours=5, show_progress=True
+):
     """Computes the metrics of generated images against a data set.
 
     Args:
@@ -170,5 +171,7 @@ def _manifolds(generated, reference, names, neighbours, coverage_neighbours, sho
     k = {"precision_recall": neighbours, "density_coverage": coverage_neighbours}
     return [
         MetricValue(key, getattr(metrics, key), None, f"k = {k[name]}; {sizes}")
-        for name in keys if name in names for key in keys[name]
+        for name in keys
+        if name in names
+        for key in keys[name]
     ]

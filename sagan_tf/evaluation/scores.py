@@ -26,8 +26,7 @@ def inception_score(probabilities: ArrayLike, splits: int = 10, seed: int | None
     probabilities = np.asarray(probabilities, np.float64)
     if probabilities.ndim != 2 or not 1 <= splits <= len(probabilities):
         raise ValueError(
-            "`probabilities` must be (N, K) and `splits` in 1 .. N. "
-            f"Received: shape {probabilities.shape}, {splits=}."
+            f"`probabilities` must be (N, K) and `splits` in 1 .. N. Received: shape {probabilities.shape}, {splits=}."
         )
     # A sum of a thousand float32 numbers is off by 1e-4 at most. NaN fails both comparisons.
     if not ((probabilities >= 0).all() and (abs(probabilities.sum(axis=1) - 1) < 1e-3).all()):

@@ -49,8 +49,13 @@ def gather_shards(features, paths, worker, minutes, barrier=lambda: None):
 
 def save_shard(shard, path):
     """Writes the `FeatureSet` of a worker's share, atomically."""
-    arrays = {"about": json.dumps(shard.about), "count": shard.count, "features": shard.features,
-              "indices": shard.indices, **shard.moments.arrays()}
+    arrays = {
+        "about": json.dumps(shard.about),
+        "count": shard.count,
+        "features": shard.features,
+        "indices": shard.indices,
+        **shard.moments.arrays(),
+    }
     if shard.labels is not None:
         arrays["labels"] = shard.labels
     if shard.sums is not None:

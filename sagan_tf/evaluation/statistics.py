@@ -20,8 +20,12 @@ def save_statistics(feature_set, path):
     """Writes a `FeatureSet` as one `.npz` file, atomically; creates the folder."""
     path = Path(path)
     moments = feature_set.moments
-    arrays = {"about": json.dumps(feature_set.about), "count": feature_set.count, "mu": moments.mean,
-              "sigma": moments.covariance}
+    arrays = {
+        "about": json.dumps(feature_set.about),
+        "count": feature_set.count,
+        "mu": moments.mean,
+        "sigma": moments.covariance,
+    }
     for name in ("features", "indices", "labels", "score", "own_distances"):
         if getattr(feature_set, name) is not None:
             arrays[name] = np.asarray(getattr(feature_set, name))

@@ -44,9 +44,7 @@ _PATHS = (
 )  # fmt: skip
 
 
-def train(
-    config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), allow_data_change: bool = False
-) -> Run:
+def train(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), allow_data_change: bool = False) -> Run:
     """Trains a run, or resumes one.
 
     Args:

@@ -52,9 +52,7 @@ def make_signatures(folded):
     latent = {"latent": tf.TensorSpec([None, folded.latent_dim], tf.float32)}
     seed, start_seed, end_seed = ({name: _vector(tf.int64)} for name in ("seed", "start_seed", "end_seed"))
     labels = ("label", "start_label", "end_label")
-    label, start_label, end_label = (
-        {} if folded.num_classes is None else {name: _vector(tf.int32)} for name in labels
-    )
+    label, start_label, end_label = ({} if folded.num_classes is None else {name: _vector(tf.int32)} for name in labels)
     truncation, fraction = {"truncation": _vector(tf.float32)}, {"fraction": _vector(tf.float32)}
     ends = start_seed | end_seed | start_label | end_label
     signatures = [

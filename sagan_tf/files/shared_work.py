@@ -57,9 +57,7 @@ class SharedFolder:
 
     def count(self):
         """Returns how many files all workers have recorded by now."""
-        return sum(
-            sum(map(len, batches[: self._read_progress(i)])) for i, batches in enumerate(self._batches)
-        )
+        return sum(sum(map(len, batches[: self._read_progress(i)])) for i, batches in enumerate(self._batches))
 
     def wait(self, minutes, report=lambda count: None):
         """Waits until all workers have written their share; see `wait_for_workers`."""

@@ -150,4 +150,3 @@ def count_classes(generator):
     """The number of classes of a generator, a keras.Model, by its conditional batch normalizations; None without."""
     counts = {layer.num_classes for layer in generator.layers if isinstance(layer, ConditionalBatchNormalization)}
     return counts.pop() if counts else None
-

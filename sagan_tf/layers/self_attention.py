@@ -91,7 +91,9 @@ class SelfAttention(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         for name, value in (
-            ("key_reduction", key_reduction), ("value_reduction", value_reduction), ("pool_size", pool_size),
+            ("key_reduction", key_reduction),
+            ("value_reduction", value_reduction),
+            ("pool_size", pool_size),
             ("query_block_size", query_block_size),
         ):
             if value is None and name == "query_block_size":
@@ -147,8 +149,7 @@ class SelfAttention(keras.layers.Layer):
                 )
         if height % self.pool_size or width % self.pool_size:
             raise ValueError(
-                "`pool_size` must divide height and width. "
-                f"Received: pool_size={self.pool_size}, {input_shape=}."
+                f"`pool_size` must divide height and width. Received: pool_size={self.pool_size}, {input_shape=}."
             )
         return height, width, channels
 

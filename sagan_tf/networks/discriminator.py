@@ -68,7 +68,12 @@ def build_discriminator(
         discriminator.py.
     """
     sizes = check_network(
-        image_size, channels, num_classes, image_channels, attention_sizes, attention_block,
+        image_size,
+        channels,
+        num_classes,
+        image_channels,
+        attention_sizes,
+        attention_block,
         discriminator_attention_channels,
     )
     if hidden_channels not in ("output", "input"):

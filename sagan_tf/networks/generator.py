@@ -63,7 +63,12 @@ def build_generator(
     Source: Zhang et al. 2019, https://arxiv.org/abs/1805.08318; brain-research/self-attention-gan, generator.py.
     """
     sizes = check_network(
-        image_size, channels, num_classes, image_channels, attention_sizes, attention_block,
+        image_size,
+        channels,
+        num_classes,
+        image_channels,
+        attention_sizes,
+        attention_block,
         generator_attention_channels,
     )
     style = LayerStyle(

@@ -172,7 +172,8 @@ def check_shape(name, shape, info):
         return
     # Usually only the batch size is free; then comparing the rest is fastest.
     fits = len(shape) == len(info.shape) and (
-        shape[1:] == info.shape[1:] and info.has_batch_axis
+        shape[1:] == info.shape[1:]
+        and info.has_batch_axis
         or all(required in (None, size) for size, required in zip(shape, info.shape))
     )
     if not fits or 0 in shape:

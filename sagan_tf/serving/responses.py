@@ -13,9 +13,7 @@ def status_response(service, model, version=None):
         missing = "any versions" if version is None else f"version {version}"
         raise RequestError(f"Could not find {missing} of model {model}", error.status) from None
     response = get_model_status_pb2.GetModelStatusResponse()
-    entry = response.model_version_status.add(
-        version=number, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE
-    )
+    entry = response.model_version_status.add(version=number, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE)
     entry.status.SetInParent()  # present although all its fields are zero: OK
     return response
 

@@ -138,8 +138,10 @@ class DistributedModel(BuiltModel):
         several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         if self.jit_compile:
             if strategy.num_replicas_in_sync > 1:
-                raise ValueError("`jit_compile` works on one replica only. Received: jit_compile=True, "
-                                 f"{strategy.num_replicas_in_sync} replicas.")
+                raise ValueError(
+                    "`jit_compile` works on one replica only. Received: jit_compile=True, "
+                    f"{strategy.num_replicas_in_sync} replicas."
+                )
             step = tf.function(step, jit_compile=True, reduce_retracing=True)
 
         def wants_to_stop():

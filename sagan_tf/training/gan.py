@@ -198,9 +198,7 @@ class SAGAN(SerializableModel):
             share_fake_batch=share_fake_batch, native_operations=native_operations,
         )  # fmt: skip
         check_step_options(jit_compile=jit_compile, **options)
-        super().compile(
-            None, jit_compile=jit_compile, steps_per_execution=steps_per_execution, run_eagerly=run_eagerly
-        )
+        super().compile(None, jit_compile=jit_compile, steps_per_execution=steps_per_execution, run_eagerly=run_eagerly)
         generator_optimizer = generator_optimizer or FusedAdam(1e-4, beta_1=0.0, beta_2=0.9)
         discriminator_optimizer = discriminator_optimizer or FusedAdam(4e-4, beta_1=0.0, beta_2=0.9)
         if generator_optimizer is discriminator_optimizer and not isinstance(generator_optimizer, str):

@@ -35,8 +35,7 @@ class WarmupAndDecay(keras.optimizers.schedules.LearningRateSchedule):
             raise ValueError(f"`schedule` must be 'constant', 'linear' or 'cosine'. Received: {schedule=}.")
         if decay_end_step <= decay_start_step:
             raise ValueError(
-                "`decay_end_step` must lie after `decay_start_step`. "
-                f"Received: {decay_start_step=}, {decay_end_step=}."
+                f"`decay_end_step` must lie after `decay_start_step`. Received: {decay_start_step=}, {decay_end_step=}."
             )
         self.learning_rate = learning_rate
         self.schedule = schedule

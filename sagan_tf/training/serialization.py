@@ -40,12 +40,14 @@ class SerializableModel(DistributedModel):
         if not self.compiled:
             return {}
         loss = self.adversarial_loss
-        return keras.saving.serialize_keras_object({
-            "generator_optimizer": self.generator_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-            "loss": loss.name if losses.LOSSES.get(loss.name) is loss else loss,
-            **{name: getattr(self, name) for name in _STEP_OPTIONS},
-        })
+        return keras.saving.serialize_keras_object(
+            {
+                "generator_optimizer": self.generator_optimizer,
+                "discriminator_optimizer": self.discriminator_optimizer,
+                "loss": loss.name if losses.LOSSES.get(loss.name) is loss else loss,
+                **{name: getattr(self, name) for name in _STEP_OPTIONS},
+            }
+        )
 
     def compile_from_config(self, config):
         """Compiles the model by what `get_compile_config` returned; Keras then loads the optimizers' slots."""

@@ -34,17 +34,21 @@ def test_attend_draws_and_measures_all_layers_of_both_networks(run, capsys):
     attend.main([str(run.path), "--images", "2", "--measured", "3"])
     folder = run.path / "attention"
     kinds = [("generator", "generated"), ("discriminator", "generated"), ("discriminator", "real")]
-    pictures = [f"{network}_{layer}_{kind}_step_00000200.png" for network, kind in kinds
-                for layer in (("attention_8", "attention_16") if network == "generator" else
-                              ("attention_16", "attention_8"))]
+    pictures = [
+        f"{network}_{layer}_{kind}_step_00000200.png"
+        for network, kind in kinds
+        for layer in (("attention_8", "attention_16") if network == "generator" else ("attention_16", "attention_8"))
+    ]
     assert {path.name for path in folder.iterdir()} == {*pictures, "summary_step_00000200.json"}
     for name in pictures:
         with Image.open(folder / name) as picture:
             assert picture.height > 2 * 160 and picture.width > 6 * 160
     summary = json.loads((folder / "summary_step_00000200.json").read_text())
     assert [(each["network"], each["layer"]) for each in summary] == [
-        ("generator", "attention_8"), ("generator", "attention_16"), *[
-            ("discriminator", "attention_16"), ("discriminator", "attention_8")] * 2]
+        ("generator", "attention_8"),
+        ("generator", "attention_16"),
+        *[("discriminator", "attention_16"), ("discriminator", "attention_8")] * 2,
+    ]
     for each in summary:
         assert 0 <= each["entropy_bits"] <= np.log2(each["keys"]) and 0 < each["distance_px"] < 32
         assert each["gamma"] == pytest.approx(0.7) and each["step"] == 200
@@ -53,12 +57,33 @@ def test_attend_draws_and_measures_all_layers_of_both_networks(run, capsys):
 
 
 def test_attend_arrays_hold_the_images_of_sample_and_their_maps(run, tmp_path):
-    names = ["maps_step_00000200.npz"] + [f"{network}_{layer}_generated_step_00000200.png" for network in (
-        "generator", "discriminator") for layer in ("attention_8", "attention_16")]
+    names = ["maps_step_00000200.npz"] + [
+        f"{network}_{layer}_generated_step_00000200.png"
+        for network in ("generator", "discriminator")
+        for layer in ("attention_8", "attention_16")
+    ]
     for name in names:
         (tmp_path / name).write_text("of the default points")
-    attend.main([str(run.path), "--out", str(tmp_path), "--images", "3", "--measured", "1", "--npz", "--seed", "5",
-                 "--points", "0,31;31,0", "--classes", "ring,disc", "--pictures", "generated"])
+    attend.main(
+        [
+            str(run.path),
+            "--out",
+            str(tmp_path),
+            "--images",
+            "3",
+            "--measured",
+            "1",
+            "--npz",
+            "--seed",
+            "5",
+            "--points",
+            "0,31;31,0",
+            "--classes",
+            "ring,disc",
+            "--pictures",
+            "generated",
+        ]
+    )
     assert {(tmp_path / name).read_text() for name in names} == {"of the default points"}
     beside = {name.replace("200", "200_points_0-31_31-0") for name in names}
     assert {path.name for path in tmp_path.iterdir()} == {*names, *beside, "summary_step_00000200.json"}
@@ -80,8 +105,10 @@ def test_attend_arrays_hold_the_images_of_sample_and_their_maps(run, tmp_path):
 
 def test_attend_draws_one_row_per_step_when_step_is_all(run, tmp_path, capsys):
     attend.main([str(run.path), "--out", str(tmp_path), "--step", "all", "--layers", "attention_16", "--images", "1"])
-    names = {f"{network}_attention_16_{kind}_over_training.png" for network, kind in (
-        ("generator", "generated"), ("discriminator", "generated"), ("discriminator", "real"))}
+    names = {
+        f"{network}_attention_16_{kind}_over_training.png"
+        for network, kind in (("generator", "generated"), ("discriminator", "generated"), ("discriminator", "real"))
+    }
     assert {path.name for path in tmp_path.iterdir()} == names
     with Image.open(tmp_path / "generator_attention_16_generated_over_training.png") as picture:
         pixels = np.asarray(picture)[40:]
@@ -98,14 +125,29 @@ def test_attend_measures_symmetry_on_the_mirror_data(tmp_path, capsys):
 
 
 def test_attend_explorer_holds_classes_by_seeds(run, tmp_path):
-    attend.main([str(run.path), "--out", str(tmp_path), "--explorer", "--measured", "1", "--images", "8",
-                 "--layers", "attention_8"])
+    attend.main(
+        [
+            str(run.path),
+            "--out",
+            str(tmp_path),
+            "--explorer",
+            "--measured",
+            "1",
+            "--images",
+            "8",
+            "--layers",
+            "attention_8",
+        ]
+    )
     page = (tmp_path / "explorer_step_00000200.html").read_text()
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     assert [(each["class"], each["seed"]) for each in data["pictures"]] == [
-        (name, seed) for name in ("disc", "ring", "square", "cross") for seed in (0, 1)]
+        (name, seed) for name in ("disc", "ring", "square", "cross") for seed in (0, 1)
+    ]
     assert [(each["network"], each["name"]) for each in data["layers"]] == [
-        ("generator", "attention_8"), ("discriminator", "attention_8")]
+        ("generator", "attention_8"),
+        ("discriminator", "attention_8"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,14 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def features(tmp_path_factory):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([
-        keras.Input((32, 32, 3)), keras.layers.Conv2D(8, 5, strides=3, activation="relu"),
-        keras.layers.GlobalAveragePooling2D(name="pool"), keras.layers.Dense(4, activation="softmax", name="classes"),
-    ])
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Conv2D(8, 5, strides=3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(name="pool"),
+            keras.layers.Dense(4, activation="softmax", name="classes"),
+        ]
+    )
     path = tmp_path_factory.mktemp("features") / "small.keras"
     model.save(path)
     return str(path)
@@ -90,8 +94,19 @@ def test_evaluate_run_writes_metrics_files_and_provenance(run, features, tmp_pat
     out, page = capsys.readouterr().out, read(tmp_path)
     figures = page["figures"]
     assert figures["frechet_distance"]["title"] == "Fréchet distance" and "FID" not in out
-    names = {"kernel_distance", "inception_score", "intra_frechet_distance", "precision", "recall", "density",
-             "coverage", "ms_ssim_within_classes", "ms_ssim_of_the_data", "rule_score", "rule_valid"}
+    names = {
+        "kernel_distance",
+        "inception_score",
+        "intra_frechet_distance",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "ms_ssim_within_classes",
+        "ms_ssim_of_the_data",
+        "rule_score",
+        "rule_valid",
+    }
     assert names <= set(figures) and all(name.startswith("rule_") for name in page["left_out"])
     labels = "drawn with equal probabilities"
     assert page["samples"] == {"count": 120, "seeds": [3, 122], "truncation": 6.0, "labels": labels}
@@ -117,13 +132,17 @@ def test_evaluate_without_inception_measures_what_needs_no_features(run, offline
     measured(run.path, "--num_samples", 50, "--out", tmp_path)
     page, lines = read(tmp_path), capsys.readouterr().out.splitlines()
     assert {"ms_ssim_within_classes", "nearest_picture", "nearest_picture_of_the_data", "rule_valid"} <= set(
-        page["figures"])
+        page["figures"]
+    )
     assert set(METRICS) <= set(page["left_out"]) and page["features"] is None
     (line,) = (line for line in lines if "--inception PATH" in line)
     assert line.startswith("fid, kid, is, ") and "--features" in line and not any(" nan " in line for line in lines)
     assert (page["reference"]["data"], page["reference"]["count"]) == ("twins", 240)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "step_00000200-pixels.json", "step_00000200-pixels_neighbours.png", "step_00000200-pixels_samples.png"]
+        "step_00000200-pixels.json",
+        "step_00000200-pixels_neighbours.png",
+        "step_00000200-pixels_samples.png",
+    ]
     assert "cannot be downloaded" in refusal(capsys, run.path, "--metrics", "fid", "--out", tmp_path)
 
 
@@ -229,8 +248,22 @@ def test_evaluate_names_the_missing_share(run, features, tmp_path, monkeypatch, 
 
 def test_evaluate_records_its_options(run, unconditional, features, tmp_path):
     common = ("--features", features, "--num_samples", 60, "--metrics", "fid,is,rule,intra_fid")
-    measured(run.path, *common, "--standing", 2, "--truncation", 0.5, "--step", 100, "--labels", "data",
-             "--split", "test", "--out", tmp_path / "a")
+    measured(
+        run.path,
+        *common,
+        "--standing",
+        2,
+        "--truncation",
+        0.5,
+        "--step",
+        100,
+        "--labels",
+        "data",
+        "--split",
+        "test",
+        "--out",
+        tmp_path / "a",
+    )
     page = read(tmp_path / "a")
     assert page["subject"]["batch_normalization"] == "statistics of 2 new batches of 64"
     assert page["subject"]["step"] == 100 and page["samples"]["truncation"] == 0.5
@@ -257,9 +290,11 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     assert "no such folder" in refusal(capsys, tmp_path / "none")
     assert "--reference" in refusal(capsys, tmp_path / "flat", "--features", features)
     assert refusal(capsys, run.path, "--metrics", "fidd") == (
-        f"--metrics: `fidd` is not one of {', '.join(METRICS + PICTURE_METRICS)}. Did you mean `fid`?")
+        f"--metrics: `fidd` is not one of {', '.join(METRICS + PICTURE_METRICS)}. Did you mean `fid`?"
+    )
     assert refusal(capsys, run.path, "--num_samples", "1") == (
-        f"--num_samples: `1` is not a whole number from 2 to {2**62 - 1}.")
+        f"--num_samples: `1` is not a whole number from 2 to {2**62 - 1}."
+    )
     assert "no generator was evaluated" in refusal(capsys, run.path, "--features", features, "--best")
     assert "no checkpoint of step 3" in refusal(capsys, run.path, "--features", features, "--step", "3")
     np.savez(tmp_path / "theirs.npz", mu=np.zeros(5), sigma=np.eye(5))
@@ -268,8 +303,9 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     measured(run.path, "--features", features, "--num_samples", 20, "--metrics", "fid", "--out", tmp_path / "made")
     capsys.readouterr()
     statistics = next(cache.glob("statistics/twins-train-*.npz"))
-    keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(8), keras.layers.Dense(4)]
-                     ).save(tmp_path / "other.keras")
+    keras.Sequential(
+        [keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(8), keras.layers.Dense(4)]
+    ).save(tmp_path / "other.keras")
     other = refusal(capsys, run.path, "--features", tmp_path / "other.keras", "--reference", statistics)
     assert "made with the features small.keras" in other
     assert read_statistics(statistics).count == 240
@@ -306,9 +342,25 @@ def test_model_card_lists_evaluations(features, tmp_path):
     (evaluation,) = describe_training(run)["evaluations"]
     assert set(evaluation["figures"]) == {"Fréchet distance", "kernel distance"}
     assert evaluation["samples"]["count"] == 20
-    card = {"name": "sagan", "exported_at": "now", "licence": "", "versions": {}, "files": [], "generator": {
-        "num_classes": 4, "image_width": 32, "image_height": 32, "image_channels": 3, "latent_dim": 12, "parameters": 1,
-        "attention_maps": {}}, "training": describe_training(run), "loading": {}, "samples": None}
+    card = {
+        "name": "sagan",
+        "exported_at": "now",
+        "licence": "",
+        "versions": {},
+        "files": [],
+        "generator": {
+            "num_classes": 4,
+            "image_width": 32,
+            "image_height": 32,
+            "image_channels": 3,
+            "latent_dim": 12,
+            "parameters": 1,
+            "attention_maps": {},
+        },
+        "training": describe_training(run),
+        "loading": {},
+        "samples": None,
+    }
     value = evaluation["figures"]["Fréchet distance"]["value"]
     assert f"| Fréchet distance | {value:.6g} |" in to_markdown(card)
     text = to_markdown(card)

@@ -43,8 +43,21 @@ def test_option_parser_has_help_and_default_for_every_field(capsys, cls):
 
 
 def test_option_parser_reads_options_in_their_types():
-    arguments = ["run", "--out", "~", "--num-samples", "30", "--truncation=0.5", "--metrics", "fid, kid,", "--best",
-                 "--reference", "null", "--pixel_range", "-1,1"]
+    arguments = [
+        "run",
+        "--out",
+        "~",
+        "--num-samples",
+        "30",
+        "--truncation=0.5",
+        "--metrics",
+        "fid, kid,",
+        "--best",
+        "--reference",
+        "null",
+        "--pixel_range",
+        "-1,1",
+    ]
     parsed = parse_options(options.EvaluateOptions, arguments, "prog")
     assert (parsed.subject, parsed.out, parsed.num_samples, parsed.truncation) == ("run", Path("~"), 30, 0.5)
     assert (parsed.metrics, parsed.best, parsed.reference, parsed.pixel_range) == (("fid", "kid"), True, "null", "-1,1")

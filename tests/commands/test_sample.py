@@ -50,10 +50,35 @@ def test_sample_writes_a_grid_to_the_run_folder_by_default(run, unconditional, c
 
 
 def test_sample_writes_and_prints_every_kind_of_file(run, tmp_path, capsys):
-    sample.main([str(run.path), "--out", str(tmp_path), "--sweep", "0.5,2,6", "--interpolate", "latents,classes",
-                 "--animate", "webp", "--files", "5", "--columns", "2", "--frames", "3", "--classes", "ring,0"])
-    names = {"samples", "truncation.png", "between_latents.png", "between_classes.png", "between_latents.webp",
-             "between_classes.webp"}
+    sample.main(
+        [
+            str(run.path),
+            "--out",
+            str(tmp_path),
+            "--sweep",
+            "0.5,2,6",
+            "--interpolate",
+            "latents,classes",
+            "--animate",
+            "webp",
+            "--files",
+            "5",
+            "--columns",
+            "2",
+            "--frames",
+            "3",
+            "--classes",
+            "ring,0",
+        ]
+    )
+    names = {
+        "samples",
+        "truncation.png",
+        "between_latents.png",
+        "between_classes.png",
+        "between_latents.webp",
+        "between_classes.webp",
+    }
     assert {path.name for path in tmp_path.iterdir()} == names
     assert capsys.readouterr().out.split() == sorted((str(tmp_path / name) for name in names), key=order)
 
@@ -67,8 +92,10 @@ def order(path):
 def test_sample_single_files_match_class_and_seed_of_their_names(run, tmp_path):
     sample.main([str(run.path), "--out", str(tmp_path), "--files", "6", "--seed", "40", "--classes", "cross,1"])
     sampler = Sampler(fold_generator(restore_networks(run).generator))
-    names = [f"class_{label:04d}_{name}_seed_{40 + i:08d}.png" for i, (label, name) in
-             enumerate([(3, "cross"), (1, "ring")] * 3)]
+    names = [
+        f"class_{label:04d}_{name}_seed_{40 + i:08d}.png"
+        for i, (label, name) in enumerate([(3, "cross"), (1, "ring")] * 3)
+    ]
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == sorted(names)
     for i, name in enumerate(names):
         np.testing.assert_array_equal(read(tmp_path / "samples" / name), sampler.sample([40 + i], [(3, 1)[i % 2]])[0])

@@ -126,11 +126,7 @@ def test_config_rejects_bad_values_when_made_in_python():
 
 
 def test_config_ranges_cover_every_number():
-    numbers = {
-        key
-        for key, hint in field_types().items()
-        if {int, float} & {hint, *typing.get_args(hint)}
-    }
+    numbers = {key for key, hint in field_types().items() if {int, float} & {hint, *typing.get_args(hint)}}
     assert numbers == set(ranges.RANGES)
 
 

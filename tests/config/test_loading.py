@@ -86,8 +86,11 @@ def test_load_config_reads_flag_in_its_type(argv, key, value):
         ("training.steps: 5\n", "training.steps", 5),
         ("data: {name: 2024-01-01}\n", "data.name", "2024-01-01"),
         ("data: {flip: yes}\n", "data.flip", True),
-        ("generator_optimizer: &adam {beta_2: 0.5}\ndiscriminator_optimizer: *adam\n",
-         "discriminator_optimizer.beta_2", 0.5),
+        (
+            "generator_optimizer: &adam {beta_2: 0.5}\ndiscriminator_optimizer: *adam\n",
+            "discriminator_optimizer.beta_2",
+            0.5,
+        ),
     ],
 )
 def test_load_config_reads_yaml_in_its_type(yaml_file, text, key, value):

@@ -86,16 +86,22 @@ def test_kernel_distance_matches_definition_by_loops():
 
 def test_kernel_distance_is_unbiased():
     """The mean over pairs of sets of one distribution is 0 within its own standard error."""
-    pairs = [kernel_distance(np.random.default_rng(i).normal(size=(40, 4)),
-                             np.random.default_rng(1000 + i).normal(size=(40, 4)))[0] for i in range(300)]
+    pairs = [
+        kernel_distance(
+            np.random.default_rng(i).normal(size=(40, 4)), np.random.default_rng(1000 + i).normal(size=(40, 4))
+        )[0]
+        for i in range(300)
+    ]
     assert abs(np.mean(pairs)) < 4 * np.std(pairs) / math.sqrt(len(pairs))
     assert min(pairs) < 0 < max(pairs)
 
 
 def test_kernel_distance_is_the_mean_over_blocks_with_standard_error():
     first, second = features(0, 100, 3), features(1, 90, 3, 0.5)
-    alone = [kernel_distance(first[25 * i : 25 * i + 25], b)[0] for i, b in enumerate(
-        (second[:22], second[22:44], second[44:67], second[67:]))]
+    alone = [
+        kernel_distance(first[25 * i : 25 * i + 25], b)[0]
+        for i, b in enumerate((second[:22], second[22:44], second[44:67], second[67:]))
+    ]
     distance, error = kernel_distance(first, second, block_size=25, seed=None)
     assert distance == pytest.approx(np.mean(alone), rel=1e-10)
     assert error == pytest.approx(np.std(alone, ddof=1) / 2, rel=1e-10)

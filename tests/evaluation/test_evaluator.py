@@ -150,8 +150,13 @@ np.savez(sys.argv[2] + "/two.npz", features=found.features, labels=found.labels)
 """
     run = make_run(tmp_path / "run")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    done = subprocess.run([sys.executable, "-c", script, str(run.path), str(tmp_path)], env=environment,
-                          capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(run.path), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     evaluator = Evaluator(network(), None, 16, show_progress=False)
     sampler = evaluator.sampler(fold_generator(restore_networks(run).generator))

@@ -132,10 +132,14 @@ def test_load_inception_names_alternative_when_download_fails(monkeypatch, cache
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([
-        keras.Input((32, 32, 3)), keras.layers.Conv2D(6, 3, name="maps"),
-        keras.layers.GlobalAveragePooling2D(name="pool"), keras.layers.Dense(5, name="logits"),
-    ])
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Conv2D(6, 3, name="maps"),
+            keras.layers.GlobalAveragePooling2D(name="pool"),
+            keras.layers.Dense(5, name="logits"),
+        ]
+    )
     path = tmp_path_factory.mktemp("keras") / "my.keras"
     model.save(path)
     return model, path

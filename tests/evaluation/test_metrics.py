@@ -13,10 +13,18 @@ from sagan_tf.evaluation.precision_recall import manifold_metrics
 
 def feature_set(seed, rows=60, columns=6, classes=3, **changes):
     features = np.random.default_rng(seed).normal(size=(rows, columns)).astype(np.float32) + 0.1 * seed
-    return FeatureSet(**{
-        "about": {}, "count": rows, "moments": Moments.of(features), "features": features,
-        "indices": np.arange(rows), "labels": np.arange(rows) % classes, "score": (2.0, 0.1), **changes,
-    })
+    return FeatureSet(
+        **{
+            "about": {},
+            "count": rows,
+            "moments": Moments.of(features),
+            "features": features,
+            "indices": np.arange(rows),
+            "labels": np.arange(rows) % classes,
+            "score": (2.0, 0.1),
+            **changes,
+        }
+    )
 
 
 def test_compute_metrics_matches_the_functions():
@@ -62,7 +70,11 @@ def test_kernel_distance_of_sets_in_class_order_has_mean_zero():
 def test_metric_titles_are_the_published_names_only_with_inception():
     metrics, _ = compute_metrics(feature_set(1), feature_set(2), ("fid", "kid", "is", "intra_fid"), show_progress=False)
     assert [metric.title(True) for metric in metrics] == [
-        "FID", "KID", "Inception Score", "Inception Score of the data", "intra-FID"
+        "FID",
+        "KID",
+        "Inception Score",
+        "Inception Score of the data",
+        "intra-FID",
     ]
     assert not any(word in metric.title(False) for metric in metrics for word in ("FID", "KID", "Inception"))
 
@@ -92,8 +104,10 @@ def test_compute_metrics_gives_reason_when_samples_are_few():
     few = feature_set(1, rows=4, classes=4)
     metrics, left_out = compute_metrics(few, feature_set(2), ("fid", "intra_fid"), at_infinity=True)
     assert [metric.key for metric in metrics] == ["frechet_distance"]
-    assert left_out == {"intra_fid": "no class has two samples and two pictures",
-                        "fid_at_infinity": "there are fewer than 30 samples"}
+    assert left_out == {
+        "intra_fid": "no class has two samples and two pictures",
+        "fid_at_infinity": "there are fewer than 30 samples",
+    }
 
 
 def test_compute_metrics_gives_reason_when_there_is_one_picture():
@@ -103,9 +117,13 @@ def test_compute_metrics_gives_reason_when_there_is_one_picture():
         assert left_out == dict.fromkeys(("fid", "kid"), "there is only one picture")
 
 
-@pytest.mark.parametrize("name, keys", [
-    ("precision_recall", {"precision", "recall"}), ("density_coverage", {"density", "coverage"}),
-])
+@pytest.mark.parametrize(
+    "name, keys",
+    [
+        ("precision_recall", {"precision", "recall"}),
+        ("density_coverage", {"density", "coverage"}),
+    ],
+)
 def test_manifold_metric_pairs_are_selected_by_name(name, keys):
     metrics, _ = compute_metrics(feature_set(1), feature_set(2), (name,), show_progress=False)
     assert {metric.key for metric in metrics} == keys

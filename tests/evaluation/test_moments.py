@@ -9,8 +9,13 @@ from sagan_tf.evaluation.moments import Moments
 
 
 @settings(max_examples=40)
-@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(2, 60), columns=st.integers(1, 8), block=st.integers(1, 70),
-       offset=st.sampled_from([0.0, 1e6]))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(2, 60),
+    columns=st.integers(1, 8),
+    block=st.integers(1, 70),
+    offset=st.sampled_from([0.0, 1e6]),
+)
 def test_moments_are_independent_of_the_batches(seed, rows, columns, block, offset):
     values = np.random.default_rng(seed).normal(size=(rows, columns)) + offset
     moments = Moments.of(values, block)

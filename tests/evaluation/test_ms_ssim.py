@@ -55,7 +55,9 @@ def test_ms_ssim_class_similarities_are_one_only_for_copies():
 
 
 def test_ms_ssim_rejects_small_and_unequal_images():
-    for first, second in ((np.zeros((1, 8, 8, 3), np.uint8),) * 2,
-                          (np.zeros((1, 16, 16, 3), np.uint8), np.zeros((2, 16, 16, 3), np.uint8))):
+    for first, second in (
+        (np.zeros((1, 8, 8, 3), np.uint8),) * 2,
+        (np.zeros((1, 16, 16, 3), np.uint8), np.zeros((2, 16, 16, 3), np.uint8)),
+    ):
         with pytest.raises(ValueError, match="S >= 11"):
             ms_ssim(first, second)

@@ -28,8 +28,14 @@ def definitions(features, reference, k, k_wide):
 
 
 @settings(max_examples=15)
-@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(5, 25), others=st.integers(6, 25), columns=st.integers(1, 6),
-       shift=st.floats(0, 3), offset=st.sampled_from([0.0, 300.0]))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(5, 25),
+    others=st.integers(6, 25),
+    columns=st.integers(1, 6),
+    shift=st.floats(0, 3),
+    offset=st.sampled_from([0.0, 300.0]),
+)
 def test_manifold_metrics_match_the_papers_definitions(seed, rows, others, columns, shift, offset):
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(rows, columns)).astype(np.float32) + np.float32(shift + offset)
@@ -46,8 +52,9 @@ def test_manifold_metrics_match_the_papers_definitions(seed, rows, others, colum
 def test_manifold_metrics_are_exact_for_tight_clusters_far_apart(width):
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(50, 64)) * width
-    features, reference = ((centres[rng.integers(50, size=500)] + rng.normal(size=(500, 64))).astype(np.float32)
-                           for _ in range(2))
+    features, reference = (
+        (centres[rng.integers(50, size=500)] + rng.normal(size=(500, 64))).astype(np.float32) for _ in range(2)
+    )
     metrics = manifold_metrics(features, reference)
     across, among, own = (cdist(a, b) for a, b in ((features, reference), (reference, reference), (features, features)))
     radius, wide, own = np.sort(among)[:, 3], np.sort(among)[:, 5], np.sort(own)[:, 3]
@@ -90,13 +97,16 @@ def test_nearest_neighbours_match_all_distances():
     np.testing.assert_allclose(distances, np.sort(apart, axis=1)[:, :4], rtol=1e-5)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: manifold_metrics(np.zeros((3, 2)), np.zeros((9, 2))), "less than the number of rows"),
-    (lambda: manifold_metrics(np.zeros((9, 2)), np.zeros((5, 2))), "less than the number of rows"),
-    (lambda: manifold_metrics(np.zeros((9, 2)), np.zeros((9, 3))), r"\(N, D\) and \(M, D\)"),
-    (lambda: manifold_metrics(np.full((9, 2), np.nan), np.zeros((9, 2))), "finite"),
-    (lambda: nearest_neighbours(np.zeros((3, 2)), np.zeros((9, 2)), 10), "`count`"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: manifold_metrics(np.zeros((3, 2)), np.zeros((9, 2))), "less than the number of rows"),
+        (lambda: manifold_metrics(np.zeros((9, 2)), np.zeros((5, 2))), "less than the number of rows"),
+        (lambda: manifold_metrics(np.zeros((9, 2)), np.zeros((9, 3))), r"\(N, D\) and \(M, D\)"),
+        (lambda: manifold_metrics(np.full((9, 2), np.nan), np.zeros((9, 2))), "finite"),
+        (lambda: nearest_neighbours(np.zeros((3, 2)), np.zeros((9, 2)), 10), "`count`"),
+    ],
+)
 def test_manifold_metrics_reject_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()

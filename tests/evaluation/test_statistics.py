@@ -12,11 +12,19 @@ from sagan_tf.evaluation.statistics import mismatch, read_statistics, save_stati
 def feature_set(**changes):
     features = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
     about = {"data": "twins", "count": 9, "features": {"name": "Inception", "sha256": "ab"}, "class_names": ["ü", "b"]}
-    return FeatureSet(**{
-        "about": about, "count": 9, "moments": Moments.of(features), "features": features, "indices": np.arange(9),
-        "labels": np.arange(9, dtype=np.int32) % 2, "score": (1.5, 0.1),
-        "own_distances": np.ones((9, 2), np.float32), **changes,
-    })
+    return FeatureSet(
+        **{
+            "about": about,
+            "count": 9,
+            "moments": Moments.of(features),
+            "features": features,
+            "indices": np.arange(9),
+            "labels": np.arange(9, dtype=np.int32) % 2,
+            "score": (1.5, 0.1),
+            "own_distances": np.ones((9, 2), np.float32),
+            **changes,
+        }
+    )
 
 
 @pytest.mark.parametrize("missing", [{}, {"labels": None, "score": None}, {"features": None, "indices": None}])
@@ -43,16 +51,28 @@ def test_read_statistics_accepts_moments_of_another_program(tmp_path):
 MOMENTS = {"mu": np.zeros(2), "sigma": np.eye(2)}
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"PK\x03\x04 no zip", {"mu": np.zeros(3)}, {"mu": np.zeros(3), "sigma": np.zeros((2, 2))},
-    {"mu": np.full(2, np.nan), "sigma": np.eye(2)}, {"mu": np.zeros(2), "sigma": -np.eye(2)},
-    {"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0, 1]])}, {"mu": np.zeros(2), "sigma": 1j * np.eye(2)},
-    {"mu": np.zeros(2), "sigma": np.array([[1.0, 2], [2, 1]])}, {"mu": np.zeros(0), "sigma": np.zeros((0, 0))},
-    {**MOMENTS, "about": "[]", "count": 3}, {**MOMENTS, "about": "{}", "count": -1}, {**MOMENTS, "about": '{"a": 1}'},
-    {**MOMENTS, "about": '{"a": 1}', "count": np.nan}, {**MOMENTS, "about": '{"a": 1}', "count": 3, "score": "x"},
-    {**MOMENTS, "about": '{"a": 1}', "count": 3, "indices": np.arange(3), "features": np.array(["a", "b", "c"])},
-    {"mu": np.array([object()]), "sigma": np.eye(1)},
-])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04 no zip",
+        {"mu": np.zeros(3)},
+        {"mu": np.zeros(3), "sigma": np.zeros((2, 2))},
+        {"mu": np.full(2, np.nan), "sigma": np.eye(2)},
+        {"mu": np.zeros(2), "sigma": -np.eye(2)},
+        {"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0, 1]])},
+        {"mu": np.zeros(2), "sigma": 1j * np.eye(2)},
+        {"mu": np.zeros(2), "sigma": np.array([[1.0, 2], [2, 1]])},
+        {"mu": np.zeros(0), "sigma": np.zeros((0, 0))},
+        {**MOMENTS, "about": "[]", "count": 3},
+        {**MOMENTS, "about": "{}", "count": -1},
+        {**MOMENTS, "about": '{"a": 1}'},
+        {**MOMENTS, "about": '{"a": 1}', "count": np.nan},
+        {**MOMENTS, "about": '{"a": 1}', "count": 3, "score": "x"},
+        {**MOMENTS, "about": '{"a": 1}', "count": 3, "indices": np.arange(3), "features": np.array(["a", "b", "c"])},
+        {"mu": np.array([object()]), "sigma": np.eye(1)},
+    ],
+)
 def test_read_statistics_rejects_other_files(tmp_path, content):
     path = tmp_path / "x.npz"
     if isinstance(content, bytes):

@@ -52,9 +52,9 @@ def test_restore_names_checkpoint_of_old_format(tmp_path):
     run = make_run(tmp_path / "run", steps=())
     gan = SAGAN(*build_networks(run.config(), 4))
     gan.compile()
-    tf.train.CheckpointManager(
-        tf.train.Checkpoint(model=gan), str(run.checkpoints_path), max_to_keep=1
-    ).save(checkpoint_number=5)
+    tf.train.CheckpointManager(tf.train.Checkpoint(model=gan), str(run.checkpoints_path), max_to_keep=1).save(
+        checkpoint_number=5
+    )
     with pytest.raises(UserError, match="written by an early version of sagan_tf"):
         restore_latest(gan, run)
 

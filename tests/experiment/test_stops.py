@@ -28,9 +28,16 @@ pytestmark = pytest.mark.usefixtures("quick_training")
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_resume_is_exact_when_stopped_within_metrics_line_and_evaluation(precision, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
-    options = dict(steps=6, hardware__precision=precision, output__log_interval=3, output__checkpoint_interval=3,
-                   evaluation__interval=2, evaluation__num_samples=20, evaluation__split="test",
-                   evaluation__features=save_feature_network(tmp_path / "features.keras"))
+    options = dict(
+        steps=6,
+        hardware__precision=precision,
+        output__log_interval=3,
+        output__checkpoint_interval=3,
+        evaluation__interval=2,
+        evaluation__num_samples=20,
+        evaluation__split="test",
+        evaluation__features=save_feature_network(tmp_path / "features.keras"),
+    )
     whole, broken = KeepModel(), KeepModel()
     one = train(tiny_config(tmp_path / "whole", **options), [whole])
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

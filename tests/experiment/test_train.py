@@ -36,8 +36,12 @@ def save_feature_network(path):
 
 def test_resume_is_exact_with_evaluations_when_killed(tmp_path, monkeypatch):
     monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
-    evaluation = dict(evaluation__interval=2, evaluation__num_samples=20, evaluation__split="test",
-                      evaluation__features=save_feature_network(tmp_path / "features.keras"))
+    evaluation = dict(
+        evaluation__interval=2,
+        evaluation__num_samples=20,
+        evaluation__split="test",
+        evaluation__features=save_feature_network(tmp_path / "features.keras"),
+    )
     whole, resumed = KeepModel(), KeepModel()
     one = train(tiny_config(tmp_path / "whole", steps=5, **evaluation), [whole])
     with pytest.raises(Killed):
@@ -132,9 +136,7 @@ def test_train_rejects_jit_compile_on_several_devices(tmp_path, monkeypatch):
 
 
 def test_train_rejects_native_operations_with_gpu_or_without_compiler(tmp_path, monkeypatch):
-    config = tiny_config(
-        tmp_path / "run", hardware__native_operations="true", hardware__precision="mixed_bfloat16"
-    )
+    config = tiny_config(tmp_path / "run", hardware__native_operations="true", hardware__precision="mixed_bfloat16")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")
     compiled.load.cache_clear()

@@ -68,8 +68,12 @@ def test_export_command_writes_every_format(trained, tmp_path, capsys, monkeypat
     formats = ",".join(name for name in FORMATS if name != "web")  # which needs npm; see test_web_page.py
     main([str(trained.path), "--out", str(out), "--formats", formats, "--name", "twins", "--version", "7"])
     for path in (
-        "saved_model/twins/7/saved_model.pb", "saved_model/twins/7/variables/variables.index", "onnx/generator.onnx",
-        "tflite/generator_float32.tflite", "tflite/generator_int8.tflite", "keras/generator.keras",
+        "saved_model/twins/7/saved_model.pb",
+        "saved_model/twins/7/variables/variables.index",
+        "onnx/generator.onnx",
+        "tflite/generator_float32.tflite",
+        "tflite/generator_int8.tflite",
+        "keras/generator.keras",
     ):
         assert (out / path).is_file(), path
     printed = [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines() if ": " in line]
@@ -86,9 +90,12 @@ def test_export_command_writes_every_format(trained, tmp_path, capsys, monkeypat
     with Image.open("seed_0.png") as picture, Image.open("samples.png") as table:
         size = np.array(picture.size)
         scaled = picture.resize(size * 3, Image.Resampling.NEAREST)  # 32 px are enlarged to 96 in a table
-        top_left = np.argwhere([
-            [(np.asarray(table.crop((x, y, *(size * 3 + (x, y))))) == np.asarray(scaled)).all() for x in range(80)]
-            for y in range(80)])
+        top_left = np.argwhere(
+            [
+                [(np.asarray(table.crop((x, y, *(size * 3 + (x, y))))) == np.asarray(scaled)).all() for x in range(80)]
+                for y in range(80)
+            ]
+        )
     assert len(top_left) == 1  # seed 0 of class 0
     assert not [path for path in out.rglob(".*")]
 
@@ -112,8 +119,16 @@ def test_model_card_describes_training_and_files(trained, tmp_path):
     file = out / "keras" / "generator.keras"
     assert card["files"][0]["sha256"] == sha256(file) and card["files"][0]["bytes"] == file.stat().st_size
     text = (out / "model_card.md").read_text()
-    assert all(word in text for word in ("# sagan", "| fid | 31.5 (step 1000) |", "labels 0 .. 4", "## Licence",
-                                        "| hardware | one, no GPU |"))
+    assert all(
+        word in text
+        for word in (
+            "# sagan",
+            "| fid | 31.5 (step 1000) |",
+            "labels 0 .. 4",
+            "## Licence",
+            "| hardware | one, no GPU |",
+        )
+    )
     # Exported files do not contain paths of this machine.
     assert "/secret" not in text + json.dumps(card) and str(tmp_path) not in text + json.dumps(card)
 
@@ -126,7 +141,8 @@ def test_model_card_names_data_and_evaluation_without_paths(trained):
     assert training["data"] == "pets, split train" and "/secret" not in json.dumps(training)
     seed = QUICK_START.training.seed + 1
     assert training["how"]["evaluation during training"] == (
-        f"50 samples, seeds {seed} to {seed + 49}, against pets, split test, by Inception")
+        f"50 samples, seeds {seed} to {seed + 49}, against pets, split test, by Inception"
+    )
 
 
 def test_model_card_shows_names_as_text(trained, tmp_path):
@@ -136,8 +152,9 @@ def test_model_card_shows_names_as_text(trained, tmp_path):
     card["name"] = card["training"]["data"] = hostile
     card["training"]["metrics"] = {hostile: {"value": 1.0, "step": 2}, "fid": {"value": 1.0, "step": 2}}
     names = ["`a` *b*", r"c\|d", "__e__"]
-    assert r"0 \`a\` \*b\*, 1 c\\\|d, 2 \_\_e\_\_" in to_markdown(card | {
-        "training": card["training"] | {"class_names": names}})
+    assert r"0 \`a\` \*b\*, 1 c\\\|d, 2 \_\_e\_\_" in to_markdown(
+        card | {"training": card["training"] | {"class_names": names}}
+    )
     before, text = to_markdown(json.loads((tmp_path / "model_card.json").read_text())), to_markdown(card)
     assert text.count("&lt;img src=x onerror=alert(1)&gt;\\|a # b \\[link](x)") == 3
     assert "<" not in text and text.count("\n") == before.count("\n")

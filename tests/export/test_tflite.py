@@ -61,7 +61,9 @@ def test_export_tflite_attention_matches_float32(exported):
     inputs = make_inputs(4, num_classes)
     expected = run(files["float32"], inputs, "attention")
     assert {name: value.shape[1:] for name, value in expected.items()} == {
-        "image": (32, 32, 3), "attention_8": (64, 16), "attention_16": (256, 64)
+        "image": (32, 32, 3),
+        "attention_8": (64, 16),
+        "attention_16": (256, 64),
     }
     for variant, path in files.items():
         outputs, image = run(path, inputs, "attention"), run(path, inputs)["image"]

@@ -163,6 +163,7 @@ def test_principal_directions_stretch_latents_most(folded):
 
 def test_directions_are_named_after_what_they_change():
     latent = keras.Input((4,))
+
     # Entry 0 is brightness, 1 moves a bar down, 2 reddens; 3 does nothing.
     def paint(z):
         rows = keras.ops.linspace(-1.0, 1.0, 16)[None, :, None, None]

@@ -23,7 +23,10 @@ GENERATORS = {
     "attention_as_printed": {"attention_options": {"value_reduction": 8, "pool_size": 1}},
     "attention_first_version": {
         "attention_options": {
-            "value_reduction": 1, "pool_size": 1, "output_projection": False, "use_bias": True,
+            "value_reduction": 1,
+            "pool_size": 1,
+            "output_projection": False,
+            "use_bias": True,
             "spectral_normalization": False,
         }
     },

@@ -13,9 +13,7 @@ DIM = 64
 SEEDS = st.integers(-(2**63), 2**63 - 1)
 
 
-@tf.function(
-    input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)], autograph=False
-)
+@tf.function(input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)], autograph=False)
 def draw(seed, truncation):
     return draw_latents(seed, truncation, DIM)
 

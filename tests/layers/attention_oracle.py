@@ -54,9 +54,7 @@ def oracle(layer, x):
     cells = [np.s_[row : row + p, column : column + p] for row in range(0, height, p) for column in range(0, width, p)]
     results = []
     for image in range(batch):
-        pooled = (
-            np.array([maps[name][image][cell].max(axis=(0, 1)) for cell in cells]) for name in ("key", "value")
-        )
+        pooled = (np.array([maps[name][image][cell].max(axis=(0, 1)) for cell in cells]) for name in ("key", "value"))
         results.append(attend(maps["query"][image], *pooled))
     scores, mixed = (np.array(part) for part in zip(*results))
     mixed = mixed.reshape(batch, height, width, -1)

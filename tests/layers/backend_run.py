@@ -1,6 +1,6 @@
 """Outputs, gradients and training steps of our layers on the backend that KERAS_BACKEND names, for comparison.
 
-    KERAS_BACKEND=jax python tests/layers/backend_run.py OUT.npz
+KERAS_BACKEND=jax python tests/layers/backend_run.py OUT.npz
 """
 
 import inspect

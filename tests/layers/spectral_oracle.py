@@ -41,9 +41,7 @@ CASES = {
     "conv1d_transpose": Case(partial(layers.Conv1DTranspose, 5, 3), (2, 6, 4), {"kernel": (1,)}),
     "conv2d_transpose": Case(partial(layers.Conv2DTranspose, 5, 3), (2, 6, 6, 4), {"kernel": (2,)}),
     "conv3d_transpose": Case(partial(layers.Conv3DTranspose, 3, 2), (2, 4, 4, 4, 2), {"kernel": (3,)}),
-    "depthwise": Case(
-        partial(layers.DepthwiseConv2D, 3, depth_multiplier=2), (2, 6, 6, 4), {"kernel": (2, 3)}
-    ),
+    "depthwise": Case(partial(layers.DepthwiseConv2D, 3, depth_multiplier=2), (2, 6, 6, 4), {"kernel": (2, 3)}),
     "separable": Case(
         partial(layers.SeparableConv2D, 3, 2, depth_multiplier=2),
         (2, 5, 5, 4),

@@ -158,6 +158,5 @@ def test_conditional_batch_normalization_rejects_bad_inputs(shape):
     with pytest.raises(ValueError) as error:
         ConditionalBatchNormalization(3).build(shape)
     assert str(error.value) == (
-        "`ConditionalBatchNormalization` takes a list of a feature map and its labels. "
-        f"Received: input_shape={shape}."
+        f"`ConditionalBatchNormalization` takes a list of a feature map and its labels. Received: input_shape={shape}."
     )

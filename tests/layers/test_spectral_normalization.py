@@ -87,9 +87,7 @@ def test_spectral_normalization_output_gradients_and_u_match_numpy(name, iterati
     weights = {weight.name: weight.numpy() for weight in layer.layer.weights}
     weights |= {name: normalized(kernel, u, axes, iterations) for (name, kernel, axes), u in zip(kernels, us)}
     output, upstream, gradients = output_and_gradients(layer, case.inputs(), training=True)
-    want, _, want_gradients = output_and_gradients(
-        plain_layer(case, list(weights.values())), case.inputs(), upstream
-    )
+    want, _, want_gradients = output_and_gradients(plain_layer(case, list(weights.values())), case.inputs(), upstream)
     assert relative_error(output, want) < tolerance
     assert len(us) == len(kernels) == len(case.output_axes)
     for (name, kernel, axes), u, vector in zip(kernels, us, layer.vectors):

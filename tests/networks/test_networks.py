@@ -61,8 +61,13 @@ def test_network_has_attention_at_every_requested_size(block):
     for network in (generator, discriminator):
         for size in (4, 16, 32):
             assert network.get_layer(f"attention_{size}").output.shape[1] == size
-        assert sum(layer.name.startswith("attention_") and "_conv_" not in layer.name and "_relu_" not in layer.name
-                   for layer in network.layers) == 3
+        assert (
+            sum(
+                layer.name.startswith("attention_") and "_conv_" not in layer.name and "_relu_" not in layer.name
+                for layer in network.layers
+            )
+            == 3
+        )
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Asserts relative errors, and writes them as the table of docs/correctness.md on request:
 
-    CORRECTNESS_TABLE=table.md python -m pytest tests/parity -p no:xdist
+CORRECTNESS_TABLE=table.md python -m pytest tests/parity -p no:xdist
 """
 
 import os

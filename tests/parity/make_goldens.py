@@ -81,12 +81,8 @@ def evaluation():
     module = tfgan.eval
     with tf.Graph().as_default(), tf1.Session() as session:
         first, second, class_logits = map(tf.constant, recipe.activations().values())
-        kid, kid_error = module.kernel_classifier_distance_and_std_from_activations(
-            first, second, max_block_size=90
-        )
-        one_block = module.kernel_classifier_distance_from_activations(
-            first[:200], second[:200], max_block_size=1000
-        )
+        kid, kid_error = module.kernel_classifier_distance_and_std_from_activations(first, second, max_block_size=90)
+        one_block = module.kernel_classifier_distance_from_activations(first[:200], second[:200], max_block_size=1000)
         return session.run(
             {
                 "frechet": module.frechet_classifier_distance_from_activations(first, second),

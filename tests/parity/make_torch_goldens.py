@@ -30,9 +30,7 @@ def networks(name):
     case, inputs = recipe.TORCH[name], recipe.torch_inputs(name)
     layout = case["layout"]
     label = tensor(inputs["label"])
-    generator = Generator(
-        layout, latent_dim=recipe.LATENT_DIM, num_classes=recipe.NUM_CLASSES, **case["generator"]
-    )
+    generator = Generator(layout, latent_dim=recipe.LATENT_DIM, num_classes=recipe.NUM_CLASSES, **case["generator"])
     discriminator = Discriminator(layout, num_classes=recipe.NUM_CLASSES, **case["discriminator"])
     results = {}
     for part, network in (("generator", generator), ("discriminator", discriminator)):

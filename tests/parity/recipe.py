@@ -116,9 +116,7 @@ TORCH = {
         "layout": "biggan_pytorch",
         "image_size": 128,
         "generator": {"widths": [64, 64, 32, 16, 8, 4], "attention_after": [3]},
-        "discriminator": {
-            "widths": [8, 16, 32, 64, 128, 128], "down": [True] * 5 + [False], "attention_after": [0]
-        },
+        "discriminator": {"widths": [8, 16, 32, 64, 128, 128], "down": [True] * 5 + [False], "attention_after": [0]},
     },
     "studiogan": {
         "layout": "studiogan",

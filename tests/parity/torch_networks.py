@@ -162,9 +162,11 @@ class DownBlock(nn.Module):
 
 def module_list(layout, blocks):
     """Nests modules: attention follows its block in one list (BigGAN-PyTorch) or has its own (StudioGAN)."""
-    nested = [[part] for pair in blocks for part in pair if part] if layout == "studiogan" else [
-        [part for part in pair if part] for pair in blocks
-    ]
+    nested = (
+        [[part] for pair in blocks for part in pair if part]
+        if layout == "studiogan"
+        else [[part for part in pair if part] for pair in blocks]
+    )
     return nn.ModuleList([nn.ModuleList(parts) for parts in nested])
 
 
@@ -177,10 +179,13 @@ class Generator(nn.Module):
             self.linear0 = spectral_norm(linear, eps=1e-6)
         else:
             self.linear = linear
-        self.blocks = module_list(layout, [
-            (UpBlock(layout, a, b, num_classes), Attention(layout, b) if i in attention_after else None)
-            for i, (a, b) in enumerate(zip(widths, widths[1:]))
-        ])
+        self.blocks = module_list(
+            layout,
+            [
+                (UpBlock(layout, a, b, num_classes), Attention(layout, b) if i in attention_after else None)
+                for i, (a, b) in enumerate(zip(widths, widths[1:]))
+            ],
+        )
         if layout == "studiogan":
             self.bn4, self.conv2d5 = nn.BatchNorm2d(widths[-1], eps=1e-4), torch_conv(widths[-1], 3)
         else:
@@ -199,10 +204,13 @@ class Discriminator(nn.Module):
     def __init__(self, layout, widths, down, num_classes, attention_after):
         super().__init__()
         self.layout = layout
-        self.blocks = module_list(layout, [
-            (DownBlock(layout, a, b, down[i], i == 0), Attention(layout, b) if i in attention_after else None)
-            for i, (a, b) in enumerate(zip([3, *widths], widths))
-        ])
+        self.blocks = module_list(
+            layout,
+            [
+                (DownBlock(layout, a, b, down[i], i == 0), Attention(layout, b) if i in attention_after else None)
+                for i, (a, b) in enumerate(zip([3, *widths], widths))
+            ],
+        )
         if layout == "studiogan":
             self.linear1 = spectral_norm(nn.Linear(widths[-1], 1), eps=1e-6)
             self.embedding = spectral_norm(nn.Embedding(num_classes, widths[-1]), eps=1e-6)
@@ -214,7 +222,5 @@ class Discriminator(nn.Module):
         for part in (part for parts in self.blocks for part in parts):
             x = part(x)
         features = F.relu(x).sum((2, 3))
-        linear, embedding = (
-            (self.linear1, self.embedding) if self.layout == "studiogan" else (self.linear, self.embed)
-        )
+        linear, embedding = (self.linear1, self.embedding) if self.layout == "studiogan" else (self.linear, self.embed)
         return linear(features) + (embedding(label) * features).sum(1, keepdim=True)

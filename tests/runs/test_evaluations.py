@@ -37,10 +37,14 @@ def test_read_evaluations_says_how_figures_were_made(run):
     assert (first["step"], first["best"], first["features"]) == (3, True, "pixels") and not second["best"]
     assert second["figures"]["FID"]["text"] == "31.5 ± 0.25 (biased)"
     assert second["how"] == {
-        "generator": "EMA, step 7", "batch normalization": "moving statistics",
-        "samples": "2,000, seeds 0 to 1999, truncation 0.5", "data": "pets, split train, 300 pictures",
-        "features": "Inception, SHA-256 abc", "versions": "tensorflow 2.21",
-        "hardware": "EPYC, 2 cores, H100; 1 device(s) used", "measured": "unknown, in 3.5 s",
+        "generator": "EMA, step 7",
+        "batch normalization": "moving statistics",
+        "samples": "2,000, seeds 0 to 1999, truncation 0.5",
+        "data": "pets, split train, 300 pictures",
+        "features": "Inception, SHA-256 abc",
+        "versions": "tensorflow 2.21",
+        "hardware": "EPYC, 2 cores, H100; 1 device(s) used",
+        "measured": "unknown, in 3.5 s",
     }
 
 

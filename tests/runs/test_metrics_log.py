@@ -49,7 +49,7 @@ def test_metrics_log_removes_incomplete_line_of_killed_process(tmp_path_factory,
     for step in (10, 20):
         run.metrics_log.append({"step": step, "d_loss": 1.5})
     whole = run.metrics_path.read_bytes()
-    run.metrics_path.write_bytes(whole[: -torn])
+    run.metrics_path.write_bytes(whole[:-torn])
     assert run.read_metrics() == [{"step": 10, "d_loss": 1.5}]
     run.metrics_log.truncate_after(20)
     run.metrics_log.append({"step": 20, "d_loss": 1.5})

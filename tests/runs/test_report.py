@@ -81,7 +81,8 @@ def test_report_command_compares_several_runs_on_one_page(run, tmp_path, monkeyp
     data = data_of(tmp_path / "comparison.html")
     assert [each["name"] for each in data["runs"]] == ["run", "other"]
     assert data["differences"] == [
-        [f"{network}.attention_sizes", ["[8, 16]", "[16]"]] for network in ("generator", "discriminator")]
+        [f"{network}.attention_sizes", ["[8, 16]", "[16]"]] for network in ("generator", "discriminator")
+    ]
     report.main([str(run.path), "--out", "deep/page.html"])
     assert (tmp_path / "deep" / "page.html").is_file()
 

@@ -152,9 +152,7 @@ def test_grpc_bad_request_does_not_fail_others_in_its_batch(version_1, call):
     with running(version_1.parent, limits) as server, server.stubs() as (predictions, _):
         good = predictions.Predict.future(make_request(**arrays(2)), timeout=20)
         bad = predictions.Predict.future(make_request(**arrays(1) | {"label": np.array([5], np.int32)}), timeout=20)
-        np.testing.assert_array_equal(
-            outputs_of(good.result())["image"], call["serving_default"](**arrays(2))["image"]
-        )
+        np.testing.assert_array_equal(outputs_of(good.result())["image"], call["serving_default"](**arrays(2))["image"])
         assert refusal(bad.result)[0] == CODE.INVALID_ARGUMENT
         # First together, then one by one.
         assert server.metrics()["sagan_serving_batch_rows_count", "sagan", "serving_default"] == 3

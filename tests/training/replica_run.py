@@ -20,9 +20,13 @@ def main(replicas, path, options):
     strategy = make_strategy(*kinds.get(replicas, ("mirrored", replicas)))
     keras.utils.set_random_seed(0)
     penalties = dict(lecam_weight=0.01, lecam_start_step=1, consistency_real_weight=0.01, consistency_fake_weight=0.01)
-    arguments = dict(compile_arguments=dict(steps_per_execution=2, **penalties)) if options == "plain" else dict(
-        augmentation=("color", "translation", "cutout"),
-        compile_arguments=dict(d_steps=2, r1_weight=0.1, r1_interval=2),
+    arguments = (
+        dict(compile_arguments=dict(steps_per_execution=2, **penalties))
+        if options == "plain"
+        else dict(
+            augmentation=("color", "translation", "cutout"),
+            compile_arguments=dict(d_steps=2, r1_weight=0.1, r1_interval=2),
+        )
     )
     with strategy.scope():
         gan = make_gan(rate=1e-4, ema_decay=0.9, attention_sizes=(), **arguments)

@@ -28,7 +28,9 @@ def test_tensorboard_scalars_are_written_without_none(tmp_path):
     events.scalars(5, {"d_loss": 1.5, "fake_logit": None, "images": 160})
     found = events_of(tmp_path / "deep" / "tensorboard")  # before the end: running training can be watched
     assert [(step, name, plugin, float(value)) for step, name, plugin, value in found] == [
-        (5, "d_loss", "scalars", 1.5), (5, "images", "scalars", 160.0)]
+        (5, "d_loss", "scalars", 1.5),
+        (5, "images", "scalars", 160.0),
+    ]
     events.close()
 
 
@@ -62,8 +64,9 @@ def test_tensorboard_histogram_counts_every_value(tmp_path):
     np.testing.assert_array_equal(bins[1:, 0], bins[:-1, 1])
 
 
-@pytest.mark.parametrize(("detail", "plugins"), [
-    ("scalars", set()), ("pictures", {"images"}), ("histograms", {"images", "histograms"})])
+@pytest.mark.parametrize(
+    ("detail", "plugins"), [("scalars", set()), ("pictures", {"images"}), ("histograms", {"images", "histograms"})]
+)
 def test_tensorboard_detail_selects_pictures_and_histograms(tmp_path, detail, plugins):
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "2.png")
     paths = {"samples": lambda step: tmp_path / f"{step}.png"}

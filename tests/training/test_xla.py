@@ -13,8 +13,12 @@ OPTIONS = {
     "two updates of the discriminator": dict(d_steps=2),
     "one batch of images for both": dict(share_fake_batch=True),
     "LeCam, consistency and R2": dict(
-        lecam_weight=0.01, lecam_start_step=1, consistency_real_weight=0.01, consistency_fake_weight=0.01,
-        r2_weight=0.1, loss="relativistic",
+        lecam_weight=0.01,
+        lecam_start_step=1,
+        consistency_real_weight=0.01,
+        consistency_fake_weight=0.01,
+        r2_weight=0.1,
+        loss="relativistic",
     ),  # fmt: skip
     **{f"{name} loss": dict(loss=name) for name in LOSSES},
 }

@@ -14,7 +14,10 @@ from sagan_tf.viewing.receptive_fields import receptive_fields
 
 def make_discriminator(image_size=32, attention_sizes=(8, 16)):
     return build_discriminator(
-        image_size, channels=4, num_classes=3, attention_sizes=attention_sizes,
+        image_size,
+        channels=4,
+        num_classes=3,
+        attention_sizes=attention_sizes,
         attention_options={"key_reduction": 4, "pool_size": 2},
     )
 

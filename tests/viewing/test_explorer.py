@@ -135,8 +135,10 @@ def test_explorer_maps_are_accurate_to_8_bits(browser, page_path, tmp_path):
     save_explorer(ExplorerData("t", images, ("", ""), (0, 1), {("generator", "a"): maps}), tmp_path / "page.html")
     with opened(browser, tmp_path / "page.html") as page:
         for picture, row, column in ((0, 0, 0), (1, 15, 15), (1, 7, 3)):
-            page.evaluate("async ([p, r, c]) => { await explorer.choose(p); await explorer.moveTo(r, c); }",
-                          [picture, row, column])
+            page.evaluate(
+                "async ([p, r, c]) => { await explorer.choose(p); await explorer.moveTo(r, c); }",
+                [picture, row, column],
+            )
             shown = np.array(page.evaluate("explorer.map"))
             expected = maps.map_of(picture, (row, column)).ravel()
             # 8 bits of the square root: at value v and maximum m half a level is sqrt(v m) / 255.

@@ -45,8 +45,11 @@ def test_choose_points_hits_the_shapes_of_embedded_images(name):
         bright = image.astype(float).reshape(16, 2, 16, 2, 3).mean((1, 3))
         contrast = abs(bright - np.median(bright, axis=(0, 1))).sum(-1)
         shape = contrast > 60
-        on.append(np.mean([shape[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2].any()
-                           for r, c in choose_points(features, image)]))
+        on.append(
+            np.mean(
+                [shape[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2].any() for r, c in choose_points(features, image)]
+            )
+        )
     assert np.mean(on) > 0.7
 
 

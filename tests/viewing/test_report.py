@@ -30,13 +30,25 @@ def record(tmp_path_factory):
     for step, level in ((0, 0), (250, 120), (500, 240)):
         Image.fromarray(np.full((64, 64, 3), level, np.uint8)).save(folder / f"{step}.png")
     return RunRecord(
-        name=HOSTILE, steps=1000, images_per_step=32, metrics=metrics_lines(),
+        name=HOSTILE,
+        steps=1000,
+        images_per_step=32,
+        metrics=metrics_lines(),
         config=[("run", "a"), ("data.name", HOSTILE), ("data.image_size", "32"), ("training.loss", "hinge")],
-        environment={"started_at": "now", "gpus": [], "command": ["x", HOSTILE]}, starts=2,
-        samples={step: folder / f"{step}.png" for step in (0, 250, 500)}, attention={500: folder / "500.png"},
-        contact_sheet=folder / "250.png", class_names=("disc", HOSTILE),
-        evaluations=[{"title": f"Step 500, {HOSTILE}", "figures": [["FID", HOSTILE]],
-                      "how": [["data", HOSTILE]], "pictures": [folder / "500.png", folder / "none.png"]}],
+        environment={"started_at": "now", "gpus": [], "command": ["x", HOSTILE]},
+        starts=2,
+        samples={step: folder / f"{step}.png" for step in (0, 250, 500)},
+        attention={500: folder / "500.png"},
+        contact_sheet=folder / "250.png",
+        class_names=("disc", HOSTILE),
+        evaluations=[
+            {
+                "title": f"Step 500, {HOSTILE}",
+                "figures": [["FID", HOSTILE]],
+                "how": [["data", HOSTILE]],
+                "pictures": [folder / "500.png", folder / "none.png"],
+            }
+        ],
     )
 
 
@@ -52,8 +64,15 @@ def test_report_shows_values_of_running_training(browser, record, tmp_path):
         assert page.locator("h1").text_content() == HOSTILE  # shown, not executed
         assert "Step 500 of 1,000, 2.7 min left" in page.locator("#line").text_content()
         titles = page.locator(".card h3").all_text_contents()
-        assert titles == ["fid", "Losses", "Discriminator logits", "Discriminator accuracy",
-                          "Attention gamma", "sigma, generator", "Images per second"]
+        assert titles == [
+            "fid",
+            "Losses",
+            "Discriminator logits",
+            "Discriminator accuracy",
+            "Attention gamma",
+            "sigma, generator",
+            "Images per second",
+        ]
         losses = page.locator(".card", has_text="Losses")
         # The last values without a pointer, otherwise those of the step under it.
         assert losses.locator(".u-value").all_text_contents() == ["500", "0.0400", "0.500"]
@@ -76,9 +95,11 @@ def test_report_slider_shows_samples_by_step(browser, record, tmp_path):
         shown = []
         for position in (0, 1, 2):
             slider.evaluate("(s, v) => { s.value = v; s.dispatchEvent(new Event('input')); }", str(position))
-            shown.append(image.evaluate("""async i => { await i.decode(); const c = document.createElement('canvas');
+            shown.append(
+                image.evaluate("""async i => { await i.decode(); const c = document.createElement('canvas');
                 c.width = c.height = 1; const p = c.getContext('2d'); p.drawImage(i, 0, 0, 1, 1);
-                return p.getImageData(0, 0, 1, 1).data[0]; }"""))
+                return p.getImageData(0, 0, 1, 1).data[0]; }""")
+            )
         np.testing.assert_allclose(shown, [0, 120, 240], atol=8)
         assert page.locator(".film-samples output").text_content() == "step 500"
         slider.focus()
@@ -119,8 +140,10 @@ def test_report_of_several_runs_accepts_any_metric_name(browser, record, tmp_pat
 
 @pytest.mark.parametrize("count", [1, 6])
 def test_report_fits_small_screen(browser, record, tmp_path, count):
-    runs = [dataclasses.replace(record, name=f"run_{i}", config=[*record.config, ("training.seed", str(i))])
-            for i in range(count)]
+    runs = [
+        dataclasses.replace(record, name=f"run_{i}", config=[*record.config, ("training.seed", str(i))])
+        for i in range(count)
+    ]
     path = write_page(runs, tmp_path / "report.html")
     with opened(browser, path, 360, 640, has_touch=True, is_mobile=True) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -128,17 +151,31 @@ def test_report_fits_small_screen(browser, record, tmp_path, count):
         if count > 1:  # every value beside the name of its run
             boxes = [cell.bounding_box() for cell in page.locator("#differences td[data-title]").all()]
             assert len(boxes) >= count and all(box["x"] + box["width"] <= 360 < 3 * box["width"] for box in boxes)
-            assert page.locator("#differences td").first.evaluate(
-                "td => getComputedStyle(td.nextSibling, '::before').content") == '"run_0"'
+            assert (
+                page.locator("#differences td").first.evaluate(
+                    "td => getComputedStyle(td.nextSibling, '::before').content"
+                )
+                == '"run_0"'
+            )
 
 
 def oklab(colours):
     """Ottosson 2020, A perceptual color space for image processing; colours (N, 3) in 0 .. 1."""
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
-    cones = np.array([[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
-                      [0.0883024619, 0.2817188376, 0.6299787005]])
-    opponents = np.array([[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
-                          [0.0259040371, 0.7827717662, -0.8086757660]])
+    cones = np.array(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    opponents = np.array(
+        [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ]
+    )
     return np.cbrt(linear @ cones.T) @ opponents.T, linear @ [0.2126, 0.7152, 0.0722]
 
 
