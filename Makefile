@@ -65,6 +65,7 @@ dist: | $(VENV)/bin/pip
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports --config setup.cfg
 	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
 
