@@ -65,7 +65,7 @@ dist: | $(VENV)/bin/pip
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --config setup.cfg
 	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
 
