@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from toy_networks import toy_discriminator, toy_generator
 from training.tiny import fit, make_data, make_gan
 
 from sagan_tf.layers import spectral_normalizations
-from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.networks import build_generator
 from sagan_tf.training import SAGAN
 from sagan_tf.training.inputs import split_batch
 from sagan_tf.training.randomness import StepRandomness
@@ -271,14 +272,13 @@ def test_sagan_latents_are_normal_and_differ_by_step_and_purpose():
 
 
 def test_sagan_rejects_networks_that_do_not_match():
-    sizes = dict(image_size=32, channels=8, attention_sizes=())
-    generator = build_generator(**sizes, num_classes=3)
+    generator = toy_generator()
     with pytest.raises(ValueError, match="labels"):
-        SAGAN(generator, build_discriminator(**sizes, num_classes=None))
+        SAGAN(generator, toy_discriminator(num_classes=None))
     with pytest.raises(ValueError, match="images of"):
-        SAGAN(generator, build_discriminator(64, 8, 3, ()))
+        SAGAN(generator, toy_discriminator(64))
     with pytest.raises(ValueError, match="label_distribution"):
-        SAGAN(generator, build_discriminator(**sizes, num_classes=3), label_distribution=(0.5, 0.5))
+        SAGAN(generator, toy_discriminator(), label_distribution=(0.5, 0.5))
 
 
 def test_sagan_rejects_arguments_out_of_range():
