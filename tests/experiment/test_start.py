@@ -68,7 +68,18 @@ class _Source:
     num_classes = 4
 
 
-def test_resume_with_frozen_blocks_is_exact_without_the_source(tmp_path, residual_networks):
+def assert_frozen_parts_rest(gan, weights):
+    for name, parts in (("generator", {"block_32", "output_norm", "output_conv"}), ("discriminator", {"block_1"})):
+        network = getattr(gan, name)
+        assert parts <= frozen_parts(network)
+        for key, weight in weights_by_name(network).items():
+            is_table = key.startswith("block_32_norm") and key.endswith(("gamma", "beta"))
+            is_at_rest = part_of(key) in frozen_parts(network) and not is_table
+            assert np.array_equal(weight, weights.networks[name][key]) == is_at_rest, key
+
+
+@pytest.mark.parametrize("resumes", [False, pytest.param(True, marks=pytest.mark.stress)])
+def test_frozen_blocks_rest_also_in_an_exact_resume_without_the_source(tmp_path, residual_networks, resumes):
     origin = make_run(tmp_path / "source", steps=(1,))
     weights, config = read_weights(origin.path), origin.config()
     output = dataclasses.replace(config.output, log_interval=1, checkpoint_interval=1, sample_interval=100)
@@ -80,6 +91,9 @@ def test_resume_with_frozen_blocks_is_exact_without_the_source(tmp_path, residua
     )
     whole, resumed = KeepModel(), KeepModel()
     train(started(config, origin.path, run=str(tmp_path / "whole"), **changes), [whole])
+    assert_frozen_parts_rest(whole.gan, weights)
+    if not resumes:
+        return
     killed = started(config, origin.path, run=str(tmp_path / "killed"), **changes)
     with pytest.raises(Killed):
         train(killed, [StopAfter(2)])
@@ -87,13 +101,7 @@ def test_resume_with_frozen_blocks_is_exact_without_the_source(tmp_path, residua
     train(killed, [resumed])
     for a, b in zip(state_of(whole), state_of(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
-    for name, parts in (("generator", {"block_32", "output_norm", "output_conv"}), ("discriminator", {"block_1"})):
-        network = getattr(resumed.gan, name)
-        assert parts <= frozen_parts(network)
-        for key, weight in weights_by_name(network).items():
-            is_table = key.startswith("block_32_norm") and key.endswith(("gamma", "beta"))
-            is_at_rest = part_of(key) in frozen_parts(network) and not is_table
-            assert np.array_equal(weight, weights.networks[name][key]) == is_at_rest, key
+    assert_frozen_parts_rest(resumed.gan, weights)
 
 
 def test_train_rejects_another_start_at_resume(tmp_path, source):
