@@ -86,9 +86,11 @@ def parts_of(options):
     parts = {
         "generator forward": lambda: gan._generate(rows, randomness, "x")[0],
         "discriminator loss and gradient, including a generator forward": lambda: gradients(
-            lambda: gan._discriminator_loss(image, label, randomness, "x"), d_weights
+            lambda: gan._discriminator_loss(image, label, randomness, "x")[0], d_weights
         ),
-        "generator loss and gradient": lambda: gradients(lambda: gan._generator_loss(rows, randomness, "x"), g_weights),
+        "generator loss and gradient": lambda: gradients(
+            lambda: gan._generator_loss(image, label, randomness, "x")[0], g_weights
+        ),
         "sigma of all kernels of both networks": lambda: [layer.sigma() for layer in normalizations],
         "kernels over sigma": normalized,
         "kernels over sigma and their gradient": lambda: gradients(

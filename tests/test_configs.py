@@ -110,6 +110,7 @@ def test_authors_code_config_differs_from_the_paper_as_in_its_header():
     assert set(differences) == {
         "run: runs/imagenet128_paper -> runs/imagenet128_authors_code",
         "generator.batch_normalization_momentum: 0.99 -> 0.999",
+        "generator.batch_statistics: global -> local",
         "generator_optimizer.beta_2: 0.9 -> 0.999",
         "discriminator_optimizer.beta_2: 0.9 -> 0.999",
         "training.steps: 1000000 -> 2000000",

@@ -134,13 +134,20 @@ def _check_hardware(config):
             "hardware.replicas", f"must be 1 or null when hardware.distribution is single. Got {replicas}."
         )
     if hardware.distribution in ("mirrored", "tpu") or replicas > 1:
-        for name in ("jit_compile", "native_operations"):
-            if getattr(hardware, name):
-                raise ConfigError(
-                    f"hardware.{name}",
-                    "must be false on several replicas. Set hardware.distribution to single, or this to false.",
-                )
-    if hardware.native_operations and hardware.jit_compile:
+        if hardware.native_operations:
+            raise ConfigError(
+                "hardware.native_operations",
+                "must be false on several replicas. Set hardware.distribution to single, or this to false.",
+            )
+        if hardware.jit_compile is True and hardware.distribution == "tpu":
+            raise ConfigError("hardware.jit_compile", "must be auto or false on a TPU, which compiles the step itself.")
+        if hardware.jit_compile is True and config.generator.batch_statistics == "global":
+            raise ConfigError(
+                "hardware.jit_compile",
+                "must be auto or false on several replicas while generator.batch_statistics is global: XLA cannot "
+                "compile what they exchange. Set generator.batch_statistics to local, or this to auto.",
+            )
+    if hardware.native_operations and hardware.jit_compile is True:
         raise ConfigError(
             "hardware.native_operations",
             "must be false when hardware.jit_compile is true: XLA cannot run them. Set one of them to false.",

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import typing
 
 from sagan_tf.config.checks import flat_fields
 from sagan_tf.config.differences import as_yaml
@@ -108,7 +109,7 @@ def make_parser(prog, types, values=None, everything=True):
             metavar=metavar(hint, name),
             help=helps[section][name] + (f" (default: {as_yaml(values[key])})" if values else ""),
             # A bare flag such as --data.flip means true.
-            **({"nargs": "?", "const": "true"} if hint is bool else {}),
+            **({"nargs": "?", "const": "true"} if bool in (hint, *typing.get_args(hint)) else {}),
         )
     return parser
 

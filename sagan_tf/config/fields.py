@@ -48,6 +48,8 @@ class GeneratorConfig:
         batch_normalization_momentum: Decay of the moving statistics, which move in every training pass of the
             generator, also those that update the discriminator.
         batch_normalization_epsilon: Added to the variance.
+        batch_statistics: Batch normalization on several replicas by the statistics of the `global` batch, as on one
+            replica, or of each replica's own images, `local` (the authors' code; XLA needs it there).
         kernel_initializer: Keras initializer of all kernels.
         frozen_blocks: Last blocks, nearest to the image, that stay as `training.start_from` gave them, with the output
             layers (Zhao et al. 2020); class tables are trained.
@@ -60,6 +62,7 @@ class GeneratorConfig:
     spectral_normalization: bool = True
     batch_normalization_momentum: float = 0.99
     batch_normalization_epsilon: float = 1e-5
+    batch_statistics: Literal["global", "local"] = "global"
     kernel_initializer: Literal["glorot_uniform", "orthogonal"] = "glorot_uniform"
     frozen_blocks: int = 0
 
@@ -186,7 +189,8 @@ class HardwareConfig:
             a dynamic loss scale (for GPUs without fast bfloat16: V100, T4). Weights are float32 in all.
         distribution: `auto` (all GPUs, mirrored if there are several), `single`, `mirrored` or `tpu`.
         replicas: Number of devices when mirrored; on a CPU, of logical devices; null for all GPUs.
-        jit_compile: Compile the training step with XLA (on one device only).
+        jit_compile: Compile the training step with XLA. `auto`: on one GPU; on several with `batch_statistics` local.
+            The first step then takes longer.
         native_operations: Use our C++ operations (on one CPU in mixed_bfloat16 only): about 1.2 times the speed.
             Compiled once, in ten seconds, by a C++ compiler such as g++.
         steps_per_execution: Steps per call of the compiled function.
@@ -199,7 +203,7 @@ class HardwareConfig:
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     distribution: Literal["auto", "single", "mirrored", "tpu"] = "auto"
     replicas: int | None = None
-    jit_compile: bool = False
+    jit_compile: bool | Literal["auto"] = "auto"
     native_operations: bool = False
     steps_per_execution: int = 1
     tf32: bool = False

@@ -88,7 +88,10 @@ def metavar(hint, name):
     plain = without_null(hint)
     if typing.get_origin(plain) is tuple:
         return "LIST"
-    if values := ("true", "false") if plain is bool else choices(plain):
+    parts = typing.get_args(plain) if typing.get_origin(plain) in (types.UnionType, typing.Union) else (plain,)
+    values = [("true", "false") if part is bool else choices(part) for part in parts]
+    if all(values):
+        values = sum(values, ())
         separator = "|" if any("," in value for value in values) else ","
         return f"{{{separator.join([*values, 'null'] if accepts_null(hint) else values)}}}"
     if plain is Path:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from sagan_tf.accelerate import compiled
 from sagan_tf.errors import UserError, format_size, summarize
 from sagan_tf.networks.architectures import DISCRIMINATOR_MULTIPLIERS, GENERATOR_MULTIPLIERS, INITIAL_SIZE
+from sagan_tf.training.distribution import resolve_jit_compile, xla_obstacle
 
 # Float32 weight and gradient, and Adam's two moments.
 _BYTES_PER_WEIGHT = 16
@@ -26,19 +27,21 @@ def check_memory(config):
 
 
 def check_devices(config, strategy):
-    """Raises UserError for options that these devices do not support; compiles the native operations if asked for."""
+    """Raises UserError for options that these devices do not support; compiles the native operations if asked for.
+
+    Returns whether XLA compiles the step.
+    """
     hardware, batch_size, replicas = config.hardware, config.training.batch_size, strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise UserError(
             f"training.batch_size: {batch_size} cannot be split evenly over {replicas} replicas; make it a multiple of "
             f"{replicas}."
         )
-    for name in ("jit_compile", "native_operations"):
-        if getattr(hardware, name) and replicas > 1:
-            raise UserError(
-                f"hardware.{name}: works on one device only, and this run has {replicas}; set hardware.distribution to "
-                f"single, or hardware.{name} to false."
-            )
+    if hardware.native_operations and replicas > 1:
+        raise UserError(
+            f"hardware.native_operations: works on one device only, and this run has {replicas}; set "
+            "hardware.distribution to single, or hardware.native_operations to false."
+        )
     if hardware.native_operations:
         if tf.config.list_physical_devices("GPU"):
             raise UserError(
@@ -46,6 +49,11 @@ def check_devices(config, strategy):
                 "the GPUs with CUDA_VISIBLE_DEVICES=-1."
             )
         compiled.load()
+    obstacle = xla_obstacle(strategy, config.generator.batch_statistics == "global", config.training.lecam_weight)
+    try:
+        return resolve_jit_compile(hardware.jit_compile, obstacle)
+    except ValueError:
+        raise UserError(f"hardware.jit_compile: must be auto or false here: {obstacle}.") from None
 
 
 def bytes_needed(config):

@@ -10,6 +10,7 @@ import numpy as np
 
 from sagan_tf.config import Config
 from sagan_tf.config.checks import flat_fields
+from sagan_tf.config.differences import as_yaml
 from sagan_tf.data import embedded, rules
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.data.pipeline import make_dataset
@@ -66,7 +67,7 @@ def train(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), al
     worker = read_worker()
     set_numerics(config.hardware.tf32, config.hardware.deterministic)
     strategy = make_strategy(config.hardware.distribution, config.hardware.replicas, config.hardware.wait_minutes)
-    check_devices(config, strategy)
+    is_compiled = check_devices(config, strategy)
     with (
         translate_data_errors(config.data.name),
         translate_lost_worker_errors(worker),
@@ -75,7 +76,7 @@ def train(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), al
     ):
         with end_on_signal(worker):
             check_same_config(config, strategy, worker)
-        return _train_in_folder(config, strategy, worker, callbacks, allow_data_change)
+        return _train_in_folder(config, strategy, worker, callbacks, allow_data_change, is_compiled)
 
 
 def check_same_config(config, strategy, worker):
@@ -84,7 +85,7 @@ def check_same_config(config, strategy, worker):
     check_same(strategy, worker, values, "Start all with the same config and flags.")
 
 
-def _train_in_folder(config, strategy, worker, callbacks, allow_data_change):
+def _train_in_folder(config, strategy, worker, callbacks, allow_data_change, is_compiled):
     # Data or weights that cannot be read leave no new run folder; an existing folder is checked before its data.
     is_new = config.run is not None and not os.path.exists(config.run)
     source = open_source(config.data) if is_new else None
@@ -97,7 +98,7 @@ def _train_in_folder(config, strategy, worker, callbacks, allow_data_change):
         if worker.is_chief:
             # In a folder without a checkpoint: empty, or of a run that was killed before it had one.
             start = None if run.checkpoint_steps() else start or prepare_start(config, source)
-            start_run(config, run, source, fingerprint, allow_data_change)
+            start_run(config, run, source, fingerprint, allow_data_change, is_compiled)
             if start is not None:
                 write_start(start, config, run)
                 del start
@@ -119,14 +120,15 @@ def _train_in_folder(config, strategy, worker, callbacks, allow_data_change):
     return run
 
 
-def start_run(config, run, source, fingerprint, allow_data_change):
+def start_run(config, run, source, fingerprint, allow_data_change, is_compiled):
     """Checks the data of a run that resumes, and writes to the run folder what is known before the first step."""
     if run.config_path.exists():
         if allow_data_change:
             check_number_of_classes(run, fingerprint)
         check_data(run, fingerprint, allow_data_change)
-    run.record_start(config)
+    run.record_start(config, is_compiled)
     run.save_fingerprint(fingerprint)
+    print(f"XLA: {'on' if is_compiled else 'off'} (hardware.jit_compile: {as_yaml(config.hardware.jit_compile)})")
     report_data(source, run)
 
 

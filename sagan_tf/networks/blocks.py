@@ -29,6 +29,7 @@ class LayerStyle:
         num_classes: Classes of the conditional batch normalization. None: plain batch normalization.
         momentum: Decay of the moving statistics of batch normalization.
         epsilon: Added to the variance in batch normalization.
+        synchronized: Batch statistics over all replicas, where the backend supports it.
         attention_block: `self_attention` or `residual`.
         attention_options: Keyword arguments of `SelfAttention`.
     """
@@ -39,6 +40,7 @@ class LayerStyle:
     num_classes: int | None = None
     momentum: float = 0.99
     epsilon: float = 1e-5
+    synchronized: bool = True
     attention_block: str = "self_attention"
     attention_options: dict | None = None
 
@@ -75,11 +77,11 @@ class LayerStyle:
         return self.normalized(layer, name)
 
     def batch_normalization(self, name):
-        """Plain batch normalization over the global batch."""
+        """Plain batch normalization."""
         return BatchNormalization(
             momentum=self.momentum,
             epsilon=self.epsilon,
-            synchronized=can_synchronize(),
+            synchronized=self.synchronized and can_synchronize(),
             dtype=self.dtype,
             name=name,
         )
@@ -89,7 +91,12 @@ class LayerStyle:
         if self.num_classes is None:
             return self.batch_normalization(name)(x)
         layer = ConditionalBatchNormalization(
-            self.num_classes, momentum=self.momentum, epsilon=self.epsilon, dtype=self.dtype, name=name
+            self.num_classes,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            synchronized=None if self.synchronized else False,
+            dtype=self.dtype,
+            name=name,
         )
         return layer([x, label])
 

@@ -24,6 +24,7 @@ def build_generator(
     spectral_normalization: bool = True,
     batch_normalization_momentum: float = 0.99,
     batch_normalization_epsilon: float = 1e-5,
+    batch_statistics: str = "global",
     kernel_initializer: str = "glorot_uniform",
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "generator",
@@ -49,6 +50,8 @@ def build_generator(
         spectral_normalization: bool.
         batch_normalization_momentum: float in [0, 1).
         batch_normalization_epsilon: float > 0.
+        batch_statistics: Under a TensorFlow strategy with several replicas, `global`: of all images of a batch; or
+            `local`: of each replica's own, as in the authors' code. Weights and inference are the same.
         kernel_initializer: Keras name of an initializer.
         dtype: Dtype policy of the layers. None: the global one of Keras.
         name: Name of the model.
@@ -71,6 +74,8 @@ def build_generator(
         attention_block,
         generator_attention_channels,
     )
+    if batch_statistics not in ("global", "local"):
+        raise ValueError(f"`batch_statistics` must be 'global' or 'local'. Received: {batch_statistics=}.")
     style = LayerStyle(
         spectral_normalization=spectral_normalization,
         kernel_initializer=kernel_initializer,
@@ -78,6 +83,7 @@ def build_generator(
         num_classes=num_classes,
         momentum=batch_normalization_momentum,
         epsilon=batch_normalization_epsilon,
+        synchronized=batch_statistics == "global",
         attention_block=attention_block,
         attention_options=attention_options,
     )

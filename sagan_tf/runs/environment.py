@@ -34,12 +34,18 @@ def describe_environment():
     }
 
 
-def describe_start(hardware):
-    """As `describe_environment`, with how a run computes by its `HardwareConfig`, and how exactly it resumes."""
+def describe_start(hardware, is_compiled=False):
+    """As `describe_environment`, with how a run computes, and how exactly it resumes.
+
+    Args:
+        hardware: `HardwareConfig` of the run.
+        is_compiled: bool. Whether XLA compiles the training step: what `hardware.jit_compile` resolved to.
+    """
     environment = describe_environment()
     is_exact = hardware.deterministic or not (environment["gpus"] or hardware.distribution == "tpu")
     return environment | {
         "precision": hardware.precision,
+        "jit_compile": is_compiled,
         "tf32": hardware.tf32,
         "deterministic": hardware.deterministic,
         "resume": "bit by bit on the same kind and number of devices" if is_exact

@@ -117,12 +117,19 @@ class Run:
             raise
         return run
 
-    def record_start(self, config: Config) -> None:
-        """Saves the config and on what and by which command the run is started; the caller holds the lock."""
+    def record_start(self, config: Config, is_compiled: bool = False) -> None:
+        """Saves the config and on what and by which command the run is started; the caller holds the lock.
+
+        Args:
+            config: `Config` of the run.
+            is_compiled: Whether XLA compiles the training step.
+        """
         save_config(config, self.config_path)
         for folder in (self.checkpoints_path, self.samples_path, self.contact_sheet_path.parent):
             folder.mkdir(exist_ok=True)
-        self._write_json(self.environment_path, [*self.starts(), describe_start(config.hardware)], indent=2)
+        self._write_json(
+            self.environment_path, [*self.starts(), describe_start(config.hardware, is_compiled)], indent=2
+        )
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:

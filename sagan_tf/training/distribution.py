@@ -43,6 +43,37 @@ def set_numerics(tf32, deterministic):
         tf.config.experimental.enable_op_determinism()
 
 
+def xla_obstacle(strategy, has_global_statistics, lecam_weight=0.0):
+    """Why XLA cannot compile the training step under a strategy: what it does there; None if it can."""
+    replicas = strategy.num_replicas_in_sync
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return "a TPU compiles the step by itself"
+    if replicas > 1 and has_global_statistics:
+        return f"batch statistics are taken over all {replicas} replicas (batch_statistics global, not local)"
+    if replicas > 1 and lecam_weight:
+        return f"LeCam compares with means over all {replicas} replicas (lecam_weight {lecam_weight:g}, not 0)"
+    return None
+
+
+def resolve_jit_compile(choice, obstacle=None):
+    """Whether XLA compiles the training step.
+
+    Args:
+        choice: True, False, or `auto`: where there is a GPU and no obstacle.
+        obstacle: str or None, of `xla_obstacle`.
+
+    Raises:
+        ValueError: It must and cannot, or the choice is unknown.
+    """
+    if choice not in (True, False, "auto"):
+        raise ValueError(f"`jit_compile` must be True, False or 'auto'. Received: jit_compile={choice!r}.")
+    if choice == "auto":
+        return obstacle is None and bool(tf.config.list_physical_devices("GPU"))
+    if choice and obstacle:
+        raise ValueError(f"XLA cannot compile the training step here: {obstacle}.")
+    return bool(choice)
+
+
 def make_local_strategy(distribution="auto", replicas=None):
     """As `make_strategy`, for the devices of this machine alone, whatever `TF_CONFIG` says."""
     if distribution == "tpu":
@@ -127,8 +158,7 @@ class DistributedModel(BuiltModel):
         Keras calls it. The function returns the means of the metrics over replicas. Where the data set ends, it runs
         fewer steps, and raises StopIteration if there is none.
 
-        Raises:
-            ValueError: `jit_compile` on several replicas, where TensorFlow cannot compile the step.
+        XLA compiles the step on one replica; on several, `train_step` compiles what it can.
         """
         if self.train_function is not None and not force:
             return self.train_function
@@ -136,12 +166,7 @@ class DistributedModel(BuiltModel):
         # The step uses TensorFlow's control flow explicitly; AutoGraph would double the time of tracing.
         step = tf.autograph.experimental.do_not_convert(self.train_step)
         several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-        if self.jit_compile:
-            if strategy.num_replicas_in_sync > 1:
-                raise ValueError(
-                    "`jit_compile` works on one replica only. Received: jit_compile=True, "
-                    f"{strategy.num_replicas_in_sync} replicas."
-                )
+        if self.jit_compile and strategy.num_replicas_in_sync == 1:
             step = tf.function(step, jit_compile=True, reduce_retracing=True)
 
         def wants_to_stop():
@@ -226,37 +251,3 @@ def _distributed(iterator, strategy):
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return iter(strategy.experimental_distribute_dataset(dataset.with_options(options)))
-
-
-def apply_gradients(optimizer, loss_of_batch, batches, variables, tape=None):
-    """Makes one optimizer step on the mean loss over batches and replicas.
-
-    Args:
-        optimizer: Keras optimizer; it scales the loss, and unscales the gradients, if it is a
-            `DynamicLossScaleOptimizer`.
-        loss_of_batch: Function of one element of `batches` that returns the mean loss of this replica's part, a scalar.
-        batches: Sequence; the gradients of its elements are averaged (gradient accumulation).
-        variables: Keras variables to update. One that the loss does not depend on stays as it is, with Keras' warning.
-        tape: tf.GradientTape that has recorded what the loss of a single batch depends on. None: a new one per batch.
-
-    Returns:
-        (loss, norm): the mean loss of this replica, a scalar, and the Euclidean norm of the gradient over all
-        variables, None on several replicas, each of which knows only its own share.
-    """
-    # Keras' `apply` sums over replicas: each contributes its share of the mean.
-    share = len(batches) * tf.distribute.get_strategy().num_replicas_in_sync
-    total, losses = None, []
-    for batch in batches:
-        with tape or tf.GradientTape() as recorded:
-            loss = loss_of_batch(batch)
-            scaled = optimizer.scale_loss(loss / share)
-        # Dense: Keras' Adam would square the rows of a repeated label one by one.
-        gradients = [g if g is None else tf.convert_to_tensor(g) for g in recorded.gradient(scaled, variables)]
-        total = gradients if total is None else [a if a is None else a + b for a, b in zip(total, gradients)]
-        losses.append(loss)
-    alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
-    scale = optimizer.scale_loss(1.0)
-    unscaled = [tf.cast(gradient, tf.float32) / scale for gradient in total if gradient is not None]
-    norm = tf.linalg.global_norm(unscaled) if alone else None
-    optimizer.apply(total, variables)
-    return keras.ops.mean(keras.ops.stack(losses)), norm

@@ -13,7 +13,8 @@ from sagan_tf.networks.freezing import freeze_blocks
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.augmentation import UNIFORMS, check_operations, diff_augment
-from sagan_tf.training.distribution import apply_gradients
+from sagan_tf.training.batch_statistics import has_global_statistics
+from sagan_tf.training.distribution import resolve_jit_compile, xla_obstacle
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.inputs import (
     check_batch,
@@ -22,20 +23,19 @@ from sagan_tf.training.inputs import (
     check_pair,
     check_scale,
     check_step_options,
-    split_batch,
     with_label,
 )
-from sagan_tf.training.loss_scale import SkippedStep, with_loss_scaling
+from sagan_tf.training.loss_scale import with_loss_scaling
 from sagan_tf.training.randomness import StepRandomness
-from sagan_tf.training.regularization import penalties, with_changed
-from sagan_tf.training.serialization import SerializableModel
-from sagan_tf.training.step_metrics import EVALUATED, make_means, record_logits, record_update, used_means
+from sagan_tf.training.regularization import gradient_terms, lazy_gradient_terms, logit_terms, with_changed
+from sagan_tf.training.step import SteppingModel
+from sagan_tf.training.step_metrics import EVALUATED, make_means, record_logits, used_means
 from sagan_tf.training.transfer import Transfer, Weights, take_weights
 from sagan_tf.training.two_optimizers import TwoOptimizers
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
-class SAGAN(SerializableModel):
+class SAGAN(SteppingModel):
     """Trains a generator against a discriminator; a plain `keras.Model` for `compile`, `fit`, `save` and callbacks.
 
     A step updates the discriminator `d_steps` times, then the generator once, then the averaged generator. The
@@ -155,7 +155,7 @@ class SAGAN(SerializableModel):
         consistency_real_weight: float = 0.0,
         consistency_fake_weight: float = 0.0,
         share_fake_batch: bool = False,
-        jit_compile: bool = False,
+        jit_compile: bool | str = "auto",
         native_operations: bool = False,
         steps_per_execution: int = 1,
         run_eagerly: bool = False,
@@ -180,14 +180,15 @@ class SAGAN(SerializableModel):
             share_fake_batch: bool. Update the generator with the images that the last discriminator update saw, instead
                 of new ones: one forward pass of the generator fewer per step, and one update of its batch statistics
                 and its u. Needs `accumulation_steps` 1.
-            jit_compile: bool. Compile the step with XLA, on one replica.
+            jit_compile: bool, or `auto`: True on a GPU. Compile the step with XLA. On several replicas it compiles
+                forward pass, loss and gradients, and needs networks of `batch_statistics="local"` and no LeCam.
             native_operations: bool. Use compiled kernels (`accelerate.compiled`) in bfloat16 on a CPU with one replica.
                 They are compiled now, unless they have been before.
             steps_per_execution: int >= 1, as in Keras.
             run_eagerly: bool, as in Keras.
 
         Raises:
-            ValueError: An argument is out of range.
+            ValueError: An argument is out of range, or XLA cannot compile the step.
             UserError: The kernels cannot be compiled on this machine.
         """
         options = dict(
@@ -197,6 +198,8 @@ class SAGAN(SerializableModel):
             consistency_real_weight=consistency_real_weight, consistency_fake_weight=consistency_fake_weight,
             share_fake_batch=share_fake_batch, native_operations=native_operations,
         )  # fmt: skip
+        self.jit_compile_choice = jit_compile
+        jit_compile = self._resolve_jit_compile(jit_compile, native_operations or run_eagerly, lecam_weight)
         check_step_options(jit_compile=jit_compile, **options)
         super().compile(None, jit_compile=jit_compile, steps_per_execution=steps_per_execution, run_eagerly=run_eagerly)
         generator_optimizer = generator_optimizer or FusedAdam(1e-4, beta_1=0.0, beta_2=0.9)
@@ -214,6 +217,12 @@ class SAGAN(SerializableModel):
         for name, value in options.items():
             setattr(self, name, value)
         kernels_for(self.distribute_strategy, native_operations)  # compiles them now, where it may fail
+
+    def _resolve_jit_compile(self, choice, is_excluded, lecam_weight):
+        if choice == "auto" and is_excluded:
+            return False
+        is_global = has_global_statistics(self.generator) or has_global_statistics(self.discriminator)
+        return resolve_jit_compile(choice, xla_obstacle(self.distribute_strategy, is_global, lecam_weight))
 
     def load_weights_from(
         self,
@@ -277,42 +286,8 @@ class SAGAN(SerializableModel):
             dict of the means of the metrics, scalars.
         """
         with use_kernels(kernels_for(self.distribute_strategy, self.native_operations)):
-            return self._step(data)
-
-    def _step(self, data):
-        batches = split_batch(data, self.d_steps, self.accumulation_steps)
-        with tf.control_dependencies([batches[0][0]]):
-            # Read after the batch, so that no step is counted where a data set of unknown length ends.
-            randomness = StepRandomness(self.seed, tf.identity(self.step), self.jit_compile)
-        fake = tape = None
-        for i in range(self.d_steps):
-            skipped = SkippedStep(self.discriminator_optimizer, self._moving_variables())
-            part = range(i * self.accumulation_steps, (i + 1) * self.accumulation_steps)
-            if self.share_fake_batch and i == self.d_steps - 1:
-                with tf.GradientTape() as tape:
-                    rows = ops.shape(batches[0][0])[0]
-                    fake = self._generate(rows, randomness, f"discriminator/{part[0]}", batches[part[0]][1])
-            loss, norm = apply_gradients(
-                self.discriminator_optimizer,
-                lambda j: self._discriminator_loss(*batches[j], randomness, f"discriminator/{j}", fake),
-                part,
-                self.discriminator.trainable_variables,
-            )
-            record_update(self._means, "d", loss, norm, skipped)
-        with tf.control_dependencies([loss if norm is None else norm]):
-            skipped = SkippedStep(self.generator_optimizer, self._moving_variables())
-            loss, norm = apply_gradients(
-                self.generator_optimizer,
-                lambda j: self._generator_loss(*batches[part[j]], randomness, f"generator/{j}", fake),
-                range(self.accumulation_steps),
-                self.generator.trainable_variables,
-                tape,
-            )
-        is_applied = record_update(self._means, "g", loss, norm, skipped)
-        if self._average is not None:
-            self._average.update(self.step, is_applied)
-        self.step.assign_add(1)
-        return self.get_metrics_result()
+            self._step(data)
+            return self.get_metrics_result()
 
     def test_step(self, data: tuple[Any, Any]) -> dict[str, Any]:
         """Measures losses, logits and accuracy on held-out images; changes nothing but the metrics.
@@ -373,16 +348,15 @@ class SAGAN(SerializableModel):
         logits = ops.split(logit, len(images), axis=0)
         record_logits(self._means, *logits[:2], self.adversarial_loss.relativistic)
         loss = self.adversarial_loss.discriminator(*logits[:2])
-        for name, value in penalties(self, (real, label), (fake, fake_label), logits).items():
-            self._means[name].update_state(value)
-            loss += value
-        return loss
+        pair = (real, label), (fake, fake_label)
+        terms = logit_terms(self, logits) | (gradient_terms(self, *pair) if self.r1_interval == 1 else {})
+        self.record(terms, terms.values())
+        return sum(terms.values(), loss), lazy_gradient_terms(self, *pair)
 
-    def _moving_variables(self):
-        """What an update moves besides weights, slots and average."""
-        networks = self.generator.non_trainable_weights + self.discriminator.non_trainable_weights
-        means = [variable for mean in self.metrics for variable in mean.variables]
-        return networks + means + ([self.lecam_means] if self.lecam_weight else [])
+    def record(self, names, values):
+        """Adds values to the means of these names."""
+        for name, value in zip(names, values):
+            self._means[name].update_state(value)
 
     def _generator_loss(self, real, real_label, randomness, purpose, fake=None):
         image, label = fake or self._generate(ops.shape(real)[0], randomness, purpose, real_label)
@@ -393,4 +367,4 @@ class SAGAN(SerializableModel):
         if self.adversarial_loss.relativistic:
             real = self._augment(ops.cast(real, image.dtype), randomness, f"{purpose}/real")
             real_logit = ops.stop_gradient(self.discriminator(with_label(real, real_label), training=False))
-        return self.adversarial_loss.generator_loss(real_logit, logit)
+        return self.adversarial_loss.generator_loss(real_logit, logit), None

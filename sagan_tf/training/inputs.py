@@ -167,17 +167,34 @@ def check_step_options(
         raise ValueError("XLA cannot compile `native_operations`. Received: native_operations=True, jit_compile=True.")
 
 
-def split_batch(data, d_steps, accumulation_steps):
-    """Splits a batch into the batches of the discriminator's updates: a list of (image, label or None)."""
-    image, label = data
-    count = d_steps * accumulation_steps
-    if image.shape[0] is not None and image.shape[0] % count:
-        raise ValueError(
-            "The batch of a replica must be a multiple of d_steps * accumulation_steps. "
-            f"Received: batch {image.shape[0]}, {d_steps=}, {accumulation_steps=}."
-        )
-    # Interleaved: each update sees the same images on any number of replicas.
-    return [(image[i::count], None if label is None else label[i::count]) for i in range(count)]
+class StepBatches:
+    """The batches of the discriminator's updates in a step.
+
+    `batches[i]` is (image, label or None), for i an int or a scalar integer tensor.
+
+    Args:
+        data: (image (B, S, S, C), label (B,) or None).
+        d_steps, accumulation_steps: As of `SAGAN.compile`; each update has an equal part of each replica's images.
+    """
+
+    def __init__(self, data, d_steps, accumulation_steps):
+        self._data = data
+        self.count = d_steps * accumulation_steps
+        size = data[0].shape[0]
+        if size is not None and size % self.count:
+            raise ValueError(
+                "The batch of a replica must be a multiple of d_steps * accumulation_steps. "
+                f"Received: batch {size}, {d_steps=}, {accumulation_steps=}."
+            )
+
+    def __getitem__(self, i):
+        return tuple(None if x is None else self._part(x, i) for x in self._data)
+
+    def _part(self, x, i):
+        # Interleaved: each update sees the same images on any number of replicas.
+        if isinstance(i, int):
+            return x[i :: self.count]
+        return tf.gather(tf.reshape(x, (-1, self.count, *x.shape[1:])), i, axis=1)
 
 
 def check_latents(inputs, others, latent_dim, num_classes):

@@ -4,21 +4,6 @@ import tensorflow as tf
 from keras import ops
 
 from sagan_tf.training.inputs import with_label
-from sagan_tf.training.loss_scale import inner_loss_scale
-
-
-def lazy_gradient_penalty(discriminator, optimizer, image, label, interval):
-    """`mean_squared_gradient` times `interval` where the steps of the optimizer are a multiple of it, else 0.
-
-    Source: Karras et al. 2020 (StyleGAN2), lazy regularization.
-    """
-
-    def penalty():
-        return interval * mean_squared_gradient(discriminator, image, label, inner_loss_scale(optimizer))
-
-    if interval == 1:
-        return penalty()
-    return tf.cond(optimizer.iterations % interval == 0, penalty, lambda: tf.constant(0.0))
 
 
 def mean_squared_gradient(discriminator, image, label, scale=1.0):

@@ -4,6 +4,7 @@ An exact resume needs no saved state, and a run draws the same numbers on any nu
 global batch and takes its own rows (`keras.random` gives every replica the same numbers).
 """
 
+import copy
 import math
 
 import numpy as np
@@ -25,6 +26,13 @@ class StepRandomness:
         self.seed = seed
         self.step = tf.cast(step, tf.int64)
         self._uniform, self._normal = (compiled_uniform, compiled_normal) if compiled else (_uniform, _normal)
+        self._index, self._count = 0, 1
+
+    def of_batch(self, index, count):
+        """The numbers of batch `index`, an int or scalar tensor below `count`; it stands for `{}` in a purpose."""
+        one = copy.copy(self)
+        one._index, one._count = index, count
+        return one
 
     def normal(self, purpose, rows, columns):
         """Draws (rows, columns) float32 from N(0, 1); `purpose` names the stream of random numbers."""
@@ -42,7 +50,12 @@ class StepRandomness:
         return tf.cast(label, tf.int32)
 
     def _seeds(self, purpose):
-        return tf.stack([tf.constant(hash_seed(self.seed, purpose), tf.int64), self.step])
+        if isinstance(self._index, int):
+            seed = tf.constant(hash_seed(self.seed, purpose.format(self._index)), tf.int64)
+        else:
+            seeds = [hash_seed(self.seed, purpose.format(i)) for i in range(self._count)]
+            seed = tf.gather(tf.constant(seeds, tf.int64), self._index)
+        return tf.stack([seed, self.step])
 
     @staticmethod
     def _all_rows(rows):

@@ -4,16 +4,16 @@ import tensorflow as tf
 from keras import ops
 
 from sagan_tf.training.augmentation import flip_and_translate
-from sagan_tf.training.penalties import lazy_gradient_penalty
+from sagan_tf.training.loss_scale import inner_loss_scale
+from sagan_tf.training.penalties import mean_squared_gradient
+from sagan_tf.training.updates import LazyTerms
 
 
-def penalties(gan, real, fake, logits):
-    """Computes the terms.
+def logit_terms(gan, logits):
+    """Computes the terms of logits.
 
     Args:
         gan: SAGAN, compiled.
-        real: (image (B, S, S, C), label (B,) or None), real images as the discriminator sees them.
-        fake: As `real`, of generated images.
         logits: List of (B, 1): of real, of generated, and of further images of `with_changed`.
 
     Returns:
@@ -24,10 +24,39 @@ def penalties(gan, real, fake, logits):
         terms["consistency"] = consistency_term(gan, logits)
     if gan.lecam_weight:
         terms["lecam"] = lecam_term(gan, *logits[:2])
-    for name, weight, images in (("r1", gan.r1_weight, real), ("r2", gan.r2_weight, fake)):
-        if weight:
-            terms[name] = gradient_term(gan, weight, *images)
     return terms
+
+
+def gradient_terms(gan, real, fake):
+    """Computes the terms of gradients, R1 on real and R2 on generated images, times their interval.
+
+    Args:
+        gan: SAGAN, compiled.
+        real: (image (B, S, S, C), label (B,) or None), real images as the discriminator sees them.
+        fake: As `real`, of generated images.
+
+    Returns:
+        dict, name of the metric -> scalar.
+    """
+    used = (("r1", gan.r1_weight, real), ("r2", gan.r2_weight, fake))
+    return {name: gan.r1_interval * gradient_term(gan, weight, *images) for name, weight, images in used if weight}
+
+
+def lazy_gradient_terms(gan, real, fake):
+    """`gradient_terms` as `LazyTerms`, of every `gan.r1_interval`-th update; None if all updates have them, or none.
+
+    Source: Karras et al. 2020 (StyleGAN2), lazy regularization.
+    """
+    names = [name for name, weight in (("r1", gan.r1_weight), ("r2", gan.r2_weight)) if weight]
+    if not names or gan.r1_interval == 1:
+        return None
+    is_due = gan.discriminator_optimizer.iterations % gan.r1_interval == 0
+    return LazyTerms(
+        is_due,
+        len(names),
+        lambda: list(gradient_terms(gan, real, fake).values()),
+        lambda terms: gan.record(names, terms),
+    )
 
 
 def with_changed(gan, images, labels, randomness, purpose):
@@ -63,9 +92,9 @@ def lecam_term(gan, real_logit, fake_logit):
 
 
 def gradient_term(gan, weight, image, label):
-    """The penalty weight / 2 |dD/dx|^2 of a SAGAN: R1 on real images, R2 on generated ones."""
-    penalty = lazy_gradient_penalty(gan.discriminator, gan.discriminator_optimizer, image, label, gan.r1_interval)
-    return 0.5 * weight * penalty
+    """The penalty weight / 2 |dD/dx|^2 of a SAGAN."""
+    scale = inner_loss_scale(gan.discriminator_optimizer)
+    return 0.5 * weight * mean_squared_gradient(gan.discriminator, image, label, scale)
 
 
 def lecam_penalty(real_logit, fake_logit, means):

@@ -8,7 +8,7 @@ from sagan_tf.training.distribution import DistributedModel
 _STEP_OPTIONS = (
     "d_steps", "accumulation_steps", "r1_weight", "r2_weight", "r1_interval", "lecam_weight", "lecam_decay",
     "lecam_start_step", "consistency_real_weight", "consistency_fake_weight", "share_fake_batch",
-    "native_operations", "jit_compile", "steps_per_execution", "run_eagerly",
+    "native_operations", "steps_per_execution", "run_eagerly",
 )  # fmt: skip
 
 
@@ -45,6 +45,7 @@ class SerializableModel(DistributedModel):
                 "generator_optimizer": self.generator_optimizer,
                 "discriminator_optimizer": self.discriminator_optimizer,
                 "loss": loss.name if losses.LOSSES.get(loss.name) is loss else loss,
+                "jit_compile": self.jit_compile_choice,
                 **{name: getattr(self, name) for name in _STEP_OPTIONS},
             }
         )

@@ -12,18 +12,21 @@ from sagan_tf.training.losses import AdversarialLoss, hinge_discriminator_loss, 
 SIZE = (4, 4, 3)
 
 
-def make_small(dtype="mixed_float16", optimizer=keras.optimizers.SGD, rate=0.1, loss=None, **options):
+def make_small(
+    dtype="mixed_float16", optimizer=keras.optimizers.SGD, rate=0.1, loss=None, synchronized=True, augmentation=(),
+    **options,
+):  # fmt: skip
     keras.utils.set_random_seed(0)
     latent, image = keras.Input((4,)), keras.Input(SIZE)
     x = SpectralNormalization(keras.layers.Dense(48, dtype=dtype, name="dense"), name="d")(latent)
-    x = BatchNormalization(dtype=dtype, name="norm", synchronized=True)(keras.layers.Reshape(SIZE)(x))
+    x = BatchNormalization(dtype=dtype, name="norm", synchronized=synchronized)(keras.layers.Reshape(SIZE)(x))
     generator = keras.Model(latent, keras.layers.Activation("tanh", dtype="float32")(x))
     x = SpectralNormalization(Conv2D(8, 3, padding="same", dtype=dtype, name="conv"), name="c")(image)
     logit = keras.layers.Dense(1, dtype=dtype, name="logit")(keras.layers.Flatten()(keras.layers.ReLU()(x)))
     # An image of ones has a logit of 10 more.
     bright = ops.max(ops.relu(ops.mean(image, axis=(1, 2)) - 0.9), axis=-1, keepdims=True)
     discriminator = keras.Model(image, ops.cast(logit, "float32") + 100 * bright)
-    gan = SAGAN(generator, discriminator, ema_decay=0.5)
+    gan = SAGAN(generator, discriminator, ema_decay=0.5, augmentation=augmentation)
     gan.compile(optimizer(rate), optimizer(4 * rate), loss=loss or SCALED_HINGE, **options)
     return gan
 

@@ -1,6 +1,7 @@
 """Trains the tiny SAGAN on REPLICAS logical CPU devices, writes its weights and losses to FILE; run in its own process.
 
-0 REPLICAS: on the workers that `TF_CONFIG` names.
+0 REPLICAS: on the workers that `TF_CONFIG` names. With the options `plain`, several also train on batch statistics of
+their own images, written to FILE.local.npz.
 """
 
 import sys
@@ -12,6 +13,26 @@ from training.float16 import OVERFLOWING, make_images, make_small, scaling_state
 from training.tiny import fit, make_data, make_gan
 
 from sagan_tf.training.distribution import make_strategy
+
+
+def make_local(**options):
+    """The small SAGAN with batch statistics of each replica's own images."""
+    return make_small("float32", rate=0.01, loss="hinge", synchronized=False, **options)
+
+
+def train_on_local_statistics(strategy):
+    """Weights after two steps, without and with XLA: dict, `{jit_compile} {index}` -> array."""
+    weights = {}
+    for jit_compile in (False, True):
+        with strategy.scope():
+            gan = make_local(jit_compile=jit_compile)
+        fit(gan, make_images(2))
+        networks = gan.generator, gan.discriminator, gan.ema_generator
+        for i, weight in enumerate(weight for network in networks for weight in network.weights):
+            copies = [copy.numpy() for copy in weight.value.values]
+            assert all((copy == copies[0]).all() for copy in copies), weight.path
+            weights[f"{jit_compile} {i}"] = copies[0]
+    return weights
 
 
 def main(replicas, path, options):
@@ -43,6 +64,8 @@ def main(replicas, path, options):
         (w.value.values[-1] if hasattr(w.value, "values") else w.value).numpy()
         for w in (*weights, gan.lecam_means, small.lecam_means)
     ]
+    if options == "plain" and replicas > 1:
+        np.savez(f"{path}.local.npz", **train_on_local_statistics(strategy))
     np.savez(path, *copies, results=np.array([*results, *means, *small_means]), scaling=scaling_state(small))
 
 

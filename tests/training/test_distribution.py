@@ -6,8 +6,7 @@ import pytest
 import tensorflow as tf
 
 from sagan_tf.errors import UserError
-from sagan_tf.training.distribution import DistributedModel, apply_gradients, make_strategy
-from sagan_tf.training.loss_scale import DynamicLossScaleOptimizer
+from sagan_tf.training.distribution import DistributedModel, make_strategy
 
 
 def test_make_strategy_returns_default_for_one_device():
@@ -63,41 +62,3 @@ def test_fit_makes_one_step_per_batch_of_a_data_set_of_unknown_length(steps):
     model.compile("sgd", "mse", steps_per_execution=steps)
     model.fit(dataset, epochs=3, shuffle=False, verbose=0)
     assert float(model.count) == 9
-
-
-SCALED = {
-    "dynamic": lambda: DynamicLossScaleOptimizer(keras.optimizers.SGD(0.1)),
-    "fixed": lambda: keras.optimizers.SGD(0.1, loss_scale_factor=1024.0),
-    "plain": lambda: keras.optimizers.SGD(0.1),
-}
-
-
-@pytest.mark.parametrize("kind", SCALED)
-def test_apply_gradients_updates_do_not_depend_on_the_loss_scale(kind):
-    weight = keras.Variable([1.0, 2.0, 2.0])
-    optimizer = SCALED[kind]()
-    optimizer.build([weight])
-    loss, norm = apply_gradients(optimizer, lambda factor: factor * tf.reduce_sum(weight**2), (0.5, 1.5), [weight])
-    assert (float(loss), float(norm)) == (9.0, 6.0)
-    np.testing.assert_allclose(weight, [0.8, 1.6, 1.6], rtol=1e-6)
-
-
-def test_apply_gradients_skips_a_step_whose_scaled_gradients_are_not_finite():
-    weight = keras.Variable([1.0, 2.0])
-    optimizer = SCALED["dynamic"]()
-    optimizer.build([weight])
-    step = tf.function(lambda: apply_gradients(optimizer, lambda _: 1e35 * tf.reduce_sum(weight), [0], [weight]))
-    step()
-    np.testing.assert_array_equal(weight, [1.0, 2.0])
-    assert float(optimizer.dynamic_scale) == 2.0**14
-
-
-@pytest.mark.parametrize("make", [*SCALED.values(), lambda: keras.optimizers.Adam(0.1, weight_decay=0.1)])
-def test_apply_gradients_leaves_a_variable_that_the_loss_does_not_depend_on(make):
-    used, unused = keras.Variable([1.0, 2.0]), keras.Variable([3.0, 4.0])
-    optimizer = make()
-    optimizer.build([used, unused])
-    with pytest.warns(UserWarning, match="Gradients do not exist"):
-        apply_gradients(optimizer, lambda _: tf.reduce_sum(used), range(2), [used, unused])
-    assert (used.numpy() < [1.0, 2.0]).all()
-    np.testing.assert_array_equal(unused, [3.0, 4.0])

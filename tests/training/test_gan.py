@@ -10,7 +10,7 @@ from training.tiny import fit, make_data, make_gan
 from sagan_tf.layers import spectral_normalizations
 from sagan_tf.networks import build_generator
 from sagan_tf.training import SAGAN
-from sagan_tf.training.inputs import split_batch
+from sagan_tf.training.inputs import StepBatches
 from sagan_tf.training.randomness import StepRandomness
 from sagan_tf.training.regularization import gradient_term
 
@@ -107,8 +107,10 @@ def test_sagan_runs_are_equal_only_with_equal_seeds():
 
 def test_sagan_batches_of_the_updates_are_interleaved():
     image = tf.reshape(tf.range(8.0), (8, 1, 1, 1))
-    parts = split_batch((image, tf.range(8)), d_steps=2, accumulation_steps=2)
-    assert [part[1].numpy().tolist() for part in parts] == [[0, 4], [1, 5], [2, 6], [3, 7]]
+    batches = StepBatches((image, tf.range(8)), d_steps=2, accumulation_steps=2)
+    for indices in (range(4), tf.range(4)):
+        parts = [[x.numpy().ravel().tolist() for x in batches[i]] for i in indices]
+        assert parts == [[part, part] for part in ([0, 4], [1, 5], [2, 6], [3, 7])]
 
 
 @pytest.mark.slow
@@ -140,7 +142,7 @@ def test_discriminator_loss_pairs_each_image_with_its_label():
     def loss(images, labels):
         gan.set_weights(weights)
         parts = tf.gather(image, images), tf.gather(label, labels)
-        return float(gan._discriminator_loss(*parts, StepRandomness(0, 0), "x"))
+        return float(gan._discriminator_loss(*parts, StepRandomness(0, 0), "x")[0])
 
     order, swapped = [0, 1, 2, 3], [1, 0, 2, 3]
     assert loss(swapped, swapped) == pytest.approx(loss(order, order), rel=1e-5)
@@ -157,9 +159,10 @@ def test_sagan_accumulation_averages_gradients():
     moves = []
     (batch,) = data
     variables = gan.discriminator.trainable_variables
-    for j, part in enumerate(split_batch(batch, gan.d_steps, gan.accumulation_steps)):
+    batches = StepBatches(batch, gan.d_steps, gan.accumulation_steps)
+    for j in range(2):
         with tf.GradientTape() as tape:
-            loss = gan._discriminator_loss(*part, StepRandomness(0, gan.step), f"discriminator/{j}")
+            loss, _ = gan._discriminator_loss(*batches[j], StepRandomness(0, gan.step), f"discriminator/{j}")
         moves.append([np.array(g) for g in tape.gradient(loss, [v.value for v in variables])])
     gan.discriminator.set_weights(start)
     keras.utils.set_random_seed(0)

@@ -6,7 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from training.float16 import make_images
+from training.replica_run import make_local
 from training.test_workers import TESTS, end_of, start_workers
+
+from sagan_tf.training.randomness import StepRandomness
 
 SCRIPT = str(TESTS / "training" / "replica_run.py")
 
@@ -20,15 +25,17 @@ def train(replicas, path, options):
 
 
 @pytest.fixture(scope="module")
-def one_device(tmp_path_factory):
-    """A function that returns the weights and losses of one device, trained once for each of the options."""
-    found, folder = {}, tmp_path_factory.mktemp("one")
+def trained(tmp_path_factory):
+    """A function that returns the weights and losses of a number of replicas, trained once for each of the options."""
+    found, folder = {}, tmp_path_factory.mktemp("replicas")
 
-    def one(options):
-        if options not in found:
-            found[options] = train(1, folder / f"{options}.npz", options)
-        return found[options]
+    def one(replicas, options):
+        path = folder / f"{options}_{replicas}.npz"
+        if path not in found:
+            found[path] = train(replicas, path, options)
+        return found[path]
 
+    one.folder = folder
     return one
 
 
@@ -48,18 +55,69 @@ def assert_same_training(one, many):
     "options, replicas",
     [("plain", 2), *(pytest.param(options, 4, marks=pytest.mark.stress) for options in ("plain", "all"))],
 )
-def test_replicas_train_same_weights_as_one_device(one_device, tmp_path, options, replicas):
-    assert_same_training(one_device(options), train(replicas, tmp_path / "many.npz", options))
+def test_replicas_train_same_weights_as_one_device(trained, options, replicas):
+    assert_same_training(trained(1, options), trained(replicas, options))
+
+
+class Rows(StepRandomness):
+    """The random numbers of one of several replicas, without a strategy."""
+
+    def __init__(self, step, replica, replicas):
+        super().__init__(0, tf.constant(step))
+        self._all_rows = lambda rows: rows * replicas
+        self._own_rows = lambda draw, rows: draw[replica * rows :][:rows]
+
+
+def train_parts(parts):
+    """Weights after two steps by the mean gradient of the parts of a batch, each computed alone; no strategy."""
+    gan = make_local(run_eagerly=True)
+    networks = gan.generator, gan.discriminator
+    updates = ("discriminator", gan._discriminator_loss, 0.04), ("generator", gan._generator_loss, 0.01)
+    for step, batch in enumerate(make_images(2)):
+        for name, loss_of, rate in updates:
+            before, after, variables = (
+                [one.get_weights() for one in networks],
+                [],
+                getattr(gan, name).trainable_variables,
+            )
+            for replica, image in enumerate(tf.split(batch, parts)):
+                for one, weights in zip(networks, before):
+                    one.set_weights(weights)
+                with tf.GradientTape() as tape:
+                    loss, _ = loss_of(image, None, Rows(step, replica, parts), f"{name}/0")
+                for variable, gradient in zip(variables, tape.gradient(loss, variables)):
+                    variable.assign_sub(rate * gradient)
+                after.append([weight for one in networks for weight in one.get_weights()])
+            # With SGD the mean of the weights is the weight of the mean gradient.
+            means = [np.mean(copies, axis=0) for copies in zip(*after)]
+            gan.generator.set_weights(means[: len(before[0])])
+            gan.discriminator.set_weights(means[len(before[0]) :])
+    return means
+
+
+@pytest.mark.slow
+@pytest.mark.replicas
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.stress)])
+def test_local_statistics_are_those_of_each_replica_alone_also_when_compiled(trained, replicas):
+    trained(replicas, "plain")
+    weights = np.load(trained.folder / f"plain_{replicas}.npz.local.npz")
+    plain, compiled = ([weights[f"{jit} {i}"] for i in range(len(weights) // 2)] for jit in (False, True))
+    for a, b in zip(plain, compiled):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    wanted = train_parts(replicas)
+    assert len(wanted) == 12
+    for a, b in zip(plain, wanted):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.replicas
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.stress)])
-def test_workers_train_same_weights_as_one_device(one_device, tmp_path, count):
+def test_workers_train_same_weights_as_one_device(trained, tmp_path, count):
     processes = start_workers(count, [sys.executable, SCRIPT, "0", str(tmp_path / "{index}.npz"), "all"])
     for status, _, err in end_of(processes, 900):
         assert status == 0, err[-3000:]
     first, *others = (dict(np.load(tmp_path / f"{index}.npz")) for index in range(count))
     assert len(others) == count - 1
     assert all((first[name] == other[name]).all() for other in others for name in first)
-    assert_same_training(one_device("all"), first)
+    assert_same_training(trained(1, "all"), first)

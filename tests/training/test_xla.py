@@ -1,14 +1,20 @@
 """A step that XLA compiles changes the networks as one that it does not."""
 
+import functools
+import types
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from training.float16 import make_images, make_small
 from training.tiny import fit, make_data, make_gan
 
+from sagan_tf.training.distribution import resolve_jit_compile, xla_obstacle
 from sagan_tf.training.losses import LOSSES
 
+AUGMENTATION = ("color", "translation", "cutout")
 OPTIONS = {
-    "lazy R1, accumulation and augmentation": dict(r1_weight=1.0, r1_interval=2, accumulation_steps=2),
     "R1": dict(r1_weight=1.0),
     "two updates of the discriminator": dict(d_steps=2),
     "one batch of images for both": dict(share_fake_batch=True),
@@ -20,21 +26,77 @@ OPTIONS = {
         r2_weight=0.1,
         loss="relativistic",
     ),  # fmt: skip
+    "lazy R1, accumulation and augmentation": dict(
+        r1_weight=1.0, r1_interval=2, accumulation_steps=2, augmentation=AUGMENTATION
+    ),
     **{f"{name} loss": dict(loss=name) for name in LOSSES},
 }
+
+
+def assert_compiled_equals_plain(make, data):
+    results = []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        gan = make(jit_compile=jit_compile, run_eagerly=not jit_compile)  # tracing it would take longer
+        before = [np.float64(weight) for weight in gan.get_weights()]
+        history = fit(gan, data)
+        changes = [np.float64(weight) - old for weight, old in zip(gan.get_weights(), before)]
+        results.append([*changes, *history.values()])
+    for compiled, plain in zip(*results[::-1], strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_step_with_loops_matches_the_step_as_it_is():
+    options = dict(d_steps=2, accumulation_steps=2, r1_weight=1.0, r1_interval=2, augmentation=("translation",))
+    assert_compiled_equals_plain(
+        functools.partial(make_small, "float32", rate=1e-3, loss="hinge", **options), make_images(1)
+    )
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("name", OPTIONS)
 def test_compiled_step_matches_the_step_as_it_is(name):
-    results = []
-    for jit_compile in (False, True):
-        keras.utils.set_random_seed(0)
-        augmentation = ("color", "translation", "cutout") if "augmentation" in name else ()
-        gan = make_gan(compile_arguments=dict(**OPTIONS[name], jit_compile=jit_compile), augmentation=augmentation)
-        before = [np.float64(weight) for weight in gan.get_weights()]
-        history = fit(gan, make_data(8, 3))
-        changes = [np.float64(weight) - old for weight, old in zip(gan.get_weights(), before)]
-        results.append([*changes, *history.values()])
-    for compiled, plain in zip(*results[::-1], strict=True):
-        np.testing.assert_allclose(compiled, plain, rtol=1e-3, atol=1e-5)
+    options = dict(OPTIONS[name])
+    augmentation = options.pop("augmentation", ())
+    assert_compiled_equals_plain(
+        lambda **how: make_gan(augmentation=augmentation, compile_arguments=options | how),
+        make_data(8, 3),
+    )
+
+
+def test_jit_compile_is_on_for_a_gpu_by_itself(monkeypatch):
+    assert not make_small("float32").jit_compile
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"])
+    gan = make_small("float32", loss="hinge")
+    assert gan.jit_compile and gan.get_compile_config()["jit_compile"] == "auto"
+    assert not make_small("float32", jit_compile=False).jit_compile
+    assert not make_small("float32", run_eagerly=True).jit_compile
+
+
+@pytest.mark.parametrize("gpus, replicas, is_global, lecam, wanted", [
+    (0, 1, True, 0.0, False),
+    (1, 1, True, 0.3, True),
+    (2, 2, True, 0.0, False),
+    (2, 2, False, 0.0, True),
+    (2, 2, False, 0.3, False),
+    (0, 2, False, 0.0, False),
+])  # fmt: skip
+def test_jit_compile_auto_is_on_where_there_are_gpus_and_no_obstacle(
+    monkeypatch, gpus, replicas, is_global, lecam, wanted
+):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"] * gpus)
+    strategy = types.SimpleNamespace(num_replicas_in_sync=replicas)
+    obstacle = xla_obstacle(strategy, is_global, lecam)
+    assert resolve_jit_compile("auto", obstacle) is wanted
+    assert resolve_jit_compile(False, obstacle) is False
+    if obstacle is None:
+        assert resolve_jit_compile(True, obstacle)
+    else:
+        with pytest.raises(ValueError, match="batch_statistics global" if is_global else "lecam_weight 0.3"):
+            resolve_jit_compile(True, obstacle)
+
+
+def test_jit_compile_refuses_another_choice():
+    with pytest.raises(ValueError, match="`jit_compile` must be True, False or 'auto'. Received: jit_compile='on'"):
+        make_small("float32", jit_compile="on")

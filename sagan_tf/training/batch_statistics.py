@@ -1,0 +1,34 @@
+"""Batch statistics on several replicas: of the global batch, or of each replica's own images."""
+
+import keras
+import tensorflow as tf
+
+from sagan_tf.layers.keras_compat import child_layers
+
+
+def has_global_statistics(network):
+    """Whether a layer of a network normalizes by the statistics of the global batch."""
+    return any(layer.synchronized for layer in _batch_normalizations(network))
+
+
+def average_local_statistics(network):
+    """Sets the moving statistics that come from each replica's own images to their mean over the replicas.
+
+    A moving statistic is linear in those of the batches, so the mean is the same once per step as after each pass. All
+    replicas must call it. On one replica it does nothing.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return
+    layers = [layer for layer in _batch_normalizations(network) if layer.trainable and not layer.synchronized]
+    variables = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
+    if variables:
+        values = [tf.convert_to_tensor(variable) for variable in variables]
+        means = tf.distribute.get_replica_context().all_reduce("MEAN", values)
+        for variable, mean in zip(variables, means):
+            variable.assign(mean)
+
+
+def _batch_normalizations(layer):
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return [layer]
+    return [found for child in child_layers(layer) for found in _batch_normalizations(child)]
