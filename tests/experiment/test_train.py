@@ -191,7 +191,7 @@ def undone_numerics():
     disable_op_determinism()
 
 
-def test_deterministic_run_resumes_exactly_and_records_it(tmp_path, undone_numerics):
+def test_deterministic_run_resumes_exactly_and_records_it(tmp_path, undone_numerics, capsys):
     whole, broken = KeepModel(), KeepModel()
     train(tiny_config(tmp_path / "whole", steps=3), [whole])
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
@@ -203,3 +203,5 @@ def test_deterministic_run_resumes_exactly_and_records_it(tmp_path, undone_numer
         np.testing.assert_array_equal(a, b)
     assert is_op_determinism_enabled() and tf.config.experimental.tensor_float_32_execution_enabled()
     assert [(start["tf32"], start["deterministic"]) for start in run.starts()] == [(True, True)] * 2
+    assert "XLA: off (hardware.jit_compile: auto)\n" in capsys.readouterr().out
+    assert not run.starts()[0]["jit_compile"]

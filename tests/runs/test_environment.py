@@ -11,4 +11,5 @@ from sagan_tf.runs import environment
 ])  # fmt: skip
 def test_environment_says_how_exactly_a_run_resumes(gpus, deterministic, promise, monkeypatch):
     monkeypatch.setattr(environment, "describe_environment", lambda: {"gpus": gpus})
-    assert environment.describe_start(HardwareConfig(deterministic=deterministic))["resume"].startswith(promise)
+    start = environment.describe_start(HardwareConfig(deterministic=deterministic), is_compiled=deterministic)
+    assert start["resume"].startswith(promise) and start["jit_compile"] is deterministic

@@ -54,6 +54,16 @@ def test_compiled_step_with_loops_matches_the_step_as_it_is():
     )
 
 
+def test_graph_of_the_compiled_step_does_not_grow_with_the_number_of_updates():
+    def operations(**options):
+        gan = make_small("float32", loss="hinge", jit_compile=True, **options)
+        step = tf.function(gan.train_step, jit_compile=True, autograph=False)
+        graph = step.get_concrete_function((tf.TensorSpec((24, 4, 4, 3)), None)).graph.as_graph_def()
+        return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
+
+    assert operations(d_steps=2, accumulation_steps=2) == operations(d_steps=3, accumulation_steps=4)
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("name", OPTIONS)
 def test_compiled_step_matches_the_step_as_it_is(name):
