@@ -20,6 +20,7 @@ from reporting import describe_machine, write_json
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import open_source
+from sagan_tf.training.preparation import to_float
 
 WIDTHS = (32, 64, 128, 256)
 PADDING = 4  # largest shift of an image, px
@@ -92,9 +93,13 @@ def fit(source, options):
     )
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
     model.compile(optimizer, loss, metrics=["accuracy"])
-    data = make_dataset(source, options.batch_size, seed=options.seed, flip=True)
+    data = make_dataset(source, options.batch_size, seed=options.seed)
     data = data.map(
-        lambda image, label: (shift_randomly(image), tf.one_hot(label, source.num_classes)), tf.data.AUTOTUNE
+        lambda image, label: (
+            shift_randomly(tf.image.random_flip_left_right(to_float(image))),
+            tf.one_hot(label, source.num_classes),
+        ),
+        tf.data.AUTOTUNE,
     )
     model.fit(data.prefetch(2), steps_per_epoch=steps, epochs=1)
     return model

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from sagan_tf.data.preprocessing import finish_batch
 
-
-def make_dataset(source, batch_size, *, seed=0, start_step=0, flip=False, dequantize=False):
-    """Makes the endless stream of training batches.
+def make_dataset(source, batch_size, *, seed=0, start_step=0):
+    """Makes the endless stream of training batches, in uint8: the step scales, flips and dequantizes on its device.
 
     Element s is a pure function of (source, seed, s). A stream with `start_step=k` is bit by bit the full stream
     without its first k elements, and skips them without decoding. Each data epoch of `source.num_images` images is a
@@ -18,14 +16,11 @@ def make_dataset(source, batch_size, *, seed=0, start_step=0, flip=False, dequan
     Args:
         source: `Source`.
         batch_size: int >= 1, B: images in an element, over all replicas.
-        seed: int >= 0. Seed of order, flips and noise.
+        seed: int >= 0. Seed of the order.
         start_step: int >= 0. Number of the first element.
-        flip: bool. Mirror images left to right with probability 1/2.
-        dequantize: bool. Add uniform noise of one grey level; `to_levels` removes it exactly.
 
     Returns:
-        tf.data.Dataset of (image, label): float32 (B, H, W, C) in [-1, 1] and int32 (B,); (image,) where the source
-        has no labels.
+        tf.data.Dataset of (image, label): uint8 (B, H, W, C) and int32 (B,); (image,) where the source has no labels.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -37,14 +32,10 @@ def make_dataset(source, batch_size, *, seed=0, start_step=0, flip=False, dequan
         )
     batch_shape = (batch_size, source.image_size, source.image_size, source.image_channels)
 
-    def finish(step, batch):
-        image, *label = batch
-        image = finish_batch(image, seed, step, flip=flip, dequantize=dequantize)
+    def with_shape(image, *label):
         return (tf.ensure_shape(image, batch_shape), *(tf.ensure_shape(x, (batch_size,)) for x in label))
 
-    batches = source.reader.batches(batch_size, seed, start_step)
-    numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(start=start_step), batches)
-    dataset = numbered.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = source.reader.batches(batch_size, seed, start_step).map(with_shape)
     options = tf.data.Options()
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

@@ -74,7 +74,7 @@ def open_source(options, show_progress=True):
     """Opens an embedded data set, a folder of images or of `sagan prepare`, or a TensorFlow Datasets data set.
 
     Args:
-        options: `DataOptions`; `flip` and `dequantize` are for `pipeline.make_dataset`.
+        options: `DataOptions`; `flip` and `dequantize` are for the training step.
         show_progress: bool. Draw a progress bar while reading.
 
     Returns:

@@ -1,11 +1,14 @@
 """Builds what a config describes: the networks, SAGAN and its optimizers."""
 
+import functools
+
 import keras
 
 from sagan_tf.data.sources import class_distribution
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
 from sagan_tf.training.adam import FusedAdam
+from sagan_tf.training.preparation import prepare_images
 from sagan_tf.training.schedules import WarmupAndDecay
 
 
@@ -26,7 +29,8 @@ def build_gan(config, source, rate_factor=1.0):
         frozen_generator_blocks=config.generator.frozen_blocks,
         frozen_discriminator_blocks=config.discriminator.frozen_blocks,
     )
-    gan.accepts_bright_batches = True  # the pipeline scales images
+    gan.accepts_bright_batches = True  # the pipeline delivers uint8
+    gan.prepare_images = functools.partial(prepare_images, flip=config.data.flip, dequantize=config.data.dequantize)
     gan.compile(
         make_optimizer(config.generator_optimizer, training.steps, rate_factor),
         make_optimizer(config.discriminator_optimizer, training.steps * training.d_steps, rate_factor),

@@ -165,14 +165,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
             log = MetricsRecorder(run.metrics_log, writes=is_chief)
             OnlineEvaluation(config, run, gan, source, log).make_missing(gan)
         return None
-    dataset = make_dataset(
-        source,
-        training.images_per_step,
-        seed=training.seed,
-        start_step=start_step,
-        flip=config.data.flip,
-        dequantize=config.data.dequantize,
-    )
+    dataset = make_dataset(source, training.images_per_step, seed=training.seed, start_step=start_step)
     stop, progress, started_at = StopOnSignal(), Progress(training.steps), time.monotonic()
     shown = [stop, progress] if is_chief else [stop]
     chosen = [*shown, *make_callbacks(config, run, gan, source, manager, callbacks)]

@@ -148,6 +148,10 @@ class DistributedModel(BuiltModel):
     stop_agreed = None
     traced_function = None
 
+    def prepare_batch(self, data):
+        """Prepares the data of a training step on its device; `check_batch` gets what it returns."""
+        return data
+
     def check_batch(self, data):
         """Checks the data of a step, outside of what XLA compiles, and returns what the step gets."""
         return data
@@ -173,7 +177,7 @@ class DistributedModel(BuiltModel):
             return tf.numpy_function(lambda: np.float32(self.stop_wanted), [], tf.float32)
 
         def run_step(batch):
-            logs = strategy.run(lambda data: step(self.check_batch(data)), args=(batch,))
+            logs = strategy.run(lambda data: step(self.check_batch(self.prepare_batch(data))), args=(batch,))
             return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
 
         def one_step(iterator):

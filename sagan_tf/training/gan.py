@@ -89,6 +89,8 @@ class SAGAN(SteppingModel):
         super().__init__(autocast=False, **kwargs)
         # Set where the images are known to be scaled: all of a first batch may be above the middle grey.
         self.accepts_bright_batches = False
+        # Function of (uint8 images, `StepRandomness`) that returns images in [-1, 1]. None: `fit` refuses uint8.
+        self.prepare_images = None
         check_pair(generator, discriminator)
         self.generator = generator
         self.discriminator = discriminator
@@ -269,6 +271,13 @@ class SAGAN(SteppingModel):
         # At step 0 the step itself checks its batch, which may cost a data set much to make.
         if not self.accepts_bright_batches and int(self.step.numpy()) > 0:
             check_scale(x)
+
+    def prepare_batch(self, data):
+        """Maps uint8 images to [-1, 1] by `prepare_images`, where it is set."""
+        image, *others = data if isinstance(data, tuple) else (data,)
+        if self.prepare_images is None or getattr(image, "dtype", None) != tf.uint8:
+            return data
+        return (self.prepare_images(image, StepRandomness(self.seed, self.step)), *others)
 
     def check_batch(self, data):
         """Checks a batch of real images and returns (image, label or None), see `inputs.check_batch`."""

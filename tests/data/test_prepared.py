@@ -80,8 +80,8 @@ def test_prepared_pictures_are_those_of_the_folder(pictures, tmp_path, encoding,
 
 @pytest.mark.parametrize("options", [{}, ON_DISK])
 def test_prepared_pictures_are_trained_on_in_the_order_of_the_folder(pictures, raw, options):
-    expected = make_dataset(open_small(pictures), 12, seed=3, flip=True).take(7)
-    actual = make_dataset(open_small(raw, **options), 12, seed=3, flip=True).take(7)
+    expected = make_dataset(open_small(pictures), 12, seed=3).take(7)
+    actual = make_dataset(open_small(raw, **options), 12, seed=3).take(7)
     for pair, other in zip(expected.as_numpy_iterator(), actual.as_numpy_iterator(), strict=True):
         for value, other_value in zip(pair, other, strict=True):
             np.testing.assert_array_equal(value, other_value)
@@ -94,7 +94,7 @@ def test_prepared_stream_is_a_permutation_that_can_be_entered_at_any_step(tmp_pa
     run(tmp_path / "numbers", tmp_path / "out", encoding, image_size=4)
     source = open_small(tmp_path / "out", image_size=4, **ON_DISK)
     whole = np.concatenate([batch for (batch,) in make_dataset(source, 10, seed=1).take(15).as_numpy_iterator()])
-    epochs = np.rint((whole[:, 0, 0, 0] + 1) * 127.5).reshape(3, 50)
+    epochs = whole[:, 0, 0, 0].reshape(3, 50)
     assert (np.sort(epochs) == np.arange(50)).all() and (epochs[0] != epochs[1]).any()
     later = [batch for (batch,) in make_dataset(source, 10, seed=1, start_step=8).take(7).as_numpy_iterator()]
     np.testing.assert_array_equal(np.concatenate(later), whole[80:])

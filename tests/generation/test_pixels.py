@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.data.preprocessing import to_float
 from sagan_tf.generation.pixels import from_levels, to_levels, to_png
+from sagan_tf.training.preparation import to_float
 
 LEVELS = np.arange(256, dtype=np.uint8)
 

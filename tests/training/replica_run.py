@@ -4,6 +4,7 @@
 their own images, written to FILE.local.npz.
 """
 
+import functools
 import sys
 
 import keras
@@ -13,6 +14,7 @@ from training.float16 import OVERFLOWING, make_images, make_small, scaling_state
 from training.tiny import fit, make_data, make_gan
 
 from sagan_tf.training.distribution import make_strategy
+from sagan_tf.training.preparation import prepare_images
 
 
 def make_local(**options):
@@ -51,7 +53,8 @@ def main(replicas, path, options):
     )
     with strategy.scope():
         gan = make_gan(rate=1e-4, ema_decay=0.9, attention_sizes=(), **arguments)
-    fit(gan, make_data(8, 4))
+    gan.prepare_images = functools.partial(prepare_images, flip=True, dequantize=True)
+    fit(gan, make_data(8, 4).map(lambda image, label: (tf.cast((image + 1) * 127.5, tf.uint8), label)))
     results = gan.evaluate(make_data(8, 2, seed=1), verbose=0)
     with strategy.scope():
         small = make_small(rate=1e-3, loss=OVERFLOWING, steps_per_execution=2, lecam_weight=1e-3, lecam_start_step=1)
