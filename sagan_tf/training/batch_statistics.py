@@ -22,7 +22,8 @@ def average_local_statistics(network):
     layers = [layer for layer in _batch_normalizations(network) if layer.trainable and not layer.synchronized]
     variables = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
     if variables:
-        values = [tf.convert_to_tensor(variable) for variable in variables]
+        # Copies, which are on the replica's device: MultiWorkerMirroredStrategy asks for it.
+        values = [tf.identity(variable) for variable in variables]
         means = tf.distribute.get_replica_context().all_reduce("MEAN", values)
         for variable, mean in zip(variables, means):
             variable.assign(mean)

@@ -1,7 +1,7 @@
 """Trains the tiny SAGAN on REPLICAS logical CPU devices, writes its weights and losses to FILE; run in its own process.
 
-0 REPLICAS: on the workers that `TF_CONFIG` names. With the options `plain`, several also train on batch statistics of
-their own images, written to FILE.local.npz.
+0 REPLICAS: on the workers that `TF_CONFIG` names. Several also train on batch statistics of their own images, with the
+options `plain` with XLA too, written to FILE.local_False.npz and FILE.local_True.npz.
 """
 
 import functools
@@ -22,19 +22,15 @@ def make_local(**options):
     return make_small("float32", rate=0.01, loss="hinge", synchronized=False, **options)
 
 
-def train_on_local_statistics(strategy):
-    """Weights after two steps, without and with XLA: dict, `{jit_compile} {index}` -> array."""
-    weights = {}
-    for jit_compile in (False, True):
-        with strategy.scope():
-            gan = make_local(jit_compile=jit_compile)
-        fit(gan, make_images(2))
-        networks = gan.generator, gan.discriminator, gan.ema_generator
-        for i, weight in enumerate(weight for network in networks for weight in network.weights):
-            copies = [copy.numpy() for copy in weight.value.values]
-            assert all((copy == copies[0]).all() for copy in copies), weight.path
-            weights[f"{jit_compile} {i}"] = copies[0]
-    return weights
+def train_on_local_statistics(strategy, jit_compile):
+    """Weights of generator, discriminator and averaged generator after two steps: list of arrays."""
+    with strategy.scope():
+        gan = make_local(jit_compile=jit_compile)
+    fit(gan, make_images(2))
+    weights = [weight.value for one in (gan.generator, gan.discriminator, gan.ema_generator) for weight in one.weights]
+    copies = [[copy.numpy() for copy in getattr(weight, "values", [weight])] for weight in weights]
+    assert all((copy == several[0]).all() for several in copies for copy in several)
+    return [several[0] for several in copies]
 
 
 def main(replicas, path, options):
@@ -67,8 +63,8 @@ def main(replicas, path, options):
         (w.value.values[-1] if hasattr(w.value, "values") else w.value).numpy()
         for w in (*weights, gan.lecam_means, small.lecam_means)
     ]
-    if options == "plain" and replicas > 1:
-        np.savez(f"{path}.local.npz", **train_on_local_statistics(strategy))
+    for jit_compile in () if replicas == 1 else (False, True) if options == "plain" else (False,):
+        np.savez(f"{path}.local_{jit_compile}.npz", *train_on_local_statistics(strategy, jit_compile))
     np.savez(path, *copies, results=np.array([*results, *means, *small_means]), scaling=scaling_state(small))
 
 

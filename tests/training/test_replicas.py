@@ -1,5 +1,6 @@
 """Replicas and workers train the same weights as one device, each in new processes: TensorFlow sets devices up once."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -68,6 +69,18 @@ class Rows(StepRandomness):
         self._own_rows = lambda draw, rows: draw[replica * rows :][:rows]
 
 
+def local_weights(path, jit_compile=False):
+    return list(np.load(f"{path}.local_{jit_compile}.npz").values())
+
+
+def assert_parts(weights, replicas):
+    wanted = train_parts(replicas)
+    assert len(wanted) == 12
+    for a, b in zip(weights, wanted):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@functools.cache
 def train_parts(parts):
     """Weights after two steps by the mean gradient of the parts of a batch, each computed alone; no strategy."""
     gan = make_local(run_eagerly=True)
@@ -75,11 +88,8 @@ def train_parts(parts):
     updates = ("discriminator", gan._discriminator_loss, 0.04), ("generator", gan._generator_loss, 0.01)
     for step, batch in enumerate(make_images(2)):
         for name, loss_of, rate in updates:
-            before, after, variables = (
-                [one.get_weights() for one in networks],
-                [],
-                getattr(gan, name).trainable_variables,
-            )
+            before, after = [one.get_weights() for one in networks], []
+            variables = getattr(gan, name).trainable_variables
             for replica, image in enumerate(tf.split(batch, parts)):
                 for one, weights in zip(networks, before):
                     one.set_weights(weights)
@@ -100,14 +110,10 @@ def train_parts(parts):
 @pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.stress)])
 def test_local_statistics_are_those_of_each_replica_alone_also_when_compiled(trained, replicas):
     trained(replicas, "plain")
-    weights = np.load(trained.folder / f"plain_{replicas}.npz.local.npz")
-    plain, compiled = ([weights[f"{jit} {i}"] for i in range(len(weights) // 2)] for jit in (False, True))
-    for a, b in zip(plain, compiled):
+    plain, compiled = (local_weights(trained.folder / f"plain_{replicas}.npz", jit) for jit in (False, True))
+    for a, b in zip(plain, compiled, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    wanted = train_parts(replicas)
-    assert len(wanted) == 12
-    for a, b in zip(plain, wanted):
-        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert_parts(plain, replicas)
 
 
 @pytest.mark.slow
@@ -121,3 +127,6 @@ def test_workers_train_same_weights_as_one_device(trained, tmp_path, count):
     assert len(others) == count - 1
     assert all((first[name] == other[name]).all() for other in others for name in first)
     assert_same_training(trained(1, "all"), first)
+    copies = [local_weights(tmp_path / f"{index}.npz") for index in range(count)]
+    assert all((a == b).all() for one in copies for a, b in zip(one, copies[0], strict=True))
+    assert_parts(copies[0], count)

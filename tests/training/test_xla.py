@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from training.float16 import make_images, make_small
+from training.float16 import OVERFLOWING, make_images, make_small, scaling_state, state
 from training.tiny import fit, make_data, make_gan
 
 from sagan_tf.training.distribution import resolve_jit_compile, xla_obstacle
@@ -62,6 +62,19 @@ def test_graph_of_the_compiled_step_does_not_grow_with_the_number_of_updates():
         return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
 
     assert operations(d_steps=2, accumulation_steps=2) == operations(d_steps=3, accumulation_steps=4)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("options", [dict(d_steps=2), dict(share_fake_batch=True)])
+def test_compiled_step_in_float16_skips_the_same_update(options):
+    gans = [make_small(rate=1e-3, loss=OVERFLOWING, jit_compile=value, **options) for value in (False, True)]
+    for gan in gans:
+        fit(gan, make_images(3, bright=14))
+    plain, compiled = gans
+    np.testing.assert_array_equal(scaling_state(compiled), scaling_state(plain))
+    assert scaling_state(plain)[0, 2] == 1
+    for a, b in zip(state(compiled), state(plain), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
 
 
 @pytest.mark.stress
