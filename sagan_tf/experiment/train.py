@@ -128,8 +128,8 @@ def start_run(config, run, source, fingerprint, allow_data_change, is_compiled):
         check_data(run, fingerprint, allow_data_change)
     run.record_start(config, is_compiled)
     run.save_fingerprint(fingerprint)
-    print(f"XLA: {'on' if is_compiled else 'off'} (hardware.jit_compile: {as_yaml(config.hardware.jit_compile)})")
     report_data(source, run)
+    print(f"XLA: {'on' if is_compiled else 'off'} (hardware.jit_compile: {as_yaml(config.hardware.jit_compile)})")
 
 
 def report_data(source, run):
