@@ -20,7 +20,7 @@ SCRIPT = str(TESTS / "training" / "replica_run.py")
 def train(replicas, path, options):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
     command = [sys.executable, SCRIPT, str(replicas), str(path), options]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(np.load(path))
 
