@@ -1,12 +1,17 @@
 """Run folders as after training, written in a second: small networks with random weights, checkpoints, metrics."""
 
+import atexit
 import dataclasses
+import functools
+import os
+import shutil
+import tempfile
 
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.config import QUICK_START
-from sagan_tf.experiment.build import build_networks
+from sagan_tf.config import QUICK_START, save_config
+from sagan_tf.experiment import build
 from sagan_tf.experiment.checkpoints import make_checkpoint
 from sagan_tf.generation.saving import save_generator
 from sagan_tf.layers import SelfAttention
@@ -18,7 +23,7 @@ KINDS = ("disc", "ring", "square", "cross")
 
 
 def make_run(path, steps=(100, 200), conditional=True, attention_sizes=(8, 16), data="twins", seed=0):
-    """Writes a run folder.
+    """Writes a run folder; those that differ in path and data only are copies of one.
 
     Args:
         path: Of the folder.
@@ -31,16 +36,30 @@ def make_run(path, steps=(100, 200), conditional=True, attention_sizes=(8, 16), 
     Returns:
         Run.
     """
+    builders = build.build_generator, build.build_discriminator  # tests replace them
+    template = _template(tuple(steps), conditional, tuple(attention_sizes), seed, builders)
+    run = Run(shutil.copytree(template.path, path, dirs_exist_ok=True))
+    config = template.config()
+    config = dataclasses.replace(config, run=str(path), data=dataclasses.replace(config.data, name=data))
+    save_config(config, run.config_path)
+    return run
+
+
+@functools.cache
+def _template(steps, conditional, attention_sizes, seed, builders):
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = os.path.join(folder, "run")
     small = dict(channels=4, attention_sizes=attention_sizes)
     config = dataclasses.replace(
         QUICK_START,
-        run=str(path),
-        data=dataclasses.replace(QUICK_START.data, name=data, conditional=conditional),
+        run=path,
+        data=dataclasses.replace(QUICK_START.data, conditional=conditional),
         generator=dataclasses.replace(QUICK_START.generator, latent_dim=12, **small),
         discriminator=dataclasses.replace(QUICK_START.discriminator, **small),
         attention=dataclasses.replace(QUICK_START.attention, key_reduction=4),
     )
-    gan = SAGAN(*build_networks(config, len(KINDS) if conditional else None), ema_decay=config.training.ema_decay)
+    gan = SAGAN(*build.build_networks(config, len(KINDS) if conditional else None), ema_decay=config.training.ema_decay)
     gan.compile()
     rng = np.random.default_rng(seed)
     with Run.create_or_resume(path, config) as run:
@@ -56,6 +75,18 @@ def make_run(path, steps=(100, 200), conditional=True, attention_sizes=(8, 16), 
             save_grid(rng.integers(0, 255, (4, 32, 32, 3), dtype=np.uint8), run.sample_path(step), 2)
         save_generator(gan.ema_generator, run.generator_path, {"step": steps[-1]} if steps else {})
     return run
+
+
+def once(function):
+    """A function that calls another once for each first argument, by its identity."""
+    results = {}
+
+    def call(argument, **options):
+        if id(argument) not in results:
+            results[id(argument)] = argument, function(argument, **options)  # kept, so that no other gets its id
+        return results[id(argument)][1]
+
+    return call
 
 
 def _move(gan, rng):

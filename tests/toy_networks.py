@@ -25,8 +25,10 @@ def toy_generator(
         if size in attention_sizes:
             x = style.attention(x, f"attention_{size}")
     skip = NearestUpsampling(dtype=dtype, name="skip")(x)
-    x = style.relu(style.normalize(x, label, "norm"), "relu")
-    x = ResidualSum(dtype=dtype, name="add")([style.convolution(channels, 3, "conv", resampling="up")(x), skip])
+    x = style.relu(style.normalize(x, label, "block_32_norm"), "relu")
+    x = ResidualSum(dtype=dtype, name="add")(
+        [style.convolution(channels, 3, "block_32_conv", resampling="up")(x), skip]
+    )
     x = style.relu(style.batch_normalization("output_norm")(x), "output_relu")
     x = style.convolution(image_channels, 3, "output_conv")(x)
     image = keras.layers.Activation("tanh", dtype="float32", name="image")(x)
@@ -41,7 +43,7 @@ def toy_discriminator(
     style = LayerStyle(dtype=dtype, attention_options=attention_options)
     image, size = keras.Input((image_size, image_size, image_channels), name="image"), image_size // 2
     label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
-    x = style.convolution(channels, 3, "conv", resampling="down")(image)
+    x = style.convolution(channels, 3, "block_1_conv", resampling="down")(image)
     while size >= min(attention_sizes, default=image_size):
         x = style.attention(x, f"attention_{size}") if size in attention_sizes else x
         x, size = average_pool(x), size // 2

@@ -10,7 +10,9 @@ from keras import ops
 from parity import recipe
 from parity.goldens import golden, relative_error
 
-from sagan_tf import attend, sample
+from sagan_tf import sample
+from sagan_tf.commands.attention_results import AttentionReader
+from sagan_tf.commands.options import AttendOptions
 from sagan_tf.conversion.files import read_state_dict
 from sagan_tf.convert import main
 from sagan_tf.errors import UserError
@@ -65,12 +67,12 @@ def test_sample_attend_and_export_accept_a_converted_run(checkpoints, tmp_path):
     run = tmp_path / "run"
     main([*map(str, checkpoints.values()), "--out", str(run)])
     sample.main([str(run), "--out", str(tmp_path / "pictures"), "--columns", "2"])
-    options = ["--pictures", "generated", "--images", "1", "--measured", "2"]
-    attend.main([str(run), "--out", str(tmp_path / "attention"), *options])
+    reader = AttentionReader(Run.open(run), AttendOptions(run=str(run), pictures="generated"))
     export([str(run), "--out", str(tmp_path / "exported"), "--formats", "keras"])
     assert list((tmp_path / "pictures").glob("*.png"))
-    parts = {path.name.split("_")[0] for path in (tmp_path / "attention").glob("*.png")}
-    assert parts == {"generator", "discriminator"}
+    assert {name: [*probe.layers] for name, probe in reader._probes.items()} == {
+        "generator": ["attention_16"], "discriminator": ["attention_16"],
+    }  # fmt: skip
     assert (tmp_path / "exported" / "keras" / "generator.keras").is_file()
 
 

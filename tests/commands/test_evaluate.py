@@ -1,5 +1,6 @@
 """The command `python -m sagan_tf.evaluate`."""
 
+import functools
 import json
 import re
 
@@ -13,11 +14,12 @@ from small_data import open_small
 from small_runs import make_run
 
 from sagan_tf import cli, evaluate
+from sagan_tf.commands import evaluate as command
 from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.evaluation import frechet_distance, inception
 from sagan_tf.evaluation.collector import Collector
-from sagan_tf.evaluation.evaluator import SampleSet
+from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.statistics import read_statistics
@@ -32,6 +34,31 @@ pytestmark = pytest.mark.usefixtures("toy_networks")
 def small(monkeypatch, cache):
     monkeypatch.setattr(embedded, "SPLITS", {"train": 240, "test": 80})
     monkeypatch.setenv("SAGAN_TF_CACHE", str(cache))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_graphs():
+    """Generators of the same weights are folded, feature networks opened, and both traced, once."""
+    folded, samplers = {}, {}
+    fold, make_sampler = command.fold_generator, Evaluator.sampler
+
+    def fold_once(generator):
+        key = b"".join(weight.tobytes() for weight in generator.get_weights())
+        if key not in folded:
+            folded[key] = fold(generator)
+        return folded[key]
+
+    def make_sampler_once(evaluator, generator):
+        key = id(generator), id(evaluator.network), evaluator.batch_size
+        if key not in samplers:
+            samplers[key] = make_sampler(evaluator, generator)
+        return samplers[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "fold_generator", fold_once)
+        patch.setattr(command, "open_features", functools.cache(command.open_features))
+        patch.setattr(Evaluator, "sampler", make_sampler_once)
+        yield
 
 
 @pytest.fixture(scope="module")

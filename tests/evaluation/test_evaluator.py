@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import filelock
@@ -128,7 +129,36 @@ def test_evaluator_keeps_features_up_to_limit(tmp_path):
     np.testing.assert_allclose(found.moments.mean, want.mean(axis=0), rtol=1e-5)
 
 
-@pytest.mark.slow
+class TwoReplicas:
+    """A strategy of two replicas that computes one after the other; values of both are lists."""
+
+    num_replicas_in_sync = 2
+
+    def run(self, function, args):
+        outputs = [function(*replica_args) for replica_args in zip(*args)]
+        return tuple(map(list, zip(*outputs)))
+
+    def experimental_distribute_values_from_function(self, function):
+        return [function(types.SimpleNamespace(replica_id_in_sync_group=i)) for i in range(2)]
+
+    def experimental_local_results(self, value):
+        return value
+
+
+def test_evaluator_keeps_the_order_of_samples_on_two_replicas(tmp_path):
+    folded, found = fold_generator(restore_networks(make_run(tmp_path / "run")).generator), []
+    for strategy in (None, TwoReplicas()):
+        evaluator = Evaluator(network(), strategy, 8, show_progress=False)
+        features, collector = evaluator.collect_samples(
+            evaluator.sampler(folded), SampleSet(41), {}, tmp_path / str(len(found))
+        )
+        found.append((np.array(features.features), features.labels))
+        collector.close()
+    np.testing.assert_allclose(found[1][0], found[0][0], atol=1e-5)
+    np.testing.assert_array_equal(found[1][1], found[0][1])
+
+
+@pytest.mark.stress
 @pytest.mark.replicas
 def test_evaluator_features_are_equal_on_one_and_two_replicas(tmp_path):
     script = f"""

@@ -1,24 +1,13 @@
 """A damaged checkpoint is reported and the one before it used; training repeats the lost steps exactly."""
 
-import shutil
-
 import numpy as np
 import pytest
-from tiny_runs import KeepModel, state_of, tiny_config, untimed
+from tiny_runs import KeepModel, state_of, untimed
 
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.train import train
-from sagan_tf.runs.folder import Run
 
 pytestmark = pytest.mark.usefixtures("quick_training")
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, quick_training):
-    """A run of 6 steps with checkpoints at 2, 4 and 6, and its final state."""
-    keep = KeepModel()
-    run = train(tiny_config(tmp_path_factory.mktemp("whole") / "run", steps=6), [keep])
-    return run, state_of(keep)
 
 
 def truncated(path):
@@ -44,40 +33,34 @@ def removed(path):
     ],
 )
 def test_resume_uses_earlier_checkpoint_when_newest_is_damaged(trained, tmp_path, capsys, damage, file):
-    whole, expected = trained
-    run = Run(tmp_path / "run")
-    shutil.copytree(whole.path, run.path)
+    run = trained.copy(tmp_path / "run")
     damage(run.checkpoints_path / f"ckpt-6.{file}")
     keep = KeepModel()
-    train(tiny_config(run.path, steps=6), [keep])
+    train(trained.config(run.path), [keep])
     out = capsys.readouterr().out
     assert "ckpt-6: cannot be restored; trying the one before it: " in out
     assert "Resuming from step 4" in out
-    for a, b in zip(state_of(keep), expected, strict=True):
+    for a, b in zip(state_of(keep), trained.state, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert untimed(run) == untimed(whole)
+    assert untimed(run) == untimed(trained.run)
 
 
 @pytest.mark.stress
 def test_resume_works_when_checkpoint_list_is_damaged(trained, tmp_path, capsys):
-    whole, _ = trained
-    run = Run(tmp_path / "run")
-    shutil.copytree(whole.path, run.path)
+    run = trained.copy(tmp_path / "run")
     truncated(run.checkpoints_path / "checkpoint")
-    train(tiny_config(run.path, steps=8))
+    train(trained.config(run.path, steps=8))
     assert "Resuming from step 6" in capsys.readouterr().out
     # The manager counts old ones too: two are kept. Otherwise every restart would leave some forever.
     assert [path.rpartition("-")[2] for path in run.checkpoints()] == ["8", "6"]
 
 
 def test_resume_deletes_nothing_when_all_checkpoints_are_damaged(trained, tmp_path):
-    whole, _ = trained
-    shutil.copytree(whole.path, tmp_path / "run")
-    run = Run(tmp_path / "run")
+    run = trained.copy(tmp_path / "run")
     for path in run.checkpoints_path.glob("ckpt-*.index"):
         truncated(path)
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match="neither it nor any checkpoint before it can be restored"):
-        train(tiny_config(run.path, steps=8))
+        train(trained.config(run.path, steps=8))
     changed = [path.name for path, content in before.items() if path.read_bytes() != content]
     assert set(changed) <= {"environment.json", "config.yaml"}  # the start of the run and its number of steps

@@ -6,21 +6,25 @@ from tiny_runs import Poison, tiny_config
 
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.train import train
+from sagan_tf.runs.folder import Run
 
 pytestmark = pytest.mark.usefixtures("quick_training")
 
 
-def test_recovery_returns_to_checkpoint_with_lower_rate(tmp_path, capsys):
-    flags = dict(guard__on_divergence="recover", guard__rate_factor=0.25, generator_optimizer__schedule="constant")
-    poison = Poison(3)
-    run = train(tiny_config(tmp_path / "run", steps=4, **flags), [poison])
-    out = capsys.readouterr().out
-    # Detected before the metrics line and the checkpoint of step 4.
+def test_recovery_returns_to_checkpoint_with_lower_rate_until_it_does_not_help(tmp_path, capsys):
+    flags = dict(guard__on_divergence="recover", guard__rate_factor=0.25, guard__max_recoveries=1,
+                 generator_optimizer__schedule="constant", output__sample_interval=100)  # fmt: skip
+    poison = Poison(3, 5)
+    with pytest.raises(UserError, match="training diverged.*step 6.* 1 recoveries did not help. The last good check"):
+        train(tiny_config(tmp_path / "run", steps=6, **flags), [poison])
+    run, out = Run(tmp_path / "run"), capsys.readouterr().out
+    # Detected before the metrics line and the checkpoint of steps 4 and 6.
     assert "Recovery 1: training diverged" in out and "Resuming from step 2" in out
+    assert run.checkpoint_steps() == [2, 4]
     np.testing.assert_allclose(poison.rates, poison.rates[0] * np.array([1, 1 / 4]), rtol=1e-6)
     rates = {line["step"]: line["generator_learning_rate"] / poison.rates[0] for line in run.read_metrics()}
-    assert list(rates) == [1, 2, 3, 4]
-    np.testing.assert_allclose(list(rates.values()), [1, 1, 1 / 4, 1 / 4], rtol=1e-6)
+    assert list(rates) == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(list(rates.values()), [1, 1, 1 / 4, 1 / 4, 1 / 4], rtol=1e-6)
     assert [(recovery["kind"], recovery["step"]) for recovery in run.recoveries()] == [("divergence", 4)]
 
 
@@ -44,10 +48,3 @@ def test_recovery_rates_persist_when_process_restarts(tmp_path, capsys):
     later = Poison()
     train(tiny_config(run.path, steps=8, **flags), [later])
     np.testing.assert_allclose(later.rates, poison.rates[0] / 16, rtol=1e-6)
-
-
-@pytest.mark.stress
-def test_recovery_stops_training_after_max_recoveries(tmp_path):
-    flags = dict(guard__on_divergence="recover", guard__max_recoveries=1)
-    with pytest.raises(UserError, match="step 4.* 1 recoveries did not help. The last good checkpoint is in"):
-        train(tiny_config(tmp_path / "run", **flags), [Poison(3, 3)])

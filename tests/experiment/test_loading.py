@@ -15,34 +15,40 @@ def run(tmp_path_factory, toy_networks):
     return make_run(tmp_path_factory.mktemp("run") / "run", steps=(5, 40, 300))
 
 
+def times(run):
+    return {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+
+
 def weights(model):
     return [ops.convert_to_numpy(weight) for weight in model.weights]
 
 
-def test_restore_networks_reads_newest_checkpoint_by_default(run):
-    alone, both = restore_networks(run), restore_networks(run, discriminator=True)
-    assert alone.step == both.step == 300 and alone.discriminator is None and both.num_classes == len(KINDS)
+@pytest.fixture(scope="module")
+def newest(run):
+    return restore_networks(run, discriminator=True)
+
+
+@pytest.fixture(scope="module")
+def middle(run):
+    """Networks of step 40, and the times of all files before and after."""
+    before = times(run)
+    return restore_networks(run, 40, discriminator=True), before, times(run)
+
+
+def test_restore_networks_reads_newest_checkpoint_by_default(run, newest):
+    alone = restore_networks(run)
+    assert alone.step == newest.step == 300 and alone.discriminator is None and newest.num_classes == len(KINDS)
     inputs = [ops.ones((2, 12)), ops.array([0, 3])]
-    np.testing.assert_array_equal(alone.generator(inputs), both.generator(inputs))
+    np.testing.assert_array_equal(alone.generator(inputs), newest.generator(inputs))
+    assert len(alone.generator.trainable_weights) == len(newest.generator.trainable_weights) > 10
 
 
-def test_restore_networks_reads_the_requested_step(run):
-    assert run.checkpoint_steps() == [5, 40, 300]
-    old, new = restore_networks(run, 5, discriminator=True), restore_networks(run, 40, discriminator=True)
+def test_restore_networks_reads_the_requested_step_and_leaves_run_folder_unchanged(run, newest, middle):
+    middle, before, after = middle
+    assert run.checkpoint_steps() == [5, 40, 300] and middle.step == 40 and before == after
     for part in ("generator", "discriminator"):
-        pairs = zip(weights(getattr(old, part)), weights(getattr(new, part)))
+        pairs = zip(weights(getattr(middle, part)), weights(getattr(newest, part)))
         assert sum((a != b).any() for a, b in pairs) > 10
-
-
-def test_restored_generators_are_trainable(run):
-    count = len(restore_networks(run, 40, discriminator=True).generator.trainable_weights)
-    assert count == len(restore_networks(run).generator.trainable_weights) > 10
-
-
-def test_restore_networks_leaves_run_folder_unchanged(run):
-    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
-    restore_networks(run, 40, discriminator=True)
-    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
 
 
 def test_restore_networks_uses_next_checkpoint_when_newest_was_removed(run, monkeypatch):

@@ -1,4 +1,4 @@
-"""A run with the networks of the builders, as users train: what its folder holds."""
+"""A run of toy networks that trains as users do: what its folder holds."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from sagan_tf.data.embedded import KINDS
 from sagan_tf.experiment.train import train
 
 
-def test_train_writes_run_folder(tmp_path, capsys):
+def test_train_writes_run_folder(tmp_path, capsys, toy_networks):
     config = tiny_config(
         tmp_path / "run", generator_optimizer__decay_start_step=0, generator_optimizer__final_learning_rate=0
     )

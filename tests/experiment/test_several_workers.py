@@ -7,11 +7,13 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from experiment.test_train import save_feature_network
-from tiny_runs import tiny_flags
+from tiny_runs import tiny_config, tiny_flags
 from training.test_workers import end_of, start_workers
 
+from sagan_tf.errors import UserError
+from sagan_tf.experiment.train import check_same_config, train
 from sagan_tf.runs.folder import Run
+from sagan_tf.training.workers import Worker
 
 
 def command(run, steps):
@@ -69,9 +71,8 @@ def test_resume_is_exact_when_workers_are_killed_or_stopped(tmp_path):
 
 @pytest.mark.stress
 @pytest.mark.replicas
-def test_stop_during_evaluation_ends_all_workers(tmp_path):
-    features = ["--evaluation.features", str(save_feature_network(tmp_path / "features.keras"))]
-    evaluated = [*features, "--evaluation.interval", "2", "--evaluation.split", "test"]
+def test_stop_during_evaluation_ends_all_workers(tmp_path, features):
+    evaluated = ["--evaluation.features", str(features), "--evaluation.interval", "2", "--evaluation.split", "test"]
     few, many = ([*evaluated, "--evaluation.num_samples", str(count)] for count in (100, 1_000_000))
     whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
     (chief, other) = end_of(start_workers(2, [*command(whole.path, 4), *few]))
@@ -102,6 +103,25 @@ def test_stop_during_evaluation_ends_all_workers(tmp_path):
     assert [line["step"] for line in lines if "evaluation_samples" in line] == [2, 4]
 
 
+def test_train_rejects_config_of_another_worker_before_it_makes_the_folder(tmp_path, monkeypatch):
+    sent = []
+
+    def gather(strategy, worker, values):
+        sent.append(values)
+        return np.array([values, others.pop(0) if others else values])
+
+    monkeypatch.setattr("sagan_tf.training.workers.gather", gather)
+    others, strategy = [], tf.distribute.get_strategy()
+    check_same_config(tiny_config(tmp_path, 9, training__loss="hinge", generator__channels=10), strategy, Worker(0, 2))
+    others += sent
+    monkeypatch.setattr("sagan_tf.experiment.train.read_worker", lambda: Worker(1, 2, "b:1"))
+    match = r"^worker 1 of 2 \(b:1\): .* not have the same generator.channels, training.steps. Start all with the same"
+    with pytest.raises(UserError, match=match):
+        train(tiny_config(tmp_path / "run", 19, training__loss="hinge", generator__channels=11))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.stress
 @pytest.mark.replicas
 def test_workers_with_different_configs_end_before_the_first_step(tmp_path):
     run = tmp_path / "run"

@@ -4,12 +4,12 @@ import functools
 import signal
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from experiment.test_train import save_feature_network
 from tiny_runs import KeepModel, Killed, state_of, tiny_config, tiny_flags, untimed
 from toy_networks import toy_generator
 
@@ -26,8 +26,9 @@ pytestmark = pytest.mark.usefixtures("quick_training")
 
 @pytest.mark.stress
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
-def test_resume_is_exact_when_stopped_within_metrics_line_and_evaluation(precision, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
+def test_resume_is_exact_when_stopped_within_metrics_line_and_evaluation(
+    precision, features, tmp_path, monkeypatch, capsys
+):
     options = dict(
         steps=6,
         hardware__precision=precision,
@@ -36,7 +37,7 @@ def test_resume_is_exact_when_stopped_within_metrics_line_and_evaluation(precisi
         evaluation__interval=2,
         evaluation__num_samples=20,
         evaluation__split="test",
-        evaluation__features=save_feature_network(tmp_path / "features.keras"),
+        evaluation__features=features,
     )
     whole, broken = KeepModel(), KeepModel()
     one = train(tiny_config(tmp_path / "whole", **options), [whole])
@@ -131,7 +132,9 @@ def test_signal_outside_of_training_prints_one_line(number, code, by, capsys, re
     assert {one: signal.getsignal(one) for one in before} == before
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [
+    (signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.stress),
+])  # fmt: skip
 def test_train_command_ends_with_code_of_signal(tmp_path, number, code, monkeypatch, capsys):
     callback = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: signal.raise_signal(number))
     monkeypatch.setattr("sagan_tf.experiment.train.train", lambda config, **_: train(config, [callback]))
@@ -139,6 +142,15 @@ def test_train_command_ends_with_code_of_signal(tmp_path, number, code, monkeypa
         train_command.main(tiny_flags(tmp_path / "run", 3))
     assert ended.value.code == code
     assert f"Stopped by {number.name} at step 1 of 3, saved." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_train_command_turns_name_of_signal_into_code(name, code, tmp_path, monkeypatch):
+    run = types.SimpleNamespace(path=tmp_path, stopped_by=name)
+    monkeypatch.setattr("sagan_tf.experiment.train.train", lambda config, **_: run)
+    with pytest.raises(SystemExit) as ended:
+        train_command.main(tiny_flags(tmp_path / "run", 3))
+    assert ended.value.code == code
 
 
 @pytest.mark.stress
@@ -166,7 +178,8 @@ def test_closed_output_ends_command_with_one_line():
     assert process.returncode == 2
 
 
-def test_train_ends_when_run_folder_is_renamed(tmp_path):
+@pytest.mark.parametrize("resumes", [False, pytest.param(True, marks=pytest.mark.stress)])
+def test_train_ends_when_run_folder_is_renamed(tmp_path, resumes):
     def rename(batch, logs):
         if batch == 2:
             (tmp_path / "run").rename(tmp_path / "moved")
@@ -174,6 +187,9 @@ def test_train_ends_when_run_folder_is_renamed(tmp_path):
     callback = keras.callbacks.LambdaCallback(on_train_batch_begin=rename)
     with pytest.raises(UserError, match="run: the run folder was removed or renamed during training, at step 3"):
         train(tiny_config(tmp_path / "run", steps=4, output__checkpoint_interval=1), [callback])
-    assert not (tmp_path / "run").exists() and Run(tmp_path / "moved").checkpoint_steps()
-    run = train(tiny_config(tmp_path / "moved", steps=4, output__checkpoint_interval=1))
-    assert [line["step"] for line in run.read_metrics()] == [1, 2, 3, 4]
+    run = Run(tmp_path / "moved")
+    assert not (tmp_path / "run").exists() and run.checkpoint_steps() == [1, 2]
+    assert [line["step"] for line in run.read_metrics()] == [1, 2]
+    if resumes:
+        train(tiny_config(run.path, steps=4, output__checkpoint_interval=1))
+        assert [line["step"] for line in run.read_metrics()] == [1, 2, 3, 4]

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from toy_networks import toy_generator
 
 from sagan_tf.layers import SelfAttention
 from sagan_tf.networks import build_generator
@@ -20,6 +21,11 @@ def make_generator(num_classes=NUM_CLASSES, seed=0, builder=build_generator, **a
     for i, layer in enumerate(layer for layer in generator.layers if isinstance(layer, SelfAttention)):
         layer.gamma.assign(0.7 * (-1) ** i)
     return generator
+
+
+def make_toy_generator(num_classes=NUM_CLASSES, **arguments):
+    """As `make_generator`, for what does not depend on the network."""
+    return make_generator(num_classes, builder=toy_generator, channels=8, **arguments)
 
 
 def _random_value(weight, rng):

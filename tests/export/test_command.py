@@ -5,19 +5,20 @@ import functools
 import json
 import os
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from export.generators import LATENT_DIM, images_of, make_generator, make_inputs
+from export.generators import LATENT_DIM, images_of, make_inputs, make_toy_generator
 from PIL import Image
-from toy_networks import toy_generator
+from small_runs import once
 
 from sagan_tf import cli
+from sagan_tf.commands import export
 from sagan_tf.config import QUICK_START, save_config
 from sagan_tf.export.__main__ import main
 from sagan_tf.export.formats import FORMATS
@@ -27,7 +28,6 @@ from sagan_tf.generation.saving import save_generator
 from sagan_tf.runs.folder import Run
 from sagan_tf.runs.provenance import describe_training
 
-ROOT = Path(__file__).resolve().parents[2]
 FORMAT_LIST = ", ".join(FORMATS)
 
 
@@ -48,8 +48,26 @@ def run(tmp_path):
 @pytest.fixture(scope="module")
 def generator_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("generator") / "generator.keras"
-    save_generator(make_generator(builder=toy_generator, channels=8), path, {"step": 1500})
+    save_generator(make_toy_generator(), path, {"step": 1500})
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once():
+    """The command loads, folds and traces each generator once."""
+    loaded, load = {}, export.load_model
+
+    def load_once(run):
+        content = run.generator_path.read_bytes() if run.generator_path.is_file() else None
+        if content not in loaded:
+            loaded[content] = load(run)
+        return loaded[content]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "load_model", load_once)
+        for name in ("fold_generator", "Sampler"):
+            patch.setattr(export, name, once(getattr(export, name)))
+        yield
 
 
 @pytest.fixture
@@ -169,11 +187,14 @@ def test_export_command_exports_the_generator_of_the_run(trained, tmp_path):
 
 
 def test_export_command_replaces_files_and_adds_a_version(trained, tmp_path):
-    arguments = [str(trained.path), "--out", str(tmp_path / "out"), "--formats", "saved_model,keras"]
-    main(arguments)
-    main(arguments)
-    assert sorted(os.listdir(tmp_path / "out" / "saved_model" / "sagan")) == ["1", "2"]
-    assert os.listdir(tmp_path / "out" / "keras") == ["generator.keras"]
+    out = tmp_path / "out"
+    (out / "saved_model" / "sagan" / "1").mkdir(parents=True)
+    (out / "keras").mkdir()
+    (out / "keras" / "generator.keras").write_text("of the first export")
+    main([str(trained.path), "--out", str(out), "--formats", "saved_model,keras"])
+    assert sorted(os.listdir(out / "saved_model" / "sagan")) == ["1", "2"]
+    assert os.listdir(out / "keras") == ["generator.keras"]
+    assert (out / "keras" / "generator.keras").read_bytes().startswith(b"PK")
 
 
 def test_export_command_rejects_bad_run_before_writing(run, tmp_path, refusal):
@@ -241,10 +262,11 @@ def test_sagan_export_is_the_same_command(capsys):
     assert capsys.readouterr().out.startswith("usage: sagan export ")
 
 
-def test_export_module_exits_with_2_and_one_line(tmp_path):
-    command = [sys.executable, "-m", "sagan_tf.export", "nowhere", "--out", "out"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    ours = [line for line in done.stderr.splitlines() if "nowhere" in line]
-    assert done.returncode == 2 and ours == ["error: nowhere: not a run folder; config.yaml is missing."]
-    assert "Traceback" not in done.stderr and os.listdir(tmp_path) == []
+def test_export_module_exits_with_2_and_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["export", "nowhere", "--out", "out"])
+    monkeypatch.delitem(sys.modules, "sagan_tf.export.__main__")
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("sagan_tf.export", run_name="__main__")
+    assert caught.value.code == 2 and os.listdir(tmp_path) == []
+    assert capsys.readouterr().err == "error: nowhere: not a run folder; config.yaml is missing.\n"

@@ -10,19 +10,20 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 from export.c_loader import Session
-from export.generators import LATENT_DIM, NUM_CLASSES, images_of, make_generator, make_inputs
+from export.generators import LATENT_DIM, NUM_CLASSES, images_of, make_generator, make_inputs, make_toy_generator
 from PIL import Image
 from tensorflow.python.tools import saved_model_cli as command_line
-from toy_networks import toy_generator
 
-from sagan_tf.export import export_saved_model, fold_generator, warm_up
+from sagan_tf.export import export_keras, export_saved_model, fold_generator, warm_up
 from sagan_tf.generation.latents import draw_latents, interpolate_latents, interpolate_rows
 from sagan_tf.generation.pixels import to_levels
 
@@ -43,7 +44,12 @@ def generator():
 @pytest.fixture(scope="module")
 def toy():
     """For what does not depend on the network."""
-    return make_generator(builder=toy_generator, channels=8)
+    return make_toy_generator()
+
+
+@pytest.fixture(scope="module")
+def folded(generator):
+    return fold_generator(generator)
 
 
 @pytest.fixture(scope="module")
@@ -72,22 +78,16 @@ def decoded(png):
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def test_export_saved_model_numbers_versions(toy, exported):
-    assert exported.name == "1" and exported.parent.name == "sagan"
-    assert export_saved_model(toy, exported.parent, warm_up=False) == exported.parent / "2"
-    assert sorted(os.listdir(exported.parent)) == ["1", "2"]
-
-
 def test_saved_model_matches_generator(generator, session):
     latent, label = make_inputs()
     images = session.run("serving_default", latent=latent, label=label)["image"]
     np.testing.assert_allclose(images, images_of(generator, [latent, label]), atol=TOLERANCE)
 
 
-def test_saved_model_attention_matches_folded_generator(generator, session):
+def test_saved_model_attention_matches_folded_generator(folded, session):
     latent, label = make_inputs()
     outputs = session.run("attention", latent=latent, label=label)
-    expected = fold_generator(generator).generate(latent, label)
+    expected = folded.generate(latent, label)
     assert set(outputs) == {"image", "attention_8", "attention_16"}
     for name, value in outputs.items():
         np.testing.assert_allclose(value, expected[name], atol=TOLERANCE)
@@ -119,10 +119,10 @@ def test_saved_model_interpolation_ends_at_the_samples(session):
     assert (between == samples).all()
 
 
-def test_saved_model_interpolation_matches_folded_generator(generator, session):
+def test_saved_model_interpolation_matches_folded_generator(folded, session):
     ends = dict(start_seed=ints(1), end_seed=ints(2), start_label=labels(0), end_label=labels(3))
     picture = session.run("interpolate", **ends, fraction=floats(0.3), truncation=floats(1))["image_bytes"][0]
-    folded, fraction = fold_generator(generator), tf.constant([0.3])
+    fraction = tf.constant([0.3])
     start, end = (draw_latents(ints(seed), floats(1), LATENT_DIM) for seed in (1, 2))
     row = interpolate_rows(*(folded.class_rows.value[i : i + 1] for i in (0, 3)), fraction)
     expected = to_levels(folded.body([interpolate_latents(start, end, fraction), row])["image"])[0]
@@ -201,14 +201,22 @@ print(json.dumps({
     "pictures": [hashlib.sha256(p).hexdigest() for p in [*png, *between]],
 }))
 """
+LOAD_WITH_KERAS = """
+import keras
+model = keras.models.load_model(sys.argv[3])
+given = [inputs["latent"], inputs["label"]]
+maps = keras.Model(model.inputs, model.get_layer("attention_16_scores").output).predict(given, verbose=0)
+print(json.dumps([model.predict(given, verbose=0).ravel().tolist(), maps.shape]))
+"""
 
 
-def run_elsewhere(python, exported, tmp_path):
+def run_elsewhere(python, exported, tmp_path, script=ELSEWHERE, *arguments):
+    """The JSON lines that a script prints."""
     np.savez(tmp_path / "given.npz", latent=LATENT, label=LABEL)
-    command = [python, "-c", ELSEWHERE, str(exported), str(tmp_path / "given.npz")]
+    command = [python, "-c", script, str(exported), str(tmp_path / "given.npz"), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(("{", "["))]
 
 
 def check_elsewhere(result, generator):
@@ -218,17 +226,24 @@ def check_elsewhere(result, generator):
     assert result["maps"] == ["attention_16", "attention_8", "image"]
 
 
-def test_saved_model_loads_without_sagan_tf(generator, exported, tmp_path):
-    check_elsewhere(run_elsewhere(sys.executable, exported, tmp_path), generator)
+def test_saved_model_and_keras_file_load_without_sagan_tf(generator, exported, tmp_path):
+    path = export_keras(generator, tmp_path / "deep" / "generator.keras")
+    result, keras_result = run_elsewhere(sys.executable, exported, tmp_path, ELSEWHERE + LOAD_WITH_KERAS, path)
+    check_elsewhere(result, generator)
+    image, shape = keras_result
+    expected = images_of(generator, [LATENT, LABEL])
+    np.testing.assert_allclose(np.reshape(image, (3, 32, 32, 3)), expected, atol=TOLERANCE)
+    assert shape == [3, 256, 64]
 
 
 @pytest.mark.skipif(
     "SAGAN_OLD_TENSORFLOW" not in os.environ, reason="SAGAN_OLD_TENSORFLOW names no Python with TensorFlow 2.15"
 )
 def test_saved_model_gives_same_pictures_in_tensorflow_2_15(generator, exported, tmp_path):
-    result = run_elsewhere(os.environ["SAGAN_OLD_TENSORFLOW"], exported, tmp_path)
+    (result,) = run_elsewhere(os.environ["SAGAN_OLD_TENSORFLOW"], exported, tmp_path)
     check_elsewhere(result, generator)
-    assert result["pictures"] == run_elsewhere(sys.executable, exported, tmp_path)["pictures"]
+    (here,) = run_elsewhere(sys.executable, exported, tmp_path)
+    assert result["pictures"] == here["pictures"]
 
 
 def saved_model_cli(*arguments):
@@ -278,32 +293,49 @@ def test_saved_model_answers_its_warm_up_requests(exported, session):
         assert all(len(value) == 1 for value in outputs.values())
 
 
-def test_export_saved_model_omits_warm_up_without_serving_api(toy, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def empty_archives(monkeypatch):
+    """Replaces what writes the graphs, which takes seconds."""
+
+    class Archive:
+        def add_endpoint(self, *arguments, **options):
+            pass
+
+        def write_out(self, path, verbose):
+            (Path(path) / "saved_model.pb").touch()
+
+    monkeypatch.setattr(keras.export, "ExportArchive", Archive)
+
+
+def test_export_saved_model_omits_warm_up_without_serving_api(toy, empty_archives, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     folder = export_saved_model(toy, tmp_path)
-    assert capsys.readouterr().out.count("\n") == 1 and not (folder / "assets.extra").exists()
+    assert capsys.readouterr().out.count("\n") == 1 and os.listdir(folder) == ["saved_model.pb"]
 
 
-def test_export_saved_model_publishes_complete_versions_only(toy, exported, tmp_path):
+def test_export_saved_model_publishes_complete_numbered_versions_only(toy, exported, tmp_path):
+    assert exported.name == "1" and exported.parent.name == "sagan"
+    (tmp_path / "1").mkdir()
     complete = {path.relative_to(exported) for path in exported.rglob("*")}
     seen, stop = [], threading.Event()
 
     def poll():
         while not seen or not stop.is_set():
-            for path in tmp_path.glob("[0-9]*"):
+            for path in tmp_path.glob("[2-9]*"):
                 seen.append({file.relative_to(path) for file in path.rglob("*")})
             time.sleep(0.001)
 
     server = threading.Thread(target=poll)
     server.start()
-    export_saved_model(toy, tmp_path)
+    assert export_saved_model(toy, tmp_path) == tmp_path / "2"
     stop.set()
     server.join()
-    assert seen and all(files == complete for files in seen)
+    assert seen and all(files == complete for files in seen) and sorted(os.listdir(tmp_path)) == ["1", "2"]
 
 
-def test_export_saved_model_leaves_nothing_when_it_fails(toy, tmp_path, monkeypatch):
-    def fail(*arguments):
+def test_export_saved_model_leaves_nothing_when_it_fails(toy, empty_archives, tmp_path, monkeypatch):
+    def fail(folder, *arguments):
+        assert os.listdir(folder) == ["saved_model.pb"]
         raise OSError("disk full")
 
     monkeypatch.setattr("sagan_tf.export.saved_model.write_warm_up", fail)
@@ -314,7 +346,7 @@ def test_export_saved_model_leaves_nothing_when_it_fails(toy, tmp_path, monkeypa
 
 
 def test_export_saved_model_accepts_unconditional_grey_generator(tmp_path):
-    generator = make_generator(None, image_channels=1, attention_sizes=())
+    generator = make_toy_generator(None, image_channels=1, attention_sizes=())
     session = Session(export_saved_model(generator, tmp_path, warm_up=False))
     inputs = {name: set(session.signatures[name].inputs) for name in session.signatures if name in CONDITIONAL}
     assert inputs == {
@@ -332,5 +364,5 @@ def test_export_saved_model_accepts_unconditional_grey_generator(tmp_path):
 
 def test_export_saved_model_rejects_two_channels(tmp_path):
     with pytest.raises(ValueError, match="1 or 3 channels. Received: images of shape .32, 32, 2."):
-        export_saved_model(make_generator(image_channels=2), tmp_path)
+        export_saved_model(make_toy_generator(image_channels=2), tmp_path)
     assert os.listdir(tmp_path) == []

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from export.generators import NUM_CLASSES, images_of, make_generator, make_inputs
+from export.generators import NUM_CLASSES, images_of, make_generator, make_inputs, make_toy_generator
 
 from sagan_tf.export import export_tflite
 from sagan_tf.export.tflite import VARIANTS
@@ -126,7 +126,8 @@ def test_export_tflite_file_rejects_label_out_of_range(conditional, label):
 
 def test_export_tflite_omits_int8_without_quantizer(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    files = export_tflite(make_generator(None, attention_sizes=()), tmp_path, variants=["float32", "int8"])
+    generator = make_toy_generator(None, attention_sizes=())
+    files = export_tflite(generator, tmp_path, variants=["float32", "int8"])
     assert list(files) == ["float32"] and os.listdir(tmp_path) == ["generator_float32.tflite"]
     assert capsys.readouterr().out.count("\n") == 1
 
@@ -134,5 +135,5 @@ def test_export_tflite_omits_int8_without_quantizer(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize("variants", [["float64"], ["float32", "int4"], []])
 def test_export_tflite_rejects_unknown_variants(tmp_path, variants):
     with pytest.raises(ValueError, match="`variants` must be among.*Received"):
-        export_tflite(make_generator(), tmp_path, variants=variants)
+        export_tflite(make_toy_generator(), tmp_path, variants=variants)
     assert os.listdir(tmp_path) == []

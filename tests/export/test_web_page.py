@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from browser import chromium_browser, needs_chromium, opened_page, static_server  # noqa: F401 (a fixture)
-from export.generators import LATENT_DIM, NUM_CLASSES, make_generator
+from export.generators import LATENT_DIM, NUM_CLASSES, make_toy_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -61,7 +61,7 @@ def live(browser, folder, **options):
 
 @pytest.fixture(scope="module")
 def folded():
-    return fold_generator(make_generator())
+    return fold_generator(make_toy_generator())
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_web_page_keeps_attention_after_a_tap(browser, folder):
 @needs_chromium
 @needs_npm
 def test_web_page_works_without_classes_attention_and_colours(browser, tmp_path):
-    generator = make_generator(num_classes=None, attention_sizes=(), image_channels=1)
+    generator = make_toy_generator(None, attention_sizes=(), image_channels=1)
     folder = export_web(generator, tmp_path / "web")
     with live(browser, folder) as page:
         picture = shown(page)

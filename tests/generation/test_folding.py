@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from export.generators import NUM_CLASSES, images_of, make_generator, make_inputs
+from export.generators import NUM_CLASSES, images_of, make_generator, make_inputs, make_toy_generator
 
 from sagan_tf.export import fold_generator
 from sagan_tf.layers import SelfAttention
@@ -48,7 +48,7 @@ def test_folded_generator_makes_the_same_images(arguments):
 
 
 def test_fold_generator_leaves_the_generator_unchanged():
-    generator = make_generator()
+    generator = make_toy_generator()
     weights, images = generator.get_weights(), images_of(generator, make_inputs())
     fold_generator(generator)
     assert all(np.array_equal(a, b) for a, b in zip(weights, generator.get_weights(), strict=True))
@@ -57,7 +57,7 @@ def test_fold_generator_leaves_the_generator_unchanged():
 
 
 def test_folded_generator_does_not_follow_later_weights():
-    generator = make_generator()
+    generator = make_toy_generator()
     folded = fold_generator(generator)
     images = images_of(folded.model, make_inputs())
     for weight in generator.weights:
@@ -65,6 +65,7 @@ def test_folded_generator_does_not_follow_later_weights():
     np.testing.assert_array_equal(images_of(folded.model, make_inputs()), images)
 
 
+@pytest.mark.slow
 def test_folded_mixed_precision_generator_matches_float32():
     mixed = make_generator(dtype="mixed_bfloat16")
     exact = make_generator(dtype="float32")
@@ -88,10 +89,10 @@ def test_folded_generator_has_the_attention_maps_of_the_layers():
 
 
 def test_folded_generator_reports_its_shapes():
-    folded = fold_generator(make_generator())
+    folded = fold_generator(make_toy_generator())
     assert (folded.latent_dim, folded.num_classes, folded.image_shape) == (12, 5, (32, 32, 3))
     assert folded.attention_shapes == {"attention_8": (64, 16), "attention_16": (256, 64)}
-    assert fold_generator(make_generator(None)).num_classes is None
+    assert fold_generator(make_toy_generator(None)).num_classes is None
 
 
 def count_operations(model):
@@ -101,6 +102,7 @@ def count_operations(model):
     return len(definition.node) + sum(len(function.node_def) for function in definition.library.function)
 
 
+@pytest.mark.slow
 def test_folded_graph_has_less_than_half_of_the_operations():
     generator = make_generator()
     assert 0 < count_operations(fold_generator(generator).model) < count_operations(generator) / 2

@@ -1,6 +1,5 @@
 """Which classes a generator file may name."""
 
-import itertools
 import json
 
 import keras
@@ -25,9 +24,14 @@ def class_names(config):
 @pytest.mark.slow
 def test_known_classes_are_exactly_those_of_generators():
     names = set()
-    options = itertools.product(
-        ("float32", "mixed_bfloat16", "float64"), (None, 3), ("self_attention", "residual"), (True, False)
-    )
+    options = [  # all pairs
+        ("float32", None, "self_attention", True),
+        ("float32", 3, "residual", False),
+        ("mixed_bfloat16", None, "residual", True),
+        ("mixed_bfloat16", 3, "self_attention", False),
+        ("float64", None, "self_attention", False),
+        ("float64", 3, "residual", True),
+    ]
     for dtype, num_classes, attention_block, spectral_normalization in options:
         generator = build_generator(
             image_size=32,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from export.generators import NUM_CLASSES, make_generator
+from export.generators import NUM_CLASSES, make_toy_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ SEEDS = st.lists(st.integers(0, 2**62), min_size=1, max_size=9)
 
 @pytest.fixture(scope="module", params=[NUM_CLASSES, None], ids=["classes", "no classes"])
 def folded(request):
-    return fold_generator(make_generator(request.param))
+    return fold_generator(make_toy_generator(request.param))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_sampler_rejects_labels_that_do_not_match_the_classes(sampler):
 @pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [NUM_CLASSES, None])
 def test_sampler_of_a_keras_model_follows_its_weights(num_classes):
-    generator = make_generator(num_classes)
+    generator = make_toy_generator(num_classes)
     live = Sampler(generator, batch_size=4)
     seeds, labels = grid_seeds(2, 3, num_classes)
     before = live.sample(seeds, labels)

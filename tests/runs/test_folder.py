@@ -163,7 +163,7 @@ HOLD = """
 import sys, time
 from sagan_tf.config import QUICK_START
 from sagan_tf.runs.folder import Run
-run = Run.create_or_resume(sys.argv[1], QUICK_START)
+run = Run.lock(sys.argv[1], QUICK_START)
 print("locked", flush=True)
 time.sleep(100)
 """
@@ -171,6 +171,7 @@ time.sleep(100)
 
 @pytest.mark.slow
 def test_run_lock_rejects_second_process_until_first_is_killed(tmp_path):
+    Run.create_or_resume(tmp_path, QUICK_START).close()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
     try:

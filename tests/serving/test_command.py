@@ -143,7 +143,7 @@ class Process:
         raise AssertionError(f"ended before it printed {pattern}: {lines}, {self.process.stderr.read()}")
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.stress)])
 def test_serve_stops_on_signal_without_losing_a_request(version_1, name):
     command = Process(version_1.parent.parent, "--batch_timeout_ms", "2000")
     try:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from export.c_loader import Session
-from export.generators import LATENT_DIM, NUM_CLASSES, make_generator, make_inputs
+from export.generators import LATENT_DIM, NUM_CLASSES, make_inputs, make_toy_generator
 from PIL import Image
 from serving.models import direct
 from serving.servers import call_in_threads, make_request, running, tensorflow_model_server
@@ -52,7 +52,7 @@ SIGNATURES = {
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    return export_saved_model(make_generator(), tmp_path_factory.mktemp("export") / "sagan")
+    return export_saved_model(make_toy_generator(), tmp_path_factory.mktemp("export") / "sagan")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from export.generators import make_generator, make_inputs
+from export.generators import make_inputs, make_toy_generator
+from toy_networks import toy_discriminator
 
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.networks import build_discriminator, build_generator
@@ -23,7 +24,7 @@ def make_discriminator(image_size=32, attention_sizes=(8, 16)):
 
 
 def test_attention_maps_match_the_folded_generator():
-    generator = make_generator()
+    generator = make_toy_generator()
     inputs = make_inputs(5)
     image, maps = AttentionProbe(generator).attention_maps(inputs, batch_size=2)
     np.testing.assert_allclose(image, generator(inputs, training=False), atol=1e-5)
@@ -40,7 +41,7 @@ def test_attention_maps_match_the_folded_generator():
 
 
 def test_attention_maps_leave_weights_unchanged():
-    network = make_discriminator()
+    network = toy_discriminator()
     before = [weight.numpy() for weight in network.weights]
     AttentionProbe(network).attention_maps([np.ones((2, 32, 32, 3), np.float32), np.int32([0, 1])])
     for weight, value in zip(network.weights, before):
@@ -69,7 +70,7 @@ def test_receptive_field_of_discriminator_is_where_gradients_flow(size, attentio
 
 
 def test_receptive_field_of_generator_is_where_gradients_meet():
-    network = build_generator(64, 4, 3, 8, (16, 32), attention_options={"key_reduction": 4, "pool_size": 1})
+    network = build_generator(32, 4, 3, 8, (8, 16), attention_options={"key_reduction": 4, "pool_size": 1})
     for name, field in receptive_fields(network).items():
         layer = network.get_layer(name)
         rest = keras.Model([layer.output, network.inputs[1]], network.output)
@@ -79,12 +80,12 @@ def test_receptive_field_of_generator_is_where_gradients_meet():
         x = tf.random.normal((4, *layer.output.shape[1:]), seed=1)
         with tf.GradientTape() as tape:
             tape.watch(x)
-            rows = tf.reduce_sum(rest([x, tf.zeros(4, tf.int32)])[:, :, 32], (0, 2))
+            rows = tf.reduce_sum(rest([x, tf.zeros(4, tf.int32)])[:, :, 16], (0, 2))
         depends = np.abs(tape.jacobian(rows, x)).sum((1, 3, 4)) > 0
         np.testing.assert_array_equal(field, depends.T.astype(int) @ depends > 0, name)
 
 
 def test_attention_maps_are_empty_without_attention():
-    probe = AttentionProbe(make_discriminator(attention_sizes=()))
+    probe = AttentionProbe(toy_discriminator(attention_sizes=()))
     logit, maps = probe.attention_maps([np.zeros((3, 32, 32, 3), np.float32), np.int32([0, 1, 2])])
     assert maps == {} and logit.shape == (3, 1)

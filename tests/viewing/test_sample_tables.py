@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from export.generators import make_generator
+from export.generators import make_toy_generator
 
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
@@ -13,12 +13,12 @@ CLASSES = {3: "ring", 0: "disc", 4: "a/b c"}
 
 @pytest.fixture(scope="module")
 def sampler():
-    return Sampler(fold_generator(make_generator()))
+    return Sampler(fold_generator(make_toy_generator()))
 
 
 @pytest.fixture(scope="module")
 def unconditional():
-    return Sampler(fold_generator(make_generator(None)))
+    return Sampler(fold_generator(make_toy_generator(None)))
 
 
 def test_sample_class_grid_has_one_row_per_class(sampler):
