@@ -31,7 +31,7 @@ def kernels():
     return {
         "batch_normalize": Kernel(_batch_normalize, _is_bfloat16),
         "relu": Kernel(lambda x: load().sagan_tf_relu(x), _is_bfloat16),
-        "power_iteration": Kernel(_power_iteration, lambda matrix, *_: matrix.dtype == tf.float32),
+        "power_iterations": Kernel(_power_iterations, lambda matrices, *_: matrices[0].dtype == tf.float32),
         "divide_by_sigma": Kernel(_divide_by_sigma, _gives_bfloat16),
     }
 
@@ -128,23 +128,24 @@ def _relu_second_gradient(operation, upstream):
     return load().sagan_tf_relu_grad(upstream, operation.inputs[1]), None
 
 
-def _power_iteration(matrix, u, iterations, epsilon):
-    results = load().sagan_tf_singular_vectors(matrix, u, iterations=iterations, epsilon=epsilon)
-    return [tf.stop_gradient(result) for result in results]
+def _power_iterations(matrices, vectors, iterations, epsilon):
+    run = load().sagan_tf_singular_vectors
+    found = [run(matrix, u, iterations=iterations, epsilon=epsilon) for matrix, u in zip(matrices, vectors)]
+    us, vs, sigmas = zip(*[[tf.stop_gradient(result) for result in results] for results in found])
+    return [u[None] for u in us], [v[:, None] for v in vs], tf.stack(sigmas)
 
 
-def _gives_bfloat16(matrix, u, v, sigma, epsilon, dtype, compute_dtype):
+def _gives_bfloat16(matrix, estimate, dtype, compute_dtype):
     return matrix.dtype == tf.float32 and compute_dtype == "bfloat16"
 
 
-def _divide_by_sigma(matrix, u, v, sigma, epsilon, dtype, compute_dtype):
-    divisor = tf.where(sigma > epsilon, sigma, tf.ones_like(sigma))
-    factor, coefficient = 1 / divisor, tf.cast(sigma > epsilon, sigma.dtype) / (divisor * divisor)
+def _divide_by_sigma(matrix, estimate, dtype, compute_dtype):
+    u, v, _, factor, slope = estimate
 
     @tf.custom_gradient
     def divide(matrix):
         def gradient(upstream):
-            return load().sagan_tf_scale_kernel_grad(upstream, matrix, factor, coefficient, v, u)
+            return load().sagan_tf_scale_kernel_grad(upstream, matrix, factor, -slope, v[:, 0], u[0])
 
         return load().sagan_tf_scale_kernel(matrix, factor), gradient
 

@@ -15,19 +15,19 @@ def is_rounded(*_):
     return tf.config.experimental.tensor_float_32_execution_enabled()
 
 
-def multiply_vector(matrix, vector):
-    """`functional.multiply_vector` by elementwise products."""
-    return ops.sum(matrix * vector, axis=1)
+def multiply_column(matrix, column):
+    """`functional.multiply_column` by elementwise products."""
+    return ops.sum(matrix * ops.reshape(column, (1, -1)), axis=1, keepdims=True)
 
 
-def multiply_row(vector, matrix):
+def multiply_row(row, matrix):
     """`functional.multiply_row` by elementwise products."""
-    return ops.sum(matrix * vector[:, None], axis=0)
+    return ops.sum(matrix * ops.reshape(row, (-1, 1)), axis=0, keepdims=True)
 
 
 set_default_kernels(
     {
-        "multiply_vector": Kernel(multiply_vector, is_rounded),
+        "multiply_column": Kernel(multiply_column, is_rounded),
         "multiply_row": Kernel(multiply_row, is_rounded),
     }
 )

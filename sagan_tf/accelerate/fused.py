@@ -1,4 +1,4 @@
-"""Batch normalization by TensorFlow's fused operation, for bfloat16 on a CPU."""
+"""Batch normalization by TensorFlow's fused operation, cuDNN's on a GPU."""
 
 import tensorflow as tf
 
@@ -10,13 +10,13 @@ def kernels():
     return {"batch_normalize": Kernel(fused_batch_normalize, _supports)}
 
 
-def _supports(x, *_):
-    # In float32 it gains little on a CPU.
-    return x.dtype == tf.bfloat16 and x.shape.rank == 4
+def _supports(x, scale, offset, epsilon, synchronized):
+    alone = not synchronized or tf.distribute.get_strategy().num_replicas_in_sync == 1
+    return alone and x.dtype != tf.float64 and x.shape.rank == 4
 
 
 def fused_batch_normalize(x, scale, offset, epsilon, synchronized):
-    """`functional.batch_normalize` on one replica, in one pass forward and one back, by FusedBatchNormV3."""
+    """`functional.batch_normalize` of this replica alone, in one pass forward and one back, by FusedBatchNormV3."""
     shared = scale.shape[0] == 1
     gamma, beta = (scale[0], offset[0]) if shared else (tf.ones(x.shape[-1:]), tf.zeros(x.shape[-1:]))
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -25,17 +25,18 @@ def fused_batch_normalize(x, scale, offset, epsilon, synchronized):
     if not shared:
         outputs = _scale_and_shift(outputs, scale, offset)
     # TensorFlow returns the unbiased estimate for the moving variance.
-    count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float32)
-    return outputs, tf.stop_gradient(mean), tf.stop_gradient(variance * (count - 1) / count)
+    rows, height, width, _ = x.shape
+    count = tf.cast(tf.shape(x)[0] if rows is None else rows, tf.float32) * (height * width)
+    return outputs, tf.stop_gradient(mean), tf.stop_gradient(variance * (1 - 1 / count))
 
 
 @tf.custom_gradient
 def _scale_and_shift(x, scale, offset):
-    """As `functional.scale_and_shift`, which imports cannot reach from here, for a bfloat16 map (B, H, W, C)."""
+    """x (B, H, W, C) * scale + offset, rows (B, C), computed in float32; the gradient of x in its own dtype."""
 
     def gradient(upstream):
         sums = (tf.reduce_sum(tf.cast(tf.reduce_sum(part, 2), tf.float32), 1) for part in (upstream * x, upstream))
-        return upstream * tf.cast(scale[:, None, None], x.dtype), *sums
+        return upstream * tf.cast(factor, x.dtype), *sums
 
-    outputs = tf.cast(x, tf.float32) * scale[:, None, None] + offset[:, None, None]
-    return tf.cast(outputs, x.dtype), gradient
+    factor, shift = (tf.reshape(row, (-1, 1, 1, x.shape[-1])) for row in (scale, offset))
+    return tf.cast(tf.cast(x, tf.float32) * factor + shift, x.dtype), gradient

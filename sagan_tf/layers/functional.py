@@ -1,6 +1,7 @@
 """Reference operations of the layers, in keras.ops; those marked `operation` can be replaced by faster kernels."""
 
 import math
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -157,75 +158,109 @@ def _over_positions(rows, x):
 
 
 @operation
-def multiply_vector(matrix, vector):
-    """matrix (P, F) times vector (F,): (P,)."""
-    return ops.matmul(matrix, vector)
+def multiply_column(matrix, column):
+    """matrix (P, F) times column (F, 1): (P, 1)."""
+    return ops.matmul(matrix, column)
 
 
 @operation
-def multiply_row(vector, matrix):
-    """vector (P,) times matrix (P, F): (F,)."""
-    return ops.matmul(vector, matrix)
+def multiply_row(row, matrix):
+    """row (1, P) times matrix (P, F): (1, F)."""
+    return ops.matmul(row, matrix)
 
 
-@operation
-def power_iteration(matrix, u, iterations, epsilon):
-    """Follows the first singular vectors of W by power iterations.
+class Estimate(NamedTuple):
+    """What power iterations find of a kernel W.
 
     Args:
-        matrix: W^T, (P, F), float32 or wider.
-        u: (F,), where to start.
+        u: (1, F), first left singular vector.
+        v: (P, 1), first right singular vector.
+        sigma: (), u^T W v.
+        factor: (), 1 / sigma, or 1 where sigma is not above epsilon.
+        slope: (), of the factor against sigma: -1 / sigma^2, or 0 where the factor is 1.
+    """
+
+    u: Any
+    v: Any
+    sigma: Any
+    factor: Any
+    slope: Any
+
+
+def estimate_sigmas(matrices, vectors, iterations, epsilon):
+    """Lists the `Estimate` of each kernel; arguments as of `power_iterations`."""
+    us, vs, sigmas = power_iterations(matrices, vectors, iterations, epsilon)
+    is_divided = sigmas > epsilon
+    factors = ops.reciprocal(ops.where(is_divided, sigmas, 1.0))
+    slopes = ops.where(is_divided, -ops.square(factors), 0.0)
+    return [Estimate(*parts) for parts in zip(us, vs, *(ops.unstack(x, len(us)) for x in (sigmas, factors, slopes)))]
+
+
+@operation
+def power_iterations(matrices, vectors, iterations, epsilon):
+    """Follows the first singular vectors of kernels by power iterations.
+
+    The scalars of all kernels are computed together: a GPU spends more on the launch of an operation than on a scalar.
+
+    Args:
+        matrices: List of W^T, (P, F), float32 or wider, all of one dtype.
+        vectors: List of u (F,), where to start.
         iterations: int >= 1.
         epsilon: float, added to the norms that are divided by.
 
     Returns:
-        (u (F,), v (P,), sigma ()) with sigma = u^T W v.
+        (list of u (1, F), list of v (P, 1), sigmas (N,)) with sigma = u^T W v.
     """
-
-    def unit(x):
-        return x / (ops.norm(x) + epsilon)
-
+    count = len(matrices)
     for _ in range(iterations):
-        v = unit(multiply_vector(matrix, u))
-        product = multiply_row(v, matrix)
+        columns = [multiply_column(matrix, ops.reshape(u, (-1, 1))) for matrix, u in zip(matrices, vectors)]
+        scales = ops.unstack(1 / (_norms(columns) + epsilon), count)
+        vs = [column * scale for column, scale in zip(columns, scales)]
+        rows = [multiply_row(ops.reshape(v, (1, -1)), matrix) for matrix, v in zip(matrices, vs)]
+        lengths = _norms(rows)
+        scales = 1 / (lengths + epsilon)
         # A zero kernel must not wipe u out: it would stay zero for ever.
-        u = ops.where(ops.norm(product) > epsilon, unit(product), u)
-    return u, v, ops.sum(u * product)
+        parts = ops.unstack(lengths > epsilon, count), rows, ops.unstack(scales, count), vectors
+        vectors = [ops.where(is_new, row * scale, u) for is_new, row, scale, u in zip(*parts)]
+    return vectors, vs, ops.square(lengths) * scales
+
+
+def _norms(parts):
+    return ops.sqrt(ops.stack([ops.sum(ops.square(part)) for part in parts]))
 
 
 @operation
-def divide_by_sigma(matrix, u, v, sigma, epsilon, dtype, compute_dtype):
+def divide_by_sigma(matrix, estimate, dtype, compute_dtype):
     """W / sigma with the gradient of Miyato et al. 2018, equation 12, which flows through sigma too.
-
-    Written out, it passes over the kernel half as often as the derived gradient.
 
     Args:
         matrix: W^T, (P, F), float32 or wider.
-        u, v, sigma: Of `power_iteration`; constants for the gradient.
-        epsilon: float. A kernel whose sigma is not above it is left as it is.
+        estimate: `Estimate` of the kernel; constants for the gradient. One that is not divided is left as it is.
         dtype: Of the result.
         compute_dtype: Of the layer that uses the result. A kernel may return it in this dtype already.
 
     Returns:
         (P, F).
     """
+    u, v, _, factor, slope = estimate
+
+    # Their values are known. That they depend on W matters to second derivatives alone.
+    @custom_gradient
+    def factor_of(matrix):
+        return factor, lambda upstream: ops.matmul(v * (upstream * slope_of(matrix)), u)
 
     @custom_gradient
-    def sigma_of(matrix):
-        # Its value is known. That it depends on W matters to second derivatives alone.
-        return sigma, lambda upstream: _outer(v, u) * upstream
+    def slope_of(matrix):
+        return slope, lambda upstream: ops.matmul(v * (-2 * upstream * factor_of(matrix) * slope_of(matrix)), u)
 
     @custom_gradient
     def divide(matrix):
         def gradient(upstream):
-            current = sigma_of(matrix)
-            divisor = safe_sigma(current, epsilon)
-            is_divided = ops.cast(current > epsilon, current.dtype)
-            column = v * (is_divided * ops.sum(upstream * matrix) / (divisor * divisor))
-            return upstream * (1 / divisor) - _outer(column, u)
+            of_factor = ops.sum(upstream * matrix)
+            return upstream * factor_of(matrix) + ops.matmul(v * (of_factor * slope_of(matrix)), u)
 
-        # A product with a factor is faster than a quotient on a CPU.
-        return matrix * (1 / safe_sigma(sigma, epsilon)), gradient
+        # A product is faster than a quotient on a CPU.
+        return matrix * factor, gradient
 
     return ops.cast(divide(matrix), dtype)
 
@@ -233,13 +268,3 @@ def divide_by_sigma(matrix, u, v, sigma, epsilon, dtype, compute_dtype):
 def refuse_negative(label, num_classes):
     """Labels with the negative ones moved out of range: a lookup of Keras takes -1 for the last class."""
     return ops.where(label < 0, num_classes, label)
-
-
-def safe_sigma(sigma, epsilon):
-    """sigma, or 1 where it is not above `epsilon`."""
-    return ops.where(sigma > epsilon, sigma, ops.ones_like(sigma))
-
-
-def _outer(column, row):
-    # As a product of matrices: half the time of a broadcast product on a CPU.
-    return ops.matmul(column[:, None], row[None, :])

@@ -88,6 +88,17 @@ def adam_slots(optimizer, variable):
     return optimizer._momentums[index], optimizer._velocities[index]
 
 
+class PreparedAdam(keras.optimizers.Adam):
+    """Adam whose `update_step` gets, as its learning rate, what `prepare` has made of it once for all weights."""
+
+    def prepare(self, learning_rate, variables):
+        raise NotImplementedError
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        prepared = self.prepare(learning_rate, trainable_variables)
+        super()._backend_update_step(grads, trainable_variables, prepared)
+
+
 class BuiltModel(keras.Model):
     """A model that is built by its constructor: `fit` does not call it on symbolic inputs first."""
 

@@ -1,6 +1,9 @@
 """Spectral normalization of the kernel of any Keras layer."""
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +16,8 @@ from sagan_tf.layers.keras_compat import RecordingScope, child_layers, dequantiz
 # Weights that are linear maps, by the names Keras gives them.
 KERNEL_NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "embeddings")
 _QUANTIZATIONS = (None, "int8", "float8")
+# Of `normalized_together`: lists of estimates by the id of the layer.
+_estimates = contextvars.ContextVar("estimates", default={})
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
@@ -134,26 +139,24 @@ class SpectralNormalization(keras.layers.Wrapper):
 
     def _normalized_weights(self, store=False):
         """Lists (variable, value) of what the layer reads in place of its kernels; W / sigma by its scale in int8."""
+        shared = _estimates.get()
+        # Taken out: a second call starts where the first one ended.
+        estimates = shared.pop(id(self), None) or _estimate([self])[id(self)]
+        if store:
+            self._store(estimates)
         normalized = []
-        for kernel, vector in zip(self._kernels, self._vectors):
-            matrix = self._matrix(kernel, vector.dtype)
-            u, v, sigma = self._power_iteration(matrix, vector)
-            if store:
-                vector.assign(u)
+        for kernel, (matrix, estimate) in zip(self._kernels, estimates):
             if kernel.dtype == "int8":
                 scale = dequantize(self.layer, kernel)[1]
-                normalized.append((scale, scale * functional.safe_sigma(sigma, self.epsilon)))
+                normalized.append((scale, scale / estimate.factor))
                 continue
-            divided = functional.divide_by_sigma(
-                matrix, u, v, sigma, self.epsilon, kernel.dtype, self.layer.compute_dtype
-            )
+            divided = functional.divide_by_sigma(matrix, estimate, kernel.dtype, self.layer.compute_dtype)
             normalized.append((kernel, self._kernel(divided, kernel)))
         return normalized
 
-    def _power_iteration(self, matrix, vector):
-        """u, v and sigma after the power iterations of a call, constants for the gradient."""
-        matrix, u = ops.stop_gradient(matrix), ops.stop_gradient(ops.convert_to_tensor(vector))
-        return functional.power_iteration(matrix, u, self.power_iterations, self.epsilon)
+    def _store(self, estimates):
+        for vector, (_, estimate) in zip(self._vectors, estimates):
+            vector.assign(ops.reshape(estimate.u, (-1,)))
 
     def _output_axes(self, kernel):
         layers = keras.layers
@@ -203,15 +206,11 @@ class SpectralNormalization(keras.layers.Wrapper):
         Returns:
             Scalar tensor; 1 for a kernel whose sigma is not above `epsilon`.
         """
-        vector = self._vectors[kernel_index]
-        matrix = self._matrix(self._kernels[kernel_index], vector.dtype)
-        u, v, _ = self._power_iteration(matrix, vector)
-        return functional.safe_sigma(ops.sum(u * functional.multiply_row(v, matrix)), self.epsilon)
+        return 1 / _estimate([self])[id(self)][kernel_index][1].factor
 
     def update_u(self) -> None:
         """Runs the power iteration of a training call, without inputs, and stores u."""
-        for kernel, vector in zip(self._kernels, self._vectors):
-            vector.assign(self._power_iteration(self._matrix(kernel, vector.dtype), vector)[0])
+        update_all_u([self])
 
     def fold(self) -> keras.layers.Layer:
         """Returns a plain layer that computes the same as this one at inference.
@@ -248,6 +247,46 @@ class SpectralNormalization(keras.layers.Wrapper):
         config = super().get_config()
         config.pop("dtype", None)  # the wrapped layer's
         return {**config, "power_iterations": self.power_iterations, "epsilon": self.epsilon}
+
+
+def _estimate(layers):
+    """Lists of (W^T, `Estimate`) of the kernels of layers, by the id of the layer."""
+    groups = {}
+    for layer in layers:
+        for kernel, vector in zip(layer._kernels, layer._vectors):
+            group = groups.setdefault((vector.dtype, layer.power_iterations, layer.epsilon), [])
+            group.append((id(layer), layer._matrix(kernel, vector.dtype), ops.convert_to_tensor(vector)))
+    estimates = {id(layer): [] for layer in layers}
+    for (_, iterations, epsilon), group in groups.items():
+        names, matrices, vectors = zip(*group)
+        constants = ([ops.stop_gradient(part) for part in parts] for parts in (matrices, vectors))
+        found = functional.estimate_sigmas(*constants, iterations, epsilon)
+        for name, matrix, estimate in zip(names, matrices, found):
+            estimates[name].append((matrix, estimate))
+    return estimates
+
+
+@contextlib.contextmanager
+def normalized_together(model: keras.layers.Layer) -> Iterator[None]:
+    """Runs the power iterations of all spectral normalizations of a model at once, for its one call inside.
+
+    The results are those of the call alone, by fewer operations.
+
+    Args:
+        model: A Keras layer or model.
+    """
+    token = _estimates.set(_estimate(spectral_normalizations(model).values()))
+    try:
+        yield
+    finally:
+        _estimates.reset(token)
+
+
+def update_all_u(layers: Sequence[SpectralNormalization]) -> None:
+    """`SpectralNormalization.update_u` of several layers, by fewer operations."""
+    estimates = _estimate(layers)
+    for layer in layers:
+        layer._store(estimates[id(layer)])
 
 
 def spectral_normalizations(model: keras.layers.Layer) -> dict[str, SpectralNormalization]:

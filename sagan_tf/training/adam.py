@@ -4,11 +4,11 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from sagan_tf.layers.keras_compat import adam_slots
+from sagan_tf.layers.keras_compat import PreparedAdam, adam_slots
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
-class FusedAdam(keras.optimizers.Adam):
+class FusedAdam(PreparedAdam):
     """`keras.optimizers.Adam` with the same results and slots, computed by TensorFlow's fused Adam operation.
 
     Keras updates a weight by a dozen operations, each of which passes over memory of its size; the fused operation does
@@ -23,25 +23,29 @@ class FusedAdam(keras.optimizers.Adam):
     Source: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980, the form before section 2.1 (epsilon hat), as in Keras.
     """
 
+    def prepare(self, learning_rate, variables):
+        if self.amsgrad:
+            return learning_rate
+        return {dtype: self._scalars(learning_rate, dtype) for dtype in sorted({v.dtype for v in variables})}
+
+    def _scalars(self, learning_rate, dtype):
+        rate, beta1, beta2, epsilon, step = (
+            ops.cast(value, dtype)
+            for value in (learning_rate, self.beta_1, self.beta_2, self.epsilon, self.iterations + 1)
+        )
+        powers = dict(beta1_power=ops.power(beta1, step), beta2_power=ops.power(beta2, step))
+        return dict(lr=rate, beta1=beta1, beta2=beta2, epsilon=epsilon, **powers)
+
     def update_step(self, gradient, variable, learning_rate):
         if self.amsgrad:
             super().update_step(gradient, variable, learning_rate)
             return
-        momentum, velocity = adam_slots(self, variable)
-        dtype = variable.dtype
-        step = ops.cast(self.iterations + 1, dtype)
-        tf.raw_ops.ResourceApplyAdam(
-            var=_handle(variable),
-            m=_handle(momentum),
-            v=_handle(velocity),
-            beta1_power=ops.power(ops.cast(self.beta_1, dtype), step),
-            beta2_power=ops.power(ops.cast(self.beta_2, dtype), step),
-            lr=ops.cast(learning_rate, dtype),
-            beta1=ops.cast(self.beta_1, dtype),
-            beta2=ops.cast(self.beta_2, dtype),
-            epsilon=ops.cast(self.epsilon, dtype),
-            grad=ops.cast(gradient, dtype),
+        momentum, velocity = (_handle(slot) for slot in adam_slots(self, variable))
+        gradient, scalars = (
+            ops.cast(gradient, variable.dtype),
+            learning_rate[keras.backend.standardize_dtype(variable.dtype)],
         )
+        tf.raw_ops.ResourceApplyAdam(var=_handle(variable), m=momentum, v=velocity, grad=gradient, **scalars)
 
 
 def _handle(variable):

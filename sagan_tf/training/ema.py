@@ -1,10 +1,12 @@
 """The exponential moving average (EMA) of the generator."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from sagan_tf.layers import spectral_normalizations
 from sagan_tf.layers.keras_compat import set_trainable
+from sagan_tf.layers.spectral_normalization import update_all_u
 
 
 class AveragedGenerator:
@@ -52,7 +54,10 @@ class AveragedGenerator:
 
     def _update(self, step):
         rate = ops.where(step < self.start_step, 1.0, 1.0 - self.decay)
+        rates = {average.dtype: ops.cast(rate, average.dtype) for average, _ in self._pairs}
         for average, weight in self._pairs:
-            average.assign(average + ops.cast(rate, average.dtype) * (weight - average))
-        for layer in self._normalizations:
-            layer.update_u()
+            # average -= rate (average - weight), in one operation. All replicas do the same to their copies.
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=average.value.handle, alpha=rates[average.dtype], delta=average.value - weight.value
+            )
+        update_all_u(self._normalizations)

@@ -6,14 +6,16 @@ import tensorflow as tf
 from keras import ops
 
 from sagan_tf.layers import ConditionalBatchNormalization
+from sagan_tf.layers.spectral_normalization import normalized_together
 
 _ROUNDING = 1e-3
 _BRIGHT = "Images must be in [-1, 1], but the whole first batch is in [0, 1]. Scale it by `2 * image - 1`."
 
 
-def with_label(x, label):
-    """Joins the inputs of a network: `x` alone where there are no labels."""
-    return x if label is None else [x, label]
+def run(network, x, label, training):
+    """Calls a network with `x`, and `label` where there are labels; its power iterations are made together."""
+    with normalized_together(network):
+        return network(x if label is None else [x, label], training=training)
 
 
 def check_pair(generator, discriminator):

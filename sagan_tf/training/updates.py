@@ -66,7 +66,7 @@ def apply_gradients(optimizer, gradients, variables):
     norm = None
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         scale = optimizer.scale_loss(1.0)
-        norm = tf.linalg.global_norm([tf.cast(part, tf.float32) / scale for part in gradients if part is not None])
+        norm = tf.linalg.global_norm([tf.cast(part, tf.float32) for part in gradients if part is not None]) / scale
     optimizer.apply(gradients, variables)
     return norm
 

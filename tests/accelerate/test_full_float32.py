@@ -9,7 +9,7 @@ from sagan_tf.accelerate import full_float32, use_kernels
 from sagan_tf.accelerate.registry import Kernel
 from sagan_tf.layers import SpectralNormalization
 
-KERNELS = {name: Kernel(getattr(full_float32, name), lambda *_: True) for name in ("multiply_vector", "multiply_row")}
+KERNELS = {name: Kernel(getattr(full_float32, name), lambda *_: True) for name in ("multiply_column", "multiply_row")}
 
 
 @pytest.mark.parametrize("tf32, devices, expected", [(True, ["gpu"], True), (False, ["gpu"], False), (True, [], False)])

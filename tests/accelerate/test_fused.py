@@ -12,7 +12,6 @@ from training.tiny import fit, make_data, make_gan
 
 from sagan_tf.accelerate import fused, use_kernels
 from sagan_tf.accelerate.registry import Kernel
-from sagan_tf.accelerate.selection import kernels_for
 from sagan_tf.layers import BatchNormalization, ConditionalBatchNormalization
 
 LABEL = np.arange(6) % 3
@@ -46,17 +45,18 @@ def counted(calls):
     return {"batch_normalize": Kernel(lambda x, *rest: calls.append(x.shape) or run(x, *rest), supports)}
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("mixed_bfloat16", 2**-7), ("float32", 2e-6)])
 @pytest.mark.parametrize(("make", "label"), [
     (lambda **options: BatchNormalization(momentum=0.8, **options), None),
     (lambda **options: BatchNormalization(momentum=0.8, center=False, scale=False, **options), None),
     (lambda **options: ConditionalBatchNormalization(3, momentum=0.8, **options), LABEL),
 ], ids=["plain", "neither scale nor offset", "conditional"])  # fmt: skip
-def test_fused_batch_normalize_matches_float64(make, label):
+def test_fused_batch_normalize_matches_float64(make, label, dtype, tolerance):
     calls = []
-    got, want = train_call(make, "mixed_bfloat16", counted(calls), label), train_call(make, "float64", {}, label)
+    got, want = train_call(make, dtype, counted(calls), label), train_call(make, "float64", {}, label)
     assert len(calls) == 1
     *rounded, mean, variance = (relative_error(a, b) for a, b in zip(got, want, strict=True))
-    assert max(rounded) < 2**-7  # relative to the largest: two roundings of bfloat16
+    assert max(rounded) < tolerance  # relative to the largest: two roundings of bfloat16
     assert max(mean, variance) < 1e-6  # statistics are in float32, and the variance is not the unbiased estimate
 
 
@@ -68,9 +68,9 @@ def test_fused_batch_normalize_is_as_exact_as_keras_when_mean_is_far(make, mean)
     assert np.all(errors <= 1.01 * keras_errors(mean, "mixed_bfloat16") + 2**-6 * np.array([0, 1, 1]))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_fused_batch_normalize_is_unused_for_other_dtype_or_rank(dtype):
-    layer, x = BatchNormalization(dtype=dtype), noise((6, 8) if dtype == "mixed_bfloat16" else (6, 5, 4, 8))
+@pytest.mark.parametrize(("dtype", "shape"), [("float64", (6, 5, 4, 8)), ("mixed_bfloat16", (6, 8))])
+def test_fused_batch_normalize_is_unused_for_float64_or_other_rank(dtype, shape):
+    layer, x = BatchNormalization(dtype=dtype), noise(shape)
     own, calls = layer(x, training=True), []
     with use_kernels(counted(calls)):
         np.testing.assert_array_equal(layer(x, training=True), own)
@@ -87,13 +87,12 @@ def test_fused_batch_normalize_is_unused_at_inference_or_when_frozen():
     assert not calls
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_kernels_for_uses_fused_batch_normalization_on_one_replica(replicas):
-    strategy = tf.distribute.get_strategy() if replicas == 1 else type("Strategy", (), {"num_replicas_in_sync": 2})
-    kernels = kernels_for(strategy)
-    assert {name: kernel.run for name, kernel in kernels.items()} == (
-        {"batch_normalize": fused.fused_batch_normalize} if replicas == 1 else {}
-    )
+def test_fused_batch_normalize_is_unused_for_statistics_of_several_replicas(monkeypatch):
+    (kernel,), rows = fused.kernels().values(), tf.ones((1, 8))
+    assert kernel.supports(tf.ones((6, 5, 4, 8)), rows, rows, 1e-3, True)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: type("Strategy", (), {"num_replicas_in_sync": 2}))
+    assert not kernel.supports(tf.ones((6, 5, 4, 8)), rows, rows, 1e-3, True)
+    assert kernel.supports(tf.ones((6, 5, 4, 8)), rows, rows, 1e-3, False)
 
 
 def test_training_step_with_fused_batch_normalize_matches_reference(monkeypatch):

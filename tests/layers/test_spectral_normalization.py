@@ -1,5 +1,8 @@
 """SpectralNormalization against Miyato et al. 2018 in NumPy float64, the SVD and finite differences."""
 
+import contextlib
+import functools
+
 import keras
 import ml_dtypes
 import numpy as np
@@ -23,7 +26,8 @@ from layers.spectral_oracle import (
     relative_error,
 )
 
-from sagan_tf.layers import SelfAttention, SpectralNormalization
+from sagan_tf.layers import SelfAttention, SpectralNormalization, spectral_normalizations
+from sagan_tf.layers.spectral_normalization import normalized_together, update_all_u
 
 
 def built(case, dtype="float32", **arguments):
@@ -295,3 +299,43 @@ def test_spectral_normalization_second_derivative_matches_formula():
 
     for got, want in zip(derivatives(layer), derivatives(plain), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-10)
+
+
+def mixed_model():
+    """Kernels of several shapes, dtypes, epsilons and iterations; a layer of two kernels, one of zeros, one frozen."""
+    x = inputs = keras.Input((8, 8, 3))
+    for layer, options in [
+        (layers.Conv2D(4, 3), {}), (layers.Conv2D(4, 1, use_bias=False), dict(power_iterations=3)),
+        (layers.SeparableConv2D(5, 3), dict(epsilon=1e-3)), (layers.Conv2D(5, 3, dtype="float64"), {}),
+        (layers.Conv2D(2, 1, kernel_initializer="zeros"), {}), (layers.Dense(3), {}), (layers.Dense(2), {}),
+    ]:  # fmt: skip
+        x = SpectralNormalization(layer, **options)(x)
+    model = keras.Model(inputs, x)
+    model.layers[-1].trainable = False
+    return model
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_normalized_together_equals_separate_calls(training):
+    model, results = mixed_model(), []
+    start, x = model.get_weights(), np.random.default_rng(0).normal(size=(2, 8, 8, 3))
+    for context in (contextlib.nullcontext, functools.partial(normalized_together, model)):
+        model.set_weights(start)
+        with tf.GradientTape() as tape, context():
+            output = model(x, training=training)
+            again = model(x, training=training)  # iterates on its own, from the stored vectors
+        results.append([output, again, *tape.gradient(again, model.trainable_variables), *model.get_weights()])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+    assert training == any(np.any(a != b) for a, b in zip(start, model.get_weights(), strict=True))
+
+
+def test_update_all_u_equals_update_u_of_each_layer():
+    model, results = mixed_model(), []
+    start, normalizations = model.get_weights(), list(spectral_normalizations(model).values())
+    for update in (lambda: [layer.update_u() for layer in normalizations], lambda: update_all_u(normalizations)):
+        model.set_weights(start)
+        update()
+        results.append(model.get_weights())
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)

@@ -7,6 +7,8 @@ import tensorflow as tf
 from training.float16 import OVERFLOWING, make_images, make_small
 from training.tiny import fit, make_data, make_gan
 
+from sagan_tf.accelerate import use_kernels
+from sagan_tf.accelerate.selection import kernels_for
 from sagan_tf.experiment.checkpoints import make_checkpoint, restore
 from sagan_tf.training import losses
 from sagan_tf.training.augmentation import flip_and_translate
@@ -142,7 +144,8 @@ def test_consistency_step_compares_images_with_changed_ones():
     history = fit(gan, make_data(4, 1))
     ((real, label),) = make_data(4, 1)
     labels = [label, randomness.labels("discriminator/0/label", 4, (1 / 3,) * 3)]
-    fake = twin.generator([randomness.normal("discriminator/0/latent", 4, 128), labels[1]], training=True)
+    with use_kernels(kernels_for(gan.distribute_strategy)):
+        fake = twin.generator([randomness.normal("discriminator/0/latent", 4, 128), labels[1]], training=True)
     changed = [
         flip_and_translate(image, randomness.uniform(f"discriminator/0/consistency/{i}", 4, 3))
         for i, image in enumerate((real, fake))
