@@ -8,6 +8,7 @@
 #   make docs                                         build the site of docs/ in build/site
 #   make tutorials                                    run the notebooks of docs/tutorials and store their outputs
 #   make bench                                        speed and memory: training, generator, attention, data, start-up; TORCH_PYTHON=...
+#   make operations                                   count the operations of a training step, the same on every machine
 #   make dist                                         build wheel and sdist, and run each in a bare environment elsewhere
 #   make parity                                       rerun TF-GAN and TensorFlow Addons and compare with tests/parity/files (Python 3.11)
 
@@ -26,7 +27,7 @@ TORCH_PYTHON ?= python3
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help train test test-fast stress lint types docs tutorials bench dist parity clean
+.PHONY: help train test test-fast stress lint types docs tutorials bench operations dist parity clean
 .DEFAULT_GOAL := help
 
 help:
@@ -92,6 +93,9 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/start_up.py --json build/start_up.json
 	$(BIN)/python benchmarks/step_parts.py
 	$(BIN)/python benchmarks/attention_memory.py --json build/attention_memory.json
+
+operations: $(VENV)/.installed
+	$(BIN)/python benchmarks/step_operations.py $(ARGS)
 
 # TF-GAN and TensorFlow Addons need an environment of their own: they do not run with current TensorFlow.
 parity: .venv-parity/.installed

@@ -18,7 +18,11 @@ def _supports(x, scale, offset, epsilon, synchronized):
 def fused_batch_normalize(x, scale, offset, epsilon, synchronized):
     """`functional.batch_normalize` of this replica alone, in one pass forward and one back, by FusedBatchNormV3."""
     shared = scale.shape[0] == 1
-    gamma, beta = (scale[0], offset[0]) if shared else (tf.ones(x.shape[-1:]), tf.zeros(x.shape[-1:]))
+    channels = x.shape[-1:]
+    if shared:
+        gamma, beta = tf.reshape(scale, channels), tf.reshape(offset, channels)
+    else:
+        gamma, beta = tf.constant(1.0, shape=channels), tf.constant(0.0, shape=channels)
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon, is_training=True
     )
@@ -26,7 +30,7 @@ def fused_batch_normalize(x, scale, offset, epsilon, synchronized):
         outputs = _scale_and_shift(outputs, scale, offset)
     # TensorFlow returns the unbiased estimate for the moving variance.
     rows, height, width, _ = x.shape
-    count = tf.cast(tf.shape(x)[0] if rows is None else rows, tf.float32) * (height * width)
+    count = height * width * (tf.cast(tf.shape(x)[0], tf.float32) if rows is None else rows)
     return outputs, tf.stop_gradient(mean), tf.stop_gradient(variance * (1 - 1 / count))
 
 

@@ -96,13 +96,10 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         feature_map, label = inputs
         label = functional.refuse_negative(ops.reshape(label, (-1,)), self.num_classes)
         dtype = keras.backend.result_type(feature_map.dtype, "float32")
-        scale, offset = (self._rows(table, label, dtype) for table in (self.gamma, self.beta))  # (B, C)
+        # Rows of both tables at once; and of a new tensor, so that the optimizer gets dense gradients of the tables.
+        tables = ops.stack([ops.cast(table, dtype) for table in (self.gamma, self.beta)], axis=1)  # (K, 2, C)
+        scale, offset = ops.unstack(ops.take(tables, label, axis=0), 2, axis=1)  # (B, C)
         return self.normalization.normalize_by(feature_map, scale, offset, training)
-
-    @staticmethod
-    def _rows(table, label, dtype):
-        # Rows of a product, not of the variable: so the optimizer gets a dense gradient.
-        return ops.take(ops.multiply(ops.cast(table, dtype), 1.0), label, axis=0)
 
     def compute_output_shape(self, input_shape):
         return self._check_shape(input_shape)

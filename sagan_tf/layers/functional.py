@@ -28,7 +28,7 @@ def add_maps(x, y):
 @operation
 def add_bias(x, bias):
     """x (B, H, W, C) + bias (C,)."""
-    return ops.add(x, ops.reshape(bias, (*[1] * (len(x.shape) - 1), x.shape[-1])))
+    return ops.add(x, bias)
 
 
 def average_pool(x):

@@ -22,7 +22,7 @@ OTHERS = ("layers", "networks", "training", "data", "generation", "parity", "exp
 # Name of the fault: (file in sagan_tf, text, its replacement), each text once in the file.
 MUTATIONS = {
     "no gradient through sigma": [
-        ("layers/functional.py", "upstream * (1 / divisor) - _outer(column, u)", "upstream * (1 / divisor)"),
+        ("layers/functional.py", " + ops.matmul(v * (of_factor * slope_of(matrix)), u)", ""),
     ],
     "softmax over the wrong axis": [
         ("layers/self_attention.py", "_transpose(key)), axis=-1)", "_transpose(key)), axis=-2)"),
@@ -49,9 +49,9 @@ MUTATIONS = {
     ],
     "real and fake images in separate updates of u": [
         ("training/gan.py",
-         "logit = self.discriminator(with_label(ops.concatenate(images, axis=0), labels), training=True)",
+         "logit = run(self.discriminator, ops.concatenate(images, axis=0), labels, training=True)",
          "parts = [None] * len(images) if labels is None else ops.split(labels, len(images))\n"
-         "        logit = ops.concatenate([self.discriminator(with_label(*pair), training=True)"
+         "        logit = ops.concatenate([run(self.discriminator, *pair, training=True)"
          " for pair in zip(images, parts)])"),
     ],
     "latents reused": [
