@@ -34,6 +34,22 @@ def pytest_collection_finish():
     gc.set_threshold(20_000, 20, 20)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def kept_kernels():
+    """Within a file, TensorFlow keeps kernels and optimized graphs where a test sets the seeds.
+
+    It drops them for random operations with a state, which no test depends on; making them again was a fifth of the
+    time of many tests.
+    """
+    from tensorflow.python import pywrap_tfe
+    from tensorflow.python.eager import context
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pywrap_tfe, "TFE_ContextClearCaches", lambda _: None)
+        yield
+    context.context().clear_kernel_cache()
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     import keras  # not in the process that only distributes the tests
