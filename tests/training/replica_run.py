@@ -1,7 +1,8 @@
 """Trains the tiny SAGAN on REPLICAS logical CPU devices, writes its weights and losses to FILE; run in its own process.
 
 0 REPLICAS: on the workers that `TF_CONFIG` names. Several also train on batch statistics of their own images, with the
-options `plain` with XLA too, written to FILE.local_False.npz and FILE.local_True.npz.
+options `plain` with XLA too, written to FILE.local_False.npz and FILE.local_True.npz; then they also update a weight by
+FusedAdam and normalize a map, written to FILE.parts.npz.
 """
 
 import functools
@@ -13,6 +14,8 @@ import tensorflow as tf
 from training.float16 import OVERFLOWING, make_images, make_small, scaling_state
 from training.tiny import fit, make_data, make_gan
 
+from sagan_tf.layers import BatchNormalization
+from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.distribution import make_strategy
 from sagan_tf.training.preparation import prepare_images
 
@@ -33,18 +36,53 @@ def train_on_local_statistics(strategy, jit_compile):
     return [several[0] for several in copies]
 
 
+def update_by_adam(strategy):
+    """The copies of a weight after three updates by FusedAdam, the gradients of replica i being 0.5, 1 + i, 2 + i."""
+    with strategy.scope():
+        weight, optimizer = keras.Variable(np.ones(3, "float32")), FusedAdam(0.1, beta_1=0.5, beta_2=0.9)
+        optimizer.build([weight])
+
+    def update():
+        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, "float32")
+        optimizer.apply([tf.constant([0.5, 1.0, 2.0]) + replica * tf.constant([0.0, 1.0, 1.0])], [weight])
+
+    run = tf.function(lambda: strategy.run(update))
+    for _ in range(3):
+        run()
+    return [copy.numpy() for copy in strategy.experimental_local_results(weight.value)]
+
+
+def far_map():
+    """A map whose mean is far from zero, and farther in the second half of the batch."""
+    x = np.random.default_rng(0).normal(3000, 1, (8, 9, 9, 4)) + 5 * (np.arange(8) // 4)[:, None, None, None]
+    return x.astype("float32")
+
+
+def normalize_far_map(strategy):
+    """The far map, normalized over all replicas."""
+    with strategy.scope():
+        layer = BatchNormalization(epsilon=1e-5, synchronized=True)
+        layer.build(far_map().shape)
+    parts = np.split(far_map(), strategy.num_replicas_in_sync)
+    values = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+    )
+    outputs = strategy.run(tf.function(lambda part: layer(part, training=True)), (values,))
+    return np.concatenate([part.numpy() for part in outputs.values])
+
+
 def main(replicas, path, options):
-    tf.config.run_functions_eagerly(replicas == 1)  # faster than tracing, and a stricter comparison
+    eager = dict(run_eagerly=replicas == 1)  # faster than tracing, and a stricter comparison
     kinds = {0: ("auto", None), 1: ("single", None)}
     strategy = make_strategy(*kinds.get(replicas, ("mirrored", replicas)))
     keras.utils.set_random_seed(0)
     penalties = dict(lecam_weight=0.01, lecam_start_step=1, consistency_real_weight=0.01, consistency_fake_weight=0.01)
     arguments = (
-        dict(compile_arguments=dict(steps_per_execution=2, **penalties))
+        dict(compile_arguments=dict(**penalties, **eager))
         if options == "plain"
         else dict(
             augmentation=("color", "translation", "cutout"),
-            compile_arguments=dict(d_steps=2, r1_weight=0.1, r1_interval=2),
+            compile_arguments=dict(d_steps=2, r1_weight=0.1, r1_interval=2, **eager),
         )
     )
     with strategy.scope():
@@ -52,8 +90,9 @@ def main(replicas, path, options):
     gan.prepare_images = functools.partial(prepare_images, flip=True, dequantize=True)
     fit(gan, make_data(8, 4).map(lambda image, label: (tf.cast((image + 1) * 127.5, tf.uint8), label)))
     results = gan.evaluate(make_data(8, 2, seed=1), verbose=0)
+    lecam = dict(lecam_weight=1e-3, lecam_start_step=1)
     with strategy.scope():
-        small = make_small(rate=1e-3, loss=OVERFLOWING, steps_per_execution=2, lecam_weight=1e-3, lecam_start_step=1)
+        small = make_small(rate=1e-3, loss=OVERFLOWING, steps_per_execution=2, **lecam, **eager)
     fit(small, make_images(4, bright=14))  # the seventh image of the second batch: on the last replica
     optimizers = small.generator_optimizer.variables + small.discriminator_optimizer.variables
     weights = [w for one in (gan, small) for w in (*one.generator.weights, *one.discriminator.weights,
@@ -65,6 +104,8 @@ def main(replicas, path, options):
     ]
     for jit_compile in () if replicas == 1 else (False, True) if options == "plain" else (False,):
         np.savez(f"{path}.local_{jit_compile}.npz", *train_on_local_statistics(strategy, jit_compile))
+    if options == "plain" and replicas > 1:
+        np.savez(f"{path}.parts.npz", adam=update_by_adam(strategy), normalized=normalize_far_map(strategy))
     np.savez(path, *copies, results=np.array([*results, *means, *small_means]), scaling=scaling_state(small))
 
 

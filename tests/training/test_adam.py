@@ -1,10 +1,5 @@
 """FusedAdam against NumPy float64 and Keras' own Adam."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -77,40 +72,3 @@ def test_fused_adam_restores_a_checkpoint_of_keras_adam(tmp_path):
     tf.train.Checkpoint(optimizer=new).read(path).assert_consumed()
     for got, want in zip(new.variables, old.variables, strict=True):
         np.testing.assert_array_equal(got, want)
-
-
-TWO_REPLICAS = """
-import keras, numpy as np, tensorflow as tf
-from sagan_tf.training.adam import FusedAdam
-from sagan_tf.training.distribution import make_strategy
-
-strategy = make_strategy("mirrored", 2)
-with strategy.scope():
-    weight, optimizer = keras.Variable(np.ones(3, "float32")), FusedAdam(0.1, beta_1=0.5, beta_2=0.9)
-    optimizer.build([weight])
-
-def step():
-    second = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, "float32")
-    optimizer.apply([tf.constant([0.5, 1.0, 2.0]) + second * tf.constant([0.0, 1.0, 1.0])], [weight])
-
-run = tf.function(lambda: strategy.run(step))
-for _ in range(3):
-    run()
-want, m, v, g = np.ones(3), np.zeros(3), np.zeros(3), np.array([1.0, 3.0, 5.0])  # the sum of both replicas
-for t in (1, 2, 3):
-    m, v = 0.5 * m + 0.5 * g, 0.9 * v + 0.1 * g**2
-    want -= 0.1 * np.sqrt(1 - 0.9**t) / (1 - 0.5**t) * m / (np.sqrt(v) + 1e-7)
-copies = strategy.experimental_local_results(weight.value)
-assert len(copies) == 2
-for copy in copies:
-    np.testing.assert_allclose(copy.numpy(), want, atol=1e-6)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.replicas
-def test_fused_adam_replicas_apply_the_sum_of_their_gradients():
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, "-c", TWO_REPLICAS], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
