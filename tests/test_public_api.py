@@ -38,13 +38,13 @@ def twins():
 
 
 def output_of(code, *arguments):
-    """The last line that a new process prints."""
+    """What a new process prints."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
+    return done.stdout
 
 
 def test_package_lists_and_finds_its_names():
@@ -60,9 +60,21 @@ def test_package_import_is_light():
     assert third_party == {"sagan_tf"}
 
 
-@pytest.mark.parametrize("first", ["sagan_tf.experiment.train", "sagan_tf.train"])
-def test_train_is_module_and_function_in_any_import_order(first):
-    code = f"""
+# Runs each argument in a process that has imported TensorFlow, most of the time of an import, but neither Keras, which
+# TensorFlow imports where it finds it, nor this package.
+FORKS = """
+import os, sys
+sys.modules["keras"] = None
+import tensorflow
+del sys.modules["keras"]
+for code in sys.argv[1:]:
+    if os.fork() == 0:
+        exec(code)
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.wait()[1] == 0, code
+"""
+ORDER = """
 import {first}
 import sagan_tf, sagan_tf.train, sagan_tf.experiment.train
 from sagan_tf import train
@@ -70,24 +82,41 @@ from sagan_tf.train import main
 sagan_tf.experiment.train.train = lambda config, callbacks, allow_data_change: (config, callbacks, allow_data_change)
 print(train("config", [1], True), sagan_tf.train("config"), callable(main), train is sagan_tf.train)
 """
-    assert output_of(code) == "('config', [1], True) ('config', (), False) True True"
-
-
-@pytest.mark.parametrize("imports", ["import sagan_tf, keras", "import keras, sagan_tf"])
-def test_keras_finds_our_classes_after_import_of_the_package(run, imports):
-    code = f"""
-{imports}; import sys
+LOAD = """
+import numpy
+{imports}
 sagan = keras.saving.get_registered_object("sagan_tf>SAGAN")
-print(keras.models.load_model(sys.argv[1]).count_params(), sagan.__name__)
+images = keras.models.load_model({path!r})([numpy.ones((2, 12), "float32"), numpy.array([0, 2], "int32")])
+numpy.save({out!r}, images)
+print(sagan.__name__)
 """
-    count = keras.models.load_model(run.generator_path).count_params()
-    assert output_of(code, run.generator_path) == f"{count} SAGAN"
+IMPORT = """
+import sys, sagan_tf.experiment.train
+extras = ["onnx", "onnxruntime", "tf2onnx", "aiohttp", "grpc", "orjson", "prometheus_client", "ai_edge_litert",
+          "tensorflow_datasets", "matplotlib"]
+print([name for name in extras if name in sys.modules])
+"""
+FIND = "import {first}, keras; print(keras.saving.get_registered_object('sagan_tf>SelfAttention').__name__)"
 
 
-@pytest.mark.parametrize("first", ["sagan_tf.layers", "sagan_tf.accelerate", "sagan_tf.evaluation.distances"])
-def test_keras_finds_our_layers_when_one_of_our_modules_imports_keras(first):
-    code = f"import {first}, keras; print(keras.saving.get_registered_object('sagan_tf>SelfAttention').__name__)"
-    assert output_of(code) == "SelfAttention"
+def test_imports_in_any_order_find_train_and_register_with_keras(run, tmp_path):
+    """`train` is a module and a function; Keras loads our models after either import, and knows our layers when one of
+    our modules imports it. Training on embedded data imports no extra."""
+    path, outs = str(run.generator_path), [str(tmp_path / name) for name in ("ours_first.npy", "keras_first.npy")]
+    cases = [
+        *((ORDER.format(first=first), "('config', [1], True) ('config', (), False) True True")
+          for first in ("sagan_tf.experiment.train", "sagan_tf.train")),
+        *((LOAD.format(imports=imports, path=path, out=out), "SAGAN")
+          for imports, out in zip(("import sagan_tf, keras", "import keras, sagan_tf"), outs)),
+        *((FIND.format(first=first), "SelfAttention")
+          for first in ("sagan_tf.layers", "sagan_tf.accelerate", "sagan_tf.evaluation.distances")),
+        (IMPORT, "[]"),
+    ]  # fmt: skip
+    codes, lines = zip(*cases)
+    assert output_of(FORKS, *codes).splitlines() == list(lines)
+    images = keras.models.load_model(path)([np.ones((2, 12), "float32"), np.array([0, 2], "int32")])
+    for out in outs:
+        np.testing.assert_allclose(np.load(out), images, atol=1e-6)
 
 
 @pytest.mark.parametrize("convert", [str, Path])
