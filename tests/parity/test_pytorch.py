@@ -24,8 +24,13 @@ PARTS = [(case, part) for case in recipe.TORCH for part in BUILDERS]
 
 
 def state_dict(case, part):
-    shapes = json.loads(str(golden(f"torch_{case}")[f"{part}_shapes"]))
-    return recipe.torch_values(shapes)
+    return dict(values_of(case, part))
+
+
+@functools.cache
+def values_of(case, part):
+    """Shared by all tests: the vectors take an SVD each."""
+    return recipe.torch_values(json.loads(str(golden(f"torch_{case}")[f"{part}_shapes"])))
 
 
 def build_converted(state):

@@ -1,5 +1,6 @@
 """Compares networks, gradients and losses with TF-GAN's, with the same weights and inputs."""
 
+import functools
 import json
 
 import numpy as np
@@ -21,7 +22,9 @@ PARTS = tuple(INPUT)
 TF_GAN = "TF-GAN 2.1.0"
 
 
+@functools.cache
 def variables():
+    """Shared by all tests: the vectors take an SVD each."""
     return recipe.network_values(json.loads(str(golden("tf_gan_networks")["shapes"])))
 
 
