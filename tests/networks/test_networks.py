@@ -38,8 +38,13 @@ def test_network_thin_discriminator_has_parameter_count_of_baseline():
     assert count(build_discriminator(hidden_channels="input")) == 30_062_338
 
 
-@pytest.mark.parametrize("image_size", [32, *(pytest.param(size, marks=pytest.mark.slow) for size in (64, 128, 256))])
-@pytest.mark.parametrize("num_classes, image_channels", [(None, 1), (5, 3), (3, 2)])
+@pytest.mark.parametrize(
+    "image_size, num_classes, image_channels",
+    [
+        (32, None, 1), (32, 5, 3), (32, 3, 2),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((64, None, 1), (128, 5, 3), (256, 3, 2))),
+    ],
+)  # fmt: skip
 def test_network_outputs_have_expected_shapes_and_ranges(image_size, num_classes, image_channels):
     arguments = dict(image_size=image_size, channels=8, num_classes=num_classes, image_channels=image_channels)
     generator = build_generator(**arguments, latent_dim=7, attention_sizes=(8,))
