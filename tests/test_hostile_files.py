@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from small_data import open_small
+from toy_networks import toy_generator
 
 from sagan_tf.config import QUICK_START, save_config
 from sagan_tf.data.fingerprint import fingerprint_differences
@@ -139,7 +140,7 @@ def run_folder(tmp_path_factory):
     run.save_fingerprint(FINGERPRINT)
     run.add_recovery("divergence", 2, 0.5)
     run.metrics_log.save_unfinished({"step": 3, "steps": 1, "means": {"d_loss": 0.5}})
-    make_generator().save(run.generator_path)
+    make_generator(builder=toy_generator, channels=8).save(run.generator_path)
     return run
 
 
@@ -285,7 +286,7 @@ def test_run_folder_rejects_names_with_glob_characters(tmp_path, letter):
     assert not list(tmp_path.iterdir())
 
 
-@tries(15)
+@tries(40)
 @given(change=damage())
 def test_load_generator_survives_damaged_files(run_folder, tmp_path_factory, change):
     run = Run(tmp_path_factory.mktemp("run"))
