@@ -44,7 +44,7 @@ def toy_discriminator(
     image, size = keras.Input((image_size, image_size, image_channels), name="image"), image_size // 2
     label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
     x = style.convolution(channels, 3, "block_1_conv", resampling="down")(image)
-    while size >= min(attention_sizes, default=image_size):
+    while size >= min(attention_sizes, default=image_size // 2):
         x = style.attention(x, f"attention_{size}") if size in attention_sizes else x
         x, size = average_pool(x), size // 2
     features = ops.sum(ops.cast(style.relu(x, "output_relu"), "float32"), axis=(1, 2))

@@ -4,14 +4,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from toy_networks import toy_generator
 
 from sagan_tf.layers import spectral_normalizations
-from sagan_tf.networks import build_generator
 from sagan_tf.training.ema import AveragedGenerator
 
 
 def test_averaged_generator_has_the_closed_form_after_its_start():
-    generator = build_generator(32, 8, 2, attention_sizes=(16,))
+    generator = toy_generator(num_classes=2)
     average = AveragedGenerator(generator, decay=0.9, start_step=3)
     rng = np.random.default_rng(0)
     seen = []
@@ -30,7 +30,7 @@ def test_averaged_generator_has_the_closed_form_after_its_start():
 
 @pytest.mark.slow
 def test_averaged_generator_singular_vectors_follow_its_kernels():
-    generator = build_generator(32, 8, 2, attention_sizes=(16,))
+    generator = toy_generator(num_classes=2)
     average = AveragedGenerator(generator, decay=0.5)
     update = tf.function(average.update)
     for step in range(200):
@@ -42,14 +42,14 @@ def test_averaged_generator_singular_vectors_follow_its_kernels():
 
 
 def test_averaged_generator_starts_equal():
-    generator = build_generator(32, 8, None, attention_sizes=())
+    generator = toy_generator(num_classes=None)
     average = AveragedGenerator(generator, decay=0.9)
     latent = np.random.default_rng(0).normal(size=(2, 128)).astype("float32")
     np.testing.assert_array_equal(average.model(latent), generator(latent))
 
 
 def test_averaged_generator_is_trainable_when_loaded(tmp_path):
-    generator = build_generator(32, 8, 2, attention_sizes=(16,))
+    generator = toy_generator(num_classes=2)
     AveragedGenerator(generator, decay=0.9).model.save(tmp_path / "generator.keras")
     loaded = keras.models.load_model(tmp_path / "generator.keras")
     assert [w.shape for w in loaded.trainable_weights] == [w.shape for w in generator.trainable_weights]
@@ -63,4 +63,4 @@ def test_averaged_generator_is_trainable_when_loaded(tmp_path):
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_averaged_generator_rejects_a_decay_out_of_range(decay):
     with pytest.raises(ValueError, match="decay"):
-        AveragedGenerator(build_generator(32, 8, None, attention_sizes=()), decay)
+        AveragedGenerator(toy_generator(num_classes=None), decay)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from toy_networks import toy_discriminator, toy_generator
+from training.float16 import make_images, make_small
 from training.tiny import fit, make_data, make_gan
 
 from sagan_tf.layers import spectral_normalizations
@@ -26,7 +27,7 @@ def vectors(network):
 @pytest.fixture(scope="module")
 def traced():
     """A compiled SAGAN whose step, for `make_data(8, ...)`, is traced once."""
-    return make_gan(keras.optimizers.Adam)
+    return make_gan(keras.optimizers.Adam, attention_sizes=(16,))
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
@@ -69,7 +70,8 @@ def test_sagan_step_rejects_labels_out_of_range(traced):
 
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
 def test_sagan_gradient_norms_match_the_step(accumulation_steps):
-    gan = make_gan(rate=1e-3, compile_arguments=dict(accumulation_steps=accumulation_steps, run_eagerly=True))
+    options = dict(accumulation_steps=accumulation_steps, run_eagerly=True)
+    gan = make_gan(rate=1e-3, attention_sizes=(16,), compile_arguments=options)
     networks = {"g": (gan.generator, 1e-3), "d": (gan.discriminator, 4e-3)}
     before = {letter: values(network.trainable_variables) for letter, (network, _) in networks.items()}
     history = fit(gan, make_data(8, 1))
@@ -125,7 +127,10 @@ def test_sagan_trains_finitely_with_every_loss(loss):
 def test_sagan_trains_finitely_with_all_options():
     # As a graph in test_replicas.py.
     options = dict(d_steps=2, accumulation_steps=2, r1_weight=0.5, r1_interval=2, run_eagerly=True)
-    gan = make_gan(augmentation=("color", "translation", "cutout"), ema_start_step=1, compile_arguments=options)
+    gan = make_gan(
+        attention_sizes=(16,), augmentation=("color", "translation", "cutout"), ema_start_step=1,
+        compile_arguments=options,
+    )  # fmt: skip
     history = fit(gan, make_data(8, 2))
     assert np.isfinite(list(history.values())).all()
     assert history["r1"][0] > 0
@@ -135,7 +140,7 @@ def test_sagan_trains_finitely_with_all_options():
 
 def test_discriminator_loss_pairs_each_image_with_its_label():
     """It does not depend on the order of pairs, and does on which label an image has."""
-    gan = make_gan(compile_arguments=dict(run_eagerly=True))
+    gan = make_gan(attention_sizes=(16,), compile_arguments=dict(run_eagerly=True))
     ((image, _),) = make_data(4, 1)
     label, weights = tf.constant([0, 1, 2, 0]), gan.get_weights()
 
@@ -154,7 +159,7 @@ def test_sagan_accumulation_averages_gradients():
     """Accumulation over two batches changes the discriminator by the mean of their two updates (SGD)."""
     data = make_data(8, 1)
     keras.utils.set_random_seed(0)
-    gan = make_gan(compile_arguments=dict(accumulation_steps=2))
+    gan = make_gan(attention_sizes=(16,), compile_arguments=dict(accumulation_steps=2))
     start = gan.discriminator.get_weights()
     moves = []
     (batch,) = data
@@ -166,7 +171,7 @@ def test_sagan_accumulation_averages_gradients():
         moves.append([np.array(g) for g in tape.gradient(loss, [v.value for v in variables])])
     gan.discriminator.set_weights(start)
     keras.utils.set_random_seed(0)
-    twin = make_gan(compile_arguments=dict(accumulation_steps=2, run_eagerly=True))
+    twin = make_gan(attention_sizes=(16,), compile_arguments=dict(accumulation_steps=2, run_eagerly=True))
     before = values(twin.discriminator.trainable_variables)
     fit(twin, data)
     for old, new, a, b in zip(before, values(twin.discriminator.trainable_variables), *moves):
@@ -236,7 +241,9 @@ def test_sagan_trains_on_images_without_labels():
 
 @pytest.mark.slow
 def test_sagan_trains_in_mixed_bfloat16_with_float32_weights():
-    gan = make_gan(keras.optimizers.Adam, dtype="mixed_bfloat16", compile_arguments=dict(run_eagerly=True))
+    gan = make_gan(
+        keras.optimizers.Adam, dtype="mixed_bfloat16", attention_sizes=(16,), compile_arguments=dict(run_eagerly=True)
+    )
     history = fit(gan, make_data(4, 2))
     assert np.isfinite(list(history.values())).all()
     assert {w.dtype for w in gan.generator.weights + gan.discriminator.weights} == {"float32"}
@@ -246,11 +253,9 @@ def test_sagan_trains_in_mixed_bfloat16_with_float32_weights():
 def test_sagan_steps_are_equal_in_one_or_several_per_call():
     runs = []
     for steps in (1, 2):
-        keras.utils.set_random_seed(0)
         # Single steps run eagerly: faster, and a stricter comparison.
-        options = dict(steps_per_execution=steps, run_eagerly=steps == 1)
-        gan = make_gan(num_classes=None, attention_sizes=(), compile_arguments=options)
-        fit(gan, make_data(4, 4))
+        gan = make_small("float32", loss="hinge", steps_per_execution=steps, run_eagerly=steps == 1)
+        fit(gan, make_images(4))
         runs.append(values(gan.generator.weights))
     for a, b in zip(*runs):
         np.testing.assert_allclose(a, b, atol=1e-5)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sagan_tf.training import losses
@@ -29,7 +29,6 @@ LOGIT = st.floats(-8, 8, width=32)
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-@settings(deadline=None)
 @given(pairs=st.lists(st.tuples(LOGIT, LOGIT), min_size=1, max_size=9))
 def test_losses_match_numpy_float64(name, pairs):
     real, fake = np.array(pairs).T[..., None]

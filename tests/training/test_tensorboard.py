@@ -71,7 +71,7 @@ def test_tensorboard_detail_selects_pictures_and_histograms(tmp_path, detail, pl
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "2.png")
     paths = {"samples": lambda step: tmp_path / f"{step}.png"}
     callback = TensorBoard(EventFile(tmp_path / "tensorboard"), detail, 2, paths)
-    gan = make_gan()
+    gan = make_gan(attention_sizes=(16,))
     gan.step.assign(1)
     callback.set_model(gan)
     callback.on_train_begin()

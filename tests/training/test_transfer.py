@@ -132,7 +132,7 @@ def test_u_is_kept_where_the_source_has_none():
     weights = Weights.of(source)
     for name in [key for key in weights.networks["generator"] if key.endswith("/u")]:
         del weights.networks["generator"][name]
-    gan = make_gan()
+    gan = make_gan(attention_sizes=(16,))
     before = weights_by_name(gan.generator)["dense/u"].numpy()
     gan.load_weights_from(weights)
     np.testing.assert_array_equal(weights_by_name(gan.generator)["dense/u"], before)

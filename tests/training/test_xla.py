@@ -83,7 +83,7 @@ def test_compiled_step_matches_the_step_as_it_is(name):
     options = dict(OPTIONS[name])
     augmentation = options.pop("augmentation", ())
     assert_compiled_equals_plain(
-        lambda **how: make_gan(augmentation=augmentation, compile_arguments=options | how),
+        lambda **how: make_gan(attention_sizes=(16,), augmentation=augmentation, compile_arguments=options | how),
         make_data(8, 3),
     )
 

@@ -9,10 +9,10 @@ from sagan_tf.training import SAGAN
 
 
 def make_gan(
-    optimizer=keras.optimizers.SGD, rate=1e-3, num_classes=3, dtype=None, attention_sizes=(16,), compile_arguments=None,
+    optimizer=keras.optimizers.SGD, rate=1e-3, num_classes=3, dtype=None, attention_sizes=(), compile_arguments=None,
     **arguments,
 ):  # fmt: skip
-    """A SAGAN of toy networks for 32 px pictures, compiled."""
+    """A SAGAN of toy networks for 32 px pictures, compiled; without attention, which takes half of the time."""
     options = dict(num_classes=num_classes, dtype=dtype, attention_sizes=attention_sizes)
     gan = SAGAN(toy_generator(**options), toy_discriminator(**options), **arguments)
     gan.compile(optimizer(rate), optimizer(4 * rate), **(compile_arguments or {}))
