@@ -80,11 +80,11 @@ def parts_of(options):
         return tape.gradient(value, [weight.value for weight in weights])
 
     def normalized():
-        return [kernel for layer in normalizations for kernel in layer._normalized_kernels()]
+        return [value for layer in normalizations for _, value in layer._normalized_weights()]
 
     kernels = [kernel for layer in normalizations for kernel in layer._kernels]
     parts = {
-        "generator forward": lambda: gan._generate(rows, randomness, "x")[0],
+        "generator forward": lambda: gan._generate(rows, randomness, "x", label)[0],
         "discriminator loss and gradient, including a generator forward": lambda: gradients(
             lambda: gan._discriminator_loss(image, label, randomness, "x")[0], d_weights
         ),

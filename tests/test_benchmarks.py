@@ -1,0 +1,35 @@
+"""The benchmarks run, at their smallest sizes; what they measure is for people to read."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NETWORK = ["--image_size", "32", "--channels", "8", "--batch", "4"]
+NETWORKS = ["--image_sizes", "32", "--channels", "8"]
+SMALL = {
+    "attention_memory": ["--sizes", "8", "--pool_sizes", "1", "--channels", "8", "--batch", "2"],
+    "data_loading": ["--image_size", "32", "--pictures", "64", "--records", "1000", "--batch", "8", "--steps", "2"],
+    "generator_speed": [*NETWORKS, "--batch", "4", "--steps", "1"],
+    "roofline": NETWORKS,
+    "start_up": [],
+    "step_operations": ["--configs", "quickstart"],
+    "step_parts": NETWORK,
+    "training_speed": [*NETWORKS, "--batch", "4", "--steps", "1", "--contenders", "ours,ours share_fake_batch"],
+}
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("name", SMALL)
+def test_benchmark_prints_a_table(name, tmp_path):
+    rounds = [] if name == "step_operations" else ["--rounds", "1"]
+    result = subprocess.run(
+        [sys.executable, ROOT / f"benchmarks/{name}.py", *SMALL[name], *rounds],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "| --- |" in result.stdout
+    assert not any(tmp_path.iterdir())
