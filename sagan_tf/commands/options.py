@@ -118,8 +118,10 @@ class SampleOptions:
         truncation: Largest absolute entry of a latent; the default keeps the whole normal distribution.
         sweep: Draw one latent at these truncations, such as 0.3,0.6,1,2,6.
         interpolate: Draw strips between latents, between classes, or both.
+        directions: Draw strips along this many directions of the latent that change the image most.
+        distance: Length of these strips to either side, in standard deviations of the latent.
         frames: Pictures per strip.
-        animate: Also write the interpolation as an animation in this format.
+        animate: Also write interpolations and directions as animations in this format.
         files: Write this many single PNG files, the classes in turn; the workers of TF_CONFIG share them.
     """
 
@@ -132,6 +134,8 @@ class SampleOptions:
     truncation: PositiveNumber = NO_TRUNCATION
     sweep: tuple[PositiveNumber, ...] = ()
     interpolate: tuple[Literal["latents", "classes"], ...] = ()
+    directions: Count | None = None
+    distance: PositiveNumber = 3.0
     frames: TwoOrMore = 9
     animate: Literal["gif", "webp"] | None = None
     files: Count | None = None

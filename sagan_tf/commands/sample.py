@@ -7,6 +7,7 @@ from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.shared_work import SharedFolder, split_batches
+from sagan_tf.generation.directions import name_directions, principal_directions
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.progress import progress_bar
@@ -43,7 +44,8 @@ def sample_run(options):
     if "classes" in options.interpolate and (classes is None or len(classes) < 2):
         reason = "the model has no classes" if classes is None else "it needs two classes or more"
         raise UserError(f"--interpolate classes: {reason}.")
-    sampler = Sampler(fold_generator(networks.generator))
+    folded = fold_generator(networks.generator)
+    sampler, directions = Sampler(folded), _find_directions(folded, options.directions)
     out = options.out or run.path / "pictures"
     if options.files:
         folder = out / "samples"
@@ -55,6 +57,17 @@ def sample_run(options):
             yield folder
     if worker.is_chief:
         yield from _draw(sampler, classes, options, out)
+        if options.directions:
+            directions = dict(zip(*name_directions(folded, directions)))
+            chosen = classes if options.classes or not classes else dict([next(iter(classes.items()))])
+            yield from _draw_directions(sampler, chosen, options, directions, out)
+
+
+def _find_directions(folded, count):
+    directions = principal_directions(folded, count or 0)
+    if len(directions) < (count or 0):
+        raise UserError(f"--directions: the generator has {len(directions)} directions, not {count}.")
+    return directions
 
 
 def _draw(sampler, classes, options, out):
@@ -68,13 +81,32 @@ def _draw(sampler, classes, options, out):
         table = sample_tables.class_interpolations(sampler, classes, seed, fractions)
         yield _save(table, out / "between_classes.png")
     if options.animate:
-        for kind in options.interpolate or ("latents",):
+        for kind in options.interpolate or (() if options.directions else ("latents",)):
             path = out / f"between_{kind}.{options.animate}"
             save_animation(_animation_frames(sampler, classes, options, kind), path)
             yield path
-    if not (options.files or options.sweep or options.interpolate or options.animate):
+    if not (options.files or options.sweep or options.interpolate or options.animate or options.directions):
         seeds = range(seed, seed + options.columns * (1 if classes else 8))
         yield _save(sample_tables.class_grid(sampler, classes, seeds, options.truncation), out / "grid.png")
+
+
+def _draw_directions(sampler, classes, options, directions, out):
+    reach, seed, truncation = options.distance, options.seed, options.truncation
+    distances = np.linspace(-reach, reach, options.frames)
+    table = sample_tables.direction_strips(sampler, classes, seed, directions, distances, truncation)
+    yield _save(table, out / "directions.png")
+    if options.animate:
+        distances = -reach * np.cos(np.pi * np.arange(_FRAMES_PER_STEP + 1) / _FRAMES_PER_STEP)
+        seeds = range(seed, seed + min(options.columns, _LOOPS_PER_ROW))
+        tables = [
+            sample_tables.direction_strips(sampler, classes, seed, directions, distances, truncation)
+            for seed in progress_bar(seeds, unit="seed", desc="moving", leave=False)
+        ]
+        images = np.stack([table.images for table in tables], axis=2)  # (rows, frames, seeds, S, S, C)
+        frames = [draw_table(Table(images[:, i], tables[0].row_titles)) for i in range(len(distances))]
+        path = out / f"directions.{options.animate}"
+        save_animation(frames + frames[-2:0:-1], path)
+        yield path
 
 
 def _save(table, path):

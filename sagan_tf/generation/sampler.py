@@ -85,6 +85,11 @@ class Sampler:
         latents, conditions = _draw_latents(seeds, self.latent_dim, truncation), self._conditions(labels)
         return [latents] if conditions is None else [latents, conditions]
 
+    def sample_moved(self, seeds, labels, steps, truncation=NO_TRUNCATION):
+        """Generates the images of seeds whose latents are moved by `steps` (N, D); other arguments as of `sample`."""
+        latents, *conditions = self.inputs(seeds, labels, truncation)
+        return self._run([latents + np.float32(steps), *conditions])[0]
+
     def interpolate(self, start, end, fractions):
         """Generates what lies between two images: on the great circle of latents, straight between class rows.
 

@@ -1,4 +1,4 @@
-"""Tables of samples: classes by seeds, truncation sweeps, interpolations of latents and of classes."""
+"""Tables of samples: classes by seeds, truncation sweeps, interpolations, directions."""
 
 import re
 
@@ -52,6 +52,26 @@ def class_interpolations(sampler, classes, seed, fractions):
     images = [sampler.interpolate((seed, start), (seed, end), fractions) for start, end in pairs]
     titles = tuple(f"{classes[start]} to {classes[end]}" for start, end in pairs)
     return Table(np.stack(images), titles, _percent(fractions), f"Between classes, seed {seed}")
+
+
+def direction_strips(sampler, classes, seed, directions, distances, truncation=NO_TRUNCATION):
+    """Makes a `Table` of the latent of one seed moved along directions, one row per direction and class.
+
+    `directions` is a dict, name -> (D,), and `distances` are multiples of them.
+    """
+    rows = [(name, label) for name in directions for label in classes or [None]]
+    steps = np.concatenate([np.outer(distances, directions[name]) for name, _ in rows])
+    labels = np.repeat([label for _, label in rows], len(distances)) if classes else None
+    images = sampler.sample_moved(np.full(len(steps), seed), labels, steps, truncation)
+    several, suffix = len(classes or ()) > 1, f", seed {seed}"
+    if classes and not several:
+        suffix += f", {classes[rows[0][1]]}"
+    return Table(
+        images.reshape(len(rows), len(distances), *images.shape[1:]),
+        tuple(f"{name}, {classes[label]}" if several else name for name, label in rows),
+        tuple(f"{distance:+.3g}" if distance else "0" for distance in distances),
+        f"Along directions of the latent{suffix}",
+    )
 
 
 def interpolation_loop(sampler, stops, frames):

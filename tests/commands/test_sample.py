@@ -59,6 +59,8 @@ def test_sample_writes_and_prints_every_kind_of_file(run, tmp_path, capsys):
             "0.5,2,6",
             "--interpolate",
             "latents,classes",
+            "--directions",
+            "2",
             "--animate",
             "webp",
             "--files",
@@ -78,15 +80,17 @@ def test_sample_writes_and_prints_every_kind_of_file(run, tmp_path, capsys):
         "between_classes.png",
         "between_latents.webp",
         "between_classes.webp",
+        "directions.png",
+        "directions.webp",
     }
     assert {path.name for path in tmp_path.iterdir()} == names
     assert capsys.readouterr().out.split() == sorted((str(tmp_path / name) for name in names), key=order)
 
 
 def order(path):
-    kinds = ["samples", "truncation.png", "between_latents.png", "between_classes.png", "between_latents.webp"]
-    name = path.rpartition("/")[2]
-    return kinds.index(name) if name in kinds else len(kinds)
+    kinds = ["samples", "truncation.png", "between_latents.png", "between_classes.png"]
+    kinds += ["between_latents.webp", "between_classes.webp", "directions.png", "directions.webp"]
+    return kinds.index(path.rpartition("/")[2])
 
 
 def test_sample_single_files_match_class_and_seed_of_their_names(run, tmp_path):
@@ -226,6 +230,7 @@ def test_sample_step_selects_the_checkpoint(run, tmp_path):
         (["--sweep", "1,x"], "--sweep: `x` is not a finite number above 0."),
         (["--seed", "-1"], f"--seed: `-1` is not a whole number from 0 to {2**62 - 1}."),
         (["--interpolate", "time"], "--interpolate: `time` is not one of latents, classes."),
+        (["--directions", "13"], "--directions: the generator has 12 directions, not 13."),
         (["--animate", "mp4"], "--animate: `mp4` is not one of gif, webp."),
     ],
 )

@@ -7,15 +7,12 @@ import re
 import stat
 import types
 
-import keras
-import numpy as np
 import pytest
 from export.generators import LATENT_DIM, NUM_CLASSES, make_generator
 
 from sagan_tf.errors import UserError
 from sagan_tf.export import web
 from sagan_tf.export.web import MARK, export_web
-from sagan_tf.generation.directions import name_directions, principal_directions
 from sagan_tf.generation.folding import fold_generator
 
 TRAINING = {"data": "pictures, split train", "step": 7, "seed": 3, "class_names": list("abcde"), "config": {}}
@@ -149,31 +146,3 @@ def test_export_web_rejects_two_channels(node_modules, tmp_path):
     generator = make_generator(image_channels=2)
     with pytest.raises(UserError, match="1 or 3 image channels; the generator makes 2"):
         export_web(generator, tmp_path / "web", node_modules=node_modules)
-
-
-def test_principal_directions_stretch_latents_most(folded):
-    directions = np.float64(principal_directions(folded, 4))
-    np.testing.assert_allclose(directions @ directions.T, np.eye(4), atol=1e-6)
-    dense = next(layer for layer in folded.model.layers if isinstance(layer, keras.layers.Dense))
-    kernel = np.float64(dense.kernel.numpy())
-    lengths = np.linalg.norm(directions @ kernel, axis=1)
-    np.testing.assert_allclose(lengths, np.linalg.svd(kernel, compute_uv=False)[:4], rtol=1e-5)
-    assert len(principal_directions(folded, 99)) == LATENT_DIM
-
-
-def test_directions_are_named_after_what_they_change():
-    latent = keras.Input((4,))
-
-    # Entry 0 is brightness, 1 moves a bar down, 2 reddens; 3 does nothing.
-    def paint(z):
-        rows = keras.ops.linspace(-1.0, 1.0, 16)[None, :, None, None]
-        bar = keras.ops.exp(-20 * (rows - 0.2 * z[:, 1, None, None, None]) ** 2)
-        base = 0.1 * z[:, 0, None, None, None] + keras.ops.tile(bar, (1, 1, 16, 3)) - 0.5
-        return base - 0.1 * z[:, 2, None, None, None] * keras.ops.array([-1.0, 0.0, 1.0])
-
-    model = keras.Model(latent, keras.layers.Lambda(paint, output_shape=(16, 16, 3))(latent))
-    folded = types.SimpleNamespace(model=model, class_rows=None)
-    directions = np.float32([[-1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0]])
-    names, turned = name_directions(folded, directions)
-    assert names == ["brightness", "direction 2", "top to bottom", "red to blue"]
-    np.testing.assert_array_equal(turned, directions * [[-1], [1], [1], [-1]])

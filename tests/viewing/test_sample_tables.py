@@ -42,6 +42,24 @@ def test_sample_truncation_sweep_ends_in_the_untruncated_sample(sampler):
         assert (table.images[row, 0] != table.images[row, 1]).any()
 
 
+def test_sample_direction_strips_move_the_latent_of_a_seed(sampler, unconditional):
+    rng, distances = np.random.default_rng(0), (-2.0, 0.0, 0.5)
+    directions = {"one": rng.standard_normal(12), "two": rng.standard_normal(12)}
+    for each, classes in ((sampler, CLASSES), (sampler, {3: "ring"}), (unconditional, None)):
+        table = sample_tables.direction_strips(each, classes, 7, directions, distances, 1.5)
+        assert table.column_titles == ("-2", "0", "+0.5")
+        rows = [(name, label) for name in directions for label in classes or [None]]
+        for row, (name, label) in enumerate(rows):
+            title = name if classes is None or len(classes) == 1 else f"{name}, {classes[label]}"
+            assert table.row_titles[row] == title
+            labels = None if label is None else [label]
+            np.testing.assert_array_equal(table.images[row, 1], each.sample([7], labels, 1.5)[0])
+            latent, *condition = each.inputs([7], labels, 1.5)
+            moved = each._run([latent + np.float32(0.5 * directions[name]), *condition])[0]
+            np.testing.assert_array_equal(table.images[row, 2], moved[0])
+            assert (table.images[row, 0] != table.images[row, 1]).any()
+
+
 def test_sample_interpolations_start_and_end_in_samples(sampler, unconditional):
     fractions = np.linspace(0, 1, 3)
     table = sample_tables.latent_interpolations(sampler, CLASSES, 2, fractions)
