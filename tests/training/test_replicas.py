@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import filelock
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -27,12 +28,15 @@ def train(replicas, path, options):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A function that returns the weights and losses of a number of replicas, trained once for each of the options."""
-    folder = tmp_path_factory.mktemp("replicas")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "replicas"  # one for all its workers
+    folder.mkdir(exist_ok=True)
 
     def one(replicas, options):
         path = folder / f"{options}_{replicas}.npz"
-        if not path.exists():
-            (main if replicas == 1 else train)(replicas, path, options)
+        with filelock.FileLock(f"{path}.lock"):
+            if not path.exists():
+                (main if replicas == 1 else train)(replicas, path, options)
         return dict(np.load(path))
 
     one.folder = folder
