@@ -1,4 +1,4 @@
-"""`python -m sagan_tf.convert`: a run folder from checkpoints of BigGAN-PyTorch's or PyTorch-StudioGAN's SAGAN."""
+"""`python -m sagan_tf.convert`: a run folder from checkpoints of SAGANs in PyTorch."""
 
 from sagan_tf.errors import one_line_errors
 from sagan_tf.startup import quiet_imports
@@ -14,7 +14,10 @@ def main(argv=None, prog="python -m sagan_tf.convert"):
         with quiet_imports():
             from sagan_tf.commands.convert import convert_checkpoints
 
-        run, lines = convert_checkpoints(options.generator, options.discriminator, options.out, options.data)
+        in_place = None if options.relu_in_place is None else options.relu_in_place == "yes"
+        run, lines = convert_checkpoints(
+            options.generator, options.discriminator, options.out, options.data, options.channel_order, in_place
+        )
         print("\n".join(lines))
         print(f"Run folder: {run.path}")
 

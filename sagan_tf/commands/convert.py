@@ -23,7 +23,7 @@ _SHARED_OPTIONS = ("image_size", "num_classes")
 _MAX_GROWTH = 4  # Bytes of variables per byte of tensors: these may be half precision, and Keras adds variables.
 
 
-def convert_checkpoints(generator_path, discriminator_path, folder, data_name):
+def convert_checkpoints(generator_path, discriminator_path, folder, data_name, channel_order=None, relu_in_place=None):
     """Writes a run folder with the networks of PyTorch checkpoints, from which training can continue.
 
     Args:
@@ -31,6 +31,7 @@ def convert_checkpoints(generator_path, discriminator_path, folder, data_name):
         discriminator_path: File of the discriminator's; None for a newly initialized discriminator.
         folder: Path of the new run folder.
         data_name: Name of the data set that they were trained on, for the config.
+        channel_order, relu_in_place: What a file of mmagic does not say; see `convert_state_dict`.
 
     Returns:
         (Run, list of str): the folder, and a description of each converted network.
@@ -38,10 +39,10 @@ def convert_checkpoints(generator_path, discriminator_path, folder, data_name):
     Raises:
         UserError: A file cannot be read or converted, the networks do not match, or the folder is not empty.
     """
-    converted = _read_network(generator_path, "generator")
+    converted = _read_network(generator_path, "generator", channel_order)
     converted_discriminator = None
     if discriminator_path is not None:
-        converted_discriminator = _read_network(discriminator_path, "discriminator")
+        converted_discriminator = _read_network(discriminator_path, "discriminator", channel_order, relu_in_place)
     config = _make_config(converted, converted_discriminator, folder, data_name)
     if os.path.isdir(folder) and os.listdir(folder):
         raise UserError(f"{folder}: is not empty. Name a new folder with --out.")
@@ -56,13 +57,13 @@ def convert_checkpoints(generator_path, discriminator_path, folder, data_name):
     return Run.open(folder), lines
 
 
-def _read_network(path, part):
+def _read_network(path, part, channel_order, relu_in_place=None):
     state = read_state_dict(path)
     for name, value in state.items():
         if value.dtype.kind not in "fiu" or not value.size or not np.isfinite(value).all():
             raise UserError(f"{path}: {name} must contain finite numbers only.")
     try:
-        converted = convert_state_dict(state, str(path))
+        converted = convert_state_dict(state, str(path), part, channel_order, relu_in_place)
     except (ValueError, IndexError, TypeError, AttributeError) as error:  # Known names with unexpected shapes.
         reason = summarize(error)
         raise UserError(f"{path}: its tensors do not fit together: {reason}") from None

@@ -228,19 +228,23 @@ class PrepareOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
-    """Makes a run folder from checkpoints of BigGAN-PyTorch's or PyTorch-StudioGAN's SAGAN.
+    """Makes a run folder from checkpoints of BigGAN-PyTorch's, PyTorch-StudioGAN's or mmagic's SAGAN.
 
     Args:
         generator: Checkpoint of the generator: .pth of torch.save, .safetensors or .npz.
         discriminator: Checkpoint of the discriminator. Defaults to none.
         out: Run folder to write.
         data: Data set that the networks were trained on.
+        channel_order: Order of the channels of the images, which mmagic's files do not say.
+        relu_in_place: Whether the ReLUs of a discriminator work in place, which mmagic's files do not say.
     """
 
     generator: str = positional()
     discriminator: str | None = positional(default=None, nargs="?")
     out: str
     data: str = "imagenet2012"
+    channel_order: Literal["rgb", "bgr"] | None = None
+    relu_in_place: Literal["yes", "no"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

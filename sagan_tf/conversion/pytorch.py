@@ -1,15 +1,17 @@
-"""Converts state dicts of BigGAN-PyTorch's SAGAN script and of PyTorch-StudioGAN.
+"""Converts state dicts of BigGAN-PyTorch's SAGAN script, of PyTorch-StudioGAN and of mmagic (mmgeneration).
 
 They have the authors' blocks and are recognized by the names of their modules. Inputs are NumPy arrays, so that PyTorch
 is not needed. The differences to our networks:
 
 - Kernels (O, I, h, w) and (O, I) become (h, w, I, O) and (I, O). The generator's first layer gives (C, 4, 4) there and
   (4, 4, C) here, so its outputs are permuted.
-- Class tables of batch normalization hold gain - 1 there. StudioGAN normalizes them spectrally; they are folded here.
-- Our u is theirs (`u0`, `weight_u`). At evaluation BigGAN-PyTorch computes sigma from it as we do; StudioGAN uses the
-  stored u and v, one power iteration behind.
+- Class tables of batch normalization hold gain - 1 there. StudioGAN and most configs of mmagic normalize them
+  spectrally; they are folded here.
+- Our u is theirs (`u0`, `weight_u`). At evaluation BigGAN-PyTorch computes sigma from it as we do; StudioGAN and mmagic
+  use the stored u and v, one power iteration behind.
 
-What no state dict says is taken as in their SAGAN configs: ReLU, batch normalization and its epsilon.
+What no state dict says is taken as in their SAGAN configs: ReLU, batch normalization and its epsilon. Where the configs
+of mmagic differ, in the order of the channels and in ReLUs in place, the caller must say it.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from sagan_tf.networks.architectures import (
 
 # Our names of layers -> theirs.
 _BIGGAN = {
+    "list": "blocks",
+    "nesting": (".0", ".1"),
     "dense": "linear",
     "blocks": {"conv_1": "conv1", "conv_2": "conv2", "skip": "conv_sc", "norm_1": "bn1", "norm_2": "bn2"},
     "attention": {"query": "theta", "key": "phi", "value": "g", "projection": "o"},
@@ -39,6 +43,8 @@ _BIGGAN = {
     "embedding": "embed",
 }
 _STUDIOGAN = {
+    "list": "blocks",
+    "nesting": (".0",),
     "dense": "linear0",
     "blocks": {"conv_1": "conv2d1", "conv_2": "conv2d2", "skip": "conv2d0", "norm_1": "bn1", "norm_2": "bn2"},
     "attention": {"query": "conv1x1_theta", "key": "conv1x1_phi", "value": "conv1x1_g", "projection": "conv1x1_attn"},
@@ -48,15 +54,40 @@ _STUDIOGAN = {
     "output_dense": "linear1",
     "embedding": "embedding",
 }
-LAYOUTS = {"biggan_pytorch": _BIGGAN, "studiogan": _STUDIOGAN}
-_TABLES = (("gain", "embed0"), ("bias", "embed1"))  # The second names are those of older StudioGANs.
+_MMAGIC = {
+    "first": ("from_rgb",),  # Block of the discriminator before those of the list.
+    "list": "conv_blocks",
+    "nesting": ("",),
+    "dense": "noise2feat",
+    "blocks": {
+        "conv_1": "conv_1.conv", "conv_2": "conv_2.conv", "skip": "shortcut.conv",
+        "norm_1": "norm_1", "norm_2": "norm_2",
+    },
+    "attention": {"query": "theta.conv", "key": "phi.conv", "value": "g.conv", "projection": "o.conv"},
+    "gamma": "gamma",
+    "output_norm": "to_rgb.bn",
+    "output_conv": "to_rgb.conv",
+    "output_dense": "decision",
+    "embedding": "proj_y",
+}  # fmt: skip
+LAYOUTS = {"biggan_pytorch": _BIGGAN, "studiogan": _STUDIOGAN, "mmagic": _MMAGIC}
+# By layout; `embed0` and `embed1` are those of older StudioGANs.
+_TABLES = (("gain", "embed0", "weight_embedding"), ("bias", "embed1", "bias_embedding"))
 _MOVING_STATISTICS = {
-    "moving_mean": ("stored_mean", "bn.stored_mean", "bn.running_mean", "running_mean"),
-    "moving_variance": ("stored_var", "bn.stored_var", "bn.running_var", "running_var"),
+    "moving_mean": ("stored_mean", "bn.stored_mean", "bn.running_mean", "running_mean", "norm.running_mean"),
+    "moving_variance": ("stored_var", "bn.stored_var", "bn.running_var", "running_var", "norm.running_var"),
 }
-_EPSILON = {"biggan_pytorch": 1e-5, "studiogan": 1e-4}  # Of batch normalization.
+_EPSILON = {"biggan_pytorch": 1e-5, "studiogan": 1e-4, "mmagic": 1e-4}  # Of batch normalization.
 # Logs and counters; v follows from u.
-_IGNORED = re.compile(r"\.(sv\d+|num_batches_tracked|accumulation_counter|weight_v)$")
+_IGNORED = re.compile(r"(^steps|\.(sv\d+|num_batches_tracked|accumulation_counter|weight_v))$")
+# A file of mmagic has all networks, under these names.
+_PREFIXES = {"generator": ("generator_ema.", "generator."), "discriminator": ("discriminator.",)}
+# Axes of our weights that stand for the channels of the image, of both networks.
+_COLOR_AXES = {
+    "output_conv/kernel": 3, "output_conv/bias": 0, "output_conv/u": 0,
+    "block_1_conv_1/kernel": 2, "block_1_skip/kernel": 2,
+}  # fmt: skip
+_DCGAN = "l1.0.module.weight_bar"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,20 +109,26 @@ class Converted:
     unused: tuple[str, ...]
 
 
-def convert_state_dict(state, source="state dict"):
+def convert_state_dict(state, source="state dict", part=None, channel_order=None, relu_in_place=None):
     """Recognizes the network of a state dict, and gives its tensors our names and shapes.
 
     Args:
         state: dict, name -> array; the prefix `module.` of DataParallel is dropped.
         source: str, for messages.
+        part: `generator` or `discriminator`, to take from a file of mmagic with both; the averaged generator, if there
+            is one.
+        channel_order: `rgb` or `bgr`, of the images; needed for mmagic's layout, and `rgb` in the others.
+        relu_in_place: bool. Needed for a discriminator of mmagic: its blocks' ReLUs work in place, so that the skips
+            see their output.
 
     Returns:
         Converted.
 
     Raises:
-        UserError: The names match no known layout, or the sizes no architecture of `sagan_tf.networks`.
+        UserError: The names match no known layout, or the sizes no architecture of `sagan_tf.networks`; or what the
+            state dict does not say is missing.
     """
-    state = {name.removeprefix("module."): np.asarray(value) for name, value in state.items()}
+    state = {name.removeprefix("module."): np.asarray(value) for name, value in _select(state, part).items()}
     layout = _find_layout(state, source)
     reader = _Reader({n: v for n, v in state.items() if not _IGNORED.search(n)}, LAYOUTS[layout], source)
     if reader.names["output_conv"] in reader.modules:
@@ -103,17 +140,38 @@ def convert_state_dict(state, source="state dict"):
             options["activate_skip"] = True  # Its ReLUs work in place, so the skip branch sees their output.
     always = (layout, part) == ("biggan_pytorch", "discriminator")  # It has no other, so that u may be left out.
     options["spectral_normalization"] = always or reader.is_normalized()
+    if layout == "mmagic":
+        options |= _complete_mmagic(reader, part, options, channel_order, relu_in_place)
+    elif channel_order == "bgr" or relu_in_place is not None:
+        raise UserError(f"{source}: is of {layout}; only files of mmagic need the channel order and ReLUs in place.")
     return Converted(part, layout, options, reader.values, tuple(sorted(set(reader.state) - reader.used)))
 
 
+def _select(state, part):
+    """Takes one network from a file with several."""
+    for prefix in _PREFIXES.get(part, ()):
+        selected = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        if selected:
+            return selected
+    return state
+
+
 def _find_layout(state, source):
+    if _DCGAN in state:
+        raise UserError(
+            f"{source}: is of heykeetae's Self-Attention-GAN ({_DCGAN}), which has transposed convolutions without "
+            "residual blocks and classes; sagan_tf has no such network, so it cannot be converted."
+        )
     for layout, names in LAYOUTS.items():
-        block = re.compile(rf"blocks\.\d+\.0\.{names['blocks']['conv_1']}\.")
+        block = re.compile(rf"{names['list']}\.\d+{re.escape(names['nesting'][0] + '.' + names['blocks']['conv_1'])}\.")
         if any(block.match(name) for name in state):
             if any(name.startswith("shared.") for name in state):
                 raise UserError(f"{source}: is a BigGAN with a shared embedding, not a SAGAN; it cannot be converted.")
             return layout
-    known = "BigGAN-PyTorch (blocks.0.0.conv1...) or PyTorch-StudioGAN (blocks.0.0.conv2d1...)"
+    known = (
+        "BigGAN-PyTorch (blocks.0.0.conv1...), PyTorch-StudioGAN (blocks.0.0.conv2d1...) or mmagic "
+        "(conv_blocks.0.conv_1.conv...)"
+    )
     first_names = ", ".join(list(state)[:3]) or "nothing"
     raise UserError(f"{source}: contains no SAGAN of {known}. It contains {first_names}.")
 
@@ -124,6 +182,7 @@ class _Reader:
     def __init__(self, state, names, source):
         self.state, self.names, self.source = state, names, source
         self.used, self.values = set(), {}
+        self.has_normalized_tables = True
         self._normalized = set()  # Of True for a layer with spectral normalization and False for one without.
         self.modules = {name.rsplit(".", 1)[0] for name in state}
 
@@ -146,16 +205,15 @@ class _Reader:
 
     def blocks(self):
         """Returns [module of the residual block, module of the attention after it or None] in order."""
-        blocks, index = [], 0
-        first_convolution, gamma = self.names["blocks"]["conv_1"], self.names["gamma"]
-        while self.has(f"blocks.{index}"):
-            for inner in range(2):
-                module = f"blocks.{index}.{inner}"
-                if self.has(f"{module}.{first_convolution}"):
-                    blocks.append([module, None])
-                elif f"{module}.{gamma}" in self.state and blocks:
-                    blocks[-1][1] = module
+        blocks, index, modules = [], 0, [*self.names.get("first", ())]
+        while self.has(f"{self.names['list']}.{index}"):
+            modules += [f"{self.names['list']}.{index}{inner}" for inner in self.names["nesting"]]
             index += 1
+        for module in modules:
+            if self.has(f"{module}.{self.names['blocks']['conv_1']}"):
+                blocks.append([module, None])
+            elif f"{module}.{self.names['gamma']}" in self.state and blocks:
+                blocks[-1][1] = module
         return blocks
 
     def width(self, module, name="conv_1"):
@@ -201,29 +259,38 @@ class _Reader:
             value = self.take(*(f"{module}.{name}" for name in names))
             if value is not None:
                 self.values[f"{layer}/{variable}"] = value
-        gamma, beta = self.take(f"{module}.weight", f"{module}.gain"), self.take(f"{module}.bias")
+        gamma = self.take(f"{module}.weight", f"{module}.gain", f"{module}.norm.weight")
+        beta = self.take(f"{module}.bias", f"{module}.norm.bias")
         if gamma is not None:
             if beta is None:
                 raise UserError(f"{self.source}: {module}.bias is missing.")
             self.values |= {f"{layer}/gamma": gamma, f"{layer}/beta": beta}
             return None
-        gain, bias = (self._class_table(f"{module}.{name}", f"{module}.{old_name}") for name, old_name in _TABLES)
+        gain, bias = (self._class_table(module, names) for names in _TABLES)
         self.values |= {f"{layer}/gamma": 1 + gain, f"{layer}/beta": bias}
         return len(gain)
 
-    def _class_table(self, module, old_module):
+    def _class_table(self, norm, names):
         """Returns a class table (K, C), divided by its sigma where it is spectrally normalized."""
-        module = next((name for name in (module, old_module) if self.has(name)), module)
+        name = next((name for name in names if self.has(f"{norm}.{name}")), names[0])
+        module = f"{norm}.{name}"
         weight = self._weight(module)
-        if f"{module}.weight_orig" in self.state:
-            u = self.take(f"{module}.weight_u")
-            if u is None:
-                raise UserError(f"{self.source}: {module}.weight_u is missing.")
+        u = self.take(f"{module}.weight_u", f"{module}.u0")
+        if u is None and f"{module}.weight_orig" in self.state:
+            raise UserError(f"{self.source}: {module}.weight_u is missing.")
+        self.has_normalized_tables = u is not None
+        if u is not None:
+            u = u.reshape(-1)
             v = u @ weight / np.linalg.norm(u @ weight)
             weight = weight / np.linalg.norm(weight @ v)
         # StudioGAN's `gain` and `bias` are linear layers of one-hot labels (C, K); all others are embeddings.
-        is_linear = self.names is _STUDIOGAN and module != old_module
+        is_linear = self.names is _STUDIOGAN and name == names[0]
         return weight.T if is_linear else weight
+
+
+def first_map_order(width):
+    """Their index of each of our outputs of the generator's first layer."""
+    return np.arange(width * INITIAL_SIZE**2).reshape(width, INITIAL_SIZE, INITIAL_SIZE).transpose(1, 2, 0).reshape(-1)
 
 
 def _convert_generator(reader):
@@ -237,8 +304,7 @@ def _convert_generator(reader):
             f"{reader.source}: its first layer has {outputs} outputs, expected {width} channels of {INITIAL_SIZE}x"
             f"{INITIAL_SIZE} px."
         )
-    order = np.arange(width * INITIAL_SIZE**2).reshape(width, INITIAL_SIZE, INITIAL_SIZE).transpose(1, 2, 0).reshape(-1)
-    reader.convert_layer(names["dense"], "dense", output_order=order)
+    reader.convert_layer(names["dense"], "dense", output_order=first_map_order(width))
     attention_sizes, num_classes = [], None
     for i, (module, attention) in enumerate(blocks, start=1):
         size = INITIAL_SIZE * 2**i
@@ -290,6 +356,34 @@ def _convert_discriminator(reader):
         "attention_sizes": tuple(attention_sizes),
         "hidden_channels": "output" if hidden_widths == widths else "input",
     }
+
+
+def _complete_mmagic(reader, part, options, channel_order, relu_in_place):
+    """Returns the options that a file of mmagic does not say, and makes the images RGB."""
+    if channel_order is None:
+        raise UserError(
+            f"{reader.source}: a file of mmagic does not say the order of the channels: --channel_order bgr for what "
+            "it trained on ImageNet, rgb for what it converted from StudioGAN."
+        )
+    if channel_order == "bgr":
+        for name, axis in _COLOR_AXES.items():
+            if name in reader.values:
+                reader.values[name] = np.flip(reader.values[name], axis)
+    if part == "generator":
+        # Its config without normalized tables, the schedule of BigGAN, has the epsilon of BigGAN-PyTorch too.
+        plain_tables = options["spectral_normalization"] and not reader.has_normalized_tables
+        return {"batch_normalization_epsilon": _EPSILON["biggan_pytorch"]} if plain_tables else {}
+    if options["image_size"] == 64:
+        raise UserError(
+            f"{reader.source}: a discriminator of mmagic for 64 px cannot be converted: it halves the map in all five "
+            "blocks, ours in four."
+        )
+    if relu_in_place is None:
+        raise UserError(
+            f"{reader.source}: a file of mmagic does not say whether its ReLUs work in place: --relu_in_place no for "
+            "names with woReLUinplace, yes for those with wReLUinplace or converted from StudioGAN."
+        )
+    return {"activate_skip": relu_in_place}
 
 
 def _find_architecture(reader, widths, multipliers_by_size, skip):

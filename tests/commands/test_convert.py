@@ -92,6 +92,7 @@ def test_convert_rejects_bad_input_in_one_line_and_writes_nothing(checkpoints, t
         ([discriminator, "--out", out], "contains a discriminator, expected a generator"),
         ([generator, generator, "--out", out], "contains a generator, expected a discriminator"),
         ([generator, "--out", tmp_path / "full"], "is not empty"),
+        ([generator, "--out", out, "--channel_order", "bgr"], "is of studiogan"),
         ([generator], "--out"),
     ):
         assert run_command(*arguments) == 2

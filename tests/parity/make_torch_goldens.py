@@ -2,8 +2,8 @@
 
     python tests/parity/make_torch_goldens.py FOLDER
 
-Networks in the layouts of BigGAN-PyTorch and StudioGAN, spectral_norm over 20 steps of SGD, the attention block in its
-three published forms, hinge losses, and Adam with betas (0, 0.9). Inputs come from recipe.py.
+Networks in the layouts of BigGAN-PyTorch, StudioGAN and mmagic, spectral_norm over 20 steps of SGD, the attention block
+in its three published forms, hinge losses, and Adam with betas (0, 0.9). Inputs come from recipe.py.
 """
 
 import functools
@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import recipe
 import torch
+import torch_mmagic
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, spectral_norm
 from torch_networks import Discriminator, Generator
@@ -34,14 +35,37 @@ def networks(name):
     discriminator = Discriminator(layout, num_classes=recipe.NUM_CLASSES, **case["discriminator"])
     results = {}
     for part, network in (("generator", generator), ("discriminator", discriminator)):
-        shapes = {name: list(value.shape) for name, value in network.state_dict().items()}
-        network.load_state_dict({name: tensor(value) for name, value in recipe.torch_values(shapes).items()})
-        network.eval()
-        results[f"{part}_shapes"] = json.dumps(shapes)
+        results[f"{part}_shapes"] = fill(network)
     with torch.no_grad():
         image = generator(tensor(inputs["latent"]), label)
         logit = discriminator(tensor(inputs["image"].transpose(0, 3, 1, 2)), label)
     return results | {"image": image.permute(0, 2, 3, 1), "logit": logit}
+
+
+def fill(network):
+    """Sets the values of recipe.py for evaluation; returns the shapes of the state dict, JSON."""
+    shapes = {name: list(value.shape) for name, value in network.state_dict().items()}
+    network.load_state_dict({name: tensor(value) for name, value in recipe.torch_values(shapes).items()})
+    network.eval()
+    return json.dumps(shapes)
+
+
+def mmagic():
+    """Computes images of its default config and of that with BigGAN's schedule, and logits without and with ReLUs in
+    place: networks that state dicts alone do not tell apart."""
+    inputs, sizes, results = recipe.torch_inputs("mmagic"), (recipe.MMAGIC_CHANNELS, recipe.LATENT_DIM), {}
+    latent, label = tensor(inputs["latent"]), tensor(inputs["label"])
+    image = tensor(inputs["image"].transpose(0, 3, 1, 2))
+    with torch.no_grad():
+        for config, (normalized, epsilon) in {"default": (True, 1e-4), "biggan": (False, 1e-5)}.items():
+            network = torch_mmagic.Generator(*sizes, recipe.NUM_CLASSES, normalized, epsilon)
+            results[f"{config}_shapes"] = fill(network)
+            results[f"{config}_image"] = network(latent, label).permute(0, 2, 3, 1)
+        for in_place in (False, True):
+            network = torch_mmagic.Discriminator(recipe.MMAGIC_CHANNELS, recipe.NUM_CLASSES, in_place)
+            results["discriminator_shapes"] = fill(network)
+            results[f"logit_in_place_{in_place}"] = network(image, label)
+    return results
 
 
 def spectral_norm_steps():
@@ -131,6 +155,7 @@ def adam_steps():
 
 GOLDENS = {
     **{f"torch_{name}": functools.partial(networks, name) for name in recipe.TORCH},
+    "torch_mmagic": mmagic,
     "torch_spectral_norm": spectral_norm_steps,
     "torch_attention": attention_forms,
     "torch_hinge": hinge_losses,

@@ -126,6 +126,8 @@ TORCH = {
     },
 }
 
+MMAGIC_CHANNELS = 16
+
 
 def torch_values(shapes):
     """Makes values for a PyTorch state dict of spectrally normalized layers, with converged u and v."""
@@ -157,7 +159,7 @@ def _torch_value(name, shape):
 
 def torch_inputs(case):
     """Makes latents, labels and images for the PyTorch networks."""
-    size = TORCH[case]["image_size"]
+    size = 32 if case == "mmagic" else TORCH[case]["image_size"]
     return {
         "latent": normal("latent", (BATCH, LATENT_DIM)),
         "label": np.array([4, 0, 2], np.int64),
