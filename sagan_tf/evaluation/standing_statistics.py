@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from sagan_tf.layers import ConditionalBatchNormalization
+from sagan_tf.layers.keras_compat import all_trainable
 
 BATCH_SIZE = 64
 
@@ -18,7 +19,7 @@ def set_standing_statistics(generator, num_classes, batches=100, batch_size=BATC
 
     Source: Brock et al. 2019, section 4.1 ("standing statistics"), https://arxiv.org/abs/1809.11096.
     """
-    with _trainable(generator):
+    with all_trainable(generator):  # a frozen batch normalization ignores the batch
         _average_statistics(generator, num_classes, batches, batch_size, seed)
 
 
@@ -43,18 +44,6 @@ def _average_statistics(generator, num_classes, batches, batch_size, seed):
             generator(inputs if len(inputs) > 1 else inputs[0], training=True)
             for weight, value in zip(others, before):
                 weight.assign(value)
-
-
-@contextlib.contextmanager
-def _trainable(model):
-    """Makes all layers trainable: a frozen batch normalization ignores the batch."""
-    before = [(layer, layer.trainable) for layer in model._flatten_layers()]
-    model.trainable = True
-    try:
-        yield
-    finally:
-        for layer, trainable in before:  # parents first: they pass it on to their children
-            layer.trainable = trainable
 
 
 def batch_normalizations(generator):

@@ -1,5 +1,6 @@
 """Keras internals that sagan_tf relies on, each with a test that says what breaks when Keras changes."""
 
+import contextlib
 import functools
 
 import keras
@@ -61,6 +62,18 @@ def set_trainable(layer, value):
     for part in layer._flatten_layers():
         part.trainable = not value
         part.trainable = value
+
+
+@contextlib.contextmanager
+def all_trainable(layer):
+    """Makes a layer and all inside trainable for a while, also those that are frozen on their own."""
+    before = [(part, part.trainable) for part in layer._flatten_layers()]
+    set_trainable(layer, True)
+    try:
+        yield
+    finally:
+        for part, trainable in before:  # parents first: they pass it on to their children
+            part.trainable = trainable
 
 
 def dequantize(layer, kernel):
