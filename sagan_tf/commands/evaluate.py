@@ -12,6 +12,7 @@ from sagan_tf.commands.evaluate_pictures import (
     save_class_picture,
     save_feature_neighbours,
     save_pixel_neighbours,
+    save_truncation_curve,
 )
 from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
@@ -23,7 +24,7 @@ from sagan_tf.errors import UserError
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet, file_name_part
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.inception import InceptionUnavailable
-from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
+from sagan_tf.evaluation.metric_names import CURVE_METRICS, METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.results import Result, to_json
 from sagan_tf.evaluation.shards import gather_shards, shard_paths
 from sagan_tf.evaluation.standing_statistics import BATCH_SIZE, set_standing_statistics
@@ -58,6 +59,8 @@ def evaluate_run(run, options):
     started_at, config, worker = time.monotonic(), run.config(), read_worker()
     rule = config.data.name if config.data.name in embedded.NAMES else None
     picture_names = _picture_metric_names(options, rule)
+    if options.truncation_curve and not _curve_metric_names(options):
+        raise UserError(f"--truncation_curve: it needs one of the metrics {', '.join(CURVE_METRICS)}.")
     evaluator, left_out = _make_evaluator(options, picture_names)
     with evaluator.strategy.scope():
         networks = restore_networks(run, options.step, best=options.best)
@@ -74,12 +77,13 @@ def evaluate_run(run, options):
     if evaluator.network is None:
         if not worker.is_chief:
             return None
-        metrics, files, removals, reference = [], [], [], _describe_reference(evaluator, source, options)
+        metrics, files, removals, curve = [], [], [], []
+        reference = _describe_reference(evaluator, source, options)
     else:
         measured = _measure_features(run, evaluator, reader, subject, stem, source, options)
         if measured is None:
             return None
-        metrics, left_out, files, removals, reference = measured
+        metrics, left_out, files, removals, reference, curve = measured
     more_metrics, more_left_out = picture_metrics(reader, source, picture_names, rule, options.num_reference)
     if "nearest" in picture_names and source is not None and not files:
         files = [save_pixel_neighbours(reader, source, options.num_reference, _beside(stem, "_neighbours.png"))]
@@ -93,7 +97,8 @@ def evaluate_run(run, options):
         },
         **_describe_evaluation(evaluator, reference, started_at),
     }
-    result = Result(subject, metrics + more_metrics, left_out | more_left_out, about, evaluator.is_inception, files)
+    left_out |= more_left_out
+    result = Result(subject, metrics + more_metrics, left_out, about, evaluator.is_inception, files, curve)
     _write(result, _beside(stem, ".json"), removals)
     if options.out is None:
         write_report([run], run.report_path)
@@ -108,6 +113,8 @@ def evaluate_folder(folder, options):
         raise UserError(
             "--reference: a folder of pictures needs a reference; name a data set, a folder, or a file of statistics."
         )
+    if options.truncation_curve:
+        raise UserError("--truncation_curve: a folder of pictures has no latents; name a run.")
     size = options.image_size or _first_picture_size(folder)
     rule = options.reference if options.reference in embedded.NAMES else None
     picture_names = _picture_metric_names(options, rule)
@@ -164,8 +171,8 @@ def _make_evaluator(options, picture_names):
 def _measure_features(run, evaluator, reader, subject, stem, source, options):
     """Computes the metrics of a run's features, and saves nearest neighbours.
 
-    Returns (metrics, metrics left out, files, functions that clean up, description of the reference); None on workers
-    but the chief.
+    Returns (metrics, metrics left out, files, functions that clean up, description of the reference, truncation
+    curve); None on workers but the chief.
     """
     worker = read_worker()
     reference = _reference_features(evaluator, source, options) if worker.is_chief else None
@@ -173,6 +180,8 @@ def _measure_features(run, evaluator, reader, subject, stem, source, options):
     busy = f"{stem}: another process measures the same. Wait for it, or choose another --out."
     with exclusive(_beside(stem, f".{worker.index}.lock"), error=busy, remove=True):
         generated, removals = _collect_samples(evaluator, reader.sampler, reader.samples, subject, stem, worker)
+        curve, more_removals = _measure_curve(evaluator, reader, subject, stem, generated, reference, options)
+        removals += more_removals
     if generated is None:
         return None
     if not has_classes_of(run, reference.about.get("class_names")):
@@ -181,7 +190,26 @@ def _measure_features(run, evaluator, reader, subject, stem, source, options):
     files = []
     if source is not None and reference.features is not None:
         files = [save_feature_neighbours(generated, reference, reader, source, _beside(stem, "_neighbours.png"))]
-    return metrics, left_out, files, removals, reference.about
+    if curve:
+        path = _beside(stem, "_truncation_curve.png")
+        files.append(save_truncation_curve(curve, evaluator.is_inception, reader.count, path))
+    return metrics, left_out, files, removals, reference.about, curve
+
+
+def _measure_curve(evaluator, reader, subject, stem, generated, reference, options):
+    """Measures the samples at each truncation: (list of (truncation, metrics), functions that clean up)."""
+    worker, curve, removals, own = read_worker(), [], [], options.truncation
+    data = reference and dataclasses.replace(reference, score=None)  # it is in the metrics of the evaluation
+    for truncation in sorted({*options.truncation_curve, own} if options.truncation_curve else ()):
+        features = generated
+        if truncation != own:
+            samples = dataclasses.replace(reader.samples, truncation=truncation)
+            path = _beside(stem, f"-at_{truncation:g}")
+            features, more = _collect_samples(evaluator, reader.sampler, samples, subject, path, worker)
+            removals += more
+        if worker.is_chief:
+            curve.append((truncation, evaluator.metrics(features, data, _curve_metric_names(options))[0]))
+    return curve, removals
 
 
 def _beside(stem, suffix):
@@ -257,6 +285,10 @@ def _feature_metrics(evaluator, measured, reference, options):
 
 def _feature_metric_names(options):
     return [name for name in METRICS if options.metrics is None or name in options.metrics]
+
+
+def _curve_metric_names(options):
+    return [name for name in _feature_metric_names(options) if name in CURVE_METRICS]
 
 
 def _picture_metric_names(options, rule):

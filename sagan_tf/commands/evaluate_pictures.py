@@ -8,7 +8,10 @@ from sagan_tf.evaluation.metrics import MetricValue
 from sagan_tf.evaluation.ms_ssim import class_similarities, num_scales
 from sagan_tf.evaluation.pixel_neighbours import REDUCED_SIZE, pixel_neighbours
 from sagan_tf.evaluation.precision_recall import nearest_neighbours
+from sagan_tf.evaluation.results import truncation_text
+from sagan_tf.viewing.image_files import save_png
 from sagan_tf.viewing.image_grids import Table, save_table
+from sagan_tf.viewing.line_charts import LineChart, draw_charts
 
 _RULE_SAMPLES = 10_000
 _NEAREST_SAMPLES = 500
@@ -163,6 +166,17 @@ def save_class_picture(reader, names, path):
     titles = tuple(names[row] if names else "" for row in rows)
     grid = images.reshape(len(rows), _CLASS_COLUMNS, *images.shape[1:])
     save_table(Table(grid, titles, (), "Samples, not chosen"), path)
+    return path
+
+
+def save_truncation_curve(curve, is_inception, count, path):
+    """Saves the metrics of a truncation curve, as in a `Result`, of `count` samples each. Returns the path."""
+    labels = tuple(truncation_text(truncation) for truncation, _ in curve)
+    charts = [
+        LineChart(values[0].title(is_inception), labels, tuple(metric.value for metric in values))
+        for values in zip(*(metrics for _, metrics in curve))
+    ]
+    save_png(draw_charts(charts, f"Against the truncation of latents, {count:,} samples each"), path)
     return path
 
 

@@ -21,7 +21,10 @@ from sagan_tf.errors import UserError, did_you_mean
 
 
 def positional(metavar=None, default=MISSING, nargs=None) -> typing.Any:
-    """Declares a field of an options dataclass as a positional argument; other fields are `--name` options."""
+    """Declares a field of an options dataclass as a positional argument; other fields are `--name` options.
+
+    The metadata `bare` of an option is its value where the command line gives none.
+    """
     return dataclasses.field(default=default, metadata={"positional": True, "metavar": metavar, "nargs": nargs})
 
 
@@ -65,6 +68,9 @@ def _add(parser, field, hint, text):
     else:
         spellings = dict.fromkeys([field.name, field.name.replace("_", "-"), metadata.get("alias", field.name)])
         names, settings = [f"--{spelling}" for spelling in spellings], {"required": required, "dest": field.name}
+        if "bare" in metadata:
+            settings |= {"nargs": "?", "const": metadata["bare"]}
+            text = f"{text} Without a value: {_default_text(metadata['bare'])}."
     if hint is bool:
         parser.add_argument(*names, action="store_true", help=text)
         return

@@ -52,6 +52,7 @@ class EvaluateOptions:
         num_samples: Generated samples.
         seed: Seed of the first sample.
         truncation: Largest absolute entry of a latent; the default keeps the whole normal distribution.
+        truncation_curve: Also measure fid and is of equally many samples at each of these truncations, and draw both.
         labels: Classes of the samples: equally likely (`uniform`), or as often as in the data (`data`).
         step: Step of the checkpoint. Defaults to the newest.
         best: Take the best generator of the evaluations during training.
@@ -80,6 +81,7 @@ class EvaluateOptions:
     num_samples: TwoOrMore = 50_000
     seed: WholeNumber = 0
     truncation: PositiveNumber = NO_TRUNCATION
+    truncation_curve: tuple[PositiveNumber, ...] = field(default=(), metadata={"bare": (0.4, 0.7, 1.0, 1.5, 2.0)})
     labels: Literal["uniform", "data"] = "uniform"
     step: WholeNumber | None = None
     best: bool = False

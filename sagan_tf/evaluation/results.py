@@ -1,9 +1,11 @@
 """The result of an evaluation, as a table for people and as JSON for programs."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from sagan_tf.generation.truncation import NO_TRUNCATION
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Result:
         about: dict of JSON values, all else that determines the numbers.
         is_inception: bool, as of the `FeatureNetwork`.
         files: list of pathlib.Paths that were written.
+        curve: list of (truncation, list of `MetricValue`), for the same number of samples and seeds.
     """
 
     subject: dict
@@ -25,10 +28,11 @@ class Result:
     about: dict
     is_inception: bool
     files: list
+    curve: list = field(default_factory=list)
 
 
 def format_table(result):
-    """Formats a `Result` for the terminal: one line per metric."""
+    """Formats a `Result` for the terminal: one line per metric, and one per truncation of a curve."""
     titles = [metric.title(result.is_inception) for metric in result.metrics]
     width = max(map(len, titles), default=0)
     lines = [
@@ -39,7 +43,15 @@ def format_table(result):
     for name, reason in result.left_out.items():
         by_reason.setdefault(reason, []).append(name.replace("_", " "))
     lines += [f"{', '.join(names):{width}}  {'-':>20}  {reason}" for reason, names in by_reason.items()]
+    for truncation, metrics in result.curve:
+        values = (f"{metric.title(result.is_inception)} {_number(metric)}" for metric in metrics)
+        lines.append(f"{f'truncation {truncation_text(truncation)}':{width}}  {', '.join(values)}")
     return "\n".join(lines)
+
+
+def truncation_text(truncation):
+    """A truncation, or `none` where it has no effect."""
+    return "none" if truncation >= NO_TRUNCATION else f"{truncation:g}"
 
 
 def _number(metric):
@@ -49,15 +61,24 @@ def _number(metric):
 
 def to_json(result):
     """Formats a `Result` as JSON; numbers that are not finite become null."""
-    metrics = {
+    figures = _figures(result.metrics, result.is_inception)
+    content = {"subject": result.subject, "figures": figures, "left_out": result.left_out, **result.about}
+    if result.curve:
+        content["truncation_curve"] = [
+            {"truncation": truncation, "figures": _figures(metrics, result.is_inception)}
+            for truncation, metrics in result.curve
+        ]
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _figures(metrics, is_inception):
+    return {
         metric.key: {
-            "title": metric.title(result.is_inception),
+            "title": metric.title(is_inception),
             "value": float(metric.value) if np.isfinite(metric.value) else None,
             "error": metric.error,
             "note": metric.note,
             **(metric.details or {}),
         }
-        for metric in result.metrics
+        for metric in metrics
     }
-    content = {"subject": result.subject, "figures": metrics, "left_out": result.left_out, **result.about}
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -8,6 +8,7 @@ from sagan_tf.files.untrusted import read_json
 from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.runs.environment import hardware_text, versions_text
 
+PICTURES = ("samples", "neighbours", "truncation_curve")  # kinds of pictures beside a result
 _DAMAGED = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
@@ -25,7 +26,7 @@ def read_evaluations(run):
             evaluation = _evaluation(read_json(path))
         except _DAMAGED:
             continue
-        pictures = (path.with_name(f"{path.stem}_{kind}.png") for kind in ("samples", "neighbours"))
+        pictures = (path.with_name(f"{path.stem}_{kind}.png") for kind in PICTURES)
         evaluation["best"] = path.name.startswith("best-")
         evaluation["pictures"] = [picture for picture in pictures if picture.is_file()]
         evaluations.append(evaluation)

@@ -246,8 +246,11 @@ def test_evaluate_resumes_when_interrupted(run, features, tmp_path, monkeypatch,
 
 def test_evaluate_shares_samples_among_workers(run, features, tmp_path, monkeypatch, capsys):
     arguments = (run.path, "--features", features, "--num_samples", 101, "--metrics", "fid,kid,is,intra_fid")
+    arguments += ("--truncation_curve", "0.5,1,6")
     measured(*arguments, "--out", tmp_path / "alone")
-    capsys.readouterr()
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.startswith("trunc")] == [
+        ["truncation", value] for value in ("0.5", "1", "none")
+    ]
     for index in (2, 1, 0):  # chief last, so that it need not wait
         cluster = {"worker": ["a:1", "b:1", "c:1"]}
         task = {"type": "worker", "index": index}
@@ -258,7 +261,17 @@ def test_evaluate_shares_samples_among_workers(run, features, tmp_path, monkeypa
     assert set(alone) == set(together) >= {"frechet_distance", "inception_score", "intra_frechet_distance"}
     for name, figure in alone.items():
         assert together[name]["value"] == pytest.approx(figure["value"], rel=1e-6), name
-    assert sorted(path.suffix for path in (tmp_path / "together").iterdir()) == [".json", ".png", ".png"]
+    assert sorted(path.suffix for path in (tmp_path / "together").iterdir()) == [".json", ".png", ".png", ".png"]
+    monkeypatch.delenv("TF_CONFIG")
+    measured(*arguments[:-2], "--truncation", 0.5, "--out", tmp_path / "truncated")
+    truncated = read(tmp_path / "truncated")["figures"]
+    for folder in ("alone", "together"):
+        curve = {point["truncation"]: point["figures"] for point in read(tmp_path / folder)["truncation_curve"]}
+        assert list(curve) == [0.5, 1, 6]
+        for name in ("frechet_distance", "inception_score"):
+            assert curve[0.5][name]["value"] == pytest.approx(truncated[name]["value"], rel=1e-6)
+            assert curve[6][name]["value"] == pytest.approx(alone[name]["value"], rel=1e-6)
+            assert curve[0.5][name]["value"] != pytest.approx(curve[1][name]["value"], rel=1e-5)
 
 
 def test_evaluate_names_the_missing_share(run, features, tmp_path, monkeypatch, capsys):
@@ -315,6 +328,9 @@ def test_evaluate_with_standing_statistics_gives_the_same_by_step(run, features,
 def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys, cache):
     save_pictures(tmp_path / "flat", np.zeros((3, 32, 32, 3), np.uint8))
     assert "no such folder" in refusal(capsys, tmp_path / "none")
+    curve = "--truncation_curve"
+    assert refusal(capsys, run.path, curve, "--metrics", "kid") == f"{curve}: it needs one of the metrics fid, is."
+    assert "has no latents" in refusal(capsys, tmp_path / "flat", "--reference", "twins", curve)
     assert "--reference" in refusal(capsys, tmp_path / "flat", "--features", features)
     assert refusal(capsys, run.path, "--metrics", "fidd") == (
         f"--metrics: `fidd` is not one of {', '.join(METRICS + PICTURE_METRICS)}. Did you mean `fid`?"

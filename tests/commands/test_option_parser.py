@@ -61,6 +61,9 @@ def test_option_parser_reads_options_in_their_types():
     parsed = parse_options(options.EvaluateOptions, arguments, "prog")
     assert (parsed.subject, parsed.out, parsed.num_samples, parsed.truncation) == ("run", Path("~"), 30, 0.5)
     assert (parsed.metrics, parsed.best, parsed.reference, parsed.pixel_range) == (("fid", "kid"), True, "null", "-1,1")
+    assert parse_options(options.EvaluateOptions, ["run", "--truncation_curve"], "prog").truncation_curve[-1] == 2
+    parsed = parse_options(options.EvaluateOptions, ["run", "--truncation_curve", "3"], "prog")
+    assert parsed.truncation_curve == (3,)
     parsed = parse_options(options.AttendOptions, ["run", "--step", "all", "--points", "3,10; 20,5"], "prog")
     assert (parsed.step, parsed.points) == ("all", ((3, 10), (20, 5)))
     parsed = parse_options(options.ServeOptions, ["folder", "--rest_api_port", "0"], "prog")

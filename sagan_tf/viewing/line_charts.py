@@ -1,0 +1,64 @@
+"""Line charts side by side, with the value at each point; Pillow."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from sagan_tf.viewing.image_grids import BACKGROUND, FAINT, INK
+from sagan_tf.viewing.text import TextFont
+
+_WIDTH, _HEIGHT, _GAP, _MARGIN, _PADDING = 640, 320, 60, 40, 48  # px
+_TITLE_HEIGHT, _LABEL_HEIGHT, _RADIUS = 56, 36, 6
+_LINE = (42, 98, 160)
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """Values of one quantity.
+
+    Args:
+        title: str.
+        labels: One str per point, in equal distances below the axis.
+        values: One float per point; those that are not finite are left out.
+    """
+
+    title: str
+    labels: tuple
+    values: tuple
+
+    def __post_init__(self):
+        if not self.labels or len(self.labels) != len(self.values):
+            raise ValueError(f"There must be one label per value. Received: {self.labels=}, {self.values=}.")
+
+
+def draw_charts(charts, title):
+    """Draws `LineChart`s side by side, each from its smallest to its largest value, as a PIL.Image in RGB."""
+    top = _MARGIN + 2 * _TITLE_HEIGHT
+    width = 2 * _MARGIN + len(charts) * (_WIDTH + _GAP) - _GAP
+    canvas = Image.new("RGB", (width, top + _HEIGHT + _LABEL_HEIGHT + _MARGIN), BACKGROUND)
+    draw, title_font, font = ImageDraw.Draw(canvas), TextFont(28), TextFont(22)
+    title_font.draw(draw, (_MARGIN, _MARGIN), title, INK)
+    for i, chart in enumerate(charts):
+        left = _MARGIN + i * (_WIDTH + _GAP)
+        font.draw(draw, (left, _MARGIN + _TITLE_HEIGHT), chart.title, INK)
+        _draw_chart(draw, font, chart, left, top)
+    return canvas
+
+
+def _draw_chart(draw, font, chart, left, top):
+    bottom = top + _HEIGHT
+    draw.line([(left, bottom), (left + _WIDTH, bottom)], FAINT, 2)
+    columns = np.linspace(left + _PADDING, left + _WIDTH - _PADDING, len(chart.labels))
+    values = np.asarray(chart.values, float)
+    finite = np.isfinite(values)
+    low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 1.0)
+    heights = (values - low) / (high - low) if high > low else np.where(finite, 0.5, np.nan)
+    points = [(x, bottom - _PADDING - h * (_HEIGHT - 2 * _PADDING)) for x, h in zip(columns, heights)]
+    for x, label in zip(columns, chart.labels):
+        font.draw(draw, (x, bottom + _LABEL_HEIGHT / 2), label, FAINT, anchor="mm")
+    draw.line([point for point, shown in zip(points, finite) if shown], _LINE, 4, joint="curve")
+    for (x, y), value in zip(points, values):
+        if np.isfinite(value):
+            draw.ellipse([x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS], _LINE)
+            font.draw(draw, (x, y - _PADDING / 2), f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}", INK, "mm")
