@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sagan_tf.experiment.trained import load_generator as load_generator
     from sagan_tf.experiment.trained import load_run as load_run
     from sagan_tf.experiment.trained import pretrained as pretrained
+    from sagan_tf.generation.inversion import invert as invert
     from sagan_tf.networks import build_discriminator as build_discriminator
     from sagan_tf.networks import build_generator as build_generator
     from sagan_tf.training import SAGAN as SAGAN
@@ -27,6 +28,7 @@ __getattr__, __dir__ = lazy_exports(
         "SAGAN": "sagan_tf.training",
         "build_discriminator": "sagan_tf.networks",
         "build_generator": "sagan_tf.networks",
+        "invert": "sagan_tf.generation.inversion",
         "layers": "sagan_tf.layers",
         "load_generator": "sagan_tf.experiment.trained",
         "load_run": "sagan_tf.experiment.trained",

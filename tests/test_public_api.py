@@ -23,8 +23,8 @@ from sagan_tf.generation.latents import draw_latents
 pytestmark = pytest.mark.usefixtures("toy_networks")
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = {"Config", "SAGAN", "build_discriminator", "build_generator", "layers", "load_generator", "load_run", "losses",
-         "pretrained", "read_weights", "train"}  # fmt: skip
+NAMES = {"Config", "SAGAN", "build_discriminator", "build_generator", "invert", "layers", "load_generator", "load_run",
+         "losses", "pretrained", "read_weights", "train"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,245 @@
+"""Inversion of a generator: the latents, and classes, of given images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from sagan_tf.generation.folding import FoldedGenerator, fold_generator
+from sagan_tf.generation.latents import draw_latents
+from sagan_tf.generation.pixels import from_levels, to_levels
+from sagan_tf.generation.truncation import NO_TRUNCATION
+from sagan_tf.progress import progress_bar
+
+_BATCH = 64  # candidates optimized at a time
+_POOL, _COARSE = 512, 8  # samples to start from, which are compared with the images at 8 px
+_SCALES = 4  # of the pixel loss, each half as large as the one before
+_START_WEIGHT = 0.9  # of the class of a start
+_POLISH_RATE = 0.2  # of the first learning rate
+_DECAYS, _EPSILON = (0.9, 0.99), 1e-8  # of Adam
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What `invert` finds for N images.
+
+    Symbols: N images, S image size in px, C image channels, D latent dimensions, K classes.
+
+    Attributes:
+        latents: (N, D) float32.
+        labels: (N,) int32, the given ones or the classes of the largest weights; None without classes.
+        class_weights: (N, K) float32, which sum to 1; None without classes.
+        images: (N, S, S, C) uint8, the generator's images of these latents and class weights.
+        psnr: (N,) float64, peak signal-to-noise ratio of `images` against the given ones in dB; infinity where equal.
+    """
+
+    latents: NDArray[np.float32]
+    labels: NDArray[np.int32] | None
+    class_weights: NDArray[np.float32] | None
+    images: NDArray[np.uint8]
+    psnr: NDArray[np.float64]
+
+
+def invert(
+    generator: Any,
+    images: Any,
+    labels: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+    discriminator: keras.Model | None = None,
+    *,
+    steps: int = 300,
+    restarts: int = 4,
+    learning_rate: float = 0.1,
+    feature_weight: float = 0.1,
+    seed: int = 0,
+    show_progress: bool = True,
+) -> Inversion:
+    """Finds latents whose images are closest to given ones, by Adam from several starts.
+
+    The starts of an image are the samples most similar to it at 8 px. The loss is the mean squared error of the pixels,
+    summed over four scales, and of the discriminator's last feature map, relative to its mean square. The best start
+    is optimized once more, at a lower rate. Latents are not kept near the normal distribution: those of images that the
+    generator cannot make may be far from it.
+
+    Symbols: N images, S image size in px, C image channels, K classes.
+
+    Args:
+        generator: keras.Model of `build_generator`, `FoldedGenerator`, or what `load_run`, `load_generator` or
+            `pretrained` returns.
+        images: (N, S, S, C), uint8 or floats in [-1, 1], N >= 1.
+        labels: (N,) ints in 0 .. K-1. None: the weights of a mixture of classes are optimized too.
+        discriminator: keras.Model of `build_discriminator`, for the loss of features; None for pixels only.
+        steps: int >= 1, of Adam from the starts, and again from the best one.
+        restarts: int >= 1, starts per image.
+        learning_rate: float > 0, at first; it falls to 0 along a cosine.
+        feature_weight: float >= 0, of the loss of features.
+        seed: int, of the samples that are starts.
+        show_progress: bool. Show a progress bar.
+
+    Returns:
+        Inversion.
+
+    Raises:
+        ValueError: An argument is out of range, or images or labels do not fit the generator.
+
+    Source: Zhu et al. 2016, section 3.1, https://arxiv.org/abs/1609.03552, for the optimization; Pan et al. 2020,
+        section 3.2, https://arxiv.org/abs/2003.13659, for the features of the discriminator.
+    """
+    folded = fold_generator(generator if isinstance(generator, keras.Model | FoldedGenerator) else generator.model)
+    levels, labels = to_levels(images), None if labels is None else np.asarray(labels)
+    _check(folded, levels, labels, steps, restarts, learning_rate)
+    objective = _Objective(folded, discriminator, feature_weight, learns_classes=labels is None)
+    targets = from_levels(levels)
+    starts = _starts(objective, targets, labels, restarts, seed)  # each (N, restarts, D or K)
+    per_batch, found = max(1, _BATCH // restarts), []
+    batches = [slice(first, first + per_batch) for first in range(0, len(targets), per_batch)]
+    total = 2 * steps * len(batches)
+    with progress_bar(total=total, unit="step", desc="inverting", leave=False, disable=not show_progress) as bar:
+        for batch in batches:
+            values = [value[batch].reshape(-1, value.shape[-1]) for value in starts]
+            goal = objective.goal(targets[batch])
+            repeated = [np.repeat(part, restarts, axis=0) for part in goal]
+            values, errors = objective.minimize(values, repeated, steps, learning_rate, bar)
+            best = errors.reshape(-1, restarts).argmin(1) + restarts * np.arange(len(goal[0]))
+            values = [value[best] for value in values]
+            found.append(objective.minimize(values, goal, steps, _POLISH_RATE * learning_rate, bar)[0])
+    return _result(objective, levels, [np.concatenate(parts) for parts in zip(*found)])
+
+
+def _check(folded, levels, labels, steps, restarts, learning_rate):
+    if levels.ndim != 4 or levels.shape[1:] != folded.image_shape or not len(levels):
+        raise ValueError(f"`images` must be (N, {', '.join(map(str, folded.image_shape))}). Received: {levels.shape}.")
+    if min(steps, restarts) < 1 or not learning_rate > 0:
+        raise ValueError(
+            "`steps` and `restarts` must be >= 1, and `learning_rate` > 0. "
+            f"Received: {steps=}, {restarts=}, {learning_rate=}."
+        )
+    if labels is not None:
+        classes = folded.num_classes or 0
+        if labels.shape != (len(levels),) or labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(f"`labels` must be ({len(levels)},) in 0 .. {classes - 1}. Received: {labels}.")
+
+
+class _Objective:
+    """Losses of values, which are latents (B, D) and, with classes, logits (B, K); traced once, for any B."""
+
+    def __init__(self, folded, discriminator, feature_weight, learns_classes):
+        self.folded, self._weight, self._features = folded, feature_weight, None
+        goal = [folded.image_shape]
+        if discriminator is not None:
+            output = discriminator.get_layer("output_relu").output
+            self._features = keras.Model(discriminator.inputs[0], output)
+            goal.append(output.shape[1:])
+        values = [(folded.latent_dim,)] + ([(folded.num_classes,)] if folded.num_classes else [])
+        values, goal = ([tf.TensorSpec([None, *shape]) for shape in shapes] for shapes in (values, goal))
+        self._learned = len(values) if learns_classes else 1
+        self.images = tf.function(self._images, input_signature=[values], autograph=False)
+        slots, number = [(value, value) for value in values[: self._learned]], tf.TensorSpec([])
+        self._step = tf.function(
+            self._take_step, input_signature=[values, slots, goal, number, number], autograph=False
+        )
+
+    def _images(self, values):
+        if self.folded.class_rows is None:
+            return self.folded.body(values[0], training=False)["image"]
+        rows = tf.matmul(tf.nn.softmax(values[1]), self.folded.class_rows.value)
+        return self.folded.body([values[0], rows], training=False)["image"]
+
+    def _features_of(self, images):
+        return tf.cast(self._features(images, training=False), tf.float32)
+
+    def goal(self, targets):
+        """What the images should be: [images] and, with a discriminator, their features; arrays."""
+        return [targets] if self._features is None else [targets, self._features_of(targets).numpy()]
+
+    def _losses(self, images, goal):
+        """(B,)."""
+        difference = images - goal[0]
+        losses = _mean_square(difference)
+        for _ in range(_SCALES - 1):
+            difference = tf.nn.avg_pool2d(difference, 2, 2, "VALID")
+            losses += _mean_square(difference)
+        if self._features is not None:
+            features = _mean_square(self._features_of(images) - goal[1])
+            losses += self._weight * features / (_mean_square(goal[1]) + _EPSILON)
+        return losses
+
+    def _take_step(self, values, slots, goal, rate, count):
+        """One step of Adam, of each image for itself: new values and slots."""
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            loss = tf.reduce_sum(self._losses(self._images(values), goal))
+        values, slots = list(values), list(slots)
+        for i, gradient in enumerate(tape.gradient(loss, values[: self._learned])):
+            mean, square = slots[i]
+            mean += (1 - _DECAYS[0]) * (gradient - mean)
+            square += (1 - _DECAYS[1]) * (gradient**2 - square)
+            slots[i] = mean, square
+            corrected = [slot / (1 - decay**count) for slot, decay in zip(slots[i], _DECAYS)]
+            values[i] -= rate * corrected[0] / (tf.sqrt(corrected[1]) + _EPSILON)
+        return values, slots
+
+    def minimize(self, values, goal, steps, learning_rate, bar):
+        """Takes steps from values: (values, mean squared errors of the images), arrays."""
+        slots = [(np.zeros_like(value), np.zeros_like(value)) for value in values[: self._learned]]
+        for i in range(steps):
+            rate = learning_rate * (1 + np.cos(np.pi * i / steps)) / 2
+            values, slots = self._step(values, slots, goal, np.float32(rate), np.float32(i + 1))
+            bar.update()
+        errors = _mean_square(self.images(values) - goal[0])
+        return [np.asarray(value) for value in values], errors.numpy()
+
+
+def _mean_square(tensor):
+    """(B,)."""
+    return tf.reduce_mean(tensor**2, axis=range(1, len(tensor.shape)))
+
+
+def _starts(objective, targets, labels, restarts, seed):
+    """Latents (N, restarts, D) and, with classes, logits (N, restarts, K), of the most similar samples."""
+    folded, count = objective.folded, max(_POOL, restarts)
+    seeds = tf.range(seed, seed + count, dtype=tf.int64)
+    samples = [draw_latents(seeds, tf.fill([count], NO_TRUNCATION), folded.latent_dim).numpy()]
+    if folded.num_classes:
+        classes = np.resize(np.arange(folded.num_classes) if labels is None else np.unique(labels), count)
+        samples.append(_class_logits(classes, folded.num_classes, 1.0))
+    coarse, goals = (_coarse(images) for images in (_images_of(objective, samples), targets))
+    distances = (goals**2).sum(1)[:, None] - 2 * goals @ coarse.T + (coarse**2).sum(1)
+    nearest = np.argsort(distances, axis=1)[:, :restarts]
+    starts = [samples[0][nearest]]
+    if folded.num_classes and labels is None:
+        starts.append(_class_logits(classes, folded.num_classes, _START_WEIGHT)[nearest])
+    elif folded.num_classes:
+        starts.append(np.repeat(_class_logits(labels, folded.num_classes, 1.0)[:, None], restarts, axis=1))
+    return starts
+
+
+def _images_of(objective, values):
+    batches = range(0, len(values[0]), _BATCH)
+    return np.concatenate([objective.images([value[i : i + _BATCH] for value in values]) for i in batches])
+
+
+def _class_logits(labels, num_classes, weight):
+    """(N, K) float32, whose softmax gives a label the weight, and the other classes the rest."""
+    others = (1 - weight) / max(1, num_classes - 1)
+    with np.errstate(divide="ignore"):  # a weight of 0
+        return np.log(np.float32(np.where(np.arange(num_classes) == labels[:, None], weight, others)))
+
+
+def _coarse(images):
+    """(N, values at 8 px)."""
+    window = images.shape[1] // _COARSE
+    return tf.nn.avg_pool2d(images, window, window, "VALID").numpy().reshape(len(images), -1)
+
+
+def _result(objective, levels, values):
+    images = to_levels(_images_of(objective, values))
+    error = ((np.float64(images) - levels) ** 2).mean((1, 2, 3))
+    with np.errstate(divide="ignore"):
+        psnr = 10 * np.log10(255**2 / error)
+    weights = None if len(values) == 1 else tf.nn.softmax(values[1]).numpy()
+    labels = None if weights is None else np.int32(weights.argmax(1))
+    return Inversion(values[0], labels, weights, images, psnr)

@@ -1,0 +1,63 @@
+"""Inversion finds the latents and classes of generated images."""
+
+import keras
+import numpy as np
+import pytest
+
+import sagan_tf
+from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.pixels import to_levels
+from sagan_tf.networks.blocks import LayerStyle
+
+CLASSES, DIMENSIONS = 3, 6
+
+
+@pytest.fixture(scope="module")
+def folded():
+    """Of 8 px, with random weights."""
+    style = LayerStyle(num_classes=CLASSES)
+    latent, label = keras.Input((DIMENSIONS,)), keras.Input((), dtype="int32")
+    x = keras.layers.Reshape((4, 4, 8))(style.dense(128, "dense")(latent))
+    x = style.relu(style.normalize(x, label, "norm"), "relu")
+    image = keras.layers.Activation("tanh")(style.convolution(3, 3, "conv", resampling="up")(x))
+    generator, rng = keras.Model([latent, label], image), np.random.default_rng(0)
+    for name in ("gamma", "beta"):
+        table = getattr(generator.get_layer("norm"), name)
+        table.assign(rng.uniform(0.2, 1.5, table.shape))
+    return fold_generator(generator)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["pixels", "labels and discriminator"])
+def test_invert_recovers_latents_and_classes(folded, given):
+    rng = np.random.default_rng(1)
+    latents, labels = np.float32(rng.standard_normal((3, DIMENSIONS))), np.int32([0, 1, 2])
+    images = to_levels(folded.model([latents, labels]).numpy())
+    options = {}
+    if given:
+        picture = keras.Input((8, 8, 3))
+        features = keras.layers.Conv2D(4, 3, activation="relu", name="output_relu")(picture)
+        options = {"labels": labels, "discriminator": keras.Model(picture, features)}
+    found = sagan_tf.invert(folded, images, steps=80, show_progress=False, **options)
+    np.testing.assert_array_equal(found.labels, labels)
+    np.testing.assert_allclose(found.class_weights, np.eye(CLASSES)[labels], atol=0.0 if given else 0.1)
+    assert (np.linalg.norm(found.latents - latents, axis=1) < 0.1 * np.linalg.norm(latents, axis=1)).all()
+    rows = found.class_weights @ folded.class_rows.numpy()
+    again = to_levels(folded.body([found.latents, rows])["image"].numpy())
+    np.testing.assert_allclose(again, np.float32(found.images), atol=1)
+    error = np.mean((np.float64(found.images) - images) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(found.psnr, 10 * np.log10(255**2 / error))
+    assert found.psnr.min() > 35
+
+
+def test_invert_rejects_what_does_not_fit(folded):
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    for arguments, options in (
+        ((images[:, :4],), {}),
+        ((images[:0],), {}),
+        ((images, [0]), {}),
+        ((images, [0, CLASSES]), {}),
+        ((images,), {"steps": 0}),
+        ((images,), {"learning_rate": 0.0}),
+    ):
+        with pytest.raises(ValueError, match="Received: "):
+            sagan_tf.invert(folded, *arguments, **options)
