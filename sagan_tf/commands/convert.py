@@ -1,4 +1,4 @@
-"""Makes a run folder from checkpoints of other implementations."""
+"""Makes a run folder from checkpoints of other implementations, and the reverse."""
 
 import os
 
@@ -8,11 +8,15 @@ import tensorflow as tf
 
 from sagan_tf.config import Config
 from sagan_tf.config.fields import DataConfig, DiscriminatorConfig, GeneratorConfig, TrainingConfig
-from sagan_tf.conversion.files import read_state_dict
-from sagan_tf.conversion.named_weights import set_weights
+from sagan_tf.conversion.biggan_pytorch import discriminator_arguments, generator_arguments, make_state_dict
+from sagan_tf.conversion.files import read_state_dict, write_state_dict
+from sagan_tf.conversion.named_weights import set_weights, weights_by_name
 from sagan_tf.conversion.pytorch import convert_state_dict
 from sagan_tf.errors import UserError, summarize
+from sagan_tf.experiment.build import network_options
 from sagan_tf.experiment.checkpoints import make_checkpoint
+from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.files.atomic import atomic_write
 from sagan_tf.files.untrusted import bounded_variables
 from sagan_tf.generation.saving import save_generator
 from sagan_tf.networks import build_discriminator, build_generator
@@ -44,8 +48,7 @@ def convert_checkpoints(generator_path, discriminator_path, folder, data_name, c
     if discriminator_path is not None:
         converted_discriminator = _read_network(discriminator_path, "discriminator", channel_order, relu_in_place)
     config = _make_config(converted, converted_discriminator, folder, data_name)
-    if os.path.isdir(folder) and os.listdir(folder):
-        raise UserError(f"{folder}: is not empty. Name a new folder with --out.")
+    _check_empty(folder)
     generator = _build(converted, generator_path, build_generator)
     lines = [_describe(converted, generator_path)]
     if converted_discriminator is None:
@@ -55,6 +58,53 @@ def convert_checkpoints(generator_path, discriminator_path, folder, data_name, c
         lines.append(_describe(converted_discriminator, discriminator_path))
     _write_run(config, SAGAN(generator, discriminator, ema_decay=None), folder)
     return Run.open(folder), lines
+
+
+def write_biggan_pytorch(run_path, discriminator_path, folder):
+    """Writes the networks of a run as state dicts of BigGAN-PyTorch.
+
+    Args:
+        run_path: Run folder. Without checkpoints it has no discriminator.
+        discriminator_path: None: the run has both networks.
+        folder: Path of the new folder: `G_ema.pth`, the averaged generator, and `D.pth`.
+
+    Returns:
+        list of str, a line for each network: its file and how to build it there, or why it is left out.
+
+    Raises:
+        UserError: The run cannot be read, BigGAN-PyTorch has no such generator, or the folder is not empty.
+    """
+    if discriminator_path is not None:
+        raise UserError(f"{discriminator_path}: --to takes one run folder, which has both networks.")
+    run = Run.open(run_path)
+    _check_empty(folder)
+    networks = restore_networks(run)
+    generator_options, discriminator_options = network_options(run.config(), networks.num_classes)
+    try:
+        arguments = generator_arguments(generator_options)
+    except UserError as error:
+        raise UserError(f"{run_path}: its generator cannot be converted: {error}") from None
+    lines = [_write(networks.generator, "Generator", arguments, folder, "G_ema.pth")]
+    if not run.checkpoint_steps():
+        return [*lines, "The run has no checkpoint and so no discriminator."]
+    try:
+        arguments = discriminator_arguments(discriminator_options)
+    except UserError as error:
+        return [*lines, f"The discriminator is left out: {error}"]
+    discriminator = restore_networks(run, discriminator=True).discriminator
+    return [*lines, _write(discriminator, "Discriminator", arguments, folder, "D.pth")]
+
+
+def _write(network, name, arguments, folder, file_name):
+    path = os.path.join(folder, file_name)
+    with atomic_write(path) as temporary_path:
+        write_state_dict(temporary_path, make_state_dict(weights_by_name(network), arguments["resolution"]))
+    return f"{path}: {name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+
+
+def _check_empty(folder):
+    if os.path.isdir(folder) and os.listdir(folder):
+        raise UserError(f"{folder}: is not empty. Name a new folder with --out.")
 
 
 def _read_network(path, part, channel_order, relu_in_place=None):

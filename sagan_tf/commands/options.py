@@ -230,12 +230,13 @@ class PrepareOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
-    """Makes a run folder from checkpoints of BigGAN-PyTorch's, PyTorch-StudioGAN's or mmagic's SAGAN.
+    """Makes a run folder from checkpoints of BigGAN-PyTorch's, PyTorch-StudioGAN's or mmagic's SAGAN, or the reverse.
 
     Args:
-        generator: Checkpoint of the generator: .pth of torch.save, .safetensors or .npz.
+        generator: Checkpoint of the generator: .pth of torch.save, .safetensors or .npz; with `to`, a run folder.
         discriminator: Checkpoint of the discriminator. Defaults to none.
-        out: Run folder to write.
+        out: Folder to write.
+        to: Write the networks of a run as state dicts of this implementation.
         data: Data set that the networks were trained on.
         channel_order: Order of the channels of the images, which mmagic's files do not say.
         relu_in_place: Whether the ReLUs of a discriminator work in place, which mmagic's files do not say.
@@ -244,6 +245,7 @@ class ConvertOptions:
     generator: str = positional()
     discriminator: str | None = positional(default=None, nargs="?")
     out: str
+    to: Literal["biggan_pytorch"] | None = None
     data: str = "imagenet2012"
     channel_order: Literal["rgb", "bgr"] | None = None
     relu_in_place: Literal["yes", "no"] | None = None

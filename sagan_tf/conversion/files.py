@@ -1,6 +1,10 @@
-"""Reads state dicts from files."""
+"""Reads state dicts from files, and writes them."""
 
 import os
+import pickle
+import zipfile
+
+import numpy as np
 
 from sagan_tf.errors import UserError, summarize
 from sagan_tf.files.untrusted import check_archive, check_claim, read_arrays
@@ -55,6 +59,51 @@ def read_state_dict(path):
     except Exception as error:  # Damaged bytes make zip, zlib, pickle and NumPy raise anything.
         reason = summarize(error)
         raise UserError(f"{path}: cannot be read as a checkpoint: {reason}") from None
+
+
+def write_state_dict(path, state):
+    """Writes the file that torch.save would write, without PyTorch; torch.load(weights_only=True) reads it.
+
+    It is a ZIP archive of raw numbers, and a pickle that says how PyTorch makes tensors of them. Source: the format of
+    torch.save since PyTorch 1.6, torch/serialization.py.
+
+    Args:
+        path: File to write.
+        state: dict, name -> array; all become float32.
+    """
+    arrays = {name: np.ascontiguousarray(value, "<f4").reshape(np.shape(value)) for name, value in state.items()}
+    tensors = (_opcodes(name) + _tensor_opcodes(str(i), value) for i, (name, value) in enumerate(arrays.items()))
+    opcodes = [pickle.PROTO, b"\x02", pickle.EMPTY_DICT, pickle.MARK, *tensors, pickle.SETITEMS, pickle.STOP]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"".join(opcodes))
+        archive.writestr("archive/byteorder", "little")
+        for i, value in enumerate(arrays.values()):
+            archive.writestr(f"archive/data/{i}", value.tobytes())
+        archive.writestr("archive/version", "3\n")
+
+
+def _tensor_opcodes(key, value):
+    """Pickle of the call that makes a tensor of the numbers in `archive/data/<key>`."""
+    storage = [
+        *(pickle.MARK, _opcodes("storage"), _global("torch", "FloatStorage")),
+        *(_opcodes(key), _opcodes("cpu"), _opcodes(value.size), pickle.TUPLE, pickle.BINPERSID),
+    ]
+    strides = tuple(stride // value.itemsize for stride in value.strides)
+    no_hooks = [_global("collections", "OrderedDict"), pickle.EMPTY_TUPLE, pickle.REDUCE]
+    # Storage, offset, shape, strides, requires_grad, hooks.
+    arguments = [*storage, _opcodes(0), _opcodes(value.shape), _opcodes(strides), pickle.NEWFALSE, *no_hooks]
+    call = [_global("torch._utils", "_rebuild_tensor_v2"), pickle.MARK, *arguments, pickle.TUPLE, pickle.REDUCE]
+    return b"".join(call)
+
+
+def _opcodes(value):
+    """Pickle of a str, an int or a tuple of ints, without its start and its end."""
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def _global(module, name):
+    """Pickle of a function or class, which need not be importable here."""
+    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
 
 
 def _read_torch(path):

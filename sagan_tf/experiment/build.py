@@ -55,20 +55,22 @@ def build_gan(config, source, rate_factor=1.0):
 
 def build_networks(config, num_classes):
     """Builds the generator and the discriminator of a config; `num_classes` is None without labels."""
-    attention, generator, discriminator = config.attention, config.generator, config.discriminator
-    options = {name: value for name, value in vars(attention).items() if name != "block"}
+    generator, discriminator = network_options(config, num_classes)
+    return build_generator(**generator), build_discriminator(**discriminator)
+
+
+def network_options(config, num_classes):
+    """Keyword arguments of `build_generator` and of `build_discriminator`, two dicts."""
+    options = {name: value for name, value in vars(config.attention).items() if name != "block"}
     shared = dict(
         image_size=config.data.image_size,
         image_channels=config.data.image_channels,
         num_classes=num_classes,
-        attention_block=attention.block,
+        attention_block=config.attention.block,
         attention_options=options,
         dtype=config.hardware.precision,
     )
-    return (
-        build_generator(**shared, **_architecture(generator)),
-        build_discriminator(**shared, **_architecture(discriminator)),
-    )
+    return shared | _architecture(config.generator), shared | _architecture(config.discriminator)
 
 
 def _architecture(network):

@@ -1,6 +1,8 @@
 """The convert command makes a run folder from PyTorch checkpoints, with the same outputs as in PyTorch."""
 
 import json
+import pickle
+import zipfile
 
 import keras
 import numpy as np
@@ -9,11 +11,14 @@ import tensorflow as tf
 from keras import ops
 from parity import recipe
 from parity.goldens import golden, relative_error
+from small_runs import make_run
 
 from sagan_tf import sample
 from sagan_tf.commands.attention_results import AttentionReader
 from sagan_tf.commands.options import AttendOptions
 from sagan_tf.conversion.files import read_state_dict
+from sagan_tf.conversion.named_weights import weights_by_name
+from sagan_tf.conversion.pytorch import convert_state_dict
 from sagan_tf.convert import main
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_networks
@@ -99,6 +104,67 @@ def test_convert_rejects_bad_input_in_one_line_and_writes_nothing(checkpoints, t
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1 and message in error
         assert not out.exists()
+
+
+class TensorUnpickler(pickle.Unpickler):
+    """Reads the pickle of torch.save as PyTorch does, into NumPy arrays; refuses any other call."""
+
+    def __init__(self, archive):
+        super().__init__(archive.open("archive/data.pkl"))
+        self.archive = archive
+
+    def find_class(self, module, name):
+        functions = {"torch._utils._rebuild_tensor_v2": self.rebuild, "torch.FloatStorage": np.float32}
+        return {**functions, "collections.OrderedDict": dict}[f"{module}.{name}"]
+
+    def persistent_load(self, storage):
+        kind, dtype, key, device, size = storage
+        assert (kind, device) == ("storage", "cpu")
+        values = np.frombuffer(self.archive.read(f"archive/data/{key}"), dtype)
+        assert values.size == size
+        return values
+
+    @staticmethod
+    def rebuild(values, offset, shape, strides, requires_grad, hooks):
+        assert (offset, requires_grad, hooks) == (0, False, {})
+        return np.lib.stride_tricks.as_strided(values, shape, [4 * stride for stride in strides])
+
+
+def read_torch(path):
+    with zipfile.ZipFile(path) as archive:
+        return convert_state_dict(TensorUnpickler(archive).load())
+
+
+def test_convert_writes_a_run_for_biggan_pytorch(tmp_path, capsys, command_error):
+    run, there, full = make_run(tmp_path / "run", attention_sizes=()), tmp_path / "there", tmp_path / "full"
+    arguments = [str(run.path), "--to", "biggan_pytorch", "--out"]
+    main([*arguments, str(there)])
+    generator, discriminator = read_torch(there / "G_ema.pth"), read_torch(there / "D.pth")
+    for key, weight in weights_by_name(keras.models.load_model(run.generator_path)).items():
+        is_gain = weight.ndim == 2 and key.endswith("gamma")  # 1 was subtracted and added
+        np.testing.assert_allclose(generator.values[key], weight, rtol=0, atol=2**-24 if is_gain else 0)
+    assert (discriminator.part, discriminator.options["num_classes"]) == ("discriminator", 4)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("G_ema.pth: Generator(G_ch=4, dim_z=12, G_attn='0', G_param='SN', resolution=32, "
+                             "n_classes=4, G_shared=False)")  # fmt: skip
+    assert lines[1].endswith("D.pth: Discriminator(D_ch=2, D_attn='0', resolution=32, n_classes=4)")
+
+    config = run.config_path.read_text()
+    run.config_path.write_text(config.replace("activate_skip: false", "activate_skip: true"))
+    main([*arguments, str(full)])
+    assert "left out: activate_skip is True" in capsys.readouterr().out
+    assert [path.name for path in full.iterdir()] == ["G_ema.pth"]
+
+    run.config_path.write_text(config.replace("[]", "[16]"))
+    there = tmp_path / "elsewhere"
+    for wrong, message in (
+        ([*arguments, there], "generator cannot be converted: key_reduction is 4"),
+        ([*arguments, full], "is not empty"),
+        ([tmp_path, *arguments[1:], there], "not a run folder"),
+        ([run.path, "D.pth", *arguments[1:], there], "takes one run folder"),
+    ):
+        assert message in command_error(main, *wrong)
+        assert not there.exists()
 
 
 def test_read_state_dict_reads_torch_save(checkpoints, tmp_path):
