@@ -149,6 +149,7 @@ STUDIES = [
         {
             "none": {},
             "diffaugment": _DIFFAUGMENT,
+            "ada": {"training.ada_target": 0.6},
             "lecam_diffaugment": {**_DIFFAUGMENT, "training.lecam_weight": 0.3},
         },
         (0, 1),

@@ -119,6 +119,19 @@ def _check_training(training):
             f"must be false when training.accumulation_steps, {training.accumulation_steps}, is above 1.",
         )
 
+    if training.ada_target and training.augmentation:
+        raise ConfigError(
+            "training.augmentation",
+            f"must be [] when training.ada_target, {training.ada_target}, is above 0: ADA takes its place. "
+            f"Got {list(training.augmentation)}.",
+        )
+    if training.ada_target and training.loss not in ("hinge", "non_saturating"):
+        raise ConfigError(
+            "training.ada_target",
+            f"must be 0 with the loss {training.loss}, which does not separate the logits at 0 as hinge and "
+            "non_saturating do.",
+        )
+
 
 def _check_hardware(config):
     hardware, batch_size = config.hardware, config.training.batch_size

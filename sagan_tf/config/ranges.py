@@ -70,6 +70,8 @@ RANGES = {
     "training.lecam_start_step": AT_LEAST_ONE,
     "training.consistency_real_weight": AT_LEAST_ZERO,
     "training.consistency_fake_weight": AT_LEAST_ZERO,
+    "training.ada_target": DECAY,
+    "training.ada_images": AT_LEAST_ONE,
     "training.ema_decay": DECAY,
     "training.ema_start_step": AT_LEAST_ZERO,
     "training.seed": SEED,

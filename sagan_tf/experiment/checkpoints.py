@@ -31,6 +31,8 @@ def state_by_path(gan, optimizers=True, loss_scales=True):
         groups[name] = _by_path(slots, lambda path: path.partition("/")[2])
     if optimizers and gan.lecam_weight:
         groups["lecam"] = {"means": gan.lecam_means}
+    if optimizers and gan.ada_target:
+        groups["ada"] = {"p": gan.ada_p, "signs": gan.ada_signs}
     for name, optimizer in loss_scaling_optimizers(gan).items() if optimizers and loss_scales else ():
         groups[name + _LOSS_SCALE] = {variable.name: variable for variable in optimizer.scale_variables}
     return groups

@@ -49,7 +49,8 @@ def check_devices(config, strategy):
                 "the GPUs with CUDA_VISIBLE_DEVICES=-1."
             )
         compiled.load()
-    obstacle = xla_obstacle(strategy, config.generator.batch_statistics == "global", config.training.lecam_weight)
+    is_global, training = config.generator.batch_statistics == "global", config.training
+    obstacle = xla_obstacle(strategy, is_global, training.lecam_weight, training.ada_target)
     try:
         return resolve_jit_compile(hardware.jit_compile, obstacle)
     except ValueError:

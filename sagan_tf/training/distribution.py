@@ -43,7 +43,7 @@ def set_numerics(tf32, deterministic):
         tf.config.experimental.enable_op_determinism()
 
 
-def xla_obstacle(strategy, has_global_statistics, lecam_weight=0.0):
+def xla_obstacle(strategy, has_global_statistics, lecam_weight=0.0, ada_target=0.0):
     """Why XLA cannot compile the training step under a strategy: what it does there; None if it can."""
     replicas = strategy.num_replicas_in_sync
     if isinstance(strategy, tf.distribute.TPUStrategy):
@@ -52,6 +52,8 @@ def xla_obstacle(strategy, has_global_statistics, lecam_weight=0.0):
         return f"batch statistics are taken over all {replicas} replicas (batch_statistics global, not local)"
     if replicas > 1 and lecam_weight:
         return f"LeCam compares with means over all {replicas} replicas (lecam_weight {lecam_weight:g}, not 0)"
+    if replicas > 1 and ada_target:
+        return f"ADA counts signs over all {replicas} replicas (ada_target {ada_target:g}, not 0)"
     return None
 
 
@@ -72,6 +74,13 @@ def resolve_jit_compile(choice, obstacle=None):
     if choice and obstacle:
         raise ValueError(f"XLA cannot compile the training step here: {obstacle}.")
     return bool(choice)
+
+
+def mean_over_replicas(x):
+    """Mean of a tensor over the replicas, in their context."""
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return x
+    return tf.distribute.get_replica_context().all_reduce("MEAN", x)
 
 
 def make_local_strategy(distribution="auto", replicas=None):

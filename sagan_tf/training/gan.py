@@ -12,6 +12,7 @@ from sagan_tf.accelerate.selection import kernels_for
 from sagan_tf.networks.freezing import freeze_blocks
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
+from sagan_tf.training.adaptive_augmentation import augment, check_steering, steer
 from sagan_tf.training.augmentation import UNIFORMS, check_operations, diff_augment
 from sagan_tf.training.batch_statistics import has_global_statistics
 from sagan_tf.training.distribution import resolve_jit_compile, xla_obstacle
@@ -106,6 +107,9 @@ class SAGAN(SteppingModel):
         self.seed = seed
         self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
         self.lecam_means = self.add_weight(name="lecam_means", shape=(2,), initializer="zeros", trainable=False)
+        self.ada_p = self.add_weight(name="ada_p", shape=(), initializer="zeros", trainable=False)
+        # Sum over the batches since p moved, and their number.
+        self.ada_signs = self.add_weight(name="ada_signs", shape=(2,), initializer="zeros", trainable=False)
         self._means = make_means()
         self.built = True
 
@@ -156,6 +160,8 @@ class SAGAN(SteppingModel):
         lecam_start_step: int = 1000,
         consistency_real_weight: float = 0.0,
         consistency_fake_weight: float = 0.0,
+        ada_target: float = 0.0,
+        ada_images: int = 500_000,
         share_fake_batch: bool = False,
         jit_compile: bool | str = "auto",
         native_operations: bool = False,
@@ -179,11 +185,14 @@ class SAGAN(SteppingModel):
             consistency_real_weight: float >= 0. Weight of balanced consistency regularization on real images: the
                 squared change of the logit when the image is flipped and moved (Zhao et al. 2021: 10).
             consistency_fake_weight: float >= 0. The same on generated images (10 too).
+            ada_target: float in [0, 1). Mean sign of real logits at which ADA, instead of `augmentation`, holds the
+                probability of its changes (Karras et al. 2020: 0.6); see `adaptive_augmentation.py`. 0: no ADA.
+            ada_images: int >= 1. Real images that move the probability from 0 to 1 (Karras et al. 2020: 500,000).
             share_fake_batch: bool. Update the generator with the images that the last discriminator update saw, instead
                 of new ones: one forward pass of the generator fewer per step, and one update of its batch statistics
                 and its u. Needs `accumulation_steps` 1.
             jit_compile: bool, or `auto`: True on a GPU. Compile the step with XLA. On several replicas it compiles
-                forward pass, loss and gradients, and needs networks of `batch_statistics="local"` and no LeCam.
+                forward pass, loss and gradients, and needs networks of `batch_statistics="local"`, no LeCam, no ADA.
             native_operations: bool. Use compiled kernels (`accelerate.compiled`) in bfloat16 on a CPU with one replica.
                 They are compiled now, unless they have been before.
             steps_per_execution: int >= 1, as in Keras.
@@ -198,10 +207,12 @@ class SAGAN(SteppingModel):
             r1_interval=r1_interval,
             lecam_weight=lecam_weight, lecam_decay=lecam_decay, lecam_start_step=lecam_start_step,
             consistency_real_weight=consistency_real_weight, consistency_fake_weight=consistency_fake_weight,
-            share_fake_batch=share_fake_batch, native_operations=native_operations,
+            ada_target=ada_target, ada_images=ada_images, share_fake_batch=share_fake_batch,
+            native_operations=native_operations,
         )  # fmt: skip
         self.jit_compile_choice = jit_compile
-        jit_compile = self._resolve_jit_compile(jit_compile, native_operations or run_eagerly, lecam_weight)
+        penalties = lecam_weight, ada_target
+        jit_compile = self._resolve_jit_compile(jit_compile, native_operations or run_eagerly, penalties)
         check_step_options(jit_compile=jit_compile, **options)
         super().compile(None, jit_compile=jit_compile, steps_per_execution=steps_per_execution, run_eagerly=run_eagerly)
         generator_optimizer = generator_optimizer or FusedAdam(1e-4, beta_1=0.0, beta_2=0.9)
@@ -216,15 +227,16 @@ class SAGAN(SteppingModel):
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
         self.optimizer = TwoOptimizers(self.generator_optimizer, self.discriminator_optimizer)
         self.adversarial_loss = losses.get(loss)
+        check_steering(ada_target, self.adversarial_loss, self.augmentation)
         for name, value in options.items():
             setattr(self, name, value)
         kernels_for(self.distribute_strategy, native_operations)  # compiles them now, where it may fail
 
-    def _resolve_jit_compile(self, choice, is_excluded, lecam_weight):
+    def _resolve_jit_compile(self, choice, is_excluded, penalties):
         if choice == "auto" and is_excluded:
             return False
         is_global = has_global_statistics(self.generator) or has_global_statistics(self.discriminator)
-        return resolve_jit_compile(choice, xla_obstacle(self.distribute_strategy, is_global, lecam_weight))
+        return resolve_jit_compile(choice, xla_obstacle(self.distribute_strategy, is_global, *penalties))
 
     def load_weights_from(
         self,
@@ -340,6 +352,8 @@ class SAGAN(SteppingModel):
         return run(self.generator, latent, label, training=True), label
 
     def _augment(self, image, randomness, purpose):
+        if self.ada_target:
+            return augment(self, image, randomness, purpose)
         if not self.augmentation:
             return image
         uniforms = randomness.uniform(f"{purpose}/augmentation", ops.shape(image)[0], UNIFORMS)
@@ -356,6 +370,8 @@ class SAGAN(SteppingModel):
         logit = run(self.discriminator, ops.concatenate(images, axis=0), labels, training=True)
         logits = ops.split(logit, len(images), axis=0)
         record_logits(self._means, *logits[:2], self.adversarial_loss.relativistic)
+        if self.ada_target:
+            steer(self, logits[0])
         loss = self.adversarial_loss.discriminator(*logits[:2])
         pair = (real, label), (fake, fake_label)
         terms = logit_terms(self, logits) | (gradient_terms(self, *pair) if self.r1_interval == 1 else {})

@@ -144,12 +144,13 @@ def _require(x, conditions):
 
 def check_step_options(
     *, d_steps, accumulation_steps, r1_weight, r2_weight, r1_interval, lecam_weight, lecam_decay, lecam_start_step,
-    consistency_real_weight, consistency_fake_weight, share_fake_batch, native_operations, jit_compile,
+    consistency_real_weight, consistency_fake_weight, ada_target, ada_images, share_fake_batch,
+    native_operations, jit_compile,
 ):  # fmt: skip
     """Checks the arguments of `SAGAN.compile` that shape a step; raises ValueError."""
     counts = {
         "d_steps": d_steps, "accumulation_steps": accumulation_steps, "r1_interval": r1_interval,
-        "lecam_start_step": lecam_start_step,
+        "lecam_start_step": lecam_start_step, "ada_images": ada_images,
     }  # fmt: skip
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
@@ -161,8 +162,9 @@ def check_step_options(
     for name, value in weights.items():
         if not value >= 0:
             raise ValueError(f"`{name}` must be >= 0. Received: {name}={value!r}.")
-    if not 0 <= lecam_decay < 1:
-        raise ValueError(f"`lecam_decay` must be in [0, 1). Received: {lecam_decay=}.")
+    for name, value in {"lecam_decay": lecam_decay, "ada_target": ada_target}.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={value!r}.")
     if share_fake_batch and accumulation_steps > 1:
         raise ValueError(f"`share_fake_batch` needs `accumulation_steps` 1. Received: {accumulation_steps=}.")
     if native_operations and jit_compile:

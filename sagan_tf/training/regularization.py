@@ -1,9 +1,9 @@
 """Regularization of the discriminator: the terms that `SAGAN.compile` adds to its adversarial loss."""
 
-import tensorflow as tf
 from keras import ops
 
 from sagan_tf.training.augmentation import flip_and_translate
+from sagan_tf.training.distribution import mean_over_replicas
 from sagan_tf.training.loss_scale import inner_loss_scale
 from sagan_tf.training.penalties import mean_squared_gradient
 from sagan_tf.training.updates import LazyTerms
@@ -117,7 +117,6 @@ def lecam_penalty(real_logit, fake_logit, means):
 def update_running_means(means, real_logit, fake_logit, rate):
     """Moves running means of logits, a variable (2,), by `rate` towards those of the global batch; returns them."""
     batch = ops.stop_gradient(ops.stack([ops.mean(real_logit), ops.mean(fake_logit)]))
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        batch = tf.distribute.get_replica_context().all_reduce("MEAN", batch)
+    batch = mean_over_replicas(batch)
     means.assign(means + rate * (batch - means))
     return ops.convert_to_tensor(means)

@@ -7,8 +7,8 @@ from sagan_tf.training.distribution import DistributedModel
 
 _STEP_OPTIONS = (
     "d_steps", "accumulation_steps", "r1_weight", "r2_weight", "r1_interval", "lecam_weight", "lecam_decay",
-    "lecam_start_step", "consistency_real_weight", "consistency_fake_weight", "share_fake_batch",
-    "native_operations", "steps_per_execution", "run_eagerly",
+    "lecam_start_step", "consistency_real_weight", "consistency_fake_weight", "ada_target",
+    "ada_images", "share_fake_batch", "native_operations", "steps_per_execution", "run_eagerly",
 )  # fmt: skip
 
 
@@ -34,6 +34,11 @@ class SerializableModel(DistributedModel):
         names = ("generator", "discriminator")
         networks = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in names}
         return cls(**{**config, **networks})
+
+    def load_own_variables(self, store):
+        """Loads the variables of this model itself; those that an earlier version did not save stay as they are."""
+        own = enumerate((self.step, self.lecam_means, self.ada_p, self.ada_signs))
+        super().load_own_variables({str(i): v for i, v in own} | {key: store[key] for key in store.keys()})
 
     def get_compile_config(self):
         """Serializes the arguments of `compile`; Keras saves them with the model."""

@@ -107,7 +107,8 @@ class SteppingModel(SerializableModel):
         """What an update moves besides weights, slots and average."""
         networks = self.generator.non_trainable_weights + self.discriminator.non_trainable_weights
         means = [variable for mean in self.metrics for variable in mean.variables]
-        return networks + means + ([self.lecam_means] if self.lecam_weight else [])
+        lecam = [self.lecam_means] if self.lecam_weight else []
+        return networks + means + lecam + ([self.ada_p, self.ada_signs] if self.ada_target else [])
 
     def _compiled(self, function):
         """A function that XLA compiles, where it does not compile the whole step anyway."""

@@ -6,10 +6,11 @@ from keras import ops
 from sagan_tf.training.loss_scale import loss_scaling_optimizers
 
 EVALUATED = ("d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy")
-# Penalties of the discriminator's loss, each with the arguments of `compile` that turn it on.
-_PENALTIES = {
+# Penalties of the discriminator's loss, and ADA, each with the arguments of `compile` that turn it on.
+_OPTIONAL = {
     "r1": ("r1_weight",), "r2": ("r2_weight",), "lecam": ("lecam_weight",),
     "consistency": ("consistency_real_weight", "consistency_fake_weight"),
+    "ada_p": ("ada_target",), "ada_sign": ("ada_target",),
 }  # fmt: skip
 _NORMS = ("d_gradient_norm", "g_gradient_norm")
 _SKIPPED = ("d_skipped", "g_skipped")
@@ -17,12 +18,12 @@ _SKIPPED = ("d_skipped", "g_skipped")
 
 def make_means():
     """Makes the means of all metrics: dict, name -> keras.metrics.Mean."""
-    return {name: keras.metrics.Mean(name=name) for name in (*EVALUATED, *_PENALTIES, *_NORMS, *_SKIPPED)}
+    return {name: keras.metrics.Mean(name=name) for name in (*EVALUATED, *_OPTIONAL, *_NORMS, *_SKIPPED)}
 
 
 def used_means(gan, means):
     """Lists the means that a SAGAN, compiled or not, updates."""
-    left_out = [name for name, options in _PENALTIES.items() if not any(getattr(gan, o, 0) for o in options)]
+    left_out = [name for name, options in _OPTIONAL.items() if not any(getattr(gan, o, 0) for o in options)]
     left_out += () if loss_scaling_optimizers(gan) else _SKIPPED
     if gan.distribute_strategy.num_replicas_in_sync > 1:
         left_out += _NORMS

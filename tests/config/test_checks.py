@@ -86,6 +86,15 @@ def test_load_config_rejects_value_out_of_range_with_its_line(refusal, yaml_file
             ["--training.share_fake_batch", "true", "--training.accumulation_steps", "2"],
             "`training.share_fake_batch` must be false when training.accumulation_steps, 2, is above 1.",
         ),
+        (
+            ["--training.ada_target=0.6"],
+            "`training.augmentation` must be [] when training.ada_target, 0.6, is above 0: ADA takes its place. "
+            "Got ['color', 'translation'].",
+        ),
+        (
+            ["--training.ada_target=0.6", "--training.augmentation=[]", "--training.loss=relativistic"],
+            "`training.ada_target` must be 0 with the loss relativistic, which does not separate the logits at 0 as",
+        ),
         (["--hardware.steps_per_execution", "7"], "must be a multiple of hardware.steps_per_execution, 7."),
         (
             ["--generator_optimizer.schedule=cosine", "--generator_optimizer.final_learning_rate=1"],
@@ -115,6 +124,7 @@ def test_load_config_rejects_contradiction_between_fields(refusal, argv, message
         ],
         ["--attention.block", "residual", "--attention.key_reduction", "65", "--attention.pool_size", "3"],
         ["--attention.key_reduction", "32"],
+        ["--training.ada_target=0.6", "--training.augmentation=[]", "--training.loss=non_saturating"],
         ["--generator.attention_sizes=[4,8,16,32]", "--discriminator.attention_sizes=[8,16]"],
     ],
 )

@@ -32,7 +32,7 @@ def test_checkpoint_names_every_variable_by_network_and_path(tmp_path):
 
 
 def test_checkpoint_restores_all_state_when_other_layers_were_built(tmp_path):
-    penalty = dict(lecam_weight=0.3)  # has a state of its own
+    penalty = dict(lecam_weight=0.3, ada_target=0.6)  # have a state of their own
     gan = make_gan(compile_arguments=penalty)
     rng = np.random.default_rng(0)
     state = [v for v in gan.variables + gan.generator_optimizer.variables + gan.discriminator_optimizer.variables

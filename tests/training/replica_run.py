@@ -76,7 +76,10 @@ def main(replicas, path, options):
     kinds = {0: ("auto", None), 1: ("single", None)}
     strategy = make_strategy(*kinds.get(replicas, ("mirrored", replicas)))
     keras.utils.set_random_seed(0)
-    penalties = dict(lecam_weight=0.01, lecam_start_step=1, consistency_real_weight=0.01, consistency_fake_weight=0.01)
+    penalties = dict(
+        lecam_weight=0.01, lecam_start_step=1, consistency_real_weight=0.01, consistency_fake_weight=0.01,
+        ada_target=0.6, ada_images=128,
+    )  # fmt: skip
     arguments = (
         dict(compile_arguments=dict(**penalties, **eager))
         if options == "plain"
@@ -87,6 +90,7 @@ def main(replicas, path, options):
     )
     with strategy.scope():
         gan = make_gan(rate=1e-4, ema_decay=0.9, attention_sizes=(), **arguments)
+    gan.ada_p.assign(0.5)
     gan.prepare_images = functools.partial(prepare_images, flip=True, dequantize=True)
     fit(gan, make_data(8, 4).map(lambda image, label: (tf.cast((image + 1) * 127.5, tf.uint8), label)))
     results = gan.evaluate(make_data(8, 2, seed=1), verbose=0)
@@ -98,15 +102,15 @@ def main(replicas, path, options):
     weights = [w for one in (gan, small) for w in (*one.generator.weights, *one.discriminator.weights,
                                                     *one.ema_generator.weights)] + optimizers  # fmt: skip
     # The last replica's copy, so that diverging replicas are detected.
-    *copies, means, small_means = [
+    *copies, means, small_means, ada_p = [
         (w.value.values[-1] if hasattr(w.value, "values") else w.value).numpy()
-        for w in (*weights, gan.lecam_means, small.lecam_means)
+        for w in (*weights, gan.lecam_means, small.lecam_means, gan.ada_p)
     ]
     for jit_compile in () if replicas == 1 else (False, True) if options == "plain" else (False,):
         np.savez(f"{path}.local_{jit_compile}.npz", *train_on_local_statistics(strategy, jit_compile))
     if options == "plain" and replicas > 1:
         np.savez(f"{path}.parts.npz", adam=update_by_adam(strategy), normalized=normalize_far_map(strategy))
-    np.savez(path, *copies, results=np.array([*results, *means, *small_means]), scaling=scaling_state(small))
+    np.savez(path, *copies, results=np.array([*results, *means, *small_means, ada_p]), scaling=scaling_state(small))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from sagan_tf.training.augmentation import flip_and_translate
 from sagan_tf.training.randomness import StepRandomness
 
 LECAM = dict(lecam_weight=0.3, lecam_decay=0.9, lecam_start_step=2)
+ADA = dict(ada_target=0.6, ada_images=128)
 
 
 class Lines(keras.callbacks.Callback):
@@ -53,8 +54,9 @@ def test_lecam_matches_float64_over_the_steps():
 
 
 @pytest.mark.parametrize("way", ["load_model", "checkpoint"])
-def test_lecam_means_are_saved(way, tmp_path):
-    gan, twin = (make_small("float32", loss="hinge", run_eagerly=True, **LECAM) for _ in range(2))
+def test_state_of_lecam_and_ada_is_saved(way, tmp_path):
+    gan, twin = (make_small("float32", loss="hinge", run_eagerly=True, **LECAM, **ADA) for _ in range(2))
+    gan.ada_p.assign(0.5)
     fit(gan, make_images(3))
     if way == "load_model":
         gan.save(tmp_path / "gan.keras")
@@ -64,17 +66,19 @@ def test_lecam_means_are_saved(way, tmp_path):
         assert restore(twin, make_checkpoint(gan).save(str(tmp_path / "checkpoint"))) is None
     for one in (gan, twin):
         fit(one, make_images(2))
-    np.testing.assert_array_equal(twin.lecam_means, gan.lecam_means)
-    assert np.any(gan.lecam_means)
+    for a, b in zip(twin.variables, gan.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.any(gan.lecam_means) and gan.ada_p in (0.25, 0.75) and gan.ada_signs[1] == 1  # moved by the fourth step
 
 
-def test_skipped_step_does_not_move_lecam_means():
-    gan = make_small(loss=OVERFLOWING, run_eagerly=True, lecam_weight=0.3, lecam_start_step=1)
+def test_skipped_step_moves_neither_lecam_means_nor_p_of_ada():
+    gan = make_small(loss=OVERFLOWING, run_eagerly=True, lecam_weight=0.3, lecam_start_step=1, **ADA)
     fit(gan, make_images(1))
-    before = np.array(gan.lecam_means)
+    before = [np.array(x) for x in (gan.lecam_means, gan.ada_p, gan.ada_signs)]
     fit(gan, make_images(1, bright=3))
     assert int(gan.discriminator_optimizer.skipped_steps) == 1
-    np.testing.assert_array_equal(gan.lecam_means, before)
+    for got, want in zip((gan.lecam_means, gan.ada_p, gan.ada_signs), before):
+        np.testing.assert_array_equal(got, want)
 
 
 def make_seeded(**options):

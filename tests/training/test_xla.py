@@ -29,6 +29,7 @@ OPTIONS = {
     "lazy R1, accumulation and augmentation": dict(
         r1_weight=1.0, r1_interval=2, accumulation_steps=2, augmentation=AUGMENTATION
     ),
+    "ADA": dict(ada_target=0.6, ada_images=8, accumulation_steps=2),
     **{f"{name} loss": dict(loss=name) for name in LOSSES},
 }
 
@@ -97,26 +98,29 @@ def test_jit_compile_is_on_for_a_gpu_by_itself(monkeypatch):
     assert not make_small("float32", run_eagerly=True).jit_compile
 
 
-@pytest.mark.parametrize("gpus, replicas, is_global, lecam, wanted", [
-    (0, 1, True, 0.0, False),
-    (1, 1, True, 0.3, True),
-    (2, 2, True, 0.0, False),
-    (2, 2, False, 0.0, True),
-    (2, 2, False, 0.3, False),
-    (0, 2, False, 0.0, False),
+@pytest.mark.parametrize("gpus, replicas, is_global, lecam, ada, wanted", [
+    (0, 1, True, 0.0, 0.0, False),
+    (1, 1, True, 0.3, 0.6, True),
+    (2, 2, True, 0.0, 0.0, False),
+    (2, 2, False, 0.0, 0.0, True),
+    (2, 2, False, 0.3, 0.0, False),
+    (2, 2, False, 0.0, 0.6, False),
+    (0, 2, False, 0.0, 0.0, False),
 ])  # fmt: skip
 def test_jit_compile_auto_is_on_where_there_are_gpus_and_no_obstacle(
-    monkeypatch, gpus, replicas, is_global, lecam, wanted
+    monkeypatch, gpus, replicas, is_global, lecam, ada, wanted
 ):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"] * gpus)
     strategy = types.SimpleNamespace(num_replicas_in_sync=replicas)
-    obstacle = xla_obstacle(strategy, is_global, lecam)
+    obstacle = xla_obstacle(strategy, is_global, lecam, ada)
     assert resolve_jit_compile("auto", obstacle) is wanted
     assert resolve_jit_compile(False, obstacle) is False
     if obstacle is None:
         assert resolve_jit_compile(True, obstacle)
     else:
-        with pytest.raises(ValueError, match="batch_statistics global" if is_global else "lecam_weight 0.3"):
+        with pytest.raises(
+            ValueError, match="batch_statistics global" if is_global else "lecam_weight 0.3|ada_target 0.6"
+        ):
             resolve_jit_compile(True, obstacle)
 
 
