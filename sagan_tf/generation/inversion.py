@@ -89,7 +89,7 @@ def invert(
         section 3.2, https://arxiv.org/abs/2003.13659, for the features of the discriminator.
     """
     folded = fold_generator(generator if isinstance(generator, keras.Model | FoldedGenerator) else generator.model)
-    levels, labels = to_levels(images), None if labels is None else np.asarray(labels)
+    levels, labels = np.asarray(to_levels(images)), None if labels is None else np.asarray(labels)
     _check(folded, levels, labels, steps, restarts, learning_rate)
     objective = _Objective(folded, discriminator, feature_weight, learns_classes=labels is None)
     targets = from_levels(levels)
