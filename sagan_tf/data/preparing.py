@@ -1,7 +1,8 @@
 """Decodes, crops and resizes the pictures of a data set once, into the files that `prepared` describes.
 
 A shard is written under its name when it is complete, and beside it a record of what it was made from, until all are
-written. So work that was killed goes on at the first missing shard, and a shard of changed pictures is written anew.
+written. So work that was killed goes on at the first missing shard, and a shard of changed pictures is written anew; so
+is one whose unreadable pictures can be read now.
 """
 
 from __future__ import annotations
@@ -62,14 +63,13 @@ def prepare(options, folder, encoding="raw", quality=None, show_progress=True):
     path, about = split_folder(folder, options.split), _describe(options, encoding, quality)
     if not is_prepared_or_free(folder):
         raise UserError(f"{folder}: is not empty. Name a new folder with --out.")
-    manifest = read_manifest(path)
-    if manifest is not None:
-        _check_options(path, manifest["options"], about)
-        if "shards" in manifest:
-            return manifest, False
+    if (manifest := _read_complete(path, about)) is not None:
+        return manifest, False
     source = _open(options)
     path.mkdir(parents=True, exist_ok=True)
     with exclusive(path / ".lock", error=f"{path}: another process is preparing it.", remove=True):
+        if (manifest := _read_complete(path, about)) is not None:  # Another process may have begun or finished since.
+            return manifest, False
         remove_temporary_files(path)
         write_text(path / MANIFEST, _to_json({"format": FORMAT, "options": about}))
         encode = functools.partial(_encode, encoding=encoding, quality=quality)
@@ -96,10 +96,16 @@ def _describe(options, encoding, quality):
             "quality": quality}  # fmt: skip
 
 
-def _check_options(path, old, new):
+def _read_complete(path, new):
+    """Reads the manifest of a complete folder; None of another. One of other options is refused, complete or not."""
+    manifest = read_manifest(path)
+    if manifest is None:
+        return None
+    old = manifest["options"]
     changes = [f"{name} {old.get(name)}, not {new[name]}" for name in new if old.get(name) != new[name]]
     if changes:
         raise UserError(f"{path}: was prepared with {'; '.join(changes)}. Name another folder with --out.")
+    return manifest if "shards" in manifest else None
 
 
 def _to_json(value):
@@ -133,9 +139,10 @@ class _Folder:
             yield functools.partial(self._load, self.paths[start : min(start + TOGETHER, last)])
 
     def _load(self, paths):
-        return [self._load_one(path) for path in paths]
+        return [self.load_one(path) for path in paths]
 
-    def _load_one(self, path):
+    def load_one(self, path):
+        """Returns uint8 (S, S, C), or (path, reason)."""
         options = self.options
         try:
             return load_picture(path, options.image_size, options.image_channels, options.resize)
@@ -187,7 +194,7 @@ def _shard_ranges(count, options):
 def _write_missing(source, path, options, encode, show_progress, is_raw):
     """Writes the shards that are missing or of changed pictures; returns the records of all."""
     ranges = _shard_ranges(source.count, options)
-    shards = [_read_record(path, number, source.identity(*ends)) for number, ends in enumerate(ranges)]
+    shards = [_read_record(path, number, source, *ends) for number, ends in enumerate(ranges)]
     missing = [number for number, shard in enumerate(shards) if shard is None]
     num_missing = sum(ranges[number][1] - ranges[number][0] for number in missing)
     needed, free = num_missing * options.image_size**2 * options.image_channels, shutil.disk_usage(path).free
@@ -257,14 +264,19 @@ def _record_path(path, number):
     return path / f"{shard_name(number)}.json"
 
 
-def _read_record(path, number, identity):
+def _read_record(path, number, source, first, last):
     """Reads the record of a shard that was written from the same pictures; None if there is none."""
     record = _record_path(path, number)
     if not record.exists():
         return None
     shard, file = read_json(record), path / shard_name(number)
-    if not isinstance(shard, dict) or shard.get("source") != identity or not file.exists():
+    if not isinstance(shard, dict) or shard.get("source") != source.identity(first, last) or not file.exists():
         return None
+    for picture, _ in shard["unreadable"]:
+        # The cause may be gone without a change of the file: a fault of the disk, a missing permission. A relative path
+        # may be of another working directory.
+        if not os.path.exists(picture) or not isinstance(source.load_one(picture), tuple):
+            return None
     return shard if file.stat().st_size == shard["bytes"] else None
 
 

@@ -1,5 +1,6 @@
 """`sagan prepare`: contents, order, continuing, and damaged or hostile folders."""
 
+import errno
 import json
 import os
 import shutil
@@ -169,6 +170,46 @@ def test_prepare_stops_at_or_skips_corrupt_pictures_and_reads_repaired_ones(pict
     run(source, tmp_path / "out")
     ours, expected = contents(tmp_path / "out"), contents(raw)
     assert ours.pop("prepared.json") and expected.pop("prepared.json") and ours == expected
+
+
+def test_prepare_reads_a_picture_again_that_failed_for_a_while(pictures, raw, tmp_path, monkeypatch):
+    def fail_twice(path, *arguments):
+        loaded.append(path)
+        if path.endswith("20.png") and failures:
+            raise failures.pop()
+        return load(path, *arguments)
+
+    load, loaded, failures = preparing.load_picture, [], [OSError(errno.EIO, "Input/output error")] * 2
+    monkeypatch.setattr(preparing, "load_picture", fail_twice)
+    for count in (COUNT, COUNT + 1):  # a picture that still fails costs no shard
+        with pytest.raises(UserError, match="1 of 40 files cannot be read: .*Input/output error"):
+            run(pictures, tmp_path / "out")
+        assert len(loaded) == count
+    run(pictures, tmp_path / "out")
+    assert len(loaded) == COUNT + 2 + 16 and contents(tmp_path / "out") == contents(raw)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_prepare_is_refused_when_other_options_overtake_it(pictures, tmp_path, monkeypatch, is_killed):
+    def overtake(options):
+        monkeypatch.setattr(preparing, "_open", open_source)
+        if is_killed:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(preparing, "_finish", stop)
+                run(pictures, tmp_path / "out", split="test")
+        else:
+            run(pictures, tmp_path / "out", split="test")
+        before.update(contents(tmp_path / "out"))
+        return open_source(options)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    open_source, before = preparing._open, {}
+    monkeypatch.setattr(preparing, "_open", overtake)
+    with pytest.raises(UserError, match="was prepared with resize bilinear, not area"):
+        run(pictures, tmp_path / "out", split="test", resize="area")
+    assert before and contents(tmp_path / "out") == before
 
 
 def test_prepare_finds_shard_damaged_while_it_works(pictures, raw, tmp_path, monkeypatch):
