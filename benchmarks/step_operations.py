@@ -1,4 +1,4 @@
-"""Counts the operations of a training step, on one device: exact numbers, the same on every machine.
+"""Counts the operations of a training step as on one GPU, which need not be there: exact, the same on every machine.
 
     python benchmarks/step_operations.py
     python benchmarks/step_operations.py --configs cifar10 --batch_size 64
@@ -18,6 +18,7 @@ import tensorflow as tf
 from reporting import describe_machine, markdown_table, write_json
 from tensorflow.python.eager import context
 
+from sagan_tf.accelerate import fused
 from sagan_tf.config import load_config
 from sagan_tf.experiment.build import build_gan
 
@@ -37,6 +38,7 @@ class Source:
 
 def main():
     options = make_parser().parse_args()
+    fused.is_on_gpu = lambda: True
     rows, results = [], {}
     for name in options.configs:
         results[name] = counts = count_step(name, options.batch_size)

@@ -252,6 +252,7 @@ class SpectralNormalization(keras.layers.Wrapper):
 def _estimate(layers):
     """Lists of (W^T, `Estimate`) of the kernels of layers, by the id of the layer."""
     groups = {}
+    layers = [layer for layer in layers if layer.built]  # one that its model does not call is not
     for layer in layers:
         for kernel, vector in zip(layer._kernels, layer._vectors):
             group = groups.setdefault((vector.dtype, layer.power_iterations, layer.epsilon), [])
@@ -286,7 +287,8 @@ def update_all_u(layers: Sequence[SpectralNormalization]) -> None:
     """`SpectralNormalization.update_u` of several layers, by fewer operations."""
     estimates = _estimate(layers)
     for layer in layers:
-        layer._store(estimates[id(layer)])
+        if layer.built:
+            layer._store(estimates[id(layer)])
 
 
 def spectral_normalizations(model: keras.layers.Layer) -> dict[str, SpectralNormalization]:

@@ -306,7 +306,7 @@ class SAGAN(SteppingModel):
         Returns:
             dict of the means of the metrics, scalars.
         """
-        with use_kernels(kernels_for(self.distribute_strategy, self.native_operations)):
+        with use_kernels(kernels_for(self.distribute_strategy, self.native_operations, self.jit_compile)):
             self._step(data)
             return self.get_metrics_result()
 

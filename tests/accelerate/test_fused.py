@@ -12,6 +12,7 @@ from training.tiny import fit, make_data, make_gan
 
 from sagan_tf.accelerate import fused, use_kernels
 from sagan_tf.accelerate.registry import Kernel
+from sagan_tf.accelerate.selection import kernels_for
 from sagan_tf.layers import BatchNormalization, ConditionalBatchNormalization
 
 LABEL = np.arange(6) % 3
@@ -51,7 +52,8 @@ def counted(calls):
     (lambda **options: BatchNormalization(momentum=0.8, center=False, scale=False, **options), None),
     (lambda **options: ConditionalBatchNormalization(3, momentum=0.8, **options), LABEL),
 ], ids=["plain", "neither scale nor offset", "conditional"])  # fmt: skip
-def test_fused_batch_normalize_matches_float64(make, label, dtype, tolerance):
+def test_fused_batch_normalize_matches_float64(make, label, dtype, tolerance, monkeypatch):
+    monkeypatch.setattr(fused, "is_on_gpu", lambda: dtype == "float32")
     calls = []
     got, want = train_call(make, dtype, counted(calls), label), train_call(make, "float64", {}, label)
     assert len(calls) == 1
@@ -68,8 +70,10 @@ def test_fused_batch_normalize_is_as_exact_as_keras_when_mean_is_far(make, mean)
     assert np.all(errors <= 1.01 * keras_errors(mean, "mixed_bfloat16") + 2**-6 * np.array([0, 1, 1]))
 
 
-@pytest.mark.parametrize(("dtype", "shape"), [("float64", (6, 5, 4, 8)), ("mixed_bfloat16", (6, 8))])
-def test_fused_batch_normalize_is_unused_for_float64_or_other_rank(dtype, shape):
+@pytest.mark.parametrize(
+    ("dtype", "shape"), [("float64", (6, 5, 4, 8)), ("float32", (6, 5, 4, 8)), ("mixed_bfloat16", (6, 8))]
+)
+def test_fused_batch_normalize_is_unused_on_a_cpu_without_bfloat16_or_for_other_rank(dtype, shape):
     layer, x = BatchNormalization(dtype=dtype), noise(shape)
     own, calls = layer(x, training=True), []
     with use_kernels(counted(calls)):
@@ -88,11 +92,25 @@ def test_fused_batch_normalize_is_unused_at_inference_or_when_frozen():
 
 
 def test_fused_batch_normalize_is_unused_for_statistics_of_several_replicas(monkeypatch):
-    (kernel,), rows = fused.kernels().values(), tf.ones((1, 8))
-    assert kernel.supports(tf.ones((6, 5, 4, 8)), rows, rows, 1e-3, True)
+    (kernel,), rows, x = fused.kernels().values(), tf.ones((1, 8)), tf.ones((6, 5, 4, 8), tf.bfloat16)
+    assert kernel.supports(x, rows, rows, 1e-3, True)
     monkeypatch.setattr(tf.distribute, "get_strategy", lambda: type("Strategy", (), {"num_replicas_in_sync": 2}))
-    assert not kernel.supports(tf.ones((6, 5, 4, 8)), rows, rows, 1e-3, True)
-    assert kernel.supports(tf.ones((6, 5, 4, 8)), rows, rows, 1e-3, False)
+    assert not kernel.supports(x, rows, rows, 1e-3, True)
+    assert kernel.supports(x, rows, rows, 1e-3, False)
+
+
+@pytest.mark.parametrize("mean", [0, 1000])
+def test_batch_normalization_compiled_by_xla_is_exact_when_mean_is_far(mean, monkeypatch):
+    monkeypatch.setattr(fused, "is_on_gpu", lambda: True)
+    x = np.random.default_rng(0).normal(mean, 1, (4, 8, 8, 3)).astype("float32")
+    x[..., 0] = mean  # a constant channel
+    layer = BatchNormalization(epsilon=1e-5)
+    layer.build(x.shape)
+    with use_kernels(kernels_for(tf.distribute.get_strategy(), is_xla=True)):
+        output = tf.function(lambda x: layer(x, training=True), jit_compile=True)(x)
+    exact = np.float64(x)
+    want = (exact - exact.mean((0, 1, 2))) / np.sqrt(exact.var((0, 1, 2)) + 1e-5)
+    np.testing.assert_allclose(output, want, atol=5e-6 * max(mean, 1))  # of the mean, rounded
 
 
 def test_training_step_with_fused_batch_normalize_matches_reference(monkeypatch):
