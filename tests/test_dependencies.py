@@ -23,7 +23,7 @@ def requirements():
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg")
     text = "\n".join([parser["options"]["install_requires"], *parser["options.extras_require"].values()])
-    found = re.findall(r"^([A-Za-z][\w-]*)(?:\[and-cuda\])?>=([\d.]+)", text, re.MULTILINE)
+    found = re.findall(r"^([A-Za-z][\w-]*)(?:\[[\w-]+\])?>=([\d.]+)", text, re.MULTILINE)
     return dict(found)
 
 

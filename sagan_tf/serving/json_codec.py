@@ -99,7 +99,7 @@ def decode_array(name, value, info):
     if info.dtype.kind == "O":
         return np.array(_to_bytes(value), object)
     try:
-        return _to_floats(value, info.dtype) if info.dtype.kind == "f" else np.array(value, info.dtype)
+        return _TO_NUMBERS.get(info.dtype.kind, np.array)(value, info.dtype)
     except (OverflowError, FloatingPointError):
         raise RequestError(f"Input {name} has a value that does not fit into {info.dtype.name}.") from None
 
@@ -107,6 +107,17 @@ def decode_array(name, value, info):
 def _to_floats(value, dtype):
     with np.errstate(over="raise"):
         return np.array(value, np.float64).astype(dtype)
+
+
+def _to_integers(value, dtype):
+    # NumPy 1 wraps what does not fit.
+    wide = np.array(value)
+    if wide.dtype == object or (wide.astype(dtype) != wide).any():
+        raise OverflowError
+    return wide.astype(dtype)
+
+
+_TO_NUMBERS = {"f": _to_floats, "i": _to_integers, "u": _to_integers}
 
 
 def _shape(value):
