@@ -80,7 +80,7 @@ def test_spectral_normalization_meets_contract(check, make, shape, output_shape,
 
 
 # float32: sums of at most a few hundred products, each good to 6e-8.
-@pytest.mark.parametrize("iterations, dtype, tolerance", [(1, "float64", 1e-12), (3, "float32", 1e-5)])
+@pytest.mark.parametrize("iterations, dtype, tolerance", [(1, "float32", 1e-5), (3, "float64", 1e-12)])
 @pytest.mark.parametrize("name", CASES)
 def test_spectral_normalization_output_gradients_and_u_match_numpy(name, iterations, dtype, tolerance):
     case = CASES[name]
