@@ -102,10 +102,11 @@ def adam_slots(optimizer, variable):
 
 
 class PreparedAdam(keras.optimizers.Adam):
-    """Adam whose `update_step` gets, as its learning rate, what `prepare` has made of it once for all weights."""
+    """Adam whose `update_step` gets, as its learning rate, what `prepare` makes of it once for all weights."""
 
     def prepare(self, learning_rate, variables):
-        raise NotImplementedError
+        """Returns what `update_step` gets for each of the variables."""
+        return learning_rate
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         prepared = self.prepare(learning_rate, trainable_variables)

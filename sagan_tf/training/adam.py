@@ -25,7 +25,7 @@ class FusedAdam(PreparedAdam):
 
     def prepare(self, learning_rate, variables):
         if self.amsgrad:
-            return learning_rate
+            return super().prepare(learning_rate, variables)
         return {dtype: self._scalars(learning_rate, dtype) for dtype in sorted({v.dtype for v in variables})}
 
     def _scalars(self, learning_rate, dtype):
@@ -41,11 +41,11 @@ class FusedAdam(PreparedAdam):
             super().update_step(gradient, variable, learning_rate)
             return
         momentum, velocity = (_handle(slot) for slot in adam_slots(self, variable))
-        gradient, scalars = (
-            ops.cast(gradient, variable.dtype),
+        scalars, grad = (
             learning_rate[keras.backend.standardize_dtype(variable.dtype)],
+            ops.cast(gradient, variable.dtype),
         )
-        tf.raw_ops.ResourceApplyAdam(var=_handle(variable), m=momentum, v=velocity, grad=gradient, **scalars)
+        tf.raw_ops.ResourceApplyAdam(var=_handle(variable), m=momentum, v=velocity, grad=grad, **scalars)
 
 
 def _handle(variable):

@@ -6,7 +6,14 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from sagan_tf.layers.keras_compat import BuiltModel, RecordingScope, adam_slots, child_layers, custom_gradient
+from sagan_tf.layers.keras_compat import (
+    BuiltModel,
+    PreparedAdam,
+    RecordingScope,
+    adam_slots,
+    child_layers,
+    custom_gradient,
+)
 
 
 def test_child_layers_returns_only_direct_children():
@@ -75,3 +82,20 @@ def test_built_model_fit_does_not_call_it_on_symbolic_inputs():
         model.fit(data, verbose=0, shuffle=False)
     model.built = True
     assert model.fit(data, verbose=0, shuffle=False).history["value"] == [1.0]
+
+
+def test_prepared_adam_prepares_once_for_all_weights():
+    calls = []
+
+    class Counting(PreparedAdam):
+        def prepare(self, learning_rate, variables):
+            calls.append(len(variables))
+            return super().prepare(2 * learning_rate, variables)
+
+    weights = [keras.Variable(np.ones(size, "float32")) for size in (2, 3)]
+    optimizer = Counting(0.1)
+    optimizer.build(weights)
+    optimizer.apply([np.ones(size, "float32") for size in (2, 3)], weights)
+    assert calls == [2]
+    for weight in weights:
+        np.testing.assert_allclose(weight, 0.8, rtol=1e-5)  # the first step of Adam has the size of its rate
