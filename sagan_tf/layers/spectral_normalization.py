@@ -251,8 +251,7 @@ class SpectralNormalization(keras.layers.Wrapper):
 
 def _estimate(layers):
     """Lists of (W^T, `Estimate`) of the kernels of layers, by the id of the layer."""
-    groups = {}
-    layers = [layer for layer in layers if layer.built]  # one that its model does not call is not
+    groups, layers = {}, [layer for layer in layers if layer.built]  # a layer that its model never calls is not built
     for layer in layers:
         for kernel, vector in zip(layer._kernels, layer._vectors):
             group = groups.setdefault((vector.dtype, layer.power_iterations, layer.epsilon), [])
