@@ -1,13 +1,14 @@
 """Checks of a config: its values, and contradictions between fields."""
 
+import math
 from dataclasses import fields, is_dataclass
 
 from sagan_tf.config.ranges import ConfigError, check_value
 from sagan_tf.networks.architectures import (
-    DISCRIMINATOR_MULTIPLIERS,
-    GENERATOR_MULTIPLIERS,
     discriminator_attention_channels,
+    find_architecture,
     generator_attention_channels,
+    size_text,
 )
 
 _MAX_GRID_PIXELS = 1 << 26  # fewer than make Pillow, and so the report, refuse a picture
@@ -33,15 +34,15 @@ def check_config(config):
     _check_optimizers(config)
     _check_training(config.training)
     _check_hardware(config)
-    _check_output(config.output, config.data.image_size)
+    _check_output(config.output, config.data.image_shape[:2])
     _check_intervals(config)
 
 
 def _check_architecture(config):
-    size = config.data.image_size
-    if size not in GENERATOR_MULTIPLIERS:
-        sizes = ", ".join(map(str, sorted(GENERATOR_MULTIPLIERS)))
-        raise ConfigError("data.image_size", f"must be one of {sizes} px, which have an architecture. Got {size}.")
+    try:
+        find_architecture(config.data.image_shape[:2])
+    except ValueError as error:
+        raise ConfigError("data.image_size", str(error)) from None
     if not config.attention.output_projection and config.attention.value_reduction != 1:
         raise ConfigError(
             "attention.value_reduction",
@@ -51,16 +52,18 @@ def _check_architecture(config):
 
 
 def _check_frozen_blocks(config):
-    size = config.data.image_size
+    image_size = config.data.image_shape[:2]
+    architecture = find_architecture(image_size)
     numbers = {
-        "generator": len(GENERATOR_MULTIPLIERS[size]) - 1,  # without the 4x4 map
-        "discriminator": len(DISCRIMINATOR_MULTIPLIERS[size]),
+        "generator": len(architecture.generator) - 1,  # without the first map
+        "discriminator": len(architecture.discriminator),
     }
     for name, number in numbers.items():
         frozen = getattr(config, name).frozen_blocks
         if frozen > number:
             raise ConfigError(
-                f"{name}.frozen_blocks", f"must be at most {number}, the {name}'s blocks at {size} px. Got {frozen}."
+                f"{name}.frozen_blocks",
+                f"must be at most {number}, the {name}'s blocks at {size_text(image_size)} px. Got {frozen}.",
             )
         if frozen and config.training.start_from is None:
             raise ConfigError(
@@ -70,7 +73,7 @@ def _check_frozen_blocks(config):
 
 
 def _check_attention(config):
-    image_size = config.data.image_size
+    image_size = config.data.image_shape[:2]
     for name, channels_at in (
         ("generator", generator_attention_channels),
         ("discriminator", discriminator_attention_channels),
@@ -82,14 +85,16 @@ def _check_attention(config):
                 sizes = ", ".join(map(str, sorted(available)))
                 raise ConfigError(
                     f"{name}.attention_sizes",
-                    f"must be among the {name}'s feature maps, {sizes} px for {image_size} px pictures. Got {size}.",
+                    f"must be among the {name}'s feature maps, {sizes} px for {size_text(image_size)} px pictures. "
+                    f"Got {size}.",
                 )
             if config.attention.block == "self_attention":
-                _check_block(config.attention, size, available[size], name)
+                shape = [side * size // min(image_size) for side in image_size]
+                _check_block(config.attention, shape, available[size], name)
 
 
-def _check_block(attention, size, channels, network):
-    where = f"the {network}'s {size} px feature map"
+def _check_block(attention, shape, channels, network):
+    where = f"the {network}'s {size_text(shape)} px feature map"
     for field in ("key_reduction", "value_reduction"):
         reduction = getattr(attention, field)
         if reduction > channels:
@@ -98,7 +103,7 @@ def _check_block(attention, size, channels, network):
                 f"must be at most {channels}, the channels of {where} (more with a larger `{network}.channels`). "
                 f"Got {reduction}.",
             )
-    if size % attention.pool_size:
+    if any(side % attention.pool_size for side in shape):
         raise ConfigError("attention.pool_size", f"must divide the size of {where}. Got {attention.pool_size}.")
 
 
@@ -173,12 +178,13 @@ def _check_hardware(config):
 
 
 def _check_output(output, image_size):
-    pixels = output.sample_rows * output.sample_columns * image_size**2
+    rows, columns = output.sample_rows, output.sample_columns
+    pixels = rows * columns * math.prod(image_size)
     if pixels > _MAX_GRID_PIXELS:
         raise ConfigError(
             "output.sample_columns",
-            f"makes a picture of {pixels / 1e6:.0f} megapixels with {output.sample_rows} rows of {image_size} px; at "
-            f"most {_MAX_GRID_PIXELS / 1e6:.0f} are possible. Got {output.sample_columns}.",
+            f"makes a picture of {pixels / 1e6:.0f} megapixels with {rows} rows of {size_text(image_size)} px; at most "
+            f"{_MAX_GRID_PIXELS / 1e6:.0f} are possible. Got {columns}.",
         )
 
 

@@ -11,7 +11,13 @@ import numpy as np
 
 from sagan_tf.conversion.pytorch import LAYOUTS, first_map_order
 from sagan_tf.errors import UserError
-from sagan_tf.networks.architectures import DISCRIMINATOR_DOWNSAMPLING, GENERATOR_MULTIPLIERS, INITIAL_SIZE
+from sagan_tf.networks.architectures import (
+    DISCRIMINATOR_DOWNSAMPLING,
+    GENERATOR_MULTIPLIERS,
+    INITIAL_SIZE,
+    size_text,
+)
+from sagan_tf.networks.validation import check_image_size
 
 _NAMES = LAYOUTS["biggan_pytorch"]
 _STATISTICS = {"moving_mean": "stored_mean", "moving_variance": "stored_var"}
@@ -36,9 +42,10 @@ def generator_arguments(options):
     Raises:
         UserError: It has no such generator; the line says what differs.
     """
+    size = _square_size(options)
     _check(options, image_channels=3, batch_normalization_epsilon=1e-5)
     _check_attention(options, [size for size in options["attention_sizes"] if size == INITIAL_SIZE])
-    size, channels = options["image_size"], options["channels"]
+    channels = options["channels"]
     initial = options["initial_channels"] or GENERATOR_MULTIPLIERS[size][0] * channels
     if initial != _INITIAL_MULTIPLES[size] * channels:
         raise UserError(
@@ -57,8 +64,9 @@ def generator_arguments(options):
 
 def discriminator_arguments(options):
     """Checks that BigGAN-PyTorch has a discriminator, as `generator_arguments`; returns those of `Discriminator`."""
+    size = _square_size(options)
     _check(options, image_channels=3, spectral_normalization=True, hidden_channels="output", activate_skip=False)
-    size, halvings = options["image_size"], sum(DISCRIMINATOR_DOWNSAMPLING[options["image_size"]])
+    halvings = sum(DISCRIMINATOR_DOWNSAMPLING[size])
     # Its attention follows every block with maps of a size; its blocks for 32 px are all said to have 16 px.
     repeated = [place for place in options["attention_sizes"] if size == 32 or place == size // 2**halvings]
     _check_attention(options, repeated)
@@ -123,6 +131,17 @@ def _tensors(module, variable, value):
     return {f"{module}.{_STATISTICS.get(variable, variable)}": value}
 
 
+def _square_size(options):
+    """The image size as one number, for which BigGAN-PyTorch has blocks."""
+    image_size, _ = check_image_size(options["image_size"])
+    if image_size[0] != image_size[1] or image_size[0] not in GENERATOR_MULTIPLIERS:
+        raise UserError(
+            f"its images are of {size_text(image_size)} px; BigGAN-PyTorch's are squares of "
+            f"{', '.join(map(str, GENERATOR_MULTIPLIERS))} px."
+        )
+    return image_size[0]
+
+
 def _check(options, **required):
     for name, value in required.items():
         if options.get(name, value) != value:
@@ -151,4 +170,4 @@ def _places(options):
 def _shared(options):
     if options["num_classes"] is None:
         raise UserError("it has no classes; BigGAN-PyTorch's networks do.")
-    return {"resolution": options["image_size"], "n_classes": options["num_classes"]}
+    return {"resolution": _square_size(options), "n_classes": options["num_classes"]}

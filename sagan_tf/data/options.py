@@ -43,3 +43,8 @@ class DataOptions:
     dequantize: bool = False
     corrupt: Literal["stop", "skip"] = "stop"
     memory_limit_gib: float = 2.0
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the prepared images."""
+        return self.image_size, self.image_size, self.image_channels

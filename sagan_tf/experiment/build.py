@@ -65,7 +65,7 @@ def network_options(config, num_classes):
     """Keyword arguments of `build_generator` and of `build_discriminator`, two dicts."""
     options = {name: value for name, value in vars(config.attention).items() if name != "block"}
     shared = dict(
-        image_size=config.data.image_size,
+        image_size=config.data.image_shape[:2],
         image_channels=config.data.image_channels,
         num_classes=num_classes,
         attention_block=config.attention.block,

@@ -1,13 +1,14 @@
 """Checks memory and devices before a run starts."""
 
 import contextlib
+import math
 import os
 
 import tensorflow as tf
 
 from sagan_tf.accelerate import compiled
 from sagan_tf.errors import UserError, format_size, summarize
-from sagan_tf.networks.architectures import DISCRIMINATOR_MULTIPLIERS, GENERATOR_MULTIPLIERS, INITIAL_SIZE
+from sagan_tf.networks.architectures import find_architecture
 from sagan_tf.training.distribution import resolve_jit_compile, xla_obstacle
 
 # Float32 weight and gradient, and Adam's two moments.
@@ -61,15 +62,16 @@ def bytes_needed(config):
     """Estimates the memory of a run from below: dict, config field that determines it -> bytes."""
     data, output = config.data, config.output
     g, d = config.generator.channels, config.discriminator.channels
-    first, *multipliers = GENERATOR_MULTIPLIERS[data.image_size]
+    architecture = find_architecture(data.image_shape[:2])
+    first, *multipliers = architecture.generator
     blocks = zip([first, *multipliers[:-1]], multipliers)
     generator_weights = sum(9 * g * g * (inputs * outputs + outputs * outputs) for inputs, outputs in blocks)
-    multipliers = DISCRIMINATOR_MULTIPLIERS[data.image_size]
+    multipliers = architecture.discriminator
     # The hidden width of a block is its input's or its output's.
     blocks = [sorted(block) for block in zip(multipliers, multipliers[1:])]
     discriminator_weights = sum(9 * d * d * (narrow * narrow + narrow * wide) for narrow, wide in blocks)
-    dense_weights = config.generator.latent_dim * INITIAL_SIZE**2 * first * g
-    image_values = data.image_size**2 * data.image_channels
+    dense_weights = config.generator.latent_dim * math.prod(architecture.initial_shape) * first * g
+    image_values = math.prod(data.image_shape)
     sample_bytes = 4 * config.generator.latent_dim + image_values
     return {
         "generator.channels": _BYTES_PER_WEIGHT * generator_weights,

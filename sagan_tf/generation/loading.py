@@ -10,7 +10,7 @@ from keras import ops
 
 from sagan_tf.files.untrusted import bounded_keras_file, check_map
 from sagan_tf.layers import SelfAttention, spectral_normalizations
-from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS
+from sagan_tf.networks.architectures import has_architecture
 
 # All that a generator of `sagan_tf.networks` consists of, by package. A file could name other Keras classes, and some
 # of these read further files.
@@ -64,7 +64,7 @@ def _is_known(module, name):
 def _check_model(model):
     latent, *labels = model.inputs
     batch, height, width, channels = model.output.shape
-    valid = batch is None and height == width and height in GENERATOR_MULTIPLIERS and 1 <= channels
+    valid = batch is None and None not in (height, width) and has_architecture((height, width)) and 1 <= channels
     valid = valid and len(latent.shape) == 2 and len(labels) <= 1 and all(len(label.shape) == 1 for label in labels)
     if not valid:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in model.inputs)

@@ -7,17 +7,13 @@ import keras
 from keras import ops
 
 from sagan_tf.layers.functional import refuse_negative
-from sagan_tf.networks.architectures import (
-    DISCRIMINATOR_DOWNSAMPLING,
-    DISCRIMINATOR_MULTIPLIERS,
-    discriminator_attention_channels,
-)
+from sagan_tf.networks.architectures import discriminator_attention_channels
 from sagan_tf.networks.blocks import LayerStyle, downsampling_block
-from sagan_tf.networks.validation import check_network
+from sagan_tf.networks.validation import check_image_size, check_network
 
 
 def build_discriminator(
-    image_size: int = 128,
+    image_size: int | tuple[int, int] = 128,
     channels: int = 64,
     num_classes: int | None = 1000,
     attention_sizes: Sequence[int] = (32,),
@@ -34,17 +30,18 @@ def build_discriminator(
 ) -> keras.Model:
     """Builds the SAGAN discriminator, a projection discriminator, as a functional Keras model.
 
-    Residual blocks halve the image down to 4x4 (8x8 at 32 px). With h the last map after ReLU, summed over positions,
+    Residual blocks halve the image down to about 4x4 (8x8 at 32 px). With h the last map after ReLU, summed over
+    positions,
 
         logit = w . h + b + embedding[label] . h
 
-    Symbols: B batch, S image_size in px, K num_classes.
+    Symbols: B batch, H, W height and width of an image in px, K num_classes.
 
     Args:
-        image_size: 32, 64, 128 or 256.
+        image_size: (H, W), or an int for square images, as of `build_generator`.
         channels: int >= 1. Base width; `architectures.py` has its multiples.
         num_classes: int >= 1, or None for a discriminator without labels (the last term is left out).
-        attention_sizes: Sizes in px of the feature maps that get attention; empty for none.
+        attention_sizes: Sizes in px of the feature maps that get attention, of their smaller side; empty for none.
         image_channels: int >= 1.
         attention_block: `self_attention`, or `residual` for the paper's control (Table 1).
         attention_options: dict, keyword arguments of `SelfAttention`.
@@ -58,7 +55,7 @@ def build_discriminator(
         name: Name of the model.
 
     Returns:
-        keras.Model: [image (B, S, S, image_channels) in [-1, 1], label (B,) int32 in 0..K-1] -> logit (B, 1) float32,
+        keras.Model: [image (B, H, W, image_channels) in [-1, 1], label (B,) int32 in 0..K-1] -> logit (B, 1) float32,
         > 0 for real; without classes the image alone.
 
     Raises:
@@ -67,6 +64,7 @@ def build_discriminator(
     Source: Miyato and Koyama 2018, equation 3, https://arxiv.org/abs/1802.05637; brain-research/self-attention-gan,
         discriminator.py.
     """
+    image_size, architecture = check_image_size(image_size)
     sizes = check_network(
         image_size,
         channels,
@@ -85,11 +83,11 @@ def build_discriminator(
         attention_block=attention_block,
         attention_options=attention_options,
     )
-    image = keras.Input((image_size, image_size, image_channels), name="image")
+    image = keras.Input((*image_size, image_channels), name="image")
     label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
 
-    x, size = image, image_size
-    blocks = zip(DISCRIMINATOR_MULTIPLIERS[image_size], DISCRIMINATOR_DOWNSAMPLING[image_size])
+    x, size = image, min(image_size)
+    blocks = zip(architecture.discriminator, architecture.downsampling)
     for i, (multiplier, downsampling) in enumerate(blocks, start=1):
         filters = multiplier * channels
         hidden = x.shape[-1] if hidden_channels == "input" and i > 1 else filters

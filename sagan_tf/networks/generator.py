@@ -1,17 +1,18 @@
 """The generator: latent and label to image."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS, INITIAL_SIZE, generator_attention_channels
+from sagan_tf.networks.architectures import generator_attention_channels
 from sagan_tf.networks.blocks import LayerStyle, upsampling_block
-from sagan_tf.networks.validation import check_network
+from sagan_tf.networks.validation import check_image_size, check_network
 
 
 def build_generator(
-    image_size: int = 128,
+    image_size: int | tuple[int, int] = 128,
     channels: int = 64,
     num_classes: int | None = 1000,
     latent_dim: int = 128,
@@ -31,20 +32,21 @@ def build_generator(
 ) -> keras.Model:
     """Builds the SAGAN generator as a functional Keras model.
 
-    A dense layer makes a 4x4 map, which residual blocks double up to the image. Batch normalization is conditional on
-    the class, except the last one. Attention follows the block that makes a map of its size. The tanh is computed in
-    float32 under any policy.
+    A dense layer makes a map of about 4x4, which residual blocks double up to the image. Batch normalization is
+    conditional on the class, except the last one. Attention follows the block that makes a map of its size. The tanh is
+    computed in float32 under any policy.
 
-    Symbols: B batch, D latent_dim, S image_size in px, K num_classes.
+    Symbols: B batch, D latent_dim, H, W height and width of an image in px, K num_classes.
 
     Args:
-        image_size: 32, 64, 128 or 256.
+        image_size: (H, W), or an int for square images: a map of 3 to 7 px on its smaller side, doubled 3 to 6 times,
+            such as 32, 64, 128, 256 or (64, 96).
         channels: int >= 1. Base width; `architectures.py` has its multiples.
         num_classes: int >= 1, or None for a generator without labels.
         latent_dim: int >= 1.
-        attention_sizes: Sizes in px of the feature maps that get attention; empty for none.
+        attention_sizes: Sizes in px of the feature maps that get attention, of their smaller side; empty for none.
         image_channels: int >= 1.
-        initial_channels: int >= 1, channels of the 4x4 map. None: by image size, as in `architectures.py`.
+        initial_channels: int >= 1, channels of the first map. None: by image size, as in `architectures.py`.
         attention_block: `self_attention`, or `residual` for the paper's control (Table 1).
         attention_options: dict, keyword arguments of `SelfAttention`.
         spectral_normalization: bool.
@@ -57,7 +59,7 @@ def build_generator(
         name: Name of the model.
 
     Returns:
-        keras.Model: [latent (B, D) ~ N(0, 1), label (B,) int32 in 0..K-1] -> image (B, S, S, image_channels) float32
+        keras.Model: [latent (B, D) ~ N(0, 1), label (B,) int32 in 0..K-1] -> image (B, H, W, image_channels) float32
         in [-1, 1]; without classes the latent alone.
 
     Raises:
@@ -65,6 +67,7 @@ def build_generator(
 
     Source: Zhang et al. 2019, https://arxiv.org/abs/1805.08318; brain-research/self-attention-gan, generator.py.
     """
+    image_size, architecture = check_image_size(image_size)
     sizes = check_network(
         image_size,
         channels,
@@ -90,10 +93,11 @@ def build_generator(
     latent = keras.Input((latent_dim,), name="latent")
     label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
 
-    first, *multipliers = GENERATOR_MULTIPLIERS[image_size]
-    size, width = INITIAL_SIZE, initial_channels or first * channels
-    x = style.dense(size * size * width, "dense")(latent)
-    x = keras.layers.Reshape((size, size, width), dtype=dtype, name="reshape")(x)
+    first, *multipliers = architecture.generator
+    initial_map = (*architecture.initial_shape, initial_channels or first * channels)
+    x = style.dense(math.prod(initial_map), "dense")(latent)
+    x = keras.layers.Reshape(initial_map, dtype=dtype, name="reshape")(x)
+    size = min(architecture.initial_shape)
     if size in sizes:
         x = style.attention(x, f"attention_{size}")
     for multiplier in multipliers:

@@ -1,6 +1,17 @@
 """Checks of the arguments of both networks."""
 
-from sagan_tf.networks.architectures import GENERATOR_MULTIPLIERS
+from sagan_tf.networks.architectures import find_architecture, size_text
+
+
+def check_image_size(image_size):
+    """Returns (height, width) of an argument `image_size`, an int or such a pair, and its `Architecture`."""
+    pair = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
+        raise ValueError(f"`image_size` must be an int >= 1, or two for height and width. Received: {image_size=}.")
+    try:
+        return pair, find_architecture(pair)
+    except ValueError as error:
+        raise ValueError(f"`image_size` {error}") from None
 
 
 def check_network(
@@ -8,11 +19,11 @@ def check_network(
 ):
     """Checks the arguments that both networks share; `attention_channels` lists the feature maps of this one.
 
+    `image_size` is a pair.
+
     Returns:
         set of the attention sizes in px.
     """
-    if image_size not in GENERATOR_MULTIPLIERS:
-        raise ValueError(f"`image_size` must be one of {sorted(GENERATOR_MULTIPLIERS)}. Received: {image_size=}.")
     for name, value in (("channels", channels), ("image_channels", image_channels), ("num_classes", num_classes)):
         if value is None and name == "num_classes":
             continue
@@ -25,6 +36,6 @@ def check_network(
         if size not in available:
             raise ValueError(
                 f"`attention_sizes` must be among the network's feature maps, {sorted(available)} px for "
-                f"image_size={image_size}. Received: attention_sizes={tuple(attention_sizes)}."
+                f"images of {size_text(image_size)} px. Received: attention_sizes={tuple(attention_sizes)}."
             )
     return set(attention_sizes)

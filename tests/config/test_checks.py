@@ -18,7 +18,12 @@ OUT_OF_RANGE = [
     ("training.r1_weight", ".inf", "must be at least 0. Got inf."),
     ("generator_optimizer.learning_rate", "0", "must be above 0. Got 0.0."),
     ("discriminator_optimizer.beta_1", "-0.1", "must be at least 0 and below 1. Got -0.1."),
-    ("data.image_size", "48", "must be one of 32, 64, 128, 256 px, which have an architecture. Got 48."),
+    (
+        "data.image_size",
+        "50",
+        "must be a map of 3 to 7 px on its smaller side, doubled 3 to 6 times; the nearest sizes are 48 or 56 px. "
+        "Got 50.",
+    ),
     ("data.image_channels", "0", "must be 1 or 3. Got 0."),
     ("data.image_channels", "2", "must be 1 or 3. Got 2."),
     ("output.sample_rows", "257", "must be from 1 to 256. Got 257."),

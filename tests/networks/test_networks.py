@@ -58,6 +58,36 @@ def test_network_outputs_have_expected_shapes_and_ranges(image_size, num_classes
     assert logit.shape == (2, 1)
 
 
+@pytest.mark.parametrize(("image_size", "first"), [((24, 32), (3, 4)), ((72, 48), (9, 6))])
+def test_network_maps_have_the_aspect_of_the_image(image_size, first):
+    arguments = dict(image_size=image_size, channels=2, num_classes=None, attention_options=dict(key_reduction=2))
+    sizes = [min(first) * scale for scale in (2, 4)]
+    generator = build_generator(**arguments, latent_dim=5, attention_sizes=sizes)
+    discriminator = build_discriminator(**arguments, attention_sizes=sizes)
+    for network in (generator, discriminator):
+        shapes = [layer.output.shape[1:3] for layer in network.layers if len(layer.output.shape) == 4]
+        assert {height / width for height, width in shapes} == {first[0] / first[1]}
+        for size in sizes:
+            assert min(network.get_layer(f"attention_{size}").output.shape[1:3]) == size
+    assert generator.get_layer("reshape").output.shape[1:3] == first
+    image = generator(np.ones((2, 5), "float32"))
+    assert image.shape == (2, *image_size, 3)
+    assert discriminator(image).shape == (2, 1)
+
+
+def test_network_of_equal_sides_is_that_of_one_size():
+    arguments = dict(channels=2, num_classes=3, attention_sizes=())
+    for build in (build_generator, build_discriminator):
+        networks = []
+        for image_size in (32, (32, 32)):
+            keras.utils.set_random_seed(0)
+            networks.append(build(image_size, **arguments))
+        one, pair = networks
+        for weight, other in zip(one.weights, pair.weights, strict=True):
+            assert weight.path == other.path
+            np.testing.assert_array_equal(weight, other)
+
+
 @pytest.mark.parametrize("block", ["self_attention", "residual"])
 def test_network_has_attention_at_every_requested_size(block):
     arguments = dict(image_size=64, channels=16, num_classes=None, attention_block=block)
@@ -177,7 +207,11 @@ def test_network_bfloat16_gradients_are_near_float64_for_every_weight():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(image_size=48), "image_size"),
+        (dict(image_size=50), "`image_size` must be .* nearest sizes are 48 or 56 px. Got 50."),
+        (dict(image_size=(100, 150)), "96x144 or "),
+        (dict(image_size=(2048, 3072)), "448x"),
+        (dict(image_size=(64, 96, 3)), "two for height and width"),
+        (dict(image_size=None), "image_size"),
         (dict(attention_sizes=(24,)), "feature maps"),
         (dict(channels=0), "channels"),
         (dict(num_classes=0), "num_classes"),
@@ -198,5 +232,5 @@ def test_network_discriminator_rejects_an_unknown_hidden_width():
 
 
 def test_feature_maps_match_the_networks():
-    assert generator_attention_channels(128, 64) == {4: 1024, 8: 1024, 16: 512, 32: 256, 64: 128, 128: 64}
-    assert discriminator_attention_channels(128, 64) == {64: 64, 32: 128, 16: 256, 8: 512, 4: 1024}
+    assert generator_attention_channels((128, 128), 64) == {4: 1024, 8: 1024, 16: 512, 32: 256, 64: 128, 128: 64}
+    assert discriminator_attention_channels((128, 128), 64) == {64: 64, 32: 128, 16: 256, 8: 512, 4: 1024}

@@ -96,6 +96,7 @@ def test_arguments_give_the_published_widths(size):
 
 @pytest.mark.parametrize("arguments, size, changes, message", [
     (generator_arguments, 64, {"initial_channels": None}, "4x4 map has 1024 channels; .* has 512"),
+    (generator_arguments, (64, 96), {}, "images are of 64x96 px; BigGAN-PyTorch's are squares of 32, 64"),
     (generator_arguments, 64, {"channels": 3, "initial_channels": 24}, "multiple of 2"),
     (generator_arguments, 128, {"batch_normalization_epsilon": 1e-4}, "batch_normalization_epsilon is 0.0001"),
     (generator_arguments, 128, {"attention_sizes": (4, 32)}, "cannot have attention at 4 px"),
