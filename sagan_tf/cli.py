@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": ("sagan_tf.evaluate", "measure FID, KID and more of a run or of a folder of pictures"),
     "report": ("sagan_tf.report", "write the page of a run, or of several side by side"),
     "export": ("sagan_tf.export.__main__", "write SavedModel, TFLite and more from a run folder"),
+    "push": ("sagan_tf.push", "upload a run's generator to the Hugging Face Hub, with a model card"),
     "serve": ("sagan_tf.serve", "serve an exported model on this machine, as TensorFlow Serving does"),
 }
 

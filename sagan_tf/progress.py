@@ -10,9 +10,14 @@ with warnings.catch_warnings():
 _LOG_SECONDS = 30
 
 
+def shows_bars():
+    """Whether stderr is a terminal or a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
 def progress_bar(*args, **options):
     """Makes a `tqdm` of the same arguments, which in a log file shows itself every 30 seconds, from the 30th on."""
-    if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
+    if not shows_bars():
         times = {"mininterval": _LOG_SECONDS, "maxinterval": _LOG_SECONDS, "delay": _LOG_SECONDS}
         options = {"file": _Lines(sys.stderr), **times, **options}
     return tqdm(*args, **options)

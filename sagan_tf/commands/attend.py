@@ -6,10 +6,10 @@ import json
 import numpy as np
 
 from sagan_tf.commands.attention_results import AttentionReader
+from sagan_tf.commands.subjects import open_subject
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import atomic_write, write_text
 from sagan_tf.progress import progress_bar
-from sagan_tf.runs.folder import Run
 from sagan_tf.viewing.attention_measures import format_table
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
 from sagan_tf.viewing.explorer import save_explorer
@@ -30,10 +30,10 @@ def attend_run(options):
     Raises:
         UserError: The run has no checkpoint or no attention layer, or the options do not fit it.
     """
-    run = Run.open(options.run)
+    run = open_subject(options.run, options.pretrained)
     if (options.network, options.pictures) == ("generator", "real"):
         raise UserError("--pictures real: the generator makes pictures and takes none; leave out --network generator.")
-    out = options.out or run.path / "attention"
+    out = options.out or run.output_path / "attention"
     if options.step == "all":
         yield from _draw_over_training(run, options, out)
         return

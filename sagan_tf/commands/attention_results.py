@@ -54,11 +54,12 @@ class AttentionReader:
 
     def __init__(self, run, options, step=None):
         self._run, self._config, self._options = run, run.config(), options
-        networks = restore_networks(run, options.step if step is None else step, discriminator=True)
-        self.step, self._num_classes = networks.step, networks.num_classes
+        self._networks = _choose_networks(run, options)
+        step = options.step if step is None else step
+        networks = restore_networks(run, step, discriminator="discriminator" in self._networks)
+        self.step, self._num_classes = networks.step or 0, networks.num_classes
         self._classes = choose_classes(options.classes, class_names(run, networks.num_classes))
         self._sampler = Sampler(networks.generator)
-        self._networks = [options.network] if options.network else ["generator", "discriminator"]
         # The generator makes the images of the discriminator too.
         probed = {"generator", *self._networks}
         self._probes = {name: AttentionProbe(getattr(networks, name)) for name in probed}
@@ -106,7 +107,7 @@ class AttentionReader:
         results = self._generated(seeds, labels, names, len(seeds), shrink)
         results = [result for result in results if result.network in self._networks]
         maps = {(result.network, name): maps for result in results for name, maps in result.maps.items()}
-        title = f"{self._run.path.name}, step {self.step}"
+        title = f"{self._run.name}, step {self.step}"
         return ExplorerData(title, results[0].images, tuple(names.tolist()), tuple(seeds.tolist()), maps)
 
     def _generated(self, seeds, labels, titles, drawn, reduce=lambda maps: maps):
@@ -201,6 +202,16 @@ def real_images(run, count, num_classes):
     order = np.argsort(turns, kind="stable")
     labels = None if names is None else labels[order]
     return from_levels(images[order]), labels, tuple(f"{captions[i]}, real" for i in order)
+
+
+def _choose_networks(run, options):
+    """Names of the networks of the options; without a checkpoint, which alone holds the discriminator, of one."""
+    if options.network:
+        return [options.network]
+    if run.checkpoint_steps() or options.pictures == "real":
+        return ["generator", "discriminator"]
+    print(f"The discriminator is left out: {run.name} has no checkpoint, which alone holds it.", file=sys.stderr)
+    return ["generator"]
 
 
 def _inputs(x, labels):

@@ -30,6 +30,7 @@ from sagan_tf.evaluation.shards import gather_shards, shard_paths
 from sagan_tf.evaluation.standing_statistics import BATCH_SIZE, set_standing_statistics
 from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.files.atomic import write_text
+from sagan_tf.files.hub import is_hub_name
 from sagan_tf.files.locks import exclusive
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.truncation import NO_TRUNCATION
@@ -46,6 +47,8 @@ _LABELS = {"uniform": "drawn with equal probabilities", "data": "drawn as often 
 
 def evaluate(options):
     """Measures a run's generator or a folder of pictures; returns a `Result`, or None on workers but the chief."""
+    if is_hub_name(options.subject):
+        return evaluate_run(Run.open(options.subject), options)
     path = Path(options.subject)
     if not path.is_dir():
         raise UserError(f"{path}: there is no such folder. Name a run folder, or a folder of pictures.")
@@ -71,7 +74,8 @@ def evaluate_run(run, options):
     shares = _label_shares(run, source, options, folded.num_classes)
     samples = SampleSet(options.num_samples, options.seed, options.truncation, shares)
     subject = _describe_generator(run, config, networks.step, options)
-    stem = Path(options.out or run.evaluation_path) / _result_stem(networks.step, evaluator.network, options)
+    out = Path(options.out or run.output_path / run.evaluation_path.name)
+    stem = out / _result_stem(networks.step, evaluator.network, options)
     sampler = evaluator.sampler(folded)
     reader = SampleReader(sampler, samples)
     if evaluator.network is None:
@@ -100,7 +104,7 @@ def evaluate_run(run, options):
     left_out |= more_left_out
     result = Result(subject, metrics + more_metrics, left_out, about, evaluator.is_inception, files, curve)
     _write(result, _beside(stem, ".json"), removals)
-    if options.out is None:
+    if options.out is None and run.output_path == run.path:
         write_report([run], run.report_path)
         files.append(run.report_path)
     return result
@@ -304,7 +308,7 @@ def _describe_generator(run, config, step, options):
     best = ", best of the evaluations during training" if options.best else ""
     standing = f"statistics of {options.standing} new batches of {BATCH_SIZE}"
     return {
-        "run": run.path.name,
+        "run": run.name,
         "generator": f"{average}{best}, step {step}",
         "step": step,
         "batch_normalization": standing if options.standing else "moving statistics of training",

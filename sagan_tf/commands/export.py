@@ -1,15 +1,16 @@
 """Exporting a run's averaged generator."""
 
+import dataclasses
 import tempfile
 
 from sagan_tf.commands.classes import choose_classes
+from sagan_tf.commands.subjects import open_subject
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import class_names, load_model
 from sagan_tf.export.formats import FORMATS
 from sagan_tf.export.model_card import make_model_card, write_model_card
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
-from sagan_tf.runs.folder import Run
 from sagan_tf.runs.provenance import describe_training
 from sagan_tf.viewing.image_grids import save_table
 from sagan_tf.viewing.sample_tables import class_grid
@@ -29,7 +30,8 @@ def export_run(options):
     Raises:
         UserError: The run has no generator, the folder cannot be written, or the version exists.
     """
-    run = Run.open(options.run)
+    run = open_subject(options.run, options.pretrained)
+    options = dataclasses.replace(options, run=run.name)
     training = describe_training(run)
     folded = fold_generator(load_model(run))
     _make_folder(options.out)
@@ -42,13 +44,13 @@ def export_run(options):
         for path in paths:
             yield name, path
         artefacts += paths
-    samples = _save_samples(folded, class_names(run, folded.num_classes), options.out / "samples.png")
+    samples = save_samples(folded, class_names(run, folded.num_classes), options.out / "samples.png")
     yield "samples", samples
     card = make_model_card(options.name, folded, options.out, artefacts, training, samples)
     yield "model card", write_model_card(card, options.out)[-1]
 
 
-def _save_samples(folded, names, path):
+def save_samples(folded, names, path):
     """Draws the first classes, or 16 seeds without classes."""
     classes = choose_classes(None, names)
     seeds = range(_COLUMNS if classes else 2 * _COLUMNS)

@@ -48,7 +48,7 @@ class EvaluateOptions:
     """Measures FID, KID and more of a run's generator, or of a folder of pictures.
 
     Args:
-        subject: Run folder, or folder of pictures.
+        subject: Run folder, hf://owner/name, or folder of pictures.
         num_samples: Generated samples.
         seed: Seed of the first sample.
         truncation: Largest absolute entry of a latent; the default keeps the whole normal distribution.
@@ -74,7 +74,8 @@ class EvaluateOptions:
         batch_size: Pictures per device and batch.
         replicas: Number of devices. Defaults to all GPUs, or the CPU.
         refresh: Recompute the cached statistics of the data.
-        out: Folder to write to. Defaults to RUN/evaluation, or ./evaluation for a folder of pictures.
+        out: Folder to write to. Defaults to RUN/evaluation, ./NAME/evaluation for hf://, or ./evaluation for a folder
+            of pictures.
     """
 
     subject: str = positional("RUN")
@@ -111,8 +112,9 @@ class SampleOptions:
     """Writes pictures of a run's averaged generator, by class and seed.
 
     Args:
-        run: Run folder.
-        out: Folder to write to. Defaults to RUN/pictures.
+        run: Run folder, or hf://owner/name.
+        pretrained: Weights that come with the package, such as twins, in place of a run folder.
+        out: Folder to write to. Defaults to RUN/pictures, or ./NAME/pictures for hf:// and --pretrained.
         step: Step of the checkpoint. Defaults to the newest.
         seed: First seed; each seed is one latent.
         classes: Names or numbers of classes, separated by commas, or all. Defaults to the first 10.
@@ -127,7 +129,8 @@ class SampleOptions:
         files: Write this many single PNG files, the classes in turn; the workers of TF_CONFIG share them.
     """
 
-    run: str = positional()
+    run: str | None = positional("RUN", default=None, nargs="?")
+    pretrained: str | None = None
     out: Path | None = None
     step: WholeNumber | None = None
     seed: WholeNumber = 0
@@ -159,8 +162,9 @@ class AttendOptions:
     """Draws and measures the attention maps of generator and discriminator.
 
     Args:
-        run: Run folder.
-        out: Folder to write to. Defaults to RUN/attention.
+        run: Run folder, or hf://owner/name.
+        pretrained: Weights that come with the package, such as twins, in place of a run folder: a generator alone.
+        out: Folder to write to. Defaults to RUN/attention, or ./NAME/attention for hf:// and --pretrained.
         network: Network to look into. Defaults to both.
         pictures: Pictures to show it. Defaults to both; the discriminator alone sees real ones.
         layers: Attention layers, separated by commas, such as attention_32. Defaults to all.
@@ -176,7 +180,8 @@ class AttendOptions:
         explorer: Also write an interactive HTML file.
     """
 
-    run: str = positional()
+    run: str | None = positional("RUN", default=None, nargs="?")
+    pretrained: str | None = None
     out: Path | None = None
     network: Literal["generator", "discriminator"] | None = None
     pictures: Literal["generated", "real"] | None = None
@@ -233,7 +238,8 @@ class ConvertOptions:
     """Makes a run folder from checkpoints of BigGAN-PyTorch's, PyTorch-StudioGAN's or mmagic's SAGAN, or the reverse.
 
     Args:
-        generator: Checkpoint of the generator: .pth of torch.save, .safetensors or .npz; with `to`, a run folder.
+        generator: Checkpoint of the generator: .pth of torch.save, .safetensors or .npz; with `to`, a run folder or
+            hf://owner/name.
         discriminator: Checkpoint of the discriminator. Defaults to none.
         out: Folder to write.
         to: Write the networks of a run as state dicts of this implementation.
@@ -256,7 +262,7 @@ class ReportOptions:
     """Writes the page of a run, or of several side by side.
 
     Args:
-        runs: Run folder; it may still be training.
+        runs: Run folder, or hf://owner/name; it may still be training.
         out: File to write. Defaults to RUN/report.html, or ./comparison.html for several runs.
     """
 
@@ -269,7 +275,8 @@ class ExportOptions:
     """Exports a run's averaged generator.
 
     Args:
-        run: Run folder.
+        run: Run folder, or hf://owner/name.
+        pretrained: Weights that come with the package, such as twins, in place of a run folder.
         out: Folder to write to; it may exist.
         formats: Formats, separated by commas.
         name: Name of the served model.
@@ -277,7 +284,8 @@ class ExportOptions:
         node_modules: LiteRT.js for `web`. Defaults to a download by npm, once.
     """
 
-    run: str = positional()
+    run: str | None = positional("RUN", default=None, nargs="?")
+    pretrained: str | None = None
     out: Path
     formats: tuple[Literal["saved_model", "tflite", "keras", "onnx", "web"], ...] = ("saved_model", "tflite", "keras")
     name: ModelName = "sagan"
@@ -286,11 +294,31 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PushOptions:
+    """Uploads a run's averaged generator to the Hugging Face Hub, with its model card, as one commit.
+
+    Args:
+        run: Run folder.
+        name: Repository, hf://owner/name, made if there is none; a revision, as in hf://owner/name@v1, becomes a tag.
+        checkpoint: Also upload the newest checkpoint, with the discriminator, from which other runs can start.
+        license: Licence of the weights for the card, such as apache-2.0. Defaults to none: it depends on the data.
+        private: Make a new repository private.
+    """
+
+    run: str = positional("RUN")
+    name: str = positional("hf://OWNER/NAME")
+    checkpoint: bool = False
+    license: str | None = None
+    private: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeOptions:
     """Serves exported models over TensorFlow Serving's REST and gRPC API, for development.
 
     Args:
-        folder: MODEL with MODEL/<number>/, a folder of such, or an export.
+        folder: MODEL with MODEL/<number>/, a folder of such, or an export; or hf://owner/name, which is exported first.
+        pretrained: Weights that come with the package, such as twins, in place of a folder.
         host: Address to listen on; the default is reachable from this machine alone.
         rest_port: HTTP port; 0 for a free one.
         port: gRPC port; 0 for a free one.
@@ -308,7 +336,8 @@ class ServeOptions:
         allowed_hosts: Names besides localhost and addresses that requests may use for this server in their Host header.
     """
 
-    folder: str = positional("DIR")
+    folder: str | None = positional("DIR", default=None, nargs="?")
+    pretrained: str | None = None
     host: str = "127.0.0.1"
     rest_port: Port = field(default=8501, metadata={"alias": "rest_api_port"})
     port: Port = 8500

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sagan_tf.commands.classes import choose_classes
+from sagan_tf.commands.subjects import open_subject
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.files.hashing import sha256_of_parts
@@ -11,7 +12,6 @@ from sagan_tf.generation.directions import name_directions, principal_directions
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.progress import progress_bar
-from sagan_tf.runs.folder import Run
 from sagan_tf.training.workers import read_worker
 from sagan_tf.viewing import sample_tables
 from sagan_tf.viewing.image_files import save_animation, save_image
@@ -38,7 +38,7 @@ def sample_run(options):
         UserError: The run has no generator yet, the options do not fit it, `TF_CONFIG` is not valid, or another
             worker's files did not come.
     """
-    worker, run = read_worker(), Run.open(options.run)
+    worker, run = read_worker(), open_subject(options.run, options.pretrained)
     networks = restore_networks(run, options.step)
     classes = choose_classes(options.classes, class_names(run, networks.num_classes))
     if "classes" in options.interpolate and (classes is None or len(classes) < 2):
@@ -46,7 +46,7 @@ def sample_run(options):
         raise UserError(f"--interpolate classes: {reason}.")
     folded = fold_generator(networks.generator)
     sampler, directions = Sampler(folded), _find_directions(folded, options.directions)
-    out = options.out or run.path / "pictures"
+    out = options.out or run.output_path / "pictures"
     if options.files:
         folder = out / "samples"
         if worker.count == 1:

@@ -1,10 +1,14 @@
 """Serving exported models on this machine."""
 
 import asyncio
+import contextlib
 import importlib
 import os
+import tempfile
+from pathlib import Path
 
 from sagan_tf.errors import UserError, install_hint
+from sagan_tf.files.hub import is_hub_name
 from sagan_tf.serving.background_log import BackgroundLog
 from sagan_tf.serving.folders import find_models
 from sagan_tf.serving.limits import Limits
@@ -23,18 +27,38 @@ def serve(options, log):
     Raises:
         UserError: There is no model, a package is missing, or an address is taken.
     """
-    _check_folder(options.folder)
-    _check_packages()
-    with quiet_imports():  # after the checks: TensorFlow takes seconds
-        from sagan_tf.serving import server
+    with _served_folder(options) as folder:
+        with quiet_imports():  # after the checks: TensorFlow takes seconds
+            from sagan_tf.serving import server
 
-    log = BackgroundLog(log)
-    running = server.Server(options.folder, limits(options), options.host, options.rest_port, options.port, log)
-    try:
-        with asyncio.Runner(loop_factory=server.new_event_loop) as runner:
-            runner.run(server.serve(running, log))
-    finally:
-        log.flush()
+        log = BackgroundLog(log)
+        running = server.Server(folder, limits(options), options.host, options.rest_port, options.port, log)
+        try:
+            with asyncio.Runner(loop_factory=server.new_event_loop) as runner:
+                runner.run(server.serve(running, log))
+        finally:
+            log.flush()
+
+
+@contextlib.contextmanager
+def _served_folder(options):
+    """Yields the folder of the options, or a temporary export of the repository or the pretrained weights they name."""
+    is_folder = options.folder is not None and options.pretrained is None and not is_hub_name(options.folder)
+    if is_folder:
+        _check_folder(options.folder)
+    _check_packages()
+    if is_folder:
+        yield options.folder
+        return
+    with quiet_imports():
+        from sagan_tf.commands.subjects import open_subject
+        from sagan_tf.experiment.loading import load_model
+        from sagan_tf.export import export_saved_model
+
+    run = open_subject(options.folder, options.pretrained)
+    with tempfile.TemporaryDirectory() as folder:
+        export_saved_model(load_model(run), Path(folder) / run.name)
+        yield folder
 
 
 def limits(options):

@@ -150,8 +150,8 @@ class TrainingConfig:
         ema_decay: Decay per step of the generator's exponential moving average; null for no average.
         ema_start_step: Steps that copy the generator before averaging starts (BigGAN-PyTorch's ema_start minus 1).
         seed: Seed of the weights, the order of the data, the latents and the augmentation.
-        start_from: Run folder, or `generator.keras` of one, whose weights the run starts from; those that fit are taken
-            by name and shape, class tables by class name.
+        start_from: Run folder, `generator.keras` of one, or hf://owner/name, whose weights the run starts from; those
+            that fit are taken by name and shape, class tables by class name.
         new_classes: Tables of classes that `start_from` lacks: the `mean` of its classes, or `random`, freshly drawn.
     """
 

@@ -11,6 +11,7 @@ from sagan_tf.experiment.build import build_gan
 from sagan_tf.experiment.checkpoints import make_manager, save_step
 from sagan_tf.experiment.loading import known_class_names, load_model, restore_networks
 from sagan_tf.files.atomic import write_text
+from sagan_tf.files.hub import is_hub_name
 from sagan_tf.generation.sampler import count_classes
 from sagan_tf.networks.freezing import frozen_parts
 from sagan_tf.runs.folder import Run
@@ -24,34 +25,12 @@ _SHAPELESS = (
 )  # fmt: skip
 
 
-def locate(source):
-    """Finds the run folder or the `.keras` file of a source: the place for other kinds, such as a download.
-
-    Args:
-        source: str or path.
-
-    Returns:
-        pathlib.Path, which exists.
-
-    Raises:
-        UserError: There is none.
-    """
-    if str(source).startswith("hf://"):
-        raise UserError(f"{source}: hf:// is not supported. Download it, and name the run folder or the .keras file.")
-    path = Path(source)
-    if path.is_file() and path.suffix != ".keras":
-        raise UserError(f"{path}: is not a run folder or a .keras file.")
-    if not path.exists():
-        raise UserError(f"{path}: there is no such run folder or .keras file.")
-    return path
-
-
 def read_weights(source: str | Path) -> Weights:
     """Reads the weights of a run, to start another from them; a run may still be training, and files are not trusted.
 
     Args:
-        source: Run folder, also of converted weights: its newest checkpoint; without one, its averaged generator. Or
-            its `generator.keras`: the averaged generator.
+        source: Run folder, also of converted weights, or `hf://owner/name`: its newest checkpoint; without one, its
+            averaged generator. Or its `generator.keras`: the averaged generator.
 
     Returns:
         `Weights`, for `SAGAN.load_weights_from`.
@@ -59,12 +38,26 @@ def read_weights(source: str | Path) -> Weights:
     Raises:
         UserError: There is no such run or file, it has no generator yet, or it cannot be read.
     """
-    path = locate(source)
-    if path.is_file():
-        run = Run(path.parent)
+    return _read_weights(*_locate(source), str(source))
+
+
+def _locate(source):
+    """The run of a source, and the path of the generator if that is what the source names."""
+    path = Path(source)
+    if not is_hub_name(source):
+        if path.is_file() and path.suffix != ".keras":
+            raise UserError(f"{path}: is not a run folder or a .keras file.")
+        if not path.exists():
+            raise UserError(f"{path}: there is no such run folder or .keras file.")
+        if path.is_file():
+            return Run(path.parent), path
+    return Run.open(source), None
+
+
+def _read_weights(run, path, source):
+    if path is not None:
         networks = generator = load_model(run, path)
     else:
-        run = Run.open(path)
         restored = restore_networks(run, discriminator=bool(run.checkpoint_steps()))
         networks = generator = restored.generator
         if restored.discriminator is not None:
@@ -74,7 +67,7 @@ def read_weights(source: str | Path) -> Weights:
                 "discriminator": restored.discriminator,
             }
     names = known_class_names(run, count_classes(generator)) if run.config_path.is_file() else None
-    return Weights.of(networks, str(path), names)
+    return Weights.of(networks, source, names)
 
 
 @dataclass(frozen=True)
@@ -109,7 +102,8 @@ def prepare_start(config, source):
     if origin is None or Run(config.run).checkpoint_steps():
         return None
     with _named_errors():
-        weights = read_weights(origin)
+        run, path = _locate(origin)
+        weights = _read_weights(run, path, origin)
         gan = build_gan(config, source)
         transfer = gan.load_weights_from(weights, source.class_names, config.training.new_classes)
     for name in ("generator", "discriminator"):
@@ -118,7 +112,7 @@ def prepare_start(config, source):
             raise UserError(
                 f"{name}.frozen_blocks: {', '.join(drawn)} would stay as drawn, because {origin} has nothing that fits."
             )
-    _warn_of_options(locate(origin), config)
+    _warn_of_options(run, origin, config)
     return Start(gan, transfer, origin)
 
 
@@ -130,13 +124,12 @@ def _named_errors():
         raise UserError(f"training.start_from: {error}") from None
 
 
-def _warn_of_options(path, config):
+def _warn_of_options(run, origin, config):
     """Warns of options with which the weights taken compute something else than at the source."""
-    run = Run(path.parent if path.is_file() else path)
     differences = config_differences(run.config(), config) if run.config_path.is_file() else []
     differing = [line for line in differences if line.partition(":")[0] in _SHAPELESS]
     if differing:
-        text = f"Warning: {path}: its weights were trained with other options ({'; '.join(differing)})."
+        text = f"Warning: {origin}: its weights were trained with other options ({'; '.join(differing)})."
         print(text, file=sys.stderr)
 
 

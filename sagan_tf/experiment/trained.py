@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from sagan_tf.config import Config
 from sagan_tf.errors import UserError, did_you_mean
 from sagan_tf.experiment.loading import class_names, load_model, restore_networks
+from sagan_tf.files.hub import is_hub_name
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler, count_classes
 from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.runs.folder import Run
+from sagan_tf.runs.pretrained import pretrained_folder
 from sagan_tf.viewing.attention import AttentionMaps, AttentionProbe
-
-_WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 class TrainedGenerator:
@@ -122,12 +122,12 @@ class TrainedRun(TrainedGenerator):
     """The averaged generator of a run folder.
 
     Args:
-        path: Run folder.
+        path: Run folder, or `hf://owner/name`, optionally with a revision as in `hf://owner/name@v1`.
         step: Step of a checkpoint. None for the newest.
         best: Take the best generator of the evaluations during training.
 
     Attributes:
-        path: pathlib.Path of the folder.
+        path: pathlib.Path of the folder; of a repository, that of its copy in the cache.
         config: `Config` of the run.
         step: int, the step of the generator; None if it does not say.
     """
@@ -147,7 +147,8 @@ def load_run(path: str | Path, step: int | None = None, best: bool = False) -> T
     """Loads the averaged generator of a run, which may still be training.
 
     Args:
-        path: Run folder.
+        path: Run folder, or a repository of the Hugging Face Hub, such as `hf://owner/name` or `hf://owner/name@v1`,
+            whose files are not trusted.
         step: Step of a checkpoint. None for the newest.
         best: Take the best generator of the evaluations during training.
 
@@ -155,7 +156,8 @@ def load_run(path: str | Path, step: int | None = None, best: bool = False) -> T
         `TrainedRun`, with `sample`, `attention`, `class_names` and `config`.
 
     Raises:
-        UserError: It is not a run folder, has no generator or checkpoint yet, or a file cannot be read.
+        UserError: It is not a run folder, has no generator or checkpoint yet, a file cannot be read, or the repository
+            cannot be downloaded.
     """
     return TrainedRun(path, step, best)
 
@@ -173,11 +175,7 @@ def pretrained(name: str) -> TrainedRun:
     Raises:
         UserError: There are no weights of that name.
     """
-    names = sorted(folder.name for folder in _WEIGHTS.iterdir() if folder.is_dir())
-    if name not in names:
-        hint = did_you_mean(name, names) or f" There are: {', '.join(names)}."
-        raise UserError(f"pretrained: there are no weights `{name}`.{hint}")
-    return TrainedRun(_WEIGHTS / name)
+    return TrainedRun(pretrained_folder(name))
 
 
 def load_generator(path: str | Path) -> TrainedGenerator:
@@ -186,7 +184,7 @@ def load_generator(path: str | Path) -> TrainedGenerator:
     The class names are those of the run folder that the file is in; elsewhere they are numbers.
 
     Args:
-        path: File that training wrote.
+        path: File that training wrote, or a repository as for `load_run`.
 
     Returns:
         `TrainedGenerator`, with `sample`, `attention` and `class_names`.
@@ -194,6 +192,8 @@ def load_generator(path: str | Path) -> TrainedGenerator:
     Raises:
         UserError: The file cannot be read, or holds no generator of `build_generator`.
     """
+    if is_hub_name(path):
+        return TrainedRun(path)
     if not Path(path).is_file():
         hint = " It is a folder: `load_run` loads a run." if Path(path).is_dir() else ""
         raise UserError(f"{path}: there is no such file.{hint}")

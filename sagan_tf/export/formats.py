@@ -1,7 +1,5 @@
 """The export formats of the command, by name."""
 
-from pathlib import Path
-
 from sagan_tf.export.keras_file import export_keras
 from sagan_tf.export.onnx_file import export_onnx
 from sagan_tf.export.saved_model import export_saved_model
@@ -27,7 +25,7 @@ def _onnx(folded, folder, options, training):
 
 def _web(folded, folder, options, training):
     # The title of the page is the run's name, unless the user names the model.
-    name = Path(options.run).resolve().name if options.name == type(options).name else options.name
+    name = options.run if options.name == type(options).name else options.name
     return [export_web(folded, folder / "web", name=name, training=training, node_modules=options.node_modules)]
 
 

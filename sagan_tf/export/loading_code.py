@@ -17,7 +17,7 @@ def loading_code(folded, folder, paths):
         if (path / "saved_model.pb").is_file():
             code["saved_model"] = _saved_model(place, folded)
         elif path.suffix == ".keras":
-            code["keras"] = _keras(place, folded)
+            code["keras"] = keras_code(place, folded)
     return code
 
 
@@ -32,7 +32,7 @@ def _saved_model(place, folded):
     ]
 
 
-def _keras(place, folded):
+def keras_code(place, folded):
     inputs = "latents" if folded.num_classes is None else f'[latents, np.zeros({_COUNT}, "int32")]'
     shape = ", ".join(map(str, (_COUNT, *folded.image_shape)))
     return [

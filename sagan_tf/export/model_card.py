@@ -61,8 +61,8 @@ def write_model_card(card, folder):
     return [folder / name for name in texts]
 
 
-def to_markdown(card):
-    """Renders the dict of `make_model_card` as Markdown."""
+def to_markdown(card, place="In this folder:"):
+    """Renders the dict of `make_model_card` as Markdown; `place` is where its lines of Python load from."""
     generator, training = card["generator"], card["training"]
     metrics = {name: f"{metric['value']:.6g} (step {metric['step']})" for name, metric in training["metrics"].items()}
     sections = [
@@ -78,15 +78,15 @@ def to_markdown(card):
     return (
         f"# {_escape(card['name'])}\n\nA Self-Attention GAN generator: random numbers in, a picture out. Exported "
         f"{card['exported_at']}; everything below is in `model_card.json` too.\n\n{samples}"
-        f"{_loading_section(card['loading'])}{_class_section(training['class_names'])}{tables}\n"
+        f"{_loading_section(card['loading'], place)}{_class_section(training['class_names'])}{tables}\n"
         f"## Licence\n{card['licence']}\n"
     )
 
 
-def _loading_section(loading):
-    """The lines that load each format, as blocks of code, to be run in the folder of the card."""
+def _loading_section(loading, place):
+    """The lines that load each format, as blocks of code."""
     blocks = [f"```python\n{chr(10).join(lines)}\n```\n\n" for lines in loading.values()]
-    return f"## Load it\nIn this folder:\n\n{''.join(blocks)}" if blocks else ""
+    return f"## Load it\n{place}\n\n{''.join(blocks)}" if blocks else ""
 
 
 def _class_section(names):

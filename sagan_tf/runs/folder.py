@@ -15,6 +15,7 @@ from typing import Any
 from sagan_tf.config import Config, config_differences, read_config, save_config
 from sagan_tf.errors import UserError, format_size
 from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
+from sagan_tf.files.hub import download, is_hub_name, repository_id
 from sagan_tf.files.locks import exclusive
 from sagan_tf.files.untrusted import check_kinds
 from sagan_tf.generation.saving import saved_record
@@ -45,9 +46,12 @@ class Run:
 
     Args:
         path: Path of the folder.
+        output_path: Where commands that read the run write by default; None: the folder.
 
     Attributes:
         path: pathlib.Path of the folder.
+        output_path: pathlib.Path.
+        name: str, the name of the folder, or of a repository or of weights that come with the package.
         metrics_log: `MetricsLog`.
         stopped_by: str, the name of the signal that stopped training in this process before its last step, or None.
         config_path, checkpoints_path, generator_path, best_generator_path, metrics_path, samples_path, attention_path,
@@ -55,8 +59,10 @@ class Run:
             recoveries_path, start_from_path, environment_path: pathlib.Paths in the folder.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, output_path: str | Path | None = None):
         self.path = Path(path)
+        self.output_path = self.path if output_path is None else Path(output_path)
+        self.name = self.output_path.resolve().name
         self.config_path = self.path / "config.yaml"
         self.checkpoints_path = self.path / "checkpoints"
         self.generator_path = self.path / "generator.keras"
@@ -132,15 +138,26 @@ class Run:
         )
 
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
+    def open(cls, folder: str | Path, output_path: str | Path | None = None) -> Run:
         """Opens an existing run folder without a lock.
 
+        Args:
+            folder: Path, or a repository of the Hugging Face Hub, such as `hf://owner/name@v1`, which is downloaded.
+            output_path: As for `Run`; by default `./name` for a repository.
+
         Raises:
-            UserError: It is not a run folder.
+            UserError: It is not a run folder, or the repository cannot be downloaded or has no generator.
         """
-        run = cls(folder)
-        if not run.config_path.is_file():
-            raise UserError(f"{run.path}: not a run folder; {run.config_path.name} is missing.")
+        if is_hub_name(folder):
+            run = cls(download(folder), output_path or repository_id(folder).partition("/")[2])
+            needed = run.config_path, run.generator_path
+            advice = f" `sagan push RUN {folder}` makes one."
+        else:
+            run, advice = cls(folder, output_path), ""
+            needed = (run.config_path,)
+        for path in needed:
+            if not path.is_file():
+                raise UserError(f"{folder}: not a run folder; {path.name} is missing.{advice}")
         run._check_entries()
         return run
 

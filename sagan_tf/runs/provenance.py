@@ -62,15 +62,29 @@ def _evaluations(run, step):
     ]
 
 
+def portable_config(config, run=None):
+    """A `Config` without paths of this machine, and with another `run`."""
+    data = {"name": dataset_name(config.data.name), "data_dir": None, "manual_dir": None}
+    evaluation = {name: _base_name(getattr(config.evaluation, name)) for name in ("features", "inception")}
+    start_from = config.training.start_from
+    return dataclasses.replace(
+        config,
+        run=run,
+        data=dataclasses.replace(config.data, **data),
+        evaluation=dataclasses.replace(config.evaluation, **evaluation),
+        training=dataclasses.replace(config.training, start_from=start_from and dataset_name(start_from)),
+    )
+
+
+def _base_name(path):
+    return None if path is None else os.path.basename(path)
+
+
 def _without_paths(config):
     """The config as JSON values, without paths of this machine."""
-    values = json.loads(json.dumps(dataclasses.asdict(config)))
+    values = json.loads(json.dumps(dataclasses.asdict(portable_config(config))))
     for section, name in ((values, "run"), (values["data"], "data_dir"), (values["data"], "manual_dir")):
         section.pop(name)
-    values["data"]["name"] = dataset_name(values["data"]["name"])
-    for name in ("features", "inception"):
-        path = values["evaluation"][name]
-        values["evaluation"][name] = None if path is None else os.path.basename(path)
     return values
 
 

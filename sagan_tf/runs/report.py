@@ -27,7 +27,7 @@ def describe_run(run):
     environment = dict(starts[-1]) if starts else {}
     started_by = environment.pop("command", None)
     return RunRecord(
-        name=run.path.resolve().name,
+        name=run.name,
         steps=training.steps,
         images_per_step=training.images_per_step,
         # A run shorter than `output.log_interval` has no line of metrics.

@@ -24,6 +24,7 @@ COMMANDS = {
     options.ConvertOptions: ["generator.npz", "--out", "run"],
     options.ReportOptions: ["run"],
     options.ExportOptions: ["run", "--out", "folder"],
+    options.PushOptions: ["run", "hf://me/toy"],
     options.ServeOptions: ["folder"],
 }
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,8 +37,9 @@ def test_option_parser_has_help_and_default_for_every_field(capsys, cls):
         parse_options(cls, ["--help"], "prog")
     out = capsys.readouterr().out
     for field in dataclasses.fields(cls):
-        if not field.metadata.get("positional"):
-            assert f" --{field.name}" in out
+        if field.metadata.get("positional"):
+            continue
+        assert f" --{field.name}" in out
         if field.default is not dataclasses.MISSING:
             assert getattr(parsed, field.name) == field.default
 

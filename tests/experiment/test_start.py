@@ -154,7 +154,7 @@ def test_train_rejects_another_start_at_resume(started):
     "flags, message",
     [
         (dict(training__start_from="gone"), "training.start_from: gone: there is no such run folder or .keras file."),
-        (dict(training__start_from="hf://a/b"), "training.start_from: hf://a/b: hf:// is not supported."),
+        (dict(training__start_from="hf://a"), "training.start_from: hf://a: write hf://owner/name"),
         (dict(training__start_from="{source}/metrics.jsonl"), "metrics.jsonl: is not a run folder or a .keras file."),
         (dict(training__start_from="{source}/samples"), "samples: not a run folder; config.yaml is missing."),
         (dict(training__start_from="{empty}"), "there is no generator yet"),

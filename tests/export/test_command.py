@@ -228,9 +228,9 @@ def test_export_command_rejects_bad_option_in_one_line(trained, tmp_path, refusa
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("arguments", "missing"), [([], "RUN, --out"), (["run"], "--out"), (["--out", "x"], "RUN")])
-def test_export_command_rejects_missing_argument_in_one_line(refusal, arguments, missing):
-    assert refusal(*arguments).startswith(f"command line: the following arguments are required: {missing}.")
+def test_export_command_rejects_missing_argument_in_one_line(refusal):
+    assert refusal("run").startswith("command line: the following arguments are required: --out.")
+    assert refusal("--out", "x").startswith("command line: give a run folder, ")
 
 
 def test_export_command_rejects_unwritable_folder_in_one_line(trained, tmp_path, refusal):

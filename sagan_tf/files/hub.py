@@ -1,0 +1,134 @@
+"""Repositories of the Hugging Face Hub by name, `hf://owner/name` or `hf://owner/name@revision`."""
+
+import contextlib
+import re
+from pathlib import Path
+
+from sagan_tf.errors import UserError, install_hint, summarize
+from sagan_tf.files.hashing import sha256
+from sagan_tf.progress import shows_bars
+
+SCHEME = "hf://"
+_NAME = re.compile(rf"{SCHEME}(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>\S+))?", re.ASCII)
+# What a run folder has of them; a repository may hold anything else, of any size.
+_RUN_FILES = ["config.yaml", "generator.keras", "data/*.json", "checkpoints/*"]
+_OWN_FOLDERS = ("checkpoints/", "tflite/")  # their files are replaced as a whole
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def is_hub_name(source):
+    """Whether a str or path is a name of the Hub, right or wrong."""
+    return str(source).startswith(SCHEME)
+
+
+def repository_id(name):
+    """`owner/name` of `hf://owner/name@revision`; UserError for another form."""
+    return _parse(name)["id"]
+
+
+def download(name):
+    """Downloads the files of a run into the cache of `huggingface_hub`, or takes them from there.
+
+    Without a network, what the cache holds of the same name is taken.
+
+    Args:
+        name: str, such as `hf://owner/name@v1`.
+
+    Returns:
+        pathlib.Path of a folder that must not be written to.
+
+    Raises:
+        UserError: `huggingface_hub` is not installed, the repository or revision does not exist or may not be read, the
+            Hub cannot be reached, or a file is damaged.
+    """
+    parts, api = _parse(name), _api(name)
+    with _one_line_errors(name):
+        folder = Path(api.snapshot_download(parts["id"], revision=parts["revision"], allow_patterns=_RUN_FILES))
+    for path in folder.rglob("*"):
+        digest = path.resolve().name  # of large files the cache keeps one copy, named by its hash
+        if path.is_symlink() and _SHA256.fullmatch(digest) and sha256(path) != digest:
+            raise UserError(f"{name}: {path.name} is damaged. Delete {path.resolve()}, and try again.")
+    return folder
+
+
+def upload(folder, name, private=False):
+    """Uploads a folder as one commit; creates the repository if there is none.
+
+    Args:
+        folder: pathlib.Path.
+        name: str, such as `hf://owner/name`; a revision becomes the tag of the commit.
+        private: bool, for a new repository.
+
+    Returns:
+        str, the address of the commit.
+
+    Raises:
+        UserError: As `download`; the token may not write, or the tag exists. The repository is unchanged then.
+    """
+    parts, api = _parse(name), _api(name)
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    with _one_line_errors(name):
+        api.create_repo(parts["id"], private=private or None, exist_ok=True)
+        if parts["revision"] and api.revision_exists(parts["id"], parts["revision"]):
+            raise UserError(f"{name}: there is a revision `{parts['revision']}`. Choose another, or leave it out.")
+        old = [path for path in api.list_repo_files(parts["id"]) if path.startswith(_OWN_FOLDERS)]
+        operations = [CommitOperationDelete(path) for path in old if path not in files]
+        operations += [CommitOperationAdd(path, source) for path, source in files.items()]
+        commit = api.create_commit(parts["id"], operations, commit_message="Upload a generator of sagan_tf")
+        if parts["revision"]:
+            api.create_tag(parts["id"], tag=parts["revision"], revision=commit.oid)
+    return str(commit.commit_url)
+
+
+def check_upload(name):
+    """Raises UserError if `upload` would at once: before what is to be uploaded is made."""
+    _parse(name)
+    _api(name)
+
+
+def _parse(name):
+    match = _NAME.fullmatch(str(name))
+    if match is None:
+        raise UserError(f"{name}: write {SCHEME}owner/name, or {SCHEME}owner/name@revision.")
+    return match
+
+
+def _api(name):
+    try:
+        from huggingface_hub import HfApi, utils
+    except ImportError:
+        raise UserError(f"{name}: huggingface_hub is not installed. {install_hint('hub')}") from None
+    if not shows_bars():
+        utils.disable_progress_bars()
+    return HfApi(library_name="sagan_tf")
+
+
+@contextlib.contextmanager
+def _one_line_errors(name):
+    from huggingface_hub import errors
+
+    login = "`hf auth login` saves a token, or set HF_TOKEN."
+    try:
+        yield
+    except UserError:
+        raise
+    except errors.HFValidationError as error:
+        raise UserError(f"{name}: {summarize(error)}") from None
+    except errors.GatedRepoError:
+        raise UserError(f"{name}: its owner must grant access. Ask for it on its page; {login}") from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(f"{name}: there is no such repository, or your token may not read it. {login}") from None
+    except errors.RevisionNotFoundError:
+        raise UserError(f"{name}: the repository has no such revision.") from None
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise UserError(f"{name}: your token does not allow it (HTTP {status}). {login}") from None
+        raise UserError(f"{name}: the Hub answers {status}: {summarize(error)}") from None
+    except Exception as error:  # of the network, with types of the HTTP client
+        if getattr(error, "errno", None) is not None:
+            raise
+        reason = summarize(error.__cause__ or error)
+        raise UserError(f"{name}: the Hub cannot be reached, or a transfer failed: {reason}") from None
