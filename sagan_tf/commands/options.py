@@ -125,7 +125,7 @@ class SampleOptions:
         directions: Draw strips along this many directions of the latent that change the image most.
         distance: Length of these strips to either side, in standard deviations of the latent.
         frames: Pictures per strip.
-        animate: Also write interpolations and directions as animations in this format.
+        animate: Also write interpolations and directions as animations in this format; mp4 needs imageio-ffmpeg.
         files: Write this many single PNG files, the classes in turn; the workers of TF_CONFIG share them.
     """
 
@@ -142,7 +142,7 @@ class SampleOptions:
     directions: Count | None = None
     distance: PositiveNumber = 3.0
     frames: TwoOrMore = 9
-    animate: Literal["gif", "webp"] | None = None
+    animate: Literal["gif", "webp", "mp4"] | None = None
     files: Count | None = None
 
 

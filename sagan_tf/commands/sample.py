@@ -14,7 +14,7 @@ from sagan_tf.generation.sampler import Sampler
 from sagan_tf.progress import progress_bar
 from sagan_tf.training.workers import read_worker
 from sagan_tf.viewing import sample_tables
-from sagan_tf.viewing.image_files import save_animation, save_image
+from sagan_tf.viewing.image_files import check_animation, save_animation, save_image
 from sagan_tf.viewing.image_grids import Table, draw_table, save_table
 
 _SEEDS_PER_LOOP = 4  # of an animation between latents
@@ -38,6 +38,7 @@ def sample_run(options):
         UserError: The run has no generator yet, the options do not fit it, `TF_CONFIG` is not valid, or another
             worker's files did not come.
     """
+    check_animation(options.animate)
     worker, run = read_worker(), open_subject(options.run, options.pretrained)
     networks = restore_networks(run, options.step)
     classes = choose_classes(options.classes, class_names(run, networks.num_classes))

@@ -1,10 +1,14 @@
-"""Images as PNG, WebP and GIF files; Pillow."""
+"""Images as PNG, WebP and GIF files, by Pillow, and as MP4 files, by ffmpeg."""
 
+import importlib
 import io
+import subprocess
 
+import numpy as np
 from PIL import Image
 
-from sagan_tf.files.atomic import write_bytes
+from sagan_tf.errors import UserError, install_hint, summarize
+from sagan_tf.files.atomic import atomic_write, write_bytes
 from sagan_tf.generation.pixels import to_levels
 
 _FRAME_MILLISECONDS = 50  # GIF has a resolution of 10 ms.
@@ -34,13 +38,16 @@ def save_image(image, path):
 
 
 def save_animation(frames, path):
-    """Writes two or more RGB PIL.Images of one size as an endless .gif or .webp file."""
+    """Writes two or more RGB PIL.Images of one size as an endless .gif or .webp file, or as an .mp4 file."""
     file_format = str(path).rpartition(".")[2].upper()
-    if file_format not in ("GIF", "WEBP") or len(frames) < 2:
+    if file_format not in ("GIF", "WEBP", "MP4") or len(frames) < 2:
         raise ValueError(
-            "`path` must end in .gif or .webp, and `frames` must be two or more. "
+            "`path` must end in .gif, .webp or .mp4, and `frames` must be two or more. "
             f"Received: path={path}, {len(frames)} frames."
         )
+    if file_format == "MP4":
+        _save_mp4(frames, path)
+        return
     if file_format == "GIF":
         # One palette for all frames; with a palette each, colours flicker.
         palette = _common_palette(frames)
@@ -50,6 +57,36 @@ def save_animation(frames, path):
         options = {"quality": 90}
     options |= {"save_all": True, "append_images": frames[1:], "duration": _FRAME_MILLISECONDS, "loop": 0}
     write_bytes(path, encode(frames[0], file_format, **options))
+
+
+def check_animation(file_format):
+    """Raises UserError if a format, such as `mp4`, cannot be written for want of a package."""
+    if file_format == "mp4":
+        _ffmpeg()
+
+
+def _ffmpeg():
+    """Path of ffmpeg's program."""
+    try:
+        return importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
+    except (ImportError, RuntimeError):  # not installed; no program for this platform
+        hint = f"{install_hint('video')} Or choose gif or webp."
+        raise UserError(f"mp4: imageio-ffmpeg is not installed. {hint}") from None
+
+
+def _save_mp4(frames, path):
+    """Writes H.264 in the pixel format that every player shows; it has even sides only, so an odd one gets a pixel."""
+    width, height = frames[0].size
+    padding = ((0, height % 2), (0, width % 2), (0, 0))
+    raw = b"".join(np.pad(np.asarray(frame), padding, mode="edge").tobytes() for frame in frames)
+    size, rate = f"{width + width % 2}x{height + height % 2}", str(1000 / _FRAME_MILLISECONDS)
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", rate, "-i", "-"]
+    target = ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    with atomic_write(path) as temporary_path:
+        command = [_ffmpeg(), "-loglevel", "error", *source, *target, str(temporary_path)]
+        done = subprocess.run(command, input=raw, capture_output=True)
+        if done.returncode:
+            raise UserError(f"mp4: ffmpeg failed: {summarize(done.stderr.decode(errors='replace'))}")
 
 
 def _common_palette(frames):

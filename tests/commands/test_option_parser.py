@@ -86,7 +86,7 @@ def test_option_parser_reads_options_in_their_types():
         (options.SampleOptions, ["--sweep", "0.3,,1"], "--sweep: `0.3,,1` has an empty item. Remove the extra comma."),
         (options.SampleOptions, ["--classes", ",a"], "--classes: `,a` has an empty item."),
         (options.SampleOptions, ["--classes", ","], "--classes: the list is empty. Name something, or leave"),
-        (options.SampleOptions, ["--animate", "gifs"], "--animate: `gifs` is not one of gif, webp. Did you"),
+        (options.SampleOptions, ["--animate", "gifs"], "--animate: `gifs` is not one of gif, webp, mp4. Did you"),
         (
             options.EvaluateOptions,
             ["--pixel_range", "0,2"],

@@ -231,12 +231,19 @@ def test_sample_step_selects_the_checkpoint(run, tmp_path):
         (["--seed", "-1"], f"--seed: `-1` is not a whole number from 0 to {2**62 - 1}."),
         (["--interpolate", "time"], "--interpolate: `time` is not one of latents, classes."),
         (["--directions", "13"], "--directions: the generator has 12 directions, not 13."),
-        (["--animate", "mp4"], "--animate: `mp4` is not one of gif, webp."),
+        (["--animate", "avi"], "--animate: `avi` is not one of gif, webp, mp4."),
     ],
 )
 def test_sample_rejects_bad_options_in_one_line(run, tmp_path, refusal, arguments, line):
     found = refusal(run.path, "--out", tmp_path / "out", *arguments)
     assert found.startswith(line.format(run=run.path)), found
+    assert not (tmp_path / "out").exists()
+
+
+def test_sample_names_the_missing_package_of_a_video(run, tmp_path, refusal, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    line = refusal(run.path, "--out", tmp_path / "out", "--animate", "mp4")
+    assert line.startswith("mp4: imageio-ffmpeg is not installed. Run `pip install '.[video]'`")
     assert not (tmp_path / "out").exists()
 
 

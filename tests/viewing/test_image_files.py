@@ -1,5 +1,7 @@
 """Image files hold the given pixels and appear only when complete."""
 
+import subprocess
+
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
@@ -22,10 +24,25 @@ def test_saved_animation_repeats_all_frames_forever(tmp_path, ending):
         assert abs(frame - np.asarray(expected).astype(int)).mean() < 3
 
 
+@pytest.mark.parametrize("sides", [(32, 40), (31, 41)])
+def test_saved_video_has_all_frames_in_even_sides(tmp_path, sides):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra `video`")
+    # Smooth, since videos halve the resolution of colours.
+    ramp = np.linspace(0, 1, sides[0])[:, None, None] * np.linspace(0, 1, sides[1])[:, None] * [200, 100, 50]
+    frames = [Image.fromarray((ramp + 10 * i).astype(np.uint8)) for i in range(5)]
+    save_animation(frames, tmp_path / "path.mp4")
+    assert ffmpeg.count_frames_and_secs(tmp_path / "path.mp4") == (5, 0.25)
+    command = [ffmpeg.get_ffmpeg_exe(), "-i", tmp_path / "path.mp4", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    loaded = np.frombuffer(raw, np.uint8).reshape(5, sides[0] + sides[0] % 2, sides[1] + sides[1] % 2, 3)
+    for image, frame in zip(loaded[:, : sides[0], : sides[1]], frames):
+        assert abs(image.astype(int) - np.asarray(frame)).mean() < 3
+
+
 def test_saved_animation_rejects_unknown_file_format(tmp_path):
     frames = [draw_table(Table(plain_images(1, 1), ("",)))] * 2
     with pytest.raises(ValueError, match="Received"):
-        save_animation(frames, tmp_path / "path.mp4")
+        save_animation(frames, tmp_path / "path.avi")
     assert not list(tmp_path.iterdir())
 
 
