@@ -26,6 +26,12 @@ def format_size(num_bytes):
     return f"{num_bytes / size:.1f} {unit}"
 
 
+def format_image_size(image_size):
+    """An image size, (height, width): `64` if both sides are 64 px, otherwise such as `64x96`."""
+    height, width = image_size
+    return str(height) if height == width else f"{height}x{width}"
+
+
 class UserError(Exception):
     """Bad input or environment. The message is printed as one line without traceback; the exit code is 2."""
 

@@ -1,5 +1,7 @@
 """Networks with one layer of each kind: they trace and train three times as fast as the smallest of the builders."""
 
+import math
+
 import keras
 import pytest
 from keras import ops
@@ -8,6 +10,7 @@ from sagan_tf.experiment import build
 from sagan_tf.layers import NearestUpsampling, ResidualSum
 from sagan_tf.layers.functional import average_pool
 from sagan_tf.networks.blocks import LayerStyle
+from sagan_tf.networks.validation import check_image_size
 
 
 def toy_generator(
@@ -16,10 +19,13 @@ def toy_generator(
 ):  # fmt: skip
     """As `build_generator`, with upsampling instead of residual blocks but a short last one."""
     style = LayerStyle(dtype=dtype, num_classes=num_classes, attention_options=attention_options)
-    latent, size = keras.Input((latent_dim,), name="latent"), 4
+    image_size, architecture = check_image_size(image_size)
+    first, size = architecture.initial_shape, min(architecture.initial_shape)
+    latent = keras.Input((latent_dim,), name="latent")
     label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
-    x = keras.layers.Reshape((4, 4, channels), dtype=dtype, name="reshape")(style.dense(16 * channels, "dense")(latent))
-    while size < image_size // 2:
+    x = style.dense(math.prod(first) * channels, "dense")(latent)
+    x = keras.layers.Reshape((*first, channels), dtype=dtype, name="reshape")(x)
+    while size < min(image_size) // 2:
         size *= 2
         x = NearestUpsampling(dtype=dtype, name=f"upsample_{size}")(x)
         if size in attention_sizes:
@@ -41,10 +47,11 @@ def toy_discriminator(
 ):  # fmt: skip
     """As `build_discriminator`, with one convolution, and pooling instead of further residual blocks."""
     style = LayerStyle(dtype=dtype, attention_options=attention_options)
-    image, size = keras.Input((image_size, image_size, image_channels), name="image"), image_size // 2
+    image_size, _ = check_image_size(image_size)
+    image, size = keras.Input((*image_size, image_channels), name="image"), min(image_size) // 2
     label = None if num_classes is None else keras.Input((), dtype="int32", name="label")
     x = style.convolution(channels, 3, "block_1_conv", resampling="down")(image)
-    while size >= min(attention_sizes, default=image_size // 2):
+    while size >= min(attention_sizes, default=min(image_size) // 2):
         x = style.attention(x, f"attention_{size}") if size in attention_sizes else x
         x, size = average_pool(x), size // 2
     features = ops.sum(ops.cast(style.relu(x, "output_relu"), "float32"), axis=(1, 2))

@@ -96,8 +96,8 @@ def _make_row(result, name, i, points):
     """The row of image `i`; `points` are (x, y) in px, or None."""
     maps, image = result.maps[name], result.images[i]
     if points is not None:
-        (height, width), size = maps.query_shape, len(image)
-        points = [(y * height // size, x * width // size) for x, y in points]
+        (height, width), (rows, columns) = maps.query_shape, image.shape[:2]
+        points = [(y * height // rows, x * width // columns) for x, y in points]
     return make_row(maps, i, image, points, result.titles[i])
 
 

@@ -34,7 +34,7 @@ class AttentionResult:
         network: `generator` or `discriminator`.
         pictures: `generated` or `real`.
         step: int.
-        images: (N, S, S, C) uint8.
+        images: (N, H, W, C) uint8.
         titles: N str.
         maps: dict, name of a layer -> `AttentionMaps` of the N images.
         measures: dict, name of a layer -> dict of `measure_attention`, means over more images.
@@ -75,10 +75,12 @@ class AttentionReader:
         for name in self._options.layers or ():
             if name not in layers:
                 raise UserError(f"--layers: there is no layer `{name}`. Choose from {', '.join(layers)}.")
-        size = self._config.data.image_size
+        height, width, _ = self._config.data.image_shape
         for x, y in self._options.points or ():
-            if not (0 <= x < size and 0 <= y < size):
-                raise UserError(f"--points: {x},{y} is outside the picture, which is {size} px wide and high.")
+            if not (0 <= x < width and 0 <= y < height):
+                raise UserError(
+                    f"--points: {x},{y} is outside the picture, which is {width} px wide and {height} px high."
+                )
 
     def results(self, drawn, measured):
         """Lists the `AttentionResult`s of the options: maps of the first `drawn` images, measures of `measured`."""
@@ -150,7 +152,7 @@ class AttentionReader:
         return result, images
 
     def _measure(self, maps):
-        measures = measure_attention(maps, self._config.data.image_size)
+        measures = measure_attention(maps, self._config.data.image_shape[:2])
         return measures | (measure_symmetry(maps) if self._config.data.name == "mirror" else {})
 
     def _labels(self, count):
@@ -177,16 +179,15 @@ def real_images(run, count, num_classes):
         num_classes: int, classes of the networks; None without classes.
 
     Returns:
-        ((N, S, S, C) in [-1, 1], labels (N,) or None, N titles).
+        ((N, H, W, C) in [-1, 1], labels (N,) or None, N titles).
 
     Raises:
         UserError: The data cannot be read, or have other classes than the run.
     """
     data = run.config().data
     if data.name in embedded.NAMES:
-        images, labels = embedded.render(
-            data.name, range(count), split=data.split, image_size=data.image_size, channels=data.image_channels
-        )
+        size, _, channels = data.image_shape
+        images, labels = embedded.render(data.name, range(count), split=data.split, image_size=size, channels=channels)
         names = embedded.KINDS
     else:
         with translate_data_errors(data.name):

@@ -14,11 +14,12 @@ from sagan_tf.commands.evaluate_pictures import (
     save_pixel_neighbours,
     save_truncation_curve,
 )
+from sagan_tf.commands.options import image_sides
 from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.data.folders import UNREADABLE, list_pictures, open_picture
 from sagan_tf.data.options import DataOptions
-from sagan_tf.data.prepared import is_prepared, read_manifest, split_folder
+from sagan_tf.data.prepared import is_prepared, prepared_shape, read_manifest, split_folder
 from sagan_tf.data.sources import class_distribution, describe_skipped, open_source
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet, file_name_part
@@ -119,12 +120,12 @@ def evaluate_folder(folder, options):
         )
     if options.truncation_curve:
         raise UserError("--truncation_curve: a folder of pictures has no latents; name a run.")
-    size = options.image_size or _first_picture_size(folder)
     rule = options.reference if options.reference in embedded.NAMES else None
     picture_names = _picture_metric_names(options, rule)
     evaluator, left_out = _make_evaluator(options, picture_names)
-    pictures = _open(DataOptions(name=str(folder), image_size=size, **_data_options(options)))
-    source = _open_reference(options, (size, size, 3))
+    sides = image_sides(options) or _default_sides(folder)
+    pictures = _open(DataOptions(name=str(folder), **sides, **_data_options(options)))
+    source = _open_reference(options, pictures.image_shape)
     has_same_classes = source is not None and pictures.class_names == source.class_names
     out, features = Path(options.out or "evaluation"), _features_name(evaluator.network)
     stem = out / f"{file_name_part(folder.name)}-{features}"
@@ -249,8 +250,10 @@ def _open_run_reference(run, config, options, image_shape):
 def _open_reference(options, image_shape):
     if options.reference.endswith(".npz"):
         return None
-    changes = {"split": options.split or "train", "image_size": image_shape[0], "image_channels": image_shape[2]}
-    return _open(DataOptions(name=options.reference, **changes, **_data_options(options)))
+    height, width, channels = image_shape
+    shape = {"image_height": height, "image_width": width, "image_channels": channels}
+    split = options.split or "train"
+    return _open(DataOptions(name=options.reference, split=split, **shape, **_data_options(options)))
 
 
 def _open(data):
@@ -326,15 +329,17 @@ def _features_name(network):
     return "pixels" if network is None else file_name_part(network.name)
 
 
-def _first_picture_size(folder):
+def _default_sides(folder):
+    """The size of prepared pictures, or the largest square in the first picture of a folder, as of `DataOptions`."""
     if is_prepared(folder):
         manifest = read_manifest(split_folder(folder, "train"))
         if manifest is not None:
-            return manifest["options"]["image_size"]
+            height, width, _ = prepared_shape(manifest["options"])
+            return {"image_height": height, "image_width": width}
     path = list_pictures(str(folder), "train").paths[0]
     try:
         with open_picture(path) as picture:
-            return min(picture.size)
+            return {"image_size": min(picture.size)}
     except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
 

@@ -29,10 +29,10 @@ class SampleReader:
 
     def __init__(self, sampler, samples):
         self.sampler, self.samples = sampler, samples
-        self.count, self.num_classes, self.image_size = samples.count, sampler.num_classes, sampler.image_shape[0]
+        self.count, self.num_classes, self.image_shape = samples.count, sampler.num_classes, sampler.image_shape
 
     def read(self, indices, labels=None):
-        """Returns (images (n, S, S, C) uint8, labels (n,) or None); `labels` replaces the samples' own."""
+        """Returns (images (n, H, W, C) uint8, labels (n,) or None); `labels` replaces the samples' own."""
         indices = np.asarray(indices, np.int64)
         if labels is None and self.num_classes is not None:
             labels = np.array([self.samples.labels(index, index + 1, self.num_classes)[0] for index in indices])
@@ -49,12 +49,12 @@ class PictureReader:
 
     def __init__(self, source, has_labels):
         self._source, self._labels = source, source.reader.labels if has_labels else None
-        self.count, self.image_size = source.num_images, source.image_size
+        self.count, self.image_shape = source.num_images, source.image_shape
         self.num_classes = source.num_classes if has_labels else None
         self._order = np.random.default_rng(0).permutation(self.count)
 
     def read(self, indices):
-        """Returns (images (n, S, S, C) uint8, labels (n,) or None)."""
+        """Returns (images (n, H, W, C) uint8, labels (n,) or None)."""
         indices = self._order[np.asarray(indices, np.int64)]
         return _load_images(self._source, indices), None if self._labels is None else self._labels[indices]
 
@@ -91,7 +91,7 @@ def picture_metrics(reader, source, names, rule, num_reference):
 def _obstacle(name, reader, source, rule):
     """Why a metric cannot be computed; None if it can."""
     if name == "ms_ssim":
-        if not num_scales(reader.image_size):
+        if not num_scales(min(reader.image_shape[:2])):
             return "the pictures are too small"
         few = reader.count < 2 * (reader.num_classes or 1)
         return "there are fewer than two samples per class" if few else None
@@ -141,7 +141,7 @@ def _similarities(reader, source):
     classes = reader.num_classes or 1
     per_class = max(4, min(30, 3000 // classes))
     images, labels = reader.read(range(min(reader.count, per_class * classes)))
-    scales, similarities = num_scales(images.shape[1]), class_similarities(images, labels)
+    scales, similarities = num_scales(min(images.shape[1:3])), class_similarities(images, labels)
     note = f"mean of {len(similarities)} class(es), random pairs of {len(images):,} samples, {scales} scales"
     details = {"by_class": {str(label): value for label, value in similarities.items()}}
     values = [MetricValue("ms_ssim_within_classes", _mean(similarities), None, note, details)]
@@ -217,7 +217,7 @@ def _save_neighbours(samples, distances, nearest, source, path, measure):
 
 
 def _load_images(source, indices):
-    """Loads images of a source by an array of indices; returns the shape of the array, and S, S, C."""
+    """Loads images of a source by an array of indices; returns the shape of the array, and H, W, C."""
     order = indices.ravel().tolist()
     missing, images = set(order), {}
     for index, (load, _) in enumerate(source.reader.in_order()):

@@ -59,7 +59,9 @@ class EvaluateOptions:
         standing: Recompute the batch statistics from this many batches; 0 keeps those of training.
         reference: Data set, folder, or .npz file of statistics to measure against. Defaults to the data of training.
         split: Split of the reference. Defaults to that of training.
-        image_size: Size of the pictures of a folder in px. Defaults to that of the first picture.
+        image_size: Size in px of the pictures of a folder, cropped to squares. Defaults to that of the first picture.
+        image_height: Height in px of the pictures of a folder that are not square, with --image_width.
+        image_width: Width in px; see --image_height.
         data_dir: Folder of prepared TensorFlow Datasets.
         manual_dir: Folder of manually downloaded archives.
         download: Let TensorFlow Datasets download the data set.
@@ -90,6 +92,8 @@ class EvaluateOptions:
     reference: str | None = None
     split: str | None = None
     image_size: Count | None = None
+    image_height: Count | None = None
+    image_width: Count | None = None
     data_dir: str | None = None
     manual_dir: str | None = None
     download: bool = False
@@ -144,6 +148,15 @@ class SampleOptions:
     frames: TwoOrMore = 9
     animate: Literal["gif", "webp", "mp4"] | None = None
     files: Count | None = None
+
+
+def image_sides(options):
+    """The fields of an `EvaluateOptions` or `PrepareOptions` that give the size of pictures, as of `DataOptions`."""
+    if (options.image_height is None) != (options.image_width is None):
+        given, other = ("width", "height") if options.image_height is None else ("height", "width")
+        raise UserError(f"--image_{given}: give --image_{other} too.")
+    names = ("image_size",) if options.image_height is None else ("image_height", "image_width")
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def read_points(text):
@@ -208,7 +221,9 @@ class PrepareOptions:
         source: Folder of pictures, or a TensorFlow Datasets name, as --data.name takes.
         out: Folder to write; the same command continues an interrupted one.
         split: Splits, separated by commas, each into a folder of its own; those of --data.split.
-        image_size: Height and width in px after the central square crop and resize.
+        image_size: Height and width in px of square pictures, after the central crop and resize.
+        image_height: Height in px of pictures that are not square, with --image_width in place of --image_size.
+        image_width: Width in px; see --image_height.
         image_channels: 1 (grey) or 3 (RGB).
         resize: Resize filter, antialiased.
         encoding: Pixels as they are (raw), the same in half of the size (png), or with loss (jpeg).
@@ -223,6 +238,8 @@ class PrepareOptions:
     out: Path
     split: tuple[str, ...] = ("train",)
     image_size: PictureSize = 128
+    image_height: PictureSize | None = None
+    image_width: PictureSize | None = None
     image_channels: Literal["1", "3"] = "3"
     resize: Literal["bilinear", "area", "bicubic", "lanczos3"] = "bilinear"
     encoding: Literal["raw", "png", "jpeg"] = "raw"

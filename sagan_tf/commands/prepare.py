@@ -2,8 +2,9 @@
 
 import shlex
 
+from sagan_tf.commands.options import image_sides
 from sagan_tf.data.options import DataOptions
-from sagan_tf.data.prepared import split_folder
+from sagan_tf.data.prepared import prepared_shape, split_folder
 from sagan_tf.data.preparing import prepare
 from sagan_tf.data.sources import translate_data_errors
 from sagan_tf.errors import UserError, format_size
@@ -17,8 +18,8 @@ def prepare_splits(options):
     if options.quality is not None and options.encoding != "jpeg":
         raise UserError(f"--quality: {options.encoding} is lossless. Leave it out, or add --encoding jpeg.")
     quality = (options.quality or _QUALITY) if options.encoding == "jpeg" else None
-    names = ("image_size", "resize", "corrupt", "data_dir", "manual_dir", "download")
-    settings = {name: getattr(options, name) for name in names}
+    names = ("resize", "corrupt", "data_dir", "manual_dir", "download")
+    settings = {name: getattr(options, name) for name in names} | image_sides(options)
     settings["image_channels"] = int(options.image_channels)
     for split in options.split:
         data = DataOptions(name=options.source, split=split, **settings)
@@ -35,7 +36,7 @@ def _train_command(options):
     values = {"split": split, "image_channels": int(options.image_channels), "resize": options.resize}
     changes = {name: value for name, value in values.items() if value != getattr(DataOptions(), name)}
     # The size always: the quick start has another than the default.
-    for name, value in {"image_size": options.image_size, **changes}.items():
+    for name, value in {**image_sides(options), **changes}.items():
         command += [f"--data.{name}", str(value)]
     return command
 
@@ -44,11 +45,11 @@ def _describe(path, manifest, is_new):
     options, classes = manifest["options"], manifest["class_names"]
     kinds = "no classes" if classes is None else f"{len(classes):,} class(es)"
     quality = "" if options["quality"] is None else f", quality {options['quality']}"
-    size = format_size(sum(shard["bytes"] for shard in manifest["shards"]))
+    shape, size = prepared_shape(options), format_size(sum(shard["bytes"] for shard in manifest["shards"]))
     state = "complete" if is_new else "already complete, left as it is"
     return (
-        f"{path}: {state}: {manifest['num_images']:,} pictures of {options['image_size']}x{options['image_size']}x"
-        f"{options['image_channels']}, {kinds}, {options['encoding']}{quality}, {size}."
+        f"{path}: {state}: {manifest['num_images']:,} pictures of {'x'.join(map(str, shape))}, {kinds}, "
+        f"{options['encoding']}{quality}, {size}."
     )
 
 

@@ -103,7 +103,7 @@ def _draw_directions(sampler, classes, options, directions, out):
             sample_tables.direction_strips(sampler, classes, seed, directions, distances, truncation)
             for seed in progress_bar(seeds, unit="seed", desc="moving", leave=False)
         ]
-        images = np.stack([table.images for table in tables], axis=2)  # (rows, frames, seeds, S, S, C)
+        images = np.stack([table.images for table in tables], axis=2)  # (rows, frames, seeds, H, W, C)
         frames = [draw_table(Table(images[:, i], tables[0].row_titles)) for i in range(len(distances))]
         path = out / f"directions.{options.animate}"
         save_animation(frames + frames[-2:0:-1], path)

@@ -4,11 +4,11 @@ import math
 from dataclasses import fields, is_dataclass
 
 from sagan_tf.config.ranges import ConfigError, check_value
+from sagan_tf.errors import format_image_size
 from sagan_tf.networks.architectures import (
     discriminator_attention_channels,
     find_architecture,
     generator_attention_channels,
-    size_text,
 )
 
 _MAX_GRID_PIXELS = 1 << 26  # fewer than make Pillow, and so the report, refuse a picture
@@ -39,10 +39,15 @@ def check_config(config):
 
 
 def _check_architecture(config):
+    data = config.data
+    if (data.image_height is None) != (data.image_width is None):
+        given, other = ("width", "height") if data.image_height is None else ("height", "width")
+        raise ConfigError(f"data.image_{given}", f"must be null without `data.image_{other}`.")
     try:
-        find_architecture(config.data.image_shape[:2])
+        find_architecture(data.image_shape[:2])
     except ValueError as error:
-        raise ConfigError("data.image_size", str(error)) from None
+        key = "data.image_size" if data.image_height is None else "data.image_height"
+        raise ConfigError(key, str(error)) from None
     if not config.attention.output_projection and config.attention.value_reduction != 1:
         raise ConfigError(
             "attention.value_reduction",
@@ -63,7 +68,7 @@ def _check_frozen_blocks(config):
         if frozen > number:
             raise ConfigError(
                 f"{name}.frozen_blocks",
-                f"must be at most {number}, the {name}'s blocks at {size_text(image_size)} px. Got {frozen}.",
+                f"must be at most {number}, the {name}'s blocks at {format_image_size(image_size)} px. Got {frozen}.",
             )
         if frozen and config.training.start_from is None:
             raise ConfigError(
@@ -74,6 +79,7 @@ def _check_frozen_blocks(config):
 
 def _check_attention(config):
     image_size = config.data.image_shape[:2]
+    size_text = format_image_size(image_size)
     for name, channels_at in (
         ("generator", generator_attention_channels),
         ("discriminator", discriminator_attention_channels),
@@ -85,8 +91,7 @@ def _check_attention(config):
                 sizes = ", ".join(map(str, sorted(available)))
                 raise ConfigError(
                     f"{name}.attention_sizes",
-                    f"must be among the {name}'s feature maps, {sizes} px for {size_text(image_size)} px pictures. "
-                    f"Got {size}.",
+                    f"must be among the {name}'s feature maps, {sizes} px for {size_text} px pictures. Got {size}.",
                 )
             if config.attention.block == "self_attention":
                 shape = [side * size // min(image_size) for side in image_size]
@@ -94,7 +99,7 @@ def _check_attention(config):
 
 
 def _check_block(attention, shape, channels, network):
-    where = f"the {network}'s {size_text(shape)} px feature map"
+    where = f"the {network}'s {format_image_size(shape)} px feature map"
     for field in ("key_reduction", "value_reduction"):
         reduction = getattr(attention, field)
         if reduction > channels:
@@ -183,8 +188,8 @@ def _check_output(output, image_size):
     if pixels > _MAX_GRID_PIXELS:
         raise ConfigError(
             "output.sample_columns",
-            f"makes a picture of {pixels / 1e6:.0f} megapixels with {rows} rows of {size_text(image_size)} px; at most "
-            f"{_MAX_GRID_PIXELS / 1e6:.0f} are possible. Got {columns}.",
+            f"makes a picture of {pixels / 1e6:.0f} megapixels with {rows} rows of {format_image_size(image_size)} px; "
+            f"at most {_MAX_GRID_PIXELS / 1e6:.0f} are possible. Got {columns}.",
         )
 
 

@@ -41,6 +41,8 @@ _OPTIMIZER_RANGES = {
 
 RANGES = {
     "data.image_size": AT_LEAST_ONE,
+    "data.image_height": AT_LEAST_ONE,
+    "data.image_width": AT_LEAST_ONE,
     "data.image_channels": ("1 or 3", lambda x: x in (1, 3)),
     "data.memory_limit_gib": AT_LEAST_ZERO,
     "generator.channels": AT_LEAST_ONE,

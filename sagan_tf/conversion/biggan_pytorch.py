@@ -10,13 +10,8 @@ import math
 import numpy as np
 
 from sagan_tf.conversion.pytorch import LAYOUTS, first_map_order
-from sagan_tf.errors import UserError
-from sagan_tf.networks.architectures import (
-    DISCRIMINATOR_DOWNSAMPLING,
-    GENERATOR_MULTIPLIERS,
-    INITIAL_SIZE,
-    size_text,
-)
+from sagan_tf.errors import UserError, format_image_size
+from sagan_tf.networks.architectures import DISCRIMINATOR_DOWNSAMPLING, GENERATOR_MULTIPLIERS, INITIAL_SIZE
 from sagan_tf.networks.validation import check_image_size
 
 _NAMES = LAYOUTS["biggan_pytorch"]
@@ -136,7 +131,7 @@ def _square_size(options):
     image_size, _ = check_image_size(options["image_size"])
     if image_size[0] != image_size[1] or image_size[0] not in GENERATOR_MULTIPLIERS:
         raise UserError(
-            f"its images are of {size_text(image_size)} px; BigGAN-PyTorch's are squares of "
+            f"its images are of {format_image_size(image_size)} px; BigGAN-PyTorch's are squares of "
             f"{', '.join(map(str, GENERATOR_MULTIPLIERS))} px."
         )
     return image_size[0]

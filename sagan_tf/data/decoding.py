@@ -1,24 +1,23 @@
-"""Decodes encoded pictures to square uint8 images."""
+"""Decodes encoded pictures to uint8 images of one size."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
 
-def decode_square(encoded, size, channels=3, resize="bilinear"):
-    """Decodes a picture, crops its largest central square and resizes that.
+def decode_picture(encoded, image_shape, resize="bilinear"):
+    """Decodes a picture, crops its largest central part of the same aspect as the result and resizes that.
 
     A JPEG gives the levels that Pillow gives: the inverse transform is the exact one, and the whole picture is decoded,
     since the colour of the last column of a part would lack its neighbours'. Transparent parts of a PNG become white.
 
     Args:
         encoded: Scalar string tensor, the bytes of a JPEG, PNG, BMP or GIF (first frame).
-        size: Height and width of the result in px.
-        channels: 1 (grey, ITU-R BT.601 luma) or 3 (RGB).
+        image_shape: (height, width, channels) of the result; 1 channel (grey, ITU-R BT.601 luma) or 3 (RGB).
         resize: Filter of `tf.image.resize`; antialiased.
 
     Returns:
-        uint8 tensor (size, size, channels).
+        uint8 tensor of `image_shape`.
 
     Raises:
         tf.errors.InvalidArgumentError: The bytes are not a complete picture.
@@ -30,9 +29,20 @@ def decode_square(encoded, size, channels=3, resize="bilinear"):
         ],
         default=lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
     )
-    side = tf.minimum(tf.shape(image)[0], tf.shape(image)[1])
-    top, left = (tf.shape(image)[0] - side) // 2, (tf.shape(image)[1] - side) // 2
-    return resize_square(image[top : top + side, left : left + side], size, channels, resize)
+    height, width, _ = tf.unstack(tf.shape(image, tf.int64))
+    top, left, rows, columns = central_box(height, width, image_shape, tf.minimum, tf.maximum)
+    return resize_picture(image[top : top + rows, left : left + columns], image_shape, resize)
+
+
+def central_box(height, width, image_shape, minimum=min, maximum=max):
+    """The largest central part of height x width px with the aspect of `image_shape`: (top, left, rows, columns).
+
+    Sides are rounded to whole px. `minimum` and `maximum` are of two ints, or of tensors.
+    """
+    target_height, target_width, _ = image_shape
+    rows = minimum(height, maximum((2 * width * target_height + target_width) // (2 * target_width), 1))
+    columns = minimum(width, maximum((2 * height * target_width + target_height) // (2 * target_height), 1))
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
 def decode_png(encoded):
@@ -46,11 +56,11 @@ def decode_png(encoded):
     return tf.cast(tf.round(image[..., :3] * alpha + 255.0 * (1.0 - alpha)), tf.uint8)
 
 
-def resize_square(square, size, channels=3, resize="bilinear"):
-    """Resizes uint8 RGB (S, S, 3) to uint8 (size, size, channels), rounded to the nearest level."""
-    image = tf.cast(square, tf.float32)
-    if channels == 1:
+def resize_picture(picture, image_shape, resize="bilinear"):
+    """Resizes uint8 RGB (H, W, 3) to uint8 of `image_shape`, rounded to the nearest level."""
+    image = tf.cast(picture, tf.float32)
+    if image_shape[2] == 1:
         image = tf.tensordot(image, tf.constant([[0.299], [0.587], [0.114]]), 1)
-    image = tf.image.resize(image, [size, size], method=resize, antialias=True)
+    image = tf.image.resize(image, image_shape[:2], method=resize, antialias=True)
     image = tf.clip_by_value(tf.round(image), 0.0, 255.0)  # Bicubic and Lanczos overshoot.
-    return tf.ensure_shape(tf.cast(image, tf.uint8), [size, size, channels])
+    return tf.ensure_shape(tf.cast(image, tf.uint8), image_shape)

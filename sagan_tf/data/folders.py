@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import os
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from PIL import Image, ImageOps, features
 
 from sagan_tf.data import tiny_imagenet
 from sagan_tf.data.checked_files import CheckedFiles
-from sagan_tf.data.decoding import decode_png, resize_square
+from sagan_tf.data.decoding import central_box, decode_png, resize_picture
 from sagan_tf.data.readers import ArrayReader, IndexedReader
 from sagan_tf.data.threads import TOGETHER, in_order
 from sagan_tf.errors import UserError
@@ -39,14 +40,14 @@ def open_folder(options, show_progress):
     Returns:
         (reader, class names or None, files, (path, reason) of each file or folder that is not used).
     """
-    folder, size, channels = options.name, options.image_size, options.image_channels
+    folder, image_shape = options.name, options.image_shape
     paths, labels, class_names, skipped = list_pictures(folder, options.split)
     bar = {"desc": f"reading {folder}", "unit": "file", "disable": not show_progress}
-    in_memory = len(paths) * size**2 * channels <= options.memory_limit_gib * 2**30
+    in_memory = len(paths) * math.prod(image_shape) <= options.memory_limit_gib * 2**30
     if in_memory:
         images, unreadable = _read_all(paths, options, bar)
     else:
-        unreadable = _check(paths, CheckedFiles(folder, options.split, paths), bar)
+        unreadable = _check(paths, image_shape, CheckedFiles(folder, options.split, paths), bar)
     if unreadable and (options.corrupt == "stop" or len(unreadable) == len(paths)):
         hint = "Repair or remove them; `train` also takes --data.corrupt skip."
         raise unreadable_error(folder, list(unreadable.items()), len(paths), hint)
@@ -55,15 +56,14 @@ def open_folder(options, show_progress):
     files, skipped = tuple(paths[i] for i in readable), (*skipped, *unreadable.items())
     if in_memory:
         return ArrayReader(np.stack(images), labels), class_names, files, skipped
-    table, decode = tf.constant(files), _make_decoder(size, channels, options.resize)
+    table, decode = tf.constant(files), _make_decoder(image_shape, options.resize)
     return IndexedReader(lambda i: tf.gather(table, i), decode, labels, files), class_names, files, skipped
 
 
 def _read_all(paths, options, bar):
     """Returns the list of the images, and the dict of paths to reasons of the files that cannot be read."""
     images, unreadable = [], {}
-    size, channels, resize = options.image_size, options.image_channels, options.resize
-    with _read_in_threads(paths, lambda path: load_picture(path, size, channels, resize)) as loaded:
+    with _read_in_threads(paths, lambda path: load_picture(path, options.image_shape, options.resize)) as loaded:
         for path, image in zip(paths, progress_bar(loaded, total=len(paths), **bar)):
             if isinstance(image, str):
                 unreadable[path] = image
@@ -72,13 +72,14 @@ def _read_all(paths, options, bar):
     return images, unreadable
 
 
-def _check(paths, checked, bar):
+def _check(paths, image_shape, checked, bar):
     """Decodes the files that were not decoded before; returns the dict of paths to reasons of unreadable ones."""
     unreadable, missing = {}, np.flatnonzero(~checked.known)
     if not len(missing):
         return unreadable
     try:
-        with _read_in_threads([paths[i] for i in missing], lambda path: read_square(path) is None) as results:
+        read = functools.partial(read_picture, image_shape=image_shape)
+        with _read_in_threads([paths[i] for i in missing], lambda path: read(path) is None) as results:
             for index, result in zip(missing, progress_bar(results, total=len(missing), **bar)):
                 if isinstance(result, str):
                     unreadable[paths[index]] = result
@@ -303,17 +304,17 @@ def _is_deep_png(picture):
     return picture.format == "PNG" and bool(picture.tile) and picture.tile[0].args.endswith(";16B")
 
 
-def load_picture(path, image_size, channels, resize="bilinear"):
-    """Reads a file of any format, mode and EXIF orientation as uint8 (image_size, image_size, channels)."""
-    return resize_square(read_square(path), image_size, channels, resize).numpy()
+def load_picture(path, image_shape, resize="bilinear"):
+    """Reads a file of any format, mode and EXIF orientation as uint8 of `image_shape`, (height, width, channels)."""
+    return resize_picture(read_picture(path, image_shape), image_shape, resize).numpy()
 
 
-def read_square(path):
-    """Reads the largest central square of a file as uint8 RGB (S, S, 3)."""
+def read_picture(path, image_shape):
+    """Reads the largest central part of a file with the aspect of `image_shape` as uint8 RGB (H, W, 3)."""
     with open_picture(path) as picture:
         if _is_deep_png(picture):
             picture = _read_deep_png(path, picture.getexif())
-        return _crop_square(ImageOps.exif_transpose(picture))
+        return _crop(ImageOps.exif_transpose(picture), image_shape)
 
 
 def _read_deep_png(path, exif):
@@ -324,11 +325,10 @@ def _read_deep_png(path, exif):
     return picture
 
 
-def _crop_square(picture):
-    """Returns the largest central square as uint8 RGB (S, S, 3): 16-bit grey scaled down, transparency on white."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    picture = picture.crop((left, top, left + side, top + side))
+def _crop(picture, image_shape):
+    """Returns the central part as uint8 RGB (H, W, 3): 16-bit grey scaled down, transparency on white."""
+    top, left, rows, columns = central_box(picture.height, picture.width, image_shape)
+    picture = picture.crop((left, top, left + columns, top + rows))
     if picture.mode.startswith("I"):
         picture = Image.fromarray((np.asarray(picture, np.float64) / 257.0).round().clip(0, 255).astype(np.uint8))
     if picture.has_transparency_data:
@@ -337,15 +337,15 @@ def _crop_square(picture):
     return np.asarray(picture.convert("RGB"))
 
 
-def _make_decoder(image_size, channels, resize):
+def _make_decoder(image_shape, resize):
     def read(path):
         path = np.asarray(path).item().decode()  # bytes in a graph, and an array of bytes outside
         try:
-            return load_picture(path, image_size, channels, resize)
+            return load_picture(path, image_shape, resize)
         except UNREADABLE as error:  # changed since it was checked
             raise ValueError(f"{path}: {reason_in_one_line(error)}") from None
 
     def decode(path):
-        return tf.ensure_shape(tf.numpy_function(read, [path], tf.uint8), (image_size, image_size, channels))
+        return tf.ensure_shape(tf.numpy_function(read, [path], tf.uint8), image_shape)
 
     return decode

@@ -20,7 +20,11 @@ class DataOptions:
         data_dir: Folder of prepared TensorFlow Datasets; null for its default (~/tensorflow_datasets).
         manual_dir: Folder of archives that must be downloaded by hand, as for imagenet2012.
         download: Let TensorFlow Datasets download a data set that is not prepared in `data_dir`.
-        image_size: Height and width in px after the central square crop and resize: 32, 64, 128 or 256.
+        image_size: Height and width in px of square pictures, after the central crop and resize: 32, 64, 128, 256, or
+            another 3 to 7 px doubled 3 to 6 times, such as 96.
+        image_height: Height in px of pictures that are not square, with image_width in place of image_size, such as 64
+            and 96: a map of 3 to 7 px on its smaller side, doubled 3 to 6 times.
+        image_width: Width in px; see image_height.
         image_channels: 1 (grey) or 3 (RGB).
         conditional: Train on class labels; null: if the data set has two classes or more.
         resize: Resize filter, antialiased.
@@ -36,6 +40,8 @@ class DataOptions:
     manual_dir: str | None = None
     download: bool = False
     image_size: int = 128
+    image_height: int | None = None
+    image_width: int | None = None
     image_channels: int = 3
     conditional: bool | None = None
     resize: Literal["bilinear", "area", "bicubic", "lanczos3"] = "bilinear"
@@ -47,4 +53,6 @@ class DataOptions:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of the prepared images."""
-        return self.image_size, self.image_size, self.image_channels
+        if self.image_height is None or self.image_width is None:
+            return self.image_size, self.image_size, self.image_channels
+        return self.image_height, self.image_width, self.image_channels

@@ -30,7 +30,7 @@ def make_dataset(source, batch_size, *, seed=0, start_step=0):
             "`batch_size` must be at least 1, `seed` and `start_step` at least 0. "
             f"Received: batch_size={batch_size}, seed={seed}, start_step={start_step}"
         )
-    batch_shape = (batch_size, source.image_size, source.image_size, source.image_channels)
+    batch_shape = (batch_size, *source.image_shape)
 
     def with_shape(image, *label):
         return (tf.ensure_shape(image, batch_shape), *(tf.ensure_shape(x, (batch_size,)) for x in label))

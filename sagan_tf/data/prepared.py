@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 import re
 import zlib
@@ -18,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from sagan_tf.data.readers import IndexedReader, read_into_memory
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, format_image_size
 from sagan_tf.files.untrusted import check_kind, read_json
 
 FORMAT = "sagan_tf prepared pictures, version 1"
@@ -27,7 +28,6 @@ INDEX_DTYPE = np.dtype([("label", "<i4"), ("bytes", "<u4"), ("crc32", "<u4")])
 ENCODINGS = ("raw", "png", "jpeg")
 MAX_SIZE = 1024  # px
 _MAX_PICTURES = 1 << 27
-_CHECKED_OPTIONS = ("image_size", "image_channels", "resize")
 
 
 def split_folder(folder, split):
@@ -73,12 +73,21 @@ def read_manifest(folder):
     return manifest
 
 
+def prepared_shape(options):
+    """(height, width, channels) of the pictures, from the "options" of a manifest."""
+    size = options["image_size"]
+    height, width = size if isinstance(size, list) else (size, size)
+    return height, width, options["image_channels"]
+
+
 def _is_valid(manifest):
     """Whether all values have the right type and range."""
     options = manifest.get("options")
     if not isinstance(options, dict) or options.get("encoding") not in ENCODINGS:
         return False
-    if options.get("image_channels") not in (1, 3) or not _is_count(options.get("image_size"), 1, MAX_SIZE):
+    size = options.get("image_size")
+    sides = [size] if not isinstance(size, list) else size if len(size) == 2 else []
+    if options.get("image_channels") not in (1, 3) or not sides or not all(_is_count(n, 1, MAX_SIZE) for n in sides):
         return False
     if "shards" not in manifest:
         return True
@@ -119,13 +128,7 @@ def open_prepared(options, show_progress):
         raise UserError(f"{options.name}: has no split `{options.split}`. Choose from {splits}.")
     if "shards" not in manifest:
         raise UserError(f"{folder}: is not complete. Run the same `sagan prepare` command again.")
-    for name in _CHECKED_OPTIONS:
-        wanted, prepared = getattr(options, name), manifest["options"].get(name)
-        if wanted != prepared:
-            raise UserError(
-                f"{folder}: was prepared with {name} {prepared}, not {wanted}. Set data.{name} to {prepared}, or "
-                "prepare the data again."
-            )
+    _check_options(folder, options, manifest["options"])
     files = tuple(str(folder / shard_name(number)) for number in range(len(manifest["shards"])))
     index = _read_index(folder, files, manifest)
     class_names = manifest["class_names"]
@@ -133,6 +136,23 @@ def open_prepared(options, show_progress):
     reader = _make_reader(files, index, labels, manifest)
     reader = read_into_memory(reader, options, show_progress)
     return reader, None if class_names is None else tuple(class_names), files, _digest(manifest)
+
+
+def _check_options(folder, options, prepared):
+    """Raises UserError if the pictures were prepared with other options than those of a `DataOptions`."""
+    (*size, channels), (*wanted_size, wanted_channels) = prepared_shape(prepared), options.image_shape
+    if size != wanted_size:
+        names = ("image_size",) if size[0] == size[1] else ("image_height", "image_width")
+        advice = " and ".join(f"data.{name} to {side}" for name, side in zip(names, size))
+        difference = f"image_size {format_image_size(size)}, not {format_image_size(wanted_size)}"
+    elif channels != wanted_channels:
+        advice, difference = f"data.image_channels to {channels}", f"image_channels {channels}, not {wanted_channels}"
+    elif prepared.get("resize") != options.resize:
+        resize = prepared.get("resize")
+        advice, difference = f"data.resize to {resize}", f"resize {resize}, not {options.resize}"
+    else:
+        return
+    raise UserError(f"{folder}: was prepared with {difference}. Set {advice}, or prepare the data again.")
 
 
 def _digest(manifest):
@@ -166,7 +186,7 @@ def _read_index(folder, files, manifest):
 def _fits(lengths, manifest):
     """Whether the pictures have lengths of their encoding, which add up to the sizes of the shards."""
     options = manifest["options"]
-    pixels = options["image_size"] ** 2 * options["image_channels"]
+    pixels = math.prod(prepared_shape(options))
     low, high = (pixels, pixels) if options["encoding"] == "raw" else (1, 2 * pixels + 4096)
     ends = np.cumsum([0, *(shard["images"] for shard in manifest["shards"])])
     sizes = np.diff(np.cumsum([0, *lengths], dtype=np.int64)[ends])
@@ -192,7 +212,7 @@ class PreparedReader(IndexedReader):
 
 def _make_reader(files, index, labels, manifest):
     options, counts = manifest["options"], [shard["images"] for shard in manifest["shards"]]
-    shape = (options["image_size"], options["image_size"], options["image_channels"])
+    shape = prepared_shape(options)
     shards = _Shards(files, index, counts)
     decode = None if options["encoding"] == "raw" else _make_decoder(options["encoding"], shape)
 
@@ -246,12 +266,12 @@ class _Shards:
 
 def _make_decoder(encoding, shape):
     """Decodes a PNG or JPEG of a shape; a header that claims another size is rejected before it takes memory."""
-    (size, _, channels), reason = shape, "a picture is of another size."
+    (height, width, channels), reason = shape, "a picture is of another size."
 
     def decode(encoded):
         if encoding == "png":
             # Signature, length and type of the first chunk, width, height, bits and colour type.
-            header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + 2 * size.to_bytes(4, "big")
+            header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big")
             header += b"\x08\x00" if channels == 1 else b"\x08\x02"
             is_right = tf.strings.substr(encoded, 0, len(header)) == header
             with tf.control_dependencies([tf.debugging.Assert(is_right, [reason])]):

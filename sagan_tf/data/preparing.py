@@ -13,6 +13,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import shutil
 import zlib
@@ -33,7 +34,7 @@ from sagan_tf.data.prepared import (
 )
 from sagan_tf.data.sources import open_reader
 from sagan_tf.data.threads import NUM_THREADS, TOGETHER, in_order
-from sagan_tf.errors import UserError, format_size
+from sagan_tf.errors import UserError, format_image_size, format_size
 from sagan_tf.files.atomic import atomic_write, remove_temporary_files, write_bytes, write_text
 from sagan_tf.files.hashing import sha256, sha256_of_parts
 from sagan_tf.files.locks import exclusive
@@ -91,9 +92,9 @@ def is_prepared_or_free(folder):
 def _describe(options, encoding, quality):
     """What the contents of a folder depend on besides the pictures."""
     source = os.path.abspath(options.name) if os.path.isdir(options.name) else options.name
-    names = ("split", "image_size", "image_channels", "resize")
-    return {"source": source, **{name: getattr(options, name) for name in names}, "encoding": encoding,
-            "quality": quality}  # fmt: skip
+    height, width, channels = options.image_shape
+    return {"source": source, "split": options.split, "image_size": height if height == width else [height, width],
+            "image_channels": channels, "resize": options.resize, "encoding": encoding, "quality": quality}  # fmt: skip
 
 
 def _read_complete(path, new):
@@ -102,10 +103,18 @@ def _read_complete(path, new):
     if manifest is None:
         return None
     old = manifest["options"]
-    changes = [f"{name} {old.get(name)}, not {new[name]}" for name in new if old.get(name) != new[name]]
+    changes = [
+        f"{name} {_option_text(old.get(name))}, not {_option_text(new[name])}"
+        for name in new
+        if old.get(name) != new[name]
+    ]
     if changes:
         raise UserError(f"{path}: was prepared with {'; '.join(changes)}. Name another folder with --out.")
     return manifest if "shards" in manifest else None
+
+
+def _option_text(value):
+    return format_image_size(value) if isinstance(value, list) else value
 
 
 def _to_json(value):
@@ -134,7 +143,7 @@ class _Folder:
         return digest.hexdigest()
 
     def batches(self, first, last):
-        """Yields functions that return up to `TOGETHER` images, each uint8 (S, S, C) or (path, reason)."""
+        """Yields functions that return up to `TOGETHER` images, each uint8 (H, W, C) or (path, reason)."""
         for start in range(first, last, TOGETHER):
             yield functools.partial(self._load, self.paths[start : min(start + TOGETHER, last)])
 
@@ -142,10 +151,10 @@ class _Folder:
         return [self.load_one(path) for path in paths]
 
     def load_one(self, path):
-        """Returns uint8 (S, S, C), or (path, reason)."""
+        """Returns uint8 (H, W, C), or (path, reason)."""
         options = self.options
         try:
-            return load_picture(path, options.image_size, options.image_channels, options.resize)
+            return load_picture(path, options.image_shape, options.resize)
         except UNREADABLE as error:
             return path, reason_in_one_line(error)
 
@@ -186,7 +195,7 @@ def _encode(image, encoding, quality):
 
 def _shard_ranges(count, options):
     """Returns (first, last + 1) of the pictures of each shard."""
-    fitting = _SHARD_BYTES // (options.image_size**2 * options.image_channels)
+    fitting = _SHARD_BYTES // math.prod(options.image_shape)
     length = max(min(fitting, _SHARD_PICTURES) // TOGETHER, 1) * TOGETHER
     return [(first, min(first + length, count)) for first in range(0, count, length)]
 
@@ -197,7 +206,7 @@ def _write_missing(source, path, options, encode, show_progress, is_raw):
     shards = [_read_record(path, number, source, *ends) for number, ends in enumerate(ranges)]
     missing = [number for number, shard in enumerate(shards) if shard is None]
     num_missing = sum(ranges[number][1] - ranges[number][0] for number in missing)
-    needed, free = num_missing * options.image_size**2 * options.image_channels, shutil.disk_usage(path).free
+    needed, free = num_missing * math.prod(options.image_shape), shutil.disk_usage(path).free
     if is_raw and needed > free:
         raise UserError(f"{path}: {format_size(needed)} are needed and {format_size(free)} free. Choose another disk.")
     settings = {"desc": f"preparing {path}", "unit": "picture", "disable": not show_progress}

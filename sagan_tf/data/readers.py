@@ -173,7 +173,7 @@ class RecordReader(IndexedReader):
 
 def read_into_memory(reader, options, show_progress):
     """Returns an `ArrayReader` of the same images if these fit the memory limit of `DataOptions`, or else `reader`."""
-    shape = (reader.num_images, options.image_size, options.image_size, options.image_channels)
+    shape = (reader.num_images, *options.image_shape)
     if np.prod(shape, dtype=np.int64) > options.memory_limit_gib * 2**30:
         return reader
     images, count = np.empty(shape, np.uint8), 0

@@ -15,7 +15,7 @@ from sagan_tf.data import embedded
 from sagan_tf.data.folders import open_folder
 from sagan_tf.data.prepared import is_prepared, open_prepared
 from sagan_tf.data.readers import ArrayReader, Reader
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, format_image_size
 
 _FEW_IMAGES = 50  # Per class; with fewer, a conditional GAN has little to learn from.
 _REASONS_SHOWN = 10
@@ -31,8 +31,7 @@ class Source:
         reader: Reads its images.
         class_names: Names of the K classes in the order of their labels, or None without labels.
         class_counts: Images of each class, or None.
-        image_size: Height and width in px of the prepared images.
-        image_channels: 1 or 3.
+        image_shape: (height, width, channels) of the prepared images; 1 or 3 channels.
         files: Paths of its files: of the N pictures for a folder, in their order; empty if it is embedded.
         skipped: (path, reason) of each file or folder that is not used; the path of a folder ends with a separator.
         digest: Hexadecimal SHA-256 of pictures and labels where it is known without reading them, as of prepared ones.
@@ -43,8 +42,7 @@ class Source:
     reader: Reader
     class_names: tuple[str, ...] | None
     class_counts: tuple[int, ...] | None
-    image_size: int
-    image_channels: int
+    image_shape: tuple[int, int, int]
     files: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     digest: str | None = None
@@ -99,8 +97,7 @@ def open_source(options, show_progress=True):
         reader=reader,
         class_names=class_names,
         class_counts=counts,
-        image_size=options.image_size,
-        image_channels=options.image_channels,
+        image_shape=options.image_shape,
         files=files,
         skipped=skipped,
         digest=digest,
@@ -127,14 +124,14 @@ def _render_embedded(options):
         raise UserError(
             f"data set `{options.name}`: has no split `{options.split}`. Choose from {', '.join(embedded.SPLITS)}."
         )
+    height, width, channels = options.image_shape
+    if height != width or not embedded.MIN_SIZE <= height <= embedded.MAX_SIZE:
+        raise UserError(
+            f"data set `{options.name}`: has squares only, of {embedded.MIN_SIZE} to {embedded.MAX_SIZE} px. "
+            f"Got {format_image_size((height, width))}."
+        )
     indices = np.arange(embedded.SPLITS[options.split])
-    images, labels = embedded.render(
-        options.name,
-        indices,
-        split=options.split,
-        image_size=options.image_size,
-        channels=options.image_channels,
-    )
+    images, labels = embedded.render(options.name, indices, split=options.split, image_size=height, channels=channels)
     return ArrayReader(images, labels)
 
 
@@ -188,7 +185,7 @@ def class_distribution(source):
 
 def describe(source):
     """Returns lines for the terminal that let users check images and labels before training."""
-    shape = f"{source.image_size}x{source.image_size}x{source.image_channels}"
+    shape = "x".join(map(str, source.image_shape))
     lines = [f"Data: {source.name}, split {source.split}: {source.num_images:,} pictures, prepared as {shape}."]
     if source.class_counts is None:
         lines.append("Classes: none (unconditional).")
@@ -227,7 +224,7 @@ def describe_skipped(source):
 
 
 def first_of_each_class(source, per_class, limit, max_read=None):
-    """Returns the first `per_class` images of each class, `limit` in all, uint8 (N, S, S, C), and their labels or -1.
+    """Returns the first `per_class` images of each class, `limit` in all, uint8 (N, H, W, C), and their labels or -1.
 
     Only the images returned are decoded; after `max_read` images (None: all) the search ends.
     """
@@ -243,7 +240,7 @@ def first_of_each_class(source, per_class, limit, max_read=None):
 
 
 def spread_over_classes(source, count):
-    """Returns up to `count` images, the first of as many classes as fit, uint8 (N, S, S, C), and their labels or -1."""
+    """Returns up to `count` images, the first of as many classes as fit, uint8 (N, H, W, C), and their labels or -1."""
     per_class = max(1, count // (source.num_classes or 1))
     # Enough to meet every class of a data set in random order without reading all of a large one.
     images, labels = first_of_each_class(source, per_class, count, max_read=200 * count)
@@ -252,7 +249,7 @@ def spread_over_classes(source, count):
 
 
 def contact_sheet_images(source, rows, columns):
-    """Returns the images of `spread_over_classes`, uint8 (N, S, S, C), and N class names or numbers."""
+    """Returns the images of `spread_over_classes`, uint8 (N, H, W, C), and N class names or numbers."""
     images, labels = spread_over_classes(source, rows * columns)
     if source.class_names is None:
         return images, [f"no. {i + 1}" for i in range(len(images))]

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from sagan_tf.data import embedded
-from sagan_tf.data.decoding import decode_square
+from sagan_tf.data.decoding import decode_picture
 from sagan_tf.data.readers import RecordReader, read_into_memory
 from sagan_tf.data.tfrecords import make_record_reader
 from sagan_tf.errors import UserError, did_you_mean
@@ -30,7 +30,7 @@ def open_tfds(options, show_progress):
         return builder.info.features.deserialize_example(record, decoders={image_key: tfds.decode.SkipDecoding()})
 
     def decode(record):
-        return decode_square(parse(record)[image_key], options.image_size, options.image_channels, options.resize)
+        return decode_picture(parse(record)[image_key], options.image_shape, options.resize)
 
     reader = RecordReader(fetch, decode, None, files, skips, takes)
     if class_names is not None and options.conditional is not False:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sagan_tf.data.fingerprint import fingerprint
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, format_image_size
 from sagan_tf.evaluation.collector import Collector
 from sagan_tf.evaluation.defaults import BATCH_SIZE, KEPT_IMAGES
 from sagan_tf.evaluation.inception import cache_folder
@@ -184,7 +184,7 @@ class Evaluator:
             "data": source.name,
             "split": source.split,
             "count": source.num_images,
-            "picture": [source.image_size, source.image_size, source.image_channels],
+            "picture": list(source.image_shape),
             "class_names": None if source.class_names is None else list(source.class_names),
             "fingerprint": fingerprint(source),
             "features": None if self.network is None else self.network.about(),
@@ -192,7 +192,8 @@ class Evaluator:
 
     def statistics_path(self, source, cache=None):
         """Path of a data set's statistics in the cache."""
-        parts = (source.name, source.split, f"{source.image_size}px", self.network.name, self.network.sha256[:8])
+        size = f"{format_image_size(source.image_shape[:2])}px"
+        parts = (source.name, source.split, size, self.network.name, self.network.sha256[:8])
         folder = Path(cache) if cache is not None else cache_folder()
         return folder / "statistics" / f"{'-'.join(file_name_part(part) for part in parts)}.npz"
 

@@ -20,7 +20,7 @@ from sagan_tf.files.untrusted import bounded_keras_file, check_graph_maps
 class FeatureNetwork:
     """A network whose features images are compared by.
 
-    Symbols: B batch, S image size in px, C image channels, 1 or 3, D features, K classes.
+    Symbols: B batch, H, W height and width of an image in px, C image channels, 1 or 3, D features, K classes.
 
     Args:
         name: str, shown with the metrics.
@@ -29,7 +29,7 @@ class FeatureNetwork:
         dimensions: int, D.
         num_classes: int, K; None without class probabilities.
         is_inception: bool. Whether the metrics may be called FID, KID and Inception Score.
-        compute: Graph function, uint8 (B, S, S, C) -> (features (B, D) float32, probabilities (B, K) or None).
+        compute: Graph function, uint8 (B, H, W, C) -> (features (B, D) float32, probabilities (B, K) or None).
     """
 
     name: str
@@ -181,7 +181,7 @@ def _prepare(images, size, channels, pixel_range):
         images = tf.image.rgb_to_grayscale(images)
     elif channels != 1 and images.shape[-1] == 1:
         images = tf.repeat(images, 3, axis=-1)
-    if size and images.shape[1] != size:
+    if size and tuple(images.shape[1:3]) != (size, size):
         images = tf.image.resize(images, [size, size], method="bilinear", antialias=True)
     low, high = PIXEL_RANGES[pixel_range]
     return images * ((high - low) / 255.0) + low

@@ -8,23 +8,23 @@ _FILTER = 11  # px
 _BATCH = 64
 
 
-def num_scales(image_size):
-    """The number of MS-SSIM scales, 0 to 5, at which the filter of 11 px fits into an image of `image_size` px."""
-    return sum(image_size >> scale >= _FILTER for scale in range(len(_WEIGHTS)))
+def num_scales(side):
+    """The number of MS-SSIM scales, 0 to 5, at which the filter of 11 px fits into an image with this smaller side."""
+    return sum(side >> scale >= _FILTER for scale in range(len(_WEIGHTS)))
 
 
 def ms_ssim(first, second):
-    """Computes the multi-scale structural similarity of pairs of uint8 (N, S, S, C) images, S >= 11: (N,) float32.
+    """Computes the multi-scale structural similarity of pairs of uint8 (N, H, W, C) images: (N,) float32.
 
     With fewer than five scales, their published weights are scaled to the same sum; the numbers are then not
     comparable to those of five scales.
 
     Source: Wang et al. 2003, https://doi.org/10.1109/ACSSC.2003.1292216; by `tf.image.ssim_multiscale`.
     """
-    scales = num_scales(first.shape[1]) if first.ndim == 4 else 0
+    scales = num_scales(min(first.shape[1:3])) if first.ndim == 4 else 0
     if not scales or first.shape != second.shape:
         raise ValueError(
-            f"`first` and `second` must be (N, S, S, C) with S >= {_FILTER}. "
+            f"`first` and `second` must be (N, H, W, C) with H and W >= {_FILTER}. "
             f"Received: shapes {first.shape} and {second.shape}."
         )
     weights = np.array(_WEIGHTS[:scales]) * (sum(_WEIGHTS) / sum(_WEIGHTS[:scales]))

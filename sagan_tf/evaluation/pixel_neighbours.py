@@ -12,7 +12,7 @@ def pixel_neighbours(queries, reader, count, limit):
     """Finds the images of a data set that are nearest to others by their pixels.
 
     Args:
-        queries: (N, S, S, C) uint8.
+        queries: (N, H, W, C) uint8.
         reader: `data.readers.Reader` of M images of the same shape.
         count: int >= 1, neighbours per image; at most `limit` and M.
         limit: int, images to search; of a larger data set, evenly spaced ones.

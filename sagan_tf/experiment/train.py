@@ -197,7 +197,8 @@ def report_rule(gan, source, num_images=1000):
     images = Sampler(gan.ema_generator, show_progress=False).sample(seeds, labels)
     scores = rules.score(source.name, images, labels)
     scores = {name: value for name, value in scores.items() if np.isfinite(value)}  # of shapes that were found
-    chance = rules.chance_levels(source.name, image_size=source.image_size, channels=source.image_channels)
+    size, _, channels = source.image_shape
+    chance = rules.chance_levels(source.name, image_size=size, channels=channels)
     chances = {name: f" (chance {value:.3f})" for name, value in chance.items() if name.endswith("_agreement")}
     text = ", ".join(f"{name} {value:.3f}{chances.get(name, '')}" for name, value in scores.items())
     print(f"Rule of {source.name}, {num_images} samples of the averaged generator, seeds 0 to {num_images - 1}: {text}")

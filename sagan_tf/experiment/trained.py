@@ -24,19 +24,19 @@ from sagan_tf.viewing.attention import AttentionMaps, AttentionProbe
 class TrainedGenerator:
     """A generator that makes the images of seeds.
 
-    Symbols: N images, S image size in px, C image channels, K classes.
+    Symbols: N images, H, W height and width of an image in px, C image channels, K classes.
 
     Args:
         model: keras.Model of `build_generator`.
         class_names: K str; None without classes.
 
     Attributes:
-        model: keras.Model, [latent, label] or the latent alone -> image (B, S, S, C) in [-1, 1]. `sample` keeps the
+        model: keras.Model, [latent, label] or the latent alone -> image (B, H, W, C) in [-1, 1]. `sample` keeps the
             weights with which it was loaded.
         class_names: tuple of K str, numbers where the names are not known; None without classes.
         num_classes: int, K; None without classes.
         latent_dim: int.
-        image_shape: (S, S, C).
+        image_shape: (H, W, C).
     """
 
     def __init__(self, model: keras.Model, class_names: Sequence[str] | None = None):
@@ -61,7 +61,7 @@ class TrainedGenerator:
             truncation: Largest absolute entry of a latent, above 0; one for all, or N of them.
 
         Returns:
-            (N, S, S, C) uint8.
+            (N, H, W, C) uint8.
 
         Raises:
             ValueError: A label is unknown, there are labels without classes or the reverse, or an argument is out of

@@ -15,7 +15,7 @@ OPSET = 18
 def export_onnx(generator: keras.Model | FoldedGenerator, path: str | Path) -> Path:
     """Writes a generator as an ONNX file.
 
-    Inputs: `latent` (B, D) float32 and, with classes, `label` (B,) int32. Outputs: `image` (B, S, S, C) float32 in
+    Inputs: `latent` (B, D) float32 and, with classes, `label` (B,) int32. Outputs: `image` (B, H, W, C) float32 in
     [-1, 1], and the map (B, N, M) of every attention layer under the name of the layer. B may be any size. A label out
     of range, -1 included, is an error.
 

@@ -32,7 +32,7 @@ def make_signatures(folded):
 
     | name | inputs | outputs |
     |---|---|---|
-    | `serving_default` | latent (B, D) float32, label (B,) int32 | image (B, S, S, C) float32 in [-1, 1] |
+    | `serving_default` | latent (B, D) float32, label (B,) int32 | image (B, H, W, C) float32 in [-1, 1] |
     | `sample` | seed (B,) int64, label, truncation (B,) float32 > 0 | image_bytes (B,), PNG files |
     | `interpolate` | start_seed, end_seed, start_label, end_label, fraction (B,) float32 in [0, 1], truncation |
         image_bytes |

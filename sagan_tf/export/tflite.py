@@ -34,7 +34,7 @@ def export_tflite(
 ) -> dict[str, Path]:
     """Writes a generator as TFLite files of several precisions, with built-in operations only (no Flex).
 
-    Each file has the signature `serving_default`: latent (B, D) float32, label (B,) int32 -> image (B, S, S, C) float32
+    Each file has the signature `serving_default`: latent (B, D) float32, label (B,) int32 -> image (B, H, W, C) float32
     in [-1, 1]. With attention layers it has `attention`, which also returns a map (B, N, M) under the name of each
     layer. Without classes there is no label. A label out of range, -1 included, makes the interpreter fail. The
     variants, in the order of their error:

@@ -27,10 +27,10 @@ _STOCK = {Conv2D: keras.layers.Conv2D, ReLU: keras.layers.ReLU, ResidualSum: ker
 class FoldedGenerator:
     """A generator without spectral normalization, batch statistics and custom layers, in float32.
 
-    Symbols: B batch, D latent_dim, S image size in px, C image channels, K classes, R row_size.
+    Symbols: B batch, D latent_dim, H, W height and width of an image in px, C image channels, K classes, R row_size.
 
     Args:
-        model: keras.Model of stock Keras layers, [latent (B, D), label (B,) int32] -> image (B, S, S, C) in [-1, 1];
+        model: keras.Model of stock Keras layers, [latent (B, D), label (B,) int32] -> image (B, H, W, C) in [-1, 1];
             without classes the latent alone.
         body: keras.Model sharing its weights, [latent (B, D), row (B, R)] -> dict of `image` and, by the name of each
             attention layer, its map (B, N, M); without classes the latent alone. A row holds the scales and offsets of
@@ -59,7 +59,7 @@ class FoldedGenerator:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(S, S, C)."""
+        """(H, W, C)."""
         return tuple(self.model.output.shape[1:])
 
     @property
@@ -68,7 +68,7 @@ class FoldedGenerator:
         return {name: tuple(map_.shape[1:]) for name, map_ in self.body.output.items() if name != "image"}
 
     def generate(self, latent: Any, label: Any = None) -> dict[str, tf.Tensor]:
-        """Generates images (B, S, S, C) and attention maps inside a graph: a dict as of `body`.
+        """Generates images (B, H, W, C) and attention maps inside a graph: a dict as of `body`.
 
         What happens to a label out of range depends on the device; a CPU and TFLite raise an error.
         """

@@ -27,13 +27,13 @@ _DECAYS, _EPSILON = (0.9, 0.99), 1e-8  # of Adam
 class Inversion:
     """What `invert` finds for N images.
 
-    Symbols: N images, S image size in px, C image channels, D latent dimensions, K classes.
+    Symbols: N images, H, W height and width of an image in px, C image channels, D latent dimensions, K classes.
 
     Attributes:
         latents: (N, D) float32.
         labels: (N,) int32, the given ones or the classes of the largest weights; None without classes.
         class_weights: (N, K) float32, which sum to 1; None without classes.
-        images: (N, S, S, C) uint8, the generator's images of these latents and class weights.
+        images: (N, H, W, C) uint8, the generator's images of these latents and class weights.
         psnr: (N,) float64, peak signal-to-noise ratio of `images` against the given ones in dB; infinity where equal.
     """
 
@@ -64,12 +64,12 @@ def invert(
     is optimized once more, at a lower rate. Latents are not kept near the normal distribution: those of images that the
     generator cannot make may be far from it.
 
-    Symbols: N images, S image size in px, C image channels, K classes.
+    Symbols: N images, H, W height and width of an image in px, C image channels, K classes.
 
     Args:
         generator: keras.Model of `build_generator`, `FoldedGenerator`, or what `load_run`, `load_generator` or
             `pretrained` returns.
-        images: (N, S, S, C), uint8 or floats in [-1, 1], N >= 1.
+        images: (N, H, W, C), uint8 or floats in [-1, 1], N >= 1.
         labels: (N,) ints in 0 .. K-1. None: the weights of a mixture of classes are optimized too.
         discriminator: keras.Model of `build_discriminator`, for the loss of features; None for pixels only.
         steps: int >= 1, of Adam from the starts, and again from the best one.
@@ -230,8 +230,8 @@ def _class_logits(labels, num_classes, weight):
 
 
 def _coarse(images):
-    """(N, values at 8 px)."""
-    window = images.shape[1] // _COARSE
+    """(N, values at 8 x 8 px)."""
+    window = [side // _COARSE for side in images.shape[1:3]]
     return tf.nn.avg_pool2d(images, window, window, "VALID").numpy().reshape(len(images), -1)
 
 

@@ -26,5 +26,5 @@ def from_levels(levels):
 
 
 def to_png(images):
-    """Encodes images (B, S, S, 1 or 3) in [-1, 1] as PNG files: (B,) strings."""
+    """Encodes images (B, H, W, 1 or 3) in [-1, 1] as PNG files: (B,) strings."""
     return tf.io.encode_png(to_levels(images))

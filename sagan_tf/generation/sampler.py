@@ -26,14 +26,14 @@ class Sampler:
     A seed and a class are one image: in every batch, on one device or several, in training and in the exported model.
     Batches are padded to one size, so that the same kernels run.
 
-    Symbols: N images, S image size in px, C image channels, D latent dimensions, K classes.
+    Symbols: N images, H, W height and width of an image in px, C image channels, D latent dimensions, K classes.
 
     Args:
         generator: `FoldedGenerator`, or keras.Model of `build_generator`, whose weights may change between calls.
         batch_size: int >= 1, images per replica and batch.
         strategy: tf.distribute.Strategy of this process, in whose scope the generator was made; None: the default
             device.
-        outputs: Graph function of the generator's float images (B, S, S, C) in [-1, 1] that gives a tuple of tensors or
+        outputs: Graph function of the generator's float images (B, H, W, C) in [-1, 1] that gives a tuple of tensors or
             None, for `sample_outputs`. None: the images as uint8.
         show_progress: bool. Show a bar for several batches.
 
@@ -41,7 +41,7 @@ class Sampler:
         batch_size: int, images per batch over all replicas.
         latent_dim: int, D.
         num_classes: int, K, or None.
-        image_shape: (S, S, C).
+        image_shape: (H, W, C).
     """
 
     def __init__(self, generator, batch_size=32, strategy=None, outputs=None, show_progress=True):
@@ -69,7 +69,7 @@ class Sampler:
             truncation: float > 0, or (N,) of them: largest absolute value of a latent's entry.
 
         Returns:
-            (N, S, S, C) uint8.
+            (N, H, W, C) uint8.
 
         Raises:
             ValueError: A label is out of range, or there are labels without classes or the reverse.

@@ -12,6 +12,8 @@ import itertools
 import math
 from typing import NamedTuple
 
+from sagan_tf.errors import format_image_size
+
 # Entry 0 is the first map, of the dense layer (4x4 at these sizes), unless `initial_channels` is given; each following
 # entry is a residual block that doubles the size.
 GENERATOR_MULTIPLIERS = {
@@ -64,10 +66,10 @@ def find_architecture(image_size):
     """
     blocks = _find_blocks(*image_size)
     if blocks is None:
-        others = " or ".join(size_text(size) for size in _nearest_sizes(*image_size))
+        others = " or ".join(format_image_size(size) for size in _nearest_sizes(*image_size))
         raise ValueError(
             "must be a map of 3 to 7 px on its smaller side, doubled 3 to 6 times; the nearest sizes are "
-            f"{others} px. Got {size_text(image_size)}."
+            f"{others} px. Got {format_image_size(image_size)}."
         )
     tables = (GENERATOR_MULTIPLIERS, DISCRIMINATOR_MULTIPLIERS, DISCRIMINATOR_DOWNSAMPLING)
     initial_shape = tuple(side * INITIAL_SIZE // blocks for side in image_size)
@@ -99,12 +101,6 @@ def _nearest_sizes(height, width):
     step = min(GENERATOR_MULTIPLIERS) // INITIAL_SIZE
     sides = range(step, _MAX_SIDE + 1, step)
     return heapq.nsmallest(2, (size for size in itertools.product(sides, sides) if _find_blocks(*size)), change)
-
-
-def size_text(image_size):
-    """`64` for a square of 64 px, `64x96` for a height of 64 and a width of 96 px."""
-    height, width = image_size
-    return str(height) if height == width else f"{height}x{width}"
 
 
 def generator_attention_channels(image_size, channels):

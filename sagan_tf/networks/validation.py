@@ -1,6 +1,7 @@
 """Checks of the arguments of both networks."""
 
-from sagan_tf.networks.architectures import find_architecture, size_text
+from sagan_tf.errors import format_image_size
+from sagan_tf.networks.architectures import find_architecture
 
 
 def check_image_size(image_size):
@@ -36,6 +37,6 @@ def check_network(
         if size not in available:
             raise ValueError(
                 f"`attention_sizes` must be among the network's feature maps, {sorted(available)} px for "
-                f"images of {size_text(image_size)} px. Received: attention_sizes={tuple(attention_sizes)}."
+                f"images of {format_image_size(image_size)} px. Received: attention_sizes={tuple(attention_sizes)}."
             )
     return set(attention_sizes)

@@ -45,10 +45,10 @@ class SAGAN(SteppingModel):
     and losses and batch statistics are those of the global batch: a run on several replicas is the same run as on one.
     Build and compile it in the scope of the strategy that it trains under.
 
-    Symbols: B batch, S image size in px, C image channels, D latent dimensions, K classes.
+    Symbols: B batch, H, W height and width of an image in px, C image channels, D latent dimensions, K classes.
 
     Args:
-        generator: keras.Model: latent (B, D), or [latent, label (B,) int32], to image (B, S, S, C) in [-1, 1].
+        generator: keras.Model: latent (B, D), or [latent, label (B,) int32], to image (B, H, W, C) in [-1, 1].
         discriminator: keras.Model: image, or [image, label], to logit (B, 1).
         ema_decay: float in [0, 1), decay per step of `ema_generator`. None: `ema_generator` is the generator.
         ema_start_step: int >= 0. The first `ema_start_step` steps copy the generator; BigGAN-PyTorch's s is our s - 1.
@@ -265,7 +265,7 @@ class SAGAN(SteppingModel):
         return take_weights(self, weights, class_names, new_classes)
 
     def call(self, inputs, *others, training=False):
-        """Generates images by the averaged generator: latent (B, D), or [latent, label (B,)], to (B, S, S, C)."""
+        """Generates images by the averaged generator: latent (B, D), or [latent, label (B,)], to (B, H, W, C)."""
         check_latents(inputs, others, self.latent_dim, self.num_classes)
         return self.ema_generator(inputs, training=False)
 
@@ -300,7 +300,7 @@ class SAGAN(SteppingModel):
         """Makes one training step.
 
         Args:
-            data: (image (B, S, S, C) in [-1, 1], label (B,) int32 or None) of `check_batch`, with B a multiple of
+            data: (image (B, H, W, C) in [-1, 1], label (B,) int32 or None) of `check_batch`, with B a multiple of
                 d_steps * accumulation_steps: each update sees an equal part.
 
         Returns:

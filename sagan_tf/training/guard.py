@@ -35,7 +35,7 @@ class Guard:
     falls below a fifth of the largest of the run.
 
     Args:
-        sample: Function without arguments that gives the generator's images of fixed latents: (64, S, S, C) float32 in
+        sample: Function without arguments that gives the generator's images of fixed latents: (64, H, W, C) float32 in
             [-1, 1], 8 for each of 8 labels in order. Not the averaged generator's, which would show a collapse late.
         stop_on_collapse: bool. Raise `TrainingFailure` for saturation and collapse too, instead of one warning.
         warn: Function of a str.
@@ -84,8 +84,8 @@ class Guard:
             8x8 px.
         """
         images = np.float64(self._sample())
-        block, per_group = images.shape[1] // _FEATURE_SIZE, SAMPLES // GROUPS
-        small = images.reshape(GROUPS, per_group, _FEATURE_SIZE, block, _FEATURE_SIZE, block, -1).mean((3, 5))
+        (rows, columns), per_group = (side // _FEATURE_SIZE for side in images.shape[1:3]), SAMPLES // GROUPS
+        small = images.reshape(GROUPS, per_group, _FEATURE_SIZE, rows, _FEATURE_SIZE, columns, -1).mean((3, 5))
         # Over all pairs, the mean square of a difference is twice the variance.
         return float(np.sqrt(2 * small.var(axis=1).mean() * per_group / (per_group - 1)))
 

@@ -61,9 +61,9 @@ def check_batch(data, image_shape, num_classes, step):
     """Checks a batch of real images. XLA would leave out the checks of values, so call it outside of what XLA compiles.
 
     Args:
-        data: What Keras gives a step: image (B, S, S, C), (image,), (image, label) or (image, label, None). The label
+        data: What Keras gives a step: image (B, H, W, C), (image,), (image, label) or (image, label, None). The label
             is (B,) or (B, 1).
-        image_shape: (S, S, C).
+        image_shape: (H, W, C).
         num_classes: int, or None for networks without labels, where labels are ignored.
         step: Scalar integer, of the run. The images of step 0 must not all be in [0, 1].
 
@@ -177,7 +177,7 @@ class StepBatches:
     `batches[i]` is (image, label or None), for i an int or a scalar integer tensor.
 
     Args:
-        data: (image (B, S, S, C), label (B,) or None).
+        data: (image (B, H, W, C), label (B,) or None).
         d_steps, accumulation_steps: As of `SAGAN.compile`; each update has an equal part of each replica's images.
     """
 

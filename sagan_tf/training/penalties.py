@@ -11,7 +11,7 @@ def mean_squared_gradient(discriminator, image, label, scale=1.0):
 
     Args:
         discriminator: keras.Model; in its inference mode, so its u does not change.
-        image: (B, S, S, C).
+        image: (B, H, W, C).
         label: (B,), or None without labels.
         scale: Factor on the logits while the gradient is computed, against underflow; the result does not depend on it.
 

@@ -32,7 +32,7 @@ def gradient_terms(gan, real, fake):
 
     Args:
         gan: SAGAN, compiled.
-        real: (image (B, S, S, C), label (B,) or None), real images as the discriminator sees them.
+        real: (image (B, H, W, C), label (B,) or None), real images as the discriminator sees them.
         fake: As `real`, of generated images.
 
     Returns:

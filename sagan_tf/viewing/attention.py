@@ -24,7 +24,7 @@ class AttentionMaps:
         features: (B, H, W, C) float32, the layer's input.
         key_shape: (h, w).
         gamma: float, the layer's residual weight.
-        field: (H, h) bool, as of `receptive_fields`.
+        fields: ((H, h) bool, (W, w) bool), as of `receptive_fields`.
         shrunken: bool. The grids are coarser than the layer's, for an explorer.
     """
 
@@ -33,7 +33,7 @@ class AttentionMaps:
     features: NDArray[np.float32]
     key_shape: tuple[int, int]
     gamma: float
-    field: NDArray[np.bool_]
+    fields: tuple[NDArray[np.bool_], NDArray[np.bool_]]
     shrunken: bool = False
 
     @property

@@ -26,7 +26,7 @@ _MIRROR_COLUMNS = (
 def measure_attention(maps, image_size):
     """Measures the maps of a layer.
 
-    Symbols: N queries, M keys, S image size in px; lengths are in px of the image.
+    Symbols: N queries, M keys; lengths are in px of the image.
 
     | name | mean over images and queries of |
     |---|---|
@@ -41,7 +41,7 @@ def measure_attention(maps, image_size):
 
     Args:
         maps: `AttentionMaps`.
-        image_size: int, S.
+        image_size: (height, width) in px.
 
     Returns:
         dict of floats, also with `layer`, `gamma`, `queries`, `keys` and `field_px`, the largest field.
@@ -55,7 +55,7 @@ def measure_attention(maps, image_size):
         "gamma": maps.gamma,
         "queries": scores.shape[1],
         "keys": scores.shape[2],
-        "field_px": float(maps.field.sum(1).max() * image_size / maps.key_shape[0]),
+        "field_px": float(max(field.sum(1).max() for field in maps.fields) * image_size[0] / maps.key_shape[0]),
         "distance_px": float((scores * distance).sum(-1).mean()),
         "convolution_distance_px": float((convolution * distance).sum(-1).mean()),
         "uniform_distance_px": float(distance.mean()),
@@ -121,8 +121,8 @@ def own_keys(maps):
 
 def _connected_keys(maps):
     """Which keys convolutions connect with each query: (N, M) bool."""
-    field = maps.field
-    return (field[:, None, :, None] & field[None, :, None, :]).reshape(len(field) ** 2, -1)
+    rows, columns = maps.fields
+    return (rows[:, None, :, None] & columns[None, :, None, :]).reshape(len(rows) * len(columns), -1)
 
 
 def _near(maps):
@@ -134,5 +134,5 @@ def _near(maps):
 
 
 def _centres(shape, image_size):
-    axes = [(np.arange(size) + 0.5) * image_size / size for size in shape]
+    axes = [(np.arange(size) + 0.5) * length / size for size, length in zip(shape, image_size)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)

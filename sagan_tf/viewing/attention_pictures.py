@@ -13,7 +13,7 @@ from sagan_tf.viewing.query_points import choose_points
 
 # Colours that the colour-blind can distinguish, and that stand out in most images.
 COLOURS = ((230, 60, 50), (60, 200, 80), (60, 140, 255), (250, 200, 40), (220, 90, 230), (40, 210, 210))
-_CELL = 160  # px, or the size of the image if that is larger
+_CELL = 160  # px: the smaller side of a cell, or that of the image if it is larger
 _GAP = 4  # px between the cells of a row
 _NOTE_HEIGHT = 17  # px below each map
 _STYLE = GridStyle(
@@ -56,7 +56,9 @@ def draw_rows(rows, title, columns=1):
 
     Source: Zhang et al. 2019, Figures 1 (one column) and 5 (several).
     """
-    size = max(_CELL, rows[0].image.shape[0])
+    height, width = rows[0].image.shape[:2]
+    scale = max(_CELL / min(height, width), 1)
+    size = (round(width * scale), round(height * scale))
     captions = [row.title for row in rows] if any(row.title for row in rows) else ()
     picture = draw_grid([_draw_strip(row, size) for row in rows], min(columns, len(rows)), _STYLE, title, captions)
     grids = dict.fromkeys((row.query_shape, row.maps.shape[1:]) for row in rows)
@@ -69,32 +71,36 @@ def save_rows(rows, path, title, columns=1):
 
 
 def _draw_strip(row, size):
-    """The image with its query points, then one map per point with a note below: (height, width, 3) uint8."""
+    """The image with its query points, then one map per point with a note below: (height, width, 3) uint8.
+
+    `size` is the (width, height) of a cell in px.
+    """
     cells = [_with_points(row, size)] + [_with_map(row, k, size) for k in range(len(row.points))]
-    strip = Image.new("RGB", (len(cells) * (size + _GAP), size + _NOTE_HEIGHT), BACKGROUND)
+    width, height = size
+    strip = Image.new("RGB", (len(cells) * (width + _GAP), height + _NOTE_HEIGHT), BACKGROUND)
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
     for k, cell in enumerate(cells):
         # The gap after the image is twice as wide as that between maps.
-        left = k * (size + _GAP) + (_GAP if k else 0)
+        left = k * (width + _GAP) + (_GAP if k else 0)
         strip.paste(cell, (left, 0))
         if k:
-            draw.text((left, size + 2), largest_share(row.maps[k - 1]), FAINT, font)
+            draw.text((left, height + 2), largest_share(row.maps[k - 1]), FAINT, font)
     return np.asarray(strip)
 
 
 def _enlarged(image, size):
     levels = to_levels(image)
     levels = np.broadcast_to(levels, (*levels.shape[:2], 3))
-    exact = size % levels.shape[0] == 0
+    exact = size[1] % levels.shape[0] == size[0] % levels.shape[1] == 0
     return Image.fromarray(np.ascontiguousarray(levels)).resize(
-        (size, size), Image.Resampling.NEAREST if exact else Image.Resampling.BICUBIC
+        size, Image.Resampling.NEAREST if exact else Image.Resampling.BICUBIC
     )
 
 
 def _position(row, k, size):
     """(x, y) of point k in px."""
     (y, x), (height, width) = row.points[k], row.query_shape
-    return np.array([(x + 0.5) / width * size, (y + 0.5) / height * size])
+    return np.array([(x + 0.5) / width, (y + 0.5) / height]) * size
 
 
 def _with_points(row, size):
@@ -109,7 +115,7 @@ def _with_map(row, k, size):
     colour = COLOURS[k % len(COLOURS)]
     start = _position(row, k, size)
     y, x, contrast = strongest_region(row.maps[k])
-    end = np.array([x * size, y * size])
+    end = np.array([x, y]) * size
 
     def draw(pen, scale):
         if contrast >= STANDS_OUT:

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import math
 import zlib
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class ExplorerData:
     """What an explorer shows of P images."""
 
     title: str
-    images: np.ndarray  # (P, S, S, 1 or 3) uint8
+    images: np.ndarray  # (P, H, W, 1 or 3) uint8
     classes: tuple  # P names; empty strings for a model without classes
     seeds: tuple  # P ints
     maps: dict  # (network, name of a layer) -> `AttentionMaps` of the P images
@@ -63,11 +64,11 @@ def explorer_page(data):
 
 def shrink(maps):
     """Reduces `AttentionMaps` to the largest grids that an explorer shows, to save memory."""
-    (max_queries, max_keys, _), (height, _) = _RESOLUTIONS[0], maps.query_shape
-    if height <= max_queries and maps.key_shape[0] <= max_keys:
+    max_queries, max_keys, _ = _RESOLUTIONS[0]
+    if max(maps.query_shape) <= max_queries and max(maps.key_shape) <= max_keys:
         return maps
     scores, _, keys = _reduce(maps, slice(None), max_queries, max_keys)
-    step = -(-height // max_queries)
+    step = -(-max(maps.query_shape) // max_queries)
     features = maps.features[:, step // 2 :: step, step // 2 :: step]
     return dataclasses.replace(maps, scores=scores, features=features, key_shape=tuple(keys), shrunken=True)
 
@@ -112,11 +113,10 @@ def _reduce(maps, selection, max_queries, max_keys):
     """Returns scores (P, queries, keys) float32 of the selected images, the query grid and the key grid."""
     (height, width), (rows, columns) = maps.query_shape, maps.key_shape
     scores = maps.scores[selection].reshape(-1, height, width, rows, columns)
-    step = -(-height // max_queries)
+    step = -(-max(height, width) // max_queries)
     scores = scores[:, step // 2 :: step, step // 2 :: step]
-    pool = -(-rows // max_keys)
-    while rows % pool or columns % pool:
-        pool += 1
+    largest = math.gcd(rows, columns)
+    pool = next((n for n in range(-(-max(rows, columns) // max_keys), largest) if largest % n == 0), largest)
     count, height, width = scores.shape[:3]
     shape = (count, height * width, rows // pool, pool, columns // pool, pool)
     scores = scores.reshape(shape).sum((3, 5), dtype=np.float32).reshape(count, height * width, -1)

@@ -30,7 +30,7 @@ def colours(levels):
 
 
 def overlay(picture, map_):
-    """Covers a square RGB picture, in grey, with the colours of a map (h, w) relative to its maximum."""
+    """Covers an RGB picture, in grey, with the colours of a map (h, w) relative to its maximum."""
     level = Image.fromarray((np.asarray(map_) / max(np.max(map_), 1e-12)).astype(np.float32))
     level = np.asarray(level.resize(picture.size, Image.Resampling.BILINEAR))
     grey = np.asarray(ImageOps.autocontrast(picture.convert("L"), cutoff=1), np.float32)[..., None]

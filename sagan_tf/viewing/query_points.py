@@ -16,7 +16,7 @@ def choose_points(features, image, count=5):
 
     Args:
         features: (H, W, C) floating point, a feature map of one image.
-        image: (S, S, channels), the image at any scale; S is a multiple of H and W.
+        image: (h, w, channels), the image at any scale; h is a multiple of H, w of W.
         count: int >= 1, K, at most H*W.
 
     Returns:
@@ -31,8 +31,9 @@ def choose_points(features, image, count=5):
     height, width, _ = features.shape
     if not 1 <= count <= height * width:
         raise ValueError(f"`count` must be in 1 .. {height * width}. Received: {count=}.")
-    size, _, channels = np.shape(image)
-    cells = np.asarray(image, np.float64).reshape(height, size // height, width, size // width, channels).mean((1, 3))
+    rows, columns, channels = np.shape(image)
+    shape = (height, rows // height, width, columns // width, channels)
+    cells = np.asarray(image, np.float64).reshape(shape).mean((1, 3))
     values = np.concatenate([_standardized(features), _standardized(cells)], axis=1)
     coordinates = np.stack(np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij"), -1)
     points = np.concatenate([values, _POSITION_WEIGHT * coordinates.reshape(-1, 2)], axis=1)

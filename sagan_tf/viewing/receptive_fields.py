@@ -10,30 +10,31 @@ def receptive_fields(network):
     """Finds which queries and keys of each attention layer the convolutions connect without attention.
 
     In a discriminator, a query is connected with the keys whose pixels it was computed from; in a generator, with the
-    keys from which a pixel is computed together with it. Images are square and height and width are treated alike, so
-    one axis is enough: a query and a key are connected if they are along rows and along columns.
+    keys from which a pixel is computed together with it. A query and a key are connected if they are along rows and
+    along columns.
 
-    Returns a dict, name of the layer -> (H, h) bool, h = H / pool_size.
+    Returns a dict, name of the layer -> ((H, h) bool, (W, w) bool), h = H / pool_size, w = W / pool_size.
     """
+    layers = [layer for layer in network.layers if isinstance(layer, SelfAttention)]
+    return {layer.name: (_connected(network, layer, 1), _connected(network, layer, 2)) for layer in layers}
+
+
+def _connected(network, layer, axis):
+    """Which queries and keys of a layer are connected along an axis: (queries, keys) bool."""
     images = [tensor for tensor in network.inputs if len(tensor.shape) == 4]
-    fields = {}
-    for layer in network.layers:
-        if not isinstance(layer, SelfAttention):
-            continue
-        size = layer.input.shape[1]
-        if images:
-            pixels = _dependence(network, images[0], layer.input)  # (H, S)
-            connected = pixels.reshape(size, size, -1).any(-1)
-        else:
-            positions = _dependence(network, layer.output, network.output)  # (S, H)
-            connected = positions.T.astype(int) @ positions > 0
-        fields[layer.name] = connected.reshape(size, -1, layer.pool_size).any(-1)
-    return fields
+    size = layer.input.shape[axis]
+    if images:
+        pixels = _dependence(network, images[0], layer.input, axis)  # (queries, pixels)
+        connected = pixels.reshape(size, size, -1).any(-1)
+    else:
+        positions = _dependence(network, layer.output, network.output, axis)  # (pixels, queries)
+        connected = positions.T.astype(int) @ positions > 0
+    return connected.reshape(size, -1, layer.pool_size).any(-1)
 
 
-def _dependence(network, start, end):
-    """Which positions of `start` a position of `end` depends on, along one axis: (size of end, size of start) bool."""
-    masks = {id(start): np.eye(start.shape[1], dtype=bool)}
+def _dependence(network, start, end, axis):
+    """Which positions of `start` a position of `end` depends on, along an axis: (size of end, size of start) bool."""
+    masks = {id(start): np.eye(start.shape[axis], dtype=bool)}
     for operation in network.operations:
         outputs = operation.output
         if isinstance(outputs, list) or id(outputs) in masks:
@@ -41,7 +42,7 @@ def _dependence(network, start, end):
         inputs = operation.input if isinstance(operation.input, list) else [operation.input]
         input_masks = [masks[id(x)] for x in inputs if id(x) in masks]
         if input_masks and len(outputs.shape) == 4:
-            masks[id(outputs)] = _propagate(operation, np.any(input_masks, axis=0), outputs.shape[1])
+            masks[id(outputs)] = _propagate(operation, np.any(input_masks, axis=0), outputs.shape[axis])
     return masks[id(end)]
 
 
@@ -51,7 +52,7 @@ def _propagate(operation, mask, size):
     if size > len(mask):  # nearest-neighbour upsampling, possibly fused with a convolution
         mask = np.repeat(mask, size // len(mask), axis=0)
     if isinstance(layer, keras.layers.Conv2D):
-        radius = layer.kernel_size[0] // 2
+        radius = layer.kernel_size[0] // 2  # kernels are square
         padded = np.pad(mask, ((radius, radius), (0, 0)))
         mask = np.any([padded[i : i + len(mask)] for i in range(2 * radius + 1)], axis=0)
     if size < len(mask):  # pooling

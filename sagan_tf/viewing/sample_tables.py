@@ -77,7 +77,7 @@ def direction_strips(sampler, classes, seed, directions, distances, truncation=N
 def interpolation_loop(sampler, stops, frames):
     """Interpolates through stops, (seed, label or None) each, and back to the first: an animation without a jump.
 
-    Returns (number of stops * frames, S, S, C) uint8.
+    Returns (number of stops * frames, H, W, C) uint8.
     """
     # Slower near the stops, so that they can be seen.
     fractions = (1 - np.cos(np.pi * np.arange(frames) / frames)) / 2
@@ -102,7 +102,7 @@ def _first_samples(classes, seed):
 
 
 def _sample_rows(sampler, rows):
-    """Samples rows of (seed, label, truncation): (rows, columns, S, S, C) uint8."""
+    """Samples rows of (seed, label, truncation): (rows, columns, H, W, C) uint8."""
     seeds, labels, truncations = (list(values) for values in zip(*(cell for row in rows for cell in row)))
     images = sampler.sample(seeds, None if labels[0] is None else labels, np.float32(truncations))
     return images.reshape(len(rows), len(rows[0]), *images.shape[1:])

@@ -8,6 +8,7 @@ import pytest
 from sagan_tf.config import Config, ConfigError, DataConfig, TrainingConfig, load_config, ranges
 from sagan_tf.config.names import field_types
 
+RECTANGLE = ("--data.image_height=64", "--data.image_width=96")
 OUT_OF_RANGE = [
     ("training.steps", "0", "must be at least 1. Got 0."),
     ("training.steps", "2147483648", "must be at most 2147483647. Got 2147483648."),
@@ -73,6 +74,16 @@ def test_load_config_rejects_value_out_of_range_with_its_line(refusal, yaml_file
         (
             ["--hardware.replicas", "2", "--hardware.jit_compile"],
             "`hardware.jit_compile` must be auto or false on several",
+        ),
+        (["--data.image_width", "96"], "`data.image_width` must be null without `data.image_height`."),
+        (["--data.image_height", "60", "--data.image_width", "90"], "`data.image_height` must be a map of 3 to 7 px"),
+        (
+            [*RECTANGLE, "--generator.attention_sizes=[96]"],
+            "`generator.attention_sizes` must be among the generator's feature maps, 4, 8, 16, 32, 64 px for 64x96 px",
+        ),
+        (
+            [*RECTANGLE, "--generator.attention_sizes=[4]", "--attention.pool_size=4"],
+            "`attention.pool_size` must divide the size of the generator's 4x6 px feature map. Got 4.",
         ),
         (
             ["--data.image_size", "128", "--output.sample_rows", "256", "--output.sample_columns", "256"],

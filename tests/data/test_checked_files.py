@@ -19,13 +19,13 @@ def decoded(monkeypatch, tmp_path):
     """Names of the files that were decoded; the cache is empty."""
     monkeypatch.setattr(checked_files, "MIN_FILES", 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    names, read = [], folders.read_square
+    names, read = [], folders.read_picture
 
-    def record(path):
+    def record(path, image_shape):
         names.append(os.path.relpath(path, tmp_path))
-        return read(path)
+        return read(path, image_shape)
 
-    monkeypatch.setattr(folders, "read_square", record)
+    monkeypatch.setattr(folders, "read_picture", record)
     return names
 
 
@@ -66,14 +66,14 @@ def test_unreadable_files_are_named_at_every_start(class_folders, decoded):
 def test_interrupted_check_continues(class_folders, decoded, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(folders, "TOGETHER", 1)
-        read = folders.read_square
+        read = folders.read_picture
 
-        def stop(path):
+        def stop(path, image_shape):
             if path.endswith("b/0.png"):
                 raise KeyboardInterrupt
-            return read(path)
+            return read(path, image_shape)
 
-        patch.setattr(folders, "read_square", stop)
+        patch.setattr(folders, "read_picture", stop)
         with pytest.raises(KeyboardInterrupt):
             reopen(class_folders, decoded)
     reopen(class_folders, decoded)
@@ -89,7 +89,7 @@ def test_picture_damaged_after_the_check_is_named(class_folders, decoded):
 
 @pytest.mark.parametrize("options", [{}, ON_DISK])
 def test_pictures_read_in_threads_keep_their_order(class_folders, monkeypatch, options):
-    expected = [folders.load_picture(path, 32, 3) for path in open_small(class_folders).files]
+    expected = [folders.load_picture(path, (32, 32, 3)) for path in open_small(class_folders).files]
     monkeypatch.setattr(folders, "TOGETHER", 1)
     (images, _), *_ = open_small(class_folders, **options).reader.in_order_batches(10)
     np.testing.assert_array_equal(images, expected)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from sagan_tf.data.decoding import decode_square
+from sagan_tf.data.decoding import decode_picture
 from sagan_tf.data.folders import load_picture
 
 DEEP = np.array([[0, 300], [257 * 7 + 129, 65535]], np.uint16)
@@ -18,11 +18,13 @@ DEEP_LEVELS = np.array([[0, 1], [8, 255]])  # Over 257, rounded.
 
 @pytest.fixture
 def decode(tmp_path):
-    """A function that decodes a square picture in both ways, and returns uint8 (S, S, 3) if they agree."""
+    """A function that decodes a picture in both ways at a size or (height, width); returns uint8 if they agree."""
 
     def both(encoded, size):
         (tmp_path / "picture").write_bytes(encoded)
-        from_folder, from_record = load_picture(tmp_path / "picture", size, 3), decode_square(encoded, size).numpy()
+        shape = (size, size, 3) if isinstance(size, int) else (*size, 3)
+        from_folder = load_picture(tmp_path / "picture", shape)
+        from_record = decode_picture(encoded, shape).numpy()
         np.testing.assert_array_equal(from_folder, from_record)
         return from_folder
 
@@ -57,13 +59,24 @@ def test_jpeg_decodes_to_the_levels_of_pillow(decode, shape, subsampling):
         np.testing.assert_array_equal(decode(encoded, min(shape)), central_square(encoded))
 
 
+@pytest.mark.parametrize(("shape", "box"), [
+    ((40, 60), (0, 0, 60, 40)), ((97, 131), (0, 5, 131, 92)), ((131, 50), (0, 49, 50, 82)),
+    ((64, 121), (12, 0, 108, 64)), ((1, 9), (3, 0, 5, 1)),
+])  # fmt: skip
+def test_central_part_has_the_aspect_and_is_resized_as_by_pillow(decode, shape, box):
+    # The boxes (left, top, right, bottom) are 3:2 to the nearest px.
+    picture = photograph(*shape)
+    expected = picture.crop(box).resize((36, 24), Image.Resampling.BILINEAR)
+    assert np.abs(decode(encode(picture, "PNG"), (24, 36)).astype(int) - np.asarray(expected, int)).max() <= 1
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_rotated_jpeg_decodes_to_the_levels_of_pillow(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     encoded = encode(photograph(60, 81), quality=80, exif=exif)
     (tmp_path / "rotated.jpg").write_bytes(encoded)
-    np.testing.assert_array_equal(load_picture(tmp_path / "rotated.jpg", 60, 3), central_square(encoded))
+    np.testing.assert_array_equal(load_picture(tmp_path / "rotated.jpg", (60, 60, 3)), central_square(encoded))
 
 
 def deep_png(pixels, transparent=None):
@@ -103,9 +116,9 @@ def test_rotated_16_bit_png_is_turned_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3  # By 180 degrees.
     Image.fromarray(DEEP).save(tmp_path / "deep.png", exif=exif)
-    np.testing.assert_array_equal(load_picture(tmp_path / "deep.png", 2, 1)[..., 0], DEEP_LEVELS[::-1, ::-1])
+    np.testing.assert_array_equal(load_picture(tmp_path / "deep.png", (2, 2, 1))[..., 0], DEEP_LEVELS[::-1, ::-1])
 
 
-def test_decode_square_raises_for_truncated_jpeg():
+def test_decode_picture_raises_for_truncated_jpeg():
     with pytest.raises(tf.errors.InvalidArgumentError):
-        decode_square(encode(photograph(64, 64))[:-200], 64)
+        decode_picture(encode(photograph(64, 64))[:-200], (64, 64, 3))

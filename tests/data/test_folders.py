@@ -67,15 +67,15 @@ def test_open_source_names_png_without_pixels(pictures):
 
 def test_load_picture_handles_transparency_depth_and_orientation(tmp_path):
     save_picture(tmp_path / "transparent_black.png", np.zeros((8, 8, 4), np.uint8))
-    assert (load_picture(tmp_path / "transparent_black.png", 8, 3) == 255).all()
+    assert (load_picture(tmp_path / "transparent_black.png", (8, 8, 3)) == 255).all()
     save_picture(tmp_path / "deep.png", np.full((8, 8), 99 * 257, np.uint16))
-    assert (load_picture(tmp_path / "deep.png", 8, 1) == 99).all()
+    assert (load_picture(tmp_path / "deep.png", (8, 8, 1)) == 99).all()
     half = np.zeros((16, 16, 3), np.uint8)
     half[:8] = 255  # White at the top.
     exif = Image.Exif()
     exif[0x0112] = 3  # Rotated by 180 degrees.
     save_picture(tmp_path / "rotated.jpg", half, exif=exif, quality=95)
-    rotated = load_picture(tmp_path / "rotated.jpg", 16, 3)
+    rotated = load_picture(tmp_path / "rotated.jpg", (16, 16, 3))
     assert rotated[:6].mean() < 10 and rotated[10:].mean() > 245
 
 
@@ -96,7 +96,7 @@ def test_crop_and_resize_are_close_to_pillow(tmp_path):
     smooth = coarse.resize((160, 120), Image.Resampling.BICUBIC)
     smooth.save(tmp_path / "a.png")
     expected = smooth.crop((20, 0, 140, 120)).resize((32, 32), Image.Resampling.BILINEAR)
-    error = load_picture(tmp_path / "a.png", 32, 3).astype(float) - np.asarray(expected, float)
+    error = load_picture(tmp_path / "a.png", (32, 32, 3)).astype(float) - np.asarray(expected, float)
     assert 20 * math.log10(255 / np.sqrt((error**2).mean() + 1e-9)) > 40  # dB
 
 
@@ -183,9 +183,9 @@ def test_load_picture_rejects_formats_and_ranges_that_are_not_read(tmp_path):
     Image.fromarray(BLACK).save(tmp_path / "a.png", "TGA")
     for name in ("float.tif", "whole.tif"):
         with pytest.raises(ValueError, match="32 bits"):
-            load_picture(tmp_path / name, 8, 3)
+            load_picture(tmp_path / name, (8, 8, 3))
     with pytest.raises(UnidentifiedImageError):
-        load_picture(tmp_path / "a.png", 8, 3)
+        load_picture(tmp_path / "a.png", (8, 8, 3))
 
 
 @pytest.fixture

@@ -64,11 +64,15 @@ def copy(raw, tmp_path):
     return shutil.copytree(raw, tmp_path / "copy")
 
 
-@pytest.mark.parametrize(("encoding", "channels"), [("raw", 3), ("raw", 1), ("png", 3), ("png", 1), ("jpeg", 1)])
-def test_prepared_pictures_are_those_of_the_folder(pictures, tmp_path, encoding, channels):
-    run(pictures, tmp_path / "out", encoding, image_channels=channels, quality=100 if encoding == "jpeg" else None)
-    folder = open_small(pictures, image_channels=channels)
-    source = open_small(tmp_path / "out", image_channels=channels, **ON_DISK)
+@pytest.mark.parametrize(("encoding", "shape"), [
+    ("raw", (32, 32, 3)), ("raw", (24, 32, 1)), ("png", (32, 24, 3)), ("png", (32, 32, 1)), ("jpeg", (24, 32, 1)),
+])  # fmt: skip
+def test_prepared_pictures_are_those_of_the_folder(pictures, tmp_path, encoding, shape):
+    options = dict(zip(("image_height", "image_width", "image_channels"), shape))
+    run(pictures, tmp_path / "out", encoding, quality=100 if encoding == "jpeg" else None, **options)
+    folder = open_small(pictures, **options)
+    source = open_small(tmp_path / "out", **options, **ON_DISK)
+    assert source.image_shape == folder.reader.images.shape[1:] == shape
     manifest = prepared.read_manifest(tmp_path / "out" / "train")
     assert manifest["options"]["source"] == str(pictures) and manifest["options"]["split"] == "train"
     assert isinstance(source.reader, PreparedReader) and len(source.files) == 3
@@ -230,8 +234,28 @@ def test_prepare_finds_shard_damaged_while_it_works(pictures, raw, tmp_path, mon
 def test_prepared_data_with_other_options_are_refused(raw):
     with pytest.raises(UserError, match="prepared with image_size 32, not 64. Set data.image_size to 32"):
         open_small(raw, image_size=64)
+    with pytest.raises(UserError, match="prepared with image_size 32, not 32x48. Set data.image_size to 32, or"):
+        open_small(raw, image_height=32, image_width=48)
+    with pytest.raises(UserError, match="image_channels 3, not 1. Set data.image_channels to 3"):
+        open_small(raw, image_channels=1)
     with pytest.raises(UserError, match="resize bilinear, not area"):
         open_small(raw, resize="area")
+
+
+def test_prepared_data_of_another_aspect_are_refused(pictures, tmp_path, capsys):
+    command = ["prepare", str(pictures), "--out", str(tmp_path), "--image_height", "8", "--image_width", "12"]
+    cli.main(command)
+    assert "40 pictures of 8x12x3" in (out := capsys.readouterr().out)
+    assert out.endswith(" --data.image_height 8 --data.image_width 12\n")
+    with pytest.raises(UserError, match="image_size 8x12, not 32. Set data.image_height to 8 and data.image_width to"):
+        open_small(tmp_path)
+    with pytest.raises(UserError, match="prepared with image_size 8x12, not 16"):
+        run(pictures, tmp_path, image_size=16)
+    with pytest.raises(SystemExit):
+        cli.main(command[:-2])
+    assert "--image_height: give --image_width too" in capsys.readouterr().err
+    with pytest.raises(UserError, match="`twins`: has squares only, of 32 to 256 px. Got 32x48"):
+        open_small("twins", image_height=32, image_width=48)
 
 
 @pytest.mark.parametrize("options", [{}, ON_DISK, {"conditional": False}])

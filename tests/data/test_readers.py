@@ -15,7 +15,7 @@ from sagan_tf.data.sources import Source
 def numbered_source(count):
     """A source whose images and labels hold their number."""
     images = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
-    return Source("numbered", "train", ArrayReader(images, np.arange(count, dtype=np.int32)), None, None, 2, 3)
+    return Source("numbered", "train", ArrayReader(images, np.arange(count, dtype=np.int32)), None, None, (2, 2, 3))
 
 
 def take(dataset, count):

@@ -115,7 +115,7 @@ def test_open_source_rejects_partly_labelled_records_unless_unconditional(tmp_pa
 def test_source_rejects_labels_without_class(label):
     reader = ArrayReader(np.zeros((2, 8, 8, 3), np.uint8), np.array([0, label], np.int32))
     with pytest.raises(ValueError, match=r"must be in 0 \.\. 1"):
-        Source("array", "train", reader, ("a", "b"), (1, 1), 8, 3)
+        Source("array", "train", reader, ("a", "b"), (1, 1), (8, 8, 3))
 
 
 def test_translate_data_errors_leaves_other_errors():

@@ -31,4 +31,4 @@ def make_maps(look_at, side=8, keys=4, pictures=2, channels=3, gamma=0.5, reach=
     own = np.arange(side) * keys // side
     field = abs(own[:, None] - np.arange(keys)) <= reach
     flat = scores.reshape(pictures, side * side, keys * keys)
-    return AttentionMaps(f"attention_{side}", flat, features, (keys, keys), gamma, field)
+    return AttentionMaps(f"attention_{side}", flat, features, (keys, keys), gamma, (field, field))

@@ -48,30 +48,32 @@ def test_attention_maps_leave_weights_unchanged():
         np.testing.assert_array_equal(weight, value)
 
 
-@pytest.mark.parametrize(("size", "attention"), [(32, (8, 16)), (64, (8, 32))])
+@pytest.mark.parametrize(("size", "attention"), [((32, 32), (8, 16)), ((64, 64), (8, 32)), ((24, 40), (6, 12))])
 def test_receptive_field_of_discriminator_is_where_gradients_flow(size, attention):
     network = make_discriminator(size, attention)
     fields = receptive_fields(network)
     # Later attention layers would connect all positions; only convolutions are tested here.
     for layer in AttentionProbe(network).layers.values():
         layer.gamma.assign(0.0)
-    for name, field in fields.items():
+    for name, (rows, columns) in fields.items():
         tapped = keras.Model(network.inputs, network.get_layer(name).input)
-        side = tapped.output.shape[1]
-        reached_pixels = np.zeros((side, size), bool)
-        for row in {0, 1, side // 2, side - 1}:
-            image = tf.random.normal((8, size, size, 3), seed=row)
+        height, width = tapped.output.shape[1:3]
+        assert (len(rows), len(columns)) == (height, width)
+        for i in {0, 1, height // 2, height - 1}:
+            image = tf.random.normal((8, *size, 3), seed=i)
             with tf.GradientTape() as tape:
                 tape.watch(image)
-                value = tf.reduce_sum(tapped([image, tf.zeros(8, tf.int32)])[:, row, side // 2] ** 2)
-            reached_pixels[row] = np.abs(tape.gradient(value, image)).sum((0, 2, 3)) > 0
-            reached = reached_pixels[row].reshape(field.shape[1], -1).any(-1)
-            np.testing.assert_array_equal(field[row], reached, f"{name}, row {row}")
+                value = tf.reduce_sum(tapped([image, tf.zeros(8, tf.int32)])[:, i, i] ** 2)
+            reached_pixels = np.abs(tape.gradient(value, image)).sum((0, 3)) > 0
+            for axis, field in enumerate((rows, columns)):
+                reached = reached_pixels.any(1 - axis).reshape(field.shape[1], -1).any(-1)
+                np.testing.assert_array_equal(field[i], reached, f"{name}, axis {axis}, position {i}")
 
 
 def test_receptive_field_of_generator_is_where_gradients_meet():
     network = build_generator(32, 4, 3, 8, (8, 16), attention_options={"key_reduction": 4, "pool_size": 1})
-    for name, field in receptive_fields(network).items():
+    for name, (field, columns) in receptive_fields(network).items():
+        np.testing.assert_array_equal(field, columns)  # of a square
         layer = network.get_layer(name)
         rest = keras.Model([layer.output, network.inputs[1]], network.output)
         for later in rest.layers:

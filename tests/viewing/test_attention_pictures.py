@@ -45,6 +45,20 @@ def test_attention_row_has_no_arrow_when_a_map_is_uniform():
     assert areas[0].max() < 10 < 80 < areas[1].min()  # a dot; a dot and an arrow
 
 
+def test_attention_row_keeps_the_aspect_of_the_picture():
+    square = make_maps(lambda picture, row, column: (3 - row // 2, 3 - column // 2), pictures=1)
+    image = np.random.default_rng(0).integers(0, 255, (8, 16, 3), np.uint8)
+    image[:4, :8] = 0  # makes the corner of the first cell known
+    row = make_row(square, 0, image, [(0, 0), (7, 7)])
+    picture = np.asarray(draw_rows([row], "title"))
+    cell = picture[46 : 46 + 160, 16 : 16 + 320]  # below the title
+    np.testing.assert_array_equal(cell[30:70, 100:150], 0)
+    np.testing.assert_array_equal(cell[110, 10::20], image[5])
+    for k, (x, y) in enumerate([(20, 10), (300, 150)]):
+        assert tuple(cell[y, x]) == COLOURS[k]
+    assert picture.shape[1] > 3 * 320
+
+
 def test_attention_rows_are_drawn_for_columns_and_large_grey_images():
     maps = make_maps(lambda *_: None, pictures=3)
     rows = [make_row(maps, i, np.zeros((256, 256, 1), np.float32), [(1, 1), (2, 6)]) for i in range(3)]

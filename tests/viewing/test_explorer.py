@@ -153,7 +153,7 @@ def test_explorer_page_of_16_pictures_is_below_5_mb(side, keys):
     # Noise compresses worse than any attention map.
     noise = rng.random((16, side * side, keys * keys), np.float32)
     features = np.zeros((16, side, side, 1), np.float32)
-    maps = type(maps)("a", noise, features, (keys, keys), 1.0, maps.field)
+    maps = type(maps)("a", noise, features, (keys, keys), 1.0, maps.fields)
     images = rng.integers(0, 255, (16, 128, 128, 3), dtype=np.uint8)
     page = explorer_page(ExplorerData("t", images, ("",) * 16, tuple(range(16)), {("generator", "a"): maps}))
     assert len(page.encode()) < MAX_BYTES == 5_000_000

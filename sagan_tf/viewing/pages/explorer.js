@@ -100,7 +100,7 @@ function greyPicture(image) {
 }
 
 const heat = document.createElement("canvas");
-function drawHeat(map, h, w, size) {
+function drawHeat(map, h, w) {
   const highest = Math.max(...map, 1e-12);
   // One more cell on each side, since smoothing fades the edges.
   heat.width = w + 2;
@@ -116,23 +116,25 @@ function drawHeat(map, h, w, size) {
   context.save();
   context.globalAlpha = data.heat.opacity;
   context.beginPath();
-  context.rect(0, 0, size, size);
+  context.rect(0, 0, canvas.width, canvas.height);
   context.clip();
   context.imageSmoothingEnabled = true;
   context.imageSmoothingQuality = "high";
-  context.drawImage(heat, -size / w, -size / h, (size * (w + 2)) / w, (size * (h + 2)) / h);
+  const [dx, dy] = [canvas.width / w, canvas.height / h];
+  context.drawImage(heat, -dx, -dy, canvas.width + 2 * dx, canvas.height + 2 * dy);
   context.restore();
   return highest;
 }
 
 // Mean distance in px between the query and what it attends to, and the number of keys that a uniform map of the same
 // entropy has.
-function summarize(map, h, w, from, px) {
+function summarize(map, h, w, from, image) {
   const total = map.reduce((sum, score) => sum + score, 0);
   let [distance, entropy] = [0, 0];
   map.forEach((score, k) => {
     const share = score / total;
-    distance += share * px * Math.hypot((Math.floor(k / w) + 0.5) / h - from.y, ((k % w) + 0.5) / w - from.x);
+    const [dy, dx] = [(Math.floor(k / w) + 0.5) / h - from.y, ((k % w) + 0.5) / w - from.x];
+    distance += share * Math.hypot(image.naturalHeight * dy, image.naturalWidth * dx);
     if (share > 0) entropy -= share * Math.log2(share);
   });
   return {total, distance, effectiveKeys: 2 ** entropy};
@@ -147,21 +149,23 @@ async function draw() {
   if (drawing !== latestDrawing) return; // replaced by a later one
   const [H, W] = layer.queries;
   const [h, w] = layer.keys;
-  const px = image.naturalWidth;
-  const side = Math.max(1, Math.round(canvas.clientWidth * (window.devicePixelRatio || 1)));
-  if (canvas.width !== side) canvas.width = canvas.height = side;
+  const {naturalWidth, naturalHeight} = image;
+  document.documentElement.style.setProperty("--aspect", naturalWidth / naturalHeight);
+  const width = Math.max(1, Math.round(canvas.clientWidth * (window.devicePixelRatio || 1)));
+  const height = Math.max(1, Math.round((width * naturalHeight) / naturalWidth));
+  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   const query = state.row * W + state.column;
   const map = scores.subarray(query * h * w, (query + 1) * h * w);
   const from = {y: (state.row + 0.5) / H, x: (state.column + 0.5) / W};
   const to = strongestRegion(map, h, w);
-  context.imageSmoothingEnabled = px > 128;
-  context.drawImage(greyPicture(image), 0, 0, side, side);
-  const highest = drawHeat(map, h, w, side);
+  context.imageSmoothingEnabled = Math.min(naturalWidth, naturalHeight) > 128;
+  context.drawImage(greyPicture(image), 0, 0, width, height);
+  const highest = drawHeat(map, h, w);
   const standsOut = to.contrast >= data.heat.stands_out;
-  if (standsOut) drawArrow(from, to, side);
-  drawDot(from, side);
-  const {total, distance, effectiveKeys} = summarize(map, h, w, from, px);
-  const formatPosition = p => `${Math.floor(p.x * px)}, ${Math.floor(p.y * px)} px`;
+  if (standsOut) drawArrow(from, to);
+  drawDot(from);
+  const {total, distance, effectiveKeys} = summarize(map, h, w, from, image);
+  const formatPosition = p => `${Math.floor(p.x * naturalWidth)}, ${Math.floor(p.y * naturalHeight)} px`;
   $("from").textContent = formatPosition(from);
   $("to").textContent = standsOut ? formatPosition(to) : "nothing stands out";
   $("share").textContent = (100 * to.share).toFixed(0) + " %";
@@ -176,20 +180,23 @@ async function draw() {
   Object.assign(window.explorer, {state: {...state}, map: Array.from(map), from, to, standsOut, drawn: drawing});
 }
 
-function drawDot(from, side) {
-  const unit = side / 400;
+// Marks have the same size in pictures of any aspect.
+const markUnit = () => Math.min(canvas.width, canvas.height) / 400;
+const toCanvas = position => [position.x * canvas.width, position.y * canvas.height];
+
+function drawDot(from) {
+  const unit = markUnit();
   for (const [radius, colour] of [[7, "rgba(0,0,0,.7)"], [6.2, "#fff"], [state.locked ? 5.4 : 4.6, "#1e90ff"]]) {
     context.fillStyle = colour;
     context.beginPath();
-    context.arc(from.x * side, from.y * side, radius * unit, 0, 7);
+    context.arc(...toCanvas(from), radius * unit, 0, 7);
     context.fill();
   }
 }
 
-function drawArrow(from, to, side) {
-  const unit = side / 400;
-  const start = [from.x * side, from.y * side];
-  const end = [to.x * side, to.y * side];
+function drawArrow(from, to) {
+  const unit = markUnit();
+  const [start, end] = [toCanvas(from), toCanvas(to)];
   const length = Math.hypot(end[0] - start[0], end[1] - start[1]);
   context.lineCap = "butt";
   context.lineJoin = "round";

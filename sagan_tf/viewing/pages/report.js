@@ -124,7 +124,10 @@ document.title = runNames.join(", ") + ", report";
 $("name").textContent = runNames.join("  ·  ");
 if (single) {
   const config = configOf(runs[0]);
-  $("line").textContent = `${config.get("data.name")}, ${config.get("data.image_size")} px. ` + progress(runs[0]);
+  const [height, width] = ["height", "width"].map(side => config.get(`data.image_${side}`));
+  const isSquare = height == null || height === "null";
+  const size = isSquare ? `${config.get("data.image_size")} px` : `${height} px high, ${width} px wide`;
+  $("line").textContent = `${config.get("data.name")}, ${size}. ` + progress(runs[0]);
   addTiles(runs[0]);
 } else {
   $("main").className = "several";
