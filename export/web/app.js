@@ -74,16 +74,28 @@ function drawImage(image, canvas) {
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-/** Returns the attention map of the queried position, that position, and the sides of the query and key grids. */
+/** Returns [height, width] of a grid of `count` cells, which has the aspect of the image. */
+function gridOf(count) {
+  const [height, width] = state.description.image_shape;
+  const rows = Math.round(Math.sqrt((count * height) / width));
+  return [rows, count / rows];
+}
+
+/** Returns the attention map of the queried position, that position, and the query and key grids, [height, width]. */
 export function queriedRow() {
   const name = $("layer").value;
   const map = state.picture?.maps?.[name];
   if (!map || !state.query) return null;
   const [queries, keys] = state.description.attention[name];
-  const [side, keySide] = [Math.sqrt(queries), Math.sqrt(keys)];
-  const [column, line] = state.query.map((coordinate) => Math.min(side - 1, Math.floor(coordinate * side)));
-  const start = (line * side + column) * keys;
-  return { row: map.subarray(start, start + keys), side, keySide, column, line };
+  const [queryGrid, keyGrid] = [gridOf(queries), gridOf(keys)];
+  const [column, line] = positionIn(queryGrid, state.query);
+  const start = (line * queryGrid[1] + column) * keys;
+  return { row: map.subarray(start, start + keys), queryGrid, keyGrid, column, line };
+}
+
+/** Returns [column, row] of a point, [x, y] in [0, 1), in a grid, [height, width]. */
+function positionIn([height, width], [x, y]) {
+  return [Math.min(width - 1, Math.floor(x * width)), Math.min(height - 1, Math.floor(y * height))];
 }
 
 function showLegend(row, brightest) {
@@ -96,27 +108,29 @@ function showLegend(row, brightest) {
 
 function drawOverlay() {
   const canvas = $("overlay");
-  const size = Math.round(canvas.clientWidth * devicePixelRatio);
-  canvas.width = canvas.height = size;
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * devicePixelRatio));
+  canvas.width = width;
+  canvas.height = height;
   const queried = queriedRow();
   $("image").classList.toggle("grey", queried !== null); // so that hue belongs to the map
   if (!queried) return showLegend(null);
-  const { row, side, keySide, column, line } = queried;
+  const { row, queryGrid, keyGrid, column, line } = queried;
   const brightest = row.reduce((a, b) => Math.max(a, b));
   showLegend(row, brightest);
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  const key = size / keySide;
+  const [keyHeight, keyWidth] = [height / keyGrid[0], width / keyGrid[1]];
   context.globalAlpha = HEAT_OPACITY;
-  context.drawImage(heatCanvas(row, keySide, brightest), -key, -key, size + 2 * key, size + 2 * key);
+  const heat = heatCanvas(row, keyGrid, brightest);
+  context.drawImage(heat, -keyWidth, -keyHeight, width + 2 * keyWidth, height + 2 * keyHeight);
   context.globalAlpha = 1;
-  const [x, y] = [column, line].map((index) => ((index + 0.5) / side) * size);
-  const radius = Math.max(size / side / 2, 6 * devicePixelRatio);
-  for (const [colour, width] of [["black", 4], ["white", 2]]) {
+  const [x, y] = [((column + 0.5) / queryGrid[1]) * width, ((line + 0.5) / queryGrid[0]) * height];
+  const radius = Math.max(height / queryGrid[0] / 2, 6 * devicePixelRatio);
+  for (const [colour, lineWidth] of [["black", 4], ["white", 2]]) {
     context.beginPath();
     context.arc(x, y, radius, 0, 2 * Math.PI);
     context.strokeStyle = colour;
-    context.lineWidth = width * devicePixelRatio;
+    context.lineWidth = lineWidth * devicePixelRatio;
     context.stroke();
   }
 }
@@ -255,6 +269,7 @@ function buildControls() {
   $("name").textContent = description.name;
   document.title = `${description.name}, a Self-Attention GAN of ${description.training.data ?? "unknown data"}`;
   const [height, width] = description.image_shape;
+  document.documentElement.style.setProperty("--aspect", width / height);
   $("about").textContent =
     `A Self-Attention GAN of ${width} × ${height} px, trained on ${description.training.data ?? "unknown data"}. ` +
     "It runs in this page on your machine; no data is sent.";
@@ -340,10 +355,11 @@ function listen() {
     if (event.key === "Escape") return setQuery(null);
     if (!dx && !dy) return;
     event.preventDefault();
-    const side = Math.sqrt(state.description.attention[$("layer").value]?.[0] ?? 1);
+    const queries = state.description.attention[$("layer").value]?.[0];
+    const [rows, columns] = queries ? gridOf(queries) : [1, 1];
     const [x, y] = state.query ?? [0.5, 0.5];
-    const step = (from, by) => (Math.min(side - 1, Math.max(0, Math.floor(from * side) + by)) + 0.5) / side;
-    setQuery([step(x, dx), step(y, dy)]);
+    const step = (from, by, count) => (Math.min(count - 1, Math.max(0, Math.floor(from * count) + by)) + 0.5) / count;
+    setQuery([step(x, dx, columns), step(y, dy, rows)]);
   });
   new ResizeObserver(drawOverlay).observe(overlay);
 }

@@ -19,15 +19,15 @@ export function heatGradient() {
   return `linear-gradient(to right, ${STOPS.map((stop) => `rgb(${stop.join(" ")})`).join(", ")})`;
 }
 
-/** Draws a map of side * side keys, with one more pixel on each side, since smoothing fades the edges. */
-export function heatCanvas(row, side, brightest) {
-  const canvas = new OffscreenCanvas(side + 2, side + 2);
-  const pixels = new ImageData(side + 2, side + 2);
-  const inside = (index) => Math.min(side - 1, Math.max(0, index - 1));
-  for (let y = 0; y < side + 2; y++) {
-    for (let x = 0; x < side + 2; x++) {
-      const colour = heatColour(row[inside(y) * side + inside(x)] / brightest);
-      pixels.data.set([...colour, 255], 4 * (y * (side + 2) + x));
+/** Draws a map of height * width keys, with one more pixel on each side, since smoothing fades the edges. */
+export function heatCanvas(row, [height, width], brightest) {
+  const canvas = new OffscreenCanvas(width + 2, height + 2);
+  const pixels = new ImageData(width + 2, height + 2);
+  const inside = (index, count) => Math.min(count - 1, Math.max(0, index - 1));
+  for (let y = 0; y < height + 2; y++) {
+    for (let x = 0; x < width + 2; x++) {
+      const colour = heatColour(row[inside(y, height) * width + inside(x, width)] / brightest);
+      pixels.data.set([...colour, 255], 4 * (y * (width + 2) + x));
     }
   }
   canvas.getContext("2d").putImageData(pixels, 0, 0);

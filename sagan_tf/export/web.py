@@ -83,11 +83,11 @@ def describe(folded, name, training, files):
         "latent_dim": folded.latent_dim,
         "num_classes": folded.num_classes,
         "class_names": training.get("class_names"),
-        # The page shows square grids only.
+        # The page shows grids of the aspect of the image only.
         "attention": {
             layer: list(sizes)
             for layer, sizes in folded.attention_shapes.items()
-            if all(math.isqrt(size) ** 2 == size for size in sizes)
+            if all(_has_grid(size, folded.image_shape) for size in sizes)
         },
         "direction_names": direction_names,
         "directions": [[round(float(x), 6) for x in row] for row in directions],
@@ -96,6 +96,13 @@ def describe(folded, name, training, files):
             {"variant": variant, "path": path.name, "bytes": path.stat().st_size} for variant, path in files.items()
         ],
     }
+
+
+def _has_grid(count, image_shape):
+    """Whether `count` cells fill a grid of the aspect of an image."""
+    height, width, _ = image_shape
+    rows = math.isqrt(count * height // width)
+    return rows > 0 and count % rows == 0 and rows * width == count // rows * height
 
 
 def _runtime(node_modules):

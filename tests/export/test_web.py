@@ -98,14 +98,14 @@ def test_export_web_keeps_older_page_when_it_fails(folded, node_modules, tmp_pat
     assert sorted(os.listdir(tmp_path)) == ["node_modules", "web"]
 
 
-def test_export_web_omits_maps_that_are_not_square(folded):
-    # A page that used the root of 48 as side length would draw wrong maps.
+def test_export_web_omits_maps_of_another_aspect_than_the_image(folded):
+    # A page that took 16 positions for a grid of 8 x 6 would draw wrong maps.
     one = types.SimpleNamespace(
         **{field.name: getattr(folded, field.name) for field in dataclasses.fields(folded)},
         image_shape=(8, 6, 3), latent_dim=folded.latent_dim, num_classes=None,
         attention_shapes={"attention_8": (48, 12), "attention_4": (16, 4)},
     )  # fmt: skip
-    assert web.describe(one, "x", {}, {})["attention"] == {"attention_4": [16, 4]}
+    assert web.describe(one, "x", {}, {})["attention"] == {"attention_8": [48, 12]}
 
 
 def test_export_web_rejects_missing_runtime_in_one_line(folded, node_modules, tmp_path, quick, monkeypatch):

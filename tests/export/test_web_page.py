@@ -61,7 +61,7 @@ def live(browser, folder, **options):
 
 @pytest.fixture(scope="module")
 def folded():
-    return fold_generator(make_toy_generator())
+    return fold_generator(make_toy_generator(image_size=(32, 48)))
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +85,9 @@ def decibels(got, expected):
 
 
 def shown(page):
-    """The picture on the canvas, (S, S, 3) in 0 .. 255."""
+    """The picture on the canvas, (H, W, 3) in 0 .. 255."""
     values = page.evaluate("Array.from(image.getContext('2d').getImageData(0, 0, image.width, image.height).data)")
-    return np.array(values).reshape(32, 32, 4)[..., :3]
+    return np.array(values).reshape(*page.evaluate("[image.height, image.width]"), 4)[..., :3]
 
 
 def choose(page, variant):
@@ -122,6 +122,7 @@ def test_web_page_shows_attention_of_position_under_pointer(page, folded):
     seed, label = int(page.input_value("#seed")), int(page.input_value("#class"))
     maps = folded.generate(latent_of(seed, 1.5), tf.constant([label]))
     box = page.locator("#overlay").bounding_box()
+    assert box["width"] == pytest.approx(1.5 * box["height"], abs=3)  # as the picture
     overlay = "Array.from(overlay.getContext('2d').getImageData(0, 0, overlay.width, overlay.height).data).join()"
     for layer, side in (("attention_8", 8), ("attention_16", 16)):
         page.select_option("#layer", layer)
@@ -132,7 +133,7 @@ def test_web_page_shows_attention_of_position_under_pointer(page, folded):
             page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
             page.wait_for_function(f"sagan.queriedRow() !== null && {QUIET}")
             row = np.array(page.evaluate("Array.from(sagan.queriedRow().row)"))
-            query = int(y * side) * side + int(x * side)
+            query = int(y * side) * (side * 3 // 2) + int(x * (side * 3 // 2))
             np.testing.assert_allclose(row, maps[layer][0, query], atol=2e-3)
             percent = float(page.inner_text("#highest").partition(" %")[0])
             assert percent == pytest.approx(100 * np.max(maps[layer][0, query]), abs=0.2)
@@ -142,7 +143,7 @@ def test_web_page_shows_attention_of_position_under_pointer(page, folded):
     page.focus("#overlay")
     page.keyboard.press("ArrowLeft")
     moved = page.evaluate("[sagan.queriedRow().column, sagan.queriedRow().line]")
-    assert moved == [int(0.9 * 16) - 1, int(0.6 * 16)]
+    assert moved == [int(0.9 * 24) - 1, int(0.6 * 16)]
     page.keyboard.press("Escape")
     assert page.evaluate("sagan.queriedRow()") is None
 

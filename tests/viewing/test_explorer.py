@@ -17,7 +17,7 @@ def opposite_key(picture, row, column):
 
 @pytest.fixture(scope="module")
 def page_path(tmp_path_factory):
-    images = np.random.default_rng(0).integers(100, 156, (4, 32, 32, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(100, 156, (4, 32, 64, 3), dtype=np.uint8)
     maps = {
         ("generator", "attention_8"): make_maps(opposite_key, pictures=4),
         ("discriminator", "attention_16"): make_maps(lambda *_: (0, 0), side=16, keys=8, pictures=4, gamma=-0.25),
@@ -30,11 +30,11 @@ def page_path(tmp_path_factory):
 def brightest(page):
     """[row, column] of the brightest cell of a 4x4 grid over the canvas."""
     return page.evaluate("""() => {
-        const c = document.getElementById("canvas"), n = c.width;
-        const p = c.getContext("2d").getImageData(0, 0, n, n).data, sums = new Float64Array(16);
-        for (let y = 0; y < n; y++) for (let x = 0; x < n; x++) {
-            const i = 4 * (y * n + x);
-            sums[Math.floor(4 * y / n) * 4 + Math.floor(4 * x / n)] += p[i] + p[i + 1] + p[i + 2];
+        const {width, height} = canvas;
+        const p = context.getImageData(0, 0, width, height).data, sums = new Float64Array(16);
+        for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
+            const i = 4 * (y * width + x);
+            sums[Math.floor(4 * y / height) * 4 + Math.floor(4 * x / width)] += p[i] + p[i + 1] + p[i + 2];
         }
         const best = sums.indexOf(Math.max(...sums));
         return [Math.floor(best / 4), best % 4];
@@ -51,12 +51,13 @@ def test_explorer_overlay_follows_mouse(browser, page_path):
     with opened(browser, page_path) as page:
         wait_for_state(page)
         box = page.locator("canvas").bounding_box()
+        assert box["width"] == pytest.approx(2 * box["height"], abs=2)  # as the pictures
         for row, column in ((0, 0), (7, 0), (1, 6), (6, 6)):
             page.mouse.move(box["x"] + box["width"] * (column + 0.5) / 8, box["y"] + box["height"] * (row + 0.5) / 8)
             state = wait_for_state(page)
             assert (state["row"], state["column"]) == (row, column)
             assert brightest(page) == [3 - row // 2, 3 - column // 2]
-        assert page.locator("#from").text_content() == "26, 26 px"
+        assert page.locator("#from").text_content() == "52, 26 px"
         assert page.locator("#share").text_content() == "100 %"
         assert page.locator("#spread").text_content() == "1.0 of 16 keys"
         assert page.locator("#highest").text_content() == "100 % on one key, 16.0 × uniform"
