@@ -59,5 +59,5 @@ def test_ms_ssim_rejects_small_and_unequal_images():
         (np.zeros((1, 8, 8, 3), np.uint8),) * 2,
         (np.zeros((1, 16, 16, 3), np.uint8), np.zeros((2, 16, 16, 3), np.uint8)),
     ):
-        with pytest.raises(ValueError, match="S >= 11"):
+        with pytest.raises(ValueError, match="H and W >= 11"):
             ms_ssim(first, second)

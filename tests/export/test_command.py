@@ -48,7 +48,7 @@ def run(tmp_path):
 @pytest.fixture(scope="module")
 def generator_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("generator") / "generator.keras"
-    save_generator(make_toy_generator(), path, {"step": 1500})
+    save_generator(make_toy_generator(image_size=(32, 48)), path, {"step": 1500})
     return path
 
 
@@ -104,7 +104,7 @@ def test_export_command_writes_every_format(trained, tmp_path, capsys, monkeypat
     spaces = [{}, {}]
     for block, space in zip(blocks, spaces):
         exec(block, space)
-    assert spaces[1]["images"].shape == (8, 32, 32, 3)
+    assert spaces[1]["images"].shape == (8, 32, 48, 3)
     with Image.open("seed_0.png") as picture, Image.open("samples.png") as table:
         size = np.array(picture.size)
         scaled = picture.resize(size * 3, Image.Resampling.NEAREST)  # 32 px are enlarged to 96 in a table
@@ -131,7 +131,8 @@ def test_model_card_describes_training_and_files(trained, tmp_path):
     assert training["config"]["generator"]["channels"] == QUICK_START.generator.channels
     assert training["environment"] == {"cpu": "one"}
     assert card["generator"]["num_classes"] == 5 and card["generator"]["latent_dim"] == LATENT_DIM
-    assert card["generator"]["attention_maps"] == {"attention_8": [64, 16], "attention_16": [256, 64]}
+    assert card["generator"]["attention_maps"] == {"attention_8": [96, 24], "attention_16": [384, 96]}
+    assert (card["generator"]["image_height"], card["generator"]["image_width"]) == (32, 48)
     assert card["versions"]["keras"] == keras.__version__ and "data set" in card["licence"]
     assert [file["path"] for file in card["files"]] == ["keras/generator.keras"]
     file = out / "keras" / "generator.keras"

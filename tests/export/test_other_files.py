@@ -37,7 +37,7 @@ def test_keras_models_reject_a_label_out_of_range(labelled, label):
 def test_export_onnx_matches_folded_generator(tmp_path, num_classes):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
     pytest.importorskip("tf2onnx", reason="needs the extra `onnx`")
-    generator = make_toy_generator(None) if num_classes is None else make_generator(num_classes)
+    generator = make_generator(num_classes) if num_classes else make_toy_generator(None, image_size=(32, 48))
     path = export_onnx(generator, tmp_path / "generator.onnx")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert {x.name for x in session.get_outputs()} == {"image", "attention_8", "attention_16"}

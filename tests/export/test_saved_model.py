@@ -345,8 +345,8 @@ def test_export_saved_model_leaves_nothing_when_it_fails(toy, empty_archives, tm
     assert warm_up.write_warm_up is not fail
 
 
-def test_export_saved_model_accepts_unconditional_grey_generator(tmp_path):
-    generator = make_toy_generator(None, image_channels=1, attention_sizes=())
+def test_export_saved_model_accepts_unconditional_grey_generator_of_rectangles(tmp_path):
+    generator = make_toy_generator(None, image_size=(32, 48), image_channels=1, attention_sizes=())
     session = Session(export_saved_model(generator, tmp_path, warm_up=False))
     inputs = {name: set(session.signatures[name].inputs) for name in session.signatures if name in CONDITIONAL}
     assert inputs == {
@@ -357,7 +357,8 @@ def test_export_saved_model_accepts_unconditional_grey_generator(tmp_path):
     images = session.run("serving_default", latent=LATENT)["image"]
     np.testing.assert_allclose(images, images_of(generator, LATENT), atol=TOLERANCE)
     picture = session.run("sample", seed=ints(1), truncation=floats(1))["image_bytes"][0]
-    assert Image.open(io.BytesIO(picture)).mode == "L"
+    with Image.open(io.BytesIO(picture)) as image:
+        assert (image.mode, image.size) == ("L", (48, 32))
     ends = dict(start_seed=ints(1), end_seed=ints(2), fraction=floats(0), truncation=floats(1))
     assert session.run("interpolate", **ends)["image_bytes"][0] == picture
 

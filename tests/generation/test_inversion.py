@@ -15,10 +15,10 @@ GIVEN = pytest.param(True, marks=pytest.mark.slow, id="labels and discriminator"
 
 @pytest.fixture(scope="module")
 def folded():
-    """Of 8 px, with random weights."""
+    """Of 8 x 16 px, with random weights."""
     style = LayerStyle(num_classes=CLASSES)
     latent, label = keras.Input((DIMENSIONS,)), keras.Input((), dtype="int32")
-    x = keras.layers.Reshape((4, 4, 8))(style.dense(128, "dense")(latent))
+    x = keras.layers.Reshape((4, 8, 8))(style.dense(256, "dense")(latent))
     x = style.relu(style.normalize(x, label, "norm"), "relu")
     image = keras.layers.Activation("tanh")(style.convolution(3, 3, "conv", resampling="up")(x))
     generator, rng = keras.Model([latent, label], image), np.random.default_rng(0)
@@ -35,7 +35,7 @@ def test_invert_recovers_latents_and_classes(folded, given):
     images = to_levels(folded.model([latents, labels]).numpy())
     options = {}
     if given:
-        picture = keras.Input((8, 8, 3))
+        picture = keras.Input((8, 16, 3))
         features = keras.layers.Conv2D(4, 3, activation="relu", name="output_relu")(picture)
         options = {"labels": labels, "discriminator": keras.Model(picture, features)}
     found = sagan_tf.invert(folded, images, steps=60, restarts=2, show_progress=False, **options)
@@ -51,7 +51,7 @@ def test_invert_recovers_latents_and_classes(folded, given):
 
 
 def test_invert_rejects_what_does_not_fit(folded):
-    images = np.zeros((2, 8, 8, 3), np.uint8)
+    images = np.zeros((2, 8, 16, 3), np.uint8)
     for arguments, options in (
         ((images[:, :4],), {}),
         ((images[:0],), {}),

@@ -13,14 +13,14 @@ from sagan_tf.training.guard import COLLAPSED_SHARE, GROUPS, SAMPLES, Guard, Tra
 
 GOOD = {"d_accuracy": 0.8, "d_loss": 1.2, "g_loss": 0.5}
 WITHOUT_WEIGHTS = SimpleNamespace(weights=[])
-VARIED = np.random.default_rng(0).uniform(-1, 1, (SAMPLES, 32, 32, 3)).astype("float32")
+VARIED = np.random.default_rng(0).uniform(-1, 1, (SAMPLES, 32, 48, 3)).astype("float32")
 
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 1000), scale=st.floats(0, 1))
 def test_guard_diversity_is_rms_distance_of_pairs_of_one_label(seed, scale):
     images = (scale * np.random.default_rng(seed).uniform(-1, 1, VARIED.shape)).astype("float32")
-    small = np.float64(images).reshape(SAMPLES, 8, 4, 8, 4, 3).mean((2, 4))
+    small = np.float64(images).reshape(SAMPLES, 8, 4, 8, 6, 3).mean((2, 4))
     groups = small.reshape(GROUPS, -1, 8, 8, 3)
     squares = [np.mean((a - b) ** 2) for group in groups for i, a in enumerate(group) for b in group[:i]]
     assert Guard(lambda: images).diversity() == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-6, abs=1e-9)
