@@ -1,5 +1,7 @@
 """Checks of the arguments of both networks."""
 
+import numbers
+
 from sagan_tf.errors import format_image_size
 from sagan_tf.networks.architectures import find_architecture
 
@@ -7,8 +9,9 @@ from sagan_tf.networks.architectures import find_architecture
 def check_image_size(image_size):
     """Returns (height, width) of an argument `image_size`, an int or such a pair, and its `Architecture`."""
     pair = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
-    if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
+    if len(pair) != 2 or not all(isinstance(side, numbers.Integral) and side >= 1 for side in pair):
         raise ValueError(f"`image_size` must be an int >= 1, or two for height and width. Received: {image_size=}.")
+    pair = tuple(map(int, pair))
     try:
         return pair, find_architecture(pair)
     except ValueError as error:
