@@ -158,7 +158,7 @@ def test_attend_explorer_holds_classes_by_seeds(run, tmp_path):
         (["--step", "7"], "{run}: has no checkpoint of step 7; it has those of 100, 200."),
         (["--step", "last"], f"--step: `last` is not a whole number from 0 to {2**62 - 1} or all."),
         (["--points", "3;4"], "--points: `3` is not a point. Write points as 3,10;20,5, in px from the top left."),
-        (["--points", "3,32"], "--points: 3,32 is outside the picture, which is 32 px wide and high."),
+        (["--points", "3,32"], "--points: 3,32 is outside the picture, which is 32 px wide and 32 px high."),
         (["--classes", "4"], "--classes: 4 is out of range; the model has the classes 0 to 3."),
         (["--images", "0"], f"--images: `0` is not a whole number from 1 to {2**62 - 1}."),
     ],
