@@ -52,11 +52,13 @@ stress: $(VENV)/.installed-test
 	$(BIN)/python tests/stress/kill_and_resume.py --kills 50
 	$(BIN)/python tests/stress/long_run.py --steps 20000
 
-# The wheel is the sdist's: `build` makes one from the other.
-dist: | $(VENV)/bin/pip
+# The wheel is the sdist's: `build` makes one from the other. Tests run from the sdist too.
+dist: $(VENV)/.installed-test
 	rm -rf dist build/bare
 	$(BIN)/python -m pip install --quiet build
 	$(BIN)/python -m build --outdir dist .
+	rm -rf build/sdist && mkdir -p build/sdist && tar -xzf dist/*.tar.gz -C build/sdist
+	cd build/sdist/* && $(abspath $(BIN))/python -m pytest -q tests/test_docs.py tests/test_configs.py tests/config tests/runs
 	$(BIN)/python -m venv build/bare || { $(BIN)/python -m venv --clear --without-pip build/bare && \
 	$(BIN)/python -m pip --python build/bare/bin/python install --quiet pip; }
 	build/bare/bin/python -m pip install --quiet dist/*.whl

@@ -1,12 +1,17 @@
 """Compiled kernels against NumPy float64, and against the reference operations that they replace."""
 
 import functools
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from accelerate.kernel_run import TIMES, results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers.normalization_oracle import FAR_MEANS, keras_errors, normalization_errors
@@ -19,6 +24,7 @@ from sagan_tf.layers import BatchNormalization, ConditionalBatchNormalization
 from sagan_tf.layers.functional import Estimate
 from sagan_tf.networks import build_discriminator, build_generator
 
+TESTS = Path(__file__).resolve().parents[1]
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler"
 )
@@ -157,30 +163,16 @@ def check_singular_vectors(rows, columns, iterations, seed):
         assert relative_error(got, want) < 2e-5
 
 
+@pytest.mark.slow
 @needs_compiler
-def test_compiled_kernels_are_deterministic(kernels):
-    (x, _), (upstream, _) = noise((5, 64, 64, 48)), noise((5, 64, 64, 48), 1)
-    kernel, u, v = (tf.constant(np.random.default_rng(0).normal(size=shape), tf.float32) for shape in
-                    ((2304, 256), (1, 256), (2304, 1)))  # fmt: skip
-    rows, narrow = tf.ones((5, 48)), tf.cast(kernel, tf.bfloat16)
-
-    def everything():
-        with tf.GradientTape() as tape:
-            tape.watch([x, rows, kernel])
-            y, *moments = kernels["batch_normalize"].run(x, rows, rows, 1e-3, False)
-            total = kernels["relu"].run(y) + x
-            estimate = Estimate(u, v, *tf.unstack([2.0, 0.5, -0.25]))
-            scaled = kernels["divide_by_sigma"].run(kernel, estimate, "float32", "bfloat16")
-            loss = [tf.cast(total * upstream, tf.float32), tf.cast(scaled * narrow, tf.float32)]
-        gradients = tape.gradient(loss, [x, rows, kernel])
-        vectors = kernels["power_iterations"].run([kernel, kernel[:9]], [u[0], u[0]], 2, 1e-12)
-        return [y, *moments, total, scaled, *tf.nest.flatten(vectors),
-                *map(tf.convert_to_tensor, gradients)]  # fmt: skip
-
-    first = everything()
-    for _ in range(3):
-        for one, other in zip(first, everything(), strict=True):
-            np.testing.assert_array_equal(exact(one), exact(other))
+def test_compiled_kernels_give_the_same_bits_with_any_number_of_threads(tmp_path):
+    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    command = [sys.executable, str(TESTS / "accelerate" / "kernel_run.py"), str(tmp_path / "found.npz")]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": paths, "TF_NUM_INTRAOP_THREADS": "4"}, check=True)
+    wanted, found = results(), list(np.load(tmp_path / "found.npz").values())
+    assert len(found) == TIMES * len(wanted) > 30
+    for one, other in zip(TIMES * wanted, found):
+        np.testing.assert_array_equal(one, other)
 
 
 @needs_compiler

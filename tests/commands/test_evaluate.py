@@ -1,90 +1,23 @@
 """The command `python -m sagan_tf.evaluate`."""
 
-import functools
-import json
-import re
-
-import filelock
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from commands.evaluations import measured, read, refusal, save_pictures
 from PIL import Image
 from small_data import open_small
 from small_runs import make_run
 
 from sagan_tf import cli, evaluate
-from sagan_tf.commands import evaluate as command
 from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.evaluation import frechet_distance, inception
-from sagan_tf.evaluation.collector import Collector
-from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
+from sagan_tf.evaluation.evaluator import SampleSet
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.statistics import read_statistics
-from sagan_tf.export.model_card import to_markdown
-from sagan_tf.runs.provenance import describe_training
-from sagan_tf.runs.report import describe_run
 
-pytestmark = pytest.mark.usefixtures("toy_networks")
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch, cache):
-    monkeypatch.setattr(embedded, "SPLITS", {"train": 240, "test": 80})
-    monkeypatch.setenv("SAGAN_TF_CACHE", str(cache))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_graphs():
-    """Generators of the same weights are folded, feature networks opened, and both traced, once."""
-    folded, samplers = {}, {}
-    fold, make_sampler = command.fold_generator, Evaluator.sampler
-
-    def fold_once(generator):
-        key = b"".join(weight.tobytes() for weight in generator.get_weights())
-        if key not in folded:
-            folded[key] = fold(generator)
-        return folded[key]
-
-    def make_sampler_once(evaluator, generator):
-        key = id(generator), id(evaluator.network), evaluator.batch_size
-        if key not in samplers:
-            samplers[key] = make_sampler(evaluator, generator)
-        return samplers[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "fold_generator", fold_once)
-        patch.setattr(command, "open_features", functools.cache(command.open_features))
-        patch.setattr(Evaluator, "sampler", make_sampler_once)
-        yield
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def features(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            keras.layers.Conv2D(8, 5, strides=3, activation="relu"),
-            keras.layers.GlobalAveragePooling2D(name="pool"),
-            keras.layers.Dense(4, activation="softmax", name="classes"),
-        ]
-    )
-    path = tmp_path_factory.mktemp("features") / "small.keras"
-    model.save(path)
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, toy_networks):
-    return make_run(tmp_path_factory.mktemp("runs") / "run")
+pytestmark = pytest.mark.usefixtures("toy_networks", "small_evaluations")
 
 
 @pytest.fixture(scope="module")
@@ -92,28 +25,9 @@ def unconditional(tmp_path_factory, toy_networks):
     return make_run(tmp_path_factory.mktemp("runs") / "unconditional", conditional=False)
 
 
-def measured(*arguments):
-    evaluate.main([str(argument) for argument in arguments])
-
-
-def read(folder):
-    (path,) = folder.glob("*.json")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def refusal(capsys, *arguments):
-    with pytest.raises(SystemExit) as caught:
-        measured(*arguments)
-    lines = capsys.readouterr().err.splitlines()
-    err = [line for line in lines if line.strip() and not any(unit in line for unit in ("img/s", "block/s", "file/s"))]
-    assert caught.value.code == 2 and len(err) == 1 and err[0].startswith("error: ")
-    return err[0].removeprefix("error: ")
-
-
-def save_pictures(folder, images):
-    folder.mkdir(parents=True)
-    for number, image in enumerate(images):
-        Image.fromarray(image).save(folder / f"{number:04d}.png")
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/nothing")
 
 
 def test_evaluate_run_writes_metrics_files_and_provenance(run, features, tmp_path, capsys):
@@ -148,11 +62,6 @@ def test_evaluate_run_writes_metrics_files_and_provenance(run, features, tmp_pat
         with Image.open(path) as picture:
             assert np.asarray(picture).std() > 5
         assert str(path) in out
-
-
-@pytest.fixture
-def offline(monkeypatch):
-    monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/nothing")
 
 
 def test_evaluate_without_inception_measures_what_needs_no_features(run, offline, tmp_path, capsys):
@@ -216,74 +125,6 @@ def test_evaluate_folder_accepts_data_folder_and_statistics_as_reference(
     assert max(found["same"]) < 1e-6 and np.ptp(found["noise"]) < 1e-3 * min(found["noise"])
     assert min(found["noise"]) > 1e3 * max(max(found["same"]), 1e-9)
     assert "intra fid" in capsys.readouterr().out  # reported as missing: a flat folder has no classes
-
-
-def test_evaluate_resumes_when_interrupted(run, features, tmp_path, monkeypatch, capsys):
-    add, seen = Collector.add, []
-
-    def breaking(self, rows, *more):
-        if self._count == 100:
-            if self.done == 48 and "interrupted" not in seen:
-                seen.append("interrupted")
-                raise KeyboardInterrupt
-            seen.append(self.done)
-        return add(self, rows, *more)
-
-    monkeypatch.setattr(Collector, "add", breaking)
-    arguments = (run.path, "--features", features, "--num_samples", 100, "--batch_size", 16, "--metrics", "fid")
-    with pytest.raises(SystemExit) as caught:
-        measured(*arguments, "--out", tmp_path / "broken")
-    assert caught.value.code == 130
-    assert seen.pop() == "interrupted" and seen == [0, 16, 32]
-    seen[:] = ["interrupted"]
-    measured(*arguments, "--out", tmp_path / "broken")
-    assert seen[:2] == ["interrupted", 48]
-    measured(*arguments, "--out", tmp_path / "whole")
-    values = [read(tmp_path / name)["figures"]["frechet_distance"]["value"] for name in ("broken", "whole")]
-    assert values[0] == pytest.approx(values[1], rel=1e-9)  # other summation order
-    assert not list((tmp_path / "broken").glob("*collecting*"))
-
-
-def test_evaluate_shares_samples_among_workers(run, features, tmp_path, monkeypatch, capsys):
-    arguments = (run.path, "--features", features, "--num_samples", 101, "--metrics", "fid,kid,is,intra_fid")
-    arguments += ("--truncation_curve", "0.5,1,6")
-    measured(*arguments, "--out", tmp_path / "alone")
-    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.startswith("trunc")] == [
-        ["truncation", value] for value in ("0.5", "1", "none")
-    ]
-    for index in (2, 1, 0):  # chief last, so that it need not wait
-        cluster = {"worker": ["a:1", "b:1", "c:1"]}
-        task = {"type": "worker", "index": index}
-        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
-        measured(*arguments, "--out", tmp_path / "together")
-        assert ("Fréchet distance" in capsys.readouterr().out) == (index == 0)
-    alone, together = (read(tmp_path / name)["figures"] for name in ("alone", "together"))
-    assert set(alone) == set(together) >= {"frechet_distance", "inception_score", "intra_frechet_distance"}
-    for name, figure in alone.items():
-        assert together[name]["value"] == pytest.approx(figure["value"], rel=1e-6), name
-    assert sorted(path.suffix for path in (tmp_path / "together").iterdir()) == [".json", ".png", ".png", ".png"]
-    monkeypatch.delenv("TF_CONFIG")
-    measured(*arguments[:-2], "--truncation", 0.5, "--out", tmp_path / "truncated")
-    truncated = read(tmp_path / "truncated")["figures"]
-    for folder in ("alone", "together"):
-        curve = {point["truncation"]: point["figures"] for point in read(tmp_path / folder)["truncation_curve"]}
-        assert list(curve) == [0.5, 1, 6]
-        for name in ("frechet_distance", "inception_score"):
-            assert curve[0.5][name]["value"] == pytest.approx(truncated[name]["value"], rel=1e-6)
-            assert curve[6][name]["value"] == pytest.approx(alone[name]["value"], rel=1e-6)
-            assert curve[0.5][name]["value"] != pytest.approx(curve[1][name]["value"], rel=1e-5)
-
-
-def test_evaluate_names_the_missing_share(run, features, tmp_path, monkeypatch, capsys):
-    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
-    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    monkeypatch.setattr("sagan_tf.commands.evaluate._WORKERS_MINUTES", 0.01)
-    arguments = (run.path, "--features", features, "--num_samples", 40, "--out", tmp_path)
-    with pytest.raises(SystemExit) as caught:
-        measured(*arguments)
-    err = capsys.readouterr().err
-    assert caught.value.code == 2 and "missing: step_00000200-small.keras_input_of_classes.share_2_of_2.npz" in err
-    assert not list(tmp_path.glob("*.json"))
 
 
 def test_evaluate_records_its_options(run, unconditional, features, tmp_path):
@@ -376,52 +217,6 @@ def test_evaluate_rejects_data_that_are_not_those_of_the_run(features, tmp_path,
     line = refusal(capsys, *options, "--reference", tmp_path / "data", "--labels", "data")
     assert "does not have the classes of the generator" in line
     assert "has no split `test`" in refusal(capsys, *options, "--split", "test")
-
-
-def test_model_card_lists_evaluations(features, tmp_path):
-    run = make_run(tmp_path / "run")
-    measured(run.path, "--features", features, "--num_samples", 20, "--metrics", "fid,kid")
-    (run.evaluation_path / "step_00000200-damaged.json").write_text('{"subject": {"step": 200}, "samples": 3}')
-    (evaluation,) = describe_training(run)["evaluations"]
-    assert set(evaluation["figures"]) == {"Fréchet distance", "kernel distance"}
-    assert evaluation["samples"]["count"] == 20
-    card = {
-        "name": "sagan",
-        "exported_at": "now",
-        "licence": "",
-        "versions": {},
-        "files": [],
-        "generator": {
-            "num_classes": 4,
-            "image_width": 32,
-            "image_height": 32,
-            "image_channels": 3,
-            "latent_dim": 12,
-            "parameters": 1,
-            "attention_maps": {},
-        },
-        "training": describe_training(run),
-        "loading": {},
-        "samples": None,
-    }
-    value = evaluation["figures"]["Fréchet distance"]["value"]
-    assert f"| Fréchet distance | {value:.6g} |" in to_markdown(card)
-    text = to_markdown(card)
-    assert "20 samples from seed 0" in text and "by small.keras" in text and "0 disc, 1 ring" in text
-    rows = dict(re.findall(r"^\| made with: ([^|]+) \| (.+) \|$", text, re.MULTILINE))
-    assert rows["samples"] == "20, seeds 0 to 19, no truncation, labels drawn with equal probabilities"
-    assert rows["data"] == "twins, split train, 240 pictures" and "step 200" in rows["generator"]
-    assert f"tensorflow {tf.__version__}" in rows["versions"] and "cores" in rows["hardware"]
-    assert "kernel distance" in run.report_path.read_text(encoding="utf-8")
-    record = describe_run(run)
-    assert record.evaluations[0]["how"] == list(evaluation["how"].items())
-    assert [path.suffix for path in record.evaluations[0]["pictures"]] == [".png", ".png"]
-
-
-def test_evaluate_rejects_folder_in_use_by_another_process(run, features, tmp_path, capsys):
-    with filelock.FileLock(tmp_path / "step_00000200-small.keras_input_of_classes.0.lock"):
-        arguments = ("--features", features, "--num_samples", 20, "--out", tmp_path)
-        assert "another process measures the same" in refusal(capsys, run.path, *arguments)
 
 
 def test_evaluate_is_a_verb_of_the_console_script(capsys):

@@ -95,8 +95,9 @@ def main(replicas, path, options):
     fit(gan, make_data(8, 4).map(lambda image, label: (tf.cast((image + 1) * 127.5, tf.uint8), label)))
     results = gan.evaluate(make_data(8, 2, seed=1), verbose=0)
     lecam = dict(lecam_weight=1e-3, lecam_start_step=1)
+    steps = 2 if options == "plain" else 1  # per call
     with strategy.scope():
-        small = make_small(rate=1e-3, loss=OVERFLOWING, steps_per_execution=2, **lecam, **eager)
+        small = make_small(rate=1e-3, loss=OVERFLOWING, steps_per_execution=steps, **lecam, **eager)
     fit(small, make_images(4, bright=14))  # the seventh image of the second batch: on the last replica
     optimizers = small.generator_optimizer.variables + small.discriminator_optimizer.variables
     weights = [w for one in (gan, small) for w in (*one.generator.weights, *one.discriminator.weights,

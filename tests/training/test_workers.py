@@ -133,9 +133,17 @@ def test_wait_until_present_names_port_in_use():
             wait_until_present(make_worker(addresses, 0), 1)
 
 
+WAITING = """
+from sagan_tf.train import main
+from sagan_tf.training import workers
+workers._REPORT_SECONDS = 0.1
+main()
+"""
+
+
 @pytest.mark.slow
 def test_signal_ends_worker_that_waits(tmp_path):
-    (worker,) = start_workers(1, [sys.executable, "-m", "sagan_tf.train", "--run", str(tmp_path / "run")], missing=1)
+    (worker,) = start_workers(1, [sys.executable, "-c", WAITING, "--run", str(tmp_path / "run")], missing=1)
     for line in worker.stderr:
         if "waiting for worker 1" in line:
             break
