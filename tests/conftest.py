@@ -59,9 +59,17 @@ def kept_kernels():
     context.context().clear_kernel_cache()
 
 
-@pytest.fixture(autouse=True)
-def seeded():
+@pytest.fixture(autouse=True, scope="module")
+def seeded_file():
+    """Fixtures of a file start from the same seed too."""
     import keras  # not in the process that only distributes the tests
+
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def seeded(seeded_file):
+    import keras
 
     keras.utils.set_random_seed(0)
 

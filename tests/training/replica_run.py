@@ -28,7 +28,7 @@ def make_local(**options):
 def train_on_local_statistics(strategy, jit_compile):
     """Weights of generator, discriminator and averaged generator after two steps: list of arrays."""
     with strategy.scope():
-        gan = make_local(jit_compile=jit_compile)
+        gan = make_local(jit_compile=jit_compile, steps_per_execution=1 if jit_compile else 2)
     fit(gan, make_images(2))
     weights = [weight.value for one in (gan.generator, gan.discriminator, gan.ema_generator) for weight in one.weights]
     copies = [[copy.numpy() for copy in getattr(weight, "values", [weight])] for weight in weights]
@@ -95,7 +95,7 @@ def main(replicas, path, options):
     fit(gan, make_data(8, 4).map(lambda image, label: (tf.cast((image + 1) * 127.5, tf.uint8), label)))
     results = gan.evaluate(make_data(8, 2, seed=1), verbose=0)
     lecam = dict(lecam_weight=1e-3, lecam_start_step=1)
-    steps = 2 if options == "plain" else 1  # per call
+    steps = 2 if replicas > 2 else 1  # per call; on two replicas `train_on_local_statistics` makes two
     with strategy.scope():
         small = make_small(rate=1e-3, loss=OVERFLOWING, steps_per_execution=steps, **lecam, **eager)
     fit(small, make_images(4, bright=14))  # the seventh image of the second batch: on the last replica
