@@ -59,6 +59,19 @@ def kept_kernels():
     context.context().clear_kernel_cache()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def untuned_iterators():
+    """Iterators of the tests' own data sets end at once; see `sagan_tf.data.readers.without_autotuning`."""
+    from tensorflow.python.data.ops.iterator_ops import OwnedIterator
+
+    from sagan_tf.data.readers import without_autotuning
+
+    create = OwnedIterator._create_iterator
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OwnedIterator, "_create_iterator", lambda self, data: create(self, without_autotuning(data)))
+        yield
+
+
 @pytest.fixture(autouse=True, scope="module")
 def seeded_file():
     """Fixtures of a file start from the same seed too."""

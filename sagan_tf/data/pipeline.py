@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from sagan_tf.data.readers import without_autotuning
+
 
 def make_dataset(source, batch_size, *, seed=0, start_step=0):
     """Makes the endless stream of training batches, in uint8: the step scales, flips and dequantizes on its device.
@@ -39,4 +41,4 @@ def make_dataset(source, batch_size, *, seed=0, start_step=0):
     options = tf.data.Options()
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+    return without_autotuning(dataset.prefetch(2), options)

@@ -55,6 +55,17 @@ def shuffled_orders(num_images, seed, position=0):
     return tf.data.Dataset.counter(start=first_epoch).map(make_order).prefetch(1)
 
 
+def without_autotuning(dataset, options=None):
+    """Returns the data set without TensorFlow's autotuning, of the further `tf.data.Options`.
+
+    Its thread may miss that the iterator ends; deleting the iterator then waits for the thread's next turn, up to a
+    minute.
+    """
+    options = options or tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def _map_in_parallel(dataset, function):
     return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
@@ -137,7 +148,7 @@ class IndexedReader:
             items = _map_in_parallel(indices.batch(_FETCHED_TOGETHER), self.fetch).unbatch()
             batches = _map_in_parallel(items, self.decode).batch(batch_size)
         first = start
-        for batch in batches.prefetch(2).as_numpy_iterator():
+        for batch in without_autotuning(batches.prefetch(2)).as_numpy_iterator():
             part = slice(first, first + len(batch))
             first += len(batch)
             yield (batch,) if self.labels is None else (batch, self.labels[part])

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sagan_tf.data.readers import without_autotuning
 from sagan_tf.errors import UserError
 from sagan_tf.layers.keras_compat import BuiltModel
 from sagan_tf.training.memory import give_back_freed
@@ -263,4 +264,4 @@ def _distributed(iterator, strategy):
     dataset = dataset.batch(max(int(dataset.cardinality()), 1), drop_remainder=True)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return iter(strategy.experimental_distribute_dataset(dataset.with_options(options)))
+    return iter(strategy.experimental_distribute_dataset(without_autotuning(dataset, options)))

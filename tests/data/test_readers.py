@@ -80,6 +80,11 @@ def test_dataset_resumes_bit_exactly_at_any_step(count, batch, seed, start):
     assert_same_batches(full[start:], take(make_dataset(source, batch, seed=seed, start_step=start), 2))
 
 
+def test_dataset_is_not_autotuned():
+    """TensorFlow's thread that tunes can hold up the end of an iterator by a minute."""
+    assert make_dataset(numbered_source(10), 7).options().autotune.enabled is False
+
+
 def test_dataset_epochs_hold_every_image_once_across_batches():
     labels = np.concatenate([labels for _, labels in take(make_dataset(numbered_source(10), 7), 20)])
     np.testing.assert_array_equal(np.sort(labels.reshape(14, 10)), np.tile(np.arange(10), (14, 1)))
