@@ -73,6 +73,8 @@ def normalize_far_map(strategy):
 
 def main(replicas, path, options):
     eager = dict(run_eagerly=replicas == 1)  # faster than tracing, and a stricter comparison
+    if replicas == 0:  # each worker would optimize the same graphs, as the replicas of one machine do
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     kinds = {0: ("auto", None), 1: ("single", None)}
     strategy = make_strategy(*kinds.get(replicas, ("mirrored", replicas)))
     keras.utils.set_random_seed(0)
