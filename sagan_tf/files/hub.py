@@ -10,8 +10,10 @@ from sagan_tf.progress import shows_bars
 
 SCHEME = "hf://"
 _NAME = re.compile(rf"{SCHEME}(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>\S+))?", re.ASCII)
-# What a run folder has of them; a repository may hold anything else, of any size.
-_RUN_FILES = ["config.yaml", "generator.keras", "data/*.json", "checkpoints/*"]
+# What is downloaded; a repository may hold anything else, of any size.
+_RUN_FILES = [
+    "config.yaml", "generator.keras", "data/class_names.json", "data/fingerprint.json", "checkpoints/ckpt-*",
+]  # fmt: skip
 _OWN_FOLDERS = ("checkpoints/", "tflite/")  # their files are replaced as a whole
 _SHA256 = re.compile("[0-9a-f]{64}")
 

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 from hub_server import hub as hub
 from runs.test_evaluations import RESULT
@@ -12,7 +13,7 @@ from small_runs import KINDS, make_run
 
 import sagan_tf
 import sagan_tf.export
-from sagan_tf import attend, push, sample
+from sagan_tf import attend, push, report, sample
 from sagan_tf.commands import push as push_command
 from sagan_tf.commands.options import ServeOptions
 from sagan_tf.commands.serve import _served_folder
@@ -21,13 +22,24 @@ from sagan_tf.experiment.loading import load_model
 from sagan_tf.runs import pretrained
 from sagan_tf.serving.folders import find_models
 
-pytestmark = pytest.mark.usefixtures("toy_networks")
+pytestmark = [
+    pytest.mark.usefixtures("toy_networks", "eager"),
+    pytest.mark.filterwarnings("ignore:Even though the"),  # data functions stay graphs
+]
 
 NAME = "hf://me/toy"
 FINGERPRINT = {
     "name": "/secret/pets", "split": "train", "num_images": 4, "class_names": list(KINDS), "class_counts": [1] * 4,
     "hashes": ["a"],
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def eager():
+    """Nothing is traced, which takes longer than to run it once."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture
@@ -124,6 +136,9 @@ def test_commands_write_beside_the_user_what_they_draw_of_other_runs(subject, he
     out, err = capsys.readouterr()
     assert err.startswith("The discriminator is left out: toy has no checkpoint")
     assert "generator  attention_16" in out and "discriminator" not in out
+    if subject == [NAME]:
+        report.main(subject)
+        assert (here / "toy" / "report.html").is_file()
     assert {path.relative_to(here).parts[0] for path in here.rglob("*")} == {"toy"}
 
 
