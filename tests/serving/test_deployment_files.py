@@ -1,6 +1,10 @@
-"""The files of export/serving, parsed with TensorFlow Serving's messages where these are published."""
+"""The Dockerfile's shell lines, and the files of export/serving, with TensorFlow Serving's messages where published."""
 
+import configparser
+import os
 import re
+import stat
+import subprocess
 from pathlib import Path
 
 import yaml
@@ -10,7 +14,8 @@ from tensorflow_serving.config import model_server_config_pb2
 from sagan_tf.serving import rest_server
 from sagan_tf.serving.limits import Limits
 
-KIT = Path(__file__).resolve().parents[2] / "export" / "serving"
+ROOT = Path(__file__).resolve().parents[2]
+KIT = ROOT / "export" / "serving"
 FLAGS = ("port", "rest_api_port", "model_config_file", "monitoring_config_file", "enable_batching",
          "batching_parameters_file", "file_system_poll_wait_seconds")  # fmt: skip
 
@@ -65,3 +70,23 @@ def test_compose_file_uses_existing_files():
     ports = {port.split(":")[-1] for port in service["ports"]}
     assert ports == {flags["port"], flags["rest_api_port"]}
     assert re.fullmatch(r"tensorflow/serving:\d+\.\d+\.\d+", service["image"])
+
+
+def test_dockerfile_lines_install_known_extras_and_make_folders_that_any_user_can_write(tmp_path):
+    text = re.sub(r"/(source|work|home/sagan)\b", rf"{tmp_path}\g<0>", (ROOT / "Dockerfile").read_text())
+    (tmp_path / "source").mkdir()
+    (tmp_path / "pip").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "pip").chmod(0o755)
+    defaults = dict(re.findall(r"(\S+)=(\S+)", "\n".join(re.findall(r"^(?:ARG|ENV) .*", text, re.MULTILINE))))
+    printed = [
+        subprocess.run(["sh", "-euc", line], env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **defaults},
+                       check=True, capture_output=True, text=True).stdout
+        for line in re.findall(r"^RUN (.*)", text, re.MULTILINE)
+    ]  # fmt: skip
+    extras = re.search(r"/source\[(.*)\]$", printed[0].strip()).group(1).split(",")
+    extras += re.search(r"--build-arg EXTRAS=(\S+)", text).group(1).split(",")
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert set(extras) <= set(setup["options.extras_require"])
+    assert not (tmp_path / "source").exists()
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("work", "home/sagan")] == [0o1777] * 2
