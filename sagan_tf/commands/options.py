@@ -228,7 +228,7 @@ class PrepareOptions:
         resize: Resize filter, antialiased.
         encoding: Pixels as they are (raw), the same in half of the size (png), or with loss (jpeg).
         quality: Quality of jpeg. Defaults to 95.
-        corrupt: `stop` at unreadable pictures, or `skip` and list them.
+        corrupt: `stop` at unreadable pictures of a folder, or `skip` and list them; other sources always stop.
         data_dir: Folder of prepared TensorFlow Datasets.
         manual_dir: Folder of manually downloaded archives.
         download: Let TensorFlow Datasets download the data set.

@@ -44,7 +44,7 @@ def _train_command(options):
 def _describe(path, manifest, is_new):
     options, classes = manifest["options"], manifest["class_names"]
     kinds = "no classes" if classes is None else f"{len(classes):,} class(es)"
-    quality = "" if options["quality"] is None else f", quality {options['quality']}"
+    quality = "" if options.get("quality") is None else f", quality {options['quality']}"
     shape, size = prepared_shape(options), format_size(sum(shard["bytes"] for shard in manifest["shards"]))
     state = "complete" if is_new else "already complete, left as it is"
     return (

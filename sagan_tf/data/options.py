@@ -30,7 +30,7 @@ class DataOptions:
         resize: Resize filter, antialiased.
         flip: Mirror images left to right at random (not for text or digits).
         dequantize: Add uniform noise of one grey level, so that values are continuous; rounding removes it exactly.
-        corrupt: `stop` at unreadable pictures, or `skip` and list them.
+        corrupt: `stop` at unreadable pictures of a folder, or `skip` and list them; other sources always stop.
         memory_limit_gib: Keep data sets up to this size, decoded, in memory (GiB).
     """
 

@@ -274,12 +274,14 @@ def _record_path(path, number):
 
 
 def _read_record(path, number, source, first, last):
-    """Reads the record of a shard that was written from the same pictures; None if there is none."""
+    """Reads the record of a shard that was written from the same pictures; None if there is none, or it is damaged."""
     record = _record_path(path, number)
     if not record.exists():
         return None
     shard, file = read_json(record), path / shard_name(number)
-    if not isinstance(shard, dict) or shard.get("source") != source.identity(first, last) or not file.exists():
+    if not _is_record(shard) or shard["source"] != source.identity(first, last) or not file.exists():
+        return None
+    if shard["images"] + len(shard["unreadable"]) != last - first:
         return None
     for picture, _ in shard["unreadable"]:
         # The cause may be gone without a change of the file: a fault of the disk, a missing permission. A relative path
@@ -287,6 +289,18 @@ def _read_record(path, number, source, first, last):
         if not os.path.exists(picture) or not isinstance(source.load_one(picture), tuple):
             return None
     return shard if file.stat().st_size == shard["bytes"] else None
+
+
+def _is_record(shard):
+    """Whether JSON is a record with all its values, which fit its index."""
+    try:
+        index = np.frombuffer(bytes.fromhex(shard["index"]), INDEX_DTYPE)
+        pairs = [(picture, reason) for picture, reason in shard["unreadable"]]
+        texts = [shard["source"], shard["sha256"], *itertools.chain(*pairs)]
+        is_fitting = (len(index), index["bytes"].sum()) == (shard["images"], shard["bytes"])
+    except (KeyError, TypeError, ValueError):
+        return False
+    return is_fitting and all(isinstance(text, str) for text in texts)
 
 
 def _finish(source, path, options, about, shards, show_progress):

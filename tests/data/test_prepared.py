@@ -193,6 +193,24 @@ def test_prepare_reads_a_picture_again_that_failed_for_a_while(pictures, raw, tm
     assert len(loaded) == COUNT + 2 + 16 and contents(tmp_path / "out") == contents(raw)
 
 
+@pytest.mark.parametrize("change", [
+    {"images": 17}, {"images": None}, {"bytes": 5}, {"index": "xy"}, {"index": ""}, {"index": 3}, {"sha256": None},
+    {"unreadable": 3}, {"unreadable": [["one"]]}, {"unreadable": [[1, 2]]}, {"unreadable": [["a", "b"]]}, None,
+])  # fmt: skip
+def test_prepare_writes_a_shard_again_whose_record_is_damaged(pictures, raw, tmp_path, monkeypatch, change):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(preparing, "_finish", stop)
+        run(pictures, tmp_path / "out")
+    path = tmp_path / "out" / "train" / "shard_00001.bin.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({"source": record["source"]} if change is None else record | change))
+    run(pictures, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(raw)
+
+
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_prepare_is_refused_when_other_options_overtake_it(pictures, tmp_path, monkeypatch, is_killed):
     def overtake(options):
@@ -298,7 +316,7 @@ HUGE = 10**9
         {"index_sha256": None}, {"shards": {}}, {"shards": [1]}, {"shards": []},
         {"shards": [{"images": 40, "bytes": 2**80, "sha256": "0"}]},
         {"num_images": HUGE, "shards": [{"images": HUGE, "bytes": HUGE * 3072, "sha256": "0"}]},
-        {"class_names": ["one"]},
+        {"class_names": ["one"]}, {"num_images": None},
     ],
 )  # fmt: skip
 def test_hostile_manifest_is_refused(copy, change):
