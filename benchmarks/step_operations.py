@@ -12,13 +12,16 @@ the traced operations that compute write, in tensors whose shape is known.
 import argparse
 import collections
 import math
+import os
 from pathlib import Path
+
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # its operations are for CPUs
 
 import tensorflow as tf
 from reporting import describe_machine, markdown_table, write_json
 from tensorflow.python.eager import context
 
-from sagan_tf.accelerate import fused
+from sagan_tf.accelerate import convolution, fused
 from sagan_tf.config import load_config
 from sagan_tf.experiment.build import build_gan
 
@@ -38,7 +41,7 @@ class Source:
 
 def main():
     options = make_parser().parse_args()
-    fused.is_on_gpu = lambda: True
+    fused.is_on_gpu, convolution.is_tensorflow_on_cpu = lambda: True, lambda: False
     rows, results = [], {}
     for name in options.configs:
         results[name] = counts = count_step(name, options.batch_size)

@@ -132,21 +132,25 @@ def _power_iterations(matrices, vectors, iterations, epsilon):
     run = load().sagan_tf_singular_vectors
     found = [run(matrix, u, iterations=iterations, epsilon=epsilon) for matrix, u in zip(matrices, vectors)]
     us, vs, sigmas = zip(*[[tf.stop_gradient(result) for result in results] for results in found])
-    return [u[None] for u in us], [v[:, None] for v in vs], tf.stack(sigmas)
+    return us, vs, tf.stack(sigmas)
 
 
-def _gives_bfloat16(matrix, estimate, dtype, compute_dtype):
-    return matrix.dtype == tf.float32 and compute_dtype == "bfloat16"
+def _gives_bfloat16(kernel, estimate, output_axes, dtype, compute_dtype):
+    return kernel.dtype == tf.float32 and compute_dtype == "bfloat16" and tuple(output_axes) == (-1,)
 
 
-def _divide_by_sigma(matrix, estimate, dtype, compute_dtype):
-    u, v, _, factor, slope = estimate
+def _divide_by_sigma(kernel, estimate, output_axes, dtype, compute_dtype):
+    u, v, factor, slope = estimate
 
     @tf.custom_gradient
-    def divide(matrix):
+    def divide(kernel):
+        matrix = tf.reshape(kernel, (-1, kernel.shape[-1]))
+
         def gradient(upstream):
-            return load().sagan_tf_scale_kernel_grad(upstream, matrix, factor, -slope, v[:, 0], u[0])
+            upstream = tf.reshape(upstream, matrix.shape)
+            of_matrix = load().sagan_tf_scale_kernel_grad(upstream, matrix, factor, -slope, v, u)
+            return tf.reshape(of_matrix, kernel.shape)
 
-        return load().sagan_tf_scale_kernel(matrix, factor), gradient
+        return tf.reshape(load().sagan_tf_scale_kernel(matrix, factor), kernel.shape), gradient
 
-    return divide(matrix)
+    return divide(kernel)

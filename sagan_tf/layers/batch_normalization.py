@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from sagan_tf.layers.functional import batch_normalize, normalize
+from sagan_tf.layers.functional import batch_normalize, move, normalize
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
@@ -57,6 +57,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
             mean, variance = (ops.cast(v, scale.dtype) for v in (self.moving_mean, self.moving_variance))
             return normalize(x, mean, variance, scale, offset, self.epsilon)
         outputs, mean, variance = batch_normalize(x, scale, offset, self.epsilon, self.synchronized)
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(ops.cast(moving, batch.dtype) * self.momentum + batch * (1 - self.momentum))
+        move(self.moving_mean, mean, 1 - self.momentum)
+        move(self.moving_variance, variance, 1 - self.momentum)
         return outputs

@@ -16,6 +16,7 @@ def relu(x):
     return ops.relu(x)
 
 
+@operation
 def add_maps(x, y):
     """x + y, for two feature maps (B, H, W, C) of the same shape."""
     # TensorFlow 2.21's graph optimizer (remapper) fails on a sum that follows a convolution and is read more than
@@ -88,6 +89,12 @@ def batch_normalize(x, scale, offset, epsilon, synchronized):
     mean = mean_of_images(means)
     variance = mean_of_images(variances + ops.square(means - mean))
     return normalize(x, mean, variance, scale, offset, epsilon), mean, variance
+
+
+@operation
+def move(variable, target, rate):
+    """Moves a variable by a share `rate` of its way to the target, a tensor of its shape."""
+    variable.assign(ops.cast(variable, target.dtype) * (1 - rate) + target * rate)
 
 
 def normalize(x, mean, variance, scale, offset, epsilon):
@@ -173,16 +180,14 @@ class Estimate(NamedTuple):
     """What power iterations find of a kernel W.
 
     Args:
-        u: (1, F), first left singular vector.
-        v: (P, 1), first right singular vector.
-        sigma: (), u^T W v.
+        u: (F,), first left singular vector.
+        v: (P,), first right singular vector.
         factor: (), 1 / sigma, or 1 where sigma is not above epsilon.
         slope: (), of the factor against sigma: -1 / sigma^2, or 0 where the factor is 1.
     """
 
     u: Any
     v: Any
-    sigma: Any
     factor: Any
     slope: Any
 
@@ -193,14 +198,12 @@ def estimate_sigmas(matrices, vectors, iterations, epsilon):
     is_divided = sigmas > epsilon
     factors = ops.reciprocal(ops.where(is_divided, sigmas, 1.0))
     slopes = ops.where(is_divided, -ops.square(factors), 0.0)
-    return [Estimate(*parts) for parts in zip(us, vs, *(ops.unstack(x, len(us)) for x in (sigmas, factors, slopes)))]
+    return [Estimate(*parts) for parts in zip(us, vs, *(ops.unstack(x, len(us)) for x in (factors, slopes)))]
 
 
 @operation
 def power_iterations(matrices, vectors, iterations, epsilon):
     """Follows the first singular vectors of kernels by power iterations.
-
-    The scalars of all kernels are computed together: a GPU spends more on the launch of an operation than on a scalar.
 
     Args:
         matrices: List of W^T, (P, F), float32 or wider, all of one dtype.
@@ -209,60 +212,73 @@ def power_iterations(matrices, vectors, iterations, epsilon):
         epsilon: float, added to the norms that are divided by.
 
     Returns:
-        (list of u (1, F), list of v (P, 1), sigmas (N,)) with sigma = u^T W v.
+        (list of u (F,), list of v (P,), sigmas (N,)) with sigma = u^T W v.
     """
-    count = len(matrices)
+    found = [_iterate(matrix, u, iterations, epsilon) for matrix, u in zip(matrices, vectors)]
+    us, vs, sigmas = zip(*found)
+    return us, vs, ops.stack(sigmas)
+
+
+def _iterate(matrix, u, iterations, epsilon):
     for _ in range(iterations):
-        columns = [multiply_column(matrix, ops.reshape(u, (-1, 1))) for matrix, u in zip(matrices, vectors)]
-        scales = ops.unstack(1 / (_norms(columns) + epsilon), count)
-        vs = [column * scale for column, scale in zip(columns, scales)]
-        rows = [multiply_row(ops.reshape(v, (1, -1)), matrix) for matrix, v in zip(matrices, vs)]
-        lengths = _norms(rows)
-        scales = 1 / (lengths + epsilon)
+        v = ops.reshape(multiply_column(matrix, ops.reshape(u, (-1, 1))), (-1,))
+        v = v / (_norm(v) + epsilon)
+        row = ops.reshape(multiply_row(ops.reshape(v, (1, -1)), matrix), (-1,))
+        length = _norm(row)
         # A zero kernel must not wipe u out: it would stay zero for ever.
-        parts = ops.unstack(lengths > epsilon, count), rows, ops.unstack(scales, count), vectors
-        vectors = [ops.where(is_new, row * scale, u) for is_new, row, scale, u in zip(*parts)]
-    return vectors, vs, ops.square(lengths) * scales
+        u = ops.where(length > epsilon, row / (length + epsilon), u)
+    return u, v, ops.square(length) / (length + epsilon)
 
 
-def _norms(parts):
-    return ops.sqrt(ops.stack([ops.sum(ops.square(part)) for part in parts]))
+def _norm(vector):
+    return ops.sqrt(ops.sum(ops.square(vector)))
 
 
 @operation
-def divide_by_sigma(matrix, estimate, dtype, compute_dtype):
+def divide_by_sigma(kernel, estimate, output_axes, dtype, compute_dtype):
     """W / sigma with the gradient of Miyato et al. 2018, equation 12, which flows through sigma too.
 
     Args:
-        matrix: W^T, (P, F), float32 or wider.
+        kernel: W, float32 or wider.
         estimate: `Estimate` of the kernel; constants for the gradient. One that is not divided is left as it is.
+        output_axes: Axes of the kernel that u is over.
         dtype: Of the result.
         compute_dtype: Of the layer that uses the result. A kernel may return it in this dtype already.
 
     Returns:
-        (P, F).
+        Tensor of the shape of the kernel.
     """
-    u, v, _, factor, slope = estimate
+    u, v, factor, slope = estimate
+
+    def outer_product(scale):
+        return _outer_product(u, scale * v, kernel.shape, output_axes)
 
     # Their values are known. That they depend on W matters to second derivatives alone.
     @custom_gradient
-    def factor_of(matrix):
-        return factor, lambda upstream: ops.matmul(v * (upstream * slope_of(matrix)), u)
+    def factor_of(kernel):
+        return factor, lambda upstream: outer_product(upstream * slope_of(kernel))
 
     @custom_gradient
-    def slope_of(matrix):
-        return slope, lambda upstream: ops.matmul(v * (-2 * upstream * factor_of(matrix) * slope_of(matrix)), u)
+    def slope_of(kernel):
+        return slope, lambda upstream: outer_product(-2 * upstream * factor_of(kernel) * slope_of(kernel))
 
     @custom_gradient
-    def divide(matrix):
+    def divide(kernel):
         def gradient(upstream):
-            of_factor = ops.sum(upstream * matrix)
-            return upstream * factor_of(matrix) + ops.matmul(v * (of_factor * slope_of(matrix)), u)
+            of_factor = ops.sum(upstream * kernel)
+            return upstream * factor_of(kernel) + outer_product(of_factor * slope_of(kernel))
 
         # A product is faster than a quotient on a CPU.
-        return matrix * factor, gradient
+        return kernel * factor, gradient
 
-    return ops.cast(divide(matrix), dtype)
+    return ops.cast(divide(kernel), dtype)
+
+
+def _outer_product(u, v, shape, output_axes):
+    """u v^T as a kernel of this shape, u over its output axes and v over the others."""
+    axes = [axis % len(shape) for axis in output_axes]
+    of_u, of_v = ([n if (i in axes) == mine else 1 for i, n in enumerate(shape)] for mine in (True, False))
+    return ops.reshape(v, of_v) * ops.reshape(u, of_u)
 
 
 def refuse_negative(label, num_classes):

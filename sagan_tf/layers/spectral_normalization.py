@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from sagan_tf.layers import functional
@@ -145,18 +144,18 @@ class SpectralNormalization(keras.layers.Wrapper):
         if store:
             self._store(estimates)
         normalized = []
-        for kernel, (matrix, estimate) in zip(self._kernels, estimates):
+        for kernel, (value, estimate) in zip(self._kernels, estimates):
             if kernel.dtype == "int8":
                 scale = dequantize(self.layer, kernel)[1]
                 normalized.append((scale, scale / estimate.factor))
                 continue
-            divided = functional.divide_by_sigma(matrix, estimate, kernel.dtype, self.layer.compute_dtype)
-            normalized.append((kernel, self._kernel(divided, kernel)))
+            axes, dtypes = self._output_axes(kernel), (kernel.dtype, self.layer.compute_dtype)
+            normalized.append((kernel, functional.divide_by_sigma(value, estimate, axes, *dtypes)))
         return normalized
 
     def _store(self, estimates):
         for vector, (_, estimate) in zip(self._vectors, estimates):
-            vector.assign(ops.reshape(estimate.u, (-1,)))
+            vector.assign(estimate.u)
 
     def _output_axes(self, kernel):
         layers = keras.layers
@@ -176,26 +175,16 @@ class SpectralNormalization(keras.layers.Wrapper):
     def _num_outputs(self, kernel):
         return math.prod(kernel.shape[axis] for axis in self._output_axes(kernel))
 
-    def _matrix(self, kernel, dtype):
-        """The kernel as W^T, (the rest, outputs); without a copy where the outputs are the last axes."""
-        axes = self._output_axes(kernel)
+    def _value(self, kernel, dtype):
         value = dequantize(self.layer, kernel)[0] if kernel.dtype == "int8" else ops.convert_to_tensor(kernel)
-        value = ops.cast(value, dtype)
-        if axes != self._last(axes):
-            value = ops.moveaxis(value, axes, self._last(axes))
+        return ops.cast(value, dtype)
+
+    def _matrix(self, kernel, value):
+        """The value of a kernel as W^T, (the rest, outputs); without a copy where the outputs are the last axes."""
+        axes = self._output_axes(kernel)
+        last = tuple(range(-len(axes), 0))
+        value = value if axes == last else ops.moveaxis(value, axes, last)
         return ops.reshape(value, (-1, self._num_outputs(kernel)))
-
-    def _kernel(self, matrix, kernel):
-        """The inverse of `_matrix`."""
-        axes = tuple(axis % len(kernel.shape) for axis in self._output_axes(kernel))
-        others = [axis for axis in range(len(kernel.shape)) if axis not in axes]
-        order = (*others, *axes)
-        value = ops.reshape(matrix, [kernel.shape[axis] for axis in order])
-        return value if order == tuple(range(len(order))) else ops.transpose(value, np.argsort(order).tolist())
-
-    @staticmethod
-    def _last(axes):
-        return tuple(range(-len(axes), 0))
 
     def sigma(self, kernel_index: int = 0) -> Any:
         """Estimates the largest singular value of the raw kernel, as the next call would.
@@ -250,19 +239,20 @@ class SpectralNormalization(keras.layers.Wrapper):
 
 
 def _estimate(layers):
-    """Lists of (W^T, `Estimate`) of the kernels of layers, by the id of the layer."""
+    """Lists of (W, `Estimate`) of the kernels of layers, by the id of the layer."""
     groups, layers = {}, [layer for layer in layers if layer.built]  # a layer that its model never calls is not built
     for layer in layers:
         for kernel, vector in zip(layer._kernels, layer._vectors):
             group = groups.setdefault((vector.dtype, layer.power_iterations, layer.epsilon), [])
-            group.append((id(layer), layer._matrix(kernel, vector.dtype), ops.convert_to_tensor(vector)))
+            value = layer._value(kernel, vector.dtype)
+            matrix = layer._matrix(kernel, ops.stop_gradient(value))
+            group.append((id(layer), value, matrix, ops.convert_to_tensor(vector)))
     estimates = {id(layer): [] for layer in layers}
     for (_, iterations, epsilon), group in groups.items():
-        names, matrices, vectors = zip(*group)
-        constants = ([ops.stop_gradient(part) for part in parts] for parts in (matrices, vectors))
-        found = functional.estimate_sigmas(*constants, iterations, epsilon)
-        for name, matrix, estimate in zip(names, matrices, found):
-            estimates[name].append((matrix, estimate))
+        names, values, matrices, vectors = zip(*group)
+        found = functional.estimate_sigmas(matrices, vectors, iterations, epsilon)
+        for name, value, estimate in zip(names, values, found):
+            estimates[name].append((value, estimate))
     return estimates
 
 

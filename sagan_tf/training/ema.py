@@ -1,9 +1,9 @@
 """The exponential moving average (EMA) of the generator."""
 
 import keras
-import tensorflow as tf
 from keras import ops
 
+from sagan_tf.accelerate.fused import fused_move
 from sagan_tf.layers import spectral_normalizations
 from sagan_tf.layers.keras_compat import set_trainable
 from sagan_tf.layers.spectral_normalization import update_all_u
@@ -56,8 +56,5 @@ class AveragedGenerator:
         rate = ops.where(step < self.start_step, 1.0, 1.0 - self.decay)
         rates = {average.dtype: ops.cast(rate, average.dtype) for average, _ in self._pairs}
         for average, weight in self._pairs:
-            # average -= rate (average - weight), in one operation. All replicas do the same to their copies.
-            tf.raw_ops.ResourceApplyGradientDescent(
-                var=average.value.handle, alpha=rates[average.dtype], delta=average.value - weight.value
-            )
+            fused_move(average, weight.value, rates[average.dtype])  # all replicas do the same to their copies
         update_all_u(self._normalizations)

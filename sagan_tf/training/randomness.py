@@ -45,8 +45,7 @@ class StepRandomness:
     def labels(self, purpose, rows, distribution):
         """Draws (rows,) int32 labels in 0..K-1; `distribution` lists the probabilities of the K classes."""
         uniform = self.uniform(purpose, rows, 1)[:, 0]
-        upper = tf.cumsum(tf.constant(distribution, tf.float64))[:-1]
-        label = tf.searchsorted(upper, tf.cast(uniform, tf.float64), side="right")
+        label = tf.searchsorted(np.cumsum(distribution)[:-1], tf.cast(uniform, tf.float64), side="right")
         return tf.cast(label, tf.int32)
 
     def _seeds(self, purpose):
@@ -71,11 +70,12 @@ class StepRandomness:
 
 
 def _uniform(rows, columns, seeds):
-    return tf.random.stateless_uniform((rows, columns), seeds, alg="philox")
+    # Philox too, but on a CPU or GPU TensorFlow makes its key in one operation.
+    return tf.random.stateless_uniform((rows, columns), seeds, alg="auto_select")
 
 
 def _normal(rows, columns, seeds):
-    return tf.random.stateless_normal((rows, columns), seeds, alg="philox")
+    return tf.random.stateless_normal((rows, columns), seeds, alg="auto_select")
 
 
 def compiled_uniform(rows, columns, seeds):

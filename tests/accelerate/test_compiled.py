@@ -159,7 +159,7 @@ def check_singular_vectors(rows, columns, iterations, seed):
     for _ in range(iterations):
         v = matrix @ u / np.linalg.norm(matrix @ u)
         u = v @ matrix / np.linalg.norm(v @ matrix)
-    for (got,), want in zip(found, (u[None], v[:, None], u @ (v @ matrix)), strict=True):
+    for (got,), want in zip(found, (u, v, u @ (v @ matrix)), strict=True):
         assert relative_error(got, want) < 2e-5
 
 
@@ -178,8 +178,8 @@ def test_compiled_kernels_give_the_same_bits_with_any_number_of_threads(tmp_path
 @needs_compiler
 def test_power_iterations_keep_u_when_kernel_is_zero(kernels):
     (u,), (v,), sigma = kernels["power_iterations"].run([tf.zeros((6, 3))], [tf.constant([1.0, 2.0, 3.0])], 2, 1e-12)
-    np.testing.assert_array_equal(u, [[1, 2, 3]])
-    np.testing.assert_array_equal(v, np.zeros((6, 1)))
+    np.testing.assert_array_equal(u, [1, 2, 3])
+    np.testing.assert_array_equal(v, np.zeros(6))
     assert float(sigma[0]) == 0
 
 
@@ -200,8 +200,8 @@ def test_divide_by_sigma_has_the_gradient_through_sigma(shape, kernels):
     want = tape.gradient(scaled64, w64, g)
     with tf.GradientTape() as tape:
         tape.watch(kernel)
-        estimate = Estimate(u[None], v[:, None], *(tf.cast(x, tf.float32) for x in (sigma, 1 / sigma, -1 / sigma**2)))
-        scaled = kernels["divide_by_sigma"].run(kernel, estimate, "float32", "bfloat16")
+        estimate = Estimate(u, v, *(tf.cast(x, tf.float32) for x in (1 / sigma, -1 / sigma**2)))
+        scaled = kernels["divide_by_sigma"].run(kernel, estimate, (-1,), "float32", "bfloat16")
     assert relative_error(scaled, scaled64) < ROUNDING
     gradient = tape.gradient(scaled, kernel, upstream)
     # Relative to the two terms, which may nearly cancel.
@@ -237,7 +237,8 @@ def test_network_gradients_with_compiled_kernels_are_as_exact_as_without(kernels
             np.sqrt(sum(np.square(a - b).sum() for a, b in zip(gradients_of(mixed, each), want, strict=True))) / scale
             for each in (kernels_for(tf.distribute.get_strategy()), kernels)
         )
-        assert native < 1.1 * own and native < 0.3, (build.__name__, native, own)
+        # Two realizations of bfloat16's rounding.
+        assert native < 1.3 * own and native < 0.3, (build.__name__, native, own)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from sagan_tf.accelerate import fused, use_kernels
 from sagan_tf.accelerate.registry import Kernel
 from sagan_tf.accelerate.selection import kernels_for
 from sagan_tf.layers import BatchNormalization, ConditionalBatchNormalization
+from sagan_tf.layers.functional import move
 
 LABEL = np.arange(6) % 3
 
@@ -92,11 +93,24 @@ def test_fused_batch_normalize_is_unused_at_inference_or_when_frozen():
 
 
 def test_fused_batch_normalize_is_unused_for_statistics_of_several_replicas(monkeypatch):
-    (kernel,), rows, x = fused.kernels().values(), tf.ones((1, 8)), tf.ones((6, 5, 4, 8), tf.bfloat16)
+    kernel, rows, x = fused.kernels()["batch_normalize"], tf.ones((1, 8)), tf.ones((6, 5, 4, 8), tf.bfloat16)
     assert kernel.supports(x, rows, rows, 1e-3, True)
     monkeypatch.setattr(tf.distribute, "get_strategy", lambda: type("Strategy", (), {"num_replicas_in_sync": 2}))
     assert not kernel.supports(x, rows, rows, 1e-3, True)
     assert kernel.supports(x, rows, rows, 1e-3, False)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_fused_move_equals_reference(dtype):
+    rng, moved = np.random.default_rng(0), []
+    start, target = rng.normal(size=(2, 5))
+    for kernels in (fused.kernels(), {}):
+        variable = keras.Variable(start, dtype=dtype)
+        with use_kernels(kernels):
+            move(variable, tf.constant(target, dtype), 0.1)
+        moved.append(variable.numpy())
+    np.testing.assert_allclose(*moved, rtol=1e-6)
+    np.testing.assert_allclose(moved[0], 0.9 * start + 0.1 * target, rtol=1e-6)
 
 
 @pytest.mark.parametrize("mean", [0, 1000])

@@ -26,6 +26,7 @@ from layers.spectral_oracle import (
     relative_error,
 )
 
+from sagan_tf.accelerate import fused, use_kernels
 from sagan_tf.layers import SelfAttention, SpectralNormalization, spectral_normalizations
 from sagan_tf.layers.spectral_normalization import normalized_together, update_all_u
 
@@ -315,13 +316,13 @@ def mixed_model():
     return model
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_normalized_together_equals_separate_calls(training):
+@pytest.mark.parametrize(("training", "kernels"), [(True, {}), (False, {}), (True, fused.kernels())])
+def test_normalized_together_equals_separate_calls(training, kernels):
     model, results = mixed_model(), []
     start, x = model.get_weights(), np.random.default_rng(0).normal(size=(2, 8, 8, 3))
-    for context in (contextlib.nullcontext, functools.partial(normalized_together, model)):
+    for context, used in ((contextlib.nullcontext, {}), (functools.partial(normalized_together, model), kernels)):
         model.set_weights(start)
-        with tf.GradientTape() as tape, context():
+        with tf.GradientTape() as tape, use_kernels(used), context():
             output = model(x, training=training)
             again = model(x, training=training)  # iterates on its own, from the stored vectors
         results.append([output, again, *tape.gradient(again, model.trainable_variables), *model.get_weights()])

@@ -22,7 +22,7 @@ OTHERS = ("layers", "networks", "training", "data", "generation", "parity", "exp
 # Name of the fault: (file in sagan_tf, text, its replacement), each text once in the file.
 MUTATIONS = {
     "no gradient through sigma": [
-        ("layers/functional.py", " + ops.matmul(v * (of_factor * slope_of(matrix)), u)", ""),
+        ("layers/functional.py", " + outer_product(of_factor * slope_of(kernel))", ""),
     ],
     "softmax over the wrong axis": [
         ("layers/self_attention.py", "_transpose(key)), axis=-1)", "_transpose(key)), axis=-2)"),
@@ -59,8 +59,8 @@ MUTATIONS = {
          "self.step = tf.zeros_like(tf.cast(step, tf.int64))"),
     ],
     "statistics of batch normalization frozen": [
-        ("layers/batch_normalization.py",
-         "ops.cast(moving, batch.dtype) * self.momentum + batch * (1 - self.momentum)", "moving"),
+        ("layers/batch_normalization.py", "mean, 1 - self.momentum", "mean, 0.0"),
+        ("layers/batch_normalization.py", "variance, 1 - self.momentum", "variance, 0.0"),
     ],
 }  # fmt: skip
 
