@@ -65,11 +65,11 @@ def read_manifest(folder):
     path = Path(folder) / MANIFEST
     if not os.path.lexists(path):
         return None
-    manifest = read_json(path)
+    manifest, advice = read_json(path), f"Remove {folder} and prepare the data again."
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{path}: is damaged, or of another version of sagan_tf. Prepare the data again.")
+        raise UserError(f"{path}: is damaged, or of another version of sagan_tf. {advice}")
     if not _is_valid(manifest):
-        raise UserError(f"{path}: is damaged. Prepare the data again.")
+        raise UserError(f"{path}: is damaged. {advice}")
     return manifest
 
 

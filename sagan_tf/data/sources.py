@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -170,6 +171,7 @@ def translate_data_errors(name):
         if not is_data_loss and not any(op in error.message for op in ("IteratorGetNext", "Decode")):
             raise
         reason = error.message.split("}} ")[-1].split("\n")[0].split(" [Op:")[0]
+        reason = re.sub("^Error in user-defined function .* with iterator: [^ ]+: ", "", reason)
         raise UserError(
             f"data set `{name}`: a picture or record is damaged and cannot be read: {reason} Prepare the data again."
         ) from None

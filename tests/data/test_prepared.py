@@ -327,6 +327,14 @@ def test_hostile_manifest_is_refused(copy, change):
         open_small(copy, **ON_DISK)
 
 
+def test_manifest_of_another_encoding_is_refused(copy):
+    path = copy / "train" / "prepared.json"
+    path.write_text(path.read_text().replace('"raw"', '"jpeg"'))
+    with pytest.raises(UserError, match="out`: a picture or record is damaged and cannot be read: Invalid JPEG data"):
+        with translate_data_errors("out"):
+            open_small(copy)
+
+
 def rewrite_index(folder, index):
     """Writes an index whose hash is right."""
     path = folder / "prepared.json"
