@@ -42,7 +42,7 @@ def _check_architecture(config):
     data = config.data
     if (data.image_height is None) != (data.image_width is None):
         given, other = ("width", "height") if data.image_height is None else ("height", "width")
-        raise ConfigError(f"data.image_{given}", f"must be null without `data.image_{other}`.")
+        raise ConfigError(f"data.image_{given}", f"must come with `data.image_{other}`.")
     try:
         find_architecture(data.image_shape[:2])
     except ValueError as error:

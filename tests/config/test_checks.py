@@ -75,7 +75,7 @@ def test_load_config_rejects_value_out_of_range_with_its_line(refusal, yaml_file
             ["--hardware.replicas", "2", "--hardware.jit_compile"],
             "`hardware.jit_compile` must be auto or false on several",
         ),
-        (["--data.image_width", "96"], "`data.image_width` must be null without `data.image_height`."),
+        (["--data.image_width", "96"], "`data.image_width` must come with `data.image_height`."),
         (["--data.image_height", "60", "--data.image_width", "90"], "`data.image_height` must be a map of 3 to 7 px"),
         (
             [*RECTANGLE, "--generator.attention_sizes=[96]"],
