@@ -8,12 +8,14 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from sagan_tf.errors import UserError, summarize
+from sagan_tf.errors import UserError, format_image_size, summarize
 from sagan_tf.evaluation.defaults import PIXEL_RANGE, PIXEL_RANGES
 from sagan_tf.evaluation.inception import INPUT_SIZE, inception_outputs, load_inception, to_inception_input
 from sagan_tf.files.hashing import sha256
 from sagan_tf.files.saved_models import FEATURE_OPERATIONS, checked_graph, regular_files
 from sagan_tf.files.untrusted import bounded_keras_file, check_graph_maps
+
+_ANY_SIZE = (32, 32)  # px: tried with a network that takes images of any size
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def _open_inception(path, expected_hash):
         preprocessing=f"uint8, resized to {INPUT_SIZE} px by TensorFlow 1's bilinear rule, (x - 128) / 128",
         is_inception=True,
         compute=compute,
-        **_sizes(compute, INPUT_SIZE),
+        **_sizes(compute, (INPUT_SIZE, INPUT_SIZE)),
     )
 
 
@@ -101,7 +103,7 @@ def _open_keras(path, layer_name, pixel_range):
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4 or not isinstance(chosen, keras.KerasTensor):
         raise UserError(f"--features: {path}: must take one batch of images and have one feature tensor.")
     model_with_features = keras.Model(model.inputs[0], [_pooled(chosen), model.outputs[0]])
-    size, channels = model.inputs[0].shape[1], model.inputs[0].shape[3]
+    size, channels = _input_size(model.inputs[0].shape), model.inputs[0].shape[3]
 
     def compute(images):
         features, outputs = model_with_features(_prepare(images, size, channels, pixel_range), training=False)
@@ -126,7 +128,7 @@ def _open_saved_model(path, output, pixel_range):
     if not output and len(outputs) != 1:
         raise UserError(f"--features: {path} has several outputs; choose one as {path}:NAME from {_list(outputs)}.")
     output = output or next(iter(outputs))
-    size, channels = spec.shape[1], spec.shape[3]
+    size, channels = _input_size(spec.shape), spec.shape[3]
     classes = next((name for name in ("logits", "probabilities") if name in outputs), None)
 
     def compute(images):
@@ -140,8 +142,14 @@ def _open_saved_model(path, output, pixel_range):
     return _user_network(f"{path.name}:{output}", path, compute, size, channels, pixel_range)
 
 
+def _input_size(shape):
+    """(height, width) of the images that a network takes; None if it takes any."""
+    size = tuple(shape[1:3])
+    return None if None in size else size
+
+
 def _user_network(name, path, compute, size, channels, pixel_range):
-    resizing = f"resized to {size} px (bilinear, antialiased), " if size else ""
+    resizing = f"resized to {format_image_size(size)} px (bilinear, antialiased), " if size else ""
     grey = "grey, " if channels == 1 else ""
     return FeatureNetwork(
         name=name,
@@ -149,7 +157,7 @@ def _user_network(name, path, compute, size, channels, pixel_range):
         preprocessing=f"uint8, {grey}{resizing}black and white at {pixel_range}",
         is_inception=False,
         compute=compute,
-        **_sizes(_checked(compute, path, size or 32), size or 32),
+        **_sizes(_checked(compute, path, size or _ANY_SIZE), size or _ANY_SIZE),
     )
 
 
@@ -157,7 +165,7 @@ def _checked(compute, path, size):
     """Raises UserError if a network fails for images of this size, or has feature maps that fill the memory."""
     try:
         file_bytes = sum(size for _, size, _ in regular_files(path)) if path.is_dir() else path.stat().st_size
-        images = tf.TensorSpec((1, size, size, 3), tf.uint8)
+        images = tf.TensorSpec((1, *size, 3), tf.uint8)
         check_graph_maps(tf.function(compute).get_concrete_function(images), file_bytes)
     except Exception as error:  # The layers of a file may raise anything.
         reason = summarize(error)
@@ -167,7 +175,7 @@ def _checked(compute, path, size):
 
 def _sizes(compute, size):
     """Runs one batch to find the numbers of features and classes."""
-    features, probabilities = compute(tf.zeros((2, size, size, 3), tf.uint8))
+    features, probabilities = compute(tf.zeros((2, *size, 3), tf.uint8))
     if len(features.shape) != 2:
         raise UserError(f"--features: must give one row per image; the shape is {tuple(features.shape)}.")
     # A single output is no distribution over classes.
@@ -181,8 +189,8 @@ def _prepare(images, size, channels, pixel_range):
         images = tf.image.rgb_to_grayscale(images)
     elif channels != 1 and images.shape[-1] == 1:
         images = tf.repeat(images, 3, axis=-1)
-    if size and tuple(images.shape[1:3]) != (size, size):
-        images = tf.image.resize(images, [size, size], method="bilinear", antialias=True)
+    if size and tuple(images.shape[1:3]) != size:
+        images = tf.image.resize(images, size, method="bilinear", antialias=True)
     low, high = PIXEL_RANGES[pixel_range]
     return images * ((high - low) / 255.0) + low
 

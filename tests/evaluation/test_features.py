@@ -169,15 +169,15 @@ def test_open_features_adapts_images_to_the_network(classifier):
 
 def test_open_features_accepts_a_saved_model_output(tmp_path):
     class Net(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3))])
+        @tf.function(input_signature=[tf.TensorSpec((None, 16, 24, 3))])
         def serve(self, pixels):
             return {"maps": pixels[:, ::2, ::2], "probabilities": tf.nn.softmax(pixels[:, 0, :2, 0])}
 
     module = Net()
     tf.saved_model.save(module, str(tmp_path / "net"), signatures=module.serve)
     network = open_features(f"{tmp_path / 'net'}:maps", pixel_range="0,255")
-    features, probabilities = network(PICTURES[:, :16, :16])
-    np.testing.assert_allclose(features, PICTURES[:, :16:2, :16:2].mean(axis=(1, 2)), rtol=1e-5)
+    features, probabilities = network(PICTURES[:, :16, :24])
+    np.testing.assert_allclose(features, PICTURES[:, :16:2, :24:2].mean(axis=(1, 2)), rtol=1e-5)
     assert network.num_classes == 2 and probabilities.shape == (3, 2)
     with pytest.raises(UserError, match=r"several outputs; choose one as .*maps"):
         open_features(str(tmp_path / "net"))
