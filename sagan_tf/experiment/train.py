@@ -26,7 +26,7 @@ from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.data_check import check_data, check_number_of_classes
 from sagan_tf.runs.folder import Run
 from sagan_tf.training.callbacks import Progress, StopOnSignal
-from sagan_tf.training.distribution import make_strategy, set_numerics
+from sagan_tf.training.distribution import make_strategy, prefetch_to_device, set_numerics
 from sagan_tf.training.guard import TrainingFailure
 from sagan_tf.training.workers import (
     check_same,
@@ -166,6 +166,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
             OnlineEvaluation(config, run, gan, source, log).make_missing(gan)
         return None
     dataset = make_dataset(source, training.images_per_step, seed=training.seed, start_step=start_step)
+    dataset = prefetch_to_device(dataset, gan.distribute_strategy)
     stop, progress, started_at = StopOnSignal(), Progress(training.steps), time.monotonic()
     shown = [stop, progress] if is_chief else [stop]
     chosen = [*shown, *make_callbacks(config, run, gan, source, manager, callbacks)]

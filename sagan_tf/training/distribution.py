@@ -140,6 +140,24 @@ def _logical_cpus(replicas):
     return [f"CPU:{i}" for i in range(replicas)]
 
 
+def prefetch_to_device(dataset, strategy):
+    """Has the next batch copied to the GPU during a step; strategies of several devices do so by themselves.
+
+    Args:
+        dataset: tf.data.Dataset.
+        strategy: Strategy of the model that it is for, of `make_strategy`.
+
+    Returns:
+        tf.data.Dataset of the same elements in the same order; `dataset` where there is nothing to do.
+    """
+    gpus = tf.config.list_logical_devices("GPU")
+    with strategy.scope():
+        if not gpus or tf.distribute.has_strategy():
+            return dataset
+    copies = dataset.apply(tf.data.experimental.copy_to_device(gpus[0].name))
+    return without_autotuning(copies.prefetch(1))
+
+
 class DistributedModel(BuiltModel):
     """A Keras model whose `fit` and `evaluate` work under every data-parallel strategy.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import types
+from unittest import mock
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 from small_data import save_picture
 from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
 from tiny_runs import KeepModel, Killed, Poison, StopAfter, state_of, tiny_config, untimed
-from training.tiny import make_gan
+from training.tiny import make_gan, prefetch_to_last_cpu
 
 from sagan_tf import train as train_command
 from sagan_tf.accelerate import compiled
@@ -32,13 +33,16 @@ def undone_numerics():
     disable_op_determinism()
 
 
-def test_resume_is_exact_with_evaluations_when_killed(tmp_path, trained, undone_numerics, capsys):
-    """The resumed run is a deterministic one, which computes the same on a CPU."""
+def test_resume_is_exact_with_evaluations_when_killed(tmp_path, trained, undone_numerics, capsys, monkeypatch):
+    """The resumed run is a deterministic one with batches copied ahead, as on a GPU: the same on a CPU."""
+    prefetch = mock.Mock(wraps=prefetch_to_last_cpu)
+    monkeypatch.setattr(experiment, "prefetch_to_device", prefetch)
     config = trained.config(tmp_path / "run", hardware__deterministic=True, hardware__tf32=True)
     resumed = KeepModel()
     with pytest.raises(Killed):
         train(config, [StopAfter(5)])
     run = train(config, [resumed])
+    assert prefetch.call_count == 2
     assert is_op_determinism_enabled() and tf.config.experimental.tensor_float_32_execution_enabled()
     assert [(start["tf32"], start["deterministic"]) for start in run.starts()] == [(True, True)] * 2
     assert [(start["tf32"], start["deterministic"]) for start in trained.run.starts()] == [(False, False)]

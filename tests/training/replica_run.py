@@ -2,18 +2,20 @@
 
 0 REPLICAS: on the workers that `TF_CONFIG` names. Several also train on batch statistics of their own images, with the
 options `plain` with XLA too, written to FILE.local_False.npz and FILE.local_True.npz; then they also update a weight by
-FusedAdam and normalize a map, written to FILE.parts.npz.
+FusedAdam, normalize a map and read batches that were copied ahead, written to FILE.parts.npz.
 """
 
 import functools
 import sys
+import threading
 
 import keras
 import numpy as np
 import tensorflow as tf
 from training.float16 import OVERFLOWING, make_images, make_small, scaling_state
-from training.tiny import fit, make_data, make_gan
+from training.tiny import fit, make_data, make_gan, prefetch_to_last_cpu
 
+from sagan_tf.data.readers import without_autotuning
 from sagan_tf.layers import BatchNormalization
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.distribution import make_strategy
@@ -71,6 +73,28 @@ def normalize_far_map(strategy):
     return np.concatenate([part.numpy() for part in outputs.values])
 
 
+def read_ahead():
+    """Batches copied to the last device as if it were a GPU, which fetches the second before it is asked for."""
+    second_was_fetched = threading.Event()
+
+    def watch(label):
+        if label[0] == 4:
+            second_was_fetched.set()
+        return label
+
+    data = tf.data.Dataset.range(20, output_type=tf.int32).batch(4)
+    data = data.map(lambda label: (tf.cast(label, tf.uint8), tf.numpy_function(watch, [label], tf.int32)))
+    data = without_autotuning(data)  # which would prefetch before the copy
+    batches = iter(prefetch_to_last_cpu(data, tf.distribute.get_strategy()))
+    read = [next(batches)]
+    assert second_was_fetched.wait(120)
+    as_optional = tf.function(lambda iterator: iterator.get_next_as_optional().get_value())
+    read += [next(batches), as_optional(batches), *batches]
+    last = tf.config.list_logical_devices("CPU")[-1].name
+    assert all(part.device.endswith(last) for batch in read[:2] for part in batch)
+    return np.array([[part.numpy() for part in batch] for batch in read])
+
+
 def main(replicas, path, options):
     eager = dict(run_eagerly=replicas == 1)  # faster than tracing, and a stricter comparison
     if replicas == 0:  # each worker would optimize the same graphs, as the replicas of one machine do
@@ -112,7 +136,8 @@ def main(replicas, path, options):
     for jit_compile in () if replicas == 1 else (False, True) if options == "plain" else (False,):
         np.savez(f"{path}.local_{jit_compile}.npz", *train_on_local_statistics(strategy, jit_compile))
     if options == "plain" and replicas > 1:
-        np.savez(f"{path}.parts.npz", adam=update_by_adam(strategy), normalized=normalize_far_map(strategy))
+        parts = dict(adam=update_by_adam(strategy), normalized=normalize_far_map(strategy), read=read_ahead())
+        np.savez(f"{path}.parts.npz", **parts)
     np.savez(path, *copies, results=np.array([*results, *means, *small_means, ada_p]), scaling=scaling_state(small))
 
 

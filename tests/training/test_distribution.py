@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from training.tiny import prefetch_to_last_cpu
 
 from sagan_tf.errors import UserError
-from sagan_tf.training.distribution import DistributedModel, make_strategy
+from sagan_tf.training.distribution import DistributedModel, make_strategy, prefetch_to_device
 
 
 def test_make_strategy_returns_default_for_one_device():
@@ -23,6 +24,13 @@ def test_make_strategy_rejects_replicas_after_tensorflow_has_started():
 def test_make_strategy_rejects_a_missing_tpu():
     with pytest.raises(UserError, match="finds no TPU on this machine"):
         make_strategy("tpu")
+
+
+def test_only_a_gpu_without_a_strategy_of_its_own_gets_batches_copied_ahead():
+    dataset = tf.data.Dataset.range(3)
+    assert prefetch_to_device(dataset, make_strategy("single")) is dataset
+    assert prefetch_to_last_cpu(dataset, make_strategy("mirrored", 1)) is dataset
+    assert prefetch_to_last_cpu(dataset, make_strategy("single")) is not dataset
 
 
 def make_counter(base):

@@ -146,6 +146,13 @@ def test_batch_normalization_over_replicas_is_exact_when_mean_is_far(parts_of_tw
 
 @pytest.mark.slow
 @pytest.mark.replicas
+def test_batches_copied_to_the_device_ahead_of_a_step_are_the_same_in_the_same_order(parts_of_two):
+    want = np.arange(20).reshape(5, 1, 4)
+    np.testing.assert_array_equal(parts_of_two["read"], np.concatenate([want, want], axis=1))
+
+
+@pytest.mark.slow
+@pytest.mark.replicas
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.stress)])
 def test_workers_train_same_weights_as_one_device(trained, tmp_path, count):
     processes = start_workers(count, [sys.executable, SCRIPT, "0", str(tmp_path / "{index}.npz"), "all"])

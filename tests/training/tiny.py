@@ -1,11 +1,14 @@
 """The smallest SAGAN and data for it."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import tensorflow as tf
 from toy_networks import toy_discriminator, toy_generator
 
 from sagan_tf.training import SAGAN
+from sagan_tf.training.distribution import prefetch_to_device
 
 
 def make_gan(
@@ -26,6 +29,13 @@ def make_data(batch_size, batches, num_classes=3, seed=0):
     label = rng.integers(0, num_classes, batch_size * batches).astype("int32")
     dataset = tf.data.Dataset.from_tensor_slices((image, label))
     return dataset.batch(batch_size, drop_remainder=True)
+
+
+def prefetch_to_last_cpu(dataset, strategy):
+    """`prefetch_to_device`, which takes the last logical CPU device for a GPU."""
+    cpus = tf.config.list_logical_devices("CPU")
+    with mock.patch.object(tf.config, "list_logical_devices", return_value=cpus[-1:]):
+        return prefetch_to_device(dataset, strategy)
 
 
 def fit(gan, dataset, **arguments):
