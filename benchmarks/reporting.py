@@ -1,8 +1,9 @@
 """Option types, Markdown tables, JSON files and chart style of the benchmarks."""
 
+import importlib.util
 import json
 
-from sagan_tf.runs.environment import describe_environment
+from sagan_tf.runs.environment import describe_environment, describe_process
 
 
 def parse_ints(text):
@@ -11,8 +12,9 @@ def parse_ints(text):
 
 
 def describe_machine():
-    """Describes hardware and versions, without command and time."""
-    return {name: value for name, value in describe_environment().items() if name not in ("command", "started_at")}
+    """Describes hardware and versions, without command and time; where TensorFlow is missing, without GPUs."""
+    description = describe_environment() if importlib.util.find_spec("tensorflow") else describe_process()
+    return {name: value for name, value in description.items() if name not in ("command", "started_at")}
 
 
 def markdown_table(heads, rows):

@@ -12,6 +12,7 @@ docs/gpu.md.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -28,9 +29,10 @@ from sagan_tf.networks.architectures import (
 )
 from sagan_tf.runs.environment import hardware_text
 
-HERE = Path(__file__).resolve().parent
-PEER = "BigGAN-PyTorch"
-# `peer` or `ours`, then options; see the scripts in `peers`.
+PEERS = Path(__file__).resolve().parent / "peers"
+SCRIPTS = {"peer": "biggan_pytorch", "ours": "ours", "jax": "ours_jax"}
+TITLES = {"peer": "BigGAN-PyTorch", "ours": "sagan_tf", "jax": "sagan_tf on JAX"}
+# One of `SCRIPTS`, then options; see the scripts in `peers`.
 CONTENDERS = (
     "peer",
     "peer channels_last",
@@ -85,13 +87,16 @@ def parse_variables(text):
     return dict(pair.split("=") for pair in text.split(","))
 
 
-def run(options):
-    """Runs the benchmark, prints Markdown tables, and writes JSON and chart if requested."""
+def run(options, networks=(None,)):
+    """Runs the benchmark, prints Markdown tables, and writes JSON and chart if requested.
+
+    `networks` names the networks to measure alone, by a forward and backward pass; None is a training step.
+    """
     if not options.torch_python:
         options.contenders = [name for name in options.contenders if not name.startswith("peer")]
     result = {"machine": describe_machine(), "options": serializable(options), "sizes": []}
-    for size in options.image_sizes:
-        comparison = compare(size, options)
+    for size, network in itertools.product(options.image_sizes, networks):
+        comparison = compare(size, network, options)
         result["sizes"].append(comparison)
         print(f"{summary(result, comparison)}\n\n{table(comparison['rows'])}\n", flush=True)
         if options.json:
@@ -119,12 +124,12 @@ class Contender:
 
     def __init__(self, name, spec, options):
         kind, *arguments = name.split()
-        python, script = (options.torch_python, "biggan_pytorch") if kind == "peer" else (sys.executable, "ours")
+        python = options.torch_python if kind == "peer" else sys.executable
         self.name, self.turns = name, []
         environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "OMP_NUM_THREADS": str(spec["threads"]),
                        "TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ}  # fmt: skip
         self._process = subprocess.Popen(
-            [python, str(HERE / "peers" / f"{script}.py"), json.dumps(spec), *arguments],
+            [python, str(PEERS / f"{SCRIPTS[kind]}.py"), json.dumps(spec), *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment | options.environment,
         )  # fmt: skip
 
@@ -146,15 +151,18 @@ class Contender:
         return memory
 
 
-def compare(size, options):
+def compare(size, network, options):
     spec = specification(size, options)
     contenders, descriptions = [], []
     for name in options.contenders:  # sequentially, so that no two warm up at once
-        contenders.append(Contender(name, spec, options))
+        contenders.append(Contender(f"{name} backward={network}" if network else name, spec, options))
         descriptions.append(contenders[-1].read_answer())
     parameters = [description.pop("parameters") for description in descriptions]
     if any(counts != parameters[0] for counts in parameters):
         raise SystemExit(f"The networks differ in parameters: {dict(zip(options.contenders, parameters))}")
+    gpus = [description["gpu"] for description in descriptions]
+    if None in gpus and any(gpus):
+        raise SystemExit(f"Some contenders use no GPU: {dict(zip(options.contenders, gpus))}")
     for round_number in range(options.rounds):
         first = round_number % len(contenders)
         for contender in contenders[first:] + contenders[:first]:
@@ -165,19 +173,25 @@ def compare(size, options):
         rates = [images / turn[options.clock] for turn in contender.turns]
         rows.append({"contender": contender.name, "images_per_second": float(np.median(rates)), "rates": rates,
                      **contender.end(), **description})  # fmt: skip
-    return {"specification": spec, "parameters": parameters[0], "rows": rows}
+    return {"specification": spec, "network": network, "parameters": parameters[0], "rows": rows}
 
 
 def summary(result, comparison):
-    machine, options, spec = result["machine"], result["options"], comparison["specification"]
-    torch = {row["versions"]["torch"] for row in comparison["rows"] if "torch" in row["versions"]}
+    options, spec, rows = result["options"], comparison["specification"], comparison["rows"]
+    machine = result["machine"] | {"gpus": sorted({row["gpu"] for row in rows} - {None})}
+    versions = dict(pair for row in rows for pair in row["versions"].items())
     return (
-        f"{spec['image_size']} px, {spec['channels']} channels, batch {spec['batch']}: "
+        f"{heading(comparison)}, {spec['channels']} channels, batch {spec['batch']}: "
         f"{' and '.join(f'{count:,}' for count in comparison['parameters'].values())} parameters. "
-        f"{hardware_text(machine)}, {options['threads']} thread(s), {options['clock']} time; TensorFlow "
-        f"{machine['tensorflow']}, Keras {machine['keras']}{''.join(f', PyTorch {version}' for version in torch)}; "
+        f"{hardware_text(machine)}, {options['threads']} thread(s), {options['clock']} time; "
+        f"{', '.join(f'{name} {version}' for name, version in versions.items())}; "
         f"medians of {options['rounds']} rounds of {options['steps']} steps"
     )
+
+
+def heading(comparison):
+    size, network = comparison["specification"]["image_size"], comparison["network"]
+    return f"{size} px, forward and backward of the {network}" if network else f"{size} px"
 
 
 def title(name):
@@ -185,12 +199,15 @@ def title(name):
     texts = {"precision=mixed_bfloat16": "bfloat16", "generator": "eager", "compile": "compiled"}
     if {"compile", "generator"} <= set(arguments):
         arguments.remove("generator")
+    arguments = [part for part in arguments if not part.startswith("backward=")]
     arguments = [texts.get(part, part.removeprefix("generator=").replace("_", " ")) for part in arguments]
-    return ", ".join([PEER if kind == "peer" else "sagan_tf", *arguments])
+    return ", ".join([TITLES[kind], *arguments])
 
 
 def table(rows):
     heads = ["", "images/s", "ratio", "min and max of the rounds", "peak memory, MiB", "without libraries"]
+    has_gpu = all("gpu_peak_mib" in row for row in rows)
+    heads += ["on the GPU"] * has_gpu
     baseline = next((row for row in rows if row["contender"] == "peer"), rows[0])["images_per_second"]
     cells = [
         [
@@ -200,6 +217,7 @@ def table(rows):
             f"{min(row['rates']):.2f}, {max(row['rates']):.2f}",
             f"{row['peak_mib']:,.0f}",
             f"{row['peak_without_libraries_mib']:,.0f}",
+            *([f"{row['gpu_peak_mib']:,.0f}"] if has_gpu else []),
         ]
         for row in rows
     ]
@@ -215,13 +233,12 @@ def draw(result, path):
     for column, comparison in enumerate(sizes):
         rows = comparison["rows"]
         colours = ["#d9541e" if row["contender"].startswith("peer") else "#1b66b3" for row in rows]
-        speed_heading = f"{comparison['specification']['image_size']} px: images/s"
-        panels = {"images_per_second": speed_heading, "peak_mib": "peak memory, MiB"}
-        for axes, (key, heading) in zip(grid[:, column], panels.items()):
+        panels = {"images_per_second": f"{heading(comparison)}: images/s", "peak_mib": "peak memory, MiB"}
+        for axes, (key, text) in zip(grid[:, column], panels.items()):
             bars = axes.barh(names, [row[key] for row in rows], color=colours)
             axes.bar_label(bars, fmt="{:,.3g}" if key != "peak_mib" else "{:,.0f}", padding=3, fontsize=9)
             axes.margins(x=0.18)
-            axes.set_title(heading, loc="left")
+            axes.set_title(text, loc="left")
     grid[0, 0].invert_yaxis()
     figure.savefig(path, dpi=110)
 

@@ -12,6 +12,16 @@ NETWORK = ["--image_size", "32", "--channels", "8", "--batch", "4"]
 NETWORKS = ["--image_sizes", "32", "--channels", "8"]
 SMALL = {
     "attention_memory": ["--sizes", "8", "--pool_sizes", "1", "--channels", "8", "--batch", "2"],
+    "backend_speed": [
+        *NETWORKS,
+        "--batch",
+        "4",
+        "--steps",
+        "1",
+        # Without `compile`, which takes minutes on a CPU.
+        "--contenders",
+        "peer channels_last bfloat16,jax precision=mixed_bfloat16",
+    ],
     "data_loading": ["--image_size", "32", "--pictures", "64", "--records", "1000", "--batch", "8", "--steps", "2"],
     "generator_speed": [*NETWORKS, "--batch", "4", "--steps", "1"],
     "roofline": NETWORKS,
@@ -22,12 +32,19 @@ SMALL = {
 }
 
 
+# `backend_speed` needs JAX and PyTorch instead of TensorFlow.
+PYTHONS = {"backend_speed": os.environ.get("BACKENDS_PYTHON", sys.executable)}
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("name", SMALL)
 def test_benchmark_prints_a_table(name, tmp_path):
+    python = PYTHONS.get(name, sys.executable)
+    if name in PYTHONS and subprocess.run([python, "-c", "import jax, torch"], capture_output=True).returncode:
+        pytest.skip(f"{python} has no JAX or no PyTorch; BACKENDS_PYTHON names another Python")
     rounds = [] if name == "step_operations" else ["--rounds", "1"]
     result = subprocess.run(
-        [sys.executable, ROOT / f"benchmarks/{name}.py", *SMALL[name], *rounds],
+        [python, ROOT / f"benchmarks/{name}.py", *SMALL[name], *rounds],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]

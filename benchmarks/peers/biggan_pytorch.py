@@ -8,8 +8,9 @@ update, with D's parameters frozen; one power iteration from the stored u in eve
 G's update; the 1x1 convolutions of the skips after up-sampling and, except in the first block, before pooling; an EMA
 of the whole state. Before it starts, it builds the full-size networks without memory and checks their numbers of
 parameters against the published ones. `compile` applies torch.compile to both networks, which the older BigGAN-PyTorch
-does not. `generator` measures generator inference instead of a training step. On a GPU where there is one, in float32
-without TF32 unless `tf32` is given.
+does not. `generator` measures generator inference instead of a training step, `backward=generator` and
+`backward=discriminator` a forward and backward pass of one network. On a GPU where there is one, in float32 without
+TF32 unless `tf32` is given.
 """
 
 import copy
@@ -250,13 +251,46 @@ def main():
     if "generator" in sys.argv[2:]:
         generate(spec, sys.argv[2:], imported)
         return
+    for name, kind in (("generator", Generator), ("discriminator", Discriminator)):
+        if f"backward={name}" in sys.argv[2:]:
+            differentiate(spec, name, kind, sys.argv[2:], imported)
+            return
     training = Training(spec, "channels_last" in sys.argv[2:], "bfloat16" in sys.argv[2:])
     counts = {"generator": count(training.generator), "discriminator": count(training.discriminator)}
     if "compile" in sys.argv[2:]:
         training.generator.compile()
         training.discriminator.compile()
-    description = {"parameters": counts, "versions": {"torch": torch.__version__}}
-    take_turns(training.step, description, imported)
+    measure(training.step, counts, imported)
+
+
+def measure(step, parameters, imported):
+    gpu, peak = (torch.cuda.get_device_name(), torch.cuda.max_memory_allocated) if DEVICE == "cuda" else (None, None)
+    description = {"parameters": parameters, "versions": {"torch": torch.__version__}, "gpu": gpu}
+    take_turns(step, description, imported, gpu_peak=peak)
+
+
+def differentiate(spec, name, kind, options, imported):
+    """Measures a forward and backward pass of one network; see `backend_speed.py`."""
+    layout = torch.channels_last if "channels_last" in options else torch.contiguous_format
+    network = kind(spec).to(memory_format=layout)
+    parameters = {name: count(network)}
+    batch, size = spec["batch"], spec["image_size"]
+    shape = (batch, 3, size, size) if name == "discriminator" else (batch, spec["latent_dim"])
+    inputs = torch.randn(shape), torch.arange(batch) % spec["num_classes"]
+    if name == "discriminator":
+        inputs = inputs[0].to(memory_format=layout), inputs[1]
+    if "compile" in options:
+        network.compile()
+
+    def step():
+        network.zero_grad()
+        with torch.autocast(DEVICE, torch.bfloat16, enabled="bfloat16" in options):
+            output = network(*inputs)
+        loss = output.float().mean()
+        loss.backward()
+        loss.item()
+
+    measure(step, parameters, imported)
 
 
 def generate(spec, options, imported):
@@ -276,7 +310,7 @@ def generate(spec, options, imported):
     def step():
         paint(latent, label).cpu().numpy()
 
-    take_turns(step, {"parameters": {"generator": parameters}, "versions": {"torch": torch.__version__}}, imported)
+    measure(step, {"generator": parameters}, imported)
 
 
 if __name__ == "__main__":

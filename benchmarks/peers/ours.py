@@ -43,9 +43,17 @@ def main():
 
     networks = {"generator": gan.generator, "discriminator": gan.discriminator}
     counts = {name: sum(v.numpy().size for v in network.trainable_variables) for name, network in networks.items()}
+    measure(step, counts, imported, steps_together=together)
+
+
+def measure(step, parameters, imported, **description):
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
-    description = {"parameters": counts, "versions": versions, "steps_together": together}
-    take_turns(step, description, imported)
+    gpu, peak = None, None
+    if gpus := tf.config.list_physical_devices("GPU"):
+        gpu = tf.config.experimental.get_device_details(gpus[0])["device_name"]
+        peak = lambda: tf.config.experimental.get_memory_info("GPU:0")["peak"]  # noqa: E731
+    description |= {"parameters": parameters, "versions": versions, "gpu": gpu}
+    take_turns(step, description, imported, gpu_peak=peak)
 
 
 def generate(spec, options, imported):
@@ -65,8 +73,7 @@ def generate(spec, options, imported):
         "predict": lambda: generator.predict([latent, label], batch_size=spec["batch"], verbose=0),
     }
     counts = {"generator": sum(v.numpy().size for v in generator.trainable_variables)}
-    versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
-    take_turns(variants[options["generator"]], {"parameters": counts, "versions": versions}, imported)
+    measure(variants[options["generator"]], counts, imported)
 
 
 def build(spec, options):

@@ -1,8 +1,8 @@
 """Protocol of a benchmark contender; uses the standard library only, for any Python.
 
 A contender is a process that writes one line of JSON for each event: first its description; then, for every line `N` on
-its standard input, the wall and CPU seconds (of all threads) of N steps; at the end of the input its peak memory. It
-uses no CPU time while it waits, so that contenders can run interleaved.
+its standard input, the wall and CPU seconds (of all threads) of N steps; at the end of the input its peak memory, and
+that on its GPU if it has one. It uses no CPU time while it waits, so that contenders can run interleaved.
 """
 
 import json
@@ -19,8 +19,11 @@ def resident_mib(name):
     raise OSError(f"/proc/self/status has no {name}: memory is measured on Linux only")
 
 
-def take_turns(step, description, imported_mib, warm_up=2, processor_clock=time.process_time):
-    """Runs `step()`, which waits for its result, on request until the input ends."""
+def take_turns(step, description, imported_mib, warm_up=2, processor_clock=time.process_time, gpu_peak=None):
+    """Runs `step()`, which waits for its result, on request until the input ends.
+
+    `gpu_peak()` returns the peak memory on the GPU in bytes.
+    """
     began = time.perf_counter()
     for _ in range(warm_up):
         step()
@@ -30,7 +33,9 @@ def take_turns(step, description, imported_mib, warm_up=2, processor_clock=time.
         for _ in range(int(line)):
             step()
         say({"wall": time.perf_counter() - began[0], "processor": processor_clock() - began[1]})
-    say({"peak_mib": resident_mib("VmHWM"), "peak_without_libraries_mib": resident_mib("VmHWM") - imported_mib})
+    peak = resident_mib("VmHWM")
+    memory = {"peak_mib": peak, "peak_without_libraries_mib": peak - imported_mib}
+    say(memory | ({"gpu_peak_mib": gpu_peak() / 2**20} if gpu_peak else {}))
 
 
 def say(value):

@@ -19,18 +19,24 @@ def describe_environment():
     import tensorflow as tf
 
     gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return describe_process() | {
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "gpus": [gpu.get("device_name", "unknown") for gpu in gpus],
+    }
+
+
+def describe_process():
+    """As `describe_environment`, without what TensorFlow knows."""
     return {
         "started_at": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": sys.argv,
         "sagan_tf": sagan_tf.__version__,
         "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "cpu_cores": _cpu_cores(),
-        "gpus": [gpu.get("device_name", "unknown") for gpu in gpus],
     }
 
 
