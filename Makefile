@@ -18,8 +18,8 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	echo $$python && break; done)
 # Machines with an NVIDIA driver also get TensorFlow's CUDA libraries; `make train EXTRAS=` omits them.
 EXTRAS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),cuda)
-# Parallel test processes; each loads TensorFlow.
-WORKERS ?= 2
+# Parallel test processes, of up to 4 GB each: one more than two cores, since tests also wait.
+WORKERS ?= 3
 
 # A Python that has PyTorch (the CPU build is enough), for the comparisons with PyTorch.
 TORCH_PYTHON ?= python3
@@ -47,7 +47,7 @@ test-fast: $(VENV)/.installed-test
 
 stress: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m stress
-	SAGAN_TF_FUZZ=20 $(BIN)/python -m pytest tests/test_hostile_*.py tests/config/test_loading.py tests/data/test_readers.py \
+	SAGAN_TF_FUZZ=40 $(BIN)/python -m pytest tests/test_hostile_*.py tests/config/test_loading.py tests/data/test_readers.py \
 	tests/serving/test_hostile_*.py tests/serving/test_malformed.py
 	$(BIN)/python tests/stress/kill_and_resume.py --kills 50
 	$(BIN)/python tests/stress/long_run.py --steps 20000

@@ -53,7 +53,7 @@ def read_folder(folder, corrupt="stop"):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
-@tries(60)
+@tries(30)
 @given(kind=st.sampled_from(sorted(PICTURES)), change=damage(), corrupt=st.sampled_from(["stop", "skip"]))
 def test_open_source_survives_damaged_pictures(tmp_path_factory, kind, change, corrupt):
     folder = tmp_path_factory.mktemp("pictures")
@@ -102,7 +102,7 @@ def test_open_source_survives_circular_and_dangling_links(tmp_path):
 names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
 
 
-@tries(30)
+@tries(15)
 @given(names=st.lists(names.filter(lambda name: name.strip(". ")), min_size=1, max_size=4, unique=True))
 def test_open_source_accepts_names_in_any_script(tmp_path_factory, names):
     folder = tmp_path_factory.mktemp("pictures")
@@ -158,7 +158,7 @@ TEXTS = (
 )  # fmt: skip
 
 
-@tries(30)
+@tries(15)
 @given(file=st.sampled_from(TEXTS), change=damage())
 def test_run_folder_readers_survive_damaged_files(run_folder, file, change):
     path = run_folder.path / file
@@ -193,7 +193,7 @@ VALUES = st.recursive(
 )
 
 
-@tries(30)
+@tries(15)
 @given(file=st.sampled_from(TEXTS[1:]), data=st.data())
 def test_run_folder_readers_survive_other_values(run_folder, file, data):
     path = run_folder.path / file
@@ -286,7 +286,7 @@ def test_run_folder_rejects_names_with_glob_characters(tmp_path, letter):
     assert not list(tmp_path.iterdir())
 
 
-@tries(40)
+@tries(20)
 @given(change=damage())
 def test_load_generator_survives_damaged_files(run_folder, tmp_path_factory, change):
     run = Run(tmp_path_factory.mktemp("run"))

@@ -70,7 +70,7 @@ def states(run, gan):
     return lambda step: weights[step]
 
 
-@tries(12)
+@tries(6)
 @given(changes=st.dictionaries(st.sampled_from([*CHECKPOINTS, "checkpoint"]), damage(), min_size=1, max_size=3))
 def test_restore_latest_gives_true_weights_or_none_when_damaged(run, gan, states, tmp_path_factory, changes):
     broken = copy_of(run, tmp_path_factory.mktemp("broken"))
@@ -135,7 +135,7 @@ VALUES = (
 )  # fmt: skip
 
 
-@tries(12)
+@tries(6)
 @given(data=st.data())
 def test_load_generator_accepts_or_rejects_edited_generator(run, tmp_path_factory, data):
     other = Run(tmp_path_factory.mktemp("run"))

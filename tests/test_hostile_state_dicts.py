@@ -47,7 +47,7 @@ def convert_checkpoints(*arguments):
     return convert_checkpoints(*arguments)
 
 
-@tries(15)
+@tries(8)
 @given(change=damage())
 def test_convert_accepts_or_rejects_damaged_state_dict(archive, tmp_path_factory, change):
     converted(change(archive.read_bytes()), tmp_path_factory.mktemp("converted"))
@@ -64,7 +64,7 @@ EDITS = st.fixed_dictionaries({
 })  # fmt: skip
 
 
-@tries(15)
+@tries(8)
 @given(edit=EDITS)
 def test_convert_accepts_or_rejects_edited_state_dict(archive, tmp_path_factory, edit):
     with np.load(archive) as file:
