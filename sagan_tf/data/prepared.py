@@ -39,6 +39,11 @@ def shard_name(number):
     return f"shard_{number:05}.bin"
 
 
+def shard_files(folder, manifest):
+    """Paths of the shards, a tuple of str."""
+    return tuple(str(folder / shard_name(number)) for number in range(len(manifest["shards"])))
+
+
 def is_prepared(folder):
     """Returns whether a folder holds what `sagan prepare` writes, complete or not."""
     return bool(_prepared_splits(folder))
@@ -129,8 +134,8 @@ def open_prepared(options, show_progress):
     if "shards" not in manifest:
         raise UserError(f"{folder}: is not complete. Run the same `sagan prepare` command again.")
     _check_options(folder, options, manifest["options"])
-    files = tuple(str(folder / shard_name(number)) for number in range(len(manifest["shards"])))
-    index = _read_index(folder, files, manifest)
+    files = shard_files(folder, manifest)
+    index = read_index(folder, manifest)
     class_names = manifest["class_names"]
     labels = None if class_names is None else np.ascontiguousarray(index["label"])
     reader = _make_reader(files, index, labels, manifest)
@@ -160,9 +165,10 @@ def _digest(manifest):
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def _read_index(folder, files, manifest):
+def read_index(folder, manifest):
     """Reads the index; its size and that of the shards are checked before it takes memory."""
-    advice = "It is damaged, or the copy is not complete. Prepare or copy the data again."
+    advice = f"It is damaged, or the copy is not complete. Remove {folder} and prepare it again, or copy it again."
+    files = shard_files(folder, manifest)
     path = folder / INDEX
     sizes = {str(path): manifest["num_images"] * INDEX_DTYPE.itemsize}
     sizes |= {file: shard["bytes"] for file, shard in zip(files, manifest["shards"])}

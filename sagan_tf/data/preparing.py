@@ -28,6 +28,7 @@ from sagan_tf.data.prepared import (
     INDEX_DTYPE,
     MANIFEST,
     is_prepared,
+    read_index,
     read_manifest,
     shard_name,
     split_folder,
@@ -110,7 +111,10 @@ def _read_complete(path, new):
     ]
     if changes:
         raise UserError(f"{path}: was prepared with {'; '.join(changes)}. Name another folder with --out.")
-    return manifest if "shards" in manifest else None
+    if "shards" not in manifest:
+        return None
+    read_index(path, manifest)  # a shard may have been lost since
+    return manifest
 
 
 def _option_text(value):

@@ -173,7 +173,8 @@ def translate_data_errors(name):
         reason = error.message.split("}} ")[-1].split("\n")[0].split(" [Op:")[0]
         reason = re.sub("^Error in user-defined function .* with iterator: [^ ]+: ", "", reason)
         raise UserError(
-            f"data set `{name}`: a picture or record is damaged and cannot be read: {reason} Prepare the data again."
+            f"data set `{name}`: a picture or record is damaged and cannot be read: {reason} "
+            "Remove what was prepared, and prepare the data again."
         ) from None
 
 

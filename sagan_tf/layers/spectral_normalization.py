@@ -260,7 +260,7 @@ def _estimate(layers):
 def normalized_together(model: keras.layers.Layer) -> Iterator[None]:
     """Runs the power iterations of all spectral normalizations of a model at once, for its one call inside.
 
-    The results are those of the call alone, by fewer operations.
+    The results are those of the call alone, to float rounding, by fewer operations.
 
     Args:
         model: A Keras layer or model.

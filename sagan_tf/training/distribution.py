@@ -49,6 +49,8 @@ def xla_obstacle(strategy, has_global_statistics, lecam_weight=0.0, ada_target=0
     replicas = strategy.num_replicas_in_sync
     if isinstance(strategy, tf.distribute.TPUStrategy):
         return "a TPU compiles the step by itself"
+    if replicas == 1 and isinstance(strategy, tf.distribute.MirroredStrategy):
+        return "a mirrored strategy of one replica needs operations that XLA does not have; leave the strategy out"
     if replicas > 1 and has_global_statistics:
         return f"batch statistics are taken over all {replicas} replicas (batch_statistics global, not local)"
     if replicas > 1 and lecam_weight:
@@ -89,14 +91,12 @@ def make_local_strategy(distribution="auto", replicas=None):
     if distribution == "tpu":
         return _across_tpu_cores()
     gpus = tf.config.list_physical_devices("GPU")
-    if distribution == "single" or (distribution == "auto" and replicas in (None, 1) and len(gpus) < 2):
+    wanted = replicas or len(gpus) or 1
+    if distribution == "single" or wanted == 1:  # XLA cannot compile the step of a mirrored strategy of one
         return tf.distribute.get_strategy()
-    if gpus:
-        wanted = len(gpus) if replicas is None else replicas
-        if wanted > len(gpus):
-            raise UserError(f"hardware.replicas: must be at most {len(gpus)}, the GPUs of this machine. Got {wanted}.")
-        return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(wanted)])
-    return tf.distribute.MirroredStrategy(_logical_cpus(replicas or 1))
+    if gpus and wanted > len(gpus):
+        raise UserError(f"hardware.replicas: must be at most {len(gpus)}, the GPUs of this machine. Got {wanted}.")
+    return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(wanted)] if gpus else _logical_cpus(wanted))
 
 
 def _across_workers(distribution, replicas, worker, wait_minutes):

@@ -153,6 +153,9 @@ def test_prepare_leaves_complete_and_other_folders_alone(pictures, copy, tmp_pat
     assert (contents(copy), os.stat(copy / "train" / "prepared.json").st_mtime_ns) == before
     with pytest.raises(UserError, match="was prepared with resize bilinear, not area"):
         run(pictures, copy, resize="area")
+    (copy / "train" / "shard_00000.bin").unlink()
+    with pytest.raises(UserError, match=r"shard_00000.bin: cannot be read: .* Remove .*train and prepare it again"):
+        run(pictures, copy)
     with pytest.raises(UserError, match="is not empty"):
         run(pictures, pictures)
     with pytest.raises(UserError, match="does not exist|neither"):

@@ -7,7 +7,13 @@ import tensorflow as tf
 from training.tiny import prefetch_to_last_cpu
 
 from sagan_tf.errors import UserError
-from sagan_tf.training.distribution import DistributedModel, make_strategy, prefetch_to_device
+from sagan_tf.training.distribution import (
+    DistributedModel,
+    make_strategy,
+    prefetch_to_device,
+    resolve_jit_compile,
+    xla_obstacle,
+)
 
 
 def test_make_strategy_returns_default_for_one_device():
@@ -29,7 +35,7 @@ def test_make_strategy_rejects_a_missing_tpu():
 def test_only_a_gpu_without_a_strategy_of_its_own_gets_batches_copied_ahead():
     dataset = tf.data.Dataset.range(3)
     assert prefetch_to_device(dataset, make_strategy("single")) is dataset
-    assert prefetch_to_last_cpu(dataset, make_strategy("mirrored", 1)) is dataset
+    assert prefetch_to_last_cpu(dataset, tf.distribute.MirroredStrategy(["CPU:0"])) is dataset
     assert prefetch_to_last_cpu(dataset, make_strategy("single")) is not dataset
 
 
@@ -70,3 +76,10 @@ def test_fit_makes_one_step_per_batch_of_a_data_set_of_unknown_length(steps):
     model.compile("sgd", "mse", steps_per_execution=steps)
     model.fit(dataset, epochs=3, shuffle=False, verbose=0)
     assert float(model.count) == 9
+
+
+@pytest.mark.parametrize("distribution", ["auto", "mirrored", "single"])
+def test_one_replica_has_no_strategy_which_xla_could_not_compile(distribution):
+    assert make_strategy(distribution, 1) is tf.distribute.get_strategy()
+    obstacle = xla_obstacle(tf.distribute.MirroredStrategy(["CPU:0"]), has_global_statistics=False)
+    assert "mirrored strategy of one replica" in obstacle and resolve_jit_compile("auto", obstacle) is False

@@ -64,3 +64,14 @@ def test_averaged_generator_is_trainable_when_loaded(tmp_path):
 def test_averaged_generator_rejects_a_decay_out_of_range(decay):
     with pytest.raises(ValueError, match="decay"):
         AveragedGenerator(toy_generator(num_classes=None), decay)
+
+
+def test_averaged_generator_copies_whole_numbers():
+    latent = keras.Input((3,))
+    generator = keras.Model(latent, keras.layers.Normalization()(latent))
+    average = AveragedGenerator(generator, decay=0.9)
+    counts = [weight for weight in generator.weights if "int" in weight.dtype]
+    for count in counts:
+        count.assign(7)
+    average.update(keras.ops.convert_to_tensor(5))
+    assert counts and [int(w) for w in average.model.weights if "int" in w.dtype] == [7] * len(counts)
