@@ -59,6 +59,7 @@ def test_signal_during_imports_ends_process_in_one_line(name, code, by):
 import signal
 from sagan_tf.errors import one_line_errors
 from sagan_tf.startup import quiet_imports
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 with one_line_errors(), quiet_imports("Run it again."):
     try:
         signal.raise_signal(signal.{name})
