@@ -156,7 +156,11 @@ def _check_hardware(config):
         raise ConfigError(
             "hardware.replicas", f"must be 1 or null when hardware.distribution is single. Got {replicas}."
         )
-    if hardware.distribution in ("mirrored", "tpu") or replicas > 1:
+    if (
+        hardware.distribution == "tpu"
+        or replicas > 1
+        or (hardware.distribution, hardware.replicas) == ("mirrored", None)
+    ):
         if hardware.native_operations:
             raise ConfigError(
                 "hardware.native_operations",

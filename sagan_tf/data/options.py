@@ -21,9 +21,9 @@ class DataOptions:
         manual_dir: Folder of archives that must be downloaded by hand, as for imagenet2012.
         download: Let TensorFlow Datasets download a data set that is not prepared in `data_dir`.
         image_size: Height and width in px of square pictures, after the central crop and resize: 32, 64, 128, 256, or
-            another 3 to 7 px doubled 3 to 6 times, such as 96.
+            another size of 3 to 7 times 8, 16, 32 or 64 px, such as 96.
         image_height: Height in px of pictures that are not square, with image_width in place of image_size, such as 64
-            and 96: a map of 3 to 7 px on its smaller side, doubled 3 to 6 times.
+            and 96. The smaller side is 3 to 7 times 8, 16, 32 or 64 px, the larger a multiple of the same number.
         image_width: Width in px; see image_height.
         image_channels: 1 (grey) or 3 (RGB).
         conditional: Train on class labels; null: if the data set has two classes or more.

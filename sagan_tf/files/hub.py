@@ -19,7 +19,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def is_hub_name(source):
-    """Whether a str or path is a name of the Hub, right or wrong."""
+    """Whether a str or path starts as a name of the Hub does; it may be malformed."""
     return str(source).startswith(SCHEME)
 
 

@@ -68,8 +68,8 @@ def find_architecture(image_size):
     if blocks is None:
         others = " or ".join(format_image_size(size) for size in _nearest_sizes(*image_size))
         raise ValueError(
-            "must be a map of 3 to 7 px on its smaller side, doubled 3 to 6 times; the nearest sizes are "
-            f"{others} px. Got {format_image_size(image_size)}."
+            "must have a smaller side of 3 to 7 times 8, 16, 32 or 64 px and a larger side that is a multiple of the "
+            f"same number; the nearest sizes are {others} px. Got {format_image_size(image_size)}."
         )
     tables = (GENERATOR_MULTIPLIERS, DISCRIMINATOR_MULTIPLIERS, DISCRIMINATOR_DOWNSAMPLING)
     initial_shape = tuple(side * INITIAL_SIZE // blocks for side in image_size)

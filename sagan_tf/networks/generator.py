@@ -39,8 +39,8 @@ def build_generator(
     Symbols: B batch, D latent_dim, H, W height and width of an image in px, K num_classes.
 
     Args:
-        image_size: (H, W), or an int for square images: a map of 3 to 7 px on its smaller side, doubled 3 to 6 times,
-            such as 32, 64, 128, 256 or (64, 96).
+        image_size: (H, W), or an int for square images. The smaller side is 3 to 7 times 8, 16, 32 or 64 px, and the
+            larger side a multiple of the same number, such as 32, 64, 96, 128, 256 or (64, 96).
         channels: int >= 1. Base width; `architectures.py` has its multiples.
         num_classes: int >= 1, or None for a generator without labels.
         latent_dim: int >= 1.

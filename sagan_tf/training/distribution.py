@@ -15,9 +15,9 @@ def make_strategy(distribution="auto", replicas=None, wait_minutes=15):
     """Makes the strategy to build and train under; call it before any other TensorFlow operation.
 
     Args:
-        distribution: `single`: one device. `mirrored`: synchronous replicas on the devices of this machine. `auto`: all
-            devices of all workers where `TF_CONFIG` names several, else mirrored where there are several GPUs. `tpu`:
-            all cores of the TPU of this machine (never run: docs/scaling.md).
+        distribution: `single`: one device. `mirrored`: synchronous replicas on the devices of this machine; the
+            default strategy for one. `auto`: all devices of all workers where `TF_CONFIG` names several, else mirrored
+            where there are several GPUs. `tpu`: all cores of the TPU of this machine (never run: docs/scaling.md).
         replicas: int >= 1 or None. Replicas when mirrored; without a GPU, as many logical CPU devices are made. None:
             all GPUs.
         wait_minutes: float. How long to wait for the other workers of `TF_CONFIG`.

@@ -22,8 +22,8 @@ OUT_OF_RANGE = [
     (
         "data.image_size",
         "50",
-        "must be a map of 3 to 7 px on its smaller side, doubled 3 to 6 times; the nearest sizes are 48 or 56 px. "
-        "Got 50.",
+        "must have a smaller side of 3 to 7 times 8, 16, 32 or 64 px and a larger side that is a multiple of the "
+        "same number; the nearest sizes are 48 or 56 px. Got 50.",
     ),
     ("data.image_channels", "0", "must be 1 or 3. Got 0."),
     ("data.image_channels", "2", "must be 1 or 3. Got 2."),
@@ -76,7 +76,10 @@ def test_load_config_rejects_value_out_of_range_with_its_line(refusal, yaml_file
             "`hardware.jit_compile` must be auto or false on several",
         ),
         (["--data.image_width", "96"], "`data.image_width` must come with `data.image_height`."),
-        (["--data.image_height", "60", "--data.image_width", "90"], "`data.image_height` must be a map of 3 to 7 px"),
+        (
+            ["--data.image_height", "60", "--data.image_width", "90"],
+            "`data.image_height` must have a smaller side of 3 to 7 times",
+        ),
         (
             [*RECTANGLE, "--generator.attention_sizes=[96]"],
             "`generator.attention_sizes` must be among the generator's feature maps, 4, 8, 16, 32, 64 px for 64x96 px",

@@ -207,7 +207,7 @@ def test_network_bfloat16_gradients_are_near_float64_for_every_weight():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(image_size=50), "`image_size` must be .* nearest sizes are 48 or 56 px. Got 50."),
+        (dict(image_size=50), "`image_size` must have .* nearest sizes are 48 or 56 px. Got 50."),
         (dict(image_size=(100, 150)), "96x144 or "),
         (dict(image_size=(2048, 3072)), "448x"),
         (dict(image_size=(64, 96, 3)), "two for height and width"),
