@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sagan_tf.commands.subjects import open_subject
 from sagan_tf.config import Config
 from sagan_tf.config.fields import DataConfig, DiscriminatorConfig, GeneratorConfig, TrainingConfig
 from sagan_tf.conversion.biggan_pytorch import discriminator_arguments, generator_arguments, make_state_dict
@@ -76,7 +77,7 @@ def write_biggan_pytorch(run_path, discriminator_path, folder):
     """
     if discriminator_path is not None:
         raise UserError(f"{discriminator_path}: --to takes one run folder, which has both networks.")
-    run = Run.open(run_path)
+    run = open_subject(run_path)
     _check_empty(folder)
     networks = restore_networks(run)
     generator_options, discriminator_options = network_options(run.config(), networks.num_classes)

@@ -152,7 +152,7 @@ def _make_evaluator(options, picture_names):
 
     Without Inception it has no feature network, and only the metrics `picture_names` remain.
     """
-    set_numerics(tf32=False, deterministic=False)
+    set_numerics(tf32=False)  # the measure is the same for all runs
     strategy = make_local_strategy("mirrored" if options.replicas else "auto", options.replicas)
     names, network, left_out = _feature_metric_names(options), None, {}
     try:

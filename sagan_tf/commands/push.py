@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 from sagan_tf.commands.export import save_samples
+from sagan_tf.commands.subjects import open_subject
 from sagan_tf.config import save_config
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import class_names, load_model
@@ -36,7 +37,7 @@ def push_run(options):
         UserError: The run has no generator, or `files.hub.upload` cannot upload it.
     """
     check_upload(options.name)
-    run = Run.open(options.run)
+    run = open_subject(options.run)
     run.check_generator()
     with tempfile.TemporaryDirectory() as folder:
         write_repository(run, Path(folder), options)

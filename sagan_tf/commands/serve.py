@@ -48,6 +48,10 @@ def _served_folder(options):
         _check_folder(options.folder)
     _check_packages()
     if is_folder:
+        with quiet_imports():
+            from sagan_tf.training.distribution import set_numerics
+
+        set_numerics(tf32=False)  # an export does not say what its run had
         yield options.folder
         return
     with quiet_imports():

@@ -1,12 +1,13 @@
-"""The run that a command's options name."""
+"""The run that a command's options name, and how the command computes with it."""
 
 from sagan_tf.errors import UserError
 from sagan_tf.runs.folder import Run
 from sagan_tf.runs.pretrained import pretrained_folder
+from sagan_tf.training.distribution import set_numerics
 
 
-def open_subject(source, pretrained):
-    """Opens the run of a command.
+def open_subject(source, pretrained=None):
+    """Opens the run of a command, and computes from then on with its `hardware.tf32`.
 
     Args:
         source: str, a run folder or `hf://owner/name`; or None.
@@ -20,4 +21,6 @@ def open_subject(source, pretrained):
     """
     if (source is None) == (pretrained is None):
         raise UserError("command line: give a run folder, hf://owner/name or --pretrained NAME, and only one of them.")
-    return Run.open(source) if pretrained is None else Run.open(pretrained_folder(pretrained), pretrained)
+    run = Run.open(source) if pretrained is None else Run.open(pretrained_folder(pretrained), pretrained)
+    set_numerics(run.config().hardware.tf32)
+    return run

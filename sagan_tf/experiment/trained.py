@@ -146,6 +146,8 @@ class TrainedRun(TrainedGenerator):
 def load_run(path: str | Path, step: int | None = None, best: bool = False) -> TrainedRun:
     """Loads the averaged generator of a run, which may still be training.
 
+    It computes with the process's setting of TF32, not with the run's (docs/gpu.md).
+
     Args:
         path: Run folder, or a repository of the Hugging Face Hub, such as `hf://owner/name` or `hf://owner/name@v1`,
             whose files are not trusted.
@@ -181,7 +183,8 @@ def pretrained(name: str) -> TrainedRun:
 def load_generator(path: str | Path) -> TrainedGenerator:
     """Loads a generator from a `.keras` file of a run, such as `generator.keras`; the file is not trusted.
 
-    The class names are those of the run folder that the file is in; elsewhere they are numbers.
+    The class names are those of the run folder that the file is in; elsewhere they are numbers. It computes with the
+    process's setting of TF32 (docs/gpu.md).
 
     Args:
         path: File that training wrote, or a repository as for `load_run`.

@@ -32,7 +32,7 @@ def make_strategy(distribution="auto", replicas=None, wait_minutes=15):
     return make_local_strategy(distribution, replicas)
 
 
-def set_numerics(tf32, deterministic):
+def set_numerics(tf32, deterministic=False):
     """Sets for the whole process how its kernels compute; both matter on GPUs.
 
     Args:
