@@ -1,4 +1,4 @@
-"""Products of a matrix and a vector in full float32 where TensorFlow rounds the factors of matrix products to TF32."""
+"""Products of a matrix and a vector in full float32 where TensorFlow or JAX rounds the factors of matrix products."""
 
 import keras
 from keras import ops
@@ -7,12 +7,17 @@ from sagan_tf.accelerate.registry import Kernel, set_default_kernels
 
 
 def is_rounded(*_):
-    """Whether TensorFlow rounds, which GPUs from Ampere on do; the others are treated alike."""
-    if keras.backend.backend() != "tensorflow" or not keras.distribution.list_devices("gpu"):
-        return False
-    import tensorflow as tf
+    """Whether the backend may round: TensorFlow to TF32 on GPUs, also those before Ampere; JAX as it is set."""
+    if keras.backend.backend() == "tensorflow" and keras.distribution.list_devices("gpu"):
+        import tensorflow as tf
 
-    return tf.config.experimental.tensor_float_32_execution_enabled()
+        return tf.config.experimental.tensor_float_32_execution_enabled()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        precision = jax.config.jax_default_matmul_precision
+        return jax.default_backend() != "cpu" if precision is None else precision not in ("float32", "highest")
+    return False
 
 
 def multiply_column(matrix, column):

@@ -1,4 +1,7 @@
-"""Products of the power iteration stay in full float32 where TensorFlow rounds matrix products to TF32."""
+"""Products of the power iteration stay in full float32 where TensorFlow or JAX rounds those of matrices."""
+
+import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -16,6 +19,17 @@ KERNELS = {name: Kernel(getattr(full_float32, name), lambda *_: True) for name i
 def test_is_rounded_needs_gpu_and_tf32(tf32, devices, expected, monkeypatch):
     monkeypatch.setattr(keras.distribution, "list_devices", lambda kind=None: devices)
     monkeypatch.setattr(tf.config.experimental, "tensor_float_32_execution_enabled", lambda: tf32)
+    assert full_float32.is_rounded() is expected
+
+
+@pytest.mark.parametrize("precision, device, expected", [
+    (None, "cpu", False), (None, "gpu", True), (None, "tpu", True), ("float32", "gpu", False),
+    ("highest", "tpu", False), ("tensorfloat32", "gpu", True), ("bfloat16", "cpu", True), ("BF16_BF16_F32", "gpu", True),
+])  # fmt: skip
+def test_is_rounded_on_jax_unless_it_is_set_to_float32(precision, device, expected, monkeypatch):
+    config = SimpleNamespace(jax_default_matmul_precision=precision)
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(config=config, default_backend=lambda: device))
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     assert full_float32.is_rounded() is expected
 
 

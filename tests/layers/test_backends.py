@@ -44,3 +44,25 @@ def test_keras_backend_matches_tensorflow(backend, reference):
     # Sums of up to a thousand products of numbers near 1; three training steps carry their errors on.
     errors = {name: relative_error(got[name], want[name]) for name in want}
     assert max(errors.values()) < 1e-4, {name: error for name, error in errors.items() if error > 1e-5}
+
+
+PRODUCTS = """
+import jax, keras
+from sagan_tf.layers import SpectralNormalization
+
+layer, x = SpectralNormalization(keras.layers.Dense(5, use_bias=False)), keras.ops.ones((3, 7))
+layer(x)
+for precision in ("bfloat16", "float32"):
+    with jax.default_matmul_precision(precision):
+        graph = jax.make_jaxpr(layer.stateless_call)([layer.layer.kernel.value], [layer.u.value], x)
+        print(str(graph).count("dot_general"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.backends
+def test_sigma_makes_no_matrix_product_when_jax_rounds_those():
+    if start("jax", "-c", "import jax").returncode:
+        pytest.skip(f"{PYTHON} has no jax; BACKENDS_PYTHON names another Python")
+    done = start("jax", "-c", PRODUCTS)
+    assert done.stdout.split() == ["1", "3"], done.stderr  # x times the kernel; the two products of a power iteration
