@@ -24,7 +24,8 @@ def test_is_rounded_needs_gpu_and_tf32(tf32, devices, expected, monkeypatch):
 
 @pytest.mark.parametrize("precision, device, expected", [
     (None, "cpu", False), (None, "gpu", True), (None, "tpu", True), ("float32", "gpu", False),
-    ("highest", "tpu", False), ("tensorfloat32", "gpu", True), ("bfloat16", "cpu", True), ("BF16_BF16_F32", "gpu", True),
+    ("highest", "tpu", False), ("tensorfloat32", "gpu", True), ("bfloat16", "cpu", True),
+    ("BF16_BF16_F32", "gpu", True),
 ])  # fmt: skip
 def test_is_rounded_on_jax_unless_it_is_set_to_float32(precision, device, expected, monkeypatch):
     config = SimpleNamespace(jax_default_matmul_precision=precision)
