@@ -219,7 +219,7 @@ class PrepareOptions:
 
     Args:
         source: Folder of pictures, or a TensorFlow Datasets name, as --data.name takes.
-        out: Folder to write; the same command continues an interrupted one.
+        out: Folder to write; the same command continues an interrupted one, and checks and repairs a complete one.
         split: Splits, separated by commas, each into a folder of its own; those of --data.split.
         image_size: Height and width in px of square pictures, after the central crop and resize.
         image_height: Height in px of pictures that are not square, with --image_width in place of --image_size.

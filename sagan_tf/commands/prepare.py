@@ -24,9 +24,9 @@ def prepare_splits(options):
     for split in options.split:
         data = DataOptions(name=options.source, split=split, **settings)
         with translate_data_errors(options.source):
-            manifest, is_new = prepare(data, options.out, options.encoding, quality)
-        yield _describe(split_folder(options.out, split), manifest, is_new)
-        yield from _skipped_lines(manifest, is_new)
+            manifest, repaired = prepare(data, options.out, options.encoding, quality)
+        yield _describe(split_folder(options.out, split), manifest, repaired)
+        yield from _skipped_lines(manifest) if repaired is None else ()
     yield f"Train with: {shlex.join(_train_command(options))}"
 
 
@@ -41,20 +41,22 @@ def _train_command(options):
     return command
 
 
-def _describe(path, manifest, is_new):
+def _describe(path, manifest, repaired):
     options, classes = manifest["options"], manifest["class_names"]
     kinds = "no classes" if classes is None else f"{len(classes):,} class(es)"
     quality = "" if options.get("quality") is None else f", quality {options['quality']}"
     shape, size = prepared_shape(options), format_size(sum(shard["bytes"] for shard in manifest["shards"]))
-    state = "complete" if is_new else "already complete, left as it is"
+    state = "complete" if repaired is None else "already complete, checked and left as it is"
+    if repaired:
+        state = f"complete again: {repaired:,} lost or damaged shard(s) written anew"
     return (
         f"{path}: {state}: {manifest['num_images']:,} pictures of {'x'.join(map(str, shape))}, {kinds}, "
         f"{options['encoding']}{quality}, {size}."
     )
 
 
-def _skipped_lines(manifest, is_new):
-    skipped = manifest["skipped"] if is_new else []
+def _skipped_lines(manifest):
+    skipped = manifest["skipped"]
     if skipped:
         yield f"Skipped, all listed in prepared.json: {len(skipped):,} files or folders:"
         yield from (f"  {path}: {reason}" for path, reason in skipped[:_SKIPPED_SHOWN])

@@ -27,6 +27,7 @@ MANIFEST, INDEX = "prepared.json", "index.bin"
 INDEX_DTYPE = np.dtype([("label", "<i4"), ("bytes", "<u4"), ("crc32", "<u4")])
 ENCODINGS = ("raw", "png", "jpeg")
 MAX_SIZE = 1024  # px
+ADVICE = "Remove {} and prepare it again, or copy it again."
 _MAX_PICTURES = 1 << 27
 
 
@@ -167,7 +168,7 @@ def _digest(manifest):
 
 def read_index(folder, manifest):
     """Reads the index; its size and that of the shards are checked before it takes memory."""
-    advice = f"It is damaged, or the copy is not complete. Remove {folder} and prepare it again, or copy it again."
+    advice = f"It is damaged, or the copy is not complete. {ADVICE.format(folder)}"
     files = shard_files(folder, manifest)
     path = folder / INDEX
     sizes = {str(path): manifest["num_images"] * INDEX_DTYPE.itemsize}

@@ -2,7 +2,8 @@
 
 A shard is written under its name when it is complete, and beside it a record of what it was made from, until all are
 written. So work that was killed goes on at the first missing shard, and a shard of changed pictures is written anew; so
-is one whose unreadable pictures can be read now.
+is one whose unreadable pictures can be read now. Of a complete folder, shards that are lost or damaged are written anew
+if the pictures are still the same.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tensorflow as tf
 
 from sagan_tf.data.folders import UNREADABLE, list_pictures, load_picture, reason_in_one_line, unreadable_error
 from sagan_tf.data.prepared import (
+    ADVICE,
     FORMAT,
     INDEX,
     INDEX_DTYPE,
@@ -46,7 +48,7 @@ _SHARD_BYTES, _SHARD_PICTURES = 1 << 27, 2048  # At most, before encoding; what 
 
 
 def prepare(options, folder, encoding="raw", quality=None, show_progress=True):
-    """Writes the pictures of one split, or continues to; leaves a complete folder as it is.
+    """Writes the pictures of one split, or continues to; of a complete folder, only its lost and damaged shards.
 
     Args:
         options: `DataOptions` of the source.
@@ -56,27 +58,30 @@ def prepare(options, folder, encoding="raw", quality=None, show_progress=True):
         show_progress: bool. Draw progress bars.
 
     Returns:
-        (dict of `prepared.read_manifest`, bool: whether it was written now).
+        (dict of `prepared.read_manifest`; int, how many lost or damaged shards of a complete folder were written again,
+        None if it was not complete).
 
     Raises:
         UserError: The source cannot be opened, some of its pictures are unreadable and `options.corrupt` is `stop`, or
-            the folder holds something else.
+            the folder holds something else; a damaged shard cannot be written again.
     """
     path, about = split_folder(folder, options.split), _describe(options, encoding, quality)
     if not is_prepared_or_free(folder):
         raise UserError(f"{folder}: is not empty. Name a new folder with --out.")
-    if (manifest := _read_complete(path, about)) is not None:
-        return manifest, False
-    source = _open(options)
+    encode = functools.partial(_encode, encoding=encoding, quality=quality)
+    manifest = _read_complete(path, about)
+    if manifest is not None and not (damaged := _find_damaged(path, manifest["shards"], show_progress)):
+        read_index(path, manifest)
+        return manifest, 0
+    source = _open(options) if manifest is None else _open_again(options, path, damaged)
     path.mkdir(parents=True, exist_ok=True)
     with exclusive(path / ".lock", error=f"{path}: another process is preparing it.", remove=True):
-        if (manifest := _read_complete(path, about)) is not None:  # Another process may have begun or finished since.
-            return manifest, False
         remove_temporary_files(path)
+        if (manifest := _read_complete(path, about)) is not None:  # Another process may have begun or finished since.
+            return manifest, _repair(source, path, options, manifest, encode, show_progress)
         write_text(path / MANIFEST, _to_json({"format": FORMAT, "options": about}))
-        encode = functools.partial(_encode, encoding=encoding, quality=quality)
-        shards = _write_missing(source, path, options, encode, show_progress, is_raw=encoding == "raw")
-        return _finish(source, path, options, about, shards, show_progress), True
+        shards = _write_missing(source, path, options, encode, show_progress)
+        return _finish(source, path, options, about, shards, show_progress), None
 
 
 def is_prepared_or_free(folder):
@@ -111,10 +116,7 @@ def _read_complete(path, new):
     ]
     if changes:
         raise UserError(f"{path}: was prepared with {'; '.join(changes)}. Name another folder with --out.")
-    if "shards" not in manifest:
-        return None
-    read_index(path, manifest)  # a shard may have been lost since
-    return manifest
+    return manifest if "shards" in manifest else None
 
 
 def _option_text(value):
@@ -204,23 +206,54 @@ def _shard_ranges(count, options):
     return [(first, min(first + length, count)) for first in range(0, count, length)]
 
 
-def _write_missing(source, path, options, encode, show_progress, is_raw):
+def _write_missing(source, path, options, encode, show_progress):
     """Writes the shards that are missing or of changed pictures; returns the records of all."""
     ranges = _shard_ranges(source.count, options)
     shards = [_read_record(path, number, source, *ends) for number, ends in enumerate(ranges)]
     missing = [number for number, shard in enumerate(shards) if shard is None]
-    num_missing = sum(ranges[number][1] - ranges[number][0] for number in missing)
+    for number, shard in _write_shards(source, path, options, missing, encode, show_progress):
+        write_text(_record_path(path, number), json.dumps(shard))
+        shards[number] = shard
+    return shards
+
+
+def _open_again(options, path, damaged):
+    """Opens the source of a complete folder."""
+    try:
+        return _open(options)
+    except UserError as error:
+        name = path / shard_name(damaged[0])
+        raise UserError(f"{name}: is lost or damaged, and cannot be written again: {error}") from None
+
+
+def _repair(source, path, options, manifest, encode, show_progress):
+    """Writes the lost and damaged shards of a complete folder again, by the same bytes; returns how many."""
+    shards = manifest["shards"]
+    error = f"{path}: has lost or damaged shards, and the source has changed since. {ADVICE.format(path)}"
+    damaged = _find_damaged(path, shards, show_progress)
+    if damaged and len(shards) != len(_shard_ranges(source.count, options)):
+        raise UserError(error)
+    for number, shard in _write_shards(source, path, options, damaged, encode, show_progress):
+        if shard["sha256"] != shards[number]["sha256"]:
+            raise UserError(error)
+    read_index(path, manifest)
+    return len(damaged)
+
+
+def _write_shards(source, path, options, numbers, encode, show_progress):
+    """Writes shards; yields the number and the record of each."""
+    ranges = _shard_ranges(source.count, options)
+    num_missing = sum(ranges[number][1] - ranges[number][0] for number in numbers)
     needed, free = num_missing * math.prod(options.image_shape), shutil.disk_usage(path).free
-    if is_raw and needed > free:
+    if encode.keywords["encoding"] == "raw" and needed > free:
         raise UserError(f"{path}: {format_size(needed)} are needed and {format_size(free)} free. Choose another disk.")
     settings = {"desc": f"preparing {path}", "unit": "picture", "disable": not show_progress}
     bar = progress_bar(total=source.count, initial=source.count - num_missing, **settings)
-    with bar, _encoded_batches(source, [ranges[number] for number in missing], encode) as batches:
-        for number in missing:
+    with bar, _encoded_batches(source, [ranges[number] for number in numbers], encode) as batches:
+        for number in numbers:
             first, last = ranges[number]
             parts = itertools.islice(batches, -(-(last - first) // TOGETHER))
-            shards[number] = _write_shard(path, number, source, first, last, _advancing(bar, parts))
-    return shards
+            yield number, _write_shard(path, number, source, first, last, _advancing(bar, parts))
 
 
 def _advancing(bar, batches):
@@ -254,7 +287,7 @@ def _merged(ranges):
 
 
 def _write_shard(path, number, source, first, last, pictures):
-    """Writes a shard and its record."""
+    """Writes a shard; returns its record."""
     rows, unreadable, digest, size = [], [], hashlib.sha256(), 0
     identity = source.identity(first, last)  # before the pictures are read
     with atomic_write(path / shard_name(number)) as temporary_path, open(temporary_path, "wb") as file:
@@ -267,10 +300,8 @@ def _write_shard(path, number, source, first, last, pictures):
             size += len(picture)
             rows.append((label, len(picture), zlib.crc32(picture)))
     index = np.array(rows, INDEX_DTYPE).tobytes()
-    shard = {"source": identity, "images": len(rows), "bytes": size, "sha256": digest.hexdigest(),
-             "index": index.hex(), "unreadable": unreadable}  # fmt: skip
-    write_text(_record_path(path, number), json.dumps(shard))
-    return shard
+    return {"source": identity, "images": len(rows), "bytes": size, "sha256": digest.hexdigest(),
+            "index": index.hex(), "unreadable": unreadable}  # fmt: skip
 
 
 def _record_path(path, number):
@@ -316,7 +347,9 @@ def _finish(source, path, options, about, shards, show_progress):
         raise unreadable_error(options.name, unreadable, source.count, hint)
     if not num_images:
         raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")
-    _check_shards(path, shards, show_progress)
+    for number in _find_damaged(path, shards, show_progress):
+        _record_path(path, number).unlink()
+        raise UserError(f"{path / shard_name(number)}: differs from what was written. Run the same command again.")
     index = b"".join(bytes.fromhex(shard["index"]) for shard in shards)
     write_bytes(path / INDEX, index)
     manifest = {
@@ -333,12 +366,11 @@ def _finish(source, path, options, about, shards, show_progress):
     return manifest
 
 
-def _check_shards(path, shards, show_progress):
+def _find_damaged(path, shards, show_progress):
+    """Lists the numbers of the shards that are lost or have another SHA-256."""
     paths = [path / shard_name(number) for number in range(len(shards))]
     settings = {"desc": f"checking {path}", "unit": "shard", "disable": not show_progress}
     with concurrent.futures.ThreadPoolExecutor(NUM_THREADS) as threads:
-        found = progress_bar(threads.map(sha256, paths), total=len(paths), **settings)
-        for number, (digest, shard) in enumerate(zip(found, shards)):
-            if digest != shard["sha256"]:
-                _record_path(path, number).unlink()
-                raise UserError(f"{paths[number]}: differs from what was written. Run the same command again.")
+        hashes = threads.map(lambda file: sha256(file) if file.is_file() else None, paths)
+        found = list(progress_bar(hashes, total=len(paths), **settings))
+    return [number for number, shard in enumerate(shards) if found[number] != shard["sha256"]]

@@ -142,20 +142,17 @@ def test_prepare_continues_with_identical_bytes(pictures, raw, tmp_path, monkeyp
         run(pictures, tmp_path / "out", "png", image_size=16)
     load = preparing.load_picture
     monkeypatch.setattr(preparing, "load_picture", lambda *arguments: loaded.append(1) or load(*arguments))
-    assert run(pictures, tmp_path / "out")[1] and len(loaded) == COUNT - 16
+    assert run(pictures, tmp_path / "out")[1] is None and len(loaded) == COUNT - 16
     assert contents(tmp_path / "out") == contents(raw)
 
 
 def test_prepare_leaves_complete_and_other_folders_alone(pictures, copy, tmp_path, capsys):
     before = contents(copy), os.stat(copy / "train" / "prepared.json").st_mtime_ns
     cli.main(["prepare", str(pictures), "--out", str(copy), "--image_size", "32"])
-    assert "already complete, left as it is: 40 pictures" in capsys.readouterr().out.splitlines()[0]
+    assert "already complete, checked and left as it is: 40 pictures" in capsys.readouterr().out.splitlines()[0]
     assert (contents(copy), os.stat(copy / "train" / "prepared.json").st_mtime_ns) == before
     with pytest.raises(UserError, match="was prepared with resize bilinear, not area"):
         run(pictures, copy, resize="area")
-    (copy / "train" / "shard_00000.bin").unlink()
-    with pytest.raises(UserError, match=r"shard_00000.bin: cannot be read: .* Remove .*train and prepare it again"):
-        run(pictures, copy)
     with pytest.raises(UserError, match="is not empty"):
         run(pictures, pictures)
     with pytest.raises(UserError, match="does not exist|neither"):
@@ -243,13 +240,46 @@ def test_prepare_finds_shard_damaged_while_it_works(pictures, raw, tmp_path, mon
         shard.write_bytes(b"x" * shard.stat().st_size)
         return check(*arguments)
 
-    check = preparing._check_shards
-    monkeypatch.setattr(preparing, "_check_shards", damage)
+    check = preparing._find_damaged
+    monkeypatch.setattr(preparing, "_find_damaged", damage)
     with pytest.raises(UserError, match="shard_00000.bin: differs from what was written"):
         run(pictures, tmp_path / "out")
-    monkeypatch.setattr(preparing, "_check_shards", check)
+    monkeypatch.setattr(preparing, "_find_damaged", check)
     run(pictures, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(raw)
+
+
+def test_prepare_writes_lost_and_damaged_shards_of_a_complete_folder_again(pictures, raw, copy, tmp_path, capsys):
+    source, shard = shutil.copytree(pictures, tmp_path / "pictures"), copy / "train" / "shard_00002.bin"
+    change_manifest(copy, source)
+
+    def damage():
+        content = bytearray(shard.read_bytes())
+        content[1000] ^= 1
+        shard.write_bytes(content)
+
+    damage()
+    (copy / "train" / "shard_00000.bin").unlink()
+    cli.main(["prepare", str(source), "--out", str(copy), "--image_size", "32"])
+    assert "complete again: 2 lost or damaged shard(s) written anew: 40 pictures" in capsys.readouterr().out
+    change_manifest(copy, pictures)
+    assert contents(copy) == contents(raw)
+    change_manifest(copy, source)
+    damage()
+    save_picture(source / "train" / "犬" / "39.png", np.zeros((20, 24, 3), np.uint8))
+    with pytest.raises(UserError, match="lost or damaged shards, and the source has changed since. Remove .*train and"):
+        run(source, copy)
+    shutil.rmtree(source)
+    with pytest.raises(UserError, match="shard_00002.bin: is lost or damaged, and cannot be written again: .*pictures"):
+        run(source, copy)
+
+
+def change_manifest(folder, source):
+    """Writes another source into the manifest."""
+    path = folder / "train" / "prepared.json"
+    manifest = json.loads(path.read_text())
+    manifest["options"]["source"] = str(source)
+    path.write_text(preparing._to_json(manifest))
 
 
 def test_prepared_data_with_other_options_are_refused(raw):
