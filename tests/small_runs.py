@@ -10,7 +10,7 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.config import QUICK_START, save_config
+from sagan_tf.config import QUICK_START, HardwareConfig, save_config
 from sagan_tf.experiment import build
 from sagan_tf.experiment.checkpoints import make_checkpoint
 from sagan_tf.generation.saving import save_generator
@@ -58,6 +58,7 @@ def _template(steps, conditional, attention_sizes, seed, builders):
         generator=dataclasses.replace(QUICK_START.generator, latent_dim=12, **small),
         discriminator=dataclasses.replace(QUICK_START.discriminator, **small),
         attention=dataclasses.replace(QUICK_START.attention, key_reduction=4),
+        hardware=HardwareConfig(),
     )
     gan = SAGAN(*build.build_networks(config, len(KINDS) if conditional else None), ema_decay=config.training.ema_decay)
     gan.compile()

@@ -29,6 +29,8 @@ def tiny_flags(run, steps=4, **changes):
         "2",
         "--output.sample_columns",
         "3",
+        "--hardware.precision",
+        "float32",
     ]
     for name, value in changes.items():
         flags += [f"--{name.replace('__', '.')}", str(value)]

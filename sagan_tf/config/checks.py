@@ -179,7 +179,7 @@ def _check_hardware(config):
             "hardware.native_operations",
             "must be false when hardware.jit_compile is true: XLA cannot run them. Set one of them to false.",
         )
-    if hardware.native_operations and hardware.precision != "mixed_bfloat16":
+    if hardware.native_operations and hardware.precision not in ("mixed_bfloat16", "auto"):
         raise ConfigError(
             "hardware.native_operations",
             f"must be false in {hardware.precision}. Set hardware.precision to mixed_bfloat16, or this to false.",

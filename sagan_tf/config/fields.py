@@ -190,8 +190,9 @@ class HardwareConfig:
     """Devices and precision.
 
     Args:
-        precision: `float32`; `mixed_bfloat16` (for TPUs, GPUs from Ampere on, CPUs with AMX); or `mixed_float16`, with
-            a dynamic loss scale (for GPUs without fast bfloat16: V100, T4). Weights are float32 in all.
+        precision: `float32`; `mixed_bfloat16` (for TPUs, GPUs from Ampere on, CPUs with AMX or AVX512_BF16);
+            `mixed_float16`, with a dynamic loss scale (for GPUs without fast bfloat16: V100, T4); or `auto`,
+            mixed_bfloat16 on devices made for it, else float32; a resumed run keeps its own. Weights are in float32.
         distribution: `auto` (all GPUs, mirrored if there are several), `single`, `mirrored` or `tpu`.
         replicas: Number of devices when mirrored; on a CPU, of logical devices; null for all GPUs.
         jit_compile: Compile the training step with XLA. `auto`: on one GPU; on several with `batch_statistics` local.
@@ -205,7 +206,7 @@ class HardwareConfig:
         wait_minutes: How long to wait for the other workers at the start.
     """
 
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     distribution: Literal["auto", "single", "mirrored", "tpu"] = "auto"
     replicas: int | None = None
     jit_compile: bool | Literal["auto"] = "auto"

@@ -5,6 +5,7 @@ from sagan_tf.config.fields import (
     DataConfig,
     DiscriminatorConfig,
     GeneratorConfig,
+    HardwareConfig,
     OptimizerConfig,
     OutputConfig,
     TrainingConfig,
@@ -22,5 +23,6 @@ QUICK_START = Config(
         learning_rate=2e-3, beta_2=0.99, schedule="linear", decay_start_step=1_000, final_learning_rate=1e-4
     ),
     training=TrainingConfig(steps=2_000, batch_size=32, ema_decay=0.99, augmentation=("color", "translation")),
+    hardware=HardwareConfig(precision="auto"),
     output=OutputConfig(log_interval=50, sample_interval=250, checkpoint_interval=250, checkpoints_to_keep=2),
 )

@@ -5,6 +5,7 @@ import functools
 import keras
 
 from sagan_tf.data.sources import class_distribution
+from sagan_tf.experiment.precision import native_precision
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
 from sagan_tf.training.adam import FusedAdam
@@ -64,13 +65,14 @@ def build_networks(config, num_classes):
 def network_options(config, num_classes):
     """Keyword arguments of `build_generator` and of `build_discriminator`, two dicts."""
     options = {name: value for name, value in vars(config.attention).items() if name != "block"}
+    hardware = config.hardware
     shared = dict(
         image_size=config.data.image_shape[:2],
         image_channels=config.data.image_channels,
         num_classes=num_classes,
         attention_block=config.attention.block,
         attention_options=options,
-        dtype=config.hardware.precision,
+        dtype=native_precision(hardware.distribution)[0] if hardware.precision == "auto" else hardware.precision,
     )
     return shared | _architecture(config.generator), shared | _architecture(config.discriminator)
 

@@ -20,6 +20,7 @@ from sagan_tf.experiment.callbacks import MetricsRecorder, make_callbacks
 from sagan_tf.experiment.checkpoints import make_manager, restore_latest
 from sagan_tf.experiment.divergence import prepare_recovery, rate_factor
 from sagan_tf.experiment.online_evaluation import EvaluationInterrupted, OnlineEvaluation, is_evaluation_missing
+from sagan_tf.experiment.precision import resolve_precision
 from sagan_tf.experiment.preflight import check_devices, check_memory, translate_memory_errors
 from sagan_tf.experiment.start import prepare_start, write_start
 from sagan_tf.generation.sampler import Sampler
@@ -74,6 +75,7 @@ def train(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), al
         translate_memory_errors(),
         silence_unless(worker.is_chief),
     ):
+        config = resolve_precision(config)
         with end_on_signal(worker):
             check_same_config(config, strategy, worker)
         return _train_in_folder(config, strategy, worker, callbacks, allow_data_change, is_compiled)
@@ -82,7 +84,8 @@ def train(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), al
 def check_same_config(config, strategy, worker):
     """Raises UserError if the workers have different configs; paths may differ."""
     values = {key: value for key, value in flat_fields(config) if key not in _PATHS}
-    check_same(strategy, worker, values, "Start all with the same config and flags.")
+    advice = "Start all with the same config and flags; on unlike machines, set hardware.precision to other than auto."
+    check_same(strategy, worker, values, advice)
 
 
 def _train_in_folder(config, strategy, worker, callbacks, allow_data_change, is_compiled):

@@ -35,7 +35,7 @@ def describe_process():
         "sagan_tf": sagan_tf.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": processor_entry("model name") or platform.processor() or platform.machine(),
         "cpu_cores": _cpu_cores(),
     }
 
@@ -71,13 +71,14 @@ def hardware_text(environment):
     return ", ".join(map(str, filter(None, (environment.get("cpu", "unknown"), cores, gpus))))
 
 
-def _cpu_name():
+def processor_entry(name):
+    """What Linux says of the first processor, such as its `model name` or `flags`; "" if it does not."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
+            if line.partition(":")[0].strip() == name:
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return ""
 
 
 def _cpu_cores():

@@ -92,7 +92,10 @@ def test_load_config_rejects_value_out_of_range_with_its_line(refusal, yaml_file
             ["--data.image_size", "128", "--output.sample_rows", "256", "--output.sample_columns", "256"],
             "`output.sample_columns` makes a picture of 1074 megapixels with 256 rows of 128 px; at most 67",
         ),
-        (["--hardware.native_operations"], "`hardware.native_operations` must be false in float32"),
+        (
+            ["--hardware.native_operations", "--hardware.precision=float32"],
+            "`hardware.native_operations` must be false in float32",
+        ),
         (
             ["--hardware.native_operations", "--hardware.precision=mixed_bfloat16", "--hardware.jit_compile"],
             "`hardware.native_operations` must be false when hardware.jit_compile is true",
@@ -133,6 +136,7 @@ def test_load_config_rejects_contradiction_between_fields(refusal, argv, message
         ["--hardware.jit_compile", "--hardware.distribution", "single"],
         ["--hardware.jit_compile", "--hardware.replicas", "2", "--generator.batch_statistics", "local"],
         ["--hardware.native_operations", "--hardware.precision=mixed_bfloat16"],
+        ["--hardware.native_operations", "--hardware.precision=auto"],
         ["--hardware.steps_per_execution", "50"],
         ["--generator_optimizer.schedule=linear", "--generator_optimizer.decay_start_step=5000"],
         # The discriminator makes d_steps times as many optimizer steps.

@@ -6,15 +6,21 @@ from PIL import Image
 from tiny_runs import tiny_config
 
 from sagan_tf.data.embedded import KINDS
+from sagan_tf.experiment import precision
 from sagan_tf.experiment.train import train
 
 
-def test_train_writes_run_folder(tmp_path, capsys, toy_networks):
+def test_train_writes_run_folder(tmp_path, capsys, toy_networks, monkeypatch):
+    monkeypatch.setattr(precision, "processor_entry", {"flags": "fpu avx512_bf16"}.get)
     config = tiny_config(
-        tmp_path / "run", generator_optimizer__decay_start_step=0, generator_optimizer__final_learning_rate=0
-    )
+        tmp_path / "run", generator_optimizer__decay_start_step=0, generator_optimizer__final_learning_rate=0,
+        hardware__precision="auto",
+    )  # fmt: skip
     run = train(config)
-    assert "Rule of twins, 1000 samples of the averaged generator, seeds 0 to 999: valid 0." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Rule of twins, 1000 samples of the averaged generator, seeds 0 to 999: valid 0." in out
+    assert "Precision: mixed_bfloat16 (hardware.precision: auto; bfloat16 is native to the processor)\n" in out
+    assert run.config().hardware.precision == run.starts()[0]["precision"] == "mixed_bfloat16"
     lines = run.read_metrics()
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     wanted = {"d_loss", "g_loss", "real_logit", "fake_logit", "gamma/g/attention_16", "sigma/d/embedding"}
@@ -35,5 +41,6 @@ def test_train_writes_run_folder(tmp_path, capsys, toy_networks):
     assert '"step":4,"steps":4' in page and page.count("data:image/webp") == 3 + 3 + 1
     assert run.class_names() == list(KINDS)
     generator = keras.models.load_model(run.generator_path)
+    assert "bfloat16" in {layer.compute_dtype for layer in generator.layers}
     assert generator([keras.ops.zeros((1, 128)), keras.ops.array([0])]).shape == (1, 32, 32, 3)
     assert not list(run.path.rglob("*partial*"))

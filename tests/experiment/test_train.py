@@ -19,6 +19,7 @@ from sagan_tf.accelerate import compiled
 from sagan_tf.config import Config, DataConfig
 from sagan_tf.data.sources import open_source
 from sagan_tf.errors import UserError
+from sagan_tf.experiment import precision
 from sagan_tf.experiment import train as experiment
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.experiment.train import report_rule, train
@@ -66,12 +67,16 @@ def test_resume_is_exact_with_evaluations_when_killed(tmp_path, trained, undone_
     assert all(map(np.array_equal, last, kept)) == (best == 6)
 
 
-def test_train_does_nothing_when_all_steps_are_done(tmp_path, capsys, trained, undone_numerics):
+def test_train_does_nothing_when_all_steps_are_done(tmp_path, capsys, trained, undone_numerics, monkeypatch):
+    """The precision stays that of the run, also where `auto` would give another for a new one."""
+    monkeypatch.setattr(precision, "native_precision", lambda _: ("mixed_bfloat16", "a new machine"))
     run = trained.copy(tmp_path / "run")
     tf.config.experimental.enable_tensor_float_32_execution(True)
     before = run.metrics_path.read_bytes()
-    train(trained.config(run.path))
-    assert "All 6 steps are done" in capsys.readouterr().out
+    train(trained.config(run.path, hardware__precision="auto"))
+    out = capsys.readouterr().out
+    assert "All 6 steps are done" in out and "Precision: float32 (hardware.precision: auto; as the run so far)\n" in out
+    assert run.config() == trained.config(run.path) and run.starts()[-1]["precision"] == "float32"
     assert not tf.config.experimental.tensor_float_32_execution_enabled()  # the config's default
     assert run.metrics_path.read_bytes() == before
 
@@ -139,6 +144,11 @@ def test_train_rejects_native_operations_with_gpu_or_without_compiler(tmp_path, 
         patch.setattr(experiment, "make_strategy", lambda *_: types.SimpleNamespace(num_replicas_in_sync=2))
         with pytest.raises(UserError, match="works on one device only, and this run has 2"):
             train(config)
+    config = tiny_config(tmp_path / "run", hardware__native_operations="true", hardware__precision="auto")
+    monkeypatch.setattr(compiled, "load", lambda: None)
+    monkeypatch.setattr(precision, "native_precision", lambda _: ("float32", "an old machine"))
+    with pytest.raises(UserError, match="`hardware.native_operations` must be false in float32"):
+        train(config)
     assert list(tmp_path.iterdir()) == []
 
 
