@@ -173,7 +173,6 @@ class SelfAttention(keras.layers.Layer):
         query = self._positions(self.query(inputs, training=training))  # (B, N, C / key_reduction)
         key = self._positions(self._pool(self.key(inputs, training=training)))  # (B, M, C / key_reduction)
         value = self._positions(self._pool(self.value(inputs, training=training)))  # (B, M, C / value_reduction)
-        query, key = _full_precision(query), _full_precision(key)
         block = self._queries_of_a_block(query.shape[1], key.shape[1])
         if return_attention_scores:
             scores = _scores(query, key)  # (B, N, M)
@@ -241,7 +240,7 @@ def _full_precision(x):
 
 def _scores(query, key):
     # In float32 under any policy: softmax turns an error of the logits into a factor.
-    return ops.softmax(ops.matmul(query, _transpose(key)), axis=-1)
+    return ops.softmax(ops.matmul(_full_precision(query), _transpose(_full_precision(key))), axis=-1)
 
 
 def _transpose(x):
@@ -254,8 +253,8 @@ def _mix_in_blocks(query, key, value, size):
     blocks = math.ceil(queries / size)
     query = ops.pad(query, ((0, 0), (0, blocks * size - queries), (0, 0)))  # cut off below
     query = ops.transpose(ops.reshape(query, (-1, blocks, size, query.shape[-1])), (1, 0, 2, 3))
-    # In float32, because the gradients of the value are summed block by block.
-    value, mix = _full_precision(value), _mix(dtype, keep_scores=False)
+    # In float32, because the gradients of key and value are summed block by block.
+    key, value, mix = _full_precision(key), _full_precision(value), _mix(dtype, keep_scores=False)
     mixed = ops.map(lambda block: mix(block, key, value), query)  # (blocks, B, size, E)
     mixed = ops.reshape(ops.transpose(mixed, (1, 0, 2, 3)), (-1, blocks * size, value.shape[-1]))
     return mixed[:, :queries]
@@ -279,7 +278,7 @@ def _mix(dtype, keep_scores):
             scores = ops.cast(_scores(query, key), dtype) if kept is None else kept
             # The gradient of a row of scores less its mean, as one matrix product with two more columns: the mean and
             # its rounding error. The small difference is then not taken between rounded numbers.
-            mean = _mean_score_gradient(upstream, mixed, query.dtype)
+            mean = _mean_score_gradient(upstream, mixed)
             rounded = ops.cast(mean, dtype)
             error = ops.cast(mean - ops.cast(rounded, mean.dtype), dtype)
             values = ops.cast(value, dtype)
@@ -296,9 +295,9 @@ def _mix(dtype, keep_scores):
     return mix
 
 
-def _mean_score_gradient(upstream, mixed, dtype):
+def _mean_score_gradient(upstream, mixed):
     """Mean gradient of a row of scores, weighted by the scores, without a pass over them.
 
     Source: Dao et al. 2022, https://arxiv.org/abs/2205.14135, equation 4 (there D).
     """
-    return ops.sum(ops.cast(upstream, dtype) * ops.cast(mixed, dtype), axis=-1, keepdims=True)
+    return ops.sum(_full_precision(upstream) * _full_precision(mixed), axis=-1, keepdims=True)

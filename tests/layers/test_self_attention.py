@@ -172,6 +172,21 @@ def test_self_attention_low_precision_is_close_to_float32(policy, tolerance):
     assert relative_error(tf.cast(low(x), "float32"), layer(x)) < tolerance
 
 
+def test_self_attention_casts_no_map_to_float32_and_back():
+    layer, x = SelfAttention(dtype="mixed_bfloat16"), tf.ones((1, 4, 4, 16))
+    layer(x)
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            output = layer(x)
+        return tape.gradient(output, [variable.value for variable in layer.trainable_variables])
+
+    casts = [operation for operation in gradient.get_concrete_function().graph.get_operations()
+             if operation.type == "Cast" and operation.inputs[0].op.type == "Cast"]  # fmt: skip
+    assert casts and not [cast for cast in casts if cast.inputs[0].op.inputs[0].dtype == tf.bfloat16]
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "float64"])
 def test_self_attention_symbolic_scores_match_eager_shape_and_type(policy):
     inputs = keras.Input((4, 6, 16))
