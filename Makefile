@@ -3,6 +3,7 @@
 #   make train ARGS="--config configs/cifar10.yaml"   train another config; ARGS="--help" lists every option
 #   make test-fast                                    the quick two thirds of the tests, for each save; ARGS="tests/data -x"
 #   make test                                         lint, import contracts, tests
+#   make test-docs                                    run the code of notebooks and pages
 #   make stress                                       tests that take minutes each: lost workers, kills, damaged files, a long run
 #   make types                                        check all type hints; `make test` checks those of the public names
 #   make docs                                         build the site of docs/ in build/site
@@ -27,7 +28,7 @@ TORCH_PYTHON ?= python3
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help train test test-fast stress lint types docs tutorials bench operations dist parity clean
+.PHONY: help train test test-fast test-docs stress lint types docs tutorials bench operations dist parity clean
 .DEFAULT_GOAL := help
 
 help:
@@ -43,7 +44,10 @@ test: lint
 	$(PYTEST) $(ARGS)
 
 test-fast: $(VENV)/.installed-test
-	$(PYTEST) -m 'not slow and not stress' $(ARGS)
+	$(PYTEST) -m 'not slow and not stress and not documentation' $(ARGS)
+
+test-docs: $(VENV)/.installed-test
+	$(PYTEST) -m documentation tests/test_examples.py tests/test_tutorials.py $(ARGS)
 
 stress: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m stress

@@ -3,6 +3,7 @@
 import gc
 import os
 
+import filelock
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -24,7 +25,7 @@ SLOW = (
 
 
 # Nearly a minute each: they come first, so that no process waits for them in the end.
-LONG = "test_learning.py", "test_tutorials.py", "training/test_replicas.py"
+LONG = "test_learning.py", "training/test_replicas.py"
 
 
 def pytest_collection_modifyitems(config, items):
@@ -85,6 +86,24 @@ def seeded(seeded_file):
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """A function that returns a folder of all test processes, which `make(folder)` filled in the first that asked."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def filled(name, make):
+        folder, complete = base / name, base / f"{name}.complete"
+        with filelock.FileLock(base / f"{name}.lock"):
+            if not complete.exists():
+                folder.mkdir(exist_ok=True)
+                make(folder)
+                complete.touch()
+        return folder
+
+    return filled
 
 
 @pytest.fixture

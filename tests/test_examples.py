@@ -64,7 +64,7 @@ def test_docstring_examples_give_what_they_say(path):
     assert result.attempted > 0 and result.failed == 0
 
 
-@pytest.mark.slow
+@pytest.mark.documentation
 @pytest.mark.parametrize("page", PYTHON, ids=relative)
 def test_page_python_runs(page, run, tmp_path, monkeypatch):
     """In order, with a small run for runs/quickstart; `fit` only checks its arguments."""

@@ -20,7 +20,7 @@ def cells(notebook, kind):
     return [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == kind]
 
 
-@pytest.mark.slow
+@pytest.mark.documentation
 @each_notebook
 def test_tutorial_runs_from_top_to_bottom(notebook):
     command = [sys.executable, TUTORIALS / "run.py", notebook, "--short"]

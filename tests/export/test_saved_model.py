@@ -37,8 +37,22 @@ CONDITIONAL = {
 
 
 @pytest.fixture(scope="module")
-def generator():
-    return make_generator()
+def exported(shared_folder):
+    """The SavedModel of the generator, beside its weights."""
+
+    def write(folder):
+        generator = make_generator()
+        generator.save_weights(folder / "generator.weights.h5")
+        export_saved_model(generator, folder / "sagan")
+
+    return shared_folder("saved_model", write) / "sagan" / "1"
+
+
+@pytest.fixture(scope="module")
+def generator(exported):
+    generator = make_generator()
+    generator.load_weights(exported.parents[1] / "generator.weights.h5")
+    return generator
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +64,6 @@ def toy():
 @pytest.fixture(scope="module")
 def folded(generator):
     return fold_generator(generator)
-
-
-@pytest.fixture(scope="module")
-def exported(generator, tmp_path_factory):
-    return export_saved_model(generator, tmp_path_factory.mktemp("models") / "sagan")
 
 
 @pytest.fixture(scope="module")

@@ -21,19 +21,35 @@ PSNR = {"float32": (100, 200), "float16": (55, 100), "dynamic_int8": (30, 70), "
 CUSTOM = 32  # BuiltinOperator.CUSTOM, which Flex operations are
 
 
-def make_files(folder, num_classes, image_size=32, **options):
-    generator = make_generator(num_classes, image_size=image_size)
-    return generator, export_tflite(generator, folder, **options)
+@pytest.fixture(scope="module")
+def export(shared_folder):
+    """A function that returns a generator and its files by variant, exported once."""
+
+    def exported(name, num_classes, image_size=32, **options):
+        generator = make_generator(num_classes, image_size=image_size)
+
+        def write(folder):
+            generator.save_weights(folder / "generator.weights.h5")
+            files = export_tflite(generator, folder, **options)
+            (folder / "files.json").write_text(json.dumps({variant: path.name for variant, path in files.items()}))
+
+        folder = shared_folder(f"tflite_{name}", write)
+        generator.load_weights(folder / "generator.weights.h5")
+        names = json.loads((folder / "files.json").read_text())
+        return generator, {variant: folder / name for variant, name in names.items()}
+
+    return exported
 
 
-@pytest.fixture(scope="module", params=[(NUM_CLASSES, 32), (None, (32, 48))], ids=["conditional", "unconditional"])
-def exported(request, tmp_path_factory):
-    return request.param[0], *make_files(tmp_path_factory.mktemp("tflite"), *request.param)
+@pytest.fixture(scope="module", params=["conditional", "unconditional"])
+def exported(request, export):
+    num_classes, image_size = {"conditional": (NUM_CLASSES, 32), "unconditional": (None, (32, 48))}[request.param]
+    return num_classes, *export(request.param, num_classes, image_size)
 
 
 @pytest.fixture(scope="module")
-def conditional(tmp_path_factory):
-    return make_files(tmp_path_factory.mktemp("tflite"), NUM_CLASSES, variants=["float32", "dynamic_int8"], batch=1)
+def conditional(export):
+    return export("of_one", NUM_CLASSES, variants=["float32", "dynamic_int8"], batch=1)
 
 
 def run(path, inputs, signature="serving_default"):

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 
-import filelock
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -26,28 +25,26 @@ def train(replicas, path, options):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A function that returns the weights and losses of a number of replicas, trained once for each of the options."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "replicas"  # one for all its workers
-    folder.mkdir(exist_ok=True)
+def folder_of(shared_folder):
+    """A function that returns what a number of replicas wrote, trained once for each of the options."""
 
-    def one(replicas, options):
-        path = folder / f"{options}_{replicas}.npz"
-        with filelock.FileLock(f"{path}.lock"):
-            if not path.exists():
-                (main if replicas == 1 else train)(replicas, path, options)
-        return dict(np.load(path))
+    def trained(replicas, options):
+        run = main if replicas == 1 else train
+        return shared_folder(f"{options}_{replicas}", lambda folder: run(replicas, folder / "weights.npz", options))
 
-    one.folder = folder
-    return one
+    return trained
 
 
 @pytest.fixture(scope="module")
-def parts_of_two(trained):
+def trained(folder_of):
+    """A function that returns the weights and losses."""
+    return lambda *arguments: dict(np.load(folder_of(*arguments) / "weights.npz"))
+
+
+@pytest.fixture(scope="module")
+def parts_of_two(folder_of):
     """What two replicas do besides training."""
-    trained(2, "plain")
-    return dict(np.load(trained.folder / "plain_2.npz.parts.npz"))
+    return dict(np.load(folder_of(2, "plain") / "weights.npz.parts.npz"))
 
 
 def assert_same_training(one, many):
@@ -118,9 +115,9 @@ def train_parts(parts):
 @pytest.mark.slow
 @pytest.mark.replicas
 @pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.stress)])
-def test_local_statistics_are_those_of_each_replica_alone_also_when_compiled(trained, replicas):
-    trained(replicas, "plain")
-    plain, compiled = (local_weights(trained.folder / f"plain_{replicas}.npz", jit) for jit in (False, True))
+def test_local_statistics_are_those_of_each_replica_alone_also_when_compiled(folder_of, replicas):
+    path = folder_of(replicas, "plain") / "weights.npz"
+    plain, compiled = (local_weights(path, jit) for jit in (False, True))
     for a, b in zip(plain, compiled, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert_parts(plain, replicas)
