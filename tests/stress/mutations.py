@@ -25,7 +25,8 @@ MUTATIONS = {
         ("layers/functional.py", " + outer_product(of_factor * slope_of(kernel))", ""),
     ],
     "softmax over the wrong axis": [
-        ("layers/self_attention.py", "_transpose(key)), axis=-1)", "_transpose(key)), axis=-2)"),
+        ("layers/self_attention.py", "_transpose(_full_precision(key))), axis=-1)",
+         "_transpose(_full_precision(key))), axis=-2)"),
     ],
     "gamma frozen at 0": [
         ("layers/self_attention.py", "+ self.gamma * mixed", "+ ops.stop_gradient(1.0 * self.gamma) * mixed"),
