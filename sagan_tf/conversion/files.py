@@ -44,9 +44,11 @@ def read_state_dict(path):
         dict, name -> NumPy array.
 
     Raises:
-        UserError: The file does not exist, cannot be read, unpacks to far more than its size, or needs PyTorch, which
-            is not installed.
+        UserError: It is a run, does not exist, cannot be read, unpacks to far more than its size, or needs PyTorch,
+            which is not installed.
     """
+    if os.path.isdir(path) or str(path).startswith("hf://"):
+        raise UserError(f"{path}: must be a file, a checkpoint of PyTorch; a run is converted with --to.")
     if not os.path.isfile(path):
         raise UserError(f"{path}: does not exist.")
     try:

@@ -93,6 +93,8 @@ def test_convert_rejects_bad_input_in_one_line_and_writes_nothing(checkpoints, t
     (tmp_path / "full" / "file").touch()
     for arguments, message in (
         ([tmp_path / "nowhere.pth", "--out", out], "does not exist"),
+        ([tmp_path / "full", "--out", out], "a run is converted with --to"),
+        (["hf://owner/run", "--out", out], "hf://owner/run: must be a file"),
         ([tmp_path / "text.npz", "--out", out], "cannot be read as a checkpoint"),
         ([discriminator, "--out", out], "contains a discriminator, expected a generator"),
         ([generator, generator, "--out", out], "contains a generator, expected a discriminator"),
