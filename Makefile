@@ -10,7 +10,7 @@
 #   make tutorials                                    run the notebooks of docs/tutorials and store their outputs
 #   make bench                                        speed and memory: training, generator, attention, data, start-up; TORCH_PYTHON=...
 #   make operations                                   count the operations of a training step, the same on every machine
-#   make dist                                         build wheel and sdist, and run each in a bare environment elsewhere
+#   make dist                                         build wheel and sdist; run tests from the sdist, and the wheel in a bare environment elsewhere
 #   make parity                                       rerun TF-GAN and TensorFlow Addons and compare with tests/parity/files (Python 3.11)
 
 VENV ?= .venv

@@ -117,7 +117,7 @@ def _raise_on_sigterm():
 
 def install_hint(extra):
     """How to install the packages of an extra of setup.cfg; the package is on no index."""
-    return f"Run `pip install '.[{extra}]'` in the folder of the repository."
+    return f"Run `pip install '.[{extra}]'` in the folder of the repository, or `pip install 'WHEEL[{extra}]'`."
 
 
 def did_you_mean(name, known, prefix="", similarity=0.7):

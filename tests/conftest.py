@@ -19,7 +19,8 @@ settings.load_profile("tests")
 
 # Whole commands, servers, browsers, new processes: minutes together.
 SLOW = (
-    "commands/", "experiment/", "export/", "parity/", "serving/", "test_hostile_", "test_public_api.py",
+    "commands/", "experiment/", "export/", "files/test_saved_models.py", "generation/test_inversion.py",
+    "networks/test_freezing.py", "parity/", "serving/", "test_hostile_", "test_public_api.py",
     "viewing/test_attention.py", "viewing/test_explorer.py", "viewing/test_report.py",
 )  # fmt: skip
 

@@ -73,7 +73,7 @@ def compute_metrics(
             values += _scores(generated, reference)
         elif name == "intra_fid":
             values.append(_intra(generated, reference))
-        elif name == "precision_recall" or "precision_recall" not in names:
+        elif name == "precision_recall" or (name == "density_coverage" and "precision_recall" not in names):
             # Both pairs of metrics come from the same distances.
             values += _manifolds(generated, reference, names, neighbours, coverage_neighbours, show_progress)
     return values, left_out

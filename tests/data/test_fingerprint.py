@@ -90,6 +90,7 @@ def test_fingerprint_differences_list_three_and_count_the_rest():
     assert fingerprint_differences(old, new, classes_only=True) == lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prepared", [False, True])
 def test_portable_fingerprint_of_named_data_is_stable(tmp_path, monkeypatch, prepared):
     monkeypatch.setattr(embedded, "SPLITS", {"train": 60, "test": 20})

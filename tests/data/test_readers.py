@@ -57,6 +57,7 @@ def test_shuffled_orders_are_permutations(count, seed):
         assert (np.bincount(order, minlength=count) == 1).all()
 
 
+@pytest.mark.slow
 def test_shuffled_orders_are_distinct_for_every_seed_and_epoch():
     seeds = [0, 1, 255, 256, 2**31, 2**32, 2**63, 2**64, 2**64 + 1, -1]
     assert len({tuple(order) for seed in seeds for order in orders(100, seed, 400)}) == 4000

@@ -16,6 +16,7 @@ SIZES = [(32, 3), (32, 1), (45, 3), (64, 3)]
 for_each_name = pytest.mark.parametrize("name", embedded.NAMES)
 
 
+@pytest.mark.slow
 @for_each_name
 @pytest.mark.parametrize("size,channels", SIZES)
 def test_rule_score_of_the_data_is_perfect(name, size, channels):

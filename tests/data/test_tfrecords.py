@@ -50,6 +50,7 @@ def read_number(record):
     return tf.strings.to_number(tf.strings.split(record)[0], tf.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_files", [1, 8])
 def test_records_of_few_files_meet_again_as_often_as_chance(tmp_path, num_files, batch=16):
     count = 2_400

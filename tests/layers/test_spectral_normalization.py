@@ -160,6 +160,7 @@ def test_spectral_normalization_gradient_is_orthogonal_to_the_kernel(name):
         assert abs(np.sum(gradient * kernel)) < 1e-13 * length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_spectral_normalization_norm_is_one_after_many_iterations(name):
     case = CASES[name]

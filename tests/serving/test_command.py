@@ -21,6 +21,7 @@ from sagan_tf import cli, serve
 from sagan_tf.commands.option_parser import parse_options
 from sagan_tf.commands.options import ServeOptions
 from sagan_tf.commands.serve import limits
+from sagan_tf.errors import install_hint
 from sagan_tf.serving.limits import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +83,7 @@ def test_serve_rejects_bad_option(refusal, tmp_path, option, value, message):
 def test_serve_names_missing_package(refusal, version_1, monkeypatch):
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     line = refusal(version_1.parent)
-    assert line == "aiohttp is not installed. Run `pip install '.[serving]'` in the folder of the repository."
+    assert line == f"aiohttp is not installed. {install_hint('serving')}"
 
 
 def test_serve_options_set_the_limits():

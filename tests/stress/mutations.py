@@ -3,8 +3,8 @@
     python tests/stress/mutations.py                      # every fault
     python tests/stress/mutations.py "hinge sign" ema     # those whose name contains a word
 
-For each fault: the end-to-end test, then the other tests, those of the broken package first, up to the first that
-fails. Not part of the test suite: it takes half an hour on two cores. Exits with code 1 if no test notices a fault.
+For each fault: the end-to-end test, then the other tests up to the first that fails. Not part of the test suite:
+it takes half an hour on two cores. Exits with code 1 if no test notices a fault.
 """
 
 import os
@@ -89,6 +89,9 @@ def first_failure(root, paths):
 
 def main(words):
     chosen = {name: changes for name, changes in MUTATIONS.items() if not words or any(word in name for word in words)}
+    if not chosen:
+        print("There is no such fault; those are:", *MUTATIONS, sep="\n  ")
+        return 2
     is_noticed = True
     for name, changes in chosen.items():
         with tempfile.TemporaryDirectory() as folder:

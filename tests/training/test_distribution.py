@@ -58,6 +58,7 @@ def make_counter(base):
     return Counter()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 2, 4])
 @pytest.mark.parametrize("base", [DistributedModel, keras.Model])
 def test_fit_makes_nine_steps_in_three_epochs_of_20_images_by_8(base, steps):

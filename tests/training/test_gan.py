@@ -30,6 +30,7 @@ def traced():
     return make_gan(keras.optimizers.Adam, attention_sizes=(16,))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_sagan_step_moves_all_weights_of_both_networks(traced):
     gan = traced

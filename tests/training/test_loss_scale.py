@@ -25,6 +25,7 @@ def trainable(gan):
     return [np.float64(v) for v in gan.trainable_variables]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{}, dict(accumulation_steps=2), dict(share_fake_batch=True), dict(r1_weight=1.0, r1_interval=2, d_steps=2)],

@@ -53,6 +53,7 @@ def test_lecam_matches_float64_over_the_steps():
     assert len(logits) == 5 and wanted[-1] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["load_model", "checkpoint"])
 def test_state_of_lecam_and_ada_is_saved(way, tmp_path):
     gan, twin = (make_small("float32", loss="hinge", run_eagerly=True, **LECAM, **ADA) for _ in range(2))
@@ -97,6 +98,7 @@ def squared_gradient(network, image, label):
     return tf.reduce_sum(tape.gradient(logit, image) ** 2) / len(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share_fake_batch", [False, True])
 def test_relativistic_step_pairs_images_of_one_class_and_adds_r1_and_r2(share_fake_batch):
     gan = make_seeded(loss="relativistic", r1_weight=0.02, r2_weight=0.03, share_fake_batch=share_fake_batch)

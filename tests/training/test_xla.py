@@ -71,6 +71,7 @@ def test_compiled_step_with_loops_matches_the_step_as_it_is():
     )
 
 
+@pytest.mark.slow
 def test_graph_of_the_compiled_step_does_not_grow_with_the_number_of_updates():
     def operations(**options):
         gan = make_small("float32", loss="hinge", jit_compile=True, **options)
