@@ -29,7 +29,7 @@ from sagan_tf.accelerate import convolution, fused
 from sagan_tf.config import load_config
 from sagan_tf.experiment.build import build_gan
 
-CLASSES = {"cifar10": 10, "imagenet128_paper": 1000, "quickstart": 12}
+CLASSES = {"cifar10": 10, "imagenet128_paper": 1000, "quickstart": 4}
 PRECISIONS = ("float32", "mixed_bfloat16")
 FORWARDING = {"Enter", "Identity", "Switch"}
 NOT_COMPUTING = FORWARDING | {

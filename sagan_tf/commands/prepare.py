@@ -8,6 +8,7 @@ from sagan_tf.data.prepared import prepared_shape, split_folder
 from sagan_tf.data.preparing import prepare
 from sagan_tf.data.sources import translate_data_errors
 from sagan_tf.errors import UserError, format_size
+from sagan_tf.networks.architectures import find_architecture
 
 _QUALITY = 95
 _SKIPPED_SHOWN = 10
@@ -21,6 +22,7 @@ def prepare_splits(options):
     names = ("resize", "corrupt", "data_dir", "manual_dir", "download")
     settings = {name: getattr(options, name) for name in names} | image_sides(options)
     settings["image_channels"] = int(options.image_channels)
+    _check_size(DataOptions(name=options.source, **settings).image_shape)
     for split in options.split:
         data = DataOptions(name=options.source, split=split, **settings)
         with translate_data_errors(options.source):
@@ -28,6 +30,14 @@ def prepare_splits(options):
         yield _describe(split_folder(options.out, split), manifest, repaired)
         yield from _skipped_lines(manifest) if repaired is None else ()
     yield f"Train with: {shlex.join(_train_command(options))}"
+
+
+def _check_size(image_shape):
+    """Refuses a size that no network has, before hours of work."""
+    try:
+        find_architecture(image_shape[:2])
+    except ValueError as error:
+        raise UserError(f"--image_size: {error}") from None
 
 
 def _train_command(options):

@@ -234,6 +234,10 @@ def _make_reader(files, index, labels, manifest):
     return PreparedReader(fetch, None, labels, files, len(index))
 
 
+class DamagedPictureError(ValueError):
+    """A picture of a shard cannot be read, or is not what was written; TensorFlow names this class and the message."""
+
+
 class _Shards:
     """Reads the bytes of pictures by their numbers, and checks them."""
 
@@ -266,9 +270,10 @@ class _Shards:
                     file.seek(start)
                     file.readinto(buffer)
             except OSError as error:
-                raise ValueError(f"{path}: cannot be read: {error.strerror}.") from None
+                raise DamagedPictureError(f"{path}: cannot be read: {error.strerror}.") from None
             if zlib.crc32(buffer) != checksum:
-                raise ValueError(f"{path}: picture {index - self._firsts[number]} is damaged: its checksum is wrong.")
+                picture = index - self._firsts[number]
+                raise DamagedPictureError(f"{path}: picture {picture} is damaged: its checksum is wrong.")
 
 
 def _make_decoder(encoding, shape):

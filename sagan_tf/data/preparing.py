@@ -8,6 +8,7 @@ if the pictures are still the same.
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -45,6 +46,10 @@ from sagan_tf.files.untrusted import read_json
 from sagan_tf.progress import progress_bar
 
 _SHARD_BYTES, _SHARD_PICTURES = 1 << 27, 2048  # At most, before encoding; what a kill may cost.
+
+
+class _OtherPicturesError(Exception):
+    """A shard would have another content than before."""
 
 
 def prepare(options, folder, encoding="raw", quality=None, show_progress=True):
@@ -233,15 +238,17 @@ def _repair(source, path, options, manifest, encode, show_progress):
     damaged = _find_damaged(path, shards, show_progress)
     if damaged and len(shards) != len(_shard_ranges(source.count, options)):
         raise UserError(error)
-    for number, shard in _write_shards(source, path, options, damaged, encode, show_progress):
-        if shard["sha256"] != shards[number]["sha256"]:
-            raise UserError(error)
+    wanted = {number: shards[number]["sha256"] for number in damaged}
+    try:
+        collections.deque(_write_shards(source, path, options, damaged, encode, show_progress, wanted), maxlen=0)
+    except _OtherPicturesError:
+        raise UserError(error) from None
     read_index(path, manifest)
     return len(damaged)
 
 
-def _write_shards(source, path, options, numbers, encode, show_progress):
-    """Writes shards; yields the number and the record of each."""
+def _write_shards(source, path, options, numbers, encode, show_progress, wanted=None):
+    """Writes shards; yields the number and the record of each. `wanted`: number -> SHA-256 that it must have."""
     ranges = _shard_ranges(source.count, options)
     num_missing = sum(ranges[number][1] - ranges[number][0] for number in numbers)
     needed, free = num_missing * math.prod(options.image_shape), shutil.disk_usage(path).free
@@ -253,7 +260,8 @@ def _write_shards(source, path, options, numbers, encode, show_progress):
         for number in numbers:
             first, last = ranges[number]
             parts = itertools.islice(batches, -(-(last - first) // TOGETHER))
-            yield number, _write_shard(path, number, source, first, last, _advancing(bar, parts))
+            pictures = _advancing(bar, parts)
+            yield number, _write_shard(path, number, source, first, last, pictures, (wanted or {}).get(number))
 
 
 def _advancing(bar, batches):
@@ -286,8 +294,8 @@ def _merged(ranges):
         yield current
 
 
-def _write_shard(path, number, source, first, last, pictures):
-    """Writes a shard; returns its record."""
+def _write_shard(path, number, source, first, last, pictures, wanted=None):
+    """Writes a shard, unless its SHA-256 is not the wanted one; returns its record."""
     rows, unreadable, digest, size = [], [], hashlib.sha256(), 0
     identity = source.identity(first, last)  # before the pictures are read
     with atomic_write(path / shard_name(number)) as temporary_path, open(temporary_path, "wb") as file:
@@ -299,6 +307,8 @@ def _write_shard(path, number, source, first, last, pictures):
             digest.update(picture)
             size += len(picture)
             rows.append((label, len(picture), zlib.crc32(picture)))
+        if wanted not in (None, digest.hexdigest()):
+            raise _OtherPicturesError
     index = np.array(rows, INDEX_DTYPE).tobytes()
     return {"source": identity, "images": len(rows), "bytes": size, "sha256": digest.hexdigest(),
             "index": index.hex(), "unreadable": unreadable}  # fmt: skip

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import open_folder
-from sagan_tf.data.prepared import is_prepared, open_prepared
+from sagan_tf.data.prepared import DamagedPictureError, is_prepared, open_prepared
 from sagan_tf.data.readers import ArrayReader, Reader
 from sagan_tf.errors import UserError, format_image_size
 
@@ -166,16 +166,22 @@ def translate_data_errors(name):
     """Raises a `UserError` for TensorFlow's errors about damaged images or records; folders are checked earlier."""
     try:
         yield
+    except DamagedPictureError as error:
+        raise _damaged(name, error) from None
     except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+        if named := re.search(f"{DamagedPictureError.__name__}: (.*)", error.message):
+            raise _damaged(name, named[1]) from None
         is_data_loss = isinstance(error, tf.errors.DataLossError)
         if not is_data_loss and not any(op in error.message for op in ("IteratorGetNext", "Decode")):
             raise
         reason = error.message.split("}} ")[-1].split("\n")[0].split(" [Op:")[0]
         reason = re.sub("^Error in user-defined function .* with iterator: [^ ]+: ", "", reason)
-        raise UserError(
-            f"data set `{name}`: a picture or record is damaged and cannot be read: {reason} "
-            "Remove what was prepared, and prepare the data again."
-        ) from None
+        raise _damaged(name, reason) from None
+
+
+def _damaged(name, reason):
+    advice = "Remove what was prepared, and prepare the data again."
+    return UserError(f"data set `{name}`: a picture or record is damaged and cannot be read: {reason} {advice}")
 
 
 def class_distribution(source):

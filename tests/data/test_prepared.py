@@ -17,7 +17,7 @@ from sagan_tf.data.fingerprint import fingerprint, fingerprint_differences, port
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.prepared import PreparedReader
-from sagan_tf.data.sources import translate_data_errors
+from sagan_tf.data.sources import contact_sheet_images, translate_data_errors
 from sagan_tf.errors import UserError
 
 COUNT = 40
@@ -267,8 +267,10 @@ def test_prepare_writes_lost_and_damaged_shards_of_a_complete_folder_again(pictu
     change_manifest(copy, source)
     damage()
     save_picture(source / "train" / "犬" / "39.png", np.zeros((20, 24, 3), np.uint8))
+    damaged = contents(copy)
     with pytest.raises(UserError, match="lost or damaged shards, and the source has changed since. Remove .*train and"):
         run(source, copy)
+    assert contents(copy) == damaged
     shutil.rmtree(source)
     with pytest.raises(UserError, match="shard_00002.bin: is lost or damaged, and cannot be written again: .*pictures"):
         run(source, copy)
@@ -294,17 +296,22 @@ def test_prepared_data_with_other_options_are_refused(raw):
 
 
 def test_prepared_data_of_another_aspect_are_refused(pictures, tmp_path, capsys):
-    command = ["prepare", str(pictures), "--out", str(tmp_path), "--image_height", "8", "--image_width", "12"]
+    command = ["prepare", str(pictures), "--out", str(tmp_path), "--image_height", "24", "--image_width", "40"]
     cli.main(command)
-    assert "40 pictures of 8x12x3" in (out := capsys.readouterr().out)
-    assert out.endswith(" --data.image_height 8 --data.image_width 12\n")
-    with pytest.raises(UserError, match="image_size 8x12, not 32. Set data.image_height to 8 and data.image_width to"):
+    assert "40 pictures of 24x40x3" in (out := capsys.readouterr().out)
+    assert out.endswith(" --data.image_height 24 --data.image_width 40\n")
+    with pytest.raises(
+        UserError, match="image_size 24x40, not 32. Set data.image_height to 24 and data.image_width to"
+    ):
         open_small(tmp_path)
-    with pytest.raises(UserError, match="prepared with image_size 8x12, not 16"):
+    with pytest.raises(UserError, match="prepared with image_size 24x40, not 16"):
         run(pictures, tmp_path, image_size=16)
     with pytest.raises(SystemExit):
         cli.main(command[:-2])
     assert "--image_height: give --image_width too" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*command[:4], "--image_size", "33"])
+    assert "the nearest sizes are 32 or 40 px. Got 33" in capsys.readouterr().err
     with pytest.raises(UserError, match="`twins`: has squares only, of 32 to 256 px. Got 32x48"):
         open_small("twins", image_height=32, image_width=48)
 
@@ -333,6 +340,9 @@ def test_damaged_picture_is_named(pictures, tmp_path, encoding):
         with pytest.raises(UserError, match="shard_00001.bin: picture .* is damaged"):
             with translate_data_errors("out"):
                 list(open_small(tmp_path / "out", **options).reader.in_order_batches(50))
+    with pytest.raises(UserError, match="shard_00001.bin: picture [0-9]+ is damaged: its checksum is wrong. Remove"):
+        with translate_data_errors("out"):
+            contact_sheet_images(open_small(tmp_path / "out", **ON_DISK), 10, 10)
     shard.write_bytes(content[:-1])
     with pytest.raises(UserError, match="shard_00001.bin: has .* bytes. It is damaged"):
         open_small(tmp_path / "out")
