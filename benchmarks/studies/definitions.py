@@ -102,6 +102,8 @@ _CANDIDATES = {
     "slow_generator": _rates(5e-4, 2e-3),
     "fast": _rates(2e-3, 4e-3),
     "relativistic": {"training.loss": "relativistic", **_R1_R2},
+    "batch_64_r1": {**_R1, "training.batch_size": 64, **_schedule(1300, 0.99)},
+    "slow_r1": {**_R1, **_rates(5e-4, 1e-3)},
 }
 
 _DIFFAUGMENT = {"training.augmentation": ["color", "translation", "cutout"]}
