@@ -31,7 +31,8 @@ def write_report(study, folder):
         return
     write_text(folder / "results.json", json.dumps(results(study, runs), indent=1) + "\n")
     write_text(folder / "results.md", page(study, runs))
-    save_table(pictures(study, runs, folder), folder / "samples.png")
+    if any(not run["failure"] for run in runs):
+        save_table(pictures(study, runs, folder), folder / "samples.png")
     print(f"{study.name}: {len(runs)} of {len(study.runs())} runs, in {folder}/results.md")
 
 
@@ -101,17 +102,16 @@ def row(cells):
 
 
 def pictures(study, runs, folder):
-    """A `Table` with a row per arm: the same samples of the generator of its first seed."""
+    """A `Table` with a row per arm, the same samples of the generator of its first seed; of one arm, a row per seed."""
+    finished = [run for run in runs if not run["failure"]]
+    first_of_arm = {run["arm"]: run for run in reversed(finished)}
     rows, titles = [], []
-    for arm in study.arms:
-        own = [run for run in runs if run["arm"] == arm and not run["failure"]]
-        if own:
-            generator = load_generator(folder / arm / str(own[0]["seed"]) / "run" / "generator.keras")
-            classes = generator.num_classes or 1
-            seeds = np.tile(np.arange(_COLUMNS_PER_CLASS), classes)
-            labels = np.repeat(np.arange(classes), _COLUMNS_PER_CLASS) if generator.num_classes else None
-            rows.append(generator.sample(seeds, labels))
-            titles.append(f"{arm}, seed {own[0]['seed']}")
+    for run in finished if len(study.arms) == 1 else [first_of_arm[arm] for arm in study.arms if arm in first_of_arm]:
+        generator = load_generator(folder / run["arm"] / str(run["seed"]) / "run" / "generator.keras")
+        classes = generator.num_classes or 1
+        labels = np.repeat(np.arange(classes), _COLUMNS_PER_CLASS) if generator.num_classes else None
+        rows.append(generator.sample(np.tile(np.arange(_COLUMNS_PER_CLASS), classes), labels))
+        titles.append(f"seed {run['seed']}" if len(study.arms) == 1 else f"{run['arm']}, seed {run['seed']}")
     return Table(np.stack(rows), tuple(titles), (), f"{study.name}: samples of the seeds 0 to {_COLUMNS_PER_CLASS - 1}")
 
 

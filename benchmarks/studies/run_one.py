@@ -33,12 +33,17 @@ class Scores(StepCallback):
 
     def __init__(self, config, path, interval):
         super().__init__(interval)
-        self.data, self.log = config.data, MetricsLog(path, path.with_suffix(".unfinished"))
+        self.data, self.steps = config.data, config.training.steps
+        self.log = MetricsLog(path, path.with_suffix(".unfinished"))
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self.log.truncate_after(self.first_step)
         self.sampler = Sampler(self.model.ema_generator, show_progress=False)
+
+    def on_train_end(self, logs=None):
+        if self.last_step == self.steps and self.steps % self.interval:
+            self.at_interval(self.steps)
 
     def at_interval(self, step):
         seeds = np.arange(SAMPLES)

@@ -1,6 +1,7 @@
 """The run of `python -m sagan_tf.train` without a config file; configs/quickstart.yaml says the same with comments."""
 
 from sagan_tf.config.fields import (
+    AttentionConfig,
     Config,
     DataConfig,
     DiscriminatorConfig,
@@ -16,13 +17,22 @@ QUICK_START = Config(
     data=DataConfig(name="twins", image_size=32),
     generator=GeneratorConfig(channels=16, attention_sizes=(16,), batch_normalization_momentum=0.9),
     discriminator=DiscriminatorConfig(channels=16, attention_sizes=(16,)),
+    attention=AttentionConfig(key_reduction=2, value_reduction=1),
     generator_optimizer=OptimizerConfig(
-        learning_rate=1e-3, beta_2=0.99, schedule="linear", decay_start_step=1_000, final_learning_rate=5e-5
+        learning_rate=1e-3, beta_2=0.99, schedule="linear", decay_start_step=1_800, final_learning_rate=5e-5
     ),
     discriminator_optimizer=OptimizerConfig(
-        learning_rate=2e-3, beta_2=0.99, schedule="linear", decay_start_step=1_000, final_learning_rate=1e-4
+        learning_rate=2e-3, beta_2=0.99, schedule="linear", decay_start_step=1_800, final_learning_rate=1e-4
     ),
-    training=TrainingConfig(steps=2_000, batch_size=32, ema_decay=0.99, augmentation=("color", "translation")),
+    training=TrainingConfig(
+        steps=3_600,
+        batch_size=32,
+        r1_weight=0.5,
+        r1_interval=4,
+        share_fake_batch=True,
+        augmentation=("color",),
+        ema_decay=0.996,
+    ),
     hardware=HardwareConfig(precision="auto"),
-    output=OutputConfig(log_interval=50, sample_interval=250, checkpoint_interval=250, checkpoints_to_keep=2),
+    output=OutputConfig(log_interval=50, sample_interval=300, checkpoint_interval=300, checkpoints_to_keep=2),
 )
