@@ -126,3 +126,16 @@ def test_page_has_means_of_what_did_not_diverge_and_every_run(report):
     assert "| without | 2 | 1 | 1.000 |" in lines
     assert "| with | 0 | 10 | .500 |" in lines
     assert "| without | 0 | error: training diverged | .900 |" in lines
+
+
+def test_attention_table_has_means_over_the_seeds(report):
+    def summary(seed, network, distance, keys):
+        return {"seed": seed, "network": network, "pictures": "generated", "distance_px": distance, "keys": 64,
+                "uniform_distance_px": 16.6, "outside_field": 0.75, "effective_keys": keys}  # fmt: skip
+
+    attention = {"with": [summary(0, "generator", 14.0, 2.0), summary(0, "discriminator", 16.0, 60.0),
+                          summary(1, "generator", 15.0, 3.0)], "without": []}  # fmt: skip
+    table = report.attention_table(attention)
+    assert "| with | generator | generated | 14.5 | 16.6 | 75% | 2.5 of 64 |" in table
+    assert "| with | discriminator | generated | 16.0 | 16.6 | 75% | 60.0 of 64 |" in table
+    assert "without" not in table.splitlines()[-1] and report.attention_table({"without": []}) == ""

@@ -1,6 +1,8 @@
-"""Tables and a picture of what is done of a study: STUDY/results.json, results.md and samples.png."""
+"""Tables and pictures of what is done of a study: STUDY/results.json, results.md, samples.png and samples_ARM.png."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 from scipy.stats import t
@@ -19,6 +21,7 @@ MEASURES = {
     "class_accuracy": "class is right",
     "entropy_bits": "bits",
 }
+ATTENTION = ("distance_px", "uniform_distance_px", "outside_field", "effective_keys")
 _CONFIDENCE = 0.95
 _COLUMNS_PER_CLASS = 4
 
@@ -29,10 +32,11 @@ def write_report(study, folder):
     if not runs:
         print(f"{study.name}: nothing is done.")
         return
-    write_text(folder / "results.json", json.dumps(results(study, runs), indent=1) + "\n")
-    write_text(folder / "results.md", page(study, runs))
-    if any(not run["failure"] for run in runs):
-        save_table(pictures(study, runs, folder), folder / "samples.png")
+    attention = {arm: attention_of([run for run in runs if run["arm"] == arm], folder) for arm in study.arms}
+    write_text(folder / "results.json", json.dumps(results(study, runs, attention), indent=1) + "\n")
+    write_text(folder / "results.md", page(study, runs) + attention_table(attention))
+    for name, table in pictures(study, runs, folder):
+        save_table(table, folder / name)
     print(f"{study.name}: {len(runs)} of {len(study.runs())} runs, in {folder}/results.md")
 
 
@@ -61,11 +65,52 @@ def last_scores(runs, measure):
     return [run["scores"][-1].get(measure) for run in runs if not run["failure"] and run["scores"]]
 
 
-def results(study, runs):
+def attention_of(runs, folder):
+    """Measures the attention maps of runs by `sagan_tf.attend`, once; lists its numbers, none without attention."""
+    summaries = []
+    for run in runs:
+        out = folder / run["arm"] / str(run["seed"]) / "attention"
+        has_attention = any(name.startswith("gamma/") for name in last_metrics(out.parent / "run"))
+        if has_attention and not any(out.glob("summary_*.json")):
+            command = [sys.executable, "-m", "sagan_tf.attend", out.parent / "run", "--out", out]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        for path in out.glob("summary_*.json"):
+            summaries += [{"seed": run["seed"], **summary} for summary in json.loads(path.read_text())]
+    return summaries
+
+
+def last_metrics(run):
+    lines = (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").exists() else []
+    return json.loads(lines[-1]) if lines else {}
+
+
+def attention_table(attention):
+    """Markdown: how far and how sharply each arm attends, means over its seeds; empty without attention."""
+    measured = {arm: summaries for arm, summaries in attention.items() if summaries}
+    if not measured:
+        return ""
+    lines = [
+        "", "Attention, means over 32 images and the seeds: distance between query and key, share that convolutions of "
+        "the same depth cannot give, and number of keys of a uniform map with the same entropy.", "",
+        row(["arm", "network", "images", "distance, px", "uniform", "beyond field", "effective keys"]),
+        row(["---"] * 7),
+    ]  # fmt: skip
+    for arm, summaries in measured.items():
+        for key in dict.fromkeys((summary["network"], summary["pictures"]) for summary in summaries):
+            own = [summary for summary in summaries if (summary["network"], summary["pictures"]) == key]
+            mean = {name: np.mean([summary[name] for summary in own]) for name in own[0] if name in ATTENTION}
+            cells = [f"{mean['distance_px']:.1f}", f"{mean['uniform_distance_px']:.1f}"]
+            cells += [f"{mean['outside_field']:.0%}", f"{mean['effective_keys']:.1f} of {own[0]['keys']}"]
+            lines.append(row([arm, *key, *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def results(study, runs, attention):
     """What results.json holds."""
     return {
         "study": study.name,
         "question": study.question,
+        "attention": attention,
         "arms": {arm: [run for run in runs if run["arm"] == arm] for arm in study.arms},
     }
 
@@ -102,17 +147,27 @@ def row(cells):
 
 
 def pictures(study, runs, folder):
-    """A `Table` with a row per arm, the same samples of the generator of its first seed; of one arm, a row per seed."""
+    """Yields (file name, `Table`): a row per arm, of its first seed; for each arm with several seeds a row per seed."""
     finished = [run for run in runs if not run["failure"]]
-    first_of_arm = {run["arm"]: run for run in reversed(finished)}
-    rows, titles = [], []
-    for run in finished if len(study.arms) == 1 else [first_of_arm[arm] for arm in study.arms if arm in first_of_arm]:
+    arms = {arm: [run for run in finished if run["arm"] == arm] for arm in study.arms}
+    first = [own[0] for own in arms.values() if own]
+    if len(first) > 1:
+        titles = [f"{run['arm']}, seed {run['seed']}" for run in first]
+        yield "samples.png", sample_rows(study.name, first, titles, folder)
+    for arm, own in arms.items():
+        if len(own) > 1:
+            yield f"samples_{arm}.png", sample_rows(arm, own, [f"seed {run['seed']}" for run in own], folder)
+
+
+def sample_rows(title, runs, row_titles, folder):
+    """A `Table` with a row per run: the same latents, those of the seeds 0 to 3 of each class."""
+    rows = []
+    for run in runs:
         generator = load_generator(folder / run["arm"] / str(run["seed"]) / "run" / "generator.keras")
         classes = generator.num_classes or 1
         labels = np.repeat(np.arange(classes), _COLUMNS_PER_CLASS) if generator.num_classes else None
         rows.append(generator.sample(np.tile(np.arange(_COLUMNS_PER_CLASS), classes), labels))
-        titles.append(f"seed {run['seed']}" if len(study.arms) == 1 else f"{run['arm']}, seed {run['seed']}")
-    return Table(np.stack(rows), tuple(titles), (), f"{study.name}: samples of the seeds 0 to {_COLUMNS_PER_CLASS - 1}")
+    return Table(np.stack(rows), tuple(row_titles), (), f"{title}: samples of the seeds 0 to {_COLUMNS_PER_CLASS - 1}")
 
 
 def _with_interval(values):

@@ -2,6 +2,8 @@
 
     python docs/figures/shape_classifier.py shapes.keras            # seconds on two CPU cores
     sagan evaluate runs/quickstart --features shapes.keras:features --num_samples 1000 --truncation_curve
+
+The evaluation writes the curve to the run folder.
 """
 
 import sys
