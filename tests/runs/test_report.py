@@ -35,7 +35,7 @@ def test_report_command_writes_page_into_run_folder(run, capsys):
     report.main([str(run.path)])
     assert capsys.readouterr().out == f"{run.report_path}\n"
     (told,) = data_of(run.report_path)["runs"]
-    assert (told["name"], told["step"], told["steps"]) == ("run", 200, 2000)
+    assert (told["name"], told["step"], told["steps"]) == ("run", 200, 3600)
     assert told["curves"]["gamma/g/attention_16"] == [[100, 200], [0.1, 0.2]]
     assert [picture["step"] for picture in told["samples"]] == [100, 200]
     assert ["training.loss", "hinge"] in told["config"]
