@@ -143,6 +143,7 @@ STUDIES = [
         _CANDIDATES,
         tuple(range(100, 105)), 300,
     ),
+    Study("quick_start", "What does `python -m sagan_tf.train` give?", {}, {"quick_start": {}}, tuple(range(10))),
     Study(
         "attention_twins_32", "Does attention make far parts agree, and where? (Table 1 of the paper)",
         {**RECIPE, "data.name": "twins"}, attention_arms([16, 8]), tuple(range(5)),
