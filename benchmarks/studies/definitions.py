@@ -98,7 +98,7 @@ _STRONG_R1 = {**_R1, "training.r1_weight": 0.5}
 _RELATIVISTIC = {"training.loss": "relativistic", **_STRONG_R1, "training.r2_weight": 0.5}
 _LONG = _schedule(3600, 0.996)
 _FAST = _rates(2e-3, 4e-3)
-# At 16 px there are 64 and 32 channels; an eighth of them are few to tell 256 places apart.
+# At 16 px there are only 64 and 32 channels.
 _WIDE = {"attention.key_reduction": 2, "attention.value_reduction": 1}
 _COLOR = {"training.augmentation": ["color"]}
 
