@@ -134,6 +134,36 @@ _CANDIDATES = {
     },
 }  # fmt: skip
 
+# The second search, from the best of the first.
+_SECOND = {**RECIPE, "data.name": "twins", **_STRONG_R1, **_WIDE, **_COLOR, "training.share_fake_batch": True}
+_NARROW = {"attention.key_reduction": 8, "attention.value_reduction": 2}
+_UNSHARED = {"training.share_fake_batch": False}
+_TWO = {"generator.attention_sizes": [8, 16], "discriminator.attention_sizes": [8, 16]}
+_BALANCED = {**_TWO, **_UNSHARED, "generator.channels": 12, "discriminator.channels": 24}
+_SECOND_CANDIDATES = {
+    "base": {},
+    "unshared": _UNSHARED,
+    "two_attentions": _TWO,
+    "fast": {**_NARROW, **_FAST},
+    "fast_unshared": {**_NARROW, **_FAST, **_UNSHARED},
+    "unshared_fast_discriminator": {**_UNSHARED, **_rates(1e-3, 4e-3)},
+    "unshared_slow_generator": {**_UNSHARED, **_rates(5e-4, 2e-3)},
+    "balanced": _BALANCED,
+}
+_HIGH_END = {"generator_optimizer.final_learning_rate": 4e-4, "discriminator_optimizer.final_learning_rate": 8e-4}
+_LAST_CANDIDATES = {
+    "r1_0.5": {**_TWO, **_UNSHARED},
+    "r1_1": {**_TWO, **_UNSHARED, "training.r1_weight": 1.0},
+    "r1_1_high_end": {**_TWO, **_UNSHARED, "training.r1_weight": 1.0, **_HIGH_END, "training.ema_decay": 0.998},
+    "r1_2": {**_TWO, **_UNSHARED, "training.r1_weight": 2.0},
+    "balanced": _BALANCED,
+    "r1_1_constant_discriminator": {
+        **_TWO, **_UNSHARED, "training.r1_weight": 1.0, "discriminator_optimizer.schedule": "constant",
+    },
+    "r1_1_shared": {**_TWO, "training.r1_weight": 1.0, **_schedule(4500, 0.996)},
+    "balanced_batch_16": {**_BALANCED, "training.batch_size": 16, **_schedule(7200, 0.997)},
+}
+
 _DIFFAUGMENT = {"training.augmentation": ["color", "translation", "cutout"]}
 
 STUDIES = [
@@ -143,7 +173,18 @@ STUDIES = [
         _CANDIDATES,
         tuple(range(100, 105)), 300,
     ),
-    Study("quick_start", "What does `python -m sagan_tf.train` give?", {}, {"quick_start": {}}, tuple(range(10))),
+    Study(
+        "quick_start_recipe_2", "Which changes to the best of them, in half of the time?",
+        {**_SECOND, **_schedule(2000, 0.996)}, _SECOND_CANDIDATES, (100,), 400,
+    ),
+    Study(
+        "quick_start_recipe_3", "The same with all of the time",
+        {**_SECOND, **_schedule(4000, 0.996)}, _LAST_CANDIDATES, tuple(range(100, 105)), 400,
+    ),
+    Study(
+        "quick_start", "What does `python -m sagan_tf.train` give?", {"hardware.native_operations": True},
+        {"quick_start": {}}, tuple(range(10)), 400,
+    ),
     Study(
         "attention_twins_32", "Does attention make far parts agree, and where? (Table 1 of the paper)",
         {**RECIPE, "data.name": "twins"}, attention_arms([16, 8]), tuple(range(5)),
