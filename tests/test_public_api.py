@@ -204,11 +204,11 @@ def test_loaders_name_each_other(run):
 
 def test_pretrained_makes_the_samples_of_its_card(twins):
     generator = twins
-    assert (generator.class_names, generator.step) == (("disc", "ring", "square", "cross"), 3600)
+    assert (generator.class_names, generator.step) == (("disc", "ring", "square", "cross"), 4800)
     score = rules.score("twins", generator.sample(range(200), np.arange(200) % 4), np.arange(200) % 4)
-    # The card, of 10,000 samples: .977 and .981; 0.17 and 0.25 by chance.
-    assert score["hue_agreement"] == pytest.approx(0.977, abs=0.04)
-    assert score["kind_agreement"] == pytest.approx(0.981, abs=0.04)
+    # The card, of 10,000 samples: .972 and .996; 0.17 and 0.25 by chance.
+    assert score["hue_agreement"] == pytest.approx(0.972, abs=0.04)
+    assert score["kind_agreement"] == pytest.approx(0.996, abs=0.03)
 
 
 def test_pretrained_names_its_weights_when_there_are_none_of_that_name():

@@ -158,7 +158,10 @@ _LAST_CANDIDATES = {
     "r1_2": {**_TWO, **_UNSHARED, "training.r1_weight": 2.0},
     "balanced": _BALANCED,
     "r1_1_constant_discriminator": {
-        **_TWO, **_UNSHARED, "training.r1_weight": 1.0, "discriminator_optimizer.schedule": "constant",
+        **_TWO,
+        **_UNSHARED,
+        "training.r1_weight": 1.0,
+        "discriminator_optimizer.schedule": "constant",
     },
     "r1_1_shared": {**_TWO, "training.r1_weight": 1.0, **_schedule(4500, 0.996)},
     "balanced_batch_16": {**_BALANCED, "training.batch_size": 16, **_schedule(7200, 0.997)},

@@ -44,10 +44,10 @@ OUT_OF_RANGE = [
     (
         "attention.key_reduction",
         "65",
-        "must be at most 64, the channels of the generator's 16 px feature map (more with a larger "
+        "must be at most 64, the channels of the generator's 8 px feature map (more with a larger "
         "`generator.channels`). Got 65.",
     ),
-    ("attention.pool_size", "3", "must divide the size of the generator's 16 px feature map. Got 3."),
+    ("attention.pool_size", "3", "must divide the size of the generator's 8 px feature map. Got 3."),
     ("output.checkpoint_interval", "75", "must be a multiple of output.log_interval, 50. Got 75."),
 ]
 

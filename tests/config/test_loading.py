@@ -62,7 +62,7 @@ def test_load_config_keeps_other_defaults_of_a_section():
         (["--data.flip"], "data.flip", True),
         (["--data.flip", "--data.dequantize", "false"], "data.flip", True),
         (["--data.flip=false"], "data.flip", False),
-        (["--generator_optimizer.learning_rate", "1e-4"], "generator_optimizer.learning_rate", 0.0001),
+        (["--generator_optimizer.learning_rate", "5e-4"], "generator_optimizer.learning_rate", 0.0005),
         (["--training.r1_weight", "10"], "training.r1_weight", 10.0),
         (["--data.name", "2024"], "data.name", "2024"),
         (["--run", "no"], "run", "no"),

@@ -85,7 +85,7 @@ def test_config_differences_writes_values_as_yaml():
         generator=dataclasses.replace(QUICK_START.generator, attention_sizes=()),
     )
     assert config_differences(QUICK_START, new) == [
-        "generator.attention_sizes: [16] -> []",
+        "generator.attention_sizes: [8, 16] -> []",
         "training.loss: hinge -> wasserstein",
         f"training.ema_decay: {QUICK_START.training.ema_decay} -> null",
     ]
