@@ -19,10 +19,10 @@ SAMPLES, PICTURES = np.arange(5000, 5010), np.arange(30_000, 30_006)
 def main():
     run = sagan_tf.pretrained("twins")
     labels = SAMPLES % 4
-    found = sagan_tf.invert(run, run.sample(SAMPLES, labels), steps=200, restarts=3)
+    found = sagan_tf.invert(run, run.sample(SAMPLES, labels))
     print("samples:", describe(found.psnr), f"{(found.labels == labels).sum()} of {len(labels)} classes")
     pictures, labels = render("twins", PICTURES)
-    found = sagan_tf.invert(run, pictures, labels, steps=150, restarts=3)
+    found = sagan_tf.invert(run, pictures, labels)
     print("held-out pictures:", describe(found.psnr))
     titles = ("picture", "inverted"), tuple(f"{psnr:.1f} dB" for psnr in found.psnr)
     images = np.stack([pictures, np.asarray(found.images)])
