@@ -10,6 +10,7 @@ from small_runs import make_run
 from toy_networks import toy_networks as toy_networks
 
 from sagan_tf import cli, report
+from sagan_tf.config import QUICK_START
 from sagan_tf.runs.report import shell_command
 
 pytestmark = pytest.mark.usefixtures("toy_networks")
@@ -35,7 +36,7 @@ def test_report_command_writes_page_into_run_folder(run, capsys):
     report.main([str(run.path)])
     assert capsys.readouterr().out == f"{run.report_path}\n"
     (told,) = data_of(run.report_path)["runs"]
-    assert (told["name"], told["step"], told["steps"]) == ("run", 200, 3600)
+    assert (told["name"], told["step"], told["steps"]) == ("run", 200, QUICK_START.training.steps)
     assert told["curves"]["gamma/g/attention_16"] == [[100, 200], [0.1, 0.2]]
     assert [picture["step"] for picture in told["samples"]] == [100, 200]
     assert ["training.loss", "hinge"] in told["config"]
