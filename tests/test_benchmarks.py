@@ -1,11 +1,15 @@
 """The benchmarks run, at their smallest sizes; what they measure is for people to read."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
+from small_data import SHARED, needs_shared_data
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORK = ["--image_size", "32", "--channels", "8", "--batch", "4"]
@@ -33,6 +37,7 @@ SMALL = {
 
 
 # `backend_speed` needs JAX and PyTorch instead of TensorFlow.
+TORCH_PYTHON = os.environ.get("TORCH_PYTHON", sys.executable)
 PYTHONS = {"backend_speed": os.environ.get("BACKENDS_PYTHON", sys.executable)}
 
 
@@ -50,3 +55,31 @@ def test_benchmark_prints_a_table(name, tmp_path):
     assert result.returncode == 0, result.stderr[-2000:]
     assert "| --- |" in result.stdout
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.stress
+@needs_shared_data
+def test_cifar10_peer_trains_both_and_continues(tmp_path):
+    """A second start trains nothing and writes the same curves."""
+    if subprocess.run([TORCH_PYTHON, "-c", "import torch, numpy"], capture_output=True).returncode:
+        pytest.skip(f"{TORCH_PYTHON} has no PyTorch; TORCH_PYTHON names another Python")
+    features = tmp_path / "features.keras"
+    keras.Sequential([
+        keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 5, strides=4), keras.layers.GlobalAveragePooling2D(),
+    ]).save(features)  # fmt: skip
+    out, results = tmp_path / "out", []
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, ROOT / "benchmarks/cifar10_peer.py", "--data_dir", SHARED / "tfds", "--features", features,
+             "--torch_python", TORCH_PYTHON, "--out", out, "--seeds", "0", "--steps", "2", "--interval", "1",
+             "--samples", "20"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True, timeout=600,
+        )  # fmt: skip
+        results.append(json.loads((out / "result.json").read_text())["curves"])
+    assert results[0] == results[1]
+    assert [(curve["name"], curve["steps"]) for curve in results[0]] == [
+        ("sagan_tf", [1, 2]),
+        ("BigGAN-PyTorch", [1, 2]),
+    ]
+    assert all(0 < distance < np.inf for curve in results[0] for distance in curve["frechet_distance"])
+    assert (out / "curves.png").stat().st_size > 10_000

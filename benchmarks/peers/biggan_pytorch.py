@@ -155,7 +155,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     def __init__(self, spec):
         super().__init__()
-        widths = [spec["channels"] * multiple for multiple in spec["discriminator"]]
+        channels = spec.get("discriminator_channels", spec["channels"])
+        widths = [channels * multiple for multiple in spec["discriminator"]]
         self.blocks, size, attention = nn.ModuleList(), spec["image_size"], spec["attention_size"]
         for i, (inputs, outputs, down) in enumerate(zip([3, *widths], widths, spec["down"])):
             self.blocks.append(DownBlock(inputs, outputs, down, i == 0))
@@ -187,15 +188,15 @@ def check_published():
 class Training:
     """Two networks and their training step."""
 
-    def __init__(self, spec, channels_last, bfloat16):
-        self.spec, self.bfloat16 = spec, bfloat16
+    def __init__(self, spec, channels_last, bfloat16, rates=(1e-4, 4e-4), betas=(0.0, 0.999), decay=0.9999):
+        self.spec, self.bfloat16, self.decay = spec, bfloat16, decay
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.generator = Generator(spec).to(memory_format=self.layout)
         self.discriminator = Discriminator(spec).to(memory_format=self.layout)
         self.average = copy.deepcopy(self.generator)
-        rates = {self.generator: 1e-4, self.discriminator: 4e-4}
         self.adam_g, self.adam_d = (
-            torch.optim.Adam(network.parameters(), rate, (0.0, 0.999), 1e-8) for network, rate in rates.items()
+            torch.optim.Adam(network.parameters(), rate, tuple(betas), 1e-8)
+            for network, rate in zip((self.generator, self.discriminator), rates)
         )
         size, batch = spec["image_size"], spec["batch"]
         self.image = (2 * torch.rand(batch, 3, size, size) - 1).to(memory_format=self.layout)
@@ -235,9 +236,9 @@ class Training:
         adam.step()
 
     @torch.no_grad()
-    def move_average(self, decay=0.9999):
+    def move_average(self):
         for average, value in zip(self.average.state_dict().values(), self.generator.state_dict().values()):
-            average.copy_(average * decay + value * (1 - decay))
+            average.copy_(average * self.decay + value * (1 - self.decay))
 
 
 def main():

@@ -1,5 +1,6 @@
 """The convert command makes a run folder from PyTorch checkpoints, with the same outputs as in PyTorch."""
 
+import dataclasses
 import json
 import pickle
 import zipfile
@@ -23,6 +24,7 @@ from sagan_tf.convert import main
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import make_checkpoint
+from sagan_tf.experiment.start import prepare_start
 from sagan_tf.export.__main__ import main as export
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
@@ -66,6 +68,27 @@ def test_convert_matches_pytorch_outputs(checkpoints, tmp_path, capsys):
     latest = tf.train.latest_checkpoint(str(run.checkpoints_path))
     make_checkpoint(gan, optimizers=False).restore(latest).expect_partial().assert_existing_objects_matched()
     assert relative_error(gan.discriminator(network_inputs("image")), golden(f"torch_{LAYOUT}")["logit"]) < 5e-6
+
+
+def test_training_starts_from_a_converted_run(checkpoints, tmp_path):
+    """All of its weights are taken; its classes, which have no names, by their numbers."""
+    converted = tmp_path / "converted"
+    main([*map(str, checkpoints.values()), "--out", str(converted)])
+    config = Run.open(converted).config()
+    training = dataclasses.replace(config.training, start_from=str(converted))
+    config = dataclasses.replace(config, run=str(tmp_path / "run"), training=training)
+    start = prepare_start(config, FiveClasses)
+    assert {part.outcome for part in start.transfer.parts} == {"taken"}
+    taken = (start.gan.generator, start.gan.ema_generator, start.gan.discriminator)
+    image, logit = golden(f"torch_{LAYOUT}")["image"], golden(f"torch_{LAYOUT}")["logit"]
+    for network, name, expected in zip(taken, ("latent", "latent", "image"), (image, image, logit), strict=True):
+        assert relative_error(network(network_inputs(name)), expected) < 5e-6
+
+
+class FiveClasses:
+    """What starting from weights asks a data set."""
+
+    num_classes, class_names = 5, [*"abcde"]
 
 
 def test_sample_attend_and_export_accept_a_converted_run(checkpoints, tmp_path):
