@@ -129,13 +129,15 @@ def test_page_has_means_of_what_did_not_diverge_and_every_run(report):
 
 
 def test_attention_table_has_means_over_the_seeds(report):
-    def summary(seed, network, distance, keys):
-        return {"seed": seed, "network": network, "pictures": "generated", "distance_px": distance, "keys": 64,
-                "uniform_distance_px": 16.6, "outside_field": 0.75, "effective_keys": keys}  # fmt: skip
+    def summary(seed, network, distance, keys, layer="attention_16"):
+        return {"seed": seed, "network": network, "layer": layer, "pictures": "generated", "distance_px": distance,
+                "keys": 64, "uniform_distance_px": 16.6, "outside_field": 0.75, "effective_keys": keys}  # fmt: skip
 
     attention = {"with": [summary(0, "generator", 14.0, 2.0), summary(0, "discriminator", 16.0, 60.0),
-                          summary(1, "generator", 15.0, 3.0)], "without": []}  # fmt: skip
+                          summary(1, "generator", 15.0, 3.0),
+                          summary(1, "generator", 9.0, 4.0, "attention_8")], "without": []}  # fmt: skip
     table = report.attention_table(attention)
-    assert "| with | generator | generated | 14.5 | 16.6 | 75% | 2.5 of 64 |" in table
-    assert "| with | discriminator | generated | 16.0 | 16.6 | 75% | 60.0 of 64 |" in table
+    assert "| with | generator | attention_16 | generated | 14.5 | 16.6 | 75% | 2.5 of 64 |" in table
+    assert "| with | generator | attention_8 | generated | 9.0 | 16.6 | 75% | 4.0 of 64 |" in table
+    assert "| with | discriminator | attention_16 | generated | 16.0 | 16.6 | 75% | 60.0 of 64 |" in table
     assert "without" not in table.splitlines()[-1] and report.attention_table({"without": []}) == ""

@@ -22,6 +22,7 @@ MEASURES = {
     "entropy_bits": "bits",
 }
 ATTENTION = ("distance_px", "uniform_distance_px", "outside_field", "effective_keys")
+_PLACE = ("network", "layer", "pictures")
 _CONFIDENCE = 0.95
 _COLUMNS_PER_CLASS = 4
 
@@ -92,12 +93,12 @@ def attention_table(attention):
     lines = [
         "", "Attention, means over 32 images and the seeds: distance between query and key, share that convolutions of "
         "the same depth cannot give, and number of keys of a uniform map with the same entropy.", "",
-        row(["arm", "network", "images", "distance, px", "uniform", "beyond field", "effective keys"]),
-        row(["---"] * 7),
+        row(["arm", "network", "layer", "images", "distance, px", "uniform", "beyond field", "effective keys"]),
+        row(["---"] * 8),
     ]  # fmt: skip
     for arm, summaries in measured.items():
-        for key in dict.fromkeys((summary["network"], summary["pictures"]) for summary in summaries):
-            own = [summary for summary in summaries if (summary["network"], summary["pictures"]) == key]
+        for key in dict.fromkeys(tuple(summary[name] for name in _PLACE) for summary in summaries):
+            own = [summary for summary in summaries if tuple(summary[name] for name in _PLACE) == key]
             mean = {name: np.mean([summary[name] for summary in own]) for name in own[0] if name in ATTENTION}
             cells = [f"{mean['distance_px']:.1f}", f"{mean['uniform_distance_px']:.1f}"]
             cells += [f"{mean['outside_field']:.0%}", f"{mean['effective_keys']:.1f} of {own[0]['keys']}"]
