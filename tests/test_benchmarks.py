@@ -61,6 +61,7 @@ def test_benchmark_prints_a_table(name, tmp_path):
 @needs_shared_data
 def test_cifar10_peer_trains_both_and_continues(tmp_path):
     """A second start trains nothing and writes the same curves."""
+    pytest.importorskip("matplotlib")
     if subprocess.run([TORCH_PYTHON, "-c", "import torch, numpy"], capture_output=True).returncode:
         pytest.skip(f"{TORCH_PYTHON} has no PyTorch; TORCH_PYTHON names another Python")
     features = tmp_path / "features.keras"

@@ -102,12 +102,12 @@ def _open_keras(path, layer_name, pixel_range):
     chosen = layers[layer_name].output if layer_name else model.layers[-1].input
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4 or not isinstance(chosen, keras.KerasTensor):
         raise UserError(f"--features: {path}: must take one batch of images and have one feature tensor.")
-    model_with_features = keras.Model(model.inputs[0], [_pooled(chosen), model.outputs[0]])
+    model_with_features = keras.Model(model.inputs[0], [chosen, model.outputs[0]])
     size, channels = _input_size(model.inputs[0].shape), model.inputs[0].shape[3]
 
     def compute(images):
         features, outputs = model_with_features(_prepare(images, size, channels, pixel_range), training=False)
-        return tf.cast(features, tf.float32), _probabilities(outputs)
+        return _pooled(features), _probabilities(outputs)
 
     name = f"{path.name}:{layer_name or 'input of ' + model.layers[-1].name}"
     return _user_network(name, path, compute, size, channels, pixel_range)
@@ -133,10 +133,8 @@ def _open_saved_model(path, output, pixel_range):
 
     def compute(images):
         outputs = signature(**{input_name: tf.cast(_prepare(images, size, channels, pixel_range), spec.dtype)})
-        features = tf.cast(outputs[output], tf.float32)
-        positions = list(range(1, len(features.shape) - 1))
         probabilities = None if classes is None else _probabilities(outputs[classes])
-        return tf.reduce_mean(features, axis=positions), probabilities
+        return _pooled(outputs[output]), probabilities
 
     compute.model = model
     return _user_network(f"{path.name}:{output}", path, compute, size, channels, pixel_range)
@@ -195,9 +193,9 @@ def _prepare(images, size, channels, pixel_range):
     return images * ((high - low) / 255.0) + low
 
 
-def _pooled(tensor):
+def _pooled(features):
     """Averages feature maps over their positions."""
-    return keras.layers.GlobalAveragePooling2D()(tensor) if len(tensor.shape) == 4 else tensor
+    return tf.reduce_mean(tf.cast(features, tf.float32), axis=list(range(1, len(features.shape) - 1)))
 
 
 def _probabilities(outputs):

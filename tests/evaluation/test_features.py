@@ -159,6 +159,16 @@ def test_open_features_accepts_a_keras_layer(classifier, part, layer):
     assert network.num_classes == 5 and network.name.startswith("my.keras:")
 
 
+def test_open_features_accepts_a_layer_with_the_name_that_keras_gives(tmp_path):
+    """In a new process, a layer of ours would get the same name."""
+    maps = keras.layers.Conv2D(4, 5, name="maps")
+    keras.Sequential([
+        keras.Input((32, 32, 3)), maps, keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d"),
+    ]).save(tmp_path / "net.keras")  # fmt: skip
+    keras.utils.clear_session()
+    assert open_features(f"{tmp_path / 'net.keras'}:maps")(PICTURES)[0].shape == (len(PICTURES), 4)
+
+
 def test_open_features_adapts_images_to_the_network(classifier):
     network = open_features(str(classifier[1]))
     large = PICTURES.repeat(2, axis=1).repeat(2, axis=2)
