@@ -4,9 +4,10 @@
     python benchmarks/cifar10_peer.py --data_dir DIR --features cifar10_features.keras:features \
         --torch_python .venv-torch/bin/python --out OUT
 
-For each seed, a run of `configs/cifar10_small.yaml` and one of the peer (`peers/biggan_pytorch_training.py`), in turn.
-Every --interval steps the Frechet distance of --samples samples of the averaged generator to the training pictures is
-computed. Writes OUT/result.json and OUT/curves.png; the same command continues. Text: docs/results.md.
+For each seed, it trains `configs/cifar10_small.yaml` and the peer (`peers/biggan_pytorch_training.py`), one after the
+other. Every --interval steps it computes the Frechet distance of --samples samples of the averaged generator to the
+training pictures. Writes OUT/result.json and OUT/curves.png; the same command resumes. Run nothing beside it: PyTorch's
+threads wait for each other when they share cores.
 """
 
 import argparse
@@ -21,8 +22,8 @@ import numpy as np
 import tensorflow as tf
 from reporting import describe_machine, load_pyplot, write_json
 
-from sagan_tf.config import load_config
-from sagan_tf.config.fields import AttentionConfig
+from sagan_tf.config import Config, config_differences, load_config
+from sagan_tf.config.checks import flat_fields
 from sagan_tf.data.sources import open_source
 from sagan_tf.errors import STOPPED_CODES, UserError, one_line_errors
 from sagan_tf.evaluation.distances import frechet_distance_of_moments
@@ -43,6 +44,23 @@ PEER = ROOT / "benchmarks" / "peers" / "biggan_pytorch_training.py"
 COLORS = {"sagan_tf": "C0", "BigGAN-PyTorch": "C1"}
 BATCH = 500
 CLASSES = 10
+# What the peer takes from our config, and what it has itself. All else must be as in a default config.
+NETWORKS = ("generator", "discriminator")
+OPTIMIZERS = ("generator_optimizer", "discriminator_optimizer")
+EQUAL = {
+    "discriminator.attention_sizes": "generator.attention_sizes",
+    **{f"discriminator_optimizer.{name}": f"generator_optimizer.{name}" for name in ("beta_1", "beta_2")},
+}
+TAKEN = {
+    *(f"{network}.{name}" for network in NETWORKS for name in ("channels", "attention_sizes")),
+    *(f"{optimizer}.{name}" for optimizer in OPTIMIZERS for name in ("learning_rate", "beta_1", "beta_2")),
+    *(f"training.{name}" for name in ("steps", "batch_size", "ema_decay", "seed")),
+}
+PEER_VALUES = {
+    "generator.batch_normalization_momentum": 0.9,
+    **{f"{network}.kernel_initializer": "orthogonal" for network in NETWORKS},
+}
+WITHOUT_EFFECT = {"run", "data", "hardware", "output", "guard", "evaluation"}
 
 
 def main():
@@ -52,10 +70,12 @@ def main():
     parser.add_argument("--torch_python", required=True, help="a Python with PyTorch and NumPy")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs, kept between starts")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=5000, help="a multiple of --interval")
     parser.add_argument("--interval", type=int, default=1000, help="steps between two distances")
     parser.add_argument("--samples", type=int, default=10_000, help="generated pictures of a distance")
     options = parser.parse_args()
+    if options.interval < 1 or options.steps < 1 or options.steps % options.interval:
+        parser.error(f"--steps must be a multiple of --interval. Received: {options.steps} and {options.interval}")
     with one_line_errors("The same command continues."):
         options.out.mkdir(parents=True, exist_ok=True)
         peer, curves = Peer(options), []
@@ -133,7 +153,7 @@ class Peer:
         generator, discriminator, training = config.generator, config.discriminator, config.training
         optimizers = config.generator_optimizer, config.discriminator_optimizer
         check_same_as_peer(config)
-        networks = zip(("generator", "discriminator"), build_networks(config, CLASSES))
+        networks = zip(NETWORKS, build_networks(config, CLASSES))
         counts = {name: sum(math.prod(w.shape) for w in network.trainable_weights) for name, network in networks}
         size = config.data.image_size
         return {
@@ -158,22 +178,15 @@ class Peer:
 
 def check_same_as_peer(config):
     """Refuses settings that the peer does not have."""
-    generator, training = config.generator, config.training
-    optimizers = config.generator_optimizer, config.discriminator_optimizer
-    same = {
-        "batch normalization": (generator.batch_normalization_momentum, generator.batch_normalization_epsilon)
-        == (0.9, 1e-5),
-        "attention": generator.attention_sizes == config.discriminator.attention_sizes
-        and len(generator.attention_sizes) == 1 and config.attention == AttentionConfig(),
-        "optimizers": all(optimizer.schedule == "constant" or optimizer.decay_start_step >= training.steps
-                          for optimizer in optimizers) and len({(o.beta_1, o.beta_2) for o in optimizers}) == 1,
-        "training": (training.loss, training.d_steps, training.r1_weight, training.share_fake_batch,
-                     training.augmentation) == ("hinge", 1, 0.0, False, ()),
-        "initializers": {generator.kernel_initializer, config.discriminator.kernel_initializer} == {"orthogonal"},
-    }  # fmt: skip
-    different = [name for name, is_same in same.items() if not is_same]
-    if different:
-        raise UserError(f"configs/cifar10_small.yaml: the peer has other settings of {', '.join(different)}.")
+    values = dict(flat_fields(config))
+    wrong = {key for key, value in PEER_VALUES.items() if values[key] != value}
+    wrong |= {key for key, other in EQUAL.items() if values[key] != values[other]}
+    if len(config.generator.attention_sizes) != 1:
+        wrong.add("generator.attention_sizes")
+    changed = {line.partition(":")[0] for line in config_differences(Config(), config)}
+    wrong |= {key for key in changed - TAKEN - PEER_VALUES.keys() if key.partition(".")[0] not in WITHOUT_EFFECT}
+    if wrong:
+        raise UserError(f"configs/cifar10_small.yaml: the peer has other settings of {'; '.join(sorted(wrong))}.")
 
 
 def draw(curves, path):
