@@ -206,7 +206,7 @@ STUDIES = [
             "both": {**_normalized(True, True), **_EQUAL},
             "both_ttur": {**_normalized(True, True), **_TTUR},
         },
-        tuple(range(5)),
+        tuple(range(5)), 200,
     ),
     Study(
         "attention_twins_64", "The same at 64 px, where there are more places to choose from",

@@ -18,6 +18,7 @@ from sagan_tf.config import load_config
 from sagan_tf.config.differences import as_yaml
 from sagan_tf.data import embedded, rules
 from sagan_tf.errors import STOPPED_CODES, UserError, one_line_errors
+from sagan_tf.evaluation.distances import frechet_distance
 from sagan_tf.experiment.train import train
 from sagan_tf.files.atomic import write_text
 from sagan_tf.generation.sampler import Sampler
@@ -26,10 +27,16 @@ from sagan_tf.runs.metrics_log import MetricsLog
 from sagan_tf.training.callbacks import StepCallback
 
 SAMPLES = 1000
+DATA_IMAGES = 10_000  # of the test split
+_POOLED_SIZE = 8  # px, as in the guard's diversity
 
 
 class Scores(StepCallback):
-    """Scores the averaged generator by the rule of its data, every `interval` steps and at the end."""
+    """Scores the averaged generator by the rule of its data, every `interval` steps and at the end.
+
+    Beside the rule's measures, `pixel_distance` is the Fréchet distance to the test split of images averaged to 8x8 px,
+    with values in [0, 1].
+    """
 
     def __init__(self, config, path, interval):
         super().__init__(interval)
@@ -40,6 +47,8 @@ class Scores(StepCallback):
         super().on_train_begin(logs)
         self.log.truncate_after(self.first_step)
         self.sampler = Sampler(self.model.ema_generator, show_progress=False)
+        data, _ = embedded.render(self.data.name, range(DATA_IMAGES), split="test", image_size=self.data.image_size)
+        self.reference = pooled(data)
 
     def on_train_end(self, logs=None):
         if self.last_step == self.steps and self.steps % self.interval:
@@ -49,7 +58,16 @@ class Scores(StepCallback):
         seeds = np.arange(SAMPLES)
         labels = None if self.sampler.num_classes is None else seeds % self.sampler.num_classes
         images = self.sampler.sample(seeds, labels)
-        self.log.append({"step": step, **rules.score(self.data.name, images, labels)})
+        distance = frechet_distance(pooled(images), self.reference)
+        self.log.append({"step": step, **rules.score(self.data.name, images, labels), "pixel_distance": distance})
+
+
+def pooled(images):
+    """Averages images (N, S, S, C) in [0, 255] to 8x8 px: (N, 64 C) in [0, 1]."""
+    count, size, _, channels = images.shape
+    side = size // _POOLED_SIZE
+    blocks = np.reshape(images, (count, _POOLED_SIZE, side, _POOLED_SIZE, side, channels))
+    return blocks.mean(axis=(2, 4)).reshape(count, -1) / 255
 
 
 def flags_of(study, arm, seed, folder):

@@ -62,13 +62,13 @@ class Guard:
         """
         self.check_finite(gan, step, means)
         diversity = self.diversity()
-        is_saturated = means["d_accuracy"] >= SATURATED_ACCURACY and abs(means["d_loss"]) < SATURATED_LOSS
-        self._report("saturated", is_saturated, step, (
+        failing = signs_of_failure({**means, "sample_diversity": diversity}, self._largest)
+        self._report("saturated", "saturated" in failing, step, (
             f"the discriminator tells all real and generated images apart (accuracy {means['d_accuracy']:.3f}, loss "
             f"{means['d_loss']:.4f}) and leaves the generator no gradient. Likely to help: a lower "
             "discriminator_optimizer.learning_rate, training.augmentation [color, translation], more pictures."
         ))  # fmt: skip
-        self._report("collapsed", diversity < COLLAPSED_SHARE * self._largest, step, (
+        self._report("collapsed", "collapsed" in failing, step, (
             f"mode collapse: the diversity of images of fixed latents fell to {diversity:.3f}, from up to "
             f"{self._largest:.3f}. Likely to help: a lower generator_optimizer.learning_rate, a larger "
             "training.batch_size, training.augmentation [color, translation], training.d_steps 2."
@@ -111,6 +111,13 @@ class Guard:
         elif name not in self._warned:
             self._warned.add(name)
             self._warn(f"Warning at step {step}: {message}")
+
+
+def signs_of_failure(means, largest_diversity):
+    """Names what fails in a line of the metrics file: a set of `saturated` and `collapsed`."""
+    is_saturated = means["d_accuracy"] >= SATURATED_ACCURACY and abs(means["d_loss"]) < SATURATED_LOSS
+    has_collapsed = means["sample_diversity"] < COLLAPSED_SHARE * largest_diversity
+    return {name for name, holds in {"saturated": is_saturated, "collapsed": has_collapsed}.items() if holds}
 
 
 def _all_finite(gan):
