@@ -46,6 +46,7 @@ sys.exit(driver.run_missing([study], Path({out!r}), {jobs}))
 @pytest.fixture
 def report(monkeypatch):
     monkeypatch.syspath_prepend(str(STUDIES))
+    monkeypatch.syspath_prepend(str(STUDIES.parent))
     spec = importlib.util.spec_from_file_location("studies_report", STUDIES / "report.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -116,14 +117,14 @@ def test_page_has_means_of_what_did_not_diverge_and_every_run(report):
     def run(arm, seed, score, failure=None):
         scores = [{"step": 9, "score": 0.0}, {"step": 10, "score": score, "hue_agreement": None}]
         return {"arm": arm, "seed": seed, "failure": failure, "samples": 1000, "sample_seeds": [0, 999],
-                "scores": scores}  # fmt: skip
+                "scores": scores, "signs": {"ever": ["collapsed"], "at_end": []}}  # fmt: skip
 
     runs = [run("with", 0, 0.5), run("with", 1, 0.7), run("without", 0, 0.9, "error: training diverged"),
             run("without", 1, 1.0)]  # fmt: skip
     lines = report.page(study, runs).splitlines()
     # 12.706 is the quantile of one degree of freedom; the standard error of .5 and .7 is .1.
-    assert "| with | 2 | 0 | .600 ± 1.271 |" in lines
-    assert "| without | 2 | 1 | 1.000 |" in lines
+    assert "| with | 2 | 0 | 2 | 0 | .600 ± 1.271 |" in lines
+    assert "| without | 2 | 1 | 2 | 0 | 1.000 |" in lines
     assert "| with | 0 | 10 | .500 |" in lines
     assert "| without | 0 | error: training diverged | .900 |" in lines
 
@@ -141,3 +142,15 @@ def test_attention_table_has_means_over_the_seeds(report):
     assert "| with | generator | attention_8 | generated | 9.0 | 16.6 | 75% | 4.0 of 64 |" in table
     assert "| with | discriminator | attention_16 | generated | 16.0 | 16.6 | 75% | 60.0 of 64 |" in table
     assert "without" not in table.splitlines()[-1] and report.attention_table({"without": []}) == ""
+
+
+def test_guard_signs_are_those_of_each_line(report):
+    def line(diversity, accuracy=0.8, loss=1.0):
+        return {"sample_diversity": diversity, "d_accuracy": accuracy, "d_loss": loss}
+
+    assert report.guard_signs([]) == {"ever": [], "at_end": []}
+    assert report.guard_signs([line(0.01), line(0.5), line(0.11)]) == {"ever": [], "at_end": []}
+    collapsed = [line(0.5), line(0.09), line(0.3)]
+    assert report.guard_signs(collapsed) == {"ever": ["collapsed"], "at_end": []}
+    saturated = [line(0.5), line(0.05, accuracy=1.0, loss=0.01)]
+    assert report.guard_signs(saturated) == {"ever": ["collapsed", "saturated"], "at_end": ["collapsed", "saturated"]}

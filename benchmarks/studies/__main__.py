@@ -27,7 +27,7 @@ from sagan_tf.errors import UserError, one_line_errors
 from sagan_tf.files.locks import exclusive
 
 STOPPED = (130, 143)
-RUN_ONE = Path(__file__).with_name("run_one.py")
+RUN_ONE = Path(__file__).resolve().with_name("run_one.py")
 
 
 def main():
@@ -49,6 +49,7 @@ def main():
             print_state(chosen, options.out)
             return
         if options.report:
+            sys.path.append(str(RUN_ONE.parents[1]))  # `reporting`
             from report import write_report
 
             for study in chosen:

@@ -1,14 +1,16 @@
-"""Tables and pictures of what is done of a study: STUDY/results.json, results.md, samples.png and samples_ARM.png."""
+"""Tables and pictures of what is done of a study, in STUDY: results.json, results.md, curves.png, samples*.png."""
 
 import json
 import subprocess
 import sys
 
 import numpy as np
+from reporting import load_pyplot
 from scipy.stats import t
 
 from sagan_tf.experiment.trained import load_generator
 from sagan_tf.files.atomic import write_text
+from sagan_tf.training.guard import signs_of_failure
 from sagan_tf.viewing.image_grids import Table, save_table
 
 # Of `sagan_tf.data.rules.score`, with the heading of each.
@@ -20,9 +22,11 @@ MEASURES = {
     "place_agreement": "place agrees",
     "class_accuracy": "class is right",
     "entropy_bits": "bits",
+    "pixel_distance": "Fréchet distance",
 }
 ATTENTION = ("distance_px", "uniform_distance_px", "outside_field", "effective_keys")
 _PLACE = ("network", "layer", "pictures")
+_CURVES = ("score", "pixel_distance")
 _CONFIDENCE = 0.95
 _COLUMNS_PER_CLASS = 4
 
@@ -38,6 +42,7 @@ def write_report(study, folder):
     write_text(folder / "results.md", page(study, runs) + attention_table(attention))
     for name, table in pictures(study, runs, folder):
         save_table(table, folder / name)
+    draw_curves(study, runs, folder / "curves.png")
     print(f"{study.name}: {len(runs)} of {len(study.runs())} runs, in {folder}/results.md")
 
 
@@ -48,8 +53,19 @@ def read_runs(study, folder):
         run = folder / arm / str(seed)
         if (run / "result.json").exists():
             scores = [json.loads(line) for line in (run / "scores.jsonl").read_text().splitlines()]
-            runs.append({**json.loads((run / "result.json").read_text()), "arm": arm, "seed": seed, "scores": scores})
+            known = {"arm": arm, "seed": seed, "scores": scores, "signs": guard_signs(metrics_of(run / "run"))}
+            runs.append({**json.loads((run / "result.json").read_text()), **known})
     return runs
+
+
+def guard_signs(metrics):
+    """What the guard saw in the lines of a metrics file: {"ever": sorted names, "at_end": sorted names}."""
+    largest, ever, failing = 0.0, set(), set()
+    for line in metrics:
+        failing = signs_of_failure(line, largest)
+        ever |= failing
+        largest = max(largest, line["sample_diversity"])
+    return {"ever": sorted(ever), "at_end": sorted(failing)}
 
 
 def interval(values):
@@ -71,7 +87,7 @@ def attention_of(runs, folder):
     summaries = []
     for run in runs:
         out = folder / run["arm"] / str(run["seed"]) / "attention"
-        has_attention = any(name.startswith("gamma/") for name in last_metrics(out.parent / "run"))
+        has_attention = any(name.startswith("gamma/") for line in metrics_of(out.parent / "run")[-1:] for name in line)
         if has_attention and not any(out.glob("summary_*.json")):
             command = [sys.executable, "-m", "sagan_tf.attend", out.parent / "run", "--out", out]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -80,9 +96,10 @@ def attention_of(runs, folder):
     return summaries
 
 
-def last_metrics(run):
-    lines = (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").exists() else []
-    return json.loads(lines[-1]) if lines else {}
+def metrics_of(run):
+    """The lines of a run's metrics file; none if it diverged before the first."""
+    path = run / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def attention_table(attention):
@@ -124,16 +141,18 @@ def page(study, runs):
         f"# {study.name}", "", study.question, "",
         f"{len(runs)} of {len(study.runs())} runs. Each is scored on {first['samples']:,} samples of the averaged "
         f"generator, seeds {first['sample_seeds'][0]} to {first['sample_seeds'][1]}. Mean over the seeds, ± half "
-        "of its 95 % confidence interval (Student's t).", "",
-        row(["arm", "seeds", "diverged", *(MEASURES[name] for name in measures)]),
-        row(["---"] * (3 + len(measures))),
+        "of its 95 % confidence interval (Student's t), without those that diverged. Warned: the guard saw a saturated "
+        "discriminator or a mode collapse in some line of the metrics, or at the end of training.", "",
+        row(["arm", "seeds", "diverged", "warned", "at the end", *(MEASURES[name] for name in measures)]),
+        row(["---"] * (5 + len(measures))),
     ]  # fmt: skip
     for arm in study.arms:
         own = [run for run in runs if run["arm"] == arm]
         if own:
             diverged = sum(run["failure"] is not None for run in own)
+            warned = [sum(bool(run["signs"][when]) for run in own) for when in ("ever", "at_end")]
             cells = [_with_interval(last_scores(own, name)) for name in measures]
-            lines.append(row([arm, str(len(own)), str(diverged), *cells]))
+            lines.append(row([arm, *map(str, (len(own), diverged, *warned)), *cells]))
     lines += ["", "Every run:", "", row(["arm", "seed", "steps", *(MEASURES[name] for name in measures)])]
     lines.append(row(["---"] * (3 + len(measures))))
     for run in runs:
@@ -145,6 +164,26 @@ def page(study, runs):
 
 def row(cells):
     return "| " + " | ".join(cells) + " |"
+
+
+def draw_curves(study, runs, path):
+    """Draws score and distance against the step: a thin line per run, a thick one for the median of an arm."""
+    pyplot = load_pyplot()
+    measures = [name for name in _CURVES if any(name in line for run in runs for line in run["scores"])]
+    figure, panels = pyplot.subplots(1, len(measures), figsize=(5.5 * len(measures), 4), squeeze=False)
+    for panel, measure in zip(panels[0], measures):
+        for arm, colour in zip(study.arms, pyplot.cm.tab10.colors):
+            curves = [[(line["step"], line[measure]) for line in run["scores"]] for run in runs if run["arm"] == arm]
+            for curve in curves:
+                panel.plot(*zip(*curve), color=colour, linewidth=0.6, alpha=0.5)
+            steps = sorted({step for curve in curves for step, _ in curve})
+            at = [[dict(curve)[step] for curve in curves if step in dict(curve)] for step in steps]
+            panel.plot(steps, [np.median(values) for values in at], color=colour, linewidth=2.2, label=arm)
+        panel.set(xlabel="steps", title=MEASURES[measure], yscale="log" if measure == "pixel_distance" else "linear")
+    panels[0][-1].legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
 
 
 def pictures(study, runs, folder):
