@@ -54,10 +54,14 @@ class Batcher:
             self._scheduled = self._loop.call_soon(self._start_batches)
         return await request.result
 
-    async def close(self):
-        """Answers the queued requests, then returns. Nothing may be submitted any more."""
+    def stop_waiting(self):
+        """From now on no request waits for others."""
         self._closing = True
         self._start_batches()
+
+    async def close(self):
+        """Answers the queued requests, then returns. Nothing may be submitted any more."""
+        self.stop_waiting()
         while self._tasks:
             await asyncio.wait(self._tasks)
 

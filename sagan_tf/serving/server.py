@@ -51,7 +51,7 @@ class Server:
 
     async def stop(self):
         """Refuses new requests, answers the waiting ones, and frees everything."""
-        self.service.stopping = True
+        self.service.stop()
         stopping = [self._rest.stop()]
         if self._grpc:
             stopping.append(self._grpc.stop(self.service.limits.drain))

@@ -96,6 +96,13 @@ class Service:
         await self.update()
         self._poller = asyncio.create_task(self._poll())
 
+    def stop(self):
+        """Starts to stop: the health check says so, and no request waits for others any more."""
+        self.stopping = True
+        for served in self._served.values():
+            for batcher in served.batchers.values():
+                batcher.stop_waiting()
+
     async def close(self):
         """Answers the waiting requests and frees everything."""
         tasks = [*self._loading.values(), *filter(None, [self._poller])]

@@ -146,7 +146,7 @@ class Process:
 
 @pytest.mark.parametrize("name", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.stress)])
 def test_serve_stops_on_signal_without_losing_a_request(version_1, name):
-    command = Process(version_1.parent.parent, "--batch_timeout_ms", "2000")
+    command = Process(version_1.parent.parent, "--batch_timeout_ms", "60000")  # longer than the drain
     try:
         lines, match = command.lines_until(r"^REST on (http://.*)/v1/models, gRPC on (.*)$")
         assert lines[:-1] == ["serving sagan, version 1: attention, no_batch, sample, serving_default, texts"]
