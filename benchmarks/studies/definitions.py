@@ -169,6 +169,19 @@ _LAST_CANDIDATES = {
 
 _DIFFAUGMENT = {"training.augmentation": ["color", "translation", "cutout"]}
 
+# Distances of features of benchmarks/cifar10_features.py, in the folder where the studies run.
+_OWN_FEATURES = {"evaluation.features": "cifar10_features.keras:features", "evaluation.num_samples": 5000}
+_CIFAR10 = {
+    "config": "cifar10_small",
+    "hardware.native_operations": True,
+    **{f"{network}_optimizer.schedule": "linear" for network in ("generator", "discriminator")},
+    **_OWN_FEATURES,
+    "evaluation.interval": 1250,
+    "output.checkpoint_interval": 1250,
+    "output.checkpoints_to_keep": 1,
+    "output.tensorboard": "none",
+}
+
 STUDIES = [
     Study(
         "quick_start_recipe", "Which settings make the best quick start?",
@@ -187,6 +200,21 @@ STUDIES = [
     Study(
         "quick_start", "What does `python -m sagan_tf.train` give?", {"hardware.native_operations": True},
         {"quick_start": {}}, tuple(range(10)), 400,
+    ),
+    Study(
+        "cifar10_recipe", "Which settings for CIFAR-10 on CPUs? (a tenth of the run)",
+        {**_CIFAR10, **_schedule(2500, 0.998)},
+        {
+            "base": {},
+            "fast": _rates(1e-3, 2e-3),
+            "slow": _rates(2e-4, 4e-4),
+            "wide_discriminator": {"discriminator.channels": 48},
+            "r1": {"training.r1_weight": 0.1, "training.r1_interval": 4},
+            "color": _COLOR,
+            "relativistic": {**_RELATIVISTIC, "training.r1_weight": 0.1, "training.r2_weight": 0.1},
+            "wide_attention": _WIDE,
+        },
+        (100, 101),
     ),
     Study(
         "attention_twins_32", "Does attention make far parts agree, and where? (Table 1 of the paper)",

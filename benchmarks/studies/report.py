@@ -13,7 +13,7 @@ from sagan_tf.files.atomic import write_text
 from sagan_tf.training.guard import signs_of_failure
 from sagan_tf.viewing.image_grids import Table, save_table
 
-# Of `sagan_tf.data.rules.score`, with the heading of each.
+# Of `run_one.py`'s scores or, without a rule, of the evaluation during training; with the heading of each.
 MEASURES = {
     "score": "score",
     "valid": "valid",
@@ -22,11 +22,13 @@ MEASURES = {
     "place_agreement": "place agrees",
     "class_accuracy": "class is right",
     "entropy_bits": "bits",
-    "pixel_distance": "Fréchet distance",
+    "pixel_distance": "Fréchet distance of pixels",
+    "frechet_distance": "Fréchet distance",
+    "fid": "FID",
 }
 ATTENTION = ("distance_px", "uniform_distance_px", "outside_field", "effective_keys")
 _PLACE = ("network", "layer", "pictures")
-_CURVES = ("score", "pixel_distance")
+_DISTANCES = ("pixel_distance", "frechet_distance", "fid")
 _CONFIDENCE = 0.95
 _COLUMNS_PER_CLASS = 4
 
@@ -52,8 +54,9 @@ def read_runs(study, folder):
     for arm, seed in study.runs():
         run = folder / arm / str(seed)
         if (run / "result.json").exists():
-            scores = [json.loads(line) for line in (run / "scores.jsonl").read_text().splitlines()]
-            known = {"arm": arm, "seed": seed, "scores": scores, "signs": guard_signs(metrics_of(run / "run"))}
+            metrics = lines_of(run / "run" / "metrics.jsonl")
+            scores = lines_of(run / "scores.jsonl") or [line for line in metrics if set(MEASURES) & set(line)]
+            known = {"arm": arm, "seed": seed, "scores": scores, "signs": guard_signs(metrics)}
             runs.append({**json.loads((run / "result.json").read_text()), **known})
     return runs
 
@@ -62,6 +65,8 @@ def guard_signs(metrics):
     """What the guard saw in the lines of a metrics file: {"ever": sorted names, "at_end": sorted names}."""
     largest, ever, failing = 0.0, set(), set()
     for line in metrics:
+        if "sample_diversity" not in line:  # of an evaluation
+            continue
         failing = signs_of_failure(line, largest)
         ever |= failing
         largest = max(largest, line["sample_diversity"])
@@ -87,7 +92,8 @@ def attention_of(runs, folder):
     summaries = []
     for run in runs:
         out = folder / run["arm"] / str(run["seed"]) / "attention"
-        has_attention = any(name.startswith("gamma/") for line in metrics_of(out.parent / "run")[-1:] for name in line)
+        metrics = lines_of(out.parent / "run" / "metrics.jsonl")
+        has_attention = any(name.startswith("gamma/") for line in metrics for name in line)
         if has_attention and not any(out.glob("summary_*.json")):
             command = [sys.executable, "-m", "sagan_tf.attend", out.parent / "run", "--out", out]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -96,9 +102,8 @@ def attention_of(runs, folder):
     return summaries
 
 
-def metrics_of(run):
-    """The lines of a run's metrics file; none if it diverged before the first."""
-    path = run / "metrics.jsonl"
+def lines_of(path):
+    """The objects of a file of JSON lines; none if it does not exist."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -136,11 +141,11 @@ def results(study, runs, attention):
 def page(study, runs):
     """Markdown: the mean of each arm, then every run."""
     measures = [name for name in MEASURES if any(last_scores(runs, name))]
-    first = runs[0]
+    first, first_seeds = runs[0], sorted({run["sample_seeds"][0] for run in runs})
     lines = [
         f"# {study.name}", "", study.question, "",
         f"{len(runs)} of {len(study.runs())} runs. Each is scored on {first['samples']:,} samples of the averaged "
-        f"generator, seeds {first['sample_seeds'][0]} to {first['sample_seeds'][1]}. Mean over the seeds, ± half "
+        f"generator, seeds from {'/'.join(map(str, first_seeds))} on. Mean over the seeds, ± half "
         "of its 95 % confidence interval (Student's t), without those that diverged. Warned: the guard saw a saturated "
         "discriminator or a mode collapse in some line of the metrics, or at the end of training.", "",
         row(["arm", "seeds", "diverged", "warned", "at the end", *(MEASURES[name] for name in measures)]),
@@ -169,17 +174,18 @@ def row(cells):
 def draw_curves(study, runs, path):
     """Draws score and distance against the step: a thin line per run, a thick one for the median of an arm."""
     pyplot = load_pyplot()
-    measures = [name for name in _CURVES if any(name in line for run in runs for line in run["scores"])]
+    measures = [name for name in ("score", *_DISTANCES) if any(name in line for run in runs for line in run["scores"])]
     figure, panels = pyplot.subplots(1, len(measures), figsize=(5.5 * len(measures), 4), squeeze=False)
     for panel, measure in zip(panels[0], measures):
         for arm, colour in zip(study.arms, pyplot.cm.tab10.colors):
-            curves = [[(line["step"], line[measure]) for line in run["scores"]] for run in runs if run["arm"] == arm]
+            own = [run["scores"] for run in runs if run["arm"] == arm]
+            curves = [[(line["step"], line[measure]) for line in scores if measure in line] for scores in own]
             for curve in curves:
                 panel.plot(*zip(*curve), color=colour, linewidth=0.6, alpha=0.5)
             steps = sorted({step for curve in curves for step, _ in curve})
             at = [[dict(curve)[step] for curve in curves if step in dict(curve)] for step in steps]
             panel.plot(steps, [np.median(values) for values in at], color=colour, linewidth=2.2, label=arm)
-        panel.set(xlabel="steps", title=MEASURES[measure], yscale="log" if measure == "pixel_distance" else "linear")
+        panel.set(xlabel="steps", title=MEASURES[measure], yscale="log" if measure in _DISTANCES else "linear")
     panels[0][-1].legend(frameon=False, fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=110)

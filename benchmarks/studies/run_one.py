@@ -100,10 +100,11 @@ def main():
         else:
             if run.stopped_by:
                 sys.exit(STOPPED_CODES.get(run.stopped_by, STOPPED_CODES["SIGTERM"]))
+        samples, first = (SAMPLES, 0) if is_scored else (config.evaluation.num_samples, config.training.seed + 1)
         result = {
             "study": study.name, "arm": options.arm, "seed": options.seed, "failure": failure,
             "command": ["python", "-m", "sagan_tf.train", *flags[:-2]],
-            "samples": SAMPLES, "sample_seeds": [0, SAMPLES - 1],
+            "samples": samples, "sample_seeds": [first, first + samples - 1],
             "environment": describe_environment(), "last_start_seconds": round(time.time() - began),
         }  # fmt: skip
         write_text(options.folder / "result.json", json.dumps(result, indent=1) + "\n")
