@@ -15,10 +15,11 @@ from sagan_tf.networks.validation import check_image_size
 
 def toy_generator(
     image_size=32, channels=8, num_classes=3, latent_dim=128, attention_sizes=(16,), *, image_channels=3,
-    attention_options=None, dtype=None, **_,
+    attention_options=None, spectral_normalization=True, dtype=None, **_,
 ):  # fmt: skip
     """As `build_generator`, with upsampling instead of residual blocks but a short last one."""
-    style = LayerStyle(dtype=dtype, num_classes=num_classes, attention_options=attention_options)
+    options = dict(spectral_normalization=spectral_normalization, attention_options=attention_options)
+    style = LayerStyle(dtype=dtype, num_classes=num_classes, **options)
     image_size, architecture = check_image_size(image_size)
     first, size = architecture.initial_shape, min(architecture.initial_shape)
     latent = keras.Input((latent_dim,), name="latent")
@@ -43,10 +44,11 @@ def toy_generator(
 
 def toy_discriminator(
     image_size=32, channels=8, num_classes=3, attention_sizes=(16,), *, image_channels=3, attention_options=None,
-    dtype=None, **_,
+    spectral_normalization=True, dtype=None, **_,
 ):  # fmt: skip
     """As `build_discriminator`, with one convolution, and pooling instead of further residual blocks."""
-    style = LayerStyle(dtype=dtype, attention_options=attention_options)
+    options = dict(spectral_normalization=spectral_normalization, attention_options=attention_options)
+    style = LayerStyle(dtype=dtype, **options)
     image_size, _ = check_image_size(image_size)
     image, size = keras.Input((*image_size, image_channels), name="image"), min(image_size) // 2
     label = None if num_classes is None else keras.Input((), dtype="int32", name="label")

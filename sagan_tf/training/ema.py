@@ -16,7 +16,8 @@ class AveragedGenerator:
 
     Kernels, biases, class tables and the moving statistics of batch normalization are averaged alike. The vectors u of
     spectral normalization are not, because an average of singular vectors is not a singular vector: they follow the
-    averaged kernels by power iterations of their own. The copy is not frozen: Keras would save it so.
+    averaged kernels by power iterations of their own, except in layers of the generator that are frozen. The copy is
+    not frozen: Keras would save it so.
 
     Args:
         generator: Built keras.Model.
@@ -33,8 +34,9 @@ class AveragedGenerator:
         self.model = keras.models.clone_model(generator)
         set_trainable(self.model, True)  # also where the generator is frozen
         self.model.set_weights(generator.get_weights())
-        self._normalizations = list(spectral_normalizations(self.model).values())
-        vectors = {id(vector) for layer in self._normalizations for vector in layer.vectors}
+        normalizations = (spectral_normalizations(model).values() for model in (self.model, generator))
+        self._normalizations = list(zip(*normalizations))
+        vectors = {id(vector) for layer, _ in self._normalizations for vector in layer.vectors}
         pairs = zip(self.model.weights, generator.weights)
         self._pairs = [(average, weight) for average, weight in pairs if id(average) not in vectors]
         self.decay = decay
@@ -60,4 +62,4 @@ class AveragedGenerator:
                 fused_move(average, weight.value, rates[average.dtype])
             else:
                 average.assign(weight)  # a count has no average
-        update_all_u(self._normalizations)
+        update_all_u([layer for layer, origin in self._normalizations if origin.trainable])  # not of frozen blocks

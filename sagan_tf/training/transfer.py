@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from sagan_tf.conversion.named_weights import is_singular_vector, weights_by_name
 from sagan_tf.generation.sampler import count_classes
 from sagan_tf.layers import ConditionalBatchNormalization
-from sagan_tf.networks.freezing import part_of
+from sagan_tf.networks.freezing import frozen_parts, part_of
 
 NEW_CLASSES = ("mean", "random")
 _NETWORKS = ("generator", "ema_generator", "discriminator")
 _LISTED = 8  # class names in a line
+# Attributes of layers that decide what the same weights compute. Another first map scrambles the layer before it.
+_SETTINGS = ("epsilon", "pool_size", "target_shape")
+_FIRST_MAP = "reshape.target_shape"
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,14 @@ class Weights:
             array.
         num_classes: int, or None without classes.
         class_names: Names of the classes in the order of their labels; None if they are not known.
+        settings: dict, network -> dict, such as `attention_16.pool_size` -> value: what weights do not show.
     """
 
     source: str
     networks: dict[str, dict[str, NDArray]]
     num_classes: int | None
     class_names: Sequence[str] | None = None
+    settings: dict[str, dict[str, object]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -53,7 +58,8 @@ class Weights:
             name: {key: ops.convert_to_numpy(weight) for key, weight in weights_by_name(network).items()}
             for name, network in networks.items()
         }
-        return cls(source, arrays, count_classes(networks["generator"]), class_names)
+        settings = {name: _settings(network) for name, network in networks.items()}
+        return cls(source, arrays, count_classes(networks["generator"]), class_names, settings)
 
 
 @dataclass(frozen=True)
@@ -112,13 +118,17 @@ def take_weights(gan, weights, class_names=None, new_classes="mean"):
             f"{weights.source} has {weights.num_classes or 'no'} classes, and the networks to train have "
             f"{gan.num_classes or 'none'}: both must have classes, or neither."
         )
+    for names in (class_names, weights.class_names):
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError(f"the names of the classes must differ. Received: {', '.join(map(str, names))}.")
     labels, lines = _match_classes(gan.num_classes, class_names, weights, new_classes)
     parts, values = [], []
     for name in _NETWORKS:
         network = getattr(gan, name)
         if name == "ema_generator" and network is gan.generator:
             continue
-        report, taken = _match_parts(network, name, weights.networks.get(name, {}), labels, new_classes)
+        settings = _differing(_settings(network), weights.settings.get(name, {}))
+        report, taken = _match_parts(network, name, weights.networks.get(name, {}), settings, labels, new_classes)
         parts += report if name != "ema_generator" else []
         values += taken
     if not values:
@@ -128,7 +138,36 @@ def take_weights(gan, weights, class_names=None, new_classes="mean"):
         )
     for variable, value in values:
         variable.assign(value)
-    return Transfer(parts, lines)
+    transfer = Transfer(parts, lines)
+    _rest_with_average(gan, transfer)
+    return transfer
+
+
+def _rest_with_average(gan, transfer):
+    """Gives frozen parts of the generator the weights of the average, so that the average of them rests too."""
+    taken, average = frozen_parts(gan.generator) - transfer.new_parts("generator"), weights_by_name(gan.ema_generator)
+    for name, weight in weights_by_name(gan.generator).items():
+        if part_of(name) in taken:
+            weight.assign(average[name])
+
+
+def _settings(network):
+    """Maps, such as `attention_16.pool_size` -> value, the attributes `_SETTINGS` of the layers of a network."""
+    found = {}
+    for layer in network.layers:
+        inner = getattr(layer, "normalization", layer)  # of conditional batch normalization
+        found |= {f"{layer.name}.{key}": getattr(inner, key) for key in _SETTINGS if hasattr(inner, key)}
+    return found
+
+
+def _differing(own, theirs):
+    """Lists what the settings of two networks differ in: dict, part -> text."""
+    texts = {}
+    for name in own.keys() & theirs.keys():
+        if own[name] != theirs[name]:
+            part = "dense" if name == _FIRST_MAP else part_of(name.partition(".")[0])
+            texts[part] = f"{name} is {theirs[name]} at the source, {own[name]} here"
+    return texts
 
 
 def _match_classes(num_classes, names, weights, new_classes):
@@ -159,10 +198,12 @@ def _listed(names):
     return ", ".join(names[:_LISTED]) + rest
 
 
-def _match_parts(network, name, source, labels, new_classes):
+def _match_parts(network, name, source, settings, labels, new_classes):
     """Lists what becomes of each `Part`, and (variable, value) of those that are taken."""
     own, theirs, tables = _grouped(weights_by_name(network)), _grouped(source), _class_tables(network)
     problems = {part: _problem(weights, theirs.get(part), tables) for part, weights in own.items()}
+    if settings.get("dense", "").startswith(_FIRST_MAP):
+        problems["dense"] = problems["dense"] or settings["dense"]
     matches = {part: part for part in own if not problems[part]}
     matches |= _match_from_image(own, theirs, matches, tables)
     report, values = [], []
@@ -171,7 +212,12 @@ def _match_parts(network, name, source, labels, new_classes):
             report.append(Part(name, part, len(weights), "new", problems[part]))
             continue
         origin = matches[part]
-        report.append(Part(name, part, len(weights), "taken", "" if origin == part else f"from {origin}"))
+        notes = [
+            "" if origin == part else f"from {origin}",
+            settings.get(part, ""),
+            _note_of_u(weights, theirs[origin]),
+        ]
+        report.append(Part(name, part, len(weights), "taken", "; ".join(filter(None, notes))))
         for key, value in _renamed(theirs[origin], origin, part).items():
             if key in tables:
                 values.append((weights[key], _class_rows(weights[key], value, labels, new_classes)))
@@ -194,6 +240,14 @@ def _match_from_image(own, theirs, matches, tables):
         and other not in matches
         and not _problem(own[part], _renamed(theirs[other], other, part), tables)
     }
+
+
+def _note_of_u(own, theirs):
+    """Says if only one side of a part is spectrally normalized, so that its kernels have another scale there."""
+    here, there = (any(map(is_singular_vector, group)) for group in (own, theirs))
+    if here == there:
+        return ""
+    return "u is new, the source has none" if here else "spectrally normalized at the source, not here"
 
 
 def _renamed(group, old, new):
@@ -228,7 +282,8 @@ def _problem(own, theirs, tables):
         there, here = tuple(theirs[name].shape), tuple(own[name].shape)
         if len(there) != len(here) or there[first:] != here[first:]:
             return f"{name} is {there} at the source, {here} here"
-    return ""
+    further = [name for name in theirs if name not in own and not is_singular_vector(name)]
+    return f"{further[0]} of the source is not in this network" if further else ""
 
 
 def _class_rows(table, source, labels, new_classes):

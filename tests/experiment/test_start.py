@@ -73,6 +73,7 @@ def test_train_starts_from_weights_with_fresh_optimizers(source, started):
     run = started.run
     expected, reached = read_weights(source.path), read_weights(run.path)
     assert expected.networks.keys() == {"generator", "ema_generator", "discriminator"}
+    expected.networks["generator"].update(frozen_parts_of_average(expected, started.gan))
     first = restore_networks(run, step=0, discriminator=True)
     taken = Weights.of({
         "generator": first.trained_generator, "ema_generator": first.generator, "discriminator": first.discriminator,
@@ -104,16 +105,24 @@ class _Source:
     num_classes = 4
 
 
+def frozen_parts_of_average(weights, gan):
+    average, frozen = weights.networks["ema_generator"], frozen_parts(gan.generator)
+    return {key: value for key, value in average.items() if part_of(key) in frozen}
+
+
 def assert_frozen_parts_rest(gan, weights):
-    for name, parts in (("generator", {"block_32", "output_norm", "output_conv"}), ("discriminator", {"block_1"})):
-        network = getattr(gan, name)
-        assert parts <= frozen_parts(network)
-        for key, weight in weights_by_name(network).items():
+    parts = {"generator": {"block_32", "output_norm", "output_conv"}, "discriminator": {"block_1"}}
+    assert all(parts[name] <= frozen_parts(getattr(gan, name)) for name in parts)
+    average = frozen_parts_of_average(weights, gan)
+    sources = {**weights.networks, "generator": weights.networks["generator"] | average}
+    for name in ("generator", "ema_generator", "discriminator"):
+        network = getattr(gan, name.removeprefix("ema_"))  # that of the average is not frozen itself
+        for key, weight in weights_by_name(getattr(gan, name)).items():
             if key in ("output_dense/bias", "output_dense/u"):  # the hinge loss's gradients cancel; always 1 or -1
                 continue
             is_table = key.startswith("block_32_norm") and key.endswith(("gamma", "beta"))
             is_at_rest = part_of(key) in frozen_parts(network) and not is_table
-            assert np.array_equal(weight, weights.networks[name][key]) == is_at_rest, key
+            assert np.array_equal(weight, sources[name][key]) == is_at_rest, (name, key)
 
 
 def test_frozen_blocks_rest(source, started):

@@ -139,3 +139,43 @@ def test_u_is_kept_where_the_source_has_none():
     np.testing.assert_array_equal(
         weights_by_name(gan.generator)["dense/kernel"], weights_by_name(source)["dense/kernel"]
     )
+
+
+def test_first_layer_of_a_transposed_rectangle_is_new():
+    # The same number of units, in another order of rows and columns.
+    source, gan = (toy_gan(3, seed, image_size=size) for seed, size in enumerate([(24, 40), (40, 24)]))
+    drawn, old = arrays_of(gan), arrays_of(source)
+    transfer = gan.load_weights_from(source)
+    assert transfer.new_parts("generator") == {"dense"} and not transfer.new_parts("discriminator")
+    assert "reshape.target_shape is (3, 5, " in str(transfer)
+    for (name, key), value in arrays_of(gan).items():
+        expected = drawn if "generator" in name and key.startswith("dense/") else old
+        np.testing.assert_array_equal(value, expected[name, key])
+
+
+def test_part_with_more_weights_at_the_source_is_new():
+    def build(output_projection):
+        attention = dict(value_reduction=1, key_reduction=4, output_projection=output_projection)
+        return toy_gan(3, 0, attention_options=attention)
+
+    transfer = build(False).load_weights_from(build(True))
+    assert transfer.new_parts("generator") == transfer.new_parts("discriminator") == {"attention_16"}
+    assert "of the source is not in this network" in str(transfer)
+
+
+def test_table_says_what_weights_do_not_show():
+    source = toy_gan(3, 0, spectral_normalization=False, attention_options=dict(key_reduction=4, pool_size=1))
+    gan = toy_gan(3, 1, attention_options=dict(key_reduction=4, pool_size=2))
+    lines = {tuple(line.split()[:2]): line for line in str(gan.load_weights_from(source)).splitlines()}
+    note = "taken: attention_16.pool_size is 1 at the source, 2 here"
+    assert note in lines["generator", "attention_16"] and note in lines["discriminator", "attention_16"]
+    assert lines["generator", "dense"].endswith("taken: u is new, the source has none")
+    lines = str(source.load_weights_from(gan)).splitlines()
+    assert any(line.endswith("taken: spectrally normalized at the source, not here") for line in lines)
+
+
+def test_load_weights_from_rejects_equal_names_of_classes():
+    gan = toy_gan(3, 0)
+    for names in [("a", "b", "a"), ("a", "b", "c")], [("a", "b", "c"), ("x", "x", "b")]:
+        with pytest.raises(ValueError, match="the names of the classes must differ"):
+            gan.load_weights_from(Weights.of(toy_gan(3, 1), "old", names[0]), names[1])
