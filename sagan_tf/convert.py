@@ -15,7 +15,9 @@ def main(argv=None, prog="python -m sagan_tf.convert"):
             from sagan_tf.commands.convert import convert_checkpoints, write_biggan_pytorch
 
         if options.to is not None:
-            print("\n".join(write_biggan_pytorch(options.generator, options.discriminator, options.out)))
+            names = ("data", "channel_order", "relu_in_place")
+            unused = [name for name in names if getattr(options, name) != getattr(ConvertOptions, name)]
+            print("\n".join(write_biggan_pytorch(options.generator, options.discriminator, options.out, unused)))
             return
         in_place = None if options.relu_in_place is None else options.relu_in_place == "yes"
         run, lines = convert_checkpoints(

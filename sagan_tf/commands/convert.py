@@ -61,13 +61,14 @@ def convert_checkpoints(generator_path, discriminator_path, folder, data_name, c
     return Run.open(folder), lines
 
 
-def write_biggan_pytorch(run_path, discriminator_path, folder):
+def write_biggan_pytorch(run_path, discriminator_path, folder, unused=()):
     """Writes the networks of a run as state dicts of BigGAN-PyTorch.
 
     Args:
         run_path: Run folder. Without checkpoints it has no discriminator.
         discriminator_path: None: the run has both networks.
         folder: Path of the new folder: `G_ema.pth`, the averaged generator, and `D.pth`.
+        unused: Names of options that were given and have no meaning here.
 
     Returns:
         list of str, a line for each network: its file and how to build it there, or why it is left out.
@@ -75,6 +76,8 @@ def write_biggan_pytorch(run_path, discriminator_path, folder):
     Raises:
         UserError: The run cannot be read, BigGAN-PyTorch has no such generator, or the folder is not empty.
     """
+    if unused:
+        raise UserError(f"--{unused[0]}: is for checkpoints that are read; leave it out with --to.")
     if discriminator_path is not None:
         raise UserError(f"{discriminator_path}: --to takes one run folder, which has both networks.")
     run = open_subject(run_path)

@@ -63,6 +63,8 @@ def evaluate_run(run, options):
     started_at, config, worker = time.monotonic(), run.config(), read_worker()
     rule = config.data.name if config.data.name in embedded.NAMES else None
     picture_names = _picture_metric_names(options, rule)
+    if image_sides(options):
+        raise UserError("--image_size: a run knows the size of its pictures; the option is for a folder of pictures.")
     if options.truncation_curve and not _curve_metric_names(options):
         raise UserError(f"--truncation_curve: it needs one of the metrics {', '.join(CURVE_METRICS)}.")
     evaluator, left_out = _make_evaluator(options, picture_names)
@@ -83,6 +85,8 @@ def evaluate_run(run, options):
         if not worker.is_chief:
             return None
         metrics, files, removals, curve = [], [], [], []
+        if options.truncation_curve:
+            left_out["truncation_curve"] = next(iter(left_out.values()))
         reference = _describe_reference(evaluator, source, options)
     else:
         measured = _measure_features(run, evaluator, reader, subject, stem, source, options)
@@ -195,8 +199,10 @@ def _measure_features(run, evaluator, reader, subject, stem, source, options):
     files = []
     if source is not None and reference.features is not None:
         files = [save_feature_neighbours(generated, reference, reader, source, _beside(stem, "_neighbours.png"))]
-    if curve:
-        path = _beside(stem, "_truncation_curve.png")
+    path = _beside(stem, "_truncation_curve.png")
+    if not curve:
+        removals.append(functools.partial(path.unlink, missing_ok=True))  # of an earlier evaluation
+    else:
         files.append(save_truncation_curve(curve, evaluator.is_inception, reader.count, path))
     return metrics, left_out, files, removals, reference.about, curve
 

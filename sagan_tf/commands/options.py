@@ -155,6 +155,8 @@ def image_sides(options):
     if (options.image_height is None) != (options.image_width is None):
         given, other = ("width", "height") if options.image_height is None else ("height", "width")
         raise UserError(f"--image_{given}: give --image_{other} too.")
+    if options.image_size is not None and options.image_height is not None:
+        raise UserError("--image_size: is of squares; give it, or --image_height and --image_width.")
     names = ("image_size",) if options.image_height is None else ("image_height", "image_width")
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
@@ -221,7 +223,7 @@ class PrepareOptions:
         source: Folder of pictures, or a TensorFlow Datasets name, as --data.name takes.
         out: Folder to write; the same command continues an interrupted one, and checks and repairs a complete one.
         split: Splits, separated by commas, each into a folder of its own; those of --data.split.
-        image_size: Height and width in px of square pictures, after the central crop and resize.
+        image_size: Height and width in px of square pictures, after the central crop and resize. Defaults to 128.
         image_height: Height in px of pictures that are not square, with --image_width in place of --image_size.
         image_width: Width in px; see --image_height.
         image_channels: 1 (grey) or 3 (RGB).
@@ -237,7 +239,7 @@ class PrepareOptions:
     source: str = positional("SOURCE")
     out: Path
     split: tuple[str, ...] = ("train",)
-    image_size: PictureSize = 128
+    image_size: PictureSize | None = None
     image_height: PictureSize | None = None
     image_width: PictureSize | None = None
     image_channels: Literal["1", "3"] = "3"

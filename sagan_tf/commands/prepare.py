@@ -12,6 +12,7 @@ from sagan_tf.networks.architectures import find_architecture
 
 _QUALITY = 95
 _SKIPPED_SHOWN = 10
+_DEFAULT_SIZE = 128  # px
 
 
 def prepare_splits(options):
@@ -20,7 +21,7 @@ def prepare_splits(options):
         raise UserError(f"--quality: {options.encoding} is lossless. Leave it out, or add --encoding jpeg.")
     quality = (options.quality or _QUALITY) if options.encoding == "jpeg" else None
     names = ("resize", "corrupt", "data_dir", "manual_dir", "download")
-    settings = {name: getattr(options, name) for name in names} | image_sides(options)
+    settings = {name: getattr(options, name) for name in names} | _sides(options)
     settings["image_channels"] = int(options.image_channels)
     _check_size(DataOptions(name=options.source, **settings).image_shape)
     for split in options.split:
@@ -30,6 +31,10 @@ def prepare_splits(options):
         yield _describe(split_folder(options.out, split), manifest, repaired)
         yield from _skipped_lines(manifest) if repaired is None else ()
     yield f"Train with: {shlex.join(_train_command(options))}"
+
+
+def _sides(options):
+    return image_sides(options) or {"image_size": _DEFAULT_SIZE}
 
 
 def _check_size(image_shape):
@@ -46,7 +51,7 @@ def _train_command(options):
     values = {"split": split, "image_channels": int(options.image_channels), "resize": options.resize}
     changes = {name: value for name, value in values.items() if value != getattr(DataOptions(), name)}
     # The size always: the quick start has another than the default.
-    for name, value in {**image_sides(options), **changes}.items():
+    for name, value in {**_sides(options), **changes}.items():
         command += [f"--data.{name}", str(value)]
     return command
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sagan_tf.commands.classes import choose_classes
+from sagan_tf.commands.options import SampleOptions
 from sagan_tf.commands.subjects import open_subject
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import class_names, restore_networks
@@ -39,6 +40,7 @@ def sample_run(options):
             worker's files did not come.
     """
     check_animation(options.animate)
+    _check_strips(options)
     worker, run = read_worker(), open_subject(options.run, options.pretrained)
     networks = restore_networks(run, options.step)
     classes = choose_classes(options.classes, class_names(run, networks.num_classes))
@@ -64,6 +66,14 @@ def sample_run(options):
             yield from _draw_directions(sampler, chosen, options, directions, out)
 
 
+def _check_strips(options):
+    """Refuses options of strips that are not drawn."""
+    strips = {"distance": ("directions",), "frames": ("directions", "interpolate")}
+    for name, users in strips.items():
+        if getattr(options, name) != getattr(SampleOptions, name) and not any(getattr(options, user) for user in users):
+            raise UserError(f"--{name}: is for the strips of --{' and --'.join(users)}.")
+
+
 def _find_directions(folded, count):
     directions = principal_directions(folded, count or 0)
     if len(directions) < (count or 0):
@@ -76,10 +86,10 @@ def _draw(sampler, classes, options, out):
     if options.sweep:
         yield _save(sample_tables.truncation_sweep(sampler, classes, seed, options.sweep), out / "truncation.png")
     if "latents" in options.interpolate:
-        table = sample_tables.latent_interpolations(sampler, classes, seed, fractions)
+        table = sample_tables.latent_interpolations(sampler, classes, seed, fractions, options.truncation)
         yield _save(table, out / "between_latents.png")
     if "classes" in options.interpolate:
-        table = sample_tables.class_interpolations(sampler, classes, seed, fractions)
+        table = sample_tables.class_interpolations(sampler, classes, seed, fractions, options.truncation)
         yield _save(table, out / "between_classes.png")
     if options.animate:
         for kind in options.interpolate or (() if options.directions else ("latents",)):
@@ -127,7 +137,7 @@ def _animation_frames(sampler, classes, options, kind):
             [(first + i, label) for i in range(_SEEDS_PER_LOOP)] for label in classes or [None] for first in first_seeds
         ]
     images = [
-        sample_tables.interpolation_loop(sampler, loop, _FRAMES_PER_STEP)
+        sample_tables.interpolation_loop(sampler, loop, _FRAMES_PER_STEP, options.truncation)
         for loop in progress_bar(loops, unit="loop", desc="interpolating", leave=False)
     ]
     shape = (len(titles), len(loops) // len(titles), *sampler.image_shape)

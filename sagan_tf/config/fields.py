@@ -51,8 +51,8 @@ class GeneratorConfig:
         batch_statistics: Batch normalization on several replicas by the statistics of the `global` batch, as on one
             replica, or of each replica's own images, `local` (the authors' code; XLA needs it there).
         kernel_initializer: Keras initializer of all kernels.
-        frozen_blocks: Last blocks, nearest to the image, that stay as `training.start_from` gave them, with the output
-            layers (Zhao et al. 2020); class tables are trained.
+        frozen_blocks: Last blocks, nearest to the image, that stay as `training.start_from` gave them, with the
+            attention between them and the output layers (Zhao et al. 2020); class tables are trained.
     """
 
     channels: int = 64
@@ -79,8 +79,8 @@ class DiscriminatorConfig:
         hidden_channels: Width inside a residual block: that of its `output` (SAGAN) or its `input` (SNGAN projection).
         activate_skip: Apply the first ReLU of a block to its skip too (PyTorch-StudioGAN; not the authors' code).
         kernel_initializer: Keras initializer of all kernels.
-        frozen_blocks: First blocks, nearest to the image, that stay as `training.start_from` gave them (FreezeD, Mo et
-            al. 2020).
+        frozen_blocks: First blocks, nearest to the image, that stay as `training.start_from` gave them, with the
+            attention after each (FreezeD, Mo et al. 2020).
     """
 
     channels: int = 64

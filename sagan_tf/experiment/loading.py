@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import keras
 
-from sagan_tf.data import embedded
 from sagan_tf.errors import UserError, summarize
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import restore
@@ -34,9 +33,7 @@ class Networks:
 
 def known_class_names(run, num_classes):
     """Names of a run's classes, without opening its data: tuple of str; None if unknown, or without classes."""
-    names = run.class_names()
-    if not names and run.config().data.name in embedded.NAMES:
-        names = embedded.KINDS
+    names = run.known_class_names()
     return tuple(names) if names and len(names) == num_classes else None
 
 

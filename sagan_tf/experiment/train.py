@@ -112,7 +112,8 @@ def _train_in_folder(config, strategy, worker, callbacks, allow_data_change, is_
                 gan = build_gan(config, source, rate_factor(run))
             restore_latest(gan, run)
             with end_on_signal(worker):
-                check_same_step(strategy, worker, int(gan.step.numpy()))
+                # A worker that does not see the checkpoint of step 0 lacks the weights that the run starts from.
+                check_same_step(strategy, worker, int(gan.step.numpy()) if run.checkpoint_steps() else None)
             manager = make_manager(gan, run, config.output.checkpoints_to_keep) if worker.is_chief else None
             try:
                 run.stopped_by = fit(config, gan, source, run, manager, callbacks)

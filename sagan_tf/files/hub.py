@@ -75,7 +75,8 @@ def upload(folder, name, private=False):
         api.create_repo(parts["id"], private=private or None, exist_ok=True)
         if parts["revision"] and api.revision_exists(parts["id"], parts["revision"]):
             raise UserError(f"{name}: there is a revision `{parts['revision']}`. Choose another, or leave it out.")
-        old = [path for path in api.list_repo_files(parts["id"]) if path.startswith(_OWN_FOLDERS)]
+        # Files of another generator would be read with this one.
+        old = [path for path in api.list_repo_files(parts["id"]) if path.startswith(_OWN_FOLDERS) or path in _RUN_FILES]
         operations = [CommitOperationDelete(path) for path in old if path not in files]
         operations += [CommitOperationAdd(path, source) for path, source in files.items()]
         commit = api.create_commit(parts["id"], operations, commit_message="Upload a generator of sagan_tf")

@@ -47,7 +47,7 @@ class Inversion:
 def invert(
     generator: Any,
     images: Any,
-    labels: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+    labels: Sequence[int | str] | NDArray[np.integer[Any]] | None = None,
     discriminator: keras.Model | None = None,
     *,
     steps: int = 300,
@@ -70,7 +70,8 @@ def invert(
         generator: keras.Model of `build_generator`, `FoldedGenerator`, or what `load_run`, `load_generator` or
             `pretrained` returns.
         images: (N, H, W, C), uint8 or floats in [-1, 1], N >= 1.
-        labels: (N,) ints in 0 .. K-1. None: the weights of a mixture of classes are optimized too.
+        labels: (N,) ints in 0 .. K-1, or names of classes that `generator` knows. None: the weights of a mixture of
+            classes are optimized too.
         discriminator: keras.Model of `build_discriminator`, for the loss of features; None for pixels only.
         steps: int >= 1, of Adam from the starts, and again from the best one.
         restarts: int >= 1, starts per image.
@@ -84,13 +85,17 @@ def invert(
 
     Raises:
         ValueError: An argument is out of range, or images or labels do not fit the generator.
+        TypeError: `generator` is something else.
 
     Source: Zhu et al. 2016, section 3.1, https://arxiv.org/abs/1609.03552, for the optimization; Pan et al. 2020,
         section 3.2, https://arxiv.org/abs/2003.13659, for the features of the discriminator.
     """
-    folded = fold_generator(generator if isinstance(generator, keras.Model | FoldedGenerator) else generator.model)
-    levels, labels = np.asarray(to_levels(images)), None if labels is None else np.asarray(labels)
-    _check(folded, levels, labels, steps, restarts, learning_rate)
+    model = generator if isinstance(generator, keras.Model | FoldedGenerator) else getattr(generator, "model", None)
+    if model is None:
+        raise TypeError(f"`generator` must be a network, or what `load_run` returns. Received: {generator!r}.")
+    folded, levels = fold_generator(model), _levels(images)
+    labels = None if labels is None else _numbers(labels, getattr(generator, "class_names", None))
+    _check(folded, levels, labels, steps, restarts, learning_rate, feature_weight)
     objective = _Objective(folded, discriminator, feature_weight, learns_classes=labels is None)
     targets = from_levels(levels)
     starts = _starts(objective, targets, labels, restarts, seed)  # each (N, restarts, D or K)
@@ -109,18 +114,33 @@ def invert(
     return _result(objective, levels, [np.concatenate(parts) for parts in zip(*found)])
 
 
-def _check(folded, levels, labels, steps, restarts, learning_rate):
+def _levels(images):
+    """Images as uint8."""
+    images = np.asarray(images)
+    if images.dtype.kind == "f" and images.size and not abs(images).max() <= 1:
+        raise ValueError(f"`images` must be in [-1, 1], or uint8. Received: floats up to {abs(images).max():g}.")
+    return np.asarray(to_levels(images))
+
+
+def _numbers(labels, class_names):
+    """Labels as an array, names of classes as their numbers."""
+    names = {name: number for number, name in enumerate(class_names or ())}
+    return np.array([names.get(label, label) if isinstance(label, str) else label for label in labels])
+
+
+def _check(folded, levels, labels, steps, restarts, learning_rate, feature_weight):
     if levels.ndim != 4 or levels.shape[1:] != folded.image_shape or not len(levels):
         raise ValueError(f"`images` must be (N, {', '.join(map(str, folded.image_shape))}). Received: {levels.shape}.")
-    if min(steps, restarts) < 1 or not learning_rate > 0:
+    if min(steps, restarts) < 1 or not 0 < learning_rate < np.inf or not 0 <= feature_weight < np.inf:
         raise ValueError(
-            "`steps` and `restarts` must be >= 1, and `learning_rate` > 0. "
-            f"Received: {steps=}, {restarts=}, {learning_rate=}."
+            "`steps` and `restarts` must be >= 1, `learning_rate` > 0, and `feature_weight` >= 0. "
+            f"Received: {steps=}, {restarts=}, {learning_rate=}, {feature_weight=}."
         )
     if labels is not None:
         classes = folded.num_classes or 0
-        if labels.shape != (len(levels),) or labels.min() < 0 or labels.max() >= classes:
-            raise ValueError(f"`labels` must be ({len(levels)},) in 0 .. {classes - 1}. Received: {labels}.")
+        is_whole = labels.shape == (len(levels),) and labels.dtype.kind in "iu"
+        if not is_whole or labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(f"`labels` must be ({len(levels)},) ints in 0 .. {classes - 1}. Received: {labels}.")
 
 
 class _Objective:

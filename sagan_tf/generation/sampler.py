@@ -90,12 +90,13 @@ class Sampler:
         latents, *conditions = self.inputs(seeds, labels, truncation)
         return self._run([latents + np.float32(steps), *conditions])[0]
 
-    def interpolate(self, start, end, fractions):
+    def interpolate(self, start, end, fractions, truncation=NO_TRUNCATION):
         """Generates what lies between two images: on the great circle of latents, straight between class rows.
 
         Args:
             start, end: (seed, label or None) each; labels need a `FoldedGenerator`.
             fractions: (N,) floats in [0, 1]; 0 is the start and 1 the end, exactly.
+            truncation: float > 0, largest absolute entry of the two latents.
         """
         fractions = tf.constant(fractions, tf.float32)
         seeds, labels = zip(start, end)
@@ -104,7 +105,7 @@ class Sampler:
         def between(method, ends):
             return method(*(tf.repeat(ends[i : i + 1], len(fractions), axis=0) for i in (0, 1)), fractions).numpy()
 
-        latents = between(interpolate_latents, _draw_latents(seeds, self.latent_dim))
+        latents = between(interpolate_latents, _draw_latents(seeds, self.latent_dim, truncation))
         return self._run([latents] if rows is None else [latents, between(interpolate_rows, rows)])[0]
 
     def _conditions(self, labels):

@@ -19,12 +19,12 @@ def frozen_parts(network):
 
 
 def freeze_blocks(network, count, kind):
-    """Freezes the `count` blocks of a network that are nearest to the image, and the attention between them.
+    """Freezes the `count` blocks of a network that are nearest to the image, with attention and output layers.
 
-    Those of a discriminator are its first blocks. Those of a generator are its last, with the output layers after them.
-    These hold low-level features, which pictures of all kinds share. Weights, the vectors u of spectral normalization
-    and the statistics of batch normalization stay as they are; the class tables of conditional batch normalization are
-    trained on, because a new class starts there.
+    Those of a discriminator are its first blocks, with the attention after each. Those of a generator are its last,
+    with the attention between them and the output layers. These hold low-level features, which pictures of all kinds
+    share. Weights, the vectors u of spectral normalization and the statistics of batch normalization stay as they are;
+    the class tables of conditional batch normalization are trained on, because a new class starts there.
 
     Args:
         network: keras.Model of `build_generator` or `build_discriminator`.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sagan_tf.config import Config, config_differences, read_config, save_config
+from sagan_tf.data.embedded import KINDS, NAMES
 from sagan_tf.errors import UserError, format_size
 from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
 from sagan_tf.files.hub import download, is_hub_name, repository_id
@@ -62,6 +63,7 @@ class Run:
     def __init__(self, path: str | Path, output_path: str | Path | None = None):
         self.path = Path(path)
         self.output_path = self.path if output_path is None else Path(output_path)
+        self.source = str(path)  # what a command opens it by
         self.name = self.output_path.resolve().name
         self.config_path = self.path / "config.yaml"
         self.checkpoints_path = self.path / "checkpoints"
@@ -150,6 +152,7 @@ class Run:
         """
         if is_hub_name(folder):
             run = cls(download(folder), output_path or repository_id(folder).partition("/")[2])
+            run.source = str(folder)
             needed = run.config_path, run.generator_path
             advice = f" `sagan push RUN {folder}` makes one."
         else:
@@ -213,6 +216,11 @@ class Run:
         """Reads the class names, a list of str in the order of the labels; None if there are none."""
         return read_record(self.class_names_path, parse_class_names, "a list of class names")
 
+    def known_class_names(self) -> list[str] | None:
+        """As `class_names`, but those of an embedded data set are known without the file."""
+        names, data = self.class_names(), self.config().data
+        return list(KINDS) if not names and data.name in NAMES and data.conditional is not False else names
+
     def save_class_names(self, names: Sequence[str]) -> None:
         """Saves the class names, for tools without access to the data."""
         text = json.dumps(list(names), ensure_ascii=False, indent=0)
@@ -275,7 +283,12 @@ class Run:
             check_kinds(folder)
 
     def _check_path(self):
-        """Raises UserError for a path that TensorFlow, which matches checkpoints by pattern, would not find again."""
+        """Raises UserError for a name of the Hub, and for a path that TensorFlow would take for a pattern."""
+        if str(self.path).startswith("hf:"):
+            raise UserError(
+                f"{self.source}: a run is trained in a folder. Choose one with --run; --training.start_from takes a "
+                "repository of the Hub."
+            )
         for letter in "*?[" + "\\" * (os.sep != "\\"):
             if letter in str(self.path):
                 raise UserError(

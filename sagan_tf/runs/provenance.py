@@ -20,7 +20,7 @@ def describe_training(run):
         "step": step,
         "average": average,
         "seed": config.training.seed,
-        "class_names": run.class_names(),
+        "class_names": run.known_class_names(),
         "generator_sha256": sha256(run.generator_path),
         "metrics": _newest_metrics(run),
         "evaluations": _evaluations(run, step),

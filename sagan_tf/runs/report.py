@@ -41,7 +41,7 @@ def describe_run(run):
         contact_sheet=run.contact_sheet_path if run.contact_sheet_path.is_file() else None,
         commands=(
             *([shell_command(started_by)] if started_by else []),
-            *(shlex.join(["sagan", verb, str(run.path)]) for verb in _READERS),
+            *(shlex.join(["sagan", verb, run.source]) for verb in _READERS),
             _loading_code(run),
         ),
         class_names=tuple(run.class_names() or ()),
@@ -54,7 +54,7 @@ def _loading_code(run):
     labels = ", labels=run.class_names[0]" if run.class_names() else ""
     lines = (
         "import sagan_tf",
-        f"run = sagan_tf.load_run({str(run.path)!r})",
+        f"run = sagan_tf.load_run({run.source!r})",
         f"images = run.sample(seeds=range(8){labels})",
         f"maps = run.attention(seeds=[0]{labels})",
         "print(run.class_names, images.shape, list(maps))",

@@ -259,7 +259,9 @@ class SAGAN(SteppingModel):
             `Transfer`: what was taken, left and is new, as lists, and as a table when printed.
 
         Raises:
-            ValueError: Nothing fits, or only one of the two has classes; no weight has changed.
+            TypeError: `source` is something else.
+            ValueError: Nothing fits, only one of the two has classes, or two classes have the same name; no weight has
+                changed.
         """
         weights = source if isinstance(source, Weights) else Weights.of(source)
         return take_weights(self, weights, class_names, new_classes)

@@ -54,6 +54,11 @@ class Weights:
             networks = {name: getattr(networks, name) for name in _NETWORKS}
         elif isinstance(networks, keras.Model):
             networks = {"generator": networks, "ema_generator": networks}
+        elif not isinstance(networks, dict):
+            raise TypeError(
+                "Weights are taken from a SAGAN or a generator; `sagan_tf.read_weights` reads those of a run folder, a "
+                f".keras file or hf://owner/name. Received: {networks!r}."
+            )
         arrays = {
             name: {key: ops.convert_to_numpy(weight) for key, weight in weights_by_name(network).items()}
             for name, network in networks.items()

@@ -247,8 +247,9 @@ def check_same(strategy, worker, values, advice):
 
 
 def check_same_step(strategy, worker, step):
-    """Raises UserError if the workers resume from different steps."""
-    advice = f"This one would resume from step {step}. The run folder must be on a disk that all workers share."
+    """Raises UserError if the workers resume from different steps; `step` is None without a checkpoint."""
+    found = "finds none" if step is None else f"would resume from step {step}"
+    advice = f"This one {found}. The run folder must be on a disk that all workers share."
     check_same(strategy, worker, {"last checkpoint": step}, advice)
 
 

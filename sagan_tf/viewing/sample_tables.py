@@ -34,22 +34,22 @@ def truncation_sweep(sampler, classes, seed, truncations):
     return Table(images, tuple(title for *_, title in rows), columns, f"Truncation of the latent{suffix}")
 
 
-def latent_interpolations(sampler, classes, seed, fractions):
+def latent_interpolations(sampler, classes, seed, fractions, truncation=NO_TRUNCATION):
     """Makes a `Table` from each seed to the next, one row per class; without classes, from eight seeds."""
     rows = _first_samples(classes, seed)
-    images = [sampler.interpolate((s, label), (s + 1, label), fractions) for s, label, _ in rows]
+    images = [sampler.interpolate((s, label), (s + 1, label), fractions, truncation) for s, label, _ in rows]
     titles = tuple(name if classes else f"{s} to {s + 1}" for s, _, name in rows)
     title = f"Between seeds {seed} and {seed + 1}" if classes else "Between seeds"
     return Table(np.stack(images), titles, _percent(fractions), title)
 
 
-def class_interpolations(sampler, classes, seed, fractions):
+def class_interpolations(sampler, classes, seed, fractions, truncation=NO_TRUNCATION):
     """Makes a `Table` from each class to the next, and from the last to the first, for the latent of one seed."""
     if not classes or len(classes) < 2:
         raise ValueError(f"`classes` must be two or more. Received: {classes}.")
     labels = list(classes)
     pairs = list(zip(labels, labels[1:] + labels[:1]))[: 1 if len(labels) == 2 else None]
-    images = [sampler.interpolate((seed, start), (seed, end), fractions) for start, end in pairs]
+    images = [sampler.interpolate((seed, start), (seed, end), fractions, truncation) for start, end in pairs]
     titles = tuple(f"{classes[start]} to {classes[end]}" for start, end in pairs)
     return Table(np.stack(images), titles, _percent(fractions), f"Between classes, seed {seed}")
 
@@ -74,7 +74,7 @@ def direction_strips(sampler, classes, seed, directions, distances, truncation=N
     )
 
 
-def interpolation_loop(sampler, stops, frames):
+def interpolation_loop(sampler, stops, frames, truncation=NO_TRUNCATION):
     """Interpolates through stops, (seed, label or None) each, and back to the first: an animation without a jump.
 
     Returns (number of stops * frames, H, W, C) uint8.
@@ -82,7 +82,7 @@ def interpolation_loop(sampler, stops, frames):
     # Slower near the stops, so that they can be seen.
     fractions = (1 - np.cos(np.pi * np.arange(frames) / frames)) / 2
     pairs = zip(stops, [*stops[1:], stops[0]])
-    return np.concatenate([sampler.interpolate(start, end, fractions) for start, end in pairs])
+    return np.concatenate([sampler.interpolate(start, end, fractions, truncation) for start, end in pairs])
 
 
 def file_name(label, name, seed):

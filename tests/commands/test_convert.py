@@ -187,6 +187,7 @@ def test_convert_writes_a_run_for_biggan_pytorch(tmp_path, capsys, command_error
         ([*arguments, full], "is not empty"),
         ([tmp_path, *arguments[1:], there], "not a run folder"),
         ([run.path, "D.pth", *arguments[1:], there], "takes one run folder"),
+        ([*arguments, there, "--relu_in_place", "no"], "--relu_in_place: is for checkpoints that are read"),
     ):
         assert message in command_error(main, *wrong)
         assert not there.exists()

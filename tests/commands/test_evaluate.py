@@ -65,12 +65,12 @@ def test_evaluate_run_writes_metrics_files_and_provenance(run, features, tmp_pat
 
 
 def test_evaluate_without_inception_measures_what_needs_no_features(run, offline, tmp_path, capsys):
-    measured(run.path, "--num_samples", 50, "--out", tmp_path)
+    measured(run.path, "--num_samples", 50, "--out", tmp_path, "--truncation_curve")
     page, lines = read(tmp_path), capsys.readouterr().out.splitlines()
     assert {"ms_ssim_within_classes", "nearest_picture", "nearest_picture_of_the_data", "rule_valid"} <= set(
         page["figures"]
     )
-    assert set(METRICS) <= set(page["left_out"]) and page["features"] is None
+    assert {*METRICS, "truncation_curve"} <= set(page["left_out"]) and page["features"] is None
     (line,) = (line for line in lines if "--inception PATH" in line)
     assert line.startswith("fid, kid, is, ") and "--features" in line and not any(" nan " in line for line in lines)
     assert (page["reference"]["data"], page["reference"]["count"]) == ("twins", 240)
@@ -171,6 +171,9 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     assert "no such folder" in refusal(capsys, tmp_path / "none")
     curve = "--truncation_curve"
     assert refusal(capsys, run.path, curve, "--metrics", "kid") == f"{curve}: it needs one of the metrics fid, is."
+    assert "a run knows the size" in refusal(capsys, run.path, "--image_height", "3", "--image_width", "5")
+    both = ("--image_size", "32", "--image_height", "32", "--image_width", "64")
+    assert "is of squares" in refusal(capsys, tmp_path / "flat", "--reference", "twins", *both)
     assert "has no latents" in refusal(capsys, tmp_path / "flat", "--reference", "twins", curve)
     assert "--reference" in refusal(capsys, tmp_path / "flat", "--features", features)
     assert refusal(capsys, run.path, "--metrics", "fidd") == (

@@ -1,5 +1,6 @@
 """`sagan push`, and the commands and functions that take `hf://owner/name`, against a server on this machine."""
 
+import html
 import json
 
 import keras
@@ -138,7 +139,7 @@ def test_commands_write_beside_the_user_what_they_draw_of_other_runs(subject, he
     assert "generator  attention_16" in out and "discriminator" not in out
     if subject == [NAME]:
         report.main(subject)
-        assert (here / "toy" / "report.html").is_file()
+        assert f"sagan_tf.load_run({NAME!r})" in html.unescape((here / "toy" / "report.html").read_text())
     assert {path.relative_to(here).parts[0] for path in here.rglob("*")} == {"toy"}
 
 

@@ -18,6 +18,7 @@ from sagan_tf.commands import sample as sample_command
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
+from sagan_tf.viewing import sample_tables
 
 pytestmark = pytest.mark.usefixtures("toy_networks")
 
@@ -85,6 +86,24 @@ def test_sample_writes_and_prints_every_kind_of_file(run, tmp_path, capsys):
     }
     assert {path.name for path in tmp_path.iterdir()} == names
     assert capsys.readouterr().out.split() == sorted((str(tmp_path / name) for name in names), key=order)
+
+
+def test_sample_truncates_strips_and_animations(run, tmp_path):
+    # A truncation at which all latents are nearly 0 and alike.
+    options = ["--interpolate", "latents", "--animate", "webp", "--classes", "ring", "--frames", "3", "--columns", "1"]
+    for truncation in ("0.0001", "6"):
+        sample.main([str(run.path), "--out", str(tmp_path / truncation), "--truncation", truncation, *options])
+    for name in ("between_latents.png", "between_latents.webp"):
+        near, far = ((tmp_path / truncation / name).read_bytes() for truncation in ("0.0001", "6"))
+        assert near != far
+    strip = sample_tables.latent_interpolations(sampler_of(run), {1: "ring"}, 0, [0, 0.5, 1], 0.0001).images[0]
+    assert np.ptp(np.int16(strip), axis=0).max() <= 1
+    free = sample_tables.latent_interpolations(sampler_of(run), {1: "ring"}, 0, [0, 0.5, 1]).images[0]
+    assert np.ptp(np.int16(free), axis=0).max() > 5
+
+
+def sampler_of(run):
+    return Sampler(fold_generator(restore_networks(run).generator))
 
 
 def order(path):
@@ -231,6 +250,8 @@ def test_sample_step_selects_the_checkpoint(run, tmp_path):
         (["--seed", "-1"], f"--seed: `-1` is not a whole number from 0 to {2**62 - 1}."),
         (["--interpolate", "time"], "--interpolate: `time` is not one of latents, classes."),
         (["--directions", "13"], "--directions: the generator has 12 directions, not 13."),
+        (["--distance", "2"], "--distance: is for the strips of --directions."),
+        (["--frames", "4", "--animate", "gif"], "--frames: is for the strips of --directions and --interpolate."),
         (["--animate", "avi"], "--animate: `avi` is not one of gif, webp, mp4."),
     ],
 )

@@ -120,6 +120,7 @@ def test_load_config_rejects_value_out_of_range_with_its_line(refusal, yaml_file
             ["--training.ada_target=0.6", "--training.augmentation=[]", "--training.loss=relativistic"],
             "`training.ada_target` must be 0 with the loss relativistic, which does not separate the logits at 0 as",
         ),
+        (["--training.new_classes=random"], "`training.new_classes` must be mean without training.start_from."),
         (["--hardware.steps_per_execution", "7"], "must be a multiple of hardware.steps_per_execution, 7."),
         (
             ["--generator_optimizer.schedule=cosine", "--generator_optimizer.final_learning_rate=1"],

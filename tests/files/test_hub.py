@@ -36,6 +36,10 @@ def test_upload_replaces_its_folders_and_keeps_files_of_the_owner(hub, folder):
     hub.commit("me/toy", {"LICENSE": b"mine", "checkpoints/ckpt-1.index": b"old", "config.yaml": b"old"})
     upload(folder, NAME)
     assert hub.files("me/toy") == {"LICENSE": b"mine"} | FILES
+    # The names of another generator's classes would be taken for those of this one.
+    (folder / "data" / "class_names.json").unlink()
+    upload(folder, NAME)
+    assert "data/class_names.json" not in hub.files("me/toy")
 
 
 def test_download_leaves_what_is_no_part_of_a_run(hub):

@@ -1,5 +1,7 @@
 """Inversion finds the latents and classes of generated images."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -59,6 +61,21 @@ def test_invert_rejects_what_does_not_fit(folded):
         ((images, [0, CLASSES]), {}),
         ((images,), {"steps": 0}),
         ((images,), {"learning_rate": 0.0}),
+        ((images,), {"learning_rate": np.inf}),
+        ((images,), {"feature_weight": -1.0}),
+        ((images, [0.5, 1.5]), {}),
+        ((images, ["cat", "dog"]), {}),
+        ((images + np.float32(2),), {}),
+        ((images * np.float32(np.nan),), {}),
     ):
         with pytest.raises(ValueError, match="Received: "):
             sagan_tf.invert(folded, *arguments, **options)
+
+
+def test_invert_takes_names_of_classes_and_names_other_arguments(folded):
+    images = np.zeros((2, 8, 16, 3), np.uint8)
+    named = SimpleNamespace(model=folded, class_names=("cat", "dog", "owl"))
+    found = sagan_tf.invert(named, images, ["owl", "cat"], steps=1, restarts=1, show_progress=False)
+    np.testing.assert_array_equal(found.labels, [2, 0])
+    with pytest.raises(TypeError, match="or what `load_run` returns. Received: 'runs/cats'"):
+        sagan_tf.invert("runs/cats", images)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import sagan_tf
-from sagan_tf.config import QUICK_START
+from sagan_tf.config import QUICK_START, save_config
 from sagan_tf.errors import UserError
 from sagan_tf.runs.folder import Run
 
@@ -132,6 +132,22 @@ def test_run_create_rejects_read_only_folder(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody may write, as Linux has")
 def test_run_create_rejects_folder_that_root_cannot_write():
     assert "cannot be written" in refusal(Path("/proc/self/run"))
+
+
+def test_run_create_rejects_name_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "--training.start_from takes a repository of the Hub" in refusal("hf://me/toy")
+    assert not list(tmp_path.iterdir())
+
+
+def test_class_names_of_embedded_data_are_known_without_the_file(tmp_path):
+    for name, conditional, names in (
+        ("twins", None, ["disc", "ring", "square", "cross"]), ("twins", False, None), ("cifar10", None, None),
+    ):  # fmt: skip
+        data = dataclasses.replace(QUICK_START.data, name=name, conditional=conditional)
+        save_config(dataclasses.replace(QUICK_START, data=data), tmp_path / "config.yaml")
+        run = Run.open(tmp_path)
+        assert run.class_names() is None and run.known_class_names() == names
 
 
 def test_run_create_rejects_missing_folder_name():

@@ -179,3 +179,8 @@ def test_load_weights_from_rejects_equal_names_of_classes():
     for names in [("a", "b", "a"), ("a", "b", "c")], [("a", "b", "c"), ("x", "x", "b")]:
         with pytest.raises(ValueError, match="the names of the classes must differ"):
             gan.load_weights_from(Weights.of(toy_gan(3, 1), "old", names[0]), names[1])
+
+
+def test_load_weights_from_path_says_what_reads_it():
+    with pytest.raises(TypeError, match="`sagan_tf.read_weights` reads those of a run folder.*'runs/cats'"):
+        toy_gan(3, 0).load_weights_from("runs/cats")

@@ -13,12 +13,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sagan_tf.errors import UserError
 from sagan_tf.training import workers
 from sagan_tf.training.distribution import make_strategy
-from sagan_tf.training.workers import Worker, read_worker, wait_until_present
+from sagan_tf.training.workers import Worker, check_same_step, read_worker, wait_until_present
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -213,3 +214,13 @@ def end_of(processes, seconds=300):
         for process in processes:
             process.kill()
     return [(process.returncode, *text) for process, text in zip(processes, texts)]
+
+
+def test_worker_that_finds_no_checkpoint_is_refused(monkeypatch):
+    sent = []
+    monkeypatch.setattr(workers, "gather", lambda strategy, worker, own: sent.append(own) or np.array([own, own]))
+    check_same_step(None, Worker(0, 2), 0)
+    others = iter(sent)
+    monkeypatch.setattr(workers, "gather", lambda strategy, worker, own: np.array([own, next(others)]))
+    with pytest.raises(UserError, match="the same last checkpoint. This one finds none. The run folder must be"):
+        check_same_step(None, Worker(1, 2), None)
