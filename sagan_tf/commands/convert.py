@@ -1,5 +1,6 @@
 """Makes a run folder from checkpoints of other implementations, and the reverse."""
 
+import contextlib
 import os
 
 import keras
@@ -8,7 +9,8 @@ import tensorflow as tf
 
 from sagan_tf.commands.subjects import open_subject
 from sagan_tf.config import Config
-from sagan_tf.config.fields import DataConfig, DiscriminatorConfig, GeneratorConfig, TrainingConfig
+from sagan_tf.config.fields import AttentionConfig, DataConfig, DiscriminatorConfig, GeneratorConfig, TrainingConfig
+from sagan_tf.conversion import heykeetae
 from sagan_tf.conversion.biggan_pytorch import discriminator_arguments, generator_arguments, make_state_dict
 from sagan_tf.conversion.files import read_state_dict, write_state_dict
 from sagan_tf.conversion.named_weights import set_weights, weights_by_name
@@ -44,10 +46,17 @@ def convert_checkpoints(generator_path, discriminator_path, folder, data_name, c
     Raises:
         UserError: A file cannot be read or converted, the networks do not match, or the folder is not empty.
     """
-    converted = _read_network(generator_path, "generator", channel_order)
+    state = _read_state(generator_path)
+    if heykeetae.is_heykeetae(state):
+        given = (discriminator_path, channel_order, relu_in_place)
+        return _convert_heykeetae(state, generator_path, folder, data_name, given)
+    converted = _convert_network(state, generator_path, "generator", channel_order)
     converted_discriminator = None
     if discriminator_path is not None:
-        converted_discriminator = _read_network(discriminator_path, "discriminator", channel_order, relu_in_place)
+        state = _read_state(discriminator_path)
+        converted_discriminator = _convert_network(
+            state, discriminator_path, "discriminator", channel_order, relu_in_place
+        )
     config = _make_config(converted, converted_discriminator, folder, data_name)
     _check_empty(folder)
     generator = _build(converted, generator_path, build_generator)
@@ -111,16 +120,54 @@ def _check_empty(folder):
         raise UserError(f"{folder}: is not empty. Name a new folder with --out.")
 
 
-def _read_network(path, part, channel_order, relu_in_place=None):
+def _read_state(path):
     state = read_state_dict(path)
     for name, value in state.items():
         if value.dtype.kind not in "fiu" or not value.size or not np.isfinite(value).all():
             raise UserError(f"{path}: {name} must contain finite numbers only.")
+    return {name.removeprefix("module."): value for name, value in state.items()}  # of DataParallel
+
+
+@contextlib.contextmanager
+def _named_shape_errors(path):
     try:
-        converted = convert_state_dict(state, str(path), part, channel_order, relu_in_place)
+        yield
     except (ValueError, IndexError, TypeError, AttributeError) as error:  # Known names with unexpected shapes.
-        reason = summarize(error)
-        raise UserError(f"{path}: its tensors do not fit together: {reason}") from None
+        raise UserError(f"{path}: its tensors do not fit together: {summarize(error)}") from None
+
+
+def _convert_heykeetae(state, path, folder, data_name, given):
+    """As `convert_checkpoints`, for a run folder with a generator alone."""
+    if any(value is not None for value in given):
+        raise UserError(f"{path}: of heykeetae's Self-Attention-GAN the generator alone is read, without options.")
+    with _named_shape_errors(path), _bounded(state):
+        generator = heykeetae.convert_generator(state, str(path))
+    _check_empty(folder)
+    latent_dim, channels = generator.input.shape[-1], generator.output.shape[-1]
+    config = Config(
+        run=str(folder),
+        data=DataConfig(name=data_name, image_size=heykeetae.IMAGE_SIZE, image_channels=channels, conditional=False),
+        generator=GeneratorConfig(
+            latent_dim=latent_dim, attention_sizes=heykeetae.ATTENTION_SIZES, spectral_normalization=False
+        ),
+        attention=AttentionConfig(
+            **{name: value for name, value in heykeetae.ATTENTION.items() if name != "use_bias"},
+            spectral_normalization=False,
+        ),
+        training=TrainingConfig(ema_decay=None),
+    )
+    with Run.create_or_resume(folder, config) as run:
+        save_generator(generator, run.generator_path, {"step": 0})
+    line = (
+        f"{path}: generator of heykeetae's Self-Attention-GAN, {heykeetae.IMAGE_SIZE} px, {latent_dim} latent "
+        "dimensions, no classes, attention at 16, 32; it makes images and cannot be trained further."
+    )
+    return Run.open(folder), [line]
+
+
+def _convert_network(state, path, part, channel_order, relu_in_place=None):
+    with _named_shape_errors(path):
+        converted = convert_state_dict(state, str(path), part, channel_order, relu_in_place)
     if converted.part != part:
         raise UserError(f"{path}: contains a {converted.part}, expected a {part}.")
     return converted
@@ -154,15 +201,18 @@ def _own_options(options):
 
 
 def _build(converted, path, builder):
-    num_bytes = sum(value.nbytes for value in converted.values.values())
     try:
-        # Widths and classes come from the file; the bound keeps a few bytes from claiming a giant network.
-        with bounded_variables(_MAX_GROWTH * num_bytes + (1 << 20)):
+        with _bounded(converted.values):
             network = builder(**converted.options)
     except ValueError as error:
         raise UserError(f"{path}: no network can be built from it: {error}") from None
     set_weights(network, converted.values, str(path), converted.unused)
     return network
+
+
+def _bounded(tensors):
+    """Keeps a few bytes of a file, which widths and classes come from, from claiming a giant network."""
+    return bounded_variables(_MAX_GROWTH * sum(value.nbytes for value in tensors.values()) + (1 << 20))
 
 
 def _build_new_discriminator(config, generator):

@@ -254,7 +254,7 @@ class PrepareOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions:
-    """Makes a run folder from checkpoints of BigGAN-PyTorch's, PyTorch-StudioGAN's or mmagic's SAGAN, or the reverse.
+    """Makes a run folder from checkpoints of the SAGANs of other repositories in PyTorch, or the reverse.
 
     Args:
         generator: Checkpoint of the generator: .pth of torch.save, .safetensors or .npz; with `to`, a run folder or

@@ -87,7 +87,6 @@ _COLOR_AXES = {
     "output_conv/kernel": 3, "output_conv/bias": 0, "output_conv/u": 0,
     "block_1_conv_1/kernel": 2, "block_1_skip/kernel": 2,
 }  # fmt: skip
-_DCGAN = "l1.0.module.weight_bar"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,11 +156,6 @@ def _select(state, part):
 
 
 def _find_layout(state, source):
-    if _DCGAN in state:
-        raise UserError(
-            f"{source}: is of heykeetae's Self-Attention-GAN ({_DCGAN}), which has transposed convolutions without "
-            "residual blocks and classes; sagan_tf has no such network, so it cannot be converted."
-        )
     for layout, names in LAYOUTS.items():
         block = re.compile(rf"{names['list']}\.\d+{re.escape(names['nesting'][0] + '.' + names['blocks']['conv_1'])}\.")
         if any(block.match(name) for name in state):

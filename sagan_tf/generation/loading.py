@@ -12,10 +12,10 @@ from sagan_tf.files.untrusted import bounded_keras_file, check_map
 from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.networks.architectures import has_architecture
 
-# All that a generator of `sagan_tf.networks` consists of, by package. A file could name other Keras classes, and some
-# of these read further files.
+# All that a generator of `sagan_tf.networks` or `conversion.heykeetae` consists of, by package. A file could name other
+# Keras classes, and some of these read further files.
 CLASSES = {
-    "keras": {"Activation", "Dense", "DTypePolicy", "Functional", "InputLayer", "Reshape"},
+    "keras": {"Activation", "Conv2DTranspose", "Dense", "DTypePolicy", "Functional", "InputLayer", "Reshape"},
     "sagan_tf": {
         "BatchNormalization", "ConditionalBatchNormalization", "Conv2D", "NearestUpsampling", "ReLU", "ResidualSum",
         "SelfAttention", "SpectralNormalization",

@@ -120,6 +120,7 @@ class Run:
         try:
             run._check_entries()
             run._check_config(config)
+            run._check_generator_alone()
         except BaseException:
             run.close()
             raise
@@ -295,6 +296,15 @@ class Run:
                     f"{self.path}: the path of a run folder must not contain `{letter}`, which TensorFlow takes for a "
                     "pattern. Choose another with --run."
                 )
+
+    def _check_generator_alone(self):
+        """Raises UserError if training would replace a generator that no run here has made."""
+        is_alone = self.generator_path.exists() and not self.checkpoint_steps() and not self.metrics_path.exists()
+        if is_alone:
+            raise UserError(
+                f"{self.path}: holds a generator, which training would replace, and no checkpoint to resume from. "
+                f"Choose another folder with --run; --training.start_from {self.path} starts from its weights."
+            )
 
     def _make_folder(self):
         try:

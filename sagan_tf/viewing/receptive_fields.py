@@ -49,10 +49,12 @@ def _dependence(network, start, end, axis):
 def _propagate(operation, mask, size):
     """The mask of an operation's output of `size` rows, from that of its input."""
     layer = operation.layer if isinstance(operation, SpectralNormalization) else operation
-    if size > len(mask):  # nearest-neighbour upsampling, possibly fused with a convolution
+    # Nearest-neighbour upsampling, possibly fused with a convolution; or a transposed convolution, whose kernel of 4 px
+    # reaches as far as one of 3 px after upsampling.
+    if size > len(mask):
         mask = np.repeat(mask, size // len(mask), axis=0)
-    if isinstance(layer, keras.layers.Conv2D):
-        radius = layer.kernel_size[0] // 2  # kernels are square
+    if isinstance(layer, keras.layers.Conv2D | keras.layers.Conv2DTranspose):
+        radius = (layer.kernel_size[0] - 1) // 2  # kernels are square
         padded = np.pad(mask, ((radius, radius), (0, 0)))
         mask = np.any([padded[i : i + len(mask)] for i in range(2 * radius + 1)], axis=0)
     if size < len(mask):  # pooling

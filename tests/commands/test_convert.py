@@ -14,6 +14,7 @@ from parity import recipe
 from parity.goldens import golden, relative_error
 from small_runs import make_run
 
+import sagan_tf
 from sagan_tf import sample
 from sagan_tf.commands.attention_results import AttentionReader
 from sagan_tf.commands.options import AttendOptions
@@ -25,6 +26,7 @@ from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import make_checkpoint
 from sagan_tf.experiment.start import prepare_start
+from sagan_tf.experiment.train import train
 from sagan_tf.export.__main__ import main as export
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
@@ -102,6 +104,28 @@ def test_sample_attend_and_export_accept_a_converted_run(checkpoints, tmp_path):
         "generator": ["attention_16"], "discriminator": ["attention_16"],
     }  # fmt: skip
     assert (tmp_path / "exported" / "keras" / "generator.keras").is_file()
+
+
+def test_convert_reads_the_generator_of_heykeetae(tmp_path, capsys, command_error):
+    data, paths = golden("torch_heykeetae"), {}
+    for name in ("shapes", "discriminator_shapes"):
+        paths[name] = tmp_path / f"{name}.npz"
+        values = recipe.torch_values(json.loads(str(data[name])))
+        np.savez(paths[name], **{f"module.{key}": value for key, value in values.items()})
+    folder, generator = tmp_path / "run", paths["shapes"]
+    for arguments in ([paths["discriminator_shapes"]], [generator, paths["discriminator_shapes"]],
+                      [generator, "--channel_order", "rgb"]):  # fmt: skip
+        assert "heykeetae" in command_error(main, *arguments, "--out", folder) and not folder.exists()
+    main([str(generator), "--out", str(folder), "--data", "celeba"])
+    assert f"64 px, {recipe.LATENT_DIM} latent dimensions, no classes, attention at 16, 32" in capsys.readouterr().out
+    run = sagan_tf.load_run(folder)
+    image = run.model(recipe.torch_inputs("heykeetae")["latent"], training=False)
+    assert relative_error(np.asarray(image), data["image"]) < 5e-6
+    assert list(run.attention([0])) == ["attention_16", "attention_32"]
+    with pytest.raises(UserError, match="holds a generator, which training would replace"):
+        train(Run.open(folder).config())
+    export([str(folder), "--out", str(tmp_path / "exported"), "--formats", "keras,tflite"])
+    assert {path.parts[-2] for path in (tmp_path / "exported").rglob("generator*.*")} >= {"keras", "tflite"}
 
 
 def test_convert_accepts_generator_without_discriminator(checkpoints, tmp_path):

@@ -2,8 +2,8 @@
 
     python tests/parity/make_torch_goldens.py FOLDER
 
-Networks in the layouts of BigGAN-PyTorch, StudioGAN and mmagic, spectral_norm over 20 steps of SGD, the attention block
-in its three published forms, hinge losses, and Adam with betas (0, 0.9). Inputs come from recipe.py.
+Networks in the layouts of BigGAN-PyTorch, StudioGAN, mmagic and heykeetae, spectral_norm over 20 steps of SGD, the
+attention block in its three published forms, hinge losses, and Adam with betas (0, 0.9). Inputs come from recipe.py.
 """
 
 import functools
@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import recipe
 import torch
+import torch_heykeetae
 import torch_mmagic
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, spectral_norm
@@ -66,6 +67,19 @@ def mmagic():
             results["discriminator_shapes"] = fill(network)
             results[f"logit_in_place_{in_place}"] = network(image, label)
     return results
+
+
+def heykeetae():
+    """Computes images and the attention maps of both layers of a generator."""
+    network = torch_heykeetae.Generator(recipe.LATENT_DIM, recipe.HEYKEETAE_CHANNELS)
+    shapes = fill(network)
+    with torch.no_grad():
+        image, *maps = network(tensor(recipe.torch_inputs("heykeetae")["latent"]))
+    discriminator = {name: list(value.shape) for name, value in torch_heykeetae.Discriminator(2).state_dict().items()}
+    return {
+        "shapes": shapes, "image": image.permute(0, 2, 3, 1), "map_16": maps[0][:, ::32], "map_32": maps[1][:, ::128],
+        "discriminator_shapes": json.dumps(discriminator),
+    }  # fmt: skip
 
 
 def spectral_norm_steps():
@@ -156,6 +170,7 @@ def adam_steps():
 GOLDENS = {
     **{f"torch_{name}": functools.partial(networks, name) for name in recipe.TORCH},
     "torch_mmagic": mmagic,
+    "torch_heykeetae": heykeetae,
     "torch_spectral_norm": spectral_norm_steps,
     "torch_attention": attention_forms,
     "torch_hinge": hinge_losses,

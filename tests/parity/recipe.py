@@ -127,15 +127,21 @@ TORCH = {
 }
 
 MMAGIC_CHANNELS = 16
+HEYKEETAE_CHANNELS = 8  # of the last map
+HEYKEETAE_CHANNELS = 8  # of the last map
 
 
 def torch_values(shapes):
     """Makes values for a PyTorch state dict of spectrally normalized layers, with converged u and v."""
     values = {name: _torch_value(name, tuple(shape)) for name, shape in shapes.items()}
     for name in values:
-        for u_name, weight_name in ((".u0", ".weight"), (".weight_u", ".weight_orig"), (".weight_v", ".weight_orig")):
-            if name.endswith(u_name):
-                matrix = values[name.removesuffix(u_name) + weight_name].astype(np.float64)
+        for u_name, weight_name in (
+            (".u0", ".weight"), (".weight_u", ".weight_orig"), (".weight_v", ".weight_orig"),
+            (".weight_u", ".weight_bar"), (".weight_v", ".weight_bar"),
+        ):  # fmt: skip
+            weight = name.removesuffix(u_name) + weight_name
+            if name.endswith(u_name) and weight in values:
+                matrix = values[weight].astype(np.float64)
                 left, _, right = np.linalg.svd(matrix.reshape(len(matrix), -1), full_matrices=False)
                 vector = right[0] if u_name == ".weight_v" else left[:, 0]
                 values[name] = vector.reshape(values[name].shape).astype(np.float32)
@@ -152,14 +158,14 @@ def _torch_value(name, shape):
         return np.full(shape, 0.7, np.float32)
     if last == "gain" or (last == "weight" and len(shape) == 1):
         return np.float32(1) + np.float32(0.1) * noise
-    if last in ("weight", "weight_orig") and len(shape) > 1:
+    if last in ("weight", "weight_orig", "weight_bar") and len(shape) > 1:
         return noise * np.float32(0.3)
     return np.float32(0.1) * noise
 
 
 def torch_inputs(case):
     """Makes latents, labels and images for the PyTorch networks."""
-    size = 32 if case == "mmagic" else TORCH[case]["image_size"]
+    size = TORCH[case]["image_size"] if case in TORCH else 32
     return {
         "latent": normal("latent", (BATCH, LATENT_DIM)),
         "label": np.array([4, 0, 2], np.int64),

@@ -102,11 +102,3 @@ def test_conversion_gives_arrays_or_one_line_when_a_tensor_is_missing(name):
         except UserError:
             continue
         assert all(isinstance(value, np.ndarray) for value in converted.values.values()), missing
-
-
-def test_dcgan_with_attention_is_refused_by_name():
-    """The published names and shapes of heykeetae's generator."""
-    state = {"l1.0.module.weight_bar": np.zeros((128, 512, 4, 4)), "attn1.query_conv.weight": np.zeros((16, 128, 1, 1))}
-    for prefix in ("", "module."):
-        with pytest.raises(UserError, match="heykeetae's Self-Attention-GAN .* transposed convolutions"):
-            convert_state_dict({f"{prefix}{name}": value for name, value in state.items()})

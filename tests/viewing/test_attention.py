@@ -7,6 +7,7 @@ import tensorflow as tf
 from export.generators import make_inputs, make_toy_generator
 from toy_networks import toy_discriminator
 
+from sagan_tf.conversion import heykeetae
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.viewing.attention import AttentionProbe
@@ -70,19 +71,24 @@ def test_receptive_field_of_discriminator_is_where_gradients_flow(size, attentio
                 np.testing.assert_array_equal(field[i], reached, f"{name}, axis {axis}, position {i}")
 
 
-def test_receptive_field_of_generator_is_where_gradients_meet():
-    network = build_generator(32, 4, 3, 8, (8, 16), attention_options={"key_reduction": 4, "pool_size": 1})
+@pytest.mark.parametrize("kind", ["residual", "transposed"])
+def test_receptive_field_of_generator_is_where_gradients_meet(kind):
+    if kind == "residual":
+        network = build_generator(32, 4, 3, 8, (8, 16), attention_options={"key_reduction": 4, "pool_size": 1})
+    else:
+        network = heykeetae.build_generator(8, (16, 16, 16, 8), 3)
+    labels = [tf.zeros(4, tf.int32)] * (len(network.inputs) - 1)
     for name, (field, columns) in receptive_fields(network).items():
         np.testing.assert_array_equal(field, columns)  # of a square
         layer = network.get_layer(name)
-        rest = keras.Model([layer.output, network.inputs[1]], network.output)
+        rest = keras.Model([layer.output, *network.inputs[1:]], network.output)
         for later in rest.layers:
             if hasattr(later, "gamma") and later.name.startswith("attention"):
                 later.gamma.assign(0.0)
         x = tf.random.normal((4, *layer.output.shape[1:]), seed=1)
         with tf.GradientTape() as tape:
             tape.watch(x)
-            rows = tf.reduce_sum(rest([x, tf.zeros(4, tf.int32)])[:, :, 16], (0, 2))
+            rows = tf.reduce_sum(rest([x, *labels])[:, :, network.output.shape[2] // 2], (0, 2))
         depends = np.abs(tape.jacobian(rows, x)).sum((1, 3, 4)) > 0
         np.testing.assert_array_equal(field, depends.T.astype(int) @ depends > 0, name)
 
