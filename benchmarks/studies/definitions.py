@@ -82,6 +82,25 @@ def _normalized(generator, discriminator):
     return {"generator.spectral_normalization": generator, "discriminator.spectral_normalization": discriminator}
 
 
+# Spectral normalization and the rates, as in the paper's Figure 3.
+_STABILITY = {
+    "none": {**_normalized(False, False), **_EQUAL},
+    "discriminator": {**_normalized(False, True), **_EQUAL},
+    "discriminator_ttur": {**_normalized(False, True), **_TTUR},
+    "both": {**_normalized(True, True), **_EQUAL},
+    "both_ttur": {**_normalized(True, True), **_TTUR},
+}
+
+
+def _faster(arms, factors):
+    """The arms at multiples of their rates."""
+    return {
+        f"{arm}_{factor}": flags | {key: factor * value for key, value in flags.items() if key.endswith("learning_rate")}
+        for factor in factors
+        for arm, flags in arms.items()
+    }
+
+
 def _schedule(steps, ema_decay):
     """Constant rates for half of the steps, then a linear decay."""
     decay = {f"{network}_optimizer.decay_start_step": steps // 2 for network in ("generator", "discriminator")}
@@ -227,14 +246,11 @@ STUDIES = [
     Study(
         "stability_twins_32", "Do spectral normalization in both networks and two rates keep training stable?",
         {**RECIPE, **_NO_ATTENTION, "data.name": "twins"},
-        {
-            "none": {**_normalized(False, False), **_EQUAL},
-            "discriminator": {**_normalized(False, True), **_EQUAL},
-            "discriminator_ttur": {**_normalized(False, True), **_TTUR},
-            "both": {**_normalized(True, True), **_EQUAL},
-            "both_ttur": {**_normalized(True, True), **_TTUR},
-        },
-        tuple(range(5)), 200,
+        _STABILITY, tuple(range(5)), 200,
+    ),
+    Study(
+        "stability_rates_twins_32", "From which rates on do they? (the same at 2 and 4 times the rates)",
+        {**RECIPE, **_NO_ATTENTION, "data.name": "twins"}, _faster(_STABILITY, (2, 4)), (0, 1), 200,
     ),
     Study(
         "attention_twins_64", "The same at 64 px, where there are more places to choose from",
