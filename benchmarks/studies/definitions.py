@@ -95,7 +95,8 @@ _STABILITY = {
 def _faster(arms, factors):
     """The arms at multiples of their rates."""
     return {
-        f"{arm}_{factor}": flags | {key: factor * value for key, value in flags.items() if key.endswith("learning_rate")}
+        f"{arm}_{factor}": flags
+        | {key: factor * value for key, value in flags.items() if key.endswith("learning_rate")}
         for factor in factors
         for arm, flags in arms.items()
     }
