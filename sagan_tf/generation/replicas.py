@@ -18,14 +18,20 @@ def on_all_replicas(function, strategy, batch_size):
     def step(*values):
         return function(*values) if strategy is None else strategy.run(function, args=values)
 
+    # tf.function would warn of retracing at the fifth generator of a process: its code is that of the others.
+    traced = {}
+
     def run(*arrays):
         count = len(arrays[0])
         missing = replicas * batch_size - count
         if count < 1 or missing < 0:
             raise ValueError(f"There must be 1 to {replicas * batch_size} rows. Received: {count}.")
         padded = [np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in arrays]
-        outputs = step(*[_scatter(array, strategy, batch_size) for array in padded])
-        return _gather(outputs, strategy, count)
+        inputs = [_scatter(array, strategy, batch_size) for array in padded]
+        kind = tuple((array.dtype, array.shape) for array in padded)
+        if kind not in traced:
+            traced[kind] = step.get_concrete_function(*inputs)
+        return _gather(traced[kind](*inputs), strategy, count)
 
     return run
 

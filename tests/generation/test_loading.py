@@ -5,6 +5,7 @@ import json
 import keras
 import pytest
 
+from sagan_tf.conversion import heykeetae
 from sagan_tf.generation.loading import CLASSES, read_generator
 from sagan_tf.networks import build_generator
 
@@ -32,6 +33,7 @@ def test_known_classes_are_exactly_those_of_generators():
         ("float64", None, "self_attention", False),
         ("float64", 3, "residual", True),
     ]
+    generators = [heykeetae.build_generator(8, (16, 16, 16, 8), 3)]
     for dtype, num_classes, attention_block, spectral_normalization in options:
         generator = build_generator(
             image_size=32,
@@ -43,6 +45,8 @@ def test_known_classes_are_exactly_those_of_generators():
             spectral_normalization=spectral_normalization,
             dtype=dtype,
         )
+        generators.append(generator)
+    for generator in generators:
         names |= class_names(json.loads(json.dumps(keras.saving.serialize_keras_object(generator))))
     # A plain batch normalization is that of `sagan_tf.layers` too.
     assert names == {(package, name) for package, known in CLASSES.items() for name in known}

@@ -110,3 +110,9 @@ def test_grid_seeds_number_samples_as_the_sample_command():
     assert seeds.tolist() == [0, 1, 0, 1, 2, 3] and labels.tolist() == [0, 0, 1, 1, 0, 0]
     seeds, labels = grid_seeds(2, 3, None)
     assert seeds.tolist() == [0, 1, 2, 3, 4, 5] and labels is None
+
+
+def test_many_samplers_in_a_process_warn_of_no_retracing(caplog):
+    for _ in range(8):
+        Sampler(make_toy_generator(None), batch_size=2, show_progress=False).sample([0])
+    assert not [record for record in caplog.records if "retracing" in record.getMessage()]
