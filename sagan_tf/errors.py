@@ -20,6 +20,18 @@ def summarize(error, max_length=200):
     return " ".join(str(error).split())[:max_length]
 
 
+def list_some(names, most):
+    """Lists names in a line, at most this many: `a, b and 3 more`."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + rest
+
+
+def check_positive_int(name, value):
+    """Raises ValueError if an argument is no int >= 1; a bool is none."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
+
+
 def format_size(num_bytes):
     """A number of bytes in the largest unit of GiB, MiB and KiB of which it is at least one."""
     unit, size = next(((unit, size) for unit, size in _UNITS if num_bytes >= size), _UNITS[-1])

@@ -140,7 +140,7 @@ def _gives_bfloat16(kernel, estimate, output_axes, dtype, compute_dtype):
 
 
 def _divide_by_sigma(kernel, estimate, output_axes, dtype, compute_dtype):
-    u, v, factor, slope = estimate
+    u, v, factor, factor_gradient = estimate
 
     @tf.custom_gradient
     def divide(kernel):
@@ -148,7 +148,7 @@ def _divide_by_sigma(kernel, estimate, output_axes, dtype, compute_dtype):
 
         def gradient(upstream):
             upstream = tf.reshape(upstream, matrix.shape)
-            of_matrix = load().sagan_tf_scale_kernel_grad(upstream, matrix, factor, -slope, v, u)
+            of_matrix = load().sagan_tf_scale_kernel_grad(upstream, matrix, factor, -factor_gradient, v, u)
             return tf.reshape(of_matrix, kernel.shape)
 
         return tf.reshape(load().sagan_tf_scale_kernel(matrix, factor), kernel.shape), gradient

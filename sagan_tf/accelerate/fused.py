@@ -15,7 +15,9 @@ def kernels():
     return {
         "add_maps": Kernel(tf.add, lambda *_: is_on_gpu()),
         "batch_normalize": Kernel(fused_batch_normalize, _supports),
-        "move": Kernel(fused_move, lambda variable, *_: _is_alone() and hasattr(variable.value, "handle")),
+        "update_moving_average": Kernel(
+            fused_update_moving_average, lambda variable, *_: _is_alone() and hasattr(variable.value, "handle")
+        ),
         "power_iterations": Kernel(joint_power_iterations, lambda *_: not is_rounded()),
     }
 
@@ -67,8 +69,8 @@ def _scale_and_shift(x, scale, offset):
     return tf.cast(tf.cast(x, tf.float32) * factor + shift, x.dtype), gradient
 
 
-def fused_move(variable, target, rate):
-    """`functional.move` of this replica's copy of a Keras variable, in two operations."""
+def fused_update_moving_average(variable, target, rate):
+    """`functional.update_moving_average` of this replica's copy of a Keras variable, in two operations."""
     difference = variable.value - tf.cast(target, variable.dtype)
     tf.raw_ops.ResourceApplyGradientDescent(
         var=variable.value.handle, alpha=tf.cast(rate, variable.dtype), delta=difference

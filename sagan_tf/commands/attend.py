@@ -1,6 +1,5 @@
 """Draws and measures the attention maps of a run: what `sagan attend` does once its options are parsed."""
 
-import hashlib
 import json
 
 import numpy as np
@@ -9,6 +8,7 @@ from sagan_tf.commands.attention_results import AttentionReader
 from sagan_tf.commands.subjects import open_subject
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import atomic_write, write_text
+from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.progress import progress_bar
 from sagan_tf.viewing.attention_measures import format_table
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
@@ -111,7 +111,7 @@ def _suffix(points):
         return ""
     text = "_".join(f"{x}-{y}" for x, y in points)
     if len(text) > _LONGEST_SUFFIX:
-        text = hashlib.sha256(text.encode()).hexdigest()[:16]
+        text = sha256_of_parts([text.encode()])[:16]
     return f"_points_{text}"
 
 

@@ -1,6 +1,6 @@
 """The classes that a user chose."""
 
-from sagan_tf.errors import UserError, did_you_mean
+from sagan_tf.errors import UserError, did_you_mean, list_some
 
 DEFAULT_CLASSES = 10
 
@@ -25,8 +25,7 @@ def _find_class(text, names):
     try:
         label = int(text)
     except ValueError:
-        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-        hint = did_you_mean(text, names) or f" The classes are {shown}."
+        hint = did_you_mean(text, names) or f" The classes are {list_some(names, 10)}."
         raise UserError(f"--classes: the model has no class `{text}`.{hint}") from None
     if not 0 <= label < len(names):
         raise UserError(f"--classes: {text} is out of range; the model has the classes 0 to {len(names) - 1}.")

@@ -81,18 +81,15 @@ def evaluate_run(run, options):
     stem = out / _result_stem(networks.step, evaluator.network, options)
     sampler = evaluator.sampler(folded)
     reader = SampleReader(sampler, samples)
-    if evaluator.network is None:
-        if not worker.is_chief:
-            return None
-        metrics, files, removals, curve = [], [], [], []
+    if evaluator.network is not None:
+        measured = _measure_features(run, evaluator, reader, subject, stem, source, options)
+    else:
         if options.truncation_curve:
             left_out["truncation_curve"] = next(iter(left_out.values()))
-        reference = _describe_reference(evaluator, source, options)
-    else:
-        measured = _measure_features(run, evaluator, reader, subject, stem, source, options)
-        if measured is None:
-            return None
-        metrics, left_out, files, removals, reference, curve = measured
+        measured = _Measured(_describe_reference(evaluator, source, options), left_out=left_out)
+    if not worker.is_chief:
+        return None
+    files = measured.files
     more_metrics, more_left_out = picture_metrics(reader, source, picture_names, rule, options.num_reference)
     if "nearest" in picture_names and source is not None and not files:
         files = [save_pixel_neighbours(reader, source, options.num_reference, _beside(stem, "_neighbours.png"))]
@@ -104,11 +101,11 @@ def evaluate_run(run, options):
             "truncation": samples.truncation,
             "labels": None if folded.num_classes is None else _LABELS[options.labels],
         },
-        **_describe_evaluation(evaluator, reference, started_at),
+        **_describe_evaluation(evaluator, measured.reference, started_at),
     }
-    left_out |= more_left_out
-    result = Result(subject, metrics + more_metrics, left_out, about, evaluator.is_inception, files, curve)
-    _write(result, _beside(stem, ".json"), removals)
+    metrics, left_out = measured.metrics + more_metrics, measured.left_out | more_left_out
+    result = Result(subject, metrics, left_out, about, evaluator.is_inception, files, measured.curve)
+    _write(result, _beside(stem, ".json"), measured.removals)
     if options.out is None and run.output_path == run.path:
         write_report([run], run.report_path)
         files.append(run.report_path)
@@ -177,12 +174,20 @@ def _make_evaluator(options, picture_names):
     return Evaluator(network, strategy, options.batch_size), left_out
 
 
-def _measure_features(run, evaluator, reader, subject, stem, source, options):
-    """Computes the metrics of a run's features, and saves nearest neighbours.
+@dataclasses.dataclass
+class _Measured:
+    """What the features of a run's samples give, besides files that are written and functions that clean up."""
 
-    Returns (metrics, metrics left out, files, functions that clean up, description of the reference, truncation
-    curve); None on workers but the chief.
-    """
+    reference: dict
+    metrics: list = dataclasses.field(default_factory=list)
+    left_out: dict = dataclasses.field(default_factory=dict)
+    files: list = dataclasses.field(default_factory=list)
+    removals: list = dataclasses.field(default_factory=list)
+    curve: list = dataclasses.field(default_factory=list)
+
+
+def _measure_features(run, evaluator, reader, subject, stem, source, options):
+    """Computes the metrics of a run's features, and saves nearest neighbours; None on workers but the chief."""
     worker = read_worker()
     reference = _reference_features(evaluator, source, options) if worker.is_chief else None
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -204,7 +209,7 @@ def _measure_features(run, evaluator, reader, subject, stem, source, options):
         removals.append(functools.partial(path.unlink, missing_ok=True))  # of an earlier evaluation
     else:
         files.append(save_truncation_curve(curve, evaluator.is_inception, reader.count, path))
-    return metrics, left_out, files, removals, reference.about, curve
+    return _Measured(reference.about, metrics, left_out, files, removals, curve)
 
 
 def _measure_curve(evaluator, reader, subject, stem, generated, reference, options):

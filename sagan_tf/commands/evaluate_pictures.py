@@ -8,7 +8,7 @@ from sagan_tf.evaluation.metrics import MetricValue
 from sagan_tf.evaluation.ms_ssim import class_similarities, num_scales
 from sagan_tf.evaluation.pixel_neighbours import REDUCED_SIZE, pixel_neighbours
 from sagan_tf.evaluation.precision_recall import nearest_neighbours
-from sagan_tf.evaluation.results import truncation_text
+from sagan_tf.generation.truncation import truncation_text
 from sagan_tf.viewing.image_files import save_png
 from sagan_tf.viewing.image_grids import Table, save_table
 from sagan_tf.viewing.line_charts import LineChart, draw_charts

@@ -10,6 +10,7 @@ from sagan_tf.commands.option_parser import positional
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.defaults import BATCH_SIZE, KEPT_IMAGES, PIXEL_RANGE, PIXEL_RANGES
 from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
+from sagan_tf.export.format_names import FORMAT_NAMES
 from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.serving.limits import Limits
 
@@ -306,7 +307,7 @@ class ExportOptions:
     run: str | None = positional("RUN", default=None, nargs="?")
     pretrained: str | None = None
     out: Path
-    formats: tuple[Literal["saved_model", "tflite", "keras", "onnx", "web"], ...] = ("saved_model", "tflite", "keras")
+    formats: tuple[Literal[*FORMAT_NAMES], ...] = ("saved_model", "tflite", "keras")
     name: ModelName = "sagan"
     version: Version | None = None
     node_modules: Path | None = None

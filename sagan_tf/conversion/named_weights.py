@@ -1,6 +1,6 @@
 """Names the weights of a network, and sets all of them or none."""
 
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, list_some
 
 _MAX_LISTED = 8  # Names in a message.
 
@@ -38,7 +38,7 @@ def set_weights(network, values, source, unused=()):
         if name in values and tuple(values[name].shape) != tuple(weight.shape)
     ]
     problems = [
-        _summarize(problem, names)
+        f"{len(names)} {problem}: {list_some(names, _MAX_LISTED)}"
         for problem, names in (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", wrong_shape))
         if names
     ]
@@ -52,8 +52,3 @@ def set_weights(network, values, source, unused=()):
 def is_singular_vector(name):
     """Whether a weight is a vector u of spectral normalization."""
     return name.rsplit("/", 1)[-1].partition("_")[0] == "u"
-
-
-def _summarize(problem, names):
-    rest = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return f"{len(names)} {problem}: {', '.join(names[:_MAX_LISTED])}{rest}"

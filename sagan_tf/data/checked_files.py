@@ -12,6 +12,7 @@ import PIL
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import write_bytes
 from sagan_tf.files.cache import user_cache_folder
+from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.untrusted import check_kind
 
 _VERSION = f"1 {PIL.__version__}"  # Raise the number when other pictures are refused.
@@ -32,7 +33,7 @@ class CheckedFiles:
     """
 
     def __init__(self, folder, split, paths):
-        name = hashlib.sha256(f"{os.path.abspath(folder)}\0{split}".encode()).hexdigest()
+        name = sha256_of_parts([f"{os.path.abspath(folder)}\0{split}".encode()])
         self._path = user_cache_folder() / "checked_files" / f"{name[:32]}.bin"
         self._keys, self.known = None, np.zeros(len(paths), bool)
         if len(paths) >= MIN_FILES:

@@ -26,7 +26,7 @@ COLOURS = np.array(
 )
 GREYS = np.array([[105], [135], [165], [195], [225], [255]], np.float64)
 TWINS_SIDE, TWINS_MAX_X, TWINS_MIN_Y, TWINS_MAX_Y = 12, 3, 1, 19
-MIRROR_SIDE, MIRROR_MAX_X, MIRROR_MAX_Y, MIRROR_BAND, MIRROR_BANDS = 8, 8, 2, 10, 3
+MIRROR_SIDE, MIRROR_MAX_Y, MIRROR_BAND, MIRROR_BANDS = 8, 2, 10, 3
 _NOISE_SD = 4.0  # Grey levels.
 # By channels: minimum and maximum level, and its change from the centre to a border.
 _BACKGROUND = {3: (20.0, 90.0, 25.0), 1: (10.0, 50.0, 12.0)}

@@ -8,7 +8,6 @@ folder is not complete. Contents depend on pictures and options only, not on tim
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import os
 import re
@@ -20,6 +19,7 @@ import tensorflow as tf
 
 from sagan_tf.data.readers import IndexedReader, read_into_memory
 from sagan_tf.errors import UserError, format_image_size
+from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.untrusted import check_kind, read_json
 
 FORMAT = "sagan_tf prepared pictures, version 1"
@@ -163,7 +163,7 @@ def _check_options(folder, options, prepared):
 
 def _digest(manifest):
     hashes = [manifest["index_sha256"], *(shard["sha256"] for shard in manifest["shards"])]
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return sha256_of_parts(["\n".join(hashes).encode()])
 
 
 def read_index(folder, manifest):
@@ -182,7 +182,7 @@ def read_index(folder, manifest):
         if found != size:
             raise UserError(f"{file}: has {found:,} of {size:,} bytes. {advice}")
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != manifest["index_sha256"]:
+    if sha256_of_parts([content]) != manifest["index_sha256"]:
         raise UserError(f"{path}: its SHA-256 is not that of {MANIFEST}. {advice}")
     index = np.frombuffer(content, INDEX_DTYPE)
     if not _fits(index["bytes"], manifest):

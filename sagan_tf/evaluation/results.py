@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sagan_tf.generation.truncation import NO_TRUNCATION
+from sagan_tf.generation.truncation import truncation_text
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,6 @@ def format_table(result):
         values = (f"{metric.title(result.is_inception)} {_number(metric)}" for metric in metrics)
         lines.append(f"{f'truncation {truncation_text(truncation)}':{width}}  {', '.join(values)}")
     return "\n".join(lines)
-
-
-def truncation_text(truncation):
-    """A truncation, or `none` where it has no effect."""
-    return "none" if truncation >= NO_TRUNCATION else f"{truncation:g}"
 
 
 def _number(metric):

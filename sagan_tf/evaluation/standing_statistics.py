@@ -5,7 +5,7 @@ import contextlib
 import keras
 import numpy as np
 
-from sagan_tf.layers import ConditionalBatchNormalization
+from sagan_tf.layers.batch_normalization import batch_normalizations
 from sagan_tf.layers.keras_compat import all_trainable
 
 BATCH_SIZE = 64
@@ -44,9 +44,3 @@ def _average_statistics(generator, num_classes, batches, batch_size, seed):
             generator(inputs if len(inputs) > 1 else inputs[0], training=True)
             for weight, value in zip(others, before):
                 weight.assign(value)
-
-
-def batch_normalizations(generator):
-    """Lists the batch normalization layers, those inside conditional ones included."""
-    kinds = (ConditionalBatchNormalization, keras.layers.BatchNormalization)
-    return [getattr(layer, "normalization", layer) for layer in generator.layers if isinstance(layer, kinds)]

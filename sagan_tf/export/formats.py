@@ -1,5 +1,6 @@
 """The export formats of the command, by name."""
 
+from sagan_tf.export.format_names import FORMAT_NAMES
 from sagan_tf.export.keras_file import export_keras
 from sagan_tf.export.onnx_file import export_onnx
 from sagan_tf.export.saved_model import export_saved_model
@@ -31,4 +32,4 @@ def _web(folded, folder, options, training):
 
 # Name -> function of (FoldedGenerator, folder of the export, `ExportOptions`, dict of `describe_training`) that returns
 # the pathlib.Paths of the files and folders that it wrote into the folder.
-FORMATS = {"saved_model": _saved_model, "tflite": _tflite, "keras": _keras, "onnx": _onnx, "web": _web}
+FORMATS = dict(zip(FORMAT_NAMES, (_saved_model, _tflite, _keras, _onnx, _web), strict=True))

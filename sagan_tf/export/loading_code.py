@@ -1,5 +1,7 @@
 """The lines of Python that load an exported generator and make images of it, for its model card."""
 
+from sagan_tf.generation.truncation import NO_TRUNCATION
+
 _COUNT = 8  # images
 
 
@@ -23,10 +25,11 @@ def loading_code(folded, folder, paths):
 
 def _saved_model(place, folded):
     label = "" if folded.num_classes is None else f', "label": tf.zeros({_COUNT}, tf.int32)'
+    truncation = f"tf.fill([{_COUNT}], {NO_TRUNCATION})"
     return [
         "import tensorflow as tf",
         f"model = tf.saved_model.load({place!r})",
-        f'inputs = {{"seed": tf.range({_COUNT}, dtype=tf.int64), "truncation": tf.fill([{_COUNT}], 6.0){label}}}',
+        f'inputs = {{"seed": tf.range({_COUNT}, dtype=tf.int64), "truncation": {truncation}{label}}}',
         'pngs = model.signatures["sample"](**inputs)["image_bytes"]',
         'tf.io.write_file("seed_0.png", pngs[0])',
     ]

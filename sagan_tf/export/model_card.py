@@ -11,6 +11,7 @@ import sagan_tf
 from sagan_tf.export.loading_code import loading_code
 from sagan_tf.files.atomic import write_text
 from sagan_tf.files.hashing import sha256
+from sagan_tf.generation.truncation import truncation_text
 
 LICENCE_NOTE = (
     "The code is under Apache-2.0. What the weights may be used for depends on the data they were trained on: see the "
@@ -116,7 +117,7 @@ def _evaluation_section(evaluation):
     samples = evaluation["samples"]
     title = (
         f"Evaluation: {samples['count']:,} samples from seed {samples['seeds'][0]}, truncation "
-        f"{samples['truncation']:g}, against {evaluation['reference']}, split {evaluation['split']}, by "
+        f"{truncation_text(samples['truncation'])}, against {evaluation['reference']}, split {evaluation['split']}, by "
         f"{evaluation['features']}"
     )
     return title, rows | {f"made with: {name}": text for name, text in evaluation["how"].items()}

@@ -2,12 +2,10 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from sagan_tf.generation.latents import draw_latents
-from sagan_tf.generation.truncation import NO_TRUNCATION
+from sagan_tf.generation.sampler import Sampler
 
-_SEEDS, _BATCH = 16, 32
+_SEEDS = 16
 _STEP = 2.0  # standard deviations of the latent to either side
 _NOTABLE = 0.5  # standard deviations of an attribute over images
 
@@ -59,19 +57,12 @@ def name_directions(folded, directions):
 
 def _changes(folded, directions):
     """(K, attributes) float64."""
-    dim = folded.model.inputs[0].shape[-1]
-    latent = draw_latents(tf.range(_SEEDS, dtype=tf.int64), tf.fill([_SEEDS], NO_TRUNCATION), dim).numpy()
-    steps = np.concatenate([np.zeros((1, dim)), _STEP * directions, -_STEP * directions])
-    latents = np.float32(steps[:, None] + latent).reshape(-1, dim)
-    inputs = [latents]
-    if folded.class_rows is not None:
-        labels = np.resize(np.arange(folded.class_rows.shape[0], dtype=np.int32), _SEEDS)
-        inputs.append(np.tile(labels, len(steps)))
-    parts = []
-    for start in range(0, len(latents), _BATCH):
-        batch = [tf.constant(x[start : start + _BATCH]) for x in inputs]
-        parts.append(_attributes(folded.model(batch if len(batch) > 1 else batch[0], training=False).numpy()))
-    attributes = np.concatenate(parts).reshape(len(steps), _SEEDS, -1)
+    steps = np.concatenate([np.zeros((1, folded.latent_dim)), _STEP * directions, -_STEP * directions])
+    seeds, classes = np.arange(_SEEDS), folded.num_classes
+    labels = None if classes is None else np.tile(np.resize(np.arange(classes), _SEEDS), len(steps))
+    sampler = Sampler(folded, outputs=lambda images: (images,), show_progress=False)
+    images = sampler.sample_moved(np.tile(seeds, len(steps)), labels, np.repeat(steps, _SEEDS, axis=0))
+    attributes = _attributes(images).reshape(len(steps), _SEEDS, -1)
     still, forward, backward = np.split(attributes, [1, 1 + len(directions)])
     return (forward - backward).mean(1) / (still[0].std(0) + 1e-3)
 

@@ -17,7 +17,7 @@ from sagan_tf.layers import (
     SelfAttention,
     SpectralNormalization,
 )
-from sagan_tf.layers.functional import refuse_negative, upsample
+from sagan_tf.layers.functional import move_negative_out_of_range, upsample
 
 # Stock layers that compute the same as ours.
 _STOCK = {Conv2D: keras.layers.Conv2D, ReLU: keras.layers.ReLU, ResidualSum: keras.layers.Add}
@@ -151,7 +151,7 @@ class _FoldedLayers:
         tables = [table for layer in layers for table in _class_affine(layer)]
         widths = [table.shape[1] for table in tables]
         embedding = keras.layers.Embedding(len(tables[0]), sum(widths), dtype="float32", name="class_rows")
-        row = embedding(refuse_negative(label, len(tables[0])))
+        row = embedding(move_negative_out_of_range(label, len(tables[0])))
         embedding.set_weights([np.concatenate(tables, axis=1)])
         flat = keras.layers.Reshape((1, 1, sum(widths)), dtype="float32", name="class_row")(row)
         pieces = ops.split(flat, [int(end) for end in np.cumsum(widths)[:-1]], axis=-1)

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from sagan_tf.layers.functional import batch_normalize, move, normalize
+from sagan_tf.layers.functional import batch_normalize, normalize, update_moving_average
+from sagan_tf.layers.keras_compat import child_layers
 
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
@@ -57,6 +58,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
             mean, variance = (ops.cast(v, scale.dtype) for v in (self.moving_mean, self.moving_variance))
             return normalize(x, mean, variance, scale, offset, self.epsilon)
         outputs, mean, variance = batch_normalize(x, scale, offset, self.epsilon, self.synchronized)
-        move(self.moving_mean, mean, 1 - self.momentum)
-        move(self.moving_variance, variance, 1 - self.momentum)
+        update_moving_average(self.moving_mean, mean, 1 - self.momentum)
+        update_moving_average(self.moving_variance, variance, 1 - self.momentum)
         return outputs
+
+
+def batch_normalizations(layer):
+    """Lists the batch normalization layers in a layer or model, those inside conditional ones included."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return [layer]
+    return [found for child in child_layers(layer) for found in batch_normalizations(child)]

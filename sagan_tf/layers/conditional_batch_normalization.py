@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from sagan_tf.errors import check_positive_int
 from sagan_tf.layers import functional
 from sagan_tf.layers.batch_normalization import BatchNormalization
 
@@ -55,8 +56,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
-            raise ValueError(f"`num_classes` must be an integer >= 1. Received: {num_classes=}.")
+        check_positive_int("num_classes", num_classes)
         self.num_classes = num_classes
         self.momentum = momentum
         self.epsilon = epsilon
@@ -94,7 +94,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         feature_map, label = inputs
-        label = functional.refuse_negative(ops.reshape(label, (-1,)), self.num_classes)
+        label = functional.move_negative_out_of_range(ops.reshape(label, (-1,)), self.num_classes)
         dtype = keras.backend.result_type(feature_map.dtype, "float32")
         # Rows of both tables at once; and of a new tensor, so that the optimizer gets dense gradients of the tables.
         tables = ops.stack([ops.cast(table, dtype) for table in (self.gamma, self.beta)], axis=1)  # (K, 2, C)

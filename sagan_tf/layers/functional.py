@@ -92,7 +92,7 @@ def batch_normalize(x, scale, offset, epsilon, synchronized):
 
 
 @operation
-def move(variable, target, rate):
+def update_moving_average(variable, target, rate):
     """Moves a variable by a share `rate` of its way to the target, a tensor of its shape."""
     variable.assign(ops.cast(variable, target.dtype) * (1 - rate) + target * rate)
 
@@ -183,13 +183,13 @@ class Estimate(NamedTuple):
         u: (F,), first left singular vector.
         v: (P,), first right singular vector.
         factor: (), 1 / sigma, or 1 where sigma is not above epsilon.
-        slope: (), of the factor against sigma: -1 / sigma^2, or 0 where the factor is 1.
+        factor_gradient: (), of the factor against sigma: -1 / sigma^2, or 0 where the factor is 1.
     """
 
     u: Any
     v: Any
     factor: Any
-    slope: Any
+    factor_gradient: Any
 
 
 def estimate_sigmas(matrices, vectors, iterations, epsilon):
@@ -248,7 +248,7 @@ def divide_by_sigma(kernel, estimate, output_axes, dtype, compute_dtype):
     Returns:
         Tensor of the shape of the kernel.
     """
-    u, v, factor, slope = estimate
+    u, v, factor, factor_gradient = estimate
 
     def outer_product(scale):
         return _outer_product(u, scale * v, kernel.shape, output_axes)
@@ -256,17 +256,17 @@ def divide_by_sigma(kernel, estimate, output_axes, dtype, compute_dtype):
     # Their values are known. That they depend on W matters to second derivatives alone.
     @custom_gradient
     def factor_of(kernel):
-        return factor, lambda upstream: outer_product(upstream * slope_of(kernel))
+        return factor, lambda upstream: outer_product(upstream * gradient_of(kernel))
 
     @custom_gradient
-    def slope_of(kernel):
-        return slope, lambda upstream: outer_product(-2 * upstream * factor_of(kernel) * slope_of(kernel))
+    def gradient_of(kernel):
+        return factor_gradient, lambda upstream: outer_product(-2 * upstream * factor_of(kernel) * gradient_of(kernel))
 
     @custom_gradient
     def divide(kernel):
         def gradient(upstream):
             of_factor = ops.sum(upstream * kernel)
-            return upstream * factor_of(kernel) + outer_product(of_factor * slope_of(kernel))
+            return upstream * factor_of(kernel) + outer_product(of_factor * gradient_of(kernel))
 
         # A product is faster than a quotient on a CPU.
         return kernel * factor, gradient
@@ -281,6 +281,6 @@ def _outer_product(u, v, shape, output_axes):
     return ops.reshape(v, of_v) * ops.reshape(u, of_u)
 
 
-def refuse_negative(label, num_classes):
+def move_negative_out_of_range(label, num_classes):
     """Labels with the negative ones moved out of range: a lookup of Keras takes -1 for the last class."""
     return ops.where(label < 0, num_classes, label)

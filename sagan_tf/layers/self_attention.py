@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from sagan_tf.errors import check_positive_int
 from sagan_tf.layers.convolution import Conv2D
 from sagan_tf.layers.keras_compat import custom_gradient
 from sagan_tf.layers.spectral_normalization import SpectralNormalization
@@ -98,8 +99,7 @@ class SelfAttention(keras.layers.Layer):
         ):
             if value is None and name == "query_block_size":
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
+            check_positive_int(name, value)
         if not output_projection and value_reduction != 1:
             raise ValueError(
                 "Without `output_projection` the value must keep all channels: `value_reduction` must be 1. "

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from sagan_tf.errors import check_positive_int
 from sagan_tf.layers import functional
 from sagan_tf.layers.keras_compat import RecordingScope, child_layers, dequantize
 
@@ -67,8 +68,7 @@ class SpectralNormalization(keras.layers.Wrapper):
     """
 
     def __init__(self, layer: keras.Layer, power_iterations: int = 1, epsilon: float = 1e-12, **kwargs: Any):
-        if not isinstance(power_iterations, int) or isinstance(power_iterations, bool) or power_iterations < 1:
-            raise ValueError(f"`power_iterations` must be an integer >= 1. Received: {power_iterations=}.")
+        check_positive_int("power_iterations", power_iterations)
         if not epsilon > 0:
             raise ValueError(f"`epsilon` must be > 0. Received: {epsilon=}.")
         # The wrapped layer has its own policy. Without autocast, the raw weights are read in full precision.

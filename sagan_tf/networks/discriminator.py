@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from sagan_tf.layers.functional import refuse_negative
+from sagan_tf.layers.functional import move_negative_out_of_range
 from sagan_tf.networks.architectures import discriminator_attention_channels
 from sagan_tf.networks.blocks import LayerStyle, downsampling_block
 from sagan_tf.networks.validation import check_image_size, check_network
@@ -102,7 +102,7 @@ def build_discriminator(
     logit = style.dense(1, "output_dense", dtype="float32")(features)
     if label is not None:
         embedding = style.embedding(num_classes, features.shape[-1], "embedding", dtype="float32")
-        embedding = embedding(refuse_negative(label, num_classes))
+        embedding = embedding(move_negative_out_of_range(label, num_classes))
         logit = logit + ops.sum(embedding * features, axis=-1, keepdims=True)
     logit = keras.layers.Identity(dtype="float32", name="logit")(logit)
     return keras.Model(image if label is None else [image, label], logit, name=name)

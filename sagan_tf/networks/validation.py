@@ -2,7 +2,7 @@
 
 import numbers
 
-from sagan_tf.errors import format_image_size
+from sagan_tf.errors import check_positive_int, format_image_size
 from sagan_tf.networks.architectures import find_architecture
 
 
@@ -31,8 +31,7 @@ def check_network(
     for name, value in (("channels", channels), ("image_channels", image_channels), ("num_classes", num_classes)):
         if value is None and name == "num_classes":
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
+        check_positive_int(name, value)
     if attention_block not in ("self_attention", "residual"):
         raise ValueError(f"`attention_block` must be 'self_attention' or 'residual'. Received: {attention_block=}.")
     available = attention_channels(image_size, channels)

@@ -49,7 +49,7 @@ def has_classes_of(run, class_names):
 
 
 def _read_fingerprint(run):
-    """The fingerprint; that of an older run has its class names only; None if they are unknown too."""
+    """The fingerprint; a run folder without it may know its class names; None if they are unknown too."""
     fingerprint = run.fingerprint()
     if fingerprint is None and run.class_names() is not None:
         return {"class_names": run.class_names()}

@@ -1,14 +1,13 @@
 """Batch statistics on several replicas: of the global batch, or of each replica's own images."""
 
-import keras
 import tensorflow as tf
 
-from sagan_tf.layers.keras_compat import child_layers
+from sagan_tf.layers.batch_normalization import batch_normalizations
 
 
 def has_global_statistics(network):
     """Whether a layer of a network normalizes by the statistics of the global batch."""
-    return any(layer.synchronized for layer in _batch_normalizations(network))
+    return any(layer.synchronized for layer in batch_normalizations(network))
 
 
 def average_local_statistics(network):
@@ -19,7 +18,7 @@ def average_local_statistics(network):
     """
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return
-    layers = [layer for layer in _batch_normalizations(network) if layer.trainable and not layer.synchronized]
+    layers = [layer for layer in batch_normalizations(network) if layer.trainable and not layer.synchronized]
     variables = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]
     if variables:
         # Copies, which are on the replica's device: MultiWorkerMirroredStrategy asks for it.
@@ -27,9 +26,3 @@ def average_local_statistics(network):
         means = tf.distribute.get_replica_context().all_reduce("MEAN", values)
         for variable, mean in zip(variables, means):
             variable.assign(mean)
-
-
-def _batch_normalizations(layer):
-    if isinstance(layer, keras.layers.BatchNormalization):
-        return [layer]
-    return [found for child in child_layers(layer) for found in _batch_normalizations(child)]

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from sagan_tf.accelerate.fused import fused_move
+from sagan_tf.accelerate.fused import fused_update_moving_average
 from sagan_tf.layers import spectral_normalizations
 from sagan_tf.layers.keras_compat import set_trainable
 from sagan_tf.layers.spectral_normalization import update_all_u
@@ -59,7 +59,7 @@ class AveragedGenerator:
         rates = {average.dtype: ops.cast(rate, average.dtype) for average, _ in self._pairs}
         for average, weight in self._pairs:  # all replicas do the same to their copies
             if "float" in average.dtype:
-                fused_move(average, weight.value, rates[average.dtype])
+                fused_update_moving_average(average, weight.value, rates[average.dtype])
             else:
                 average.assign(weight)  # a count has no average
         update_all_u([layer for layer, origin in self._normalizations if origin.trainable])  # not of frozen blocks

@@ -18,13 +18,13 @@ from sagan_tf.training.batch_statistics import has_global_statistics
 from sagan_tf.training.distribution import resolve_jit_compile, xla_obstacle
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.inputs import (
+    call_network,
     check_batch,
     check_distribution,
     check_latents,
     check_pair,
     check_scale,
     check_step_options,
-    run,
 )
 from sagan_tf.training.loss_scale import with_loss_scaling
 from sagan_tf.training.randomness import StepRandomness
@@ -333,9 +333,9 @@ class SAGAN(SteppingModel):
         rows = ops.shape(image)[0]
         seen = self._means["real_logit"].count * tf.distribute.get_strategy().num_replicas_in_sync
         latent, fake_label = self._draw(rows, StepRandomness(self.seed, seen), "evaluation", label)
-        fake = run(self.generator, latent, fake_label, training=False)
-        real_logit = run(self.discriminator, ops.cast(image, fake.dtype), label, training=False)
-        fake_logit = run(self.discriminator, fake, fake_label, training=False)
+        fake = call_network(self.generator, latent, fake_label, training=False)
+        real_logit = call_network(self.discriminator, ops.cast(image, fake.dtype), label, training=False)
+        fake_logit = call_network(self.discriminator, fake, fake_label, training=False)
         d_loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
         self._means["d_loss"].update_state(d_loss, sample_weight=rows)
         g_loss = self.adversarial_loss.generator_loss(real_logit, fake_logit)
@@ -351,7 +351,7 @@ class SAGAN(SteppingModel):
 
     def _generate(self, rows, randomness, purpose, real_label):
         latent, label = self._draw(rows, randomness, purpose, real_label)
-        return run(self.generator, latent, label, training=True), label
+        return call_network(self.generator, latent, label, training=True), label
 
     def _augment(self, image, randomness, purpose):
         if self.ada_target:
@@ -369,7 +369,7 @@ class SAGAN(SteppingModel):
         fake = self._augment(fake, randomness, f"{purpose}/fake")
         images, labels = with_changed(self, [real, fake], [label, fake_label], randomness, purpose)
         labels = None if label is None else ops.concatenate(labels, axis=0)
-        logit = run(self.discriminator, ops.concatenate(images, axis=0), labels, training=True)
+        logit = call_network(self.discriminator, ops.concatenate(images, axis=0), labels, training=True)
         logits = ops.split(logit, len(images), axis=0)
         record_logits(self._means, *logits[:2], self.adversarial_loss.relativistic)
         if self.ada_target:
@@ -389,9 +389,9 @@ class SAGAN(SteppingModel):
         image, label = fake or self._generate(ops.shape(real)[0], randomness, purpose, real_label)
         image = self._augment(image, randomness, purpose)
         # training=False: u stays as the update of the discriminator left it.
-        logit = run(self.discriminator, image, label, training=False)
+        logit = call_network(self.discriminator, image, label, training=False)
         real_logit = None
         if self.adversarial_loss.relativistic:
             real = self._augment(ops.cast(real, image.dtype), randomness, f"{purpose}/real")
-            real_logit = ops.stop_gradient(run(self.discriminator, real, real_label, training=False))
+            real_logit = ops.stop_gradient(call_network(self.discriminator, real, real_label, training=False))
         return self.adversarial_loss.generator_loss(real_logit, logit), None

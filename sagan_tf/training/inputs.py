@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from sagan_tf.errors import check_positive_int
 from sagan_tf.layers import ConditionalBatchNormalization
 from sagan_tf.layers.spectral_normalization import normalized_together
 
@@ -12,7 +13,7 @@ _ROUNDING = 1e-3
 _BRIGHT = "Images must be in [-1, 1], but the whole first batch is in [0, 1]. Scale it by `2 * image - 1`."
 
 
-def run(network, x, label, training):
+def call_network(network, x, label, training):
     """Calls a network with `x`, and `label` where there are labels; its power iterations are made together."""
     with normalized_together(network):
         return network(x if label is None else [x, label], training=training)
@@ -153,8 +154,7 @@ def check_step_options(
         "lecam_start_step": lecam_start_step, "ada_images": ada_images,
     }  # fmt: skip
     for name, value in counts.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
+        check_positive_int(name, value)
     weights = {
         "r1_weight": r1_weight, "r2_weight": r2_weight, "lecam_weight": lecam_weight,
         "consistency_real_weight": consistency_real_weight, "consistency_fake_weight": consistency_fake_weight,

@@ -3,7 +3,7 @@
 import tensorflow as tf
 from keras import ops
 
-from sagan_tf.training.inputs import run
+from sagan_tf.training.inputs import call_network
 
 
 def mean_squared_gradient(discriminator, image, label, scale=1.0):
@@ -20,6 +20,6 @@ def mean_squared_gradient(discriminator, image, label, scale=1.0):
     """
     with tf.GradientTape() as tape:
         tape.watch(image)
-        logit = scale * run(discriminator, image, label, training=False)
+        logit = scale * call_network(discriminator, image, label, training=False)
     gradient = ops.cast(tape.gradient(logit, image), "float32") / scale
     return ops.mean(ops.sum(ops.square(gradient), axis=(1, 2, 3)))

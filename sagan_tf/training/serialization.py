@@ -35,11 +35,6 @@ class SerializableModel(DistributedModel):
         networks = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in names}
         return cls(**{**config, **networks})
 
-    def load_own_variables(self, store):
-        """Loads the variables of this model itself; those that an earlier version did not save stay as they are."""
-        own = enumerate((self.step, self.lecam_means, self.ada_p, self.ada_signs))
-        super().load_own_variables({str(i): v for i, v in own} | {key: store[key] for key in store.keys()})
-
     def get_compile_config(self):
         """Serializes the arguments of `compile`; Keras saves them with the model."""
         if not self.compiled:

@@ -11,6 +11,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from sagan_tf.conversion.named_weights import is_singular_vector, weights_by_name
+from sagan_tf.errors import list_some
 from sagan_tf.generation.sampler import count_classes
 from sagan_tf.layers import ConditionalBatchNormalization
 from sagan_tf.networks.freezing import frozen_parts, part_of
@@ -192,15 +193,10 @@ def _match_classes(num_classes, names, weights, new_classes):
         f"classes new ({_DESCRIPTIONS[new_classes]})": [name for name in names if name not in rows],
         "classes left": [name for name in weights.class_names if name not in names],
     }
-    return labels, [f"{title}: {_listed(group)}" for title, group in groups.items() if group]
+    return labels, [f"{title}: {list_some(group, _LISTED)}" for title, group in groups.items() if group]
 
 
 _DESCRIPTIONS = {"mean": "mean of all classes of the source", "random": "freshly drawn"}
-
-
-def _listed(names):
-    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + rest
 
 
 def _match_parts(network, name, source, settings, labels, new_classes):

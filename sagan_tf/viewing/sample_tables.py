@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from sagan_tf.generation.truncation import NO_TRUNCATION
+from sagan_tf.generation.truncation import NO_TRUNCATION, truncation_text
 from sagan_tf.viewing.image_grids import Table
 
 _SEEDS_PER_ROW = 8  # without classes
@@ -29,7 +29,7 @@ def truncation_sweep(sampler, classes, seed, truncations):
     """Makes a `Table` of one seed at several truncations, one row per class; without classes, of eight seeds."""
     rows = _first_samples(classes, seed)
     images = _sample_rows(sampler, [[(s, label, truncation) for truncation in truncations] for s, label, _ in rows])
-    columns = tuple("none" if truncation >= NO_TRUNCATION else f"{truncation:g}" for truncation in truncations)
+    columns = tuple(map(truncation_text, truncations))
     suffix = f", seed {seed}" if classes else ""
     return Table(images, tuple(title for *_, title in rows), columns, f"Truncation of the latent{suffix}")
 

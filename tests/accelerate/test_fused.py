@@ -14,7 +14,7 @@ from sagan_tf.accelerate import fused, use_kernels
 from sagan_tf.accelerate.registry import Kernel
 from sagan_tf.accelerate.selection import kernels_for
 from sagan_tf.layers import BatchNormalization, ConditionalBatchNormalization
-from sagan_tf.layers.functional import move
+from sagan_tf.layers.functional import update_moving_average
 
 LABEL = np.arange(6) % 3
 
@@ -107,7 +107,7 @@ def test_fused_move_equals_reference(dtype):
     for kernels in (fused.kernels(), {}):
         variable = keras.Variable(start, dtype=dtype)
         with use_kernels(kernels):
-            move(variable, tf.constant(target, dtype), 0.1)
+            update_moving_average(variable, tf.constant(target, dtype), 0.1)
         moved.append(variable.numpy())
     np.testing.assert_allclose(*moved, rtol=1e-6)
     np.testing.assert_allclose(moved[0], 0.9 * start + 0.1 * target, rtol=1e-6)

@@ -1,13 +1,11 @@
 """Directions of the latent space: the singular vectors of the first layer, named after what they change."""
 
-import types
-
 import keras
 import numpy as np
 from export.generators import LATENT_DIM, make_toy_generator
 
 from sagan_tf.generation.directions import name_directions, principal_directions
-from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.folding import FoldedGenerator, fold_generator
 
 
 def test_principal_directions_are_singular_vectors_of_the_first_kernel():
@@ -36,7 +34,7 @@ def test_directions_are_named_after_what_they_change():
         return base - 0.1 * z[:, 2, None, None, None] * keras.ops.array([-1.0, 0.0, 1.0])
 
     model = keras.Model(latent, keras.layers.Lambda(paint, output_shape=(16, 16, 3))(latent))
-    folded = types.SimpleNamespace(model=model, class_rows=None)
+    folded = FoldedGenerator(model, keras.Model(latent, {"image": model.output}), None)
     directions = np.float32([[-1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0]])
     names, turned = name_directions(folded, directions)
     assert names == ["brightness", "direction 2", "top to bottom", "red to blue"]

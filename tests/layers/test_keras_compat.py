@@ -11,8 +11,11 @@ from sagan_tf.layers.keras_compat import (
     PreparedAdam,
     RecordingScope,
     adam_slots,
+    all_trainable,
     child_layers,
     custom_gradient,
+    dequantize,
+    set_trainable,
 )
 
 
@@ -99,3 +102,42 @@ def test_prepared_adam_prepares_once_for_all_weights():
     assert calls == [2]
     for weight in weights:
         np.testing.assert_allclose(weight, 0.8, rtol=1e-5)  # the first step of Adam has the size of its rate
+
+
+@pytest.mark.parametrize("kind", ["dense", "einsum", "embedding"])
+def test_dequantize_gives_the_kernel_that_was_quantized(kind):
+    # Otherwise spectral normalization takes another sigma after `quantize`: Keras stores W times a scale.
+    layer = {
+        "dense": keras.layers.Dense(5),
+        "einsum": keras.layers.EinsumDense("abc,cd->abd", output_shape=(None, 5)),
+        "embedding": keras.layers.Embedding(7, 5),
+    }[kind]
+    layer(ops.zeros({"dense": (2, 4), "einsum": (2, 3, 4), "embedding": (2,)}[kind]))
+    name = "embeddings" if kind == "embedding" else "kernel"
+    before = ops.convert_to_numpy(getattr(layer, name))
+    layer.quantize("int8")
+    after, scale = dequantize(layer, next(weight for weight in layer.weights if weight.name == name))
+    assert np.abs(before).max() > 0 and str(getattr(scale, "dtype", "")).startswith("float")
+    np.testing.assert_allclose(after, before, atol=np.abs(before).max() / 127)
+
+
+def test_set_trainable_reaches_layers_that_differ_from_their_model():
+    # Keras passes `trainable` on only where it changes: a frozen layer would stay so in a model that is trainable.
+    inner = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2), keras.layers.Dense(2)])
+    outer = keras.Sequential([keras.Input((2,)), inner])
+    inner.layers[0].trainable = False
+    outer.trainable = True
+    assert not inner.layers[0].trainable  # what Keras does
+    set_trainable(outer, True)
+    assert all(part.trainable for part in (outer, inner, *inner.layers))
+    set_trainable(outer, False)
+    assert not any(part.trainable for part in (outer, inner, *inner.layers))
+
+
+def test_all_trainable_restores_every_layer_of_its_own():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2), keras.layers.Dense(2)])
+    model.layers[0].trainable = False
+    with pytest.raises(KeyError), all_trainable(model):
+        assert [layer.trainable for layer in model.layers] == [True, True]
+        raise KeyError
+    assert [layer.trainable for layer in model.layers] == [False, True] and model.trainable

@@ -292,7 +292,13 @@ def test_sagan_rejects_networks_that_do_not_match():
 
 def test_sagan_rejects_arguments_out_of_range():
     gan = make_gan()
-    for arguments in (dict(d_steps=0), dict(accumulation_steps=1.5), dict(r1_weight=-1.0), dict(loss="x")):
+    for arguments in (
+        dict(d_steps=0),
+        dict(d_steps=True),
+        dict(accumulation_steps=1.5),
+        dict(r1_weight=-1.0),
+        dict(loss="x"),
+    ):
         with pytest.raises(ValueError, match="Received"):
             gan.compile(**arguments)
     with pytest.raises(ValueError, match="`share_fake_batch` needs `accumulation_steps` 1"):

@@ -1,0 +1,3 @@
+"""Names of the export formats; imports nothing, so that `--help` is fast."""
+
+FORMAT_NAMES = ("saved_model", "tflite", "keras", "onnx", "web")
