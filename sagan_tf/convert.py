@@ -12,19 +12,10 @@ def main(argv=None, prog="python -m sagan_tf.convert"):
 
         options = parse_options(ConvertOptions, argv, prog)
         with quiet_imports():
-            from sagan_tf.commands.convert import convert_checkpoints, write_biggan_pytorch
+            from sagan_tf.commands.convert import convert
 
-        if options.to is not None:
-            names = ("data", "channel_order", "relu_in_place")
-            unused = [name for name in names if getattr(options, name) != getattr(ConvertOptions, name)]
-            print("\n".join(write_biggan_pytorch(options.generator, options.discriminator, options.out, unused)))
-            return
-        in_place = None if options.relu_in_place is None else options.relu_in_place == "yes"
-        run, lines = convert_checkpoints(
-            options.generator, options.discriminator, options.out, options.data, options.channel_order, in_place
-        )
-        print("\n".join(lines))
-        print(f"Run folder: {run.path}")
+        for line in convert(options):
+            print(line)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sagan_tf.commands.options import ConvertOptions
 from sagan_tf.commands.subjects import open_subject
 from sagan_tf.config import Config
 from sagan_tf.config.fields import AttentionConfig, DataConfig, DiscriminatorConfig, GeneratorConfig, TrainingConfig
 from sagan_tf.conversion import heykeetae
 from sagan_tf.conversion.biggan_pytorch import discriminator_arguments, generator_arguments, make_state_dict
 from sagan_tf.conversion.files import read_state_dict, write_state_dict
-from sagan_tf.conversion.named_weights import set_weights, weights_by_name
 from sagan_tf.conversion.pytorch import convert_state_dict
 from sagan_tf.errors import UserError, summarize
 from sagan_tf.experiment.build import network_options
@@ -23,11 +23,30 @@ from sagan_tf.files.atomic import atomic_write
 from sagan_tf.files.untrusted import bounded_variables
 from sagan_tf.generation.saving import save_generator
 from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.networks.named_weights import set_weights, weights_by_name
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
 
 _SHARED_OPTIONS = ("image_size", "num_classes")
 _MAX_GROWTH = 4  # Bytes of variables per byte of tensors: these may be half precision, and Keras adds variables.
+
+
+def convert(options):
+    """Converts what `ConvertOptions` name; returns lines that say what was written. Raises UserError as the two below.
+
+    Args:
+        options: `ConvertOptions`.
+    """
+    if options.to is not None:
+        for name in ("data", "channel_order", "relu_in_place"):
+            if getattr(options, name) != getattr(ConvertOptions, name):
+                raise UserError(f"--{name}: is for checkpoints that are read; leave it out with --to.")
+        return write_biggan_pytorch(options.generator, options.discriminator, options.out)
+    in_place = None if options.relu_in_place is None else options.relu_in_place == "yes"
+    run, lines = convert_checkpoints(
+        options.generator, options.discriminator, options.out, options.data, options.channel_order, in_place
+    )
+    return [*lines, f"Run folder: {run.path}"]
 
 
 def convert_checkpoints(generator_path, discriminator_path, folder, data_name, channel_order=None, relu_in_place=None):
@@ -70,14 +89,13 @@ def convert_checkpoints(generator_path, discriminator_path, folder, data_name, c
     return Run.open(folder), lines
 
 
-def write_biggan_pytorch(run_path, discriminator_path, folder, unused=()):
+def write_biggan_pytorch(run_path, discriminator_path, folder):
     """Writes the networks of a run as state dicts of BigGAN-PyTorch.
 
     Args:
         run_path: Run folder. Without checkpoints it has no discriminator.
         discriminator_path: None: the run has both networks.
         folder: Path of the new folder: `G_ema.pth`, the averaged generator, and `D.pth`.
-        unused: Names of options that were given and have no meaning here.
 
     Returns:
         list of str, a line for each network: its file and how to build it there, or why it is left out.
@@ -85,8 +103,6 @@ def write_biggan_pytorch(run_path, discriminator_path, folder, unused=()):
     Raises:
         UserError: The run cannot be read, BigGAN-PyTorch has no such generator, or the folder is not empty.
     """
-    if unused:
-        raise UserError(f"--{unused[0]}: is for checkpoints that are read; leave it out with --to.")
     if discriminator_path is not None:
         raise UserError(f"{discriminator_path}: --to takes one run folder, which has both networks.")
     run = open_subject(run_path)

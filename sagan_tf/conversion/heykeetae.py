@@ -8,9 +8,9 @@ evaluation, sigma comes from one power iteration that starts at the stored u.
 import keras
 import numpy as np
 
-from sagan_tf.conversion.named_weights import set_weights
 from sagan_tf.errors import UserError
 from sagan_tf.layers import BatchNormalization, ReLU, SelfAttention
+from sagan_tf.networks.named_weights import set_weights
 
 IMAGE_SIZE, ATTENTION_SIZES = 64, (16, 32)
 ATTENTION = dict(key_reduction=8, value_reduction=1, pool_size=1, output_projection=False, use_bias=True)

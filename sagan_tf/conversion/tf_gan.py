@@ -11,8 +11,8 @@ rejects weights for which that matters.
 
 import numpy as np
 
-from sagan_tf.conversion.named_weights import set_weights
 from sagan_tf.errors import UserError
+from sagan_tf.networks.named_weights import set_weights
 
 _SIZES = (8, 16, 32, 64, 128)  # Feature map of generator block i, px.
 _ATTENTION = {"theta": "query", "phi": "key", "g": "value", "attn": "projection"}

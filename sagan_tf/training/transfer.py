@@ -10,11 +10,11 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from sagan_tf.conversion.named_weights import is_singular_vector, weights_by_name
 from sagan_tf.errors import list_some
 from sagan_tf.generation.sampler import count_classes
 from sagan_tf.layers import ConditionalBatchNormalization
 from sagan_tf.networks.freezing import frozen_parts, part_of
+from sagan_tf.networks.named_weights import is_singular_vector, weights_by_name
 
 NEW_CLASSES = ("mean", "random")
 _NETWORKS = ("generator", "ema_generator", "discriminator")

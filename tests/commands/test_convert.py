@@ -19,7 +19,6 @@ from sagan_tf import sample
 from sagan_tf.commands.attention_results import AttentionReader
 from sagan_tf.commands.options import AttendOptions
 from sagan_tf.conversion.files import read_state_dict
-from sagan_tf.conversion.named_weights import weights_by_name
 from sagan_tf.conversion.pytorch import convert_state_dict
 from sagan_tf.convert import main
 from sagan_tf.errors import UserError
@@ -28,6 +27,7 @@ from sagan_tf.experiment.checkpoints import make_checkpoint
 from sagan_tf.experiment.start import prepare_start
 from sagan_tf.experiment.train import train
 from sagan_tf.export.__main__ import main as export
+from sagan_tf.networks.named_weights import weights_by_name
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
 

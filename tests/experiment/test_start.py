@@ -14,7 +14,6 @@ from tiny_runs import KeepModel, Killed, StopAfter, state_of, tiny_config, tiny_
 from sagan_tf import networks, read_weights
 from sagan_tf import train as train_command
 from sagan_tf.config import Config
-from sagan_tf.conversion.named_weights import weights_by_name
 from sagan_tf.errors import UserError
 from sagan_tf.experiment import build
 from sagan_tf.experiment.checkpoints import restore
@@ -22,6 +21,7 @@ from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.experiment.train import train
 from sagan_tf.generation.saving import save_generator
 from sagan_tf.networks.freezing import frozen_parts, part_of
+from sagan_tf.networks.named_weights import weights_by_name
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
 from sagan_tf.training.transfer import Weights

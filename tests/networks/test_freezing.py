@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sagan_tf.conversion.named_weights import weights_by_name
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.networks.freezing import freeze_blocks, frozen_parts
+from sagan_tf.networks.named_weights import weights_by_name
 from sagan_tf.training import SAGAN
 from sagan_tf.training.loss_scale import loss_scaling_optimizers
 

@@ -9,10 +9,10 @@ import pytest
 
 from parity import recipe
 from parity.goldens import golden, relative_error
-from sagan_tf.conversion.named_weights import set_weights
 from sagan_tf.conversion.pytorch import convert_state_dict
 from sagan_tf.errors import UserError
 from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.networks.named_weights import set_weights
 
 TORCH = "PyTorch 2.13.0"
 DATA = golden("torch_mmagic")

@@ -11,11 +11,11 @@ from keras import ops
 
 from parity import recipe
 from parity.goldens import golden, relative_error
-from sagan_tf.conversion.named_weights import set_weights, weights_by_name
 from sagan_tf.conversion.pytorch import convert_state_dict
 from sagan_tf.errors import UserError
 from sagan_tf.layers import SelfAttention, SpectralNormalization
 from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.networks.named_weights import set_weights, weights_by_name
 from sagan_tf.training import losses
 
 BUILDERS = {"generator": build_generator, "discriminator": build_discriminator}

@@ -10,10 +10,10 @@ from keras import Model, ops
 
 from parity import recipe
 from parity.goldens import golden
-from sagan_tf.conversion.named_weights import weights_by_name
 from sagan_tf.conversion.tf_gan import check_constraint, load_tf_gan, rename_variables
 from sagan_tf.errors import UserError
 from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.networks.named_weights import weights_by_name
 from sagan_tf.training import losses
 
 INPUT = {"generator": "latent", "discriminator": "image"}

@@ -6,8 +6,8 @@ import pytest
 from toy_networks import toy_discriminator, toy_generator
 from training.tiny import make_gan
 
-from sagan_tf.conversion.named_weights import weights_by_name
 from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.networks.named_weights import weights_by_name
 from sagan_tf.training import SAGAN
 from sagan_tf.training.transfer import Weights
 
