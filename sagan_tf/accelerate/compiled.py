@@ -75,7 +75,7 @@ def _compile(path):
     except OSError as error:
         raise UserError(
             f"hardware.native_operations: cannot compile into `{path.parent}`: {error.strerror}. "
-            "Set XDG_CACHE_HOME to a folder that can be written, or hardware.native_operations to false."
+            "Set SAGAN_TF_CACHE to a folder that can be written, or hardware.native_operations to false."
         ) from None
 
 

@@ -10,11 +10,11 @@ from sagan_tf.data.fingerprint import fingerprint
 from sagan_tf.errors import UserError, format_image_size
 from sagan_tf.evaluation.collector import Collector
 from sagan_tf.evaluation.defaults import BATCH_SIZE, KEPT_IMAGES
-from sagan_tf.evaluation.inception import cache_folder
 from sagan_tf.evaluation.metric_names import METRICS
 from sagan_tf.evaluation.metrics import compute_metrics
 from sagan_tf.evaluation.precision_recall import own_distances
 from sagan_tf.evaluation.statistics import FORMAT, mismatch, read_statistics, save_statistics
+from sagan_tf.files.cache import user_cache_folder
 from sagan_tf.files.locks import exclusive
 from sagan_tf.generation.pixels import to_levels
 from sagan_tf.generation.replicas import on_all_replicas
@@ -194,7 +194,7 @@ class Evaluator:
         """Path of a data set's statistics in the cache."""
         size = f"{format_image_size(source.image_shape[:2])}px"
         parts = (source.name, source.split, size, self.network.name, self.network.sha256[:8])
-        folder = Path(cache) if cache is not None else cache_folder()
+        folder = Path(cache) if cache is not None else user_cache_folder()
         return folder / "statistics" / f"{'-'.join(file_name_part(part) for part in parts)}.npz"
 
     def metrics(self, generated, reference, names=METRICS, at_infinity=False):

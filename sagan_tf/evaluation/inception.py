@@ -5,7 +5,6 @@ its resized input on, a function from images (B, 299, 299, 3) in [-1, 1] to `poo
 """
 
 import json
-import os
 import tarfile
 import tempfile
 import urllib.error
@@ -30,11 +29,6 @@ _CHUNK = 1 << 20  # bytes
 
 class InceptionUnavailable(UserError):
     """Inception is not in the cache and cannot be downloaded."""
-
-
-def cache_folder():
-    """The folder for downloads and cached statistics: `SAGAN_TF_CACHE`, or `sagan_tf` in the user's cache folder."""
-    return Path(os.environ.get("SAGAN_TF_CACHE") or user_cache_folder())
 
 
 def to_inception_input(images):
@@ -97,14 +91,14 @@ def _user_folder(path):
     if not path.is_file():
         raise UserError(f"--inception: there is no file or folder {path}.")
     # Unpacked once, into the cache.
-    folder = cache_folder() / f"inception-{sha256(path)[:16]}"
+    folder = user_cache_folder() / f"inception-{sha256(path)[:16]}"
     if not folder.is_dir():
         _unpack(path, folder)
     return folder
 
 
 def _cached_folder():
-    folder = cache_folder() / "inception"
+    folder = user_cache_folder() / "inception"
     record = folder.with_name("inception.json")
     if not folder.is_dir() or not record.is_file():
         _fetch(folder, record)

@@ -55,7 +55,7 @@ def test_compiled_load_reports_unwritable_cache_in_one_line(monkeypatch, tmp_pat
     (tmp_path / "sagan_tf").write_text("a file in the way")
     fresh(monkeypatch, tmp_path)
     monkeypatch.setenv("CXX", "true")
-    with pytest.raises(UserError, match="cannot compile into .* Set XDG_CACHE_HOME"):
+    with pytest.raises(UserError, match="cannot compile into .* Set SAGAN_TF_CACHE"):
         compiled.load()
 
 
