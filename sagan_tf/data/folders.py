@@ -37,8 +37,15 @@ MAX_PIXELS = 1 << 26  # of a picture, a quarter with 16 bits per channel: decodi
 def open_folder(options, show_progress):
     """Reads every file, or those that were not read before if they do not fit in memory.
 
+    Args:
+        options: `DataOptions`; its `name` is the path of the folder.
+        show_progress: bool. Show a progress bar.
+
     Returns:
         (reader, class names or None, files, (path, reason) of each file or folder that is not used).
+
+    Raises:
+        UserError: As `list_pictures`; or files cannot be read and `options.corrupt` is `stop`, or none can be read.
     """
     folder, image_shape = options.name, options.image_shape
     paths, labels, class_names, skipped = list_pictures(folder, options.split)

@@ -37,6 +37,7 @@ def split_folder(folder, split):
 
 
 def shard_name(number):
+    """The name of the file of shard `number`, counted from 0."""
     return f"shard_{number:05}.bin"
 
 

@@ -68,10 +68,15 @@ def load_inception(path=None, expected_hash=None):
 
     Args:
         path: Folder of the SavedModel, or its archive from TF-Hub (`.tar.gz`); None: the cache.
-        expected_hash: SHA-256 of the folder, or None.
+        expected_hash: str, SHA-256 of the folder in hexadecimal, or None for any.
 
     Returns:
         (callable module, SHA-256 of its folder).
+
+    Raises:
+        InceptionUnavailable: It is not in the cache and cannot be downloaded.
+        UserError: There is no such file or folder, its hash is another, the cache has changed since the download, or it
+            is not TF-GAN's Inception.
     """
     folder = _cached_folder() if path is None else _user_folder(Path(path))
     actual_hash = sha256(folder)

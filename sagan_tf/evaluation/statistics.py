@@ -37,7 +37,15 @@ def save_statistics(feature_set, path):
 def read_statistics(path):
     """Reads a file of `save_statistics`, or mean and covariance (`mu`, `sigma`) as other programs save them.
 
-    Returns a `FeatureSet`; from another program's file it has only the moments, and `count` is 0.
+    Args:
+        path: Path of an `.npz` file.
+
+    Returns:
+        `FeatureSet`; from another program's file it has only the moments, and `count` is 0.
+
+    Raises:
+        UserError: The file cannot be read, has no `mu` (D,) and `sigma` (D, D), which must be finite and a covariance,
+            or its arrays do not fit each other.
     """
     try:
         arrays = read_arrays(path)

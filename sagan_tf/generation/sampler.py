@@ -1,7 +1,9 @@
 """The one sampler: seeds, classes and truncation in, 8-bit images or other outputs of the generator out."""
 
+from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
@@ -44,7 +46,14 @@ class Sampler:
         image_shape: (H, W, C).
     """
 
-    def __init__(self, generator, batch_size=32, strategy=None, outputs=None, show_progress=True):
+    def __init__(
+        self,
+        generator: FoldedGenerator | keras.Model,
+        batch_size: int = 32,
+        strategy: tf.distribute.Strategy | None = None,
+        outputs: Callable[..., tuple[Any, ...]] | None = None,
+        show_progress: bool = True,
+    ):
         folded = isinstance(generator, FoldedGenerator)
         model = generator.model if folded else generator
         self.latent_dim, self.image_shape = model.inputs[0].shape[-1], tuple(model.outputs[0].shape[1:])
@@ -77,7 +86,10 @@ class Sampler:
         return self.sample_outputs(seeds, labels, truncation)[0]
 
     def sample_outputs(self, seeds, labels=None, truncation=NO_TRUNCATION) -> tuple[Any, ...]:
-        """Gives what `outputs` makes of the images of seeds: a tuple of arrays with N rows and None."""
+        """Gives what `outputs` makes of the images of seeds: a tuple of arrays with N rows and None.
+
+        Arguments and errors are those of `sample`.
+        """
         return self._run(self.inputs(seeds, labels, truncation))
 
     def inputs(self, seeds, labels=None, truncation=NO_TRUNCATION):
@@ -97,6 +109,12 @@ class Sampler:
             start, end: (seed, label or None) each; labels need a `FoldedGenerator`.
             fractions: (N,) floats in [0, 1]; 0 is the start and 1 the end, exactly.
             truncation: float > 0, largest absolute entry of the two latents.
+
+        Returns:
+            (N, H, W, C) uint8, or what `outputs` gives first.
+
+        Raises:
+            ValueError: A label is out of range, or there are labels without classes or the reverse.
         """
         fractions = tf.constant(fractions, tf.float32)
         seeds, labels = zip(start, end)
@@ -145,7 +163,14 @@ def grid_seeds(rows, columns, num_classes):
     """Seeds and labels of a grid of samples, row by row, as `sagan sample` numbers them.
 
     Row r is class r and column c is seed c. Rows beyond the last class repeat the classes with the next seeds; without
-    classes, the seeds run from row to row and the labels are None.
+    classes, the seeds run from row to row.
+
+    Args:
+        rows, columns: ints >= 1.
+        num_classes: int, K, or None without classes.
+
+    Returns:
+        (seeds (rows * columns,) int64, labels (rows * columns,) int32 or None without classes).
     """
     row, column = np.divmod(np.arange(rows * columns), columns)
     seeds = row // (num_classes or 1) * columns + column

@@ -57,7 +57,9 @@ class AveragedGenerator:
     def _update(self, step):
         rate = ops.where(step < self.start_step, 1.0, 1.0 - self.decay)
         rates = {average.dtype: ops.cast(rate, average.dtype) for average, _ in self._pairs}
-        for average, weight in self._pairs:  # all replicas do the same to their copies
+        for average, weight in self._pairs:
+            # Not `functional.move`: with several replicas it takes the reference, which would combine their values, but
+            # all replicas do the same to their copies.
             if "float" in average.dtype:
                 fused_move(average, weight.value, rates[average.dtype])
             else:

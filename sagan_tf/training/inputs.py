@@ -19,7 +19,15 @@ def run(network, x, label, training):
 
 
 def check_pair(generator, discriminator):
-    """Checks that the networks can be trained and fit one another: images, and labels for both or neither."""
+    """Checks that the networks can be trained and fit one another: images, and labels for both or neither.
+
+    Args:
+        generator, discriminator: Built keras.Models.
+
+    Raises:
+        ValueError: A network has no trainable weights, the discriminator takes other images than the generator makes,
+            or only one of them takes labels.
+    """
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         if not network.trainable_weights:
             raise ValueError(f"The {name} has no trainable weights. Set `{name}.trainable = True` before.")
@@ -37,7 +45,19 @@ def check_pair(generator, discriminator):
 
 
 def check_distribution(generator, label_distribution):
-    """Returns the probabilities of the K classes, uniform by default; None for a generator without labels."""
+    """Checks the probabilities of the K classes.
+
+    Args:
+        generator: Built keras.Model.
+        label_distribution: K floats >= 0 that sum to 1; None: equal ones.
+
+    Returns:
+        Tuple of K floats; None for a generator without labels.
+
+    Raises:
+        ValueError: There are probabilities without labels, none for labels of an unknown number of classes, or they are
+            not those of the generator's classes.
+    """
     if len(generator.inputs) == 1:
         if label_distribution is not None:
             raise ValueError("`label_distribution` was given for a generator without labels.")
