@@ -47,16 +47,10 @@ _LABELS = {"uniform": "drawn with equal probabilities", "data": "drawn as often 
 
 
 def evaluate(options):
-    """Measures a run's generator or a folder of pictures.
-
-    Args:
-        options: `EvaluateOptions`; its `subject` is a run folder, a folder of pictures, or hf://owner/name.
-
-    Returns:
-        `Result`; None on workers but the chief.
+    """Measures what `EvaluateOptions` name, by `evaluate_run` or `evaluate_folder`; results and errors are theirs.
 
     Raises:
-        UserError: There is no such folder; also as `evaluate_run` and `evaluate_folder`.
+        UserError: There is no such folder.
     """
     if is_hub_name(options.subject):
         return evaluate_run(Run.open(options.subject), options)
@@ -69,11 +63,7 @@ def evaluate(options):
 
 
 def evaluate_run(run, options):
-    """Measures a run's averaged generator; writes the result, and pictures, into a folder.
-
-    Args:
-        run: `Run`.
-        options: `EvaluateOptions`.
+    """Measures the averaged generator of a `Run`, by `EvaluateOptions`; writes the result, and pictures, into a folder.
 
     Returns:
         `Result`; None on workers but the chief.
@@ -138,11 +128,7 @@ def evaluate_run(run, options):
 
 
 def evaluate_folder(folder, options):
-    """Measures a folder of pictures; writes the result into a folder.
-
-    Args:
-        folder: pathlib.Path of the pictures.
-        options: `EvaluateOptions`, with a reference.
+    """Measures the pictures of a folder, a pathlib.Path, by `EvaluateOptions`; writes the result into a folder.
 
     Returns:
         `Result`.

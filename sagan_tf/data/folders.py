@@ -294,7 +294,10 @@ def _suffixes():
 
 
 def open_picture(path):
-    """Opens a file, of the formats that are read, as a PIL.Image; the pixels are not decoded yet."""
+    """Opens a file, of the formats that are read, as a PIL.Image; the pixels are not decoded yet.
+
+    Raises one of `UNREADABLE` for a damaged file, one of another format or 32 bits per channel, or too many pixels.
+    """
     picture = Image.open(path, formats=_formats())
     if picture.mode == "F" or (picture.mode == "I" and picture.format == "TIFF"):
         picture.close()
@@ -312,12 +315,26 @@ def _is_deep_png(picture):
 
 
 def load_picture(path, image_shape, resize="bilinear"):
-    """Reads a file of any format, mode and EXIF orientation as uint8 of `image_shape`, (height, width, channels)."""
+    """Reads the largest central part of a file of any format, mode and EXIF orientation, and resizes it.
+
+    Args:
+        path: Path of the file.
+        image_shape: (height, width, channels) of the result; 1 channel (grey) or 3 (RGB).
+        resize: Filter of `tf.image.resize`; antialiased.
+
+    Returns:
+        uint8 array of `image_shape`.
+
+    Raises one of `UNREADABLE` for a damaged file, and as `open_picture`.
+    """
     return resize_picture(read_picture(path, image_shape), image_shape, resize).numpy()
 
 
 def read_picture(path, image_shape):
-    """Reads the largest central part of a file with the aspect of `image_shape` as uint8 RGB (H, W, 3)."""
+    """Reads the largest central part of a file with the aspect of `image_shape` as uint8 RGB (H, W, 3).
+
+    Raises one of `UNREADABLE`, as `load_picture`.
+    """
     with open_picture(path) as picture:
         if _is_deep_png(picture):
             picture = _read_deep_png(path, picture.getexif())

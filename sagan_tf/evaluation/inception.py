@@ -55,9 +55,14 @@ def to_inception_input(images):
 
 
 def inception_outputs(module, images):
-    """Features (B, 2048) and probabilities (B, 1008) of (B, 299, 299, 3) float32.
+    """Computes features and class probabilities; the softmax is over all 1008 logits, as in published Inception Scores.
 
-    The softmax is over all 1008 logits, as in published Inception Scores.
+    Args:
+        module: That of `load_inception`.
+        images: (B, 299, 299, 3) float32 of `to_inception_input`.
+
+    Returns:
+        (features (B, 2048), probabilities (B, 1008)), float32.
     """
     outputs = module(images)
     return tf.reshape(outputs["pool_3"], [-1, _FEATURES]), tf.nn.softmax(outputs["logits"])

@@ -102,7 +102,15 @@ def _moments(count, mean, covariance):
 
 
 def mismatch(about, expected):
-    """Describes the first key of `expected` whose value differs in `about`, a `FeatureSet.about`; None if none does."""
+    """Describes how a set of features differs from what is expected.
+
+    Args:
+        about: dict, `FeatureSet.about`.
+        expected: dict of JSON values.
+
+    Returns:
+        str, on the first key of `expected` whose value differs in `about`; None if none does.
+    """
     for key, value in expected.items():
         if about.get(key) != json.loads(json.dumps(value)):
             return f"`{key}` is {_short(about.get(key))}, expected {_short(value)}"

@@ -93,12 +93,29 @@ class Sampler:
         return self._run(self.inputs(seeds, labels, truncation))
 
     def inputs(self, seeds, labels=None, truncation=NO_TRUNCATION):
-        """Lists what the generator takes for seeds: latents (N, D) and, with classes, labels (N,) or class rows."""
+        """Lists what the generator takes for seeds.
+
+        Arguments and errors are those of `sample`.
+
+        Returns:
+            List of latents (N, D) float32 and, with classes, labels (N,) int32, or class rows (N, R) if it is folded.
+        """
         latents, conditions = _draw_latents(seeds, self.latent_dim, truncation), self._conditions(labels)
         return [latents] if conditions is None else [latents, conditions]
 
     def sample_moved(self, seeds, labels, steps, truncation=NO_TRUNCATION):
-        """Generates the images of seeds whose latents are moved by `steps` (N, D); other arguments as of `sample`."""
+        """Generates the images of seeds whose latents are moved.
+
+        Args:
+            seeds, labels, truncation: As of `sample`.
+            steps: (N, D) floats, added to the latents; or (D,), to all.
+
+        Returns:
+            (N, H, W, C) uint8, or what `outputs` gives first.
+
+        Raises:
+            ValueError: As `sample`.
+        """
         latents, *conditions = self.inputs(seeds, labels, truncation)
         return self._run([latents + np.float32(steps), *conditions])[0]
 
@@ -178,6 +195,6 @@ def grid_seeds(rows, columns, num_classes):
 
 
 def count_classes(generator):
-    """The number of classes of a generator, a keras.Model, by its conditional batch normalizations; None without."""
+    """Counts the classes of a generator, a keras.Model, by its conditional batch normalizations; None without."""
     counts = {layer.num_classes for layer in generator.layers if isinstance(layer, ConditionalBatchNormalization)}
     return counts.pop() if counts else None

@@ -107,7 +107,7 @@ def check_batch(data, image_shape, num_classes, step):
 
 
 def check_scale(x):
-    """Refuses data for `fit` or `evaluate` whose first images are all in [0, 1]: an array, or a `tf.data.Dataset`."""
+    """Raises ValueError for data, an array or a `tf.data.Dataset`, whose first images are all in [0, 1]."""
     if isinstance(x, tf.data.Dataset):
         x = next(iter(x.take(1)), None)
     image = x[0] if isinstance(x, (tuple, list)) and x else x
