@@ -92,7 +92,7 @@ def mean_over_replicas(x):
 def make_local_strategy(distribution="auto", replicas=None):
     """As `make_strategy`, for the devices of this machine alone, whatever `TF_CONFIG` says.
 
-    Raises UserError for more replicas than the machine has devices.
+    Raises UserError where the devices are not there, or TensorFlow has already started.
     """
     if distribution == "tpu":
         return _across_tpu_cores()
