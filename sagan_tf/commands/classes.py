@@ -6,7 +6,18 @@ DEFAULT_CLASSES = 10
 
 
 def choose_classes(chosen, names):
-    """Finds classes by names, numbers or "all" (None: the first ten): dict, label -> name; None without classes."""
+    """Finds the classes that a user chose.
+
+    Args:
+        chosen: Names or numbers, a tuple of str; ("all",); None: the first ten.
+        names: Names of all classes in the order of their labels; None without classes.
+
+    Returns:
+        dict, label -> name; None without classes.
+
+    Raises:
+        UserError: There is no such class, or there are no classes to choose from.
+    """
     if names is None:
         if chosen is not None:
             raise UserError("--classes: the model was trained without classes; leave --classes out.")

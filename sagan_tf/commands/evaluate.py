@@ -47,7 +47,11 @@ _LABELS = {"uniform": "drawn with equal probabilities", "data": "drawn as often 
 
 
 def evaluate(options):
-    """Measures a run's generator or a folder of pictures; returns a `Result`, or None on workers but the chief."""
+    """Measures what `EvaluateOptions` name, by `evaluate_run` or `evaluate_folder`; results and errors are theirs.
+
+    Raises:
+        UserError: There is no such folder.
+    """
     if is_hub_name(options.subject):
         return evaluate_run(Run.open(options.subject), options)
     path = Path(options.subject)
@@ -59,7 +63,15 @@ def evaluate(options):
 
 
 def evaluate_run(run, options):
-    """Measures a run's averaged generator."""
+    """Measures the averaged generator of a `Run`, by `EvaluateOptions`; writes the result, and pictures, into a folder.
+
+    Returns:
+        `Result`; None on workers but the chief.
+
+    Raises:
+        UserError: Options contradict one another or the run; generator, feature network or reference cannot be opened;
+            the data are not those of the run; another process measures the same; or a worker's share did not come.
+    """
     started_at, config, worker = time.monotonic(), run.config(), read_worker()
     rule = config.data.name if config.data.name in embedded.NAMES else None
     picture_names = _picture_metric_names(options, rule)
@@ -113,7 +125,15 @@ def evaluate_run(run, options):
 
 
 def evaluate_folder(folder, options):
-    """Measures a folder of pictures."""
+    """Measures the pictures of a folder, a pathlib.Path, by `EvaluateOptions`; writes the result into a folder.
+
+    Returns:
+        `Result`.
+
+    Raises:
+        UserError: There is no reference, an option is for runs only, or pictures, feature network or reference cannot
+            be opened.
+    """
     started_at = time.monotonic()
     if options.reference is None:
         raise UserError(

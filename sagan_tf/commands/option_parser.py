@@ -24,6 +24,14 @@ def positional(metavar=None, default=MISSING, nargs=None) -> typing.Any:
     """Declares a field of an options dataclass as a positional argument; other fields are `--name` options.
 
     The metadata `bare` of an option is its value where the command line gives none.
+
+    Args:
+        metavar: str, its name in the help; None for that of its type.
+        default: Value of the field; without one the argument is required.
+        nargs: `?` or `+`, as of argparse; None for one value.
+
+    Returns:
+        dataclasses.Field.
     """
     return dataclasses.field(default=default, metadata={"positional": True, "metavar": metavar, "nargs": nargs})
 
@@ -53,6 +61,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser(cls, prog):
+    """Makes the argparse.ArgumentParser of a dataclass of options; arguments as of `parse_options`."""
     description = inspect.getdoc(cls).partition("\n")[0]
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     helps, hints = field_helps(cls), typing.get_type_hints(cls)

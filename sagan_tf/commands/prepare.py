@@ -16,7 +16,18 @@ _DEFAULT_SIZE = 128  # px
 
 
 def prepare_splits(options):
-    """Prepares each split of `PrepareOptions`; yields lines that say what was written."""
+    """Prepares each split of a data set, one after the other.
+
+    Args:
+        options: `PrepareOptions`.
+
+    Yields:
+        str, lines that say what was written, and the command that trains with it.
+
+    Raises:
+        UserError: On the first line, options contradict one another or no network has this image size; later, as
+            `prepare`, or a record is damaged.
+    """
     if options.quality is not None and options.encoding != "jpeg":
         raise UserError(f"--quality: {options.encoding} is lossless. Leave it out, or add --encoding jpeg.")
     quality = (options.quality or _QUALITY) if options.encoding == "jpeg" else None

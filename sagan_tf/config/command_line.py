@@ -64,13 +64,24 @@ def read_command_line(argv, prog):
 
 
 def help_text(config, prog, everything):
-    """The help of a command, with the values of a `Config`: of the common options, or of all."""
+    """The help of a command, with the values of a `Config`: of the common options, or of all (`everything`)."""
     types = field_types()
     keys = list(types) if everything else COMMON
     return make_parser(prog, {key: types[key] for key in keys}, dict(flat_fields(config)), everything).format_help()
 
 
 def make_parser(prog, types, values=None, everything=True):
+    """Makes the argparse.ArgumentParser of a command.
+
+    Args:
+        prog: Command that the help names.
+        types: dict, full path of a field -> type hint; each is an option.
+        values: dict, full path of a field -> value that the help shows; None shows none.
+        everything: bool. Whether `types` are all fields; otherwise the help says how to list them.
+
+    Returns:
+        argparse.ArgumentParser, which raises argparse.ArgumentError. Values stay text.
+    """
     parser = argparse.ArgumentParser(
         prog=prog,
         usage="%(prog)s [--config NAME ...] [--SECTION.FIELD VALUE ...]",

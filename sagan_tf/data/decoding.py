@@ -35,9 +35,15 @@ def decode_picture(encoded, image_shape, resize="bilinear"):
 
 
 def central_box(height, width, image_shape, minimum=min, maximum=max):
-    """The largest central part of height x width px with the aspect of `image_shape`: (top, left, rows, columns).
+    """Finds the largest central part of a picture with the aspect of another; sides are rounded to whole px.
 
-    Sides are rounded to whole px. `minimum` and `maximum` are of two ints, or of tensors.
+    Args:
+        height, width: ints or integer tensors, px.
+        image_shape: (height, width, channels) that give the aspect.
+        minimum, maximum: Functions of two of these ints or tensors.
+
+    Returns:
+        (top, left, rows, columns), px.
     """
     target_height, target_width, _ = image_shape
     rows = minimum(height, maximum((2 * width * target_height + target_width) // (2 * target_width), 1))

@@ -37,8 +37,15 @@ MAX_PIXELS = 1 << 26  # of a picture, a quarter with 16 bits per channel: decodi
 def open_folder(options, show_progress):
     """Reads every file, or those that were not read before if they do not fit in memory.
 
+    Args:
+        options: `DataOptions`; its `name` is the path of the folder.
+        show_progress: bool. Show a progress bar.
+
     Returns:
         (reader, class names or None, files, (path, reason) of each file or folder that is not used).
+
+    Raises:
+        UserError: As `list_pictures`; or files cannot be read and `options.corrupt` is `stop`, or none can be read.
     """
     folder, image_shape = options.name, options.image_shape
     paths, labels, class_names, skipped = list_pictures(folder, options.split)
@@ -287,7 +294,10 @@ def _suffixes():
 
 
 def open_picture(path):
-    """Opens a file, of the formats that are read, as a PIL.Image; the pixels are not decoded yet."""
+    """Opens a file, of the formats that are read, as a PIL.Image; the pixels are not decoded yet.
+
+    Raises one of `UNREADABLE` for a damaged file, one of another format or 32 bits per channel, or too many pixels.
+    """
     picture = Image.open(path, formats=_formats())
     if picture.mode == "F" or (picture.mode == "I" and picture.format == "TIFF"):
         picture.close()
@@ -305,12 +315,26 @@ def _is_deep_png(picture):
 
 
 def load_picture(path, image_shape, resize="bilinear"):
-    """Reads a file of any format, mode and EXIF orientation as uint8 of `image_shape`, (height, width, channels)."""
+    """Reads the largest central part of a file of any format, mode and EXIF orientation, and resizes it.
+
+    Args:
+        path: Path of the file.
+        image_shape: (height, width, channels) of the result; 1 channel (grey) or 3 (RGB).
+        resize: Filter of `tf.image.resize`; antialiased.
+
+    Returns:
+        uint8 array of `image_shape`.
+
+    Raises one of `UNREADABLE` for a damaged file, and as `open_picture`.
+    """
     return resize_picture(read_picture(path, image_shape), image_shape, resize).numpy()
 
 
 def read_picture(path, image_shape):
-    """Reads the largest central part of a file with the aspect of `image_shape` as uint8 RGB (H, W, 3)."""
+    """Reads the largest central part of a file with the aspect of `image_shape` as uint8 RGB (H, W, 3).
+
+    Raises one of `UNREADABLE`, as `load_picture`.
+    """
     with open_picture(path) as picture:
         if _is_deep_png(picture):
             picture = _read_deep_png(path, picture.getexif())

@@ -37,6 +37,7 @@ def split_folder(folder, split):
 
 
 def shard_name(number):
+    """The name of the file of shard `number`, counted from 0."""
     return f"shard_{number:05}.bin"
 
 
@@ -167,7 +168,18 @@ def _digest(manifest):
 
 
 def read_index(folder, manifest):
-    """Reads the index; its size and that of the shards are checked before it takes memory."""
+    """Reads the index; its size and that of the shards are checked before it takes memory.
+
+    Args:
+        folder: pathlib.Path of the split.
+        manifest: dict of `read_manifest`, complete.
+
+    Returns:
+        (N,) array of `INDEX_DTYPE`.
+
+    Raises:
+        UserError: Index or a shard is missing or has another size, or the index is damaged.
+    """
     advice = f"It is damaged, or the copy is not complete. {ADVICE.format(folder)}"
     files = shard_files(folder, manifest)
     path = folder / INDEX

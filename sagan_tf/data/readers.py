@@ -23,10 +23,18 @@ class Reader(Protocol):
     labels: np.ndarray | None  # int32 (N,)
 
     def batches(self, batch_size, seed, start_step):
-        """Returns the endless tf.data stream of shuffled uint8 batches, each (images,) or (images, labels).
+        """Makes the endless stream of shuffled batches.
 
         A pure function of reader and seed: `start_step` resumes it bit-exactly. Each data epoch is a permutation of
         all images, uniform and independent of the others; a batch may span the end of an epoch.
+
+        Args:
+            batch_size: int >= 1, B.
+            seed: int of any size, of the order.
+            start_step: int >= 0, batches to leave out.
+
+        Returns:
+            tf.data.Dataset of (images,) or (images, labels): uint8 (B, H, W, C), int32 (B,).
         """
 
     def in_order_batches(self, batch_size, start=0):
@@ -37,10 +45,17 @@ class Reader(Protocol):
 
 
 def shuffled_orders(num_images, seed, position=0):
-    """Returns the orders of the data epochs, an endless tf.data stream of int32 tensors with `num_images` indices.
+    """Makes the orders of the data epochs; two of them are in memory at a time.
 
-    Order e sorts random 64-bit keys, which are a function of seed and e alone. The stream starts at `position` of the
-    concatenated orders, so its first element may be shorter. It holds two orders in memory.
+    Order e sorts random 64-bit keys, which are a function of seed and e alone.
+
+    Args:
+        num_images: int >= 1, N.
+        seed: int of any size.
+        position: int >= 0, where in the concatenated orders the stream starts; the first order may be shorter.
+
+    Returns:
+        Endless tf.data.Dataset of int32 tensors, (N,) indices each.
     """
     first_epoch, offset = divmod(position, num_images)
     seed_key = tf.constant(hash_seed(seed, "data order"), tf.int64)

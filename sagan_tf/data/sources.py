@@ -185,7 +185,7 @@ def _damaged(name, reason):
 
 
 def class_distribution(source):
-    """Returns the frequency of each class, float64 (K,), summing to 1; `source` must have labels."""
+    """Returns the frequency of each class, float64 (K,), summing to 1; ValueError if `source` has no labels."""
     if source.class_counts is None:
         raise ValueError(f"`source` must have labels. Received: source without labels, name={source.name!r}")
     counts = np.asarray(source.class_counts, np.float64)

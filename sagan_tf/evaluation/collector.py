@@ -91,7 +91,16 @@ class Collector:
         return self._folder / "state.npz"
 
     def add(self, features, probabilities=None, labels=None):
-        """Adds the next images: features (n, D), and optionally probabilities (n, K) and labels (n,)."""
+        """Adds the next images.
+
+        Args:
+            features: (n, D) float32.
+            probabilities: (n, K), each row sums to 1; None without.
+            labels: (n,) ints, or None.
+
+        Raises:
+            ValueError: There are more images than the share has, or a feature is not finite.
+        """
         end = self.done + len(features)
         if end > self._count:
             raise ValueError(f"{self._count} images are expected. Received: {end}.")
@@ -125,7 +134,10 @@ class Collector:
         self._saved_at = time.monotonic()
 
     def finish(self):
-        """Returns the `FeatureSet` of the share, whose features stay in the folder until `close`."""
+        """Returns the `FeatureSet` of the share, whose features stay in the folder until `close`.
+
+        Raises ValueError if images of the share are missing.
+        """
         if self.done != self._count:
             raise ValueError(f"{self._count} images are expected. Received: {self.done}.")
         self._update_moments()

@@ -48,7 +48,18 @@ def frechet_distance(features: ArrayLike, reference: ArrayLike, covariance: str 
 
 
 def frechet_distance_of_moments(first, second):
-    """Computes `frechet_distance` from two objects with `mean` (D,) and `covariance` (D, D), such as `Moments`."""
+    """Computes `frechet_distance` from means and covariances.
+
+    Args:
+        first, second: Objects with `mean` (D,) and `covariance` (D, D), float64, such as `Moments`.
+
+    Returns:
+        float, 0 or more.
+
+    Raises:
+        ValueError: They have different numbers of features, `Moments` have fewer than two rows, or a value is not
+            finite.
+    """
     if np.shape(first.covariance) != np.shape(second.covariance):
         raise ValueError(
             "`first` and `second` must have the same number of features. "
@@ -62,10 +73,24 @@ def frechet_distance_of_moments(first, second):
 
 
 def frechet_distance_at_infinity(features, reference, least=5000, points=INFINITY_POINTS, seed=0):
-    """Extrapolates the Fréchet distance to infinitely many samples: (distance, list of (samples, distance) of subsets).
+    """Extrapolates the Fréchet distance to infinitely many samples.
 
     The bias of the distance of n samples is roughly proportional to 1/n: a line is fitted to the distances of random
-    subsets, of `least` to N samples, against 1/n and evaluated at 0. `reference` are the `Moments` of the data.
+    subsets, of `least` to N samples, against 1/n and evaluated at 0.
+
+    Args:
+        features: Array (N, D), N >= 2 * `points`.
+        reference: `Moments` of the data.
+        least: int >= 2, samples of the smallest subset; N // 2 at most.
+        points: int >= 2, number of subsets.
+        seed: int >= 0, of the random subsets.
+
+    Returns:
+        (distance, list of (samples, distance) of the subsets); the distance can be negative.
+
+    Raises:
+        ValueError: `points` is below 2, there are too few features or samples in a subset, the numbers of features
+            differ, or a value is not finite.
 
     Source: Chong and Forsyth 2020, section 4, https://arxiv.org/abs/1911.07023.
     """
@@ -83,17 +108,15 @@ def frechet_distance_at_infinity(features, reference, least=5000, points=INFINIT
 
 
 def _trace_distance_of_few(features, reference):
-    """`trace_distance` if a set has fewer rows than features.
-
-    With S1 = A'A and S2 = B'B, the eigenvalues of S1 S2 are the squared singular values of the smaller matrix A B'.
-    """
+    """`trace_distance` if a set has fewer rows than features."""
+    # With S1 = A'A and S2 = B'B, the eigenvalues of S1 S2 are the squared singular values of the smaller matrix A B'.
     first, second = ((rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1) for rows in (features, reference))
     across = np.linalg.svd(first @ second.T, compute_uv=False).sum()
     return float((first**2).sum() + (second**2).sum() - 2 * across)
 
 
 def trace_distance(first, second):
-    """Computes tr(S1 + S2 - 2 (S1 S2)^(1/2)) of covariances (D, D), float64 and positive semi-definite."""
+    """Computes tr(S1 + S2 - 2 (S1 S2)^(1/2)) of covariances (D, D), float64 and positive semi-definite: float."""
     product = _root(first) @ _root(second)
     return float(np.trace(first) + np.trace(second) - 2 * np.linalg.svd(product, compute_uv=False).sum())
 

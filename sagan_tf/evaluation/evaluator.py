@@ -198,7 +198,7 @@ class Evaluator:
         return folder / "statistics" / f"{'-'.join(file_name_part(part) for part in parts)}.npz"
 
     def metrics(self, generated, reference, names=METRICS, at_infinity=False):
-        """Computes the metrics of two `FeatureSet`s; see `compute_metrics`."""
+        """Computes the metrics of two `FeatureSet`s; arguments, results and errors as of `compute_metrics`."""
         return compute_metrics(generated, reference, names, at_infinity, show_progress=self.show_progress)
 
     def _collect(self, batches, count, about, folder, title, keep=KEPT_IMAGES, share=(0, 1)):

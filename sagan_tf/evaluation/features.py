@@ -61,6 +61,13 @@ def open_features(features=None, inception=None, pixel_range=PIXEL_RANGE, incept
         inception: Path of TF-GAN's Inception; None: from the cache, or downloaded into it.
         pixel_range: Key of `PIXEL_RANGES`, the pixel range that `features` expects.
         inception_sha256: str, the hash that Inception must have, or None.
+
+    Returns:
+        FeatureNetwork.
+
+    Raises:
+        UserError: There is no such file, layer or output, the file cannot be loaded or is refused, or it does not turn
+            one batch of images into one row of features each; also as `load_inception`.
     """
     if features is None:
         return _open_inception(inception, inception_sha256)

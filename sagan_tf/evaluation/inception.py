@@ -49,9 +49,14 @@ def to_inception_input(images):
 
 
 def inception_outputs(module, images):
-    """Features (B, 2048) and probabilities (B, 1008) of (B, 299, 299, 3) float32.
+    """Computes features and class probabilities; the softmax is over all 1008 logits, as in published Inception Scores.
 
-    The softmax is over all 1008 logits, as in published Inception Scores.
+    Args:
+        module: That of `load_inception`.
+        images: (B, 299, 299, 3) float32 of `to_inception_input`.
+
+    Returns:
+        (features (B, 2048), probabilities (B, 1008)), float32.
     """
     outputs = module(images)
     return tf.reshape(outputs["pool_3"], [-1, _FEATURES]), tf.nn.softmax(outputs["logits"])
@@ -62,10 +67,15 @@ def load_inception(path=None, expected_hash=None):
 
     Args:
         path: Folder of the SavedModel, or its archive from TF-Hub (`.tar.gz`); None: the cache.
-        expected_hash: SHA-256 of the folder, or None.
+        expected_hash: str, SHA-256 of the folder in hexadecimal, or None for any.
 
     Returns:
         (callable module, SHA-256 of its folder).
+
+    Raises:
+        InceptionUnavailable: It is not in the cache and cannot be downloaded.
+        UserError: There is no such file or folder, its hash is another, the cache has changed since the download, or it
+            is not TF-GAN's Inception.
     """
     folder = _cached_folder() if path is None else _user_folder(Path(path))
     actual_hash = sha256(folder)

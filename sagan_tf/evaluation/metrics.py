@@ -55,6 +55,9 @@ def compute_metrics(
 
     Returns:
         (list of `MetricValue`, dict of the metrics that cannot be computed -> reason).
+
+    Raises:
+        ValueError: The features have different dimensions.
     """
     values, left_out = [], {}
     for name in names:

@@ -18,7 +18,18 @@ class Moments:
 
     @classmethod
     def of(cls, rows, block=1024):
-        """Moments of an (N, D) array, which may be a memory map; adds `block` rows at a time."""
+        """Computes the moments of an array.
+
+        Args:
+            rows: (N, D) array, which may be a memory map.
+            block: int >= 1, rows that are added at a time.
+
+        Returns:
+            Moments.
+
+        Raises:
+            ValueError: A value is not finite.
+        """
         moments = cls(rows.shape[1])
         for start in range(0, len(rows), block):
             moments.add(rows[start : start + block])
@@ -61,7 +72,7 @@ class Moments:
 
     @property
     def covariance(self):
-        """(D, D) float64, unbiased; needs two rows or more."""
+        """(D, D) float64, unbiased; raises ValueError for fewer than two rows."""
         if self.count < 2:
             raise ValueError(f"A covariance needs two rows or more. Received: {self.count}.")
         return self.scatter / (self.count - 1)

@@ -14,10 +14,19 @@ def num_scales(side):
 
 
 def ms_ssim(first, second):
-    """Computes the multi-scale structural similarity of pairs of uint8 (N, H, W, C) images: (N,) float32.
+    """Computes the multi-scale structural similarity of pairs of images.
 
     With fewer than five scales, their published weights are scaled to the same sum; the numbers are then not
     comparable to those of five scales.
+
+    Args:
+        first, second: uint8 (N, H, W, C), N >= 1, H and W >= 11 px.
+
+    Returns:
+        (N,) float32, 1 for equal images.
+
+    Raises:
+        ValueError: The shapes differ or are not (N, H, W, C), or the images are smaller than 11 px.
 
     Source: Wang et al. 2003, https://doi.org/10.1109/ACSSC.2003.1292216; by `tf.image.ssim_multiscale`.
     """
@@ -37,9 +46,19 @@ def ms_ssim(first, second):
 
 
 def class_similarities(images, labels, pairs=100, seed=0):
-    """Computes the mean MS-SSIM of random pairs of uint8 images within each class; lower is more diverse.
+    """Computes the mean MS-SSIM of random pairs of images within each class; lower is more diverse.
 
-    Returns a dict, label -> float, for each class with two images or more; without labels, all have label 0.
+    Args:
+        images: uint8 (N, H, W, C), H and W >= 11 px.
+        labels: (N,) ints; None: all have label 0.
+        pairs: int >= 1, per class; fewer where a class has fewer.
+        seed: int >= 0, of the random pairs.
+
+    Returns:
+        dict, label -> float, for each class with two images or more.
+
+    Raises:
+        ValueError: As `ms_ssim`.
 
     Source: Odena et al. 2017, section 4.3, https://arxiv.org/abs/1610.09585.
     """

@@ -20,10 +20,13 @@ _BLOCK_VALUES = 1 << 24  # distances in memory at a time: 128 MiB
 
 @dataclass(frozen=True)
 class ManifoldMetrics:
-    """Overlap of two sets; floats.
+    """Overlap of two sets.
 
-    Density is about 1 for equal distributions, and more if generated rows crowd in dense regions; the others are
-    fractions.
+    Args:
+        precision: float in [0, 1], share of generated rows inside the manifold of the reference.
+        recall: float in [0, 1], share of reference rows inside the manifold of the generated ones.
+        density: float >= 0, about 1 for equal distributions, and more if generated rows crowd in dense regions.
+        coverage: float in [0, 1], share of reference rows with a generated row in their ball.
     """
 
     precision: float
@@ -41,11 +44,19 @@ def manifold_metrics(
     row.
 
     Args:
-        features, reference: Arrays.
+        features: (N, D), N > `neighbours`.
+        reference: (M, D), M > `coverage_neighbours`.
         neighbours: int >= 1, k of precision and recall.
         coverage_neighbours: int >= `neighbours`, k of density and coverage.
         show_progress: bool. Show a progress bar.
-        reference_distances: Result of `own_distances(reference)`, if known; saves a third of the time.
+        reference_distances: Result of `own_distances(reference)`, if known; saves a third of the time. One of too few
+            columns is computed anew.
+
+    Returns:
+        ManifoldMetrics.
+
+    Raises:
+        ValueError: A number of neighbours is out of its range, the shapes do not match, or a value is not finite.
 
     Source: Kynkäänniemi et al. 2019, equations 1 and 2, https://arxiv.org/abs/1904.06991; Naeem et al. 2020, equations
         4 and 5, https://arxiv.org/abs/2002.09797.
@@ -69,7 +80,19 @@ def manifold_metrics(
 
 
 def own_distances(rows, count=11, show_progress=False):
-    """Squared distances of each row of (M, D) to its nearest rows, itself included: (M, count) float64, ascending."""
+    """Computes the squared distances of each row to its nearest rows, itself included.
+
+    Args:
+        rows: (M, D), M >= 1.
+        count: int >= 1, distances per row; M at most.
+        show_progress: bool. Show a progress bar.
+
+    Returns:
+        (M, min(count, M)) float64, ascending; column 0 is the row itself, 0 up to rounding.
+
+    Raises:
+        ValueError: `rows` is not (M, D), or a value is not finite.
+    """
     rows, _ = _checked(rows, rows)
     starts = _starts(len(rows), len(rows))
     with progress_bar(total=len(starts), desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
@@ -107,7 +130,19 @@ def _compare(rows, reference, narrow, wide, own):
 
 
 def nearest_neighbours(queries, reference, count):
-    """Returns distances and indices of the `count` nearest rows of `reference`, nearest first: (N, count) each."""
+    """Finds the nearest rows of a reference.
+
+    Args:
+        queries: (N, D), N >= 1.
+        reference: (M, D).
+        count: int in 1 .. M, neighbours per query.
+
+    Returns:
+        (distances float64, indices int32), (N, count) each, nearest first.
+
+    Raises:
+        ValueError: `count` is out of range, the shapes do not match, or a value is not finite.
+    """
     if not 1 <= count <= len(reference):
         raise ValueError(f"`count` must be in 1 .. {len(reference)}. Received: {count=}.")
     queries, reference = _checked(queries, reference)

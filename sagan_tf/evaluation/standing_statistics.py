@@ -17,6 +17,13 @@ def set_standing_statistics(generator, num_classes, batches=100, batch_size=BATC
     Labels are drawn uniformly. Nothing else changes, not even the u of spectral normalization. The generator may be
     frozen, as an average is.
 
+    Args:
+        generator: Built keras.Model, as of `build_generator`.
+        num_classes: int, K, or None without classes.
+        batches: int >= 1.
+        batch_size: int >= 1, images per batch.
+        seed: int >= 0, of latents and labels.
+
     Source: Brock et al. 2019, section 4.1 ("standing statistics"), https://arxiv.org/abs/1809.11096.
     """
     with all_trainable(generator):  # a frozen batch normalization ignores the batch

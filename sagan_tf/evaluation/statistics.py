@@ -37,7 +37,15 @@ def save_statistics(feature_set, path):
 def read_statistics(path):
     """Reads a file of `save_statistics`, or mean and covariance (`mu`, `sigma`) as other programs save them.
 
-    Returns a `FeatureSet`; from another program's file it has only the moments, and `count` is 0.
+    Args:
+        path: Path of an `.npz` file.
+
+    Returns:
+        `FeatureSet`; from another program's file it has only the moments, and `count` is 0.
+
+    Raises:
+        UserError: The file cannot be read, has no `mu` (D,) and `sigma` (D, D), which must be finite and a covariance,
+            or its arrays do not fit each other.
     """
     try:
         arrays = read_arrays(path)
@@ -94,7 +102,15 @@ def _moments(count, mean, covariance):
 
 
 def mismatch(about, expected):
-    """Describes the first key of `expected` whose value differs in `about`, a `FeatureSet.about`; None if none does."""
+    """Describes how a set of features differs from what is expected.
+
+    Args:
+        about: dict, `FeatureSet.about`.
+        expected: dict of JSON values.
+
+    Returns:
+        str, on the first key of `expected` whose value differs in `about`; None if none does.
+    """
     for key, value in expected.items():
         if about.get(key) != json.loads(json.dumps(value)):
             return f"`{key}` is {_short(about.get(key))}, expected {_short(value)}"

@@ -70,9 +70,15 @@ def restore_latest(gan, run):
 
 
 def restore(gan, path, optimizers=True):
-    """Restores a SAGAN from a checkpoint that may be damaged; without `optimizers`, its networks only.
+    """Restores a SAGAN from a checkpoint that may be damaged.
 
-    Returns None on success, or the reason why it cannot be restored; some variables may be set then.
+    Args:
+        gan: `SAGAN`, compiled if `optimizers`.
+        path: str, as of `Run.checkpoint_path`.
+        optimizers: bool. Restore the state of training too; otherwise the networks alone.
+
+    Returns:
+        None on success; otherwise str, why it cannot be restored. Some variables may be set then.
     """
     try:
         shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()

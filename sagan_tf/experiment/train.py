@@ -160,6 +160,9 @@ def fit(config, gan, source, run, manager, callbacks=()):
 
     Returns:
         str, the name of the signal that stopped training, or None.
+
+    Raises:
+        TrainingFailure: Training diverged, or collapsed where that stops it.
     """
     training, is_chief = config.training, manager is not None
     start_step = int(gan.step.numpy())

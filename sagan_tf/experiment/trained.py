@@ -77,6 +77,10 @@ class TrainedGenerator:
     ) -> dict[str, AttentionMaps]:
         """Computes the attention maps of the images that `sample` makes of the same arguments.
 
+        Args:
+            seeds: As of `sample`, N >= 1.
+            labels, truncation: As of `sample`.
+
         Returns:
             dict, name of an attention layer -> `AttentionMaps`, whose `map_of(image, (row, column))` is the map of one
             query. Empty without attention.

@@ -36,6 +36,7 @@ def _saved_model(place, folded):
 
 
 def keras_code(place, folded):
+    """Lists the lines of Python that load a Keras file; `place` is its path as a str, `folded` a `FoldedGenerator`."""
     inputs = "latents" if folded.num_classes is None else f'[latents, np.zeros({_COUNT}, "int32")]'
     shape = ", ".join(map(str, (_COUNT, *folded.image_shape)))
     return [

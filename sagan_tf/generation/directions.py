@@ -11,13 +11,18 @@ _NOTABLE = 0.5  # standard deviations of an attribute over images
 
 
 def principal_directions(folded, count=6):
-    """Finds the `count` directions that the first layer of a `FoldedGenerator` stretches the most.
+    """Finds the directions of the latent that the first layer of a generator stretches the most.
 
     The first layer maps a latent z to z W + b, so that a step n moves its output by n W, whatever z is. The unit
     vectors n with the longest n W are the eigenvectors of W W^T.
 
-    Returns (K, D) float32: orthonormal rows, the most stretched first; the entry of largest size in each is positive.
-    K is 0 if the first layer is not a `Dense`.
+    Args:
+        folded: `FoldedGenerator`, of latents of D dimensions.
+        count: int >= 1, number of directions; D at most.
+
+    Returns:
+        (K, D) float32: orthonormal rows, the most stretched first; the entry of largest size in each is positive. K is
+        `count`, or D if that is less, and 0 if the first layer is not a `Dense`.
 
     Source: Shen and Zhou 2021, "Closed-Form Factorization of Latent Semantics in GANs", equation 4.
     """

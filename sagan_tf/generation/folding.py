@@ -68,9 +68,15 @@ class FoldedGenerator:
         return {name: tuple(map_.shape[1:]) for name, map_ in self.body.output.items() if name != "image"}
 
     def generate(self, latent: Any, label: Any = None) -> dict[str, tf.Tensor]:
-        """Generates images (B, H, W, C) and attention maps inside a graph: a dict as of `body`.
+        """Generates images and attention maps inside a graph.
 
-        What happens to a label out of range depends on the device; a CPU and TFLite raise an error.
+        Args:
+            latent: (B, D) float32.
+            label: (B,) integers in 0 .. K-1; unused without classes. What happens to a label out of range depends on
+                the device; a CPU and TFLite raise an error.
+
+        Returns:
+            dict of `image` (B, H, W, C) in [-1, 1] and, by the name of each attention layer, its map (B, N, M).
         """
         latent = tf.convert_to_tensor(latent)
         if self.class_rows is None:

@@ -38,9 +38,16 @@ def draw_latents(seed, truncation, latent_dim):
 
 
 def interpolate_latents(start, end, fraction):
-    """Interpolates between latents (B, D) on a great circle, `fraction` (B,) in [0, 1]; both ends are reached exactly.
+    """Interpolates between latents on a great circle; both ends are reached exactly.
 
     A straight line would lead through latents shorter than any that the generator was trained on.
+
+    Args:
+        start, end: (B, D) float32.
+        fraction: (B,) float32 in [0, 1].
+
+    Returns:
+        (B, D) float32.
 
     Source: White 2016, https://arxiv.org/abs/1609.04468.
     """

@@ -27,8 +27,14 @@ _MAX_SCORES = 1 << 28  # per attention layer and image: 128 px maps without pool
 def read_generator(path):
     """Reads a generator of `build_generator` from a `.keras` file that is not trusted.
 
-    Raises an exception of any type if the file is damaged, holds no generator, or claims more memory than its size
-    justifies.
+    Args:
+        path: Path of the file.
+
+    Returns:
+        keras.Model, not compiled.
+
+    Raises:
+        Exception: Of any type: the file is damaged, holds no generator, or claims more memory than its size justifies.
     """
     with bounded_keras_file(path):
         with zipfile.ZipFile(path) as archive:

@@ -1,7 +1,9 @@
 """The one sampler: seeds, classes and truncation in, 8-bit images or other outputs of the generator out."""
 
+from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
@@ -44,7 +46,14 @@ class Sampler:
         image_shape: (H, W, C).
     """
 
-    def __init__(self, generator, batch_size=32, strategy=None, outputs=None, show_progress=True):
+    def __init__(
+        self,
+        generator: FoldedGenerator | keras.Model,
+        batch_size: int = 32,
+        strategy: tf.distribute.Strategy | None = None,
+        outputs: Callable[..., tuple[Any, ...]] | None = None,
+        show_progress: bool = True,
+    ):
         folded = isinstance(generator, FoldedGenerator)
         model = generator.model if folded else generator
         self.latent_dim, self.image_shape = model.inputs[0].shape[-1], tuple(model.outputs[0].shape[1:])
@@ -77,16 +86,36 @@ class Sampler:
         return self.sample_outputs(seeds, labels, truncation)[0]
 
     def sample_outputs(self, seeds, labels=None, truncation=NO_TRUNCATION) -> tuple[Any, ...]:
-        """Gives what `outputs` makes of the images of seeds: a tuple of arrays with N rows and None."""
+        """Gives what `outputs` makes of the images of seeds: a tuple of arrays with N rows and None.
+
+        Arguments and errors are those of `sample`.
+        """
         return self._run(self.inputs(seeds, labels, truncation))
 
     def inputs(self, seeds, labels=None, truncation=NO_TRUNCATION):
-        """Lists what the generator takes for seeds: latents (N, D) and, with classes, labels (N,) or class rows."""
+        """Lists what the generator takes for seeds.
+
+        Arguments and errors are those of `sample`.
+
+        Returns:
+            List of latents (N, D) float32 and, with classes, labels (N,) int32, or class rows (N, R) if it is folded.
+        """
         latents, conditions = _draw_latents(seeds, self.latent_dim, truncation), self._conditions(labels)
         return [latents] if conditions is None else [latents, conditions]
 
     def sample_moved(self, seeds, labels, steps, truncation=NO_TRUNCATION):
-        """Generates the images of seeds whose latents are moved by `steps` (N, D); other arguments as of `sample`."""
+        """Generates the images of seeds whose latents are moved.
+
+        Args:
+            seeds, labels, truncation: As of `sample`.
+            steps: (N, D) floats, added to the latents; or (D,), to all.
+
+        Returns:
+            (N, H, W, C) uint8, or what `outputs` gives first.
+
+        Raises:
+            ValueError: As `sample`.
+        """
         latents, *conditions = self.inputs(seeds, labels, truncation)
         return self._run([latents + np.float32(steps), *conditions])[0]
 
@@ -97,6 +126,12 @@ class Sampler:
             start, end: (seed, label or None) each; labels need a `FoldedGenerator`.
             fractions: (N,) floats in [0, 1]; 0 is the start and 1 the end, exactly.
             truncation: float > 0, largest absolute entry of the two latents.
+
+        Returns:
+            (N, H, W, C) uint8, or what `outputs` gives first.
+
+        Raises:
+            ValueError: A label is out of range, or there are labels without classes or the reverse.
         """
         fractions = tf.constant(fractions, tf.float32)
         seeds, labels = zip(start, end)
@@ -145,7 +180,14 @@ def grid_seeds(rows, columns, num_classes):
     """Seeds and labels of a grid of samples, row by row, as `sagan sample` numbers them.
 
     Row r is class r and column c is seed c. Rows beyond the last class repeat the classes with the next seeds; without
-    classes, the seeds run from row to row and the labels are None.
+    classes, the seeds run from row to row.
+
+    Args:
+        rows, columns: ints >= 1.
+        num_classes: int, K, or None without classes.
+
+    Returns:
+        (seeds (rows * columns,) int64, labels (rows * columns,) int32 or None without classes).
     """
     row, column = np.divmod(np.arange(rows * columns), columns)
     seeds = row // (num_classes or 1) * columns + column
@@ -153,6 +195,6 @@ def grid_seeds(rows, columns, num_classes):
 
 
 def count_classes(generator):
-    """The number of classes of a generator, a keras.Model, by its conditional batch normalizations; None without."""
+    """Counts the classes of a generator, a keras.Model, by its conditional batch normalizations; None without."""
     counts = {layer.num_classes for layer in generator.layers if isinstance(layer, ConditionalBatchNormalization)}
     return counts.pop() if counts else None

@@ -53,7 +53,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return self.normalize_by(ops.cast(inputs, self.compute_dtype), scale, offset, training)
 
     def normalize_by(self, x, scale, offset, training=None):
-        """Normalizes x (B, ..., C), then scales and shifts it by rows (B, C) or (1, C) in place of the layer's own."""
+        """Normalizes a feature map, then scales and shifts it by given rows in place of the layer's own.
+
+        Args:
+            x: (B, ..., C), floating point.
+            scale, offset: (B, C) or (1, C), float32 or wider.
+            training: bool. True normalizes by the batch and updates the moving statistics, unless the layer is frozen.
+
+        Returns:
+            (B, ..., C), of the dtype of `x`.
+        """
         if not (training and self.trainable):
             mean, variance = (ops.cast(v, scale.dtype) for v in (self.moving_mean, self.moving_variance))
             return normalize(x, mean, variance, scale, offset, self.epsilon)

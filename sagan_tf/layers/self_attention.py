@@ -296,8 +296,6 @@ def _mix(dtype, keep_scores):
 
 
 def _mean_score_gradient(upstream, mixed):
-    """Mean gradient of a row of scores, weighted by the scores, without a pass over them.
-
-    Source: Dao et al. 2022, https://arxiv.org/abs/2205.14135, equation 4 (there D).
-    """
+    """Mean gradient of a row of scores, weighted by the scores."""
+    # Needs no pass over the scores. Source: Dao et al. 2022, https://arxiv.org/abs/2205.14135, equation 4 (there D).
     return ops.sum(_full_precision(upstream) * _full_precision(mixed), axis=-1, keepdims=True)

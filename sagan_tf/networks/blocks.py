@@ -120,10 +120,22 @@ class LayerStyle:
 
 
 def upsampling_block(style, x, label, filters, name):
-    """Residual block of the generator, (B, H, W, C) to (B, 2H, 2W, filters).
+    """Adds a residual block of the generator.
 
     The 1x1 convolution of the skip comes before its upsampling, where it costs a quarter; nearest-neighbor upsampling
-    copies pixels, so the result is the same. Source: brain-research/self-attention-gan, generator.py.
+    copies pixels, so the result is the same.
+
+    Args:
+        style: `LayerStyle`.
+        x: Feature map, (B, H, W, C).
+        label: (B,) int32; None without classes.
+        filters: int >= 1, channels of the result.
+        name: str, start of the names of the layers.
+
+    Returns:
+        Feature map, (B, 2H, 2W, filters).
+
+    Source: brain-research/self-attention-gan, generator.py.
     """
     skip = style.convolution(filters, 1, f"{name}_skip")(x)
     skip = NearestUpsampling(dtype=style.dtype, name=f"{name}_upsample")(skip)
@@ -135,12 +147,25 @@ def upsampling_block(style, x, label, filters, name):
 
 
 def downsampling_block(style, x, filters, hidden, downsampling, first, name, activate_skip=False):
-    """Residual block of the discriminator, (B, H, W, C) to (B, H/2, W/2, filters) or (B, H, W, filters).
+    """Adds a residual block of the discriminator.
 
-    `hidden` is the width between its 3x3 convolutions. The `first` block takes the image and has no ReLU before its
-    first convolution. `activate_skip` gives the skip the ReLU of `x`, as in ports whose ReLU is in place. The average
-    pooling of the skip comes before its 1x1 convolution, which then costs a quarter; both are linear and act on
-    different axes, so the result is the same. Source: brain-research/self-attention-gan, discriminator.py.
+    The average pooling of the skip comes before its 1x1 convolution, which then costs a quarter; both are linear and
+    act on different axes, so the result is the same.
+
+    Args:
+        style: `LayerStyle`.
+        x: Image or feature map, (B, H, W, C).
+        filters: int >= 1, channels of the result.
+        hidden: int >= 1, channels between its 3x3 convolutions.
+        downsampling: bool. Halve height and width.
+        first: bool. Whether `x` is the image; its block has no ReLU before its first convolution.
+        name: str, start of the names of the layers.
+        activate_skip: bool. The skip takes the ReLU of `x`, as in ports whose ReLU is in place.
+
+    Returns:
+        Feature map, (B, H/2, W/2, filters), or (B, H, W, filters) without `downsampling`.
+
+    Source: brain-research/self-attention-gan, discriminator.py.
     """
     activated = x if first else style.relu(x, f"{name}_relu_1")
     x = activated if activate_skip else x

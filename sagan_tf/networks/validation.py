@@ -7,7 +7,17 @@ from sagan_tf.networks.architectures import find_architecture
 
 
 def check_image_size(image_size):
-    """Returns (height, width) of an argument `image_size`, an int or such a pair, and its `Architecture`."""
+    """Checks the argument `image_size` of both networks.
+
+    Args:
+        image_size: int, px, or (height, width).
+
+    Returns:
+        ((height, width), `Architecture`).
+
+    Raises:
+        ValueError: It is neither, or no network has this size.
+    """
     pair = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
     if len(pair) != 2 or not all(isinstance(side, numbers.Integral) and side >= 1 for side in pair):
         raise ValueError(f"`image_size` must be an int >= 1, or two for height and width. Received: {image_size=}.")
@@ -21,12 +31,19 @@ def check_image_size(image_size):
 def check_network(
     image_size, channels, num_classes, image_channels, attention_sizes, attention_block, attention_channels
 ):
-    """Checks the arguments that both networks share; `attention_channels` lists the feature maps of this one.
+    """Checks the arguments that both networks share.
 
-    `image_size` is a pair.
+    Args:
+        image_size: (height, width), px.
+        channels, num_classes, image_channels, attention_sizes, attention_block: As of `build_generator`.
+        attention_channels: Function of `image_size` and `channels` that gives the feature maps of this network: dict,
+            size in px -> channels.
 
     Returns:
         set of the attention sizes in px.
+
+    Raises:
+        ValueError: An argument is out of its range, or there is no feature map of an attention size.
     """
     for name, value in (("channels", channels), ("image_channels", image_channels), ("num_classes", num_classes)):
         if value is None and name == "num_classes":

@@ -52,6 +52,7 @@ class Run:
     Attributes:
         path: pathlib.Path of the folder.
         output_path: pathlib.Path.
+        source: str, by which a command opens the run: a path, or `hf://owner/name`.
         name: str, the name of the folder, or of a repository or of weights that come with the package.
         metrics_log: `MetricsLog`.
         stopped_by: str, the name of the signal that stopped training in this process before its last step, or None.
@@ -87,7 +88,7 @@ class Run:
 
     @classmethod
     def create_or_resume(cls, folder: str | Path, config: Config) -> Run:
-        """Locks a run folder as `lock` does, and records the start."""
+        """Locks a run folder as `lock` does, and records the start; arguments and errors as of `lock`."""
         run = cls.lock(folder, config)
         try:
             run.record_start(config)
@@ -147,6 +148,9 @@ class Run:
         Args:
             folder: Path, or a repository of the Hugging Face Hub, such as `hf://owner/name@v1`, which is downloaded.
             output_path: As for `Run`; by default `./name` for a repository.
+
+        Returns:
+            Run, not locked.
 
         Raises:
             UserError: It is not a run folder, or the repository cannot be downloaded or has no generator.

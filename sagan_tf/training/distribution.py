@@ -22,6 +22,9 @@ def make_strategy(distribution="auto", replicas=None, wait_minutes=15):
             all GPUs.
         wait_minutes: float. How long to wait for the other workers of `TF_CONFIG`.
 
+    Returns:
+        tf.distribute.Strategy.
+
     Raises:
         UserError: The devices or the other workers are not there, TensorFlow has already started, or `TF_CONFIG` is
             invalid.
@@ -87,7 +90,10 @@ def mean_over_replicas(x):
 
 
 def make_local_strategy(distribution="auto", replicas=None):
-    """As `make_strategy`, for the devices of this machine alone, whatever `TF_CONFIG` says."""
+    """As `make_strategy`, for the devices of this machine alone, whatever `TF_CONFIG` says.
+
+    Raises UserError where the devices are not there, or TensorFlow has already started.
+    """
     if distribution == "tpu":
         return _across_tpu_cores()
     gpus = tf.config.list_physical_devices("GPU")

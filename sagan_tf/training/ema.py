@@ -57,7 +57,9 @@ class AveragedGenerator:
     def _update(self, step):
         rate = ops.where(step < self.start_step, 1.0, 1.0 - self.decay)
         rates = {average.dtype: ops.cast(rate, average.dtype) for average, _ in self._pairs}
-        for average, weight in self._pairs:  # all replicas do the same to their copies
+        for average, weight in self._pairs:
+            # Not by `functional.move`, which is the slower reference on several replicas, under XLA and with compiled
+            # kernels. Each replica may move its own copy, because all do the same.
             if "float" in average.dtype:
                 fused_update_moving_average(average, weight.value, rates[average.dtype])
             else:

@@ -272,12 +272,12 @@ class SAGAN(SteppingModel):
         return self.ema_generator(inputs, training=False)
 
     def fit(self, x=None, *args, **kwargs):
-        """As `keras.Model.fit`; refuses images that are all in [0, 1]."""
+        """As `keras.Model.fit`; raises ValueError for images that are all in [0, 1]."""
         self._check_scale(x)
         return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
-        """As `keras.Model.evaluate`; refuses images that are all in [0, 1]."""
+        """As `keras.Model.evaluate`; raises ValueError for images that are all in [0, 1]."""
         self._check_scale(x)
         return super().evaluate(x, *args, **kwargs)
 

@@ -20,7 +20,15 @@ def call_network(network, x, label, training):
 
 
 def check_pair(generator, discriminator):
-    """Checks that the networks can be trained and fit one another: images, and labels for both or neither."""
+    """Checks that the networks can be trained and fit one another: images, and labels for both or neither.
+
+    Args:
+        generator, discriminator: Built keras.Models.
+
+    Raises:
+        ValueError: A network has no trainable weights, the discriminator takes other images than the generator makes,
+            or only one of them takes labels.
+    """
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         if not network.trainable_weights:
             raise ValueError(f"The {name} has no trainable weights. Set `{name}.trainable = True` before.")
@@ -38,7 +46,19 @@ def check_pair(generator, discriminator):
 
 
 def check_distribution(generator, label_distribution):
-    """Returns the probabilities of the K classes, uniform by default; None for a generator without labels."""
+    """Checks the probabilities of the K classes.
+
+    Args:
+        generator: Built keras.Model.
+        label_distribution: K floats >= 0 that sum to 1; None: equal ones.
+
+    Returns:
+        Tuple of K floats; None for a generator without labels.
+
+    Raises:
+        ValueError: There are probabilities without labels, none for labels of an unknown number of classes, or they are
+            not those of the generator's classes.
+    """
     if len(generator.inputs) == 1:
         if label_distribution is not None:
             raise ValueError("`label_distribution` was given for a generator without labels.")
@@ -88,7 +108,7 @@ def check_batch(data, image_shape, num_classes, step):
 
 
 def check_scale(x):
-    """Refuses data for `fit` or `evaluate` whose first images are all in [0, 1]: an array, or a `tf.data.Dataset`."""
+    """Raises ValueError for data, an array or a `tf.data.Dataset`, whose first images are all in [0, 1]."""
     if isinstance(x, tf.data.Dataset):
         x = next(iter(x.take(1)), None)
     image = x[0] if isinstance(x, (tuple, list)) and x else x

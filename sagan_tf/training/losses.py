@@ -26,7 +26,15 @@ class AdversarialLoss:
     relativistic: bool = False
 
     def generator_loss(self, real_logit: Any, fake_logit: Any) -> Any:
-        """Calls `generator` with the logits that it takes; `real_logit` may be None if not `relativistic`."""
+        """Calls `generator` with the logits that it takes.
+
+        Args:
+            real_logit: (B, 1), logits of real images; None if not `relativistic`.
+            fake_logit: (B, 1), logits of generated images.
+
+        Returns:
+            Scalar.
+        """
         return self.generator(real_logit, fake_logit) if self.relativistic else self.generator(fake_logit)
 
     def get_config(self):

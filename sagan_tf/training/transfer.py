@@ -50,7 +50,20 @@ class Weights:
         source: str = "the source",
         class_names: Sequence[str] | None = None,
     ) -> Weights:
-        """Copies the weights of a `SAGAN`, of networks by name, or of a generator, which then is its own average."""
+        """Copies the weights of networks.
+
+        Args:
+            networks: `SAGAN`; a generator, which then is its own average; or dict of `generator` and, if known, the
+                names of other networks -> keras.Model.
+            source: str, for messages.
+            class_names: Names of the classes in the order of their labels; None if they are not known.
+
+        Returns:
+            Weights.
+
+        Raises:
+            TypeError: `networks` is none of these.
+        """
         if hasattr(networks, "ema_generator"):
             networks = {name: getattr(networks, name) for name in _NETWORKS}
         elif isinstance(networks, keras.Model):
@@ -100,7 +113,7 @@ class Transfer:
     classes: list[str]
 
     def new_parts(self, network: str) -> set[str]:
-        """Names of the parts of a network that were not taken."""
+        """Names of the parts of a network, `generator` or `discriminator`, that were not taken."""
         return {part.name for part in self.parts if part.network == network and part.outcome == "new"}
 
     def __str__(self) -> str:
@@ -114,7 +127,21 @@ class Transfer:
 
 
 def take_weights(gan, weights, class_names=None, new_classes="mean"):
-    """Sets the networks of a SAGAN to `Weights` where they fit, in whole parts; see `SAGAN.load_weights_from`."""
+    """Sets the networks of a SAGAN to `Weights` where they fit, in whole parts; see `SAGAN.load_weights_from`.
+
+    Args:
+        gan: `SAGAN`.
+        weights: `Weights`.
+        class_names: Names of the classes of `gan` in the order of their labels; None if they are not known.
+        new_classes: One of `NEW_CLASSES`, the rows of classes that the source does not have.
+
+    Returns:
+        Transfer.
+
+    Raises:
+        ValueError: An argument is out of its range, only one side has classes, names of classes are not unique, or no
+            part fits. The networks are unchanged then.
+    """
     if new_classes not in NEW_CLASSES:
         raise ValueError(f"`new_classes` must be one of {', '.join(NEW_CLASSES)}. Received: {new_classes!r}.")
     if class_names is not None and len(class_names) != (gan.num_classes or 0):

@@ -42,7 +42,14 @@ class AttentionMaps:
         return self.features.shape[1:3]
 
     def map_of(self, image: int, query: tuple[int, int]) -> NDArray[np.float32]:
-        """The map (h, w) of the query at (row, column) of image number `image`; it sums to 1.
+        """Returns the map of a query.
+
+        Args:
+            image: int in 0 .. B-1.
+            query: (row, column), its position in the feature map, from the top left.
+
+        Returns:
+            (h, w) float32, which sums to 1.
 
         Raises:
             ValueError: The query is outside of the feature map (H, W); its positions are not those of pixels.
@@ -84,7 +91,15 @@ class AttentionProbe:
         return ops.cast(tensors["output"], "float32"), scores_and_features
 
     def attention_maps(self, inputs, batch_size=8):
-        """Runs the network on a list of its inputs: (output array, dict, name of a layer -> `AttentionMaps`)."""
+        """Runs the network and reads its attention.
+
+        Args:
+            inputs: List of the network's inputs, arrays of N >= 1 rows each.
+            batch_size: int >= 1, rows per batch.
+
+        Returns:
+            (output array of N rows, float32; dict, name of a layer -> `AttentionMaps` of N images).
+        """
         outputs, parts = [], []
         for start in range(0, len(inputs[0]), batch_size):
             output, scores_and_features = self._run([tf.constant(x[start : start + batch_size]) for x in inputs])

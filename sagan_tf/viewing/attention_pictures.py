@@ -54,6 +54,14 @@ def draw_rows(rows, title, columns=1):
 
     A colour bar and a caption below explain scale and marks. A map without a region that stands out has no arrow.
 
+    Args:
+        rows: List of one `Row` or more, of images of one shape.
+        title: str.
+        columns: int >= 1, rows side by side.
+
+    Returns:
+        PIL.Image in RGB.
+
     Source: Zhang et al. 2019, Figures 1 (one column) and 5 (several).
     """
     height, width = rows[0].image.shape[:2]

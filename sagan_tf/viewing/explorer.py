@@ -30,13 +30,21 @@ _RESOLUTIONS = (
 
 @dataclass(frozen=True)
 class ExplorerData:
-    """What an explorer shows of P images."""
+    """What an explorer shows of P images.
+
+    Args:
+        title: str.
+        images: (P, H, W, 1 or 3) uint8.
+        classes: P names; empty strings for a model without classes.
+        seeds: P ints.
+        maps: dict, (network, name of a layer) -> `AttentionMaps` of the P images.
+    """
 
     title: str
-    images: np.ndarray  # (P, H, W, 1 or 3) uint8
-    classes: tuple  # P names; empty strings for a model without classes
-    seeds: tuple  # P ints
-    maps: dict  # (network, name of a layer) -> `AttentionMaps` of the P images
+    images: np.ndarray
+    classes: tuple
+    seeds: tuple
+    maps: dict
 
 
 def save_explorer(data, path):

@@ -38,7 +38,16 @@ def save_image(image, path):
 
 
 def save_animation(frames, path):
-    """Writes two or more RGB PIL.Images of one size as an endless .gif or .webp file, or as an .mp4 file."""
+    """Writes an endless .gif or .webp file, or an .mp4 file, of 20 frames per second, atomically.
+
+    Args:
+        frames: List of two or more RGB PIL.Images of one size.
+        path: Path, whose suffix is the format.
+
+    Raises:
+        ValueError: The suffix is another, or there are fewer than two frames.
+        UserError: For .mp4, imageio-ffmpeg is not installed, or ffmpeg failed.
+    """
     file_format = str(path).rpartition(".")[2].upper()
     if file_format not in ("GIF", "WEBP", "MP4") or len(frames) < 2:
         raise ValueError(

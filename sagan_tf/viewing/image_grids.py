@@ -70,7 +70,22 @@ class Table:
 
 
 def draw_grid(images, columns, style, title="", captions=(), row_titles=(), column_titles=()):
-    """Draws images (N, H, W, 1 or 3), as for `to_levels`, row by row; returns a PIL.Image in RGB."""
+    """Draws images row by row.
+
+    Args:
+        images: (N, H, W, 1 or 3), as for `to_levels`, N >= 1.
+        columns: int >= 1.
+        style: `GridStyle`.
+        title: str.
+        captions: N str, one per image; or none.
+        row_titles, column_titles: str, one per row or column; or none.
+
+    Returns:
+        PIL.Image in RGB.
+
+    Raises:
+        ValueError: `images` or `columns` is out of its range, or there are captions for some of the images only.
+    """
     images = np.asarray(images)
     _check(images, columns, captions)
     scale = -(-style.min_height // images.shape[1])

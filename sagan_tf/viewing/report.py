@@ -21,26 +21,42 @@ _WEBP_QUALITY = 82
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What the report shows of a run."""
+    """What the report shows of a run.
+
+    Args:
+        name: str.
+        steps: int >= 1, of the complete run.
+        images_per_step: int >= 1.
+        metrics: list of dicts in the order of the steps, as in the metrics file.
+        config: list of (full path of a field, value as in YAML).
+        environment: dict, name -> value, what the run was last started on; None if it is not known.
+        starts: int, how often the run was started or resumed.
+        step: int, of the generator; metrics may end before it.
+        samples, attention: dicts, step -> path of a PNG file.
+        contact_sheet: Path of a PNG file, or None.
+        commands: Lines for a shell, how the run was started, then what reads it; and Python that loads it.
+        class_names: Names of the classes in the order of their labels; empty if they are not known.
+        evaluations: list of dicts: `title`, `figures` and `how` (rows), `pictures` (paths).
+    """
 
     name: str
-    steps: int  # of the complete run
+    steps: int
     images_per_step: int
-    metrics: list  # of dicts in order of steps, as in the metrics file
-    config: list  # of (path of the field, value as in YAML)
+    metrics: list
+    config: list
     environment: dict | None = None
-    starts: int = 0  # how often the run was started or resumed
-    step: int = 0  # of the generator; metrics may end before it
-    samples: dict = field(default_factory=dict)  # step -> path of a PNG file
-    attention: dict = field(default_factory=dict)  # step -> path of a PNG file
+    starts: int = 0
+    step: int = 0
+    samples: dict = field(default_factory=dict)
+    attention: dict = field(default_factory=dict)
     contact_sheet: str | os.PathLike | None = None
-    commands: tuple = ()  # for a shell: how the run was started, then what reads it; and Python that loads it
+    commands: tuple = ()
     class_names: tuple = ()
-    evaluations: list = field(default_factory=list)  # of dicts: `title`, `figures` and `how` (rows), `pictures` (paths)
+    evaluations: list = field(default_factory=list)
 
 
 def report_page(records, written_at):
-    """Returns the HTML page of one or more `RunRecord`s, written at a date and time."""
+    """Returns the HTML page, a str, of one or more `RunRecord`s; `written_at` is its date and time, a str."""
     data = {
         "written_at": written_at,
         "differences": differing_fields(records),

@@ -44,7 +44,10 @@ def latent_interpolations(sampler, classes, seed, fractions, truncation=NO_TRUNC
 
 
 def class_interpolations(sampler, classes, seed, fractions, truncation=NO_TRUNCATION):
-    """Makes a `Table` from each class to the next, and from the last to the first, for the latent of one seed."""
+    """Makes a `Table` from each class to the next, and from the last to the first, for the latent of one seed.
+
+    Raises ValueError for fewer than two classes.
+    """
     if not classes or len(classes) < 2:
         raise ValueError(f"`classes` must be two or more. Received: {classes}.")
     labels = list(classes)
