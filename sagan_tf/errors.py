@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 
-_NOT_WRITABLE = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT)
+_NOT_WRITABLE = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM)  # to read or to write
 _WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTEMPTY)
 # Exit codes of a command that a signal stopped, as a shell gives them.
 STOPPED_CODES = {name: 128 + getattr(signal, name) for name in ("SIGINT", "SIGTERM")}
@@ -84,6 +85,8 @@ def one_line_errors(after_stop=""):
         where = f" `{error.filename}`" if error.filename else ""
         if error.errno in _NOT_WRITABLE:
             advice = f"cannot write{where}: {error.strerror}. Free some space or choose another folder."
+        elif error.errno in _NOT_ALLOWED:
+            advice = f"cannot use{where}: {error.strerror}. Change its permissions or choose another path."
         elif error.errno in _WRONG_KIND:
             advice = f"cannot use{where}: {error.strerror}. Move it away or choose another path."
         elif error.errno == errno.ENOENT:  # on reading or on writing, as in /proc

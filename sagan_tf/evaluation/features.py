@@ -128,8 +128,11 @@ def _open_saved_model(path, output, pixel_range):
     except Exception as error:  # The loader raises anything for a folder of other files.
         reason = summarize(error)
         raise UserError(f"--features: {path}: not a SavedModel with a `serving_default`: {reason}") from None
-    ((input_name, spec),) = signature.structured_input_signature[1].items()
-    outputs = signature.structured_outputs
+    inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    if [spec.shape.rank for spec in inputs.values()] != [4]:
+        shapes = ", ".join(f"{name} {spec.shape}" for name, spec in inputs.items()) or "nothing"
+        raise UserError(f"--features: {path} must take images (B, H, W, C) and nothing else; it takes {shapes}.")
+    ((input_name, spec),) = inputs.items()
     if output and output not in outputs:
         raise UserError(f"--features: {path} has no output `{output}`; it has {_list(outputs)}.")
     if not output and len(outputs) != 1:

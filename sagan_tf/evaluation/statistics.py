@@ -86,7 +86,8 @@ def _check_own(arrays, about, dimensions):
         shapes |= {"features": (rows, dimensions), "indices": (rows,), "labels": (rows,)}
     fit = all(name not in arrays or arrays[name].shape == shape for name, shape in shapes.items())
     numbers = all(arrays[name].dtype.kind in "fiu" for name in shapes if name in arrays)
-    if not (isinstance(about, dict) and fit and numbers and rows <= count and count > 0):
+    is_described = isinstance(about, dict) and isinstance(about.get("features"), dict | None)
+    if not (is_described and fit and numbers and rows <= count and count > 0):
         raise ValueError
     return count
 

@@ -89,6 +89,8 @@ class TrainedGenerator:
             ValueError: As `sample`.
         """
         inputs = Sampler(self.model).inputs(*self._checked(seeds, labels, truncation))
+        if not len(inputs[0]):
+            raise ValueError("`seeds` must have one seed or more.")
         return AttentionProbe(self.model).attention_maps(inputs)[1]
 
     def _checked(self, seeds, labels, truncation):

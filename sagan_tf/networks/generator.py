@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from sagan_tf.errors import check_positive_int
 from sagan_tf.networks.architectures import generator_attention_channels
 from sagan_tf.networks.blocks import LayerStyle, upsampling_block
 from sagan_tf.networks.validation import check_image_size, check_network
@@ -77,6 +78,9 @@ def build_generator(
         attention_block,
         generator_attention_channels,
     )
+    check_positive_int("latent_dim", latent_dim)
+    if initial_channels is not None:
+        check_positive_int("initial_channels", initial_channels)
     if batch_statistics not in ("global", "local"):
         raise ValueError(f"`batch_statistics` must be 'global' or 'local'. Received: {batch_statistics=}.")
     style = LayerStyle(

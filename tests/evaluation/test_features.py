@@ -213,6 +213,16 @@ def test_open_features_rejects_other_files(classifier, tmp_path, folder):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("shapes", [[(None, 8)], [(None, 8, 8, 3), (None,)], []])
+def test_open_features_rejects_a_saved_model_of_other_inputs(tmp_path, shapes):
+    specs = [tf.TensorSpec(shape, tf.float32, name=f"x{i}") for i, shape in enumerate(shapes)]
+    module = tf.Module()
+    module.call = tf.function(lambda *x: {"y": tf.add_n([tf.reduce_sum(v) for v in x]) if x else tf.zeros([2])}, specs)
+    tf.saved_model.save(module, str(tmp_path / "net"), {"serving_default": module.call})
+    with pytest.raises(UserError, match=r"net must take images \(B, H, W, C\) and nothing else; it takes"):
+        open_features(str(tmp_path / "net"))
+
+
 def test_load_inception_rejects_another_saved_model(tmp_path):
     module = StandIn(logits=1000)
     tf.saved_model.save(module, str(tmp_path / "net"))

@@ -67,6 +67,7 @@ MOMENTS = {"mu": np.zeros(2), "sigma": np.eye(2)}
         {**MOMENTS, "about": "[]", "count": 3},
         {**MOMENTS, "about": "{}", "count": -1},
         {**MOMENTS, "about": '{"a": 1}'},
+        {**MOMENTS, "about": '{"features": "inception"}', "count": 3},
         {**MOMENTS, "about": '{"a": 1}', "count": np.nan},
         {**MOMENTS, "about": '{"a": 1}', "count": 3, "score": "x"},
         {**MOMENTS, "about": '{"a": 1}', "count": 3, "indices": np.arange(3), "features": np.array(["a", "b", "c"])},

@@ -226,6 +226,12 @@ def test_network_builders_reject_bad_arguments(arguments, message):
             build(**arguments)
 
 
+@pytest.mark.parametrize("arguments", [dict(latent_dim=0), dict(initial_channels=-1)])
+def test_generator_rejects_widths_below_one(arguments):
+    with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must be an integer >= 1"):
+        build_generator(**arguments)
+
+
 def test_network_discriminator_rejects_an_unknown_hidden_width():
     with pytest.raises(ValueError, match="hidden_channels"):
         build_discriminator(hidden_channels="wide")

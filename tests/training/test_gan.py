@@ -286,8 +286,9 @@ def test_sagan_rejects_networks_that_do_not_match():
         SAGAN(generator, toy_discriminator(num_classes=None))
     with pytest.raises(ValueError, match="images of"):
         SAGAN(generator, toy_discriminator(64))
-    with pytest.raises(ValueError, match="label_distribution"):
-        SAGAN(generator, toy_discriminator(), label_distribution=(0.5, 0.5))
+    for distribution in ((0.5, 0.5), (0.5, 0.5, np.nan), (np.nan, 0.5, 0.5)):
+        with pytest.raises(ValueError, match="label_distribution"):
+            SAGAN(generator, toy_discriminator(), label_distribution=distribution)
 
 
 def test_sagan_rejects_arguments_out_of_range():
