@@ -156,7 +156,7 @@ def image_sides(options):
         given, other = ("width", "height") if options.image_height is None else ("height", "width")
         raise UserError(f"--image_{given}: give --image_{other} too.")
     if options.image_size is not None and options.image_height is not None:
-        raise UserError("--image_size: is of squares; give it, or --image_height and --image_width.")
+        raise UserError("--image_size: sets a square; give it, or --image_height and --image_width, not both.")
     names = ("image_size",) if options.image_height is None else ("image_height", "image_width")
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 

@@ -1,9 +1,9 @@
 """Decodes, crops and resizes the pictures of a data set once, into the files that `prepared` describes.
 
-A shard is written under its name when it is complete, and beside it a record of what it was made from, until all are
-written. So work that was killed goes on at the first missing shard, and a shard of changed pictures is written anew; so
-is one whose unreadable pictures can be read now. Of a complete folder, shards that are lost or damaged are written anew
-if the pictures are still the same.
+A shard gets its name when it is complete. Until all shards are written, a record beside each says what it was made
+from. Interrupted work resumes at the first missing shard. A shard is rewritten if its pictures changed, or if pictures
+that were unreadable can be read now. In a complete folder, lost and damaged shards are rewritten if the pictures are
+still the same.
 """
 
 from __future__ import annotations
