@@ -178,7 +178,7 @@ def _make_evaluator(options, picture_names):
 
 
 def _measure_features(run, evaluator, reader, subject, stem, source, options):
-    """Computes the metrics of a run's features, and saves nearest neighbours.
+    """Computes the metrics of a run's features, and saves nearest neighbors.
 
     Returns (metrics, metrics left out, files, functions that clean up, description of the reference, truncation
     curve); None on workers but the chief.

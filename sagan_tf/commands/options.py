@@ -320,7 +320,7 @@ class PushOptions:
         run: Run folder.
         name: Repository, hf://owner/name, made if there is none; a revision, as in hf://owner/name@v1, becomes a tag.
         checkpoint: Also upload the newest checkpoint, with the discriminator, from which other runs can start.
-        license: Licence of the weights for the card, such as apache-2.0. Defaults to none: it depends on the data.
+        license: License of the weights for the card, such as apache-2.0. Defaults to none: it depends on the data.
         private: Make a new repository private.
     """
 

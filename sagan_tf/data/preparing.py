@@ -59,7 +59,7 @@ def prepare(options, folder, encoding="raw", quality=None, show_progress=True):
         options: `DataOptions` of the source.
         folder: Path of the folder to write, of all splits.
         encoding: `raw` (pixels), `png`, or `jpeg`; the first two are lossless.
-        quality: int, 1 to 100, of JPEG, whose colours are not subsampled; None for the others.
+        quality: int, 1 to 100, of JPEG, whose colors are not subsampled; None for the others.
         show_progress: bool. Draw progress bars.
 
     Returns:
@@ -281,7 +281,7 @@ def _encoded_batches(source, ranges, encode):
 
 
 def _merged(ranges):
-    """Yields the ranges with neighbours joined."""
+    """Yields the ranges with neighbors joined."""
     current = None
     for first, last in ranges:
         if current is not None and current[1] == first:
