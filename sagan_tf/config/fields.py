@@ -192,7 +192,8 @@ class HardwareConfig:
     Args:
         precision: `float32`; `mixed_bfloat16` (for TPUs, GPUs from Ampere on, CPUs with AMX or AVX512_BF16);
             `mixed_float16`, with a dynamic loss scale (for GPUs without fast bfloat16: V100, T4); or `auto`,
-            mixed_bfloat16 on devices made for it, else float32; a resumed run keeps its own. Weights are in float32.
+            mixed_bfloat16 on devices that support it natively, else float32; a resumed run keeps its own. Weights are
+            in float32.
         distribution: `auto` (all GPUs, mirrored if there are several), `single`, `mirrored` or `tpu`.
         replicas: Number of devices when mirrored; on a CPU, of logical devices; null for all GPUs.
         jit_compile: Compile the training step with XLA. `auto`: on one GPU; on several with `batch_statistics` local.
