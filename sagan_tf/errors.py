@@ -34,13 +34,13 @@ def check_positive_int(name, value):
 
 
 def format_size(num_bytes):
-    """A number of bytes in the largest unit of GiB, MiB and KiB of which it is at least one."""
+    """Formats a byte count in the largest of GiB, MiB and KiB that gives at least 1."""
     unit, size = next(((unit, size) for unit, size in _UNITS if num_bytes >= size), _UNITS[-1])
     return f"{num_bytes / size:.1f} {unit}"
 
 
 def format_image_size(image_size):
-    """An image size, (height, width): `64` if both sides are 64 px, otherwise such as `64x96`."""
+    """Formats (height, width): `64` for a square, else `64x96`."""
     height, width = image_size
     return str(height) if height == width else f"{height}x{width}"
 
@@ -131,7 +131,7 @@ def _raise_on_sigterm():
 
 
 def install_hint(extra):
-    """How to install the packages of an extra of setup.cfg; the package is on no index."""
+    """How to install the packages of an extra of setup.cfg; sagan_tf is not on PyPI."""
     return f"Run `pip install '.[{extra}]'` in the folder of the repository, or `pip install 'WHEEL[{extra}]'`."
 
 

@@ -22,7 +22,7 @@ def _register():
 
 
 class _AfterKeras:
-    """A finder of `sys.meta_path` that lets the import of Keras be followed by `_register`."""
+    """Import hook that runs `_register` right after Keras is imported."""
 
     def find_spec(self, name, path=None, target=None):
         if name != "keras":

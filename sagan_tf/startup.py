@@ -1,4 +1,4 @@
-"""The imports of a command: without the log lines of TensorFlow's start, and ended at once by Ctrl-C."""
+"""Imports that hide TensorFlow's log lines and that Ctrl-C ends at once."""
 
 import contextlib
 import os
@@ -19,11 +19,10 @@ _LOG_LINE = re.compile(
 
 @contextlib.contextmanager
 def quiet_imports(after_stop=""):
-    """Imports within the block drop log lines on stderr, and Ctrl-C or SIGTERM ends the process with one line.
+    """Drops log lines that are written to stderr inside the block. Ctrl-C or SIGTERM ends the process with one line.
 
-    TensorFlow's Python code logs only errors from then on.
-
-    Lines stay where the environment sets TF_CPP_MIN_LOG_LEVEL to 0 or 1.
+    TensorFlow's Python code logs only errors from then on. With TF_CPP_MIN_LOG_LEVEL 0 or 1 nothing is dropped, and
+    signals are not handled.
 
     Args:
         after_stop: str, printed after "stopped by ...", as of `one_line_errors`.

@@ -1,8 +1,10 @@
-"""Writes pictures of 32 x 64 px with four shapes of the same kind and colour, a folder per kind.
+"""Writes pictures of 32 x 64 px with four shapes of the same kind and color, a folder per kind.
 
     python docs/figures/rectangles.py wide
     sagan train --data.name wide --data.image_height 32 --data.image_width 64 --run runs/wide
     sagan sample runs/wide --columns 4
+
+Each picture is one of `twins` beside its mirror image.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Client for TensorFlow Serving and `python -m sagan_tf.serve`: writes one generated image as a PNG file.
+"""Client for TensorFlow Serving and `sagan serve`: writes one generated image as a PNG file.
 
     python client.py --seed 7 --label 3 --out picture.png                         # REST: needs only Python
     python client.py --seed 7 --label 3 --out picture.png --grpc 127.0.0.1:8500   # needs tensorflow-serving-api

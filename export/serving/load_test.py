@@ -3,7 +3,7 @@
     python load_test.py --classes 10                                              # REST
     python load_test.py --classes 10 --grpc 127.0.0.1:8500 --clients 1,8,32 --rows 4
 
-Works with TensorFlow Serving and `python -m sagan_tf.serve`; needs `pip install '.[serving]'`. Each client sends
+Works with TensorFlow Serving and `sagan serve`; needs `pip install '.[serving]'`. Each client sends
 its next request when the previous one is answered. The exit code is 1 if a response does not hold the requested PNG
 files. Written here since none of the established tools speaks both protocols and installs with pip (locust: no gRPC;
 ghz: gRPC only; k6: not Python).

@@ -1,4 +1,4 @@
-// Attention as a heat map, in the colours of `sagan attend`.
+// Attention as a heat map, in the colors of `sagan attend`.
 
 export const HEAT_OPACITY = 0.55;
 

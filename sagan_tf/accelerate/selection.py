@@ -17,7 +17,7 @@ def kernels_for(strategy, use_compiled=False, is_xla=False):
         - empty, on purpose, where XLA compiles: XLA makes kernels of its own, and expands the fused batch normalization
           to E[x^2] - E[x]^2, which cancels where a mean is far from zero;
         - that of `compiled`, alone, where these are wanted and one replica runs on a CPU. What they do not support, and
-          `update_moving_average`, then is the reference: `fused.move` saves launches of operations, which cost time on a GPU;
+          `update_moving_average`, then is the reference: the fused one saves launches, which cost time on a GPU;
         - that of `fused` otherwise.
 
     Raises:

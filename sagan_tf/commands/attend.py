@@ -32,7 +32,7 @@ def attend_run(options):
     """
     run = open_subject(options.run, options.pretrained)
     if (options.network, options.pictures) == ("generator", "real"):
-        raise UserError("--pictures real: the generator makes pictures and takes none; leave out --network generator.")
+        raise UserError("--pictures real: the generator takes no images; leave out --network generator.")
     out = options.out or run.output_path / "attention"
     if options.step == "all":
         yield from _draw_over_training(run, options, out)

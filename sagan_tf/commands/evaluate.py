@@ -207,7 +207,7 @@ class _Measured:
 
 
 def _measure_features(run, evaluator, reader, subject, stem, source, options):
-    """Computes the metrics of a run's features, and saves nearest neighbours; None on workers but the chief."""
+    """Computes the metrics of a run's features, and saves nearest neighbors; None on workers but the chief."""
     worker = read_worker()
     reference = _reference_features(evaluator, source, options) if worker.is_chief else None
     stem.parent.mkdir(parents=True, exist_ok=True)

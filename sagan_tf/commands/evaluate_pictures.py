@@ -181,7 +181,7 @@ def save_truncation_curve(curve, is_inception, count, path):
 
 
 def save_feature_neighbours(generated, reference, reader, source, path):
-    """Saves samples beside their nearest neighbours in the data by features, which shows memorized images.
+    """Saves samples beside their nearest neighbors in the data by features, which shows memorized images.
 
     Args:
         generated, reference: `FeatureSet`s with features.
@@ -200,7 +200,7 @@ def save_feature_neighbours(generated, reference, reader, source, path):
 
 
 def save_pixel_neighbours(reader, source, num_reference, path):
-    """Saves samples beside their nearest neighbours in the data by pixels; arguments as of `picture_metrics`."""
+    """Saves samples beside their nearest neighbors in the data by pixels; arguments as of `picture_metrics`."""
     samples, _ = reader.read(np.linspace(0, reader.count - 1, min(_NEIGHBOUR_ROWS, reader.count)).astype(int))
     count = min(_NEIGHBOURS, num_reference, source.num_images)
     distances, nearest = pixel_neighbours(samples, source.reader, count, num_reference)
@@ -210,7 +210,7 @@ def save_pixel_neighbours(reader, source, num_reference, path):
 def _save_neighbours(samples, distances, nearest, source, path, measure):
     titles = tuple(f"at {row[0]:.3g}" for row in distances)
     columns = ("sample", *(f"no. {i + 1}" for i in range(nearest.shape[1])))
-    title = f"Samples and their nearest neighbours in the {source.split} split, by {measure}"
+    title = f"Samples and their nearest neighbors in the {source.split} split, by {measure}"
     grid = np.concatenate([samples[:, None], _load_images(source, nearest)], axis=1)
     save_table(Table(grid, titles, columns, title), path)
     return path

@@ -157,7 +157,7 @@ def image_sides(options):
         given, other = ("width", "height") if options.image_height is None else ("height", "width")
         raise UserError(f"--image_{given}: give --image_{other} too.")
     if options.image_size is not None and options.image_height is not None:
-        raise UserError("--image_size: is of squares; give it, or --image_height and --image_width.")
+        raise UserError("--image_size: sets a square; give it, or --image_height and --image_width, not both.")
     names = ("image_size",) if options.image_height is None else ("image_height", "image_width")
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
@@ -321,7 +321,7 @@ class PushOptions:
         run: Run folder.
         name: Repository, hf://owner/name, made if there is none; a revision, as in hf://owner/name@v1, becomes a tag.
         checkpoint: Also upload the newest checkpoint, with the discriminator, from which other runs can start.
-        license: Licence of the weights for the card, such as apache-2.0. Defaults to none: it depends on the data.
+        license: License of the weights for the card, such as apache-2.0. Defaults to none: it depends on the data.
         private: Make a new repository private.
     """
 

@@ -84,7 +84,7 @@ def limits(options):
 
 def _check_folder(folder):
     if not os.path.isdir(folder):
-        raise UserError(f"{folder}: no such folder. `python -m sagan_tf.export RUN --out {folder}` writes one.")
+        raise UserError(f"{folder}: no such folder. `sagan export RUN --out {folder}` writes one.")
     try:
         models = find_models(folder)
     except OSError as error:
@@ -92,7 +92,7 @@ def _check_folder(folder):
     if not models:
         raise UserError(
             f"{folder} holds no model: there is neither <number>/saved_model.pb nor NAME/<number>/saved_model.pb. "
-            f"`python -m sagan_tf.export RUN --out DIR` writes one."
+            f"`sagan export RUN --out DIR` writes one."
         )
 
 

@@ -103,7 +103,7 @@ def make_parser(prog, types, values=None, everything=True):
     parser.add_argument("--print_config", action="store_true", help="Print the complete config and exit.")
     parser.add_argument(
         "--allow_data_change", action="store_true",
-        help="Resume with data that are not those of the run so far: other pictures, or other names of the classes.",
+        help="Resume although the data differ from the run's: other images or class names.",
     )  # fmt: skip
     groups, helps = {"": parser}, {"": field_helps(Config)}
     used = {key.partition(".")[0] for key in types}

@@ -140,7 +140,7 @@ class TrainingConfig:
             logit when the image is flipped and moved, for small data sets (Zhao et al. 2021: 10); 0 for none.
         consistency_fake_weight: The same on generated images (Zhao et al. 2021: 10).
         ada_target: Adaptive augmentation (ADA) instead of `augmentation`, for small data sets: the mean sign of real
-            logits that its probability is steered towards (Karras et al. 2020: 0.6); 0 for none.
+            logits that its probability is steered toward (Karras et al. 2020: 0.6); 0 for none.
         ada_images: Real images that move the probability of ADA from 0 to 1 (Karras et al. 2020: 500,000).
         share_fake_batch: Train the generator on the images of the last discriminator update instead of new ones. The
             step is faster; random draws differ, and batch statistics move once less per step.
@@ -192,7 +192,8 @@ class HardwareConfig:
     Args:
         precision: `float32`; `mixed_bfloat16` (for TPUs, GPUs from Ampere on, CPUs with AMX or AVX512_BF16);
             `mixed_float16`, with a dynamic loss scale (for GPUs without fast bfloat16: V100, T4); or `auto`,
-            mixed_bfloat16 on devices made for it, else float32; a resumed run keeps its own. Weights are in float32.
+            mixed_bfloat16 on devices that support it natively, else float32; a resumed run keeps its own. Weights are
+            in float32.
         distribution: `auto` (all GPUs, mirrored if there are several), `single`, `mirrored` or `tpu`.
         replicas: Number of devices when mirrored; on a CPU, of logical devices; null for all GPUs.
         jit_compile: Compile the training step with XLA. `auto`: on one GPU; on several with `batch_statistics` local.

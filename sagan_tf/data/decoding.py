@@ -9,7 +9,7 @@ def decode_picture(encoded, image_shape, resize="bilinear"):
     """Decodes a picture, crops its largest central part of the same aspect as the result and resizes that.
 
     A JPEG gives the levels that Pillow gives: the inverse transform is the exact one, and the whole picture is decoded,
-    since the colour of the last column of a part would lack its neighbours'. Transparent parts of a PNG become white.
+    since the color of the last column of a part would lack its neighbors'. Transparent parts of a PNG become white.
 
     Args:
         encoded: Scalar string tensor, the bytes of a JPEG, PNG, BMP or GIF (first frame).
@@ -54,7 +54,7 @@ def central_box(height, width, image_shape, minimum=min, maximum=max):
 def decode_png(encoded):
     """Decodes a PNG of 1 to 16 bits to uint8 RGB (H, W, 3): the nearest levels, transparent parts on white."""
     image = tf.cast(tf.io.decode_png(encoded, channels=4, dtype=tf.uint16), tf.float32) / 257.0
-    # The colour of transparent pixels is arbitrary, often black; browsers show a white page.
+    # The color of transparent pixels is arbitrary, often black; browsers show a white page.
     # TensorFlow 2.21 sets the alpha of opaque pixels of fewer than 8 bits to the highest value of these bits.
     bits = tf.io.decode_raw(tf.strings.substr(encoded, 24, 1), tf.uint8)
     opaque = tf.minimum(2.0 ** tf.cast(bits, tf.float32) - 1.0, 255.0)

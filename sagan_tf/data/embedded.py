@@ -5,10 +5,10 @@ generator and elementary arithmetic, so it is the same on every machine and with
 given at 32 px and scale with the image.
 
 twins: one shape in the left half and one in the right, at independent positions, of the same kind (disc, ring, square,
-    cross) and the same one of six colours. The label is the kind. The colour is not given: a generator must make the
+    cross) and the same one of six colors. The label is the kind. The color is not given: a generator must make the
     halves agree on it.
-mirror: three shapes of one kind in the left half, one above the other, each of an independent colour, and their mirror
-    image in the right half. The label is the kind; three colours and positions must agree.
+mirror: three shapes of one kind in the left half, one above the other, each of an independent color, and their mirror
+    image in the right half. The label is the kind; three colors and positions must agree.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GREYS = np.array([[105], [135], [165], [195], [225], [255]], np.float64)
 TWINS_SIDE, TWINS_MAX_X, TWINS_MIN_Y, TWINS_MAX_Y = 12, 3, 1, 19
 MIRROR_SIDE, MIRROR_MAX_Y, MIRROR_BAND, MIRROR_BANDS = 8, 2, 10, 3
 _NOISE_SD = 4.0  # Grey levels.
-# By channels: minimum and maximum level, and its change from the centre to a border.
+# By channels: minimum and maximum level, and its change from the center to a border.
 _BACKGROUND = {3: (20.0, 90.0, 25.0), 1: (10.0, 50.0, 12.0)}
 _NUM_DRAWS = 32  # Raw words that precede the noise.
 _CHUNK = 512  # Images rendered at a time.
@@ -42,7 +42,7 @@ def render(name, indices, *, split="train", image_size=32, channels=3, seed=0, m
         indices: Sequence of N ints >= 0.
         split: Key of `SPLITS`; splits share no image.
         image_size: Height and width, S, 32 to 256 px.
-        channels: 3, or 1 for grey, with six grey levels in place of the colours.
+        channels: 3, or 1 for grey, with six grey levels in place of the colors.
         seed: int >= 0. Each seed gives another data set of the same kind.
         matched: bool. False draws the right half independently, which gives chance levels of agreement.
 
@@ -95,7 +95,7 @@ def _raw_draws(name, indices, split, image_size, channels, seed):
 
 
 def _background(draws, image_size, channels, symmetric):
-    """Returns a random colour plus a linear gradient (vertical if `symmetric`), (N, S, S, C). Uses draws 0 to 4."""
+    """Returns a random color plus a linear gradient (vertical if `symmetric`), (N, S, S, C). Uses draws 0 to 4."""
     low, high, change = _BACKGROUND[channels]
     axis = (2 * np.arange(image_size) - (image_size - 1)) / (image_size - 1)
     colour = low + (high - low) * draws[:, :channels]
@@ -148,12 +148,12 @@ def _integer(draw, low, high):
 
 
 def _colour(canvas, hue, brightness):
-    """Returns colours (N, C). Brightness does not vary grey levels, which it alone tells apart."""
+    """Returns colors (N, C). Brightness does not vary grey levels, which it alone tells apart."""
     return COLOURS[hue] * brightness[:, None] if canvas.shape[-1] == 3 else GREYS[hue]
 
 
 def _draw_masks(canvas, masks, top, left, colours):
-    """Blends mask i, of (N, side, side), in its colour into image i at (top, left)."""
+    """Blends mask i, of (N, side, side), in its color into image i at (top, left)."""
     side = np.arange(masks.shape[1])
     rows, columns = (top[:, None] + side)[:, :, None], (left[:, None] + side)[:, None, :]
     region = (np.arange(len(canvas))[:, None, None], rows, columns)

@@ -294,7 +294,7 @@ def _make_decoder(encoding, shape):
 
     def decode(encoded):
         if encoding == "png":
-            # Signature, length and type of the first chunk, width, height, bits and colour type.
+            # Signature, length and type of the first chunk, width, height, bits and color type.
             header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big")
             header += b"\x08\x00" if channels == 1 else b"\x08\x02"
             is_right = tf.strings.substr(encoded, 0, len(header)) == header

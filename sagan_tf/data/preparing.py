@@ -1,9 +1,9 @@
 """Decodes, crops and resizes the pictures of a data set once, into the files that `prepared` describes.
 
-A shard is written under its name when it is complete, and beside it a record of what it was made from, until all are
-written. So work that was killed goes on at the first missing shard, and a shard of changed pictures is written anew; so
-is one whose unreadable pictures can be read now. Of a complete folder, shards that are lost or damaged are written anew
-if the pictures are still the same.
+A shard gets its name when it is complete. Until all shards are written, a record beside each says what it was made
+from. Interrupted work resumes at the first missing shard. A shard is rewritten if its pictures changed, or if pictures
+that were unreadable can be read now. In a complete folder, lost and damaged shards are rewritten if the pictures are
+still the same.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def prepare(options, folder, encoding="raw", quality=None, show_progress=True):
         options: `DataOptions` of the source.
         folder: Path of the folder to write, of all splits.
         encoding: `raw` (pixels), `png`, or `jpeg`; the first two are lossless.
-        quality: int, 1 to 100, of JPEG, whose colours are not subsampled; None for the others.
+        quality: int, 1 to 100, of JPEG, whose colors are not subsampled; None for the others.
         show_progress: bool. Draw progress bars.
 
     Returns:
@@ -281,7 +281,7 @@ def _encoded_batches(source, ranges, encode):
 
 
 def _merged(ranges):
-    """Yields the ranges with neighbours joined."""
+    """Yields the ranges with neighbors joined."""
     current = None
     for first, last in ranges:
         if current is not None and current[1] == first:

@@ -1,7 +1,7 @@
 """Scores how often images follow the rule of an embedded data set, from pixels alone.
 
 A shape is expected in each half of a `twins` image, and in each half of the three bands of a `mirror` image. Templates
-of the four kinds are correlated with every position there; the best correlation gives kind and position, and the colour
+of the four kinds are correlated with every position there; the best correlation gives kind and position, and the color
 is the nearest of the six to the mean under the template.
 
 Independent halves agree by chance: hue 1/6, kind 1/4, all of a twins image 1/24, position of a mirror pair within one
@@ -41,7 +41,7 @@ class Reading:
     Args:
         correlation: float in [-1, 1], with the best template.
         kind: int, 0 to 3, index into `embedded.KINDS`.
-        hue: int, 0 to 5, index into the colours (grey levels with one channel).
+        hue: int, 0 to 5, index into the colors (grey levels with one channel).
         row, column: int px, position of the shape; columns count from the image border on its side.
         image_size: px.
     """
@@ -197,7 +197,7 @@ def _cross_correlate(images, templates):
 
 
 def _hues(area, masks, row, column):
-    """Index of the colour nearest to the mean under each mask: by direction, since brightness varies; grey by level."""
+    """Index of the color nearest to the mean under each mask: by direction, since brightness varies; grey by level."""
     side = np.arange(masks.shape[1])
     rows, columns = (row[:, None] + side)[:, :, None], (column[:, None] + side)[:, None]
     weights = masks[..., None] / masks.sum(axis=(1, 2))[:, None, None, None]

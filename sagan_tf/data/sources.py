@@ -137,7 +137,7 @@ def _render_embedded(options):
 
 
 def _is_unlabelled(options, labels, class_names):
-    """Whether every label is -1, as in unlabelled splits of TensorFlow Datasets."""
+    """Whether every label is -1, as in unlabeled splits of TensorFlow Datasets."""
     if labels is None or class_names is None or (labels == -1).all():
         return True
     outside = labels[(labels < 0) | (labels >= len(class_names))]

@@ -1,4 +1,7 @@
-"""Metrics from arrays of features and class probabilities: NumPy in, floats out."""
+"""Feature networks, the evaluator and its metrics.
+
+The exported functions take arrays of features or class probabilities and return floats.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -35,7 +35,7 @@ def to_inception_input(images):
     """Resizes uint8 (B, H, W, 1 or 3) to (B, 299, 299, 3) and scales to (x - 128) / 128, as the graph of 2015 does.
 
     Its `ResizeBilinear` is TensorFlow 1's: output pixel i is at input position i * H / 299 or i * W / 299, without
-    half-pixel centres or antialiasing. Other resizing methods change FIDs by whole points.
+    half-pixel centers or antialiasing. Other resizing methods change FIDs by whole points.
 
     Source: Parmar et al. 2022, section 3, https://arxiv.org/abs/2104.11222.
     """

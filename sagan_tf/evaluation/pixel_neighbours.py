@@ -1,4 +1,4 @@
-"""Nearest neighbours of images by their pixels, which need no feature network."""
+"""Nearest neighbors of images by their pixels, which need no feature network."""
 
 import itertools
 
@@ -14,7 +14,7 @@ def pixel_neighbours(queries, reader, count, limit):
     Args:
         queries: (N, H, W, C) uint8.
         reader: `data.readers.Reader` of M images of the same shape.
-        count: int >= 1, neighbours per image; at most `limit` and M.
+        count: int >= 1, neighbors per image; at most `limit` and M.
         limit: int, images to search; of a larger data set, evenly spaced ones.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Precision and recall, density and coverage, nearest neighbours: metrics from distances between single images.
+"""Precision and recall, density and coverage, nearest neighbors: metrics from distances between single images.
 
 Distances are Euclidean. They are computed block by block, so that memory grows with the sets and not with their
 product, and in float64: |x|^2 + |y|^2 - 2 x . y cancels for rows close together and far from zero, and float64 resolves

@@ -26,7 +26,7 @@ def resolve_precision(config):
 
 
 def native_precision(distribution="auto"):
-    """The policy that the devices are made for, and why: (`mixed_bfloat16` or `float32`, str)."""
+    """Returns the policy that the devices support natively, and the reason: (`mixed_bfloat16` or `float32`, str)."""
     gpus = tf.config.list_physical_devices("GPU")
     if distribution == "tpu":
         is_native, devices = True, "TPUs"

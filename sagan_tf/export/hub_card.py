@@ -45,7 +45,7 @@ def hub_card(card, pictures=(), licence=None):
     Args:
         card: dict.
         pictures: (title, path in the repository) of further pictures.
-        licence: str, the Hub's identifier of a licence; None leaves it open.
+        licence: str, the Hub's identifier of a license; None leaves it open.
     """
     data = {"library_name": "keras", "pipeline_tag": _TASK, "tags": _TAGS}
     if licence is not None:

@@ -80,7 +80,7 @@ def to_markdown(card, place="In this folder:"):
         f"# {_escape(card['name'])}\n\nA Self-Attention GAN generator: random numbers in, a picture out. Exported "
         f"{card['exported_at']}; everything below is in `model_card.json` too.\n\n{samples}"
         f"{_loading_section(card['loading'], place)}{_class_section(training['class_names'])}{tables}\n"
-        f"## Licence\n{card['licence']}\n"
+        f"## License\n{card['licence']}\n"
     )
 
 

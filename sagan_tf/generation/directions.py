@@ -90,7 +90,7 @@ def _attributes(images):
     red, green, blue = np.moveaxis(images, -1, 0)
     grey = images @ [0.299, 0.587, 0.114]
     change = np.abs(np.diff(grey, axis=1)).mean((1, 2)) + np.abs(np.diff(grey, axis=2)).mean((1, 2))
-    # The centre of mass of what differs from the background.
+    # The center of mass of what differs from the background.
     figure = np.abs(grey - np.median(grey, (1, 2), keepdims=True)) + 1e-9
     mass = figure.sum((1, 2))
     across, down = np.linspace(0, 1, grey.shape[2]), np.linspace(0, 1, grey.shape[1])

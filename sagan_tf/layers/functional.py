@@ -93,7 +93,7 @@ def batch_normalize(x, scale, offset, epsilon, synchronized):
 
 @operation
 def update_moving_average(variable, target, rate):
-    """Moves a variable by a share `rate` of its way to the target, a tensor of its shape."""
+    """Moves a variable toward a target, a tensor of its shape, by a fraction `rate`."""
     variable.assign(ops.cast(variable, target.dtype) * (1 - rate) + target * rate)
 
 

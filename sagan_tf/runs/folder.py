@@ -210,7 +210,7 @@ class Run:
         if not self.generator_path.is_file():
             raise UserError(
                 f"{self.generator_path}: there is no generator yet; training writes it with its first checkpoint. "
-                f"Continue training with: python -m sagan_tf.train --config {self.config_path}"
+                f"Continue training with: sagan train --config {self.config_path}"
             )
 
     def read_metrics(self) -> list[dict[str, float]]:

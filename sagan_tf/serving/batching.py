@@ -97,7 +97,7 @@ class Batcher:
         return batch
 
     async def _run_batch(self, batch):
-        batch = [request for request in batch if not request.result.done()]  # without cancelled requests
+        batch = [request for request in batch if not request.result.done()]  # without canceled requests
         if not batch:
             return
         self._observe(sum(request.rows for request in batch))

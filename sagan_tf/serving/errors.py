@@ -1,6 +1,6 @@
 """Errors that the server answers a request with."""
 
-CLIENT_CLOSED = 499  # status of a request that the client cancelled, in the metrics only
+CLIENT_CLOSED = 499  # status of a request that the client canceled, in the metrics only
 
 
 class RequestError(Exception):

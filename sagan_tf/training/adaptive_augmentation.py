@@ -72,7 +72,7 @@ def augment(gan, images, randomness, purpose):
 def steer(gan, real_logit):
     """Counts the signs of a batch's real logits and moves p of a SAGAN at every fourth update of the discriminator.
 
-    p moves towards 1 where the mean sign is above the target, which tells of overfitting, else towards 0.
+    p moves toward 1 where the mean sign is above the target, which tells of overfitting, else toward 0.
 
     Source: Karras et al. 2020, section 3.1, the heuristic r_t.
     """

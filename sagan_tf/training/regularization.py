@@ -115,7 +115,7 @@ def lecam_penalty(real_logit, fake_logit, means):
 
 
 def update_running_means(means, real_logit, fake_logit, rate):
-    """Moves running means of logits, a variable (2,), by `rate` towards those of the global batch; returns them."""
+    """Moves running means of logits, a variable (2,), by `rate` toward those of the global batch; returns them."""
     batch = ops.stop_gradient(ops.stack([ops.mean(real_logit), ops.mean(fake_logit)]))
     batch = mean_over_replicas(batch)
     means.assign(means + rate * (batch - means))

@@ -166,18 +166,17 @@ def take_weights(gan, weights, class_names=None, new_classes="mean"):
         values += taken
     if not values:
         raise ValueError(
-            f"nothing of {weights.source} fits the networks to train: {parts[0].note}. Give them the widths of the "
-            "source."
+            f"no weights of {weights.source} fit the networks to train: {parts[0].note}. Use the widths of the source."
         )
     for variable, value in values:
         variable.assign(value)
     transfer = Transfer(parts, lines)
-    _rest_with_average(gan, transfer)
+    _copy_average_to_frozen(gan, transfer)
     return transfer
 
 
-def _rest_with_average(gan, transfer):
-    """Gives frozen parts of the generator the weights of the average, so that the average of them rests too."""
+def _copy_average_to_frozen(gan, transfer):
+    """Copies the averaged weights into the generator's frozen parts, so that their average does not drift."""
     taken, average = frozen_parts(gan.generator) - transfer.new_parts("generator"), weights_by_name(gan.ema_generator)
     for name, weight in weights_by_name(gan.generator).items():
         if part_of(name) in taken:

@@ -1,1 +1,1 @@
-"""Arrays to pictures; knows nothing of networks or data sets."""
+"""Attention maps, image grids, charts and HTML pages."""

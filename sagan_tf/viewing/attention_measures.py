@@ -107,7 +107,7 @@ def format_table(summary):
 
 
 def cell_distances(query_shape, key_shape, image_size):
-    """Distances between the centres of each query's and each key's cell: (H*W, h*w) float64, px."""
+    """Distances between the centers of each query's and each key's cell: (H*W, h*w) float64, px."""
     queries, keys = (_centres(shape, image_size) for shape in (query_shape, key_shape))
     return np.sqrt(((queries[:, None] - keys) ** 2).sum(-1))
 

@@ -11,7 +11,7 @@ from sagan_tf.viewing.image_files import save_png
 from sagan_tf.viewing.image_grids import BACKGROUND, FAINT, GridStyle, draw_grid
 from sagan_tf.viewing.query_points import choose_points
 
-# Colours that the colour-blind can distinguish, and that stand out in most images.
+# Colors that the color-blind can distinguish, and that stand out in most images.
 COLOURS = ((230, 60, 50), (60, 200, 80), (60, 140, 255), (250, 200, 40), (220, 90, 230), (40, 210, 210))
 _CELL = 160  # px: the smaller side of a cell, or that of the image if it is larger
 _GAP = 4  # px between the cells of a row
@@ -52,7 +52,7 @@ def make_row(maps, i, image, points=None, title=""):
 def draw_rows(rows, title, columns=1):
     """Draws images with their query points and, for each point, its map with an arrow to its strongest region.
 
-    A colour bar and a caption below explain scale and marks. A map without a region that stands out has no arrow.
+    A color bar and a caption below explain scale and marks. A map without a region that stands out has no arrow.
 
     Args:
         rows: List of one `Row` or more, of images of one shape.

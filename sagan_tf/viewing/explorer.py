@@ -56,7 +56,7 @@ def explorer_page(data):
     """Returns the page as a str of HTML, smaller than 5 MB for 16 images.
 
     Scores are stored in 8 bits: the square root of each map, relative to its maximum, so that faint attention remains
-    visible. If the page is too large, neighbouring keys are summed, queries are skipped and levels merged.
+    visible. If the page is too large, neighboring keys are summed, queries are skipped and levels merged.
     """
     count = len(data.images)
     limit = MAX_BYTES * max(count, _PICTURES) // _PICTURES
@@ -87,7 +87,7 @@ def _page(data, selection, max_queries, max_keys, levels):
         scores, queries, keys = _reduce(maps, selection, max_queries, max_keys)
         highest = scores.max(-1)
         values = np.rint(np.sqrt(scores / np.maximum(highest, 1e-30)[..., None]) * (levels - 1)).astype(np.uint8)
-        # Differences of neighbouring queries compress well.
+        # Differences of neighboring queries compress well.
         values[:, 1:] = values[:, 1:] - values[:, :-1]
         maps_by_layer.append([_base64(zlib.compress(picture.tobytes(), 9)) for picture in values])
         layers.append(

@@ -17,20 +17,20 @@ STOPS = (
     (249, 203, 53),
     (252, 255, 164),
 )
-OPACITY = 0.55  # of the colours over the image
+OPACITY = 0.55  # of the colors over the image
 STANDS_OUT = 1.5  # times the attention that a uniform map gives the same keys
-DARKEST = 64  # level of the image's darkest pixel under the colours, so that dark images remain visible
+DARKEST = 64  # level of the image's darkest pixel under the colors, so that dark images remain visible
 _BAR_WIDTH, _BAR_HEIGHT, _LINE_HEIGHT, _MARGIN = 220, 12, 17, 16  # px
 
 
 def colours(levels):
-    """Maps levels in [0, 1] to colours (..., 3), float, in 0 .. 255."""
+    """Maps levels in [0, 1] to colors (..., 3), float, in 0 .. 255."""
     places = np.linspace(0, 1, len(STOPS))
     return np.stack([np.interp(levels, places, channel) for channel in zip(*STOPS)], -1)
 
 
 def overlay(picture, map_):
-    """Covers an RGB picture, in grey, with the colours of a map (h, w) relative to its maximum."""
+    """Covers an RGB picture, in grey, with the colors of a map (h, w) relative to its maximum."""
     level = Image.fromarray((np.asarray(map_) / max(np.max(map_), 1e-12)).astype(np.float32))
     level = np.asarray(level.resize(picture.size, Image.Resampling.BILINEAR))
     grey = np.asarray(ImageOps.autocontrast(picture.convert("L"), cutoff=1), np.float32)[..., None]
@@ -41,7 +41,7 @@ def overlay(picture, map_):
 def strongest_region(map_):
     """Finds the 3x3 keys with the most attention, or the strongest key of a map of at most 4x4 keys.
 
-    Returns (row, column, contrast): the region's centre of mass, floats relative to height and width, and its attention
+    Returns (row, column, contrast): the region's center of mass, floats relative to height and width, and its attention
     as a multiple of what a uniform map gives the same keys.
     """
     height, width = map_.shape
@@ -64,12 +64,12 @@ def largest_share(map_):
 
 
 def add_caption(picture, queries, keys):
-    """Adds a colour bar and a caption below rows of maps, whose grids have the (height, width) of `queries`, `keys`."""
+    """Adds a color bar and a caption below rows of maps, whose grids have the (height, width) of `queries`, `keys`."""
     font = ImageFont.load_default(13)
     sizes = " or ".join(f"{h} x {w} positions attends to {y} x {x} keys" for (h, w), (y, x) in zip(queries, keys))
     sentences = (
         f"Each of {sizes}. gamma is the weight of attention in the layer's output.",
-        "Left: the picture with its query positions, coloured dots. Then a map for each dot: which share of its "
+        "Left: the picture with its query positions, colored dots. Then a map for each dot: which share of its "
         "attention each key gets, on a linear scale from 0 to the map's max, which is given below it.",
         "Arrow: from the query to the 3 x 3 keys with the most attention. Ring: they are at the query. No mark: they "
         f"get less than {STANDS_OUT} times what a uniform map gives them.",

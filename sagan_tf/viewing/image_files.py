@@ -58,7 +58,7 @@ def save_animation(frames, path):
         _save_mp4(frames, path)
         return
     if file_format == "GIF":
-        # One palette for all frames; with a palette each, colours flicker.
+        # One palette for all frames; with a palette each, colors flicker.
         palette = _common_palette(frames)
         frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
         options = {"optimize": False, "disposal": 1}

@@ -12,7 +12,7 @@ def choose_points(features, image, count=5):
 
     k-means on features, pixels and coordinates; features alone miss parts of an object that the layer does not
     distinguish yet. Positions that differ from the border of the image weigh more, so that most clusters are on the
-    object. The point of a cluster is close to its centre and surrounded by positions of the same cluster.
+    object. The point of a cluster is close to its center and surrounded by positions of the same cluster.
 
     Args:
         features: (H, W, C) floating point, a feature map of one image.

@@ -49,7 +49,7 @@ def _dependence(network, start, end, axis):
 def _propagate(operation, mask, size):
     """The mask of an operation's output of `size` rows, from that of its input."""
     layer = operation.layer if isinstance(operation, SpectralNormalization) else operation
-    # Nearest-neighbour upsampling, possibly fused with a convolution; or a transposed convolution, whose kernel of 4 px
+    # Nearest-neighbor upsampling, possibly fused with a convolution; or a transposed convolution, whose kernel of 4 px
     # reaches as far as one of 3 px after upsampling.
     if size > len(mask):
         mask = np.repeat(mask, size // len(mask), axis=0)

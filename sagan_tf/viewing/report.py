@@ -73,7 +73,7 @@ def differing_fields(records):
 
 
 def curves(metrics, max_points=MAX_POINTS):
-    """Returns name -> (steps, values) of finite values; neighbours are averaged in curves above `max_points`."""
+    """Returns name -> (steps, values) of finite values; neighbors are averaged in curves above `max_points`."""
     points = {}
     for line in metrics:
         for name, value in line.items():

@@ -32,7 +32,7 @@ def decode(tmp_path):
 
 
 def photograph(height, width):
-    """Smooth colours, whose chroma differs between neighbours."""
+    """Smooth colors, whose chroma differs between neighbors."""
     coarse = np.random.default_rng(0).integers(0, 255, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 

@@ -59,7 +59,7 @@ def test_records_of_few_files_meet_again_as_often_as_chance(tmp_path, num_files,
     reader = RecordReader(fetch, read_number, None, files, 0, takes)
     epochs = np.stack(list(reader.batches(count, 0, 0).take(6).as_numpy_iterator()))[:, 0]
     batches = np.argsort(epochs, axis=1) // batch
-    pairs = np.arange(count).reshape(-1, 8)  # Neighbours in a file.
+    pairs = np.arange(count).reshape(-1, 8)  # Neighbors in a file.
     for groups in (pairs, np.argsort(batches[0], kind="stable").reshape(-1, batch)):  # Those that met in epoch 0.
         later = batches[1:][:, groups]
         met = (later[..., :, None] == later[..., None, :]).sum() - later.size

@@ -1,4 +1,4 @@
-"""Nearest neighbours by pixels."""
+"""Nearest neighbors by pixels."""
 
 import numpy as np
 import pytest

@@ -168,7 +168,7 @@ def test_train_rejects_another_start_at_resume(started):
         (dict(training__start_from="{source}/samples"), "samples: not a run folder; config.yaml is missing."),
         (dict(training__start_from="{empty}"), "there is no generator yet"),
         (dict(training__start_from="{source}", data__conditional=False), "both must have classes, or neither."),
-        (dict(training__start_from="{source}", generator__channels=4, discriminator__channels=4), "nothing of "),
+        (dict(training__start_from="{source}", generator__channels=4, discriminator__channels=4), "no weights of "),
         (dict(discriminator__frozen_blocks=1), "`discriminator.frozen_blocks` must be 0 without training.start_from"),
         (dict(training__start_from="x", generator__frozen_blocks=4), "`generator.frozen_blocks` must be at most 3"),
     ],

@@ -144,7 +144,7 @@ def test_model_card_describes_training_and_files(trained, tmp_path):
             "# sagan",
             "| fid | 31.5 (step 1000) |",
             "labels 0 .. 4",
-            "## Licence",
+            "## License",
             "| hardware | one, no GPU |",
         )
     )

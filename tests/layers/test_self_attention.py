@@ -143,7 +143,7 @@ def test_self_attention_commutes_with_permutations_without_pooling():
     shuffled = x.reshape(2, 24, 16)[:, order].reshape(x.shape)
     want = np.array(layer(x)).reshape(2, 24, 16)[:, order].reshape(x.shape)
     np.testing.assert_allclose(layer(shuffled), want, atol=1e-5)
-    pooled = built()[0]  # control: with pooling neighbours matter
+    pooled = built()[0]  # control: with pooling neighbors matter
     want = np.array(pooled(x)).reshape(2, 24, 16)[:, order].reshape(x.shape)
     assert np.abs(pooled(shuffled) - want).max() > 0.1
 

@@ -70,7 +70,7 @@ def test_batcher_returns_own_rows_from_full_batches(groups, most):
     assert [answer["y"].tolist() for answer in answers] == [[2 * x for x in group] for group in groups]
     assert [x for batch in run.batches for x in batch] == [x for group in groups for x in group]  # in order
     assert observed == [len(batch) for batch in run.batches] and max(observed) <= most
-    # No two neighbouring batches would fit into one.
+    # No two neighboring batches would fit into one.
     assert all(a + b > most for a, b in zip(observed, observed[1:]))
 
 

@@ -33,7 +33,7 @@ def refusal(command_error):
 
 
 def test_serve_rejects_missing_folder(refusal, tmp_path):
-    assert "no such folder. `python -m sagan_tf.export" in refusal(tmp_path / "nothing")
+    assert "no such folder. `sagan export" in refusal(tmp_path / "nothing")
 
 
 def test_serve_rejects_folder_without_a_version(refusal, tmp_path):

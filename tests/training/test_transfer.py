@@ -109,7 +109,7 @@ def test_load_weights_from_rejects_what_does_not_fit():
     before = arrays_of(gan)
     with pytest.raises(ValueError, match="has no classes, and the networks to train have 3"):
         gan.load_weights_from(toy_gan(None, 1))
-    with pytest.raises(ValueError, match=r"nothing of the source fits .* to train: dense/kernel is \(128, 64\)"):
+    with pytest.raises(ValueError, match=r"no weights of the source fit .* to train: dense/kernel is \(128, 64\)"):
         gan.load_weights_from(toy_gan(3, 1, channels=4, attention_sizes=(), image_channels=1))
     with pytest.raises(ValueError, match="must name 3 classes"):
         gan.load_weights_from(toy_gan(3, 1), ("a", "b"))

@@ -26,7 +26,7 @@ def test_attention_measures_of_uniform_maps_equal_uniform_baselines():
 
 def test_attention_measures_are_exact_for_maps_on_own_key():
     measures = measure_attention(make_maps(lambda picture, row, column: (row // 2, column // 2)), (32, 32))
-    # The centre of a 4 px query is 2 px in x and y from that of its 8 px key.
+    # The center of a 4 px query is 2 px in x and y from that of its 8 px key.
     assert measures["distance_px"] == pytest.approx(np.hypot(2, 2))
     assert measures["entropy_bits"] == 0 and measures["effective_keys"] == 1
     assert measures["self_attention"] == 1 and measures["outside_field"] == 0

@@ -10,7 +10,7 @@ GREY = np.full((32, 32, 3), 128, np.uint8)
 
 
 def test_attention_row_shows_map_and_colour_of_each_point(tmp_path):
-    # Each query attends to its point reflection through the centre.
+    # Each query attends to its point reflection through the center.
     maps = make_maps(lambda picture, row, column: (3 - row // 2, 3 - column // 2), pictures=1)
     points = [(0, 0), (0, 7), (7, 0)]
     row = make_row(maps, 0, GREY, points, "one")

@@ -48,7 +48,7 @@ def test_heat_map_gives_the_maximum_and_zero_the_ends_of_the_scale():
     map_ = np.zeros((4, 4))
     map_[1, 2], map_[3, 3] = 0.75, 0.25
     pixels = np.asarray(overlay(GREY, map_)).astype(float)
-    grey = pixels[16, 16]  # the centre of a key without attention
+    grey = pixels[16, 16]  # the center of a key without attention
     centre = lambda row, column: pixels[32 * row + 16, 32 * column + 16]  # noqa: E731
     for key, level in (((1, 2), 1), ((3, 3), 1 / 3), ((2, 0), 0)):
         expected = grey + OPACITY * (colours(level) - STOPS[0])

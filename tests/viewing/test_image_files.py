@@ -20,14 +20,14 @@ def test_saved_animation_repeats_all_frames_forever(tmp_path, ending):
         loaded = [np.asarray(frame.convert("RGB")).astype(int) for frame in ImageSequence.Iterator(file)]
     assert len(loaded) == 5
     for frame, expected in zip(loaded, frames):
-        # A GIF has 256 colours for all frames; plain colours stay close.
+        # A GIF has 256 colors for all frames; plain colors stay close.
         assert abs(frame - np.asarray(expected).astype(int)).mean() < 3
 
 
 @pytest.mark.parametrize("sides", [(32, 40), (31, 41)])
 def test_saved_video_has_all_frames_in_even_sides(tmp_path, sides):
     ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra `video`")
-    # Smooth, since videos halve the resolution of colours.
+    # Smooth, since videos halve the resolution of colors.
     ramp = np.linspace(0, 1, sides[0])[:, None, None] * np.linspace(0, 1, sides[1])[:, None] * [200, 100, 50]
     frames = [Image.fromarray((ramp + 10 * i).astype(np.uint8)) for i in range(5)]
     save_animation(frames, tmp_path / "path.mp4")

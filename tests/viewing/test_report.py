@@ -160,7 +160,7 @@ def test_report_fits_small_screen(browser, record, tmp_path, count):
 
 
 def oklab(colours):
-    """Ottosson 2020, A perceptual color space for image processing; colours (N, 3) in 0 .. 1."""
+    """Ottosson 2020, A perceptual color space for image processing; colors (N, 3) in 0 .. 1."""
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     cones = np.array(
         [
@@ -193,7 +193,7 @@ def check_line_colours(page):
     colours = np.array([[int(style["stroke"][i : i + 2], 16) for i in (1, 3, 5)] for style in styles[:16]]) / 255
     lab, luminance = oklab(colours)
     distances = np.linalg.norm(lab[:, None] - lab, axis=-1)[np.triu_indices(16, 1)]
-    assert distances.min() > 0.15  # two colours side by side differ visibly from about 0.02
+    assert distances.min() > 0.15  # two colors side by side differ visibly from about 0.02
     _, page_luminance = oklab(np.array([[int(part) for part in panel[4:-1].split(",")]]) / 255)
     contrasts = (np.maximum(luminance, page_luminance) + 0.05) / (np.minimum(luminance, page_luminance) + 0.05)
     assert contrasts.min() >= 3  # WCAG 2.2, 1.4.11

@@ -30,7 +30,7 @@ async function decodeScores(picture, layer) {
     const highest = decodeFloat16(highestBytes[2 * q] | (highestBytes[2 * q + 1] << 8));
     for (let k = 0; k < keys; k++) {
       const i = q * keys + k;
-      if (q) values[i] += values[i - keys]; // differences of neighbouring queries, modulo 256
+      if (q) values[i] += values[i - keys]; // differences of neighboring queries, modulo 256
       scores[i] = (values[i] / (levels - 1)) ** 2 * highest;
     }
   }
@@ -44,7 +44,7 @@ function cachedScores(picture, layer) {
 }
 
 // Finds the 3x3 keys with the most attention, or the strongest key of a map of at most 4x4 keys: their sum, its multiple
-// of a uniform map's, and their centre of mass as fractions of the image.
+// of a uniform map's, and their center of mass as fractions of the image.
 function strongestRegion(map, h, w) {
   const reach = Math.max(h, w) > 4 ? 1 : 0;
   const total = map.reduce((sum, score) => sum + score, 0);
@@ -69,7 +69,7 @@ function strongestRegion(map, h, w) {
   return region;
 }
 
-// The colour of a level from 0 to 1: [red, green, blue].
+// The color of a level from 0 to 1: [red, green, blue].
 function heatColour(level) {
   const {stops} = data.heat;
   const place = level * (stops.length - 1);

@@ -1,7 +1,7 @@
 // ---- curves
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-// 16 colours each, of which any two differ by at least 0.16 in OKLab and all stand out from the page by 3:1; those of the
+// 16 colors each, of which any two differ by at least 0.16 in OKLab and all stand out from the page by 3:1; those of the
 // first half are the most different. Each next eight lines are drawn in another dash, so 32 lines all differ.
 const palette = dark
   ? ["#ff6611", "#4466ee", "#44eeff", "#009900", "#ff88ff", "#99dd22", "#996600", "#aa44bb",
