@@ -2,9 +2,17 @@
 
 import dataclasses
 import functools
+import os
 import time
 from pathlib import Path
 
+from sagan_tf.commands.evaluate_names import (
+    describe_generator,
+    features_name,
+    folder_stem,
+    refuse_run_options,
+    run_stem,
+)
 from sagan_tf.commands.evaluate_pictures import (
     PictureReader,
     SampleReader,
@@ -22,19 +30,19 @@ from sagan_tf.data.options import DataOptions
 from sagan_tf.data.prepared import is_prepared, prepared_shape, read_manifest, split_folder
 from sagan_tf.data.sources import class_distribution, describe_skipped, open_source
 from sagan_tf.errors import UserError
-from sagan_tf.evaluation.evaluator import Evaluator, SampleSet, file_name_part
+from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.inception import InceptionUnavailable
 from sagan_tf.evaluation.metric_names import CURVE_METRICS, METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.results import Result, to_json
 from sagan_tf.evaluation.shards import gather_shards, shard_paths
-from sagan_tf.evaluation.standing_statistics import BATCH_SIZE, set_standing_statistics
+from sagan_tf.evaluation.standing_statistics import set_standing_statistics
 from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.files.atomic import write_text
+from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.hub import is_hub_name
 from sagan_tf.files.locks import exclusive
 from sagan_tf.generation.folding import fold_generator
-from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.runs.data_check import check_data, has_classes_of
 from sagan_tf.runs.environment import describe_environment
 from sagan_tf.runs.folder import Run
@@ -82,15 +90,17 @@ def evaluate_run(run, options):
     evaluator, left_out = _make_evaluator(options, picture_names)
     with evaluator.strategy.scope():
         networks = restore_networks(run, options.step, best=options.best)
+        # Before the statistics are recomputed, which other workers round differently.
+        weights = sha256_of_parts(weight.tobytes() for weight in networks.generator.get_weights())
         if options.standing:
             set_standing_statistics(networks.generator, networks.num_classes, options.standing, seed=options.seed)
         folded = fold_generator(networks.generator)
     source = _open_run_reference(run, config, options, folded.image_shape)
     shares = _label_shares(run, source, options, folded.num_classes)
     samples = SampleSet(options.num_samples, options.seed, options.truncation, shares)
-    subject = _describe_generator(run, config, networks.step, options)
+    subject = describe_generator(run, networks, options, weights)
     out = Path(options.out or run.output_path / run.evaluation_path.name)
-    stem = out / _result_stem(networks.step, evaluator.network, options)
+    stem = out / run_stem(networks.step, features_name(evaluator.network), options)
     sampler = evaluator.sampler(folded)
     reader = SampleReader(sampler, samples)
     if evaluator.network is not None:
@@ -139,23 +149,23 @@ def evaluate_folder(folder, options):
         raise UserError(
             "--reference: a folder of pictures needs a reference; name a data set, a folder, or a file of statistics."
         )
-    if options.truncation_curve:
-        raise UserError("--truncation_curve: a folder of pictures has no latents; name a run.")
+    refuse_run_options(options)
     rule = options.reference if options.reference in embedded.NAMES else None
     picture_names = _picture_metric_names(options, rule)
     evaluator, left_out = _make_evaluator(options, picture_names)
     sides = image_sides(options) or _default_sides(folder)
-    pictures = _open(DataOptions(name=str(folder), **sides, **_data_options(options)))
+    # Absolute: a folder may have the name of a data set.
+    pictures = _open(_data(options, os.path.abspath(folder), **sides))
     source = _open_reference(options, pictures.image_shape)
     has_same_classes = source is not None and pictures.class_names == source.class_names
-    out, features = Path(options.out or "evaluation"), _features_name(evaluator.network)
-    stem = out / f"{file_name_part(folder.name)}-{features}"
+    stem = Path(options.out or "evaluation") / folder_stem(folder, features_name(evaluator.network), options)
     about = evaluator.describe_dataset(pictures)
     if evaluator.network is None:
         metrics, removals, reference = [], [], _describe_reference(evaluator, source, options)
     else:
         reference_features = _reference_features(evaluator, source, options)
-        measured, collector = evaluator.collect_images(pictures, about, _beside(stem, ".collecting"))
+        with _lock(stem):
+            measured, collector = evaluator.collect_images(pictures, about, _beside(stem, ".collecting"))
         if not has_same_classes:
             measured = dataclasses.replace(measured, labels=None)  # the labels of other classes mean nothing here
         metrics, left_out = _feature_metrics(evaluator, measured, reference_features, options)
@@ -210,9 +220,7 @@ def _measure_features(run, evaluator, reader, subject, stem, source, options):
     """Computes the metrics of a run's features, and saves nearest neighbors; None on workers but the chief."""
     worker = read_worker()
     reference = _reference_features(evaluator, source, options) if worker.is_chief else None
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    busy = f"{stem}: another process measures the same. Wait for it, or choose another --out."
-    with exclusive(_beside(stem, f".{worker.index}.lock"), error=busy, remove=True):
+    with _lock(stem, worker.index):
         generated, removals = _collect_samples(evaluator, reader.sampler, reader.samples, subject, stem, worker)
         curve, more_removals = _measure_curve(evaluator, reader, subject, stem, generated, reference, options)
         removals += more_removals
@@ -246,6 +254,13 @@ def _measure_curve(evaluator, reader, subject, stem, generated, reference, optio
         if worker.is_chief:
             curve.append((truncation, evaluator.metrics(features, data, _curve_metric_names(options))[0]))
     return curve, removals
+
+
+def _lock(stem, worker=0):
+    """Locks what is collected for a result, and makes its folder."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    busy = f"{stem}: another process measures the same. Wait for it, or choose another --out."
+    return exclusive(_beside(stem, f".{worker}.lock"), error=busy, remove=True)
 
 
 def _beside(stem, suffix):
@@ -283,8 +298,15 @@ def _open_reference(options, image_shape):
         return None
     height, width, channels = image_shape
     shape = {"image_height": height, "image_width": width, "image_channels": channels}
-    split = options.split or "train"
-    return _open(DataOptions(name=options.reference, split=split, **shape, **_data_options(options)))
+    return _open(_data(options, options.reference, split=options.split or "train", **shape))
+
+
+def _data(options, name, **fields):
+    """The `DataOptions` of a data set or folder; prepared images keep their resize filter and, by default, channels."""
+    split = fields.get("split", "train")
+    manifest = read_manifest(split_folder(name, split)) if os.path.isdir(name) and is_prepared(name) else None
+    known = {name: manifest["options"][name] for name in ("resize", "image_channels")} if manifest else {}
+    return DataOptions(name=name, **known | fields, **_data_options(options))
 
 
 def _open(data):
@@ -334,30 +356,6 @@ def _picture_metric_names(options, rule):
         return [name for name in PICTURE_METRICS if name in options.metrics]
     # Data without a rule is no reason for a line in the table, unless the user asks for it.
     return PICTURE_METRICS if rule else [name for name in PICTURE_METRICS if name != "rule"]
-
-
-def _describe_generator(run, config, step, options):
-    decay = config.training.ema_decay
-    average = "last weights" if decay is None else f"average of the weights (EMA), decay {decay:g}"
-    best = ", best of the evaluations during training" if options.best else ""
-    standing = f"statistics of {options.standing} new batches of {BATCH_SIZE}"
-    return {
-        "run": run.name,
-        "generator": f"{average}{best}, step {step}",
-        "step": step,
-        "batch_normalization": standing if options.standing else "moving statistics of training",
-    }
-
-
-def _result_stem(step, network, options):
-    standing = f"-standing_{options.standing}" if options.standing else ""
-    truncation = f"-truncation_{options.truncation:g}" if options.truncation < NO_TRUNCATION else ""
-    generator = "best" if options.best else f"step_{step or 0:08d}"
-    return f"{generator}-{_features_name(network)}{standing}{truncation}"
-
-
-def _features_name(network):
-    return "pixels" if network is None else file_name_part(network.name)
 
 
 def _default_sides(folder):

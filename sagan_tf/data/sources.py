@@ -35,6 +35,7 @@ class Source:
         image_shape: (height, width, channels) of the prepared images; 1 or 3 channels.
         files: Paths of its files: of the N pictures for a folder, in their order; empty if it is embedded.
         skipped: (path, reason) of each file or folder that is not used; the path of a folder ends with a separator.
+        resize: Resize filter, as of `DataOptions`.
         digest: Hexadecimal SHA-256 of pictures and labels where it is known without reading them, as of prepared ones.
     """
 
@@ -46,6 +47,7 @@ class Source:
     image_shape: tuple[int, int, int]
     files: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    resize: str = "bilinear"
     digest: str | None = None
 
     def __post_init__(self):
@@ -101,6 +103,7 @@ def open_source(options, show_progress=True):
         image_shape=options.image_shape,
         files=files,
         skipped=skipped,
+        resize=options.resize,
         digest=digest,
     )
 

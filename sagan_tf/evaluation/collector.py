@@ -76,6 +76,7 @@ class Collector:
         self._sums = None if num_classes is None or count < splits else ScoreSums(parts, splits, num_classes)
         self._labels = None
         self._pending, self.done, self._saved_at = [], 0, time.monotonic()
+        self._is_whole = True  # False while sums are being updated: a signal may come within
         shape = (len(self._indices), dimensions)
         if not self._resume(shape):
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -104,6 +105,7 @@ class Collector:
         end = self.done + len(features)
         if end > self._count:
             raise ValueError(f"{self._count} images are expected. Received: {end}.")
+        self._is_whole = False
         first, last = np.searchsorted(self._indices, [self.done, end])
         kept = self._indices[first:last] - self.done
         self._features[first:last] = features[kept]
@@ -117,11 +119,15 @@ class Collector:
         self.done = end
         if sum(map(len, self._pending)) >= _ROWS_PER_UPDATE:
             self._update_moments()
+        self._is_whole = True
         if time.monotonic() - self._saved_at > _SAVE_SECONDS:
             self.save()
 
     def save(self):
-        """Saves the state from which a later process continues."""
+        """Saves the state from which a later process continues; after an interrupted update the last one stays."""
+        if not self._is_whole:
+            return
+        self._is_whole = False
         self._update_moments()
         self._features.flush()
         state = {"about": json.dumps(self._identity), "done": self.done, **self._moments.arrays()}
@@ -131,7 +137,7 @@ class Collector:
             state["labels"] = self._labels
         with atomic_write(self._state_path) as temporary_path:
             np.savez(temporary_path, **state)
-        self._saved_at = time.monotonic()
+        self._is_whole, self._saved_at = True, time.monotonic()
 
     def finish(self):
         """Returns the `FeatureSet` of the share, whose features stay in the folder until `close`.

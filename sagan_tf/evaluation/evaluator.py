@@ -185,6 +185,7 @@ class Evaluator:
             "split": source.split,
             "count": source.num_images,
             "picture": list(source.image_shape),
+            "resize": source.resize,
             "class_names": None if source.class_names is None else list(source.class_names),
             "fingerprint": fingerprint(source),
             "features": None if self.network is None else self.network.about(),

@@ -249,7 +249,7 @@ class Run:
         return step if type(step) is int else None
 
     def best(self) -> dict[str, Any] | None:
-        """Reads which generator the online evaluations found best: dict of `step`, `metric` and `value`, or None."""
+        """Reads which generator the online evaluations found best: dict as of `parse_best`, or None."""
         try:
             return parse_best(saved_record(self.best_generator_path))
         except (ValueError, TypeError, KeyError, OverflowError):

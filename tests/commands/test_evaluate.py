@@ -12,6 +12,7 @@ from sagan_tf import cli, evaluate
 from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.evaluation import frechet_distance, inception
+from sagan_tf.evaluation.collector import Collector
 from sagan_tf.evaluation.evaluator import SampleSet
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
@@ -75,9 +76,9 @@ def test_evaluate_without_inception_measures_what_needs_no_features(run, offline
     assert line.startswith("fid, kid, is, ") and "--features" in line and not any(" nan " in line for line in lines)
     assert (page["reference"]["data"], page["reference"]["count"]) == ("twins", 240)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "step_00000200-pixels.json",
-        "step_00000200-pixels_neighbours.png",
-        "step_00000200-pixels_samples.png",
+        "step_00000200-pixels-count_50.json",
+        "step_00000200-pixels-count_50_neighbours.png",
+        "step_00000200-pixels-count_50_samples.png",
     ]
     assert "cannot be downloaded" in refusal(capsys, run.path, "--metrics", "fid", "--out", tmp_path)
 
@@ -119,7 +120,7 @@ def test_evaluate_folder_accepts_data_folder_and_statistics_as_reference(
         for reference in ("twins", "same", "statistics"):
             if reference == "statistics":  # written by the first measurement
                 reference = next(cache.glob("statistics/twins-train-*.npz"))
-            out = tmp_path / f"{subject}{len(found)}"
+            out = tmp_path / f"{subject}{len(list(tmp_path.iterdir()))}"
             measured(subject, "--reference", reference, "--features", features, "--image_size", 32, "--out", out)
             found.setdefault(subject, []).append(read(out)["figures"]["frechet_distance"]["value"])
     assert max(found["same"]) < 1e-6 and np.ptp(found["noise"]) < 1e-3 * min(found["noise"])
@@ -228,3 +229,55 @@ def test_evaluate_is_a_verb_of_the_console_script(capsys):
             call()
         assert caught.value.code == 0
         assert "--num_samples" in capsys.readouterr().out
+
+
+def test_evaluate_keeps_results_of_other_options(run, features, tmp_path):
+    common = (run.path, "--features", features, "--out", tmp_path, "--num_samples", 20)
+    for further in ((), ("--seed", 9), ("--split", "test", "--labels", "data"), ("--metrics", "fid"),
+                    ("--reference", "twins")):  # fmt: skip
+        measured(*common, *further)
+    stem = "step_00000200-small.keras_input_of_classes-count_20"
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == [
+        f"{stem}-against_twins.json", f"{stem}-fid.json", f"{stem}-labels_data-split_test.json", f"{stem}-seed_9.json",
+        f"{stem}.json",
+    ]  # fmt: skip
+
+
+def test_evaluate_measures_a_folder_with_the_name_of_a_data_set(offline, tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 255, (12, 32, 32, 3), dtype=np.uint8)
+    save_pictures(tmp_path / "twins", noise)
+    monkeypatch.chdir(tmp_path)
+    measured("./twins", "--reference", "twins", "--metrics", "rule", "--out", "out")
+    page = read(tmp_path / "out")
+    assert page["subject"]["count"] == 12 and page["figures"]["rule_score"]["value"] == 0
+
+
+def test_evaluate_reads_prepared_images_as_they_are(offline, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_pictures(tmp_path / "grey", embedded.render("twins", range(12), channels=1)[0][..., 0])
+    cli.main("prepare grey --out ready --image_size 32 --image_channels 1 --resize bicubic".split())
+    measured("ready", "--reference", "ready", "--metrics", "ms_ssim,nearest", "--out", "out")
+    assert read(tmp_path / "out")["figures"]["nearest_picture"]["value"] == 0
+    refused = refusal(capsys, "ready", "--reference", "ready", "--seed", "5")
+    assert refused == "--seed: a folder of pictures has no latents; name a run, or leave the option out."
+
+
+def test_evaluate_does_not_continue_with_another_generator(features, tmp_path, monkeypatch):
+    runs = [make_run(tmp_path / name / "run", seed=seed) for name, seed in (("a", 1), ("b", 2))]
+    options = ("--features", features, "--num_samples", 40, "--metrics", "fid", "--batch_size", 8)
+
+    def interrupt(self, *arguments, add=Collector.add):
+        if self.done >= 16:
+            raise KeyboardInterrupt
+        add(self, *arguments)
+
+    monkeypatch.setattr(Collector, "add", interrupt)
+    with pytest.raises(SystemExit):
+        measured(runs[0].path, *options, "--out", tmp_path / "shared")
+    monkeypatch.undo()
+    assert list((tmp_path / "shared").glob("*.collecting"))
+    found = []
+    for out in ("shared", "alone"):
+        measured(runs[1].path, *options, "--out", tmp_path / out)
+        found.append(read(tmp_path / out)["figures"]["frechet_distance"]["value"])
+    assert found[0] == found[1]

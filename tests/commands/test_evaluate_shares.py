@@ -75,11 +75,14 @@ def test_evaluate_names_the_missing_share(run, features, tmp_path, monkeypatch, 
     with pytest.raises(SystemExit) as caught:
         measured(*arguments)
     err = capsys.readouterr().err
-    assert caught.value.code == 2 and "missing: step_00000200-small.keras_input_of_classes.share_2_of_2.npz" in err
+    assert (
+        caught.value.code == 2
+        and "missing: step_00000200-small.keras_input_of_classes-count_40.share_2_of_2.npz" in err
+    )
     assert not list(tmp_path.glob("*.json"))
 
 
 def test_evaluate_rejects_folder_in_use_by_another_process(run, features, tmp_path, capsys):
-    with filelock.FileLock(tmp_path / "step_00000200-small.keras_input_of_classes.0.lock"):
+    with filelock.FileLock(tmp_path / "step_00000200-small.keras_input_of_classes-count_20.0.lock"):
         arguments = ("--features", features, "--num_samples", 20, "--out", tmp_path)
         assert "another process measures the same" in refusal(capsys, run.path, *arguments)

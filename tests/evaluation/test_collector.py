@@ -92,3 +92,26 @@ def test_collector_does_not_write_through_links(tmp_path):
     before = foreign.read_bytes()
     collect(tmp_path / "x", values, 0, 53).finish()  # from the start
     assert foreign.read_bytes() == before
+
+
+@pytest.mark.parametrize("within", ["moments", "scores", "save"])
+def test_collector_interrupted_within_an_update_resumes_the_last_good_state(tmp_path, monkeypatch, within):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    values = rows()
+    stopped = collect(tmp_path / "stopped", values, 0, 21)
+    stopped.save()
+    stopped.add(*(value[21:28] for value in values))
+    if within == "scores":
+        monkeypatch.setattr(np, "where", interrupt)  # the totals have the new rows, the entropies do not
+    else:
+        monkeypatch.setattr(np, "outer", interrupt)  # the mean has moved, the count has not
+    if within == "moments":
+        monkeypatch.setattr("sagan_tf.evaluation.collector._ROWS_PER_UPDATE", 1)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.save() if within == "save" else stopped.add(*(value[28:35] for value in values))
+    monkeypatch.undo()
+    stopped.save()  # as on every interrupt
+    resumed = collect(tmp_path / "stopped", values, 21, 53)
+    assert_equal(resumed.finish(), collect(tmp_path / "whole", values, 0, 53).finish())

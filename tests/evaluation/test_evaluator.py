@@ -12,10 +12,13 @@ import filelock
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from small_data import open_small
 from small_runs import make_run
 from toy_networks import toy_networks as toy_networks
 
+from sagan_tf.data.options import DataOptions
+from sagan_tf.data.sources import open_source
 from sagan_tf.evaluation import kernel_distance
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet, file_name_part
 from sagan_tf.evaluation.features import FeatureNetwork
@@ -194,3 +197,17 @@ np.savez(sys.argv[2] + "/two.npz", features=found.features, labels=found.labels)
     with np.load(tmp_path / "two.npz") as two:
         np.testing.assert_allclose(two["features"], one.features, atol=1e-5)
         np.testing.assert_array_equal(two["labels"], one.labels)
+
+
+def test_dataset_features_of_another_resize_filter_are_recomputed(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(rng.integers(0, 256, (80, 80, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    means = {}
+    for resize in ("bilinear", "lanczos3", "bilinear"):
+        # Not in memory: then only names, sizes and times of the files are compared.
+        options = DataOptions(name=str(tmp_path), image_size=32, resize=resize, memory_limit_gib=0)
+        features = Evaluator(network(), None).dataset_features(open_source(options), cache=tmp_path / "cache")
+        means.setdefault(resize, []).append(features.moments.mean)
+    assert not np.allclose(means["bilinear"][0], means["lanczos3"][0])
+    np.testing.assert_array_equal(*means["bilinear"])

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tensorflow as tf
+from toy_networks import toy_generator
 
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.evaluation.features import FeatureNetwork
 from sagan_tf.experiment import online_evaluation
 from sagan_tf.experiment.online_evaluation import EvaluationInterrupted, OnlineEvaluation, SampleCollection
+from sagan_tf.runs.folder import Run
 from sagan_tf.training.callbacks import StepCallback
 from sagan_tf.training.workers import Worker, make_all_reduce
 
@@ -117,3 +119,23 @@ def test_online_evaluation_raises_when_interrupted_again(monkeypatch):
     evaluation.model.step.assign(5)
     evaluation.on_train_begin()
     assert evaluation.evaluated_step == 5
+
+
+def test_best_generator_of_other_options_is_replaced(tmp_path, capsys):
+    evaluation = object.__new__(OnlineEvaluation)
+    evaluation.run, evaluation.log, evaluation.reference = Run(tmp_path), types.SimpleNamespace(append=print), None
+    evaluation._model = types.SimpleNamespace(ema_generator=toy_generator())
+
+    def record(step, value, protocol):
+        metrics = [types.SimpleNamespace(key="frechet_distance", value=value)], {}
+        network = types.SimpleNamespace(is_inception=False)
+        evaluation.evaluator = types.SimpleNamespace(network=network, metrics=lambda *_: metrics)
+        evaluation.last_step, evaluation.protocol = step, protocol
+        evaluation._record(types.SimpleNamespace(count=20))
+        return evaluation.run.best()["step"]
+
+    assert [record(1, 3.1, ["a", 20]), record(2, 4.0, ["a", 20]), record(3, 2.9, ["a", 20])] == [1, 1, 3]
+    assert "other evaluation options" not in capsys.readouterr().out
+    # Another network's distances are larger.
+    assert [record(4, 55.0, ["b", 20]), record(5, 60.0, ["b", 20]), record(6, 20.0, ["b", 20])] == [4, 4, 6]
+    assert capsys.readouterr().out.count("The best generator, of step 3, was found by other evaluation options") == 1

@@ -60,7 +60,9 @@ def test_resume_is_exact_with_evaluations_when_killed(tmp_path, trained, undone_
     assert list(distances) == [2, 4, 6] and len(set(distances.values())) == 3
     best = min(distances, key=distances.get)
     for each in (trained.run, run):
-        assert each.best() == {"step": best, "metric": "frechet_distance", "value": distances[best]}
+        found = each.best()
+        assert found.pop("protocol")[1:] == [20, 1, "test"]
+        assert found == {"step": best, "metric": "frechet_distance", "value": distances[best]}
         assert restore_networks(each, best=True).step == best
     last = [np.array(weight) for weight in keras.models.load_model(trained.run.generator_path).weights]
     kept = [np.array(weight) for weight in restore_networks(run, best=True).generator.weights]

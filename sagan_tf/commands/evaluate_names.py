@@ -1,0 +1,64 @@
+"""What a result of `evaluate` is called, and which generator it is of."""
+
+from pathlib import Path
+
+from sagan_tf.commands.options import EvaluateOptions
+from sagan_tf.errors import UserError
+from sagan_tf.evaluation.evaluator import file_name_part
+from sagan_tf.evaluation.standing_statistics import BATCH_SIZE
+
+_OF_RUNS = ("num_samples", "seed", "truncation", "truncation_curve", "labels", "step", "best", "standing")
+
+
+def describe_generator(run, networks, options, weights):
+    """Identifies a generator: dict of JSON values; `weights` is the SHA-256 of its weights."""
+    decay = run.config().training.ema_decay
+    average = "last weights" if decay is None else f"average of the weights (EMA), decay {decay:g}"
+    best = ", best of the evaluations during training" if options.best else ""
+    standing = f"statistics of {options.standing} new batches of {BATCH_SIZE}"
+    return {
+        "run": run.name,
+        "generator": f"{average}{best}, step {networks.step}",
+        "step": networks.step,
+        "weights_sha256": weights,
+        "batch_normalization": standing if options.standing else "moving statistics of training",
+    }
+
+
+def refuse_run_options(options):
+    """Raises UserError if `EvaluateOptions` set what only a run has."""
+    for name in _OF_RUNS:
+        if _is_set(options, name):
+            raise UserError(f"--{name}: a folder of pictures has no latents; name a run, or leave the option out.")
+
+
+def run_stem(step, features, options):
+    """File name, without suffix, of the result of a run: other options give another file."""
+    generator = "best" if options.best else f"step_{step or 0:08d}"
+    return "-".join([generator, features, *_parts(options), *_further_parts(options)])
+
+
+def folder_stem(folder, features, options):
+    """File name, without suffix, of the result of a folder of pictures, a pathlib.Path."""
+    return "-".join([file_name_part(folder), features, *_further_parts(options)])
+
+
+def features_name(network):
+    """File name of a `FeatureNetwork`, or of pixels where it is None."""
+    return "pixels" if network is None else file_name_part(network.name)
+
+
+def _parts(options):
+    texts = {"standing": "standing_{}", "truncation": "truncation_{:g}", "num_samples": "count_{}", "seed": "seed_{}",
+             "labels": "labels_{}"}  # fmt: skip
+    return [text.format(getattr(options, name)) for name, text in texts.items() if _is_set(options, name)]
+
+
+def _further_parts(options):
+    parts = [f"against_{file_name_part(Path(options.reference))}"] if _is_set(options, "reference") else []
+    parts += [f"split_{file_name_part(options.split)}"] if _is_set(options, "split") else []
+    return parts + (["_".join(options.metrics)] if _is_set(options, "metrics") else [])
+
+
+def _is_set(options, name):
+    return getattr(options, name) != getattr(EvaluateOptions, name)
