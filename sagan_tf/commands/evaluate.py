@@ -156,7 +156,7 @@ def evaluate_folder(folder, options):
     sides = image_sides(options) or _default_sides(folder)
     # Absolute: a folder may have the name of a data set.
     pictures = _open(_data(options, os.path.abspath(folder), **sides))
-    source = _open_reference(options, pictures.image_shape)
+    source = _open_reference(options, pictures.image_shape, pictures.resize)
     has_same_classes = source is not None and pictures.class_names == source.class_names
     stem = Path(options.out or "evaluation") / folder_stem(folder, features_name(evaluator.network), options)
     about = evaluator.describe_dataset(pictures)
@@ -284,7 +284,7 @@ def _collect_samples(evaluator, sampler, samples, subject, stem, worker):
 def _open_run_reference(run, config, options, image_shape):
     """Opens the data set to compare with, and checks that of the run; None for a file of statistics."""
     if options.reference is not None:
-        return _open_reference(options, image_shape)
+        return _open_reference(options, image_shape, config.data.resize)
     # The data may have moved since training.
     changes = {name: value for name, value in {**_data_options(options), "split": options.split}.items() if value}
     source = _open(dataclasses.replace(config.data, **changes))
@@ -293,11 +293,12 @@ def _open_run_reference(run, config, options, image_shape):
     return source
 
 
-def _open_reference(options, image_shape):
+def _open_reference(options, image_shape, resize):
+    """Opens --reference, with images made as those that it is compared with; None for a file of statistics."""
     if options.reference.endswith(".npz"):
         return None
     height, width, channels = image_shape
-    shape = {"image_height": height, "image_width": width, "image_channels": channels}
+    shape = {"image_height": height, "image_width": width, "image_channels": channels, "resize": resize}
     return _open(_data(options, options.reference, split=options.split or "train", **shape))
 
 
@@ -305,8 +306,10 @@ def _data(options, name, **fields):
     """The `DataOptions` of a data set or folder; prepared images keep their resize filter and, by default, channels."""
     split = fields.get("split", "train")
     manifest = read_manifest(split_folder(name, split)) if os.path.isdir(name) and is_prepared(name) else None
-    known = {name: manifest["options"][name] for name in ("resize", "image_channels")} if manifest else {}
-    return DataOptions(name=name, **known | fields, **_data_options(options))
+    if manifest is not None:
+        made = manifest["options"]
+        fields = {"image_channels": made["image_channels"], **fields, "resize": made["resize"]}
+    return DataOptions(name=name, **fields, **_data_options(options))
 
 
 def _open(data):

@@ -1,5 +1,7 @@
 """The command `python -m sagan_tf.evaluate`."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from sagan_tf.evaluation.evaluator import SampleSet
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
 from sagan_tf.evaluation.statistics import read_statistics
+from sagan_tf.runs.folder import Run
 
 pytestmark = pytest.mark.usefixtures("toy_networks", "small_evaluations")
 
@@ -281,3 +284,12 @@ def test_evaluate_does_not_continue_with_another_generator(features, tmp_path, m
         measured(runs[1].path, *options, "--out", tmp_path / out)
         found.append(read(tmp_path / out)["figures"]["frechet_distance"]["value"])
     assert found[0] == found[1]
+
+
+def test_evaluate_makes_a_reference_as_the_images_of_the_run(run, tmp_path, monkeypatch, offline):
+    config = run.config()
+    other = dataclasses.replace(config, data=dataclasses.replace(config.data, resize="lanczos3"))
+    monkeypatch.setattr(Run, "config", lambda self: other)
+    save_pictures(tmp_path / "folder", np.random.default_rng(0).integers(0, 255, (4, 80, 80, 3), np.uint8))
+    measured(run.path, "--reference", tmp_path / "folder", "--metrics", "nearest", "--out", tmp_path / "out")
+    assert read(tmp_path / "out")["reference"]["resize"] == "lanczos3"
