@@ -36,22 +36,46 @@ def write_text(path, text):
 
 @contextlib.contextmanager
 def atomic_folder(path):
-    """Yields an empty temporary folder, which replaces `path` at the end, unless the block raises."""
-    path = Path(path)
+    """Yields an empty temporary folder, which replaces `path`, or what a link there names, unless the block raises."""
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
         new_path, old_path = Path(temporary) / "new", Path(temporary) / "old"
         new_path.mkdir()
         yield new_path
         flush_to_disk(new_path)
-        if path.exists():
-            os.rename(path, old_path)
-        os.rename(new_path, path)
+        try:
+            if path.exists():
+                os.rename(path, old_path)
+            os.rename(new_path, path)
+        except BaseException:  # Ctrl-C between the two, too: the end of this block removes what is at `old_path`
+            if old_path.exists() and not path.exists():
+                os.rename(old_path, path)
+            raise
+
+
+def carry_over(path, target):
+    """Makes what is at `path`, a file, a link or a folder, appear at `target` too, without a second copy if possible.
+
+    For what `atomic_folder` keeps of an older folder, which stays complete until it is replaced.
+    """
+    if path.is_dir() and not path.is_symlink():
+        target.mkdir()
+        for entry in path.iterdir():
+            carry_over(entry, target / entry.name)
+        shutil.copystat(path, target)
+        return
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError:  # no hard links on this file system, or not of this file
+        shutil.copy2(path, target, follow_symlinks=False)
 
 
 def flush_to_disk(path):
     """Waits until a file, or a folder with all that is in it, is on the disk."""
     for part in (path, *path.rglob("*")):
+        if part.is_symlink() or not (part.is_file() or part.is_dir()):
+            continue  # such as what a user has put into a folder
         descriptor = os.open(part, os.O_RDONLY)
         try:
             os.fsync(descriptor)
