@@ -108,7 +108,7 @@ def _run_in_place(path, setting):
         if isinstance(old, str) and os.path.realpath(old) == os.path.realpath(folder):
             return setting, None
     folder = str(folder) if folder != Path() else os.path.abspath(folder)
-    return Setting(folder, str(path)), f"Run folder: {folder}, where this config is; its `run` is {as_yaml(old)}."
+    return Setting(folder, str(path)), f"Run folder: {folder}, where this config is; its `run` is `{as_yaml(old)}`."
 
 
 def _build(base, settings):

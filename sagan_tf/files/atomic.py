@@ -7,6 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from sagan_tf.errors import UserError
+
+_READS = 5
 _TEMPORARY_NAME = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.partial")
 
 
@@ -32,6 +35,34 @@ def write_bytes(path, content):
 def write_text(path, text):
     """Writes a UTF-8 text file with `atomic_write`."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def read_unreplaced(path, read):
+    """Returns what a function reads that opens a file of `atomic_write` several times, from one state of the file.
+
+    Args:
+        path: Path of the file.
+        read: Function without arguments; it is called again if the file was replaced meanwhile.
+
+    Returns:
+        The result of `read`.
+
+    Raises:
+        UserError: The file was replaced during every call.
+    """
+    for _ in range(_READS):
+        before = _identity(path)
+        result = read()
+        if _identity(path) == before:
+            return result
+    raise UserError(
+        f"{path}: another process replaces the file faster than it can be read. Try again when it has ended."
+    )
+
+
+def _identity(path):
+    status = os.stat(path)
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 @contextlib.contextmanager
