@@ -199,7 +199,7 @@ class AttendOptions:
         step: Step of the checkpoint, or all for one row per step. Defaults to the newest.
         points: Query points in px of the picture, also in the files' names. Defaults to five, spread over its contents.
         images: Number of pictures drawn. Defaults to 4, to 2 with --step all, and to 16 in the explorer.
-        measured: Number of pictures measured.
+        measured: Number of pictures measured. Defaults to 32.
         columns: Pictures with their maps side by side.
         seed: Seed of the first picture.
         truncation: Largest absolute entry of a latent; the default keeps the whole normal distribution.
@@ -219,7 +219,7 @@ class AttendOptions:
         default=None, metadata={"metavar": "X,Y;X,Y", "read": read_points}
     )
     images: Count | None = None
-    measured: Count = 32
+    measured: Count | None = None
     columns: Count = 1
     seed: WholeNumber = 0
     truncation: PositiveNumber = NO_TRUNCATION
