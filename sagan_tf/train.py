@@ -29,6 +29,8 @@ def main(argv=None, prog="python -m sagan_tf.train"):
         from sagan_tf.config import load_command_line
 
         config, options = load_command_line(argv, prog)
+        if options.note is not None:
+            print(options.note, flush=True)
         with quiet_imports(_AFTER_STOP):
             from sagan_tf.experiment.train import train
             from sagan_tf.training.memory import limit_arenas

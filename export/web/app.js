@@ -2,7 +2,7 @@
 
 import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 import { HEAT_OPACITY, heatCanvas, heatGradient } from "./heat.js";
-import { drawLatent } from "./latents.js";
+import { drawLatent, laterSeed } from "./latents.js";
 import { formatLink, parseLink } from "./link.js";
 
 const THUMBNAILS = 8;
@@ -69,8 +69,7 @@ function drawImage(image, canvas) {
     }
     pixels.data[4 * i + 3] = 255;
   }
-  canvas.width = width;
-  canvas.height = height;
+  Object.assign(canvas, { width, height });
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
@@ -109,8 +108,7 @@ function showLegend(row, brightest) {
 function drawOverlay() {
   const canvas = $("overlay");
   const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * devicePixelRatio));
-  canvas.width = width;
-  canvas.height = height;
+  Object.assign(canvas, { width, height });
   const queried = queriedRow();
   $("image").classList.toggle("grey", queried !== null); // so that hue belongs to the map
   if (!queried) return showLegend(null);
@@ -201,13 +199,12 @@ function download() {
 
 // One loop makes all runs, the large picture first. Changes during a run are not queued; the loop sees them afterwards.
 async function work() {
-  if (state.working) return;
+  if (state.working || state.model === null) return;
   state.working = true;
   try {
     while (state.stale || state.thumbnails.length) {
-      if (state.stale) {
-        await updatePicture();
-      } else {
+      if (state.stale) await updatePicture();
+      else {
         const { canvas, seed } = state.thumbnails.shift();
         drawImage((await generateTimed(selectedLatent(seed), selectedLabel())).image, canvas);
       }
@@ -229,7 +226,7 @@ function refreshAll() {
   $("truncation-value").textContent =
     $("truncation").value === $("truncation").max ? "none" : Number($("truncation").value).toFixed(2);
   state.thumbnails = [...$("gallery").children].map((button, i) => {
-    const seed = state.seed + i + 1;
+    const seed = laterSeed(state.seed, i + 1);
     button.dataset.seed = seed;
     button.title = `Seed ${seed}`;
     button.setAttribute("aria-label", button.title);
@@ -239,14 +236,13 @@ function refreshAll() {
 }
 
 function setSeed(seed) {
-  state.seed = seed;
-  $("seed").value = seed;
+  state.seed = $("seed").value = seed;
   refreshAll();
 }
 
 function setQuery(query) {
   state.query = query;
-  if (query && !state.picture?.maps) refresh();
+  if (query && $("layer").options.length && !state.picture?.maps) refresh();
   else drawOverlay();
 }
 
@@ -370,8 +366,10 @@ async function loadModel(path) {
   state.working = true; // no runs while it loads
   try {
     state.model?.delete();
+    state.model = null; // until another file is loaded
     state.model = await loadAndCompile(path, { accelerator: "wasm" });
     state.times = [];
+    $("problem").hidden = true; // of a file that was chosen before
   } finally {
     state.working = false;
   }
@@ -380,6 +378,7 @@ async function loadModel(path) {
 function report(error) {
   console.error(error);
   $("problem").hidden = false;
+  $("time").textContent = "";
   $("problem").textContent = `The generator cannot run here: ${error?.message ?? error}`;
 }
 
@@ -391,8 +390,8 @@ async function start() {
   followLink();
   $("bar").style.background = heatGradient();
   await loadLiteRt("./litert/wasm/");
+  listen(); // before the weights: if they cannot be loaded, others can be chosen
   await loadModel($("variant").value);
-  listen();
   refreshAll();
 }
 

@@ -83,3 +83,9 @@ export function drawLatent(seed, truncation, size) {
     return Math.max(-truncation, Math.min(truncation, z));
   });
 }
+
+/** Returns the seed that comes `count` after a seed; after the largest whole number of JavaScript comes 0. */
+export function laterSeed(seed, count) {
+  const left = Number.MAX_SAFE_INTEGER - seed;
+  return count <= left ? seed + count : count - left - 1;
+}

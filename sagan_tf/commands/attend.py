@@ -14,7 +14,7 @@ from sagan_tf.viewing.attention_measures import format_table
 from sagan_tf.viewing.attention_pictures import make_row, save_rows
 from sagan_tf.viewing.explorer import save_explorer
 
-IMAGES, IMAGES_PER_STEP, EXPLORER_IMAGES = 4, 2, 16
+IMAGES, IMAGES_PER_STEP, EXPLORER_IMAGES, MEASURED = 4, 2, 16, 32
 _LONGEST_SUFFIX = 100  # characters; file systems allow 255 per name
 
 
@@ -35,10 +35,13 @@ def attend_run(options):
         raise UserError("--pictures real: the generator takes no images; leave out --network generator.")
     out = options.out or run.output_path / "attention"
     if options.step == "all":
+        for name in ("npz", "explorer", "measured"):
+            if getattr(options, name):
+                raise UserError(f"--{name}: it is of one step; leave it out, or --step all.")
         yield from _draw_over_training(run, options, out)
         return
     reader = AttentionReader(run, options)
-    results = reader.results(options.images or IMAGES, options.measured)
+    results = reader.results(options.images or IMAGES, options.measured or MEASURED)
     arrays, suffix = {}, _suffix(options.points)
     for result in results:
         for name, maps in result.maps.items():
@@ -55,7 +58,7 @@ def attend_run(options):
         for measures in result.measures.values()
     ]
     path = out / f"summary_step_{reader.step:08d}.json"
-    write_text(path, json.dumps(summary, indent=2) + "\n")
+    write_text(path, json.dumps([_without_nan(row) for row in summary], indent=2, allow_nan=False) + "\n")
     yield path
     if options.npz:
         path = out / f"maps_step_{reader.step:08d}{suffix}.npz"
@@ -90,6 +93,11 @@ def _draw_over_training(run, options, out):
         path = out / f"{network}_{name}_{pictures}_over_training{_suffix(options.points)}.png"
         save_rows(rows, path, f"{_title(network, name, pictures)}, over training", options.columns)
         yield path
+
+
+def _without_nan(row):
+    """JSON has no NaN, which measures without any position have."""
+    return {name: None if value != value else value for name, value in row.items()}
 
 
 def _make_row(result, name, i, points):

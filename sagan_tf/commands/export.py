@@ -9,6 +9,7 @@ from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import class_names, load_model
 from sagan_tf.export.formats import FORMATS
 from sagan_tf.export.model_card import make_model_card, write_model_card
+from sagan_tf.files.atomic import read_unreplaced
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.provenance import describe_training
@@ -32,8 +33,10 @@ def export_run(options):
     """
     run = open_subject(options.run, options.pretrained)
     options = dataclasses.replace(options, run=run.name)
-    training = describe_training(run)
-    folded = fold_generator(load_model(run))
+    run.check_generator()
+    # Training may replace the file between the two.
+    training, model = read_unreplaced(run.generator_path, lambda: (describe_training(run), load_model(run)))
+    folded = fold_generator(model)
     _make_folder(options.out)
     artefacts = []
     for name in dict.fromkeys(options.formats):

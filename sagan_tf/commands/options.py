@@ -37,6 +37,18 @@ PositiveNumber = restricted_number_type(
 NonNegativeNumber = restricted_number_type(
     "NonNegativeNumber", float, [(">=", 0), _FINITE], docstring="a finite number from 0"
 )
+# Beyond these, gRPC and sockets, which count in 32 bits, or the alarm at the end would fail.
+Connections = _whole_numbers("Connections", 1, 10**6)
+_SECONDS = ("<=", 1e6)
+Seconds = restricted_number_type(
+    "Seconds", float, [(">", 0), _SECONDS], docstring="a number of seconds above 0, up to 1,000,000"
+)
+DrainSeconds = restricted_number_type(
+    "DrainSeconds", float, [(">=", 0), _SECONDS], docstring="a number of seconds from 0 to 1,000,000"
+)
+BodySize = restricted_number_type(
+    "BodySize", float, [(">", 0), ("<", 2048)], docstring="a number of MiB above 0 and below 2048"
+)
 ModelName = restricted_string_type(
     "ModelName",
     r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\Z",
@@ -187,7 +199,7 @@ class AttendOptions:
         step: Step of the checkpoint, or all for one row per step. Defaults to the newest.
         points: Query points in px of the picture, also in the files' names. Defaults to five, spread over its contents.
         images: Number of pictures drawn. Defaults to 4, to 2 with --step all, and to 16 in the explorer.
-        measured: Number of pictures measured.
+        measured: Number of pictures measured. Defaults to 32.
         columns: Pictures with their maps side by side.
         seed: Seed of the first picture.
         truncation: Largest absolute entry of a latent; the default keeps the whole normal distribution.
@@ -207,7 +219,7 @@ class AttendOptions:
         default=None, metadata={"metavar": "X,Y;X,Y", "read": read_points}
     )
     images: Count | None = None
-    measured: Count = 32
+    measured: Count | None = None
     columns: Count = 1
     seed: WholeNumber = 0
     truncation: PositiveNumber = NO_TRUNCATION
@@ -365,10 +377,10 @@ class ServeOptions:
     batch_timeout_ms: NonNegativeNumber = 1e3 * Limits.batch_timeout
     parallel_batches: Count = Limits.parallel_batches
     max_enqueued_batches: Count = Limits.max_enqueued_batches
-    max_body_mb: PositiveNumber = Limits.max_body / 2**20
-    poll_seconds: PositiveNumber = Limits.poll_interval
-    drain_seconds: NonNegativeNumber = Limits.drain
+    max_body_mb: BodySize = Limits.max_body / 2**20
+    poll_seconds: Seconds = Limits.poll_interval
+    drain_seconds: DrainSeconds = Limits.drain
     allow_any_graph: bool = Limits.allow_any_graph
-    max_connections: Count = Limits.max_connections
-    client_timeout_seconds: PositiveNumber = Limits.client_timeout
+    max_connections: Connections = Limits.max_connections
+    client_timeout_seconds: Seconds = Limits.client_timeout
     allowed_hosts: tuple[str, ...] = Limits.allowed_hosts

@@ -14,7 +14,7 @@ from sagan_tf.export.hub_card import hub_card, hub_loading_code
 from sagan_tf.export.keras_file import export_keras
 from sagan_tf.export.model_card import make_model_card, write_model_card
 from sagan_tf.export.tflite import export_tflite
-from sagan_tf.files.atomic import write_text
+from sagan_tf.files.atomic import read_unreplaced, write_text
 from sagan_tf.files.hub import SCHEME, check_upload, repository_id, upload
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.runs.evaluations import dataset_name
@@ -46,10 +46,15 @@ def push_run(options):
 
 def write_repository(run, folder, options):
     """Writes what a repository holds: a run folder without its history, which Keras loads as well, and the card."""
-    training, model = describe_training(run), load_model(run)
-    folded, copy = fold_generator(model), Run(folder)
+    copy = Run(folder)
+
+    def read():
+        shutil.copyfile(run.generator_path, copy.generator_path)
+        return describe_training(run), load_model(run)
+
+    training, model = read_unreplaced(run.generator_path, read)  # training may replace the file
+    folded = fold_generator(model)
     save_config(portable_config(run.config(), f"runs/{_short_name(options)}"), copy.config_path)
-    shutil.copyfile(run.generator_path, copy.generator_path)
     if names := run.class_names():
         copy.save_class_names(names)
     if fingerprint := run.fingerprint():

@@ -1,6 +1,8 @@
 """From config files and flags to a `Config`; every error says where the value was written."""
 
+import contextlib
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from sagan_tf.config.quick_start import QUICK_START
 from sagan_tf.config.ranges import ConfigError
 from sagan_tf.config.saving import config_yaml
 from sagan_tf.config.types import read_value, type_in_words
-from sagan_tf.config.yaml_files import read_yaml
+from sagan_tf.config.yaml_files import Setting, read_yaml
 from sagan_tf.errors import UserError
 
 
@@ -27,7 +29,7 @@ def load_config(argv: Sequence[str] | None = None, prog: str = "python -m sagan_
         prog: Command that the help names.
 
     Returns:
-        Config, with a run folder.
+        Config, with a run folder: without `--run`, that of a `config.yaml` in a run folder is this folder.
 
     Raises:
         UserError: An option, a file, a name or a value cannot be used.
@@ -37,16 +39,13 @@ def load_config(argv: Sequence[str] | None = None, prog: str = "python -m sagan_
 
 
 def load_command_line(argv=None, prog="python -m sagan_tf.train"):
-    """Makes the config of a command as `load_config` does; returns (Config, `read_command_line`'s namespace)."""
+    """Makes the config of a command as `load_config` does; returns (Config, `read_command_line`'s namespace).
+
+    The namespace has `note` besides: a line about the run folder if a config file names another; or None.
+    """
     options = read_command_line(sys.argv[1:] if argv is None else argv, prog)
-    settings = {}
-    for path in options.config:
-        settings |= read_yaml(config_path(path))
-    settings |= options.flags
-    config = _build(Config() if options.config else QUICK_START, settings)
-    if config.run is None:
-        name = Path(options.config[-1]).stem if options.config else "quickstart"
-        config = dataclasses.replace(config, run=f"runs/{name}")
+    settings, options.note = _read_files(options.config, follow_moves="run" not in options.flags)
+    config = _make_config(options.config, settings | options.flags)
     if options.help is not None:
         print(help_text(config, prog, everything=options.help == "all"), end="")
         sys.exit(0)
@@ -68,7 +67,48 @@ def read_config(path: str | Path) -> Config:
     Raises:
         UserError: The file cannot be read, or a name or value in it cannot be used.
     """
-    return load_config(["--config", str(path)])
+    return _make_config([path], _read_files([path], follow_moves=False)[0])
+
+
+def _make_config(paths, settings):
+    config = _build(Config() if paths else QUICK_START, settings)
+    if config.run is None:
+        name = Path(paths[-1]).stem if paths else "quickstart"
+        config = dataclasses.replace(config, run=f"runs/{name}")
+    return config
+
+
+def _read_files(paths, follow_moves):
+    """Settings of config files; with `follow_moves`, that of a run folder says where it is now, and a line about it."""
+    settings, note = {}, None
+    for path in map(config_path, paths):
+        found = read_yaml(path)
+        if "run" in found:
+            note = None  # of an earlier file
+        if follow_moves and _is_of_run(path):
+            found["run"], note = _run_in_place(path, found.get("run"))
+        settings |= found
+    return settings, note
+
+
+def _is_of_run(path):
+    """Whether a file is the config of a run folder that has been trained or holds a generator."""
+    folder = Path(path).parent
+    return Path(path).name == "config.yaml" and (
+        (folder / "generator.keras").exists()
+        or any(folder.glob("checkpoints/ckpt-*.index"))
+        or ((folder / "metrics.jsonl").exists() and (folder / "checkpoints").is_dir())
+    )
+
+
+def _run_in_place(path, setting):
+    """The setting of `run` that the config of a run folder stands for, and a line if it says another, or None."""
+    folder, old = Path(path).parent, setting and setting.value
+    with contextlib.suppress(ValueError):  # a zero character in the file, which is rejected later
+        if isinstance(old, str) and os.path.realpath(old) == os.path.realpath(folder):
+            return setting, None
+    folder = str(folder) if folder != Path() else os.path.abspath(folder)
+    return Setting(folder, str(path)), f"Run folder: {folder}, where this config is; its `run` is `{as_yaml(old)}`."
 
 
 def _build(base, settings):

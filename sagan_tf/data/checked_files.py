@@ -34,8 +34,11 @@ class CheckedFiles:
 
     def __init__(self, folder, split, paths):
         name = sha256_of_parts([f"{os.path.abspath(folder)}\0{split}".encode()])
-        self._path = user_cache_folder() / "checked_files" / f"{name[:32]}.bin"
         self._keys, self.known = None, np.zeros(len(paths), bool)
+        try:
+            self._path = user_cache_folder() / "checked_files" / f"{name[:32]}.bin"
+        except UserError:  # without a cache, all files are checked again
+            return
         if len(paths) >= MIN_FILES:
             self._keys = np.array([_key(path) for path in paths], "<u8")
             self.known = np.isin(self._keys, self._read()) & (self._keys != 0)

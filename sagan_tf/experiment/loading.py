@@ -7,6 +7,7 @@ import keras
 from sagan_tf.errors import UserError, summarize
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import restore
+from sagan_tf.files.atomic import read_unreplaced
 from sagan_tf.generation.loading import read_generator
 from sagan_tf.generation.sampler import count_classes
 from sagan_tf.training import SAGAN
@@ -76,10 +77,11 @@ def restore_networks(run, step=None, discriminator=False, best=False):
     if step is not None and step not in steps:
         available = f"those of {', '.join(map(str, steps))}" if steps else "none"
         raise UserError(f"{run.path}: has no checkpoint of step {step}; it has {available}.")
-    generator = load_model(run)
+    # Training may replace the file between the two.
+    generator, own_step = read_unreplaced(run.generator_path, lambda: (load_model(run), run.generator_step()))
     num_classes = count_classes(generator)
     if step is None and not discriminator:
-        return Networks(generator, None, num_classes, run.generator_step())
+        return Networks(generator, None, num_classes, own_step)
     if not steps:
         raise UserError(f"{run.checkpoints_path}: there is no checkpoint, which alone holds the discriminator.")
     config = run.config()
@@ -91,12 +93,12 @@ def restore_networks(run, step=None, discriminator=False, best=False):
 def _restore_best(run, step):
     if step is not None:
         raise UserError("the best generator has its own step: give the step or ask for the best, not both.")
-    best = run.best()
-    if best is None:
+    if run.best() is None:
         raise UserError(
             f"{run.path}: no generator was evaluated during training; the option evaluation.interval switches it on."
         )
-    generator = load_model(run, run.best_generator_path)
+    path = run.best_generator_path
+    generator, best = read_unreplaced(path, lambda: (load_model(run, path), run.best()))
     return Networks(generator, None, count_classes(generator), best["step"])
 
 

@@ -3,13 +3,15 @@
 import datetime
 import json
 import math
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from sagan_tf.errors import UserError
+from sagan_tf.export.tflite import VARIANTS as ALL_VARIANTS
 from sagan_tf.export.tflite import export_tflite
-from sagan_tf.files.atomic import atomic_folder
+from sagan_tf.files.atomic import atomic_folder, carry_over
 from sagan_tf.files.cache import user_cache_folder
 from sagan_tf.generation.directions import name_directions, principal_directions
 from sagan_tf.generation.folding import fold_generator
@@ -40,7 +42,8 @@ def export_web(generator, folder, *, name="sagan", training=None, node_modules=N
 
     Args:
         generator: `FoldedGenerator`, or keras.Model [latent, label] or latent -> image, which is folded.
-        folder: Path of the page. An older page is replaced atomically.
+        folder: Path of the page; a link is followed. An older page is replaced atomically; what is not of a page, such
+            as `.git` or `CNAME`, stays.
         name: str, the title.
         training: dict of `describe_training`, of which the page shows data, step and class names; None: unknown.
         node_modules: Folder with `@litertjs/core` and `@litertjs/wasm-utils` in the versions of
@@ -70,7 +73,16 @@ def export_web(generator, folder, *, name="sagan", training=None, node_modules=N
         description = describe(folded, name, training or {}, files)
         text = json.dumps(description, indent=1, allow_nan=False) + "\n"
         (temporary_folder / MARK).write_text(text, encoding="utf-8")
+        _keep_others(folder, temporary_folder)
     return folder
+
+
+def _keep_others(folder, new_folder):
+    """Carries over what users have put beside an older page, such as the repository that publishes it."""
+    older = {f"generator_{variant}.tflite" for variant in ALL_VARIANTS}
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name not in older and not os.path.lexists(new_folder / path.name):
+            carry_over(path, new_folder / path.name)
 
 
 def describe(folded, name, training, files):

@@ -7,6 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from sagan_tf.errors import UserError
+
+_READS = 5
 _TEMPORARY_NAME = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.partial")
 
 
@@ -34,24 +37,76 @@ def write_text(path, text):
     write_bytes(path, text.encode("utf-8"))
 
 
+def read_unreplaced(path, read):
+    """Returns what a function reads that opens a file of `atomic_write` several times, from one state of the file.
+
+    Args:
+        path: Path of the file.
+        read: Function without arguments; it is called again if the file was replaced meanwhile.
+
+    Returns:
+        The result of `read`.
+
+    Raises:
+        UserError: The file was replaced during every call.
+    """
+    for _ in range(_READS):
+        before = _identity(path)
+        result = read()
+        if _identity(path) == before:
+            return result
+    raise UserError(
+        f"{path}: another process replaces the file faster than it can be read. Try again when it has ended."
+    )
+
+
+def _identity(path):
+    status = os.stat(path)
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+
+
 @contextlib.contextmanager
 def atomic_folder(path):
-    """Yields an empty temporary folder, which replaces `path` at the end, unless the block raises."""
-    path = Path(path)
+    """Yields an empty temporary folder, which replaces `path`, or what a link there names, unless the block raises."""
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
         new_path, old_path = Path(temporary) / "new", Path(temporary) / "old"
         new_path.mkdir()
         yield new_path
         flush_to_disk(new_path)
-        if path.exists():
-            os.rename(path, old_path)
-        os.rename(new_path, path)
+        try:
+            if path.exists():
+                os.rename(path, old_path)
+            os.rename(new_path, path)
+        except BaseException:  # Ctrl-C between the two, too: the end of this block removes what is at `old_path`
+            if old_path.exists() and not path.exists():
+                os.rename(old_path, path)
+            raise
+
+
+def carry_over(path, target):
+    """Makes what is at `path`, a file, a link or a folder, appear at `target` too, without a second copy if possible.
+
+    For what `atomic_folder` keeps of an older folder, which stays complete until it is replaced.
+    """
+    if path.is_dir() and not path.is_symlink():
+        target.mkdir()
+        for entry in path.iterdir():
+            carry_over(entry, target / entry.name)
+        shutil.copystat(path, target)
+        return
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError:  # no hard links on this file system, or not of this file
+        shutil.copy2(path, target, follow_symlinks=False)
 
 
 def flush_to_disk(path):
     """Waits until a file, or a folder with all that is in it, is on the disk."""
     for part in (path, *path.rglob("*")):
+        if part.is_symlink() or not (part.is_file() or part.is_dir()):
+            continue  # such as what a user has put into a folder
         descriptor = os.open(part, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -210,7 +211,7 @@ class Run:
         if not self.generator_path.is_file():
             raise UserError(
                 f"{self.generator_path}: there is no generator yet; training writes it with its first checkpoint. "
-                f"Continue training with: sagan train --config {self.config_path}"
+                f"Continue training with: sagan train --config {shlex.quote(str(self.config_path))}"
             )
 
     def read_metrics(self) -> list[dict[str, float]]:
@@ -340,7 +341,7 @@ class Run:
         shown = differences[:_DIFFERENCES_SHOWN] + ([f"{hidden} more"] if hidden > 0 else [])
         raise UserError(
             f"{self.path}: the folder holds a run with another config ({'; '.join(shown)}). Choose another folder with "
-            f"--run, or continue with the old config: --config {self.config_path}"
+            f"--run, or continue with the old config: --config {shlex.quote(str(self.config_path))}"
         )
 
     @staticmethod

@@ -1,5 +1,7 @@
 """Measures of attention maps: distance, entropy, attention outside the convolutions' field, symmetry; NumPy."""
 
+import math
+
 import numpy as np
 
 # Titles and cells of the table.
@@ -77,7 +79,8 @@ def measure_symmetry(maps):
         dict of floats. `mirror_agreement`: overlap of the map of a query and the mirrored map of the mirrored query, 1
         if they are equal. `mirrored_place`: attention to the 3x3 keys around the mirror image of the query, over
         queries that are not next to their mirror image; `uniform_mirrored_place`: that of a uniform map; `own_place`:
-        attention to the 3x3 keys around the query.
+        attention to the 3x3 keys around the query. The last three are NaN if all queries are next to their mirror
+        image, as with 2x2 keys.
     """
     (height, width), (rows, columns) = maps.query_shape, maps.key_shape
     scores = np.asarray(maps.scores, np.float64).reshape(-1, height, width, rows, columns)
@@ -86,6 +89,9 @@ def measure_symmetry(maps):
     near = _near(maps)  # (N, M)
     across = near.reshape(height, width, rows, columns)[..., ::-1].reshape(near.shape)
     separate = ~(near & across).any(1)
+    if not separate.any():
+        places = dict.fromkeys(("mirrored_place", "own_place", "uniform_mirrored_place"), math.nan)
+        return {"mirror_agreement": float(overlap)} | places
     flat = scores.reshape(len(scores), height * width, -1)[:, separate]
     return {
         "mirror_agreement": float(overlap),

@@ -97,7 +97,7 @@ def _system_fonts():
     paths = {
         str(path)
         for folder in folders
-        for path in Path(folder).expanduser().rglob("*")
+        for path in Path(os.path.expanduser(folder)).rglob("*")
         if path.suffix.lower() in (".ttf", ".otf", ".ttc", ".otc")
     }
     return tuple(sorted(paths, key=_unusualness))

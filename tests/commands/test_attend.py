@@ -124,6 +124,17 @@ def test_attend_measures_symmetry_on_the_mirror_data(tmp_path, capsys):
     assert "mirror agreement" in capsys.readouterr().out
 
 
+def test_attend_writes_null_for_a_measure_without_positions(run, tmp_path, monkeypatch):
+    measures = {"entropy_bits": 1.0, "mirrored_place": float("nan"), "gamma": 0.5}
+    measure = AttentionReader._measure
+    monkeypatch.setattr(AttentionReader, "_measure", lambda reader, maps: measure(reader, maps) | measures)
+    options = ["--out", str(tmp_path), "--network", "generator", "--layers", "attention_8", "--images", "1"]
+    attend.main([str(run.path), *options, "--measured", "1"])
+    text = (tmp_path / "summary_step_00000200.json").read_text()
+    (row,) = json.loads(text, parse_constant=pytest.fail)
+    assert row["mirrored_place"] is None and row["entropy_bits"] == 1
+
+
 def test_attend_explorer_holds_classes_by_seeds(run, tmp_path):
     attend.main(
         [
@@ -153,7 +164,10 @@ def test_attend_explorer_holds_classes_by_seeds(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--network", "generator", "--pictures", "real"], "--pictures real: the generator makes pictures and takes"),
+        (["--network", "generator", "--pictures", "real"], "--pictures real: the generator takes no images"),
+        (["--step", "all", "--npz"], "--npz: it is of one step; leave it out, or --step all."),
+        (["--step", "all", "--explorer"], "--explorer: it is of one step; leave it out, or --step all."),
+        (["--step", "all", "--measured", "8"], "--measured: it is of one step; leave it out, or --step all."),
         (["--layers", "attention_99"], "--layers: there is no layer `attention_99`. Choose from attention_8"),
         (["--step", "7"], "{run}: has no checkpoint of step 7; it has those of 100, 200."),
         (["--step", "last"], f"--step: `last` is not a whole number from 0 to {2**62 - 1} or all."),

@@ -16,10 +16,11 @@ import sagan_tf
 import sagan_tf.export
 from sagan_tf import attend, push, report, sample
 from sagan_tf.commands import push as push_command
-from sagan_tf.commands.options import ServeOptions
+from sagan_tf.commands.options import PushOptions, ServeOptions
 from sagan_tf.commands.serve import _served_folder
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import load_model
+from sagan_tf.files.hashing import sha256
 from sagan_tf.runs import pretrained
 from sagan_tf.serving.folders import find_models
 
@@ -101,6 +102,31 @@ def test_push_writes_a_repository_that_this_package_and_keras_load(hub, run, mon
     assert {type(layer).__module__.partition(".")[0] for layer in scope["model"].layers} == {"keras"}
     inputs = [scope["latents"], np.zeros(8, "int32")]
     np.testing.assert_allclose(scope["images"], load_model(run)(inputs, training=False), atol=1e-5)
+
+
+def test_push_uploads_step_hash_and_weights_of_one_file_while_training_saves(tmp_path, run, monkeypatch):
+    monkeypatch.setattr(push_command, "export_tflite", fake_tflite)
+    monkeypatch.setattr(push_command, "save_samples", fake_samples)
+    newer = make_run(tmp_path / "newer", steps=(900,), seed=1)
+    describe, saved = push_command.describe_training, iter([newer.generator_path])
+
+    def describe_slowly(run):
+        training = describe(run)
+        for path in saved:
+            path.rename(run.generator_path)
+        return training
+
+    monkeypatch.setattr(push_command, "describe_training", describe_slowly)
+    (tmp_path / "out").mkdir()
+    push_command.write_repository(run, tmp_path / "out", PushOptions(run=str(run.path), name=NAME))
+    training = json.loads((tmp_path / "out" / "model_card.json").read_text())["training"]
+    path = tmp_path / "out" / "generator.keras"
+    assert path.read_bytes() == run.generator_path.read_bytes()
+    assert (training["step"], training["generator_sha256"]) == (900, sha256(path))
+    stock = keras.models.model_from_json((tmp_path / "out" / "config.json").read_text())
+    stock.load_weights(tmp_path / "out" / "model.weights.h5")
+    inputs = [np.ones((2, 12), "float32"), np.array([0, 3])]
+    np.testing.assert_allclose(stock(inputs), load_model(run)(inputs, training=False), atol=1e-5)
 
 
 def metrics_of(data):

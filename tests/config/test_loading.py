@@ -1,5 +1,6 @@
 """Sources of settings and their order; wrong names and types are reported in one line with their place."""
 
+import dataclasses
 import json
 import re
 import string
@@ -11,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sagan_tf import configs
-from sagan_tf.config import QUICK_START, Config, checks, config_differences, load_config, read_config, save_config
+from sagan_tf.config import (
+    QUICK_START,
+    Config,
+    checks,
+    config_differences,
+    load_command_line,
+    load_config,
+    read_config,
+    save_config,
+)
 from sagan_tf.config.command_line import COMMON
 from sagan_tf.config.named import named_configs
 from sagan_tf.config.names import field_types
@@ -43,6 +53,36 @@ def test_load_config_prefers_flags_then_later_files(yaml_file):
     config = load_config(["--training.steps=3", "--config", first, "--config", second])
     assert (config.training.steps, config.training.batch_size, config.training.seed) == (3, 16, 5)
     assert config.run == "runs/second"
+
+
+def note_of(*arguments):
+    return load_command_line(arguments)[1].note
+
+
+@pytest.mark.parametrize("file", ["generator.keras", "checkpoints/ckpt-5.index"])
+def test_load_config_of_a_run_folder_means_the_folder_as_it_is_now(tmp_path, monkeypatch, yaml_file, file):
+    path = tmp_path / "moved run" / "config.yaml"
+    (path.parent / file).parent.mkdir(parents=True)
+    save_config(dataclasses.replace(QUICK_START, run=str(tmp_path / "old")), path)
+    arguments = ["--config", str(path)]
+    assert load_config(arguments).run == str(tmp_path / "old")  # a folder with a config alone is none of a run
+    (path.parent / file).touch()
+    assert load_config(arguments).run == str(path.parent)
+    assert note_of(*arguments).startswith(f"Run folder: {path.parent}, ") and str(tmp_path / "old") in note_of(
+        *arguments
+    )
+    assert load_config([*arguments, "--run", "new"]).run == "new" and note_of(*arguments, "--run", "new") is None
+    other = ["--config", yaml_file("run: other", "other.yaml")]
+    assert load_config([*arguments, *other]).run == "other" and note_of(*arguments, *other) is None
+    assert load_config([*other, *arguments]).run == str(path.parent)
+    monkeypatch.chdir(path.parent)
+    assert load_config(["--config", "config.yaml"]).run == str(path.parent)
+    assert read_config(path).run == str(tmp_path / "old")  # what the file says
+
+    (tmp_path / "old").symlink_to(path.parent)
+    assert load_config(arguments).run == str(tmp_path / "old") and note_of(*arguments) is None
+    path.write_text('run: "a\\0"\n')
+    assert load_config(arguments).run == str(path.parent)
 
 
 def test_load_config_keeps_other_defaults_of_a_section():

@@ -1,12 +1,16 @@
 """Networks are restored at the requested step."""
 
+import itertools
+
 import numpy as np
 import pytest
 from keras import ops
 from small_runs import KINDS, make_run
 
 from sagan_tf.errors import UserError
+from sagan_tf.experiment import loading
 from sagan_tf.experiment.loading import class_names, restore_networks
+from sagan_tf.generation.saving import save_generator
 from sagan_tf.runs.folder import Run
 
 
@@ -55,6 +59,38 @@ def test_restore_networks_uses_next_checkpoint_when_newest_was_removed(run, monk
     listed = iter([[7], [5, 40, 300], [5, 40, 300]])
     monkeypatch.setattr(Run, "checkpoint_steps", lambda run: next(listed))
     assert restore_networks(run, discriminator=True).step == 300
+
+
+@pytest.mark.parametrize("best", [False, True])
+def test_restore_networks_returns_step_and_weights_of_one_file_while_training_saves(tmp_path, monkeypatch, run, best):
+    busy = make_run(tmp_path / "busy", steps=(5,), seed=1)
+    path, read, saved = busy.generator_path, loading.read_generator, iter([7])
+    if best:
+        path = path.rename(busy.best_generator_path)
+    model, other = read(path), read(run.generator_path)
+
+    def save(step, model):
+        save_generator(model, path, {"step": step, "metric": "fid", "value": 1.0})
+
+    def slow(path):
+        result = read(path)
+        for step in saved:
+            save(step, other)
+        return result
+
+    save(5, model)
+    if best:
+        busy.generator_path.touch()
+    monkeypatch.setattr(loading, "read_generator", slow)
+    networks = restore_networks(busy, best=best)
+    assert networks.step == 7
+    for got, expected in zip(weights(networks.generator), weights(other), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+    saved = itertools.count(8)
+    monkeypatch.setattr(loading, "read_generator", lambda path: save(next(saved), other) or other)
+    with pytest.raises(UserError, match="generator.keras: another process replaces the file faster than"):
+        restore_networks(busy, best=best)
 
 
 def test_restore_networks_rejects_checkpoint_of_other_networks(run, tmp_path):

@@ -118,6 +118,22 @@ def test_export_command_writes_every_format(trained, tmp_path, capsys, monkeypat
     assert not [path for path in out.rglob(".*")]
 
 
+def test_export_describes_and_writes_one_generator_while_training_saves(trained, tmp_path, monkeypatch):
+    newer, loaded, load, saved = tmp_path / "newer.keras", [], export.load_model, iter([1])
+    save_generator(keras.models.load_model(trained.generator_path), newer, {"step": 1600})
+
+    def load_slowly(run):
+        for _ in saved:
+            newer.rename(run.generator_path)
+        loaded.append(sha256(run.generator_path))
+        return load(run)
+
+    monkeypatch.setattr(export, "load_model", load_slowly)
+    main([str(trained.path), "--out", str(tmp_path / "out"), "--formats", "keras"])
+    training = json.loads((tmp_path / "out" / "model_card.json").read_text())["training"]
+    assert (training["step"], training["generator_sha256"]) == (1600, loaded[-1])
+
+
 def test_model_card_describes_training_and_files(trained, tmp_path):
     out = tmp_path / "out"
     main([str(trained.path), "--out", str(out), "--formats", "keras"])
@@ -202,7 +218,7 @@ def test_export_command_rejects_bad_run_before_writing(run, tmp_path, refusal):
     out, nowhere = tmp_path / "out", tmp_path / "nowhere"
     assert refusal(nowhere, "--out", out) == f"{nowhere}: not a run folder; config.yaml is missing."
     line = refusal(run.path, "--out", out)
-    assert line.startswith(f"{run.generator_path}: there is no generator yet") and "sagan_tf.train" in line
+    assert line.startswith(f"{run.generator_path}: there is no generator yet") and "sagan train" in line
     run.generator_path.write_bytes(b"no zip file")
     line = refusal(run.path, "--out", out)
     assert line.startswith(f"{run.generator_path}: cannot be loaded as a generator of sagan_tf")

@@ -72,9 +72,9 @@ def test_export_web_writes_every_file_that_the_page_requests(folded, node_module
 def test_export_web_replaces_older_page_and_no_other_folder(folded, node_modules, tmp_path, quick):
     folder = tmp_path / "web"
     export_web(folded, folder, node_modules=node_modules)
-    (folder / "left over").touch()
+    (folder / "generator_int8.tflite").touch()
     export_web(folded, folder, name="second", node_modules=node_modules)
-    assert "left over" not in files_in(folder)
+    assert "generator_int8.tflite" not in files_in(folder)
     assert json.loads((folder / MARK).read_text())["name"] == "second"
 
     (tmp_path / "mine").mkdir()
@@ -82,6 +82,24 @@ def test_export_web_replaces_older_page_and_no_other_folder(folded, node_modules
     with pytest.raises(UserError, match=r"^web: .*mine: this is not an exported page"):
         export_web(folded, tmp_path / "mine", node_modules=node_modules)
     assert files_in(tmp_path / "mine") == ["thesis.txt"]
+
+
+def test_export_web_keeps_what_users_put_beside_a_page(folded, node_modules, tmp_path, quick, monkeypatch):
+    # As for GitHub Pages: the folder is a repository with a file of the domain; here it is a link besides.
+    folder = export_web(folded, tmp_path / "real", node_modules=node_modules)
+    (tmp_path / "web").symlink_to("real")
+    (folder / ".git" / "refs").mkdir(parents=True)
+    (folder / ".git" / "HEAD").write_text("ref")
+    (folder / ".git" / "HEAD").chmod(0o444)
+    (folder / "CNAME").write_text("gan.example.org")
+    (folder / "nowhere").symlink_to("nothing")
+    for name in ("second", "third"):
+        export_web(folded, tmp_path / "web", name=name, node_modules=node_modules)
+        assert (folder / ".git" / "HEAD").read_text() == "ref" and (folder / ".git" / "refs").is_dir()
+        assert (folder / "CNAME").read_text() == "gan.example.org" and os.readlink(folder / "nowhere") == "nothing"
+        assert (tmp_path / "web").is_symlink() and json.loads((folder / MARK).read_text())["name"] == name
+        monkeypatch.setattr(os, "link", lambda *_, **__: os.stat(tmp_path / "no hard links"))
+    assert sorted(os.listdir(tmp_path)) == ["node_modules", "real", "web"]
 
 
 def test_export_web_keeps_older_page_when_it_fails(folded, node_modules, tmp_path, quick, monkeypatch):
@@ -98,7 +116,7 @@ def test_export_web_keeps_older_page_when_it_fails(folded, node_modules, tmp_pat
     assert sorted(os.listdir(tmp_path)) == ["node_modules", "web"]
 
 
-def test_export_web_omits_maps_of_another_aspect_than_the_image(folded):
+def test_export_web_omits_maps_of_another_aspect_than_the_image(folded, quick):
     # A page that took 16 positions for a grid of 8 x 6 would draw wrong maps.
     one = types.SimpleNamespace(
         **{field.name: getattr(folded, field.name) for field in dataclasses.fields(folded)},

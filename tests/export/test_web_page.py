@@ -191,6 +191,8 @@ def test_web_page_address_holds_the_picture(page, tmp_path):
     sliders.nth(2).fill("0.7")
     page.wait_for_url(lambda url: "seed=9007199254740991" in url and "directions=-2.3,0,0.7" in url)
     page.wait_for_function(QUIET)
+    next_seeds = page.evaluate("[...document.querySelectorAll('#gallery button')].map((one) => one.dataset.seed)")
+    assert next_seeds == list("01234567")
     address, picture = page.url, shown(page)
 
     with page.expect_download() as download:
@@ -233,8 +235,11 @@ def test_web_page_works_without_classes_attention_and_colours(browser, tmp_path)
         picture = shown(page)
         assert picture.std() > 0 and (picture[..., 0] == picture[..., 2]).all()
         assert not page.is_visible("#class-row") and not page.is_visible("#layer-row") and not page.is_visible("#hint")
-        page.mouse.move(200, 300)
-        page.wait_for_function(QUIET)
+        times, box = page.evaluate("sagan.state.times"), page.locator("#overlay").bounding_box()
+        for x in (0.2, 0.4, 0.6):
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + box["height"] / 2)
+            page.wait_for_function(QUIET)
+        assert page.evaluate("sagan.state.query") is not None and page.evaluate("sagan.state.times") == times
 
 
 @needs_chromium
@@ -251,3 +256,22 @@ def test_web_page_reports_errors(browser, folder, tmp_path):
         page.goto((folder / "index.html").as_uri())
         page.wait_for_selector("#problem:not([hidden])")
         assert "python -m http.server" in page.inner_text("#problem")
+
+
+@needs_chromium
+@needs_npm
+def test_web_page_runs_another_file_of_weights_after_one_that_cannot_be_loaded(browser, folder, tmp_path):
+    half = tmp_path / "half"
+    shutil.copytree(folder, half)
+    (half / "generator_dynamic_int8.tflite").write_bytes(b"nothing")
+    with static_server(half) as address, opened_page(browser) as page:
+        page.goto(address)  # which starts with the broken file
+        for _ in range(2):
+            page.wait_for_selector("#problem:not([hidden])")
+            problem = page.inner_text("#problem")
+            page.locator("#truncation").fill("0.9")
+            page.wait_for_function("!sagan.state.working")
+            assert page.inner_text("#problem") == problem and page.inner_text("#time") == ""
+            choose(page, "float16")
+            assert not page.is_visible("#problem") and shown(page).std() > 0
+            page.select_option("#variant", "generator_dynamic_int8.tflite")

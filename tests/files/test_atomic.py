@@ -49,6 +49,37 @@ def test_atomic_folder_replaces_folder_completely_or_not_at_all(tmp_path):
     assert [path.name for path in (tmp_path / "deep").rglob("*")] == ["folder", "second"]
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_atomic_folder_interrupted_between_its_renames_loses_no_folder(tmp_path, monkeypatch, number, when):
+    with atomic_folder(tmp_path / "folder") as temporary_folder:
+        (temporary_folder / "first").touch()
+    rename, calls = os.rename, []
+
+    def interrupted(source, target):
+        calls.append(source)
+        if (len(calls), when) == (number, "before"):
+            raise KeyboardInterrupt
+        rename(source, target)
+        if (len(calls), when) == (number, "after"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "folder") as temporary_folder:
+        (temporary_folder / "second").touch()
+    left = ["second"] if (number, when) == (2, "after") else ["first"]
+    assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == left
+
+
+def test_atomic_folder_follows_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with atomic_folder(tmp_path / "link") as temporary_folder:
+        (temporary_folder / "new").touch()
+        (temporary_folder / "nowhere").symlink_to("nothing")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "new").exists()
+
+
 WRITE_AND_DIE = """
 import contextlib, os, sys
 from sagan_tf.files.atomic import atomic_write

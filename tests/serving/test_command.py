@@ -70,8 +70,12 @@ def test_serve_rejects_folder_when_no_version_can_be_loaded(capsys, version_1, t
         ("--port", "70000", "--port: `70000` is not a port, 0 to 65535."),
         ("--max_batch_size", "0", f"--max_batch_size: `0` is not a whole number from 1 to {2**62 - 1}."),
         ("--batch_timeout_ms", "-1", "--batch_timeout_ms: `-1` is not a finite number from 0."),
-        ("--max_body_mb", "inf", "--max_body_mb: `inf` is not a finite number above 0."),
-        ("--poll_seconds", "nan", "--poll_seconds: `nan` is not a finite number above 0."),
+        ("--max_body_mb", "inf", "--max_body_mb: `inf` is not a number of MiB above 0 and below 2048."),
+        ("--max_body_mb", "4096", "--max_body_mb: `4096` is not a number of MiB above 0 and below 2048."),
+        ("--poll_seconds", "nan", "--poll_seconds: `nan` is not a number of seconds above 0, up to 1,000,000."),
+        ("--client_timeout_seconds", "1e12", "`1e12` is not a number of seconds above 0, up to 1,000,000."),
+        ("--drain_seconds", "1e12", "--drain_seconds: `1e12` is not a number of seconds from 0 to 1,000,000."),
+        ("--max_connections", "3000000000", "`3000000000` is not a whole number from 1 to 1000000."),
         ("--parallel_batches", "2.5", f"--parallel_batches: `2.5` is not a whole number from 1 to {2**62 - 1}."),
         ("--nothing", "1", "unrecognized arguments"),
     ],
@@ -144,9 +148,24 @@ class Process:
         raise AssertionError(f"ended before it printed {pattern}: {lines}, {self.process.stderr.read()}")
 
 
-@pytest.mark.parametrize("name", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.stress)])
-def test_serve_stops_on_signal_without_losing_a_request(version_1, name):
-    command = Process(version_1.parent.parent, "--batch_timeout_ms", "60000")  # longer than the drain
+# The largest that the options take.
+LARGE = {
+    "max_body_mb": 2047.999999, "client_timeout_seconds": 1e6, "drain_seconds": 1e6, "poll_seconds": 1e6,
+    "max_connections": 10**6, "max_batch_size": 2**62 - 1, "max_enqueued_batches": 2**62 - 1,
+    "parallel_batches": 2**62 - 1, "batch_timeout_ms": 1e308,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("SIGINT", {"batch_timeout_ms": 60_000}),  # longer than the drain
+        pytest.param("SIGTERM", {"batch_timeout_ms": 60_000}, marks=pytest.mark.stress),
+        pytest.param("SIGINT", LARGE, id="largest limits"),
+    ],
+)
+def test_serve_stops_on_signal_without_losing_a_request(version_1, name, numbers):
+    command = Process(version_1.parent.parent, *(f"--{name}={value}" for name, value in numbers.items()))
     try:
         lines, match = command.lines_until(r"^REST on (http://.*)/v1/models, gRPC on (.*)$")
         assert lines[:-1] == ["serving sagan, version 1: attention, no_batch, sample, serving_default, texts"]

@@ -60,6 +60,15 @@ def test_attention_measures_of_a_row_are_those_of_a_square_without_the_other_row
     assert own_keys(wide).tolist() == 2 * [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+def test_attention_symmetry_has_no_place_where_all_queries_are_next_to_their_mirror_image():
+    measures = measure_symmetry(make_maps(lambda *_: None, side=4, keys=2))  # NumPy would warn of means of nothing
+    assert measures.pop("mirror_agreement") == pytest.approx(1)
+    assert (
+        set(measures) == {"mirrored_place", "own_place", "uniform_mirrored_place"}
+        and np.isnan([*measures.values()]).all()
+    )
+
+
 def test_attention_symmetry_is_exact_for_symmetric_and_one_sided_maps():
     across = measure_symmetry(make_maps(lambda picture, row, column: (row // 2, 3 - column // 2)))
     assert across["mirror_agreement"] == 1 and across["mirrored_place"] == 1 and across["own_place"] == 0
