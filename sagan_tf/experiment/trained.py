@@ -79,7 +79,8 @@ class TrainedGenerator:
 
         Args:
             seeds: As of `sample`, N >= 1.
-            labels, truncation: As of `sample`.
+            labels: As of `sample`.
+            truncation: As of `sample`.
 
         Returns:
             dict, name of an attention layer -> `AttentionMaps`, whose `map_of(image, (row, column))` is the map of one
