@@ -17,8 +17,9 @@ from sagan_tf.commands.evaluate_pictures import (
 from sagan_tf.commands.options import image_sides
 from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
-from sagan_tf.data.folders import UNREADABLE, list_pictures, open_picture
+from sagan_tf.data.folders import list_pictures
 from sagan_tf.data.options import DataOptions
+from sagan_tf.data.picture_files import UNREADABLE, open_picture
 from sagan_tf.data.prepared import is_prepared, prepared_shape, read_manifest, split_folder
 from sagan_tf.data.sources import class_distribution, describe_skipped, open_source
 from sagan_tf.errors import UserError

@@ -23,7 +23,8 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.data.folders import UNREADABLE, list_pictures, load_picture, reason_in_one_line, unreadable_error
+from sagan_tf.data.folders import list_pictures, unreadable_error
+from sagan_tf.data.picture_files import UNREADABLE, load_picture, reason_in_one_line
 from sagan_tf.data.prepared import (
     ADVICE,
     FORMAT,
