@@ -17,7 +17,7 @@ from sagan_tf.data.checked_files import CheckedFiles
 from sagan_tf.data.picture_files import UNREADABLE, load_picture, picture_suffixes, read_picture, reason_in_one_line
 from sagan_tf.data.readers import ArrayReader, IndexedReader
 from sagan_tf.data.threads import TOGETHER, in_order
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, check_utf8
 from sagan_tf.progress import progress_bar
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
@@ -142,10 +142,11 @@ def list_pictures(folder, split):
         Listing.
 
     Raises:
-        UserError: The folder has no pictures, another layout, or not this split.
+        UserError: The folder has no pictures, another layout, not this split, or a name that is not UTF-8.
     """
     if not os.path.isdir(folder):
         raise UserError(f"data.name: folder `{folder}` does not exist.")
+    check_utf8("data.name", folder)
     if tiny_imagenet.is_tiny_imagenet(folder):
         return _list_tiny_imagenet(folder, split)
     top = _scan(folder)
@@ -244,8 +245,8 @@ def _scan(folder):
         visible = [entry for entry in found if not entry.name.startswith(".") and entry.name != "__MACOSX"]
     for entry in visible:
         name = entry.name
-        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise UserError(f"{folder}: the name {os.fsencode(name)} is not valid UTF-8. Rename it.")
+        if not name.isascii():
+            check_utf8(folder, name)
         if _is(entry.is_dir):
             entries.subfolders.append(name)
         elif not _is(entry.is_file):
