@@ -13,9 +13,11 @@ def main(argv=None, prog="python -m sagan_tf.attend"):
         options = parse_options(AttendOptions, argv, prog)
         with quiet_imports():
             from sagan_tf.commands.attend import attend_run
+            from sagan_tf.experiment.preflight import translate_memory_errors
 
-        for line in attend_run(options):
-            print(line)
+        with translate_memory_errors("Choose a smaller --images or --measured."):
+            for line in attend_run(options):
+                print(line)
 
 
 if __name__ == "__main__":

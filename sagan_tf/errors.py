@@ -27,6 +27,12 @@ def list_some(names, most):
     return ", ".join(map(str, names[:most])) + rest
 
 
+def check_utf8(where, name):
+    """Raises UserError for a name or path that is not UTF-8, of which Python makes a text that cannot be written."""
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise UserError(f"{where}: the name {os.fsencode(name)} is not valid UTF-8. Rename it.")
+
+
 def check_positive_int(name, value):
     """Raises ValueError if an argument is no int >= 1; a bool is none."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -14,8 +14,10 @@ def main(argv=None, prog="python -m sagan_tf.evaluate"):
         with quiet_imports():
             from sagan_tf.commands.evaluate import evaluate
             from sagan_tf.evaluation.results import format_table
+            from sagan_tf.experiment.preflight import translate_memory_errors
 
-        result = evaluate(options)
+        with translate_memory_errors("Choose a smaller --batch_size, --num_samples or --num_reference."):
+            result = evaluate(options)
         if result is None:
             return  # a worker other than the chief
         print(format_table(result))

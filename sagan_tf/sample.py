@@ -13,9 +13,11 @@ def main(argv=None, prog="python -m sagan_tf.sample"):
         options = parse_options(SampleOptions, argv, prog)
         with quiet_imports():
             from sagan_tf.commands.sample import sample_run
+            from sagan_tf.experiment.preflight import translate_memory_errors
 
-        for path in sample_run(options):
-            print(path)
+        with translate_memory_errors("Choose a smaller --columns, --files or --frames, or fewer classes."):
+            for path in sample_run(options):
+                print(path)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,10 @@ from small_data import open_small
 from toy_networks import toy_generator
 
 from sagan_tf.config import QUICK_START, save_config
+from sagan_tf.data import checked_files
 from sagan_tf.data.fingerprint import fingerprint_differences
+from sagan_tf.data.options import DataOptions
+from sagan_tf.data.preparing import prepare
 from sagan_tf.data.sources import contact_sheet_images
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import load_model
@@ -125,6 +128,26 @@ def test_open_source_rejects_names_that_are_not_utf8(tmp_path):
             file.write(PICTURES["PNG"])
     with pytest.raises(UserError, match="is not valid UTF-8"):
         read_folder(tmp_path)
+
+
+def test_paths_that_are_not_utf_8_are_refused(tmp_path, monkeypatch):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    try:
+        os.makedirs(f"{folder}/cats")
+    except OSError:
+        pytest.skip("the file system accepts no such names")
+    with open(f"{folder}/cats/a.png", "wb") as file:
+        file.write(PICTURES["PNG"])
+    with pytest.raises(UserError, match=r"data.name: the name b'.*\\xff' is not valid UTF-8. Rename it."):
+        read_folder(folder)
+    monkeypatch.chdir(folder)
+    for name in (folder, "cats"):  # the second is written with its whole path
+        with pytest.raises(UserError, match="is not valid UTF-8"):
+            prepare(DataOptions(name=name, image_size=32), tmp_path / "out", "raw", None, show_progress=False)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(checked_files, "MIN_FILES", 1)
+    assert open_small("cats", memory_limit_gib=0.0).num_images == 1
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,11 @@ from sagan_tf.commands.evaluate_pictures import (
 from sagan_tf.commands.options import image_sides
 from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
-from sagan_tf.data.folders import UNREADABLE, list_pictures, open_picture
+from sagan_tf.data.folders import list_pictures
 from sagan_tf.data.options import DataOptions
+from sagan_tf.data.picture_files import UNREADABLE, open_picture
 from sagan_tf.data.prepared import is_prepared, prepared_shape, read_manifest, split_folder
-from sagan_tf.data.sources import class_distribution, describe_skipped, open_source
+from sagan_tf.data.sources import class_distribution, describe_skipped, open_source, translate_data_errors
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.evaluation.features import open_features
@@ -60,14 +61,15 @@ def evaluate(options):
     Raises:
         UserError: There is no such folder.
     """
-    if is_hub_name(options.subject):
-        return evaluate_run(Run.open(options.subject), options)
-    path = Path(options.subject)
-    if not path.is_dir():
+    path, is_hub = Path(options.subject), is_hub_name(options.subject)
+    if not is_hub and not path.is_dir():
         raise UserError(f"{path}: there is no such folder. Name a run folder, or a folder of pictures.")
-    if (path / "config.yaml").is_file():
-        return evaluate_run(Run.open(path), options)
-    return evaluate_folder(path, options)
+    if not is_hub and not (path / "config.yaml").is_file():
+        with translate_data_errors(path, options.reference):
+            return evaluate_folder(path, options)
+    run = Run.open(options.subject)
+    with translate_data_errors(options.reference or run.config().data.name):
+        return evaluate_run(run, options)
 
 
 def evaluate_run(run, options):

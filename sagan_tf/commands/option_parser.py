@@ -17,7 +17,7 @@ from sagan_tf.config.types import (
     type_in_words,
     without_null,
 )
-from sagan_tf.errors import UserError, did_you_mean
+from sagan_tf.errors import UserError, check_utf8, did_you_mean
 
 
 def positional(metavar=None, default=MISSING, nargs=None) -> typing.Any:
@@ -107,6 +107,7 @@ def _default_text(default):
 
 def _read(name, hint, text):
     """Reads a value; several values of a tuple are separated by commas, and a last comma is allowed."""
+    check_utf8(name, text)
     if typing.get_origin(hint) is tuple:
         items = [item.strip() for item in text.strip().removesuffix(",").split(",")]
         if not any(items):

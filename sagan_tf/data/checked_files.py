@@ -33,7 +33,7 @@ class CheckedFiles:
     """
 
     def __init__(self, folder, split, paths):
-        name = sha256_of_parts([f"{os.path.abspath(folder)}\0{split}".encode()])
+        name = sha256_of_parts([os.fsencode(f"{os.path.abspath(folder)}\0{split}")])
         self._keys, self.known = None, np.zeros(len(paths), bool)
         try:
             self._path = user_cache_folder() / "checked_files" / f"{name[:32]}.bin"
@@ -65,4 +65,4 @@ def _key(path):
     except OSError:
         return 0  # Of no file; decoding it says why.
     text = f"{_VERSION}\0{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(os.fsencode(text), digest_size=8).digest(), "little")

@@ -1,4 +1,4 @@
-"""Reads a folder of pictures: lists files and classes, decodes them, and reports those that cannot be read."""
+"""Reads a folder of pictures: lists files and classes, and reports those that cannot be read."""
 
 from __future__ import annotations
 
@@ -11,27 +11,21 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps, features
 
 from sagan_tf.data import tiny_imagenet
 from sagan_tf.data.checked_files import CheckedFiles
-from sagan_tf.data.decoding import central_box, decode_png, resize_picture
+from sagan_tf.data.picture_files import UNREADABLE, load_picture, picture_suffixes, read_picture, reason_in_one_line
 from sagan_tf.data.readers import ArrayReader, IndexedReader
 from sagan_tf.data.threads import TOGETHER, in_order
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, check_utf8
 from sagan_tf.progress import progress_bar
 
-_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # by their names in Pillow
-_NOT_PICTURES = (".avifs", ".pfm")  # suffixes of the same formats: films, and numbers of any range
 _SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 _LAYOUTS = (
     "Accepted: FOLDER/*.jpg, FOLDER/CLASS/*.jpg, FOLDER/SPLIT/*.jpg, FOLDER/SPLIT/CLASS/*.jpg, or the folder of "
     "Tiny-ImageNet's archive."
 )
 _NO_PICTURES = "contains no pictures"
-# What Pillow and TensorFlow raise for a damaged picture.
-UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError, tf.errors.OpError)
-MAX_PIXELS = 1 << 26  # of a picture, a quarter with 16 bits per channel: decoding takes up to 35 and 85 bytes per pixel
 
 
 def open_folder(options, show_progress):
@@ -110,11 +104,6 @@ def _read_in_threads(paths, read):
         yield itertools.chain.from_iterable(lists)
 
 
-def reason_in_one_line(error):
-    """The text of an error of `UNREADABLE`, without what TensorFlow adds."""
-    return " ".join(str(error).split("}} ")[-1].split(" [Op")[0].split())[:120]
-
-
 def unreadable_error(folder, unreadable, total, hint):
     """Returns the error of `unreadable`, (path, reason) of some of `total` files; `hint` if others can be read."""
     listed = "; ".join(f"{path}: {reason}" for path, reason in unreadable[:10])
@@ -153,10 +142,11 @@ def list_pictures(folder, split):
         Listing.
 
     Raises:
-        UserError: The folder has no pictures, another layout, or not this split.
+        UserError: The folder has no pictures, another layout, not this split, or a name that is not UTF-8.
     """
     if not os.path.isdir(folder):
         raise UserError(f"data.name: folder `{folder}` does not exist.")
+    check_utf8("data.name", folder)
     if tiny_imagenet.is_tiny_imagenet(folder):
         return _list_tiny_imagenet(folder, split)
     top = _scan(folder)
@@ -204,7 +194,7 @@ def _list_classes(folder, top, skipped, hint):
     if top.pictures:
         return Listing([os.path.join(folder, name) for name in top.pictures], None, None, skipped)
     if not by_class:
-        raise UserError(f"{folder}: contains no pictures ({', '.join(_suffixes())}). {_LAYOUTS}")
+        raise UserError(f"{folder}: contains no pictures ({', '.join(picture_suffixes())}). {_LAYOUTS}")
     labels = [label for label, paths in enumerate(by_class.values()) for _ in paths]
     return Listing([path for paths in by_class.values() for path in paths], labels, tuple(by_class), skipped)
 
@@ -230,7 +220,7 @@ def _list_tiny_imagenet(folder, split):
     skipped += [(path, "has no class in wnids.txt") for path, _, wnid in pictures if wnid not in classes]
     pictures = [picture for picture in pictures if picture[2] in classes]
     if not pictures:
-        raise UserError(f"{folder}: split `{split}` contains no pictures ({', '.join(_suffixes())}). {_LAYOUTS}")
+        raise UserError(f"{folder}: split `{split}` contains no pictures ({', '.join(picture_suffixes())}). {_LAYOUTS}")
     order = {wnid: label for label, wnid in enumerate(classes)}
     pictures.sort(key=lambda picture: (order[picture[2]], picture[1]))
     labels = [order[wnid] for *_, wnid in pictures]
@@ -250,13 +240,13 @@ def _holds_pictures(folder):
 
 def _scan(folder):
     """Returns the entries of a folder, sorted by name, without hidden ones and `__MACOSX`."""
-    entries, suffixes = _Entries([], [], []), _suffixes()
+    entries, suffixes = _Entries([], [], []), picture_suffixes()
     with os.scandir(folder) as found:
         visible = [entry for entry in found if not entry.name.startswith(".") and entry.name != "__MACOSX"]
     for entry in visible:
         name = entry.name
-        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise UserError(f"{folder}: the name {os.fsencode(name)} is not valid UTF-8. Rename it.")
+        if not name.isascii():
+            check_utf8(folder, name)
         if _is(entry.is_dir):
             entries.subfolders.append(name)
         elif not _is(entry.is_file):
@@ -277,88 +267,6 @@ def _is(kind):
         return kind()
     except OSError:
         return False
-
-
-@functools.cache
-def _formats():
-    """Those of the formats that the installed Pillow reads."""
-    Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN and (name != "JPEG2000" or features.check("jpg_2000"))]
-
-
-@functools.cache
-def _suffixes():
-    """Suffixes of the files that are read."""
-    formats, known = _formats(), Image.registered_extensions().items()
-    return tuple(sorted(suffix for suffix, name in known if name in formats and suffix not in _NOT_PICTURES))
-
-
-def open_picture(path):
-    """Opens a file, of the formats that are read, as a PIL.Image; the pixels are not decoded yet.
-
-    Raises one of `UNREADABLE` for a damaged file, one of another format or 32 bits per channel, or too many pixels.
-    """
-    picture = Image.open(path, formats=_formats())
-    if picture.mode == "F" or (picture.mode == "I" and picture.format == "TIFF"):
-        picture.close()
-        raise ValueError("32 bits per channel, whose range is unknown")
-    most = MAX_PIXELS // 4 if _is_deep_png(picture) else MAX_PIXELS
-    if (pixels := picture.width * picture.height) > most:
-        picture.close()
-        raise ValueError(f"{pixels / 1e6:.0f} megapixels, of at most {most / 1e6:.0f}")
-    return picture
-
-
-def _is_deep_png(picture):
-    # A PNG without pixels has no tile; decoding it fails.
-    return picture.format == "PNG" and bool(picture.tile) and picture.tile[0].args.endswith(";16B")
-
-
-def load_picture(path, image_shape, resize="bilinear"):
-    """Reads the largest central part of a file of any format, mode and EXIF orientation, and resizes it.
-
-    Args:
-        path: Path of the file.
-        image_shape: (height, width, channels) of the result; 1 channel (grey) or 3 (RGB).
-        resize: Filter of `tf.image.resize`; antialiased.
-
-    Returns:
-        uint8 array of `image_shape`.
-
-    Raises one of `UNREADABLE` for a damaged file, and as `open_picture`.
-    """
-    return resize_picture(read_picture(path, image_shape), image_shape, resize).numpy()
-
-
-def read_picture(path, image_shape):
-    """Reads the largest central part of a file with the aspect of `image_shape` as uint8 RGB (H, W, 3).
-
-    Raises one of `UNREADABLE`, as `load_picture`.
-    """
-    with open_picture(path) as picture:
-        if _is_deep_png(picture):
-            picture = _read_deep_png(path, picture.getexif())
-        return _crop(ImageOps.exif_transpose(picture), image_shape)
-
-
-def _read_deep_png(path, exif):
-    """Reads 16 bits per channel, of which Pillow drops eight, or the transparency, before it blends."""
-    with open(path, "rb") as file:
-        picture = Image.fromarray(decode_png(file.read()).numpy())
-    picture.info["exif"] = exif.tobytes()
-    return picture
-
-
-def _crop(picture, image_shape):
-    """Returns the central part as uint8 RGB (H, W, 3): 16-bit grey scaled down, transparency on white."""
-    top, left, rows, columns = central_box(picture.height, picture.width, image_shape)
-    picture = picture.crop((left, top, left + columns, top + rows))
-    if picture.mode.startswith("I"):
-        picture = Image.fromarray((np.asarray(picture, np.float64) / 257.0).round().clip(0, 255).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.asarray(picture.convert("RGB"))
 
 
 def _make_decoder(image_shape, resize):

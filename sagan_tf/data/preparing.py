@@ -23,7 +23,8 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.data.folders import UNREADABLE, list_pictures, load_picture, reason_in_one_line, unreadable_error
+from sagan_tf.data.folders import list_pictures, unreadable_error
+from sagan_tf.data.picture_files import UNREADABLE, load_picture, reason_in_one_line
 from sagan_tf.data.prepared import (
     ADVICE,
     FORMAT,
@@ -38,7 +39,7 @@ from sagan_tf.data.prepared import (
 )
 from sagan_tf.data.sources import open_reader
 from sagan_tf.data.threads import NUM_THREADS, TOGETHER, in_order
-from sagan_tf.errors import UserError, format_image_size, format_size
+from sagan_tf.errors import UserError, check_utf8, format_image_size, format_size
 from sagan_tf.files.atomic import atomic_write, remove_temporary_files, write_bytes, write_text
 from sagan_tf.files.hashing import sha256, sha256_of_parts
 from sagan_tf.files.locks import exclusive
@@ -103,6 +104,7 @@ def is_prepared_or_free(folder):
 def _describe(options, encoding, quality):
     """What the contents of a folder depend on besides the pictures."""
     source = os.path.abspath(options.name) if os.path.isdir(options.name) else options.name
+    check_utf8(options.name, source)
     height, width, channels = options.image_shape
     return {"source": source, "split": options.split, "image_size": height if height == width else [height, width],
             "image_channels": channels, "resize": options.resize, "encoding": encoding, "quality": quality}  # fmt: skip

@@ -165,26 +165,30 @@ def _uses_labels(options, class_names):
 
 
 @contextlib.contextmanager
-def translate_data_errors(name):
-    """Raises a `UserError` for TensorFlow's errors about damaged images or records; folders are checked earlier."""
+def translate_data_errors(*names):
+    """Raises a `UserError` for TensorFlow's errors about damaged images or records; folders are checked earlier.
+
+    It names all data sets that the block reads.
+    """
     try:
         yield
     except DamagedPictureError as error:
-        raise _damaged(name, error) from None
+        raise _damaged(names, error) from None
     except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
         if named := re.search(f"{DamagedPictureError.__name__}: (.*)", error.message):
-            raise _damaged(name, named[1]) from None
+            raise _damaged(names, named[1]) from None
         is_data_loss = isinstance(error, tf.errors.DataLossError)
         if not is_data_loss and not any(op in error.message for op in ("IteratorGetNext", "Decode")):
             raise
         reason = error.message.split("}} ")[-1].split("\n")[0].split(" [Op:")[0]
         reason = re.sub("^Error in user-defined function .* with iterator: [^ ]+: ", "", reason)
-        raise _damaged(name, reason) from None
+        raise _damaged(names, reason) from None
 
 
-def _damaged(name, reason):
+def _damaged(names, reason):
     advice = "Remove what was prepared, and prepare the data again."
-    return UserError(f"data set `{name}`: a picture or record is damaged and cannot be read: {reason} {advice}")
+    listed = " or ".join(f"`{name}`" for name in names)
+    return UserError(f"data set {listed}: a picture or record is damaged and cannot be read: {reason} {advice}")
 
 
 def class_distribution(source):

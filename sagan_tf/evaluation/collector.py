@@ -159,9 +159,10 @@ class Collector:
             sums=self._sums if scored else None,
         )
 
-    def close(self):
-        """Removes the folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def close(self, keep_saved=False):
+        """Removes the folder; `keep_saved` leaves one that holds a state from which a later process continues."""
+        if not (keep_saved and self._state_path.is_file()):
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _update_moments(self):
         if self._pending:

@@ -93,6 +93,9 @@ class Evaluator:
 
         Returns:
             (FeatureSet, Collector); the features are in the folder until the collector is closed.
+
+        Raises:
+            UserError: A feature is not finite.
         """
         about = {**about, **asdict(samples), "features": self.network.about(), "format": FORMAT}
 
@@ -210,10 +213,18 @@ class Evaluator:
         with progress_bar(total=end - first, initial=done, unit="img", desc=title, disable=is_hidden) as bar:
             try:
                 for features, probabilities, labels in batches(first + done, end):
+                    if not np.isfinite(features).all():
+                        raise UserError(
+                            f"{network.name}: gives features that are not finite numbers. Choose another layer or "
+                            "network with --features, or the pixel range that it expects with --pixel_range."
+                        )
                     collector.add(features, probabilities if network.num_classes else None, labels)
                     bar.update(len(features))
             except KeyboardInterrupt:
                 collector.save()
+                raise
+            except Exception:
+                collector.close(keep_saved=True)
                 raise
         return collector.finish(), collector
 

@@ -13,6 +13,7 @@ from sagan_tf.training.distribution import resolve_jit_compile, xla_obstacle
 
 # Float32 weight and gradient, and Adam's two moments.
 _BYTES_PER_WEIGHT = 16
+_TOO_BIG = ("array is too big", "Maximum allowed dimension exceeded")  # a ValueError of NumPy
 
 
 def check_memory(config):
@@ -83,16 +84,15 @@ def bytes_needed(config):
 
 
 @contextlib.contextmanager
-def translate_memory_errors():
-    """Raises UserError, in place of TensorFlow's errors, if memory runs out."""
+def translate_memory_errors(advice):
+    """Raises UserError, in place of NumPy's and TensorFlow's errors, if memory runs out; `advice` is what to do."""
     try:
         yield
-    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+    except (tf.errors.ResourceExhaustedError, MemoryError, ValueError) as error:
+        if isinstance(error, ValueError) and not str(error).startswith(_TOO_BIG):
+            raise
         reason = summarize(error)
-        raise UserError(
-            f"out of memory or disk space ({reason}). Choose a smaller training.batch_size; "
-            "training.accumulation_steps keeps the number of images per update."
-        ) from None
+        raise UserError(f"out of memory or disk space ({reason}). {advice}") from None
 
 
 def _machine_memory_bytes():

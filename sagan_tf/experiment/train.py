@@ -44,6 +44,9 @@ _PATHS = (
     "run", "data.name", "data.data_dir", "data.manual_dir", "training.start_from", "evaluation.features",
     "evaluation.inception",
 )  # fmt: skip
+_LESS_MEMORY = (
+    "Choose a smaller training.batch_size; training.accumulation_steps keeps the number of images per update."
+)
 
 
 def train(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), allow_data_change: bool = False) -> Run:
@@ -72,7 +75,7 @@ def train(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), al
     with (
         translate_data_errors(config.data.name),
         translate_lost_worker_errors(worker),
-        translate_memory_errors(),
+        translate_memory_errors(_LESS_MEMORY),
         silence_unless(worker.is_chief),
     ):
         config = resolve_precision(config)

@@ -8,8 +8,8 @@ from PIL import Image
 from sagan_tf import evaluate
 
 
-def measured(*arguments):
-    evaluate.main([str(argument) for argument in arguments])
+def measured(*arguments, main=None):
+    (main or evaluate.main)([str(argument) for argument in arguments])
 
 
 def read(folder):
@@ -17,9 +17,10 @@ def read(folder):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def refusal(capsys, *arguments):
+def refusal(capsys, *arguments, main=None):
+    """The error of `sagan evaluate`, or of the command `main`."""
     with pytest.raises(SystemExit) as caught:
-        measured(*arguments)
+        measured(*arguments, main=main)
     lines = capsys.readouterr().err.splitlines()
     err = [line for line in lines if line.strip() and not any(unit in line for unit in ("img/s", "block/s", "file/s"))]
     assert caught.value.code == 2 and len(err) == 1 and err[0].startswith("error: ")

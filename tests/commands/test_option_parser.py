@@ -139,3 +139,9 @@ print([name for name in set(sys.modules) - before if name.startswith(slow)])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("arguments", "name"), [(["\udcff/pics"], "subject"), (["run", "--out", "x\udcff"], "--out")])
+def test_option_parser_refuses_paths_that_are_not_utf_8(arguments, name):
+    with pytest.raises(UserError, match=rf"^{name}: the name b'.*\\xff.*' is not valid UTF-8. Rename it.$"):
+        parse_options(options.EvaluateOptions, arguments, "prog")

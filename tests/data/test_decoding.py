@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from sagan_tf.data.decoding import decode_picture
-from sagan_tf.data.folders import load_picture
+from sagan_tf.data.picture_files import load_picture
 
 DEEP = np.array([[0, 300], [257 * 7 + 129, 65535]], np.uint16)
 DEEP_LEVELS = np.array([[0, 1], [8, 255]])  # Over 257, rounded.

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 from small_data import open_small, save_picture
 
-from sagan_tf.data.folders import load_picture
+from sagan_tf.data.picture_files import load_picture
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import class_distribution, contact_sheet_images, describe
 from sagan_tf.errors import UserError
