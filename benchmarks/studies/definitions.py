@@ -254,6 +254,14 @@ STUDIES = [
         {**RECIPE, **_NO_ATTENTION, "data.name": "twins"}, _faster(_STABILITY, (2, 4)), (0, 1), 200,
     ),
     Study(
+        "stability_long_twins_32", "Does a longer run at constant rates show it?",
+        {
+            **RECIPE, **_NO_ATTENTION, "data.name": "twins", "training.steps": 8000,
+            **{f"{network}_optimizer.schedule": "constant" for network in ("generator", "discriminator")},
+        },
+        _STABILITY, (0,), 400,
+    ),
+    Study(
         "attention_twins_64", "The same at 64 px, where there are more places to choose from",
         {**RECIPE, "data.name": "twins", "data.image_size": 64}, attention_arms([16, 8, 32]), tuple(range(3)),
     ),
