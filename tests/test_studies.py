@@ -154,3 +154,15 @@ def test_guard_signs_are_those_of_each_line(report):
     assert report.guard_signs(collapsed) == {"ever": ["collapsed"], "at_end": []}
     saturated = [line(0.5), line(0.05, accuracy=1.0, loss=0.01)]
     assert report.guard_signs(saturated) == {"ever": ["collapsed", "saturated"], "at_end": ["collapsed", "saturated"]}
+
+
+def test_every_arm_of_every_study_is_a_valid_config(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(STUDIES))
+    spec = importlib.util.spec_from_file_location("studies_run_one", STUDIES / "run_one.py")
+    run_one = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(run_one)
+    arms = [(study, arm) for study in run_one.STUDIES for arm in study.arms]
+    assert len(arms) > 50
+    for study, arm in arms:
+        config = run_one.load_config(run_one.flags_of(study, arm, study.seeds[0], tmp_path))
+        assert config.training.seed == study.seeds[0] and config.run == str(tmp_path / "run")

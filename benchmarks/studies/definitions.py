@@ -196,8 +196,8 @@ _CIFAR10 = {
     "hardware.native_operations": True,
     **{f"{network}_optimizer.schedule": "linear" for network in ("generator", "discriminator")},
     **_OWN_FEATURES,
-    "evaluation.interval": 1250,
-    "output.checkpoint_interval": 1250,
+    "evaluation.interval": 1200,
+    "output.checkpoint_interval": 1200,
     "output.checkpoints_to_keep": 1,
     "output.tensorboard": "none",
 }
@@ -222,8 +222,8 @@ STUDIES = [
         {"quick_start": {}}, tuple(range(10)), 400,
     ),
     Study(
-        "cifar10_recipe", "Which settings for CIFAR-10 on CPUs? (a tenth of the run)",
-        {**_CIFAR10, **_schedule(2500, 0.998)},
+        "cifar10_recipe", "Which settings for CIFAR-10 on CPUs? (an eighth of the run)",
+        {**_CIFAR10, **_schedule(2400, 0.998)},
         {
             "base": {},
             "fast": _rates(1e-3, 2e-3),
