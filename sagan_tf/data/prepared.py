@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.data.readers import IndexedReader, read_into_memory
+from sagan_tf.data.readers import DamagedPictureError, IndexedReader, read_into_memory
 from sagan_tf.errors import UserError, format_image_size
 from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.untrusted import check_kind, read_json
@@ -244,10 +244,6 @@ def _make_reader(files, index, labels, manifest):
         return tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8), parallel_iterations=1)
 
     return PreparedReader(fetch, None, labels, files, len(index))
-
-
-class DamagedPictureError(ValueError):
-    """A picture of a shard cannot be read, or is not what was written; TensorFlow names this class and the message."""
 
 
 class _Shards:

@@ -16,6 +16,10 @@ from sagan_tf.progress import progress_bar
 _FETCHED_TOGETHER = 64  # Items; a call of Python for each would cost as much as decoding a small image.
 
 
+class DamagedPictureError(ValueError):
+    """An image or record cannot be read, or is not what was written; TensorFlow names this class and the message."""
+
+
 class Reader(Protocol):
     """What every reader offers. Data epoch e is images e*N to (e+1)*N - 1 of the shuffled stream."""
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import open_folder
-from sagan_tf.data.prepared import DamagedPictureError, is_prepared, open_prepared
-from sagan_tf.data.readers import ArrayReader, Reader
+from sagan_tf.data.prepared import is_prepared, open_prepared
+from sagan_tf.data.readers import ArrayReader, DamagedPictureError, Reader
 from sagan_tf.errors import UserError, format_image_size
 
 _FEW_IMAGES = 50  # Per class; with fewer, a conditional GAN has little to learn from.

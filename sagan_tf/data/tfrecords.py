@@ -5,8 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import itertools
 
+import google_crc32c
 import numpy as np
 import tensorflow as tf
+
+from sagan_tf.data.readers import DamagedPictureError
 
 _HEADER, _FOOTER = 12, 4  # Bytes around a record: its length, uint64, and the checksum of that; its own checksum.
 _THREADS = 16  # Hide the latency of the disk.
@@ -42,7 +45,18 @@ def make_record_reader(files, skips, takes):
 def _read_bytes(path, offset, length):
     with _open(path) as file:
         file.seek(offset)
-        return file.read(length)
+        record = file.read(length + _FOOTER)
+    content, footer = record[:length], record[length:]
+    # A flipped byte of a JPEG would give another picture without an error.
+    if int.from_bytes(footer, "little") != _checksum(content):
+        raise DamagedPictureError(f"{path}: the record at byte {offset - _HEADER} is damaged.")
+    return content
+
+
+def _checksum(content):
+    """The masked CRC-32C of TFRecord files."""
+    crc = google_crc32c.value(content)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _locate_records(path, skip, take):

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagan_tf.data.readers import RecordReader
+from sagan_tf.data.sources import translate_data_errors
 from sagan_tf.data.tfrecords import make_record_reader
+from sagan_tf.errors import UserError
 
 
 def write_files(folder, counts):
@@ -44,6 +46,20 @@ def test_make_record_reader_rejects_truncated_files(tmp_path, cut, reason):
     (tmp_path / "0.tfrecord").write_bytes(content[: len(content) - cut])
     with pytest.raises(tf.errors.DataLossError, match=reason):
         make_record_reader([path], [0], [5])
+
+
+@pytest.mark.parametrize("place", ["content", "checksum"])
+def test_damaged_record_is_named(tmp_path, place):
+    (path,) = write_files(tmp_path, [4])
+    content = bytearray((tmp_path / "0.tfrecord").read_bytes())
+    second = 12 + len(b"0 ") + 4  # where the second record begins
+    content[second + (13 if place == "content" else 12 + len(b"1 .") + 2)] ^= 1
+    (tmp_path / "0.tfrecord").write_bytes(content)
+    read = make_record_reader([path], [0], [4])
+    assert read(tf.constant([0, 2, 3], tf.int64)).numpy().tolist() == [b"0 ", b"2 ..", b"3 ..."]
+    message = rf"data set `pets`: .*0\.tfrecord: the record at byte {second} is damaged\."
+    with pytest.raises(UserError, match=message), translate_data_errors("pets"):
+        list(tf.data.Dataset.from_tensors(tf.constant([1], tf.int64)).map(read))
 
 
 def read_number(record):
