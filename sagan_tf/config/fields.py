@@ -248,8 +248,8 @@ class GuardConfig:
     Args:
         on_divergence: If a loss or weight is not finite: `stop` at the last good checkpoint, or `recover`, that is,
             continue from it with lower learning rates.
-        on_collapse: If the discriminator tells all images apart, or the generated images become alike: `warn`, `stop`
-            or `recover`.
+        on_collapse: If the discriminator tells all images apart or gives all the same logit, or the generated images
+            become alike: `warn`, `stop` or `recover`.
         rate_factor: Factor on both learning rates at each recovery.
         max_recoveries: Number of recoveries after which the run stops.
     """

@@ -1,4 +1,4 @@
-"""Detects failing training: values that are not finite, a saturated discriminator, mode collapse."""
+"""Detects failing training: values that are not finite, a saturated or dead discriminator, mode collapse."""
 
 import keras
 import numpy as np
@@ -30,14 +30,15 @@ class TrainingFailure(Exception):
 class Guard:
     """Checks the networks and the means of every metrics line.
 
-    It detects three failures: a loss or a weight that is not finite; a saturated discriminator, whose loss is nearly 0
-    and leaves the generator no gradient; and mode collapse, where images of fixed latents become alike: their diversity
+    It detects four failures: a loss or a weight that is not finite; a saturated discriminator, whose loss is nearly 0
+    and leaves the generator no gradient; a dead one, which gives all images the same logit, so that no network has a
+    gradient; and mode collapse, where images of fixed latents become alike: their diversity
     falls below a fifth of the largest of the run.
 
     Args:
         sample: Function without arguments that gives the generator's images of fixed latents: (64, H, W, C) float32 in
             [-1, 1], 8 for each of 8 labels in order. Not the averaged generator's, which would show a collapse late.
-        stop_on_collapse: bool. Raise `TrainingFailure` for saturation and collapse too, instead of one warning.
+        stop_on_collapse: bool. Raise `TrainingFailure` for these, too, instead of one warning.
         warn: Function of a str.
         largest_diversity: float, the largest of the run so far.
     """
@@ -67,6 +68,11 @@ class Guard:
             f"the discriminator tells all real and generated images apart (accuracy {means['d_accuracy']:.3f}, loss "
             f"{means['d_loss']:.4f}) and leaves the generator no gradient. Likely to help: a lower "
             "discriminator_optimizer.learning_rate, training.augmentation [color, translation], more pictures."
+        ))  # fmt: skip
+        self._report("dead", "dead" in failing, step, (
+            "the gradients of both networks are 0, and nothing is trained any more: the discriminator gives all images "
+            "the same logit. Likely to help: lower learning rates from the start, training.r1_weight 1, another "
+            "training.seed."
         ))  # fmt: skip
         self._report("collapsed", "collapsed" in failing, step, (
             f"mode collapse: the diversity of images of fixed latents fell to {diversity:.3f}, from up to "
@@ -114,10 +120,12 @@ class Guard:
 
 
 def signs_of_failure(means, largest_diversity):
-    """Names what fails in a line of the metrics file: a set of `saturated` and `collapsed`."""
+    """Names what fails in a line of the metrics file: a set of `saturated`, `dead` and `collapsed`."""
     is_saturated = means["d_accuracy"] >= SATURATED_ACCURACY and abs(means["d_loss"]) < SATURATED_LOSS
     has_collapsed = means["sample_diversity"] < COLLAPSED_SHARE * largest_diversity
-    return {name for name, holds in {"saturated": is_saturated, "collapsed": has_collapsed}.items() if holds}
+    is_dead = all(means.get(f"{letter}_gradient_norm") == 0 for letter in "dg")
+    signs = {"saturated": is_saturated, "dead": is_dead, "collapsed": has_collapsed}
+    return {name for name, holds in signs.items() if holds}
 
 
 def _all_finite(gan):

@@ -57,9 +57,11 @@ def test_guard_detects_generator_that_ignores_latent():
         ({"d_accuracy": 0.99, "d_loss": 0.001}, None),
         ({"d_accuracy": 1.0, "d_loss": 0.3}, None),
         ({"d_accuracy": 1.0, "d_loss": -30.0}, None),
+        ({"d_gradient_norm": 0.0, "g_gradient_norm": 0.0}, "gives all images the same logit"),
+        ({"d_gradient_norm": 0.0, "g_gradient_norm": 1e-9}, None),
     ],
 )
-def test_guard_detects_saturated_discriminator(means, text):
+def test_guard_detects_saturated_and_dead_discriminators(means, text):
     warnings = []
     Guard(lambda: VARIED, warn=warnings.append).check(WITHOUT_WEIGHTS, 5, {**GOOD, **means})
     assert [text in line for line in warnings] == ([] if text is None else [True])
