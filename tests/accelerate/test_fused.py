@@ -101,7 +101,7 @@ def test_fused_batch_normalize_is_unused_for_statistics_of_several_replicas(monk
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_fused_move_equals_reference(dtype):
+def test_fused_update_of_moving_average_equals_reference(dtype):
     rng, moved = np.random.default_rng(0), []
     start, target = rng.normal(size=(2, 5))
     for kernels in (fused.kernels(), {}):

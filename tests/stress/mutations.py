@@ -22,7 +22,7 @@ OTHERS = ("layers", "networks", "training", "data", "generation", "parity", "exp
 # Name of the fault: (file in sagan_tf, text, its replacement), each text once in the file.
 MUTATIONS = {
     "no gradient through sigma": [
-        ("layers/functional.py", " + outer_product(of_factor * slope_of(kernel))", ""),
+        ("layers/functional.py", " + outer_product(of_factor * gradient_of(kernel))", ""),
     ],
     "softmax over the wrong axis": [
         ("layers/self_attention.py", "_transpose(_full_precision(key))), axis=-1)",
@@ -50,7 +50,7 @@ MUTATIONS = {
     ],
     "real and fake images in separate updates of u": [
         ("training/gan.py",
-         "logit = run(self.discriminator, ops.concatenate(images, axis=0), labels, training=True)",
+         "logit = call_network(self.discriminator, ops.concatenate(images, axis=0), labels, training=True)",
          "parts = [None] * len(images) if labels is None else ops.split(labels, len(images))\n"
          "        logit = ops.concatenate([run(self.discriminator, *pair, training=True)"
          " for pair in zip(images, parts)])"),
