@@ -52,7 +52,7 @@ MUTATIONS = {
         ("training/gan.py",
          "logit = call_network(self.discriminator, ops.concatenate(images, axis=0), labels, training=True)",
          "parts = [None] * len(images) if labels is None else ops.split(labels, len(images))\n"
-         "        logit = ops.concatenate([run(self.discriminator, *pair, training=True)"
+         "        logit = ops.concatenate([call_network(self.discriminator, *pair, training=True)"
          " for pair in zip(images, parts)])"),
     ],
     "latents reused": [
