@@ -1,7 +1,7 @@
 """Writes pictures of 32 x 64 px with four shapes of the same kind and color, a folder per kind.
 
     python docs/figures/rectangles.py wide
-    sagan train --data.name wide --data.image_height 32 --data.image_width 64 --run runs/wide
+    sagan train --data.name wide --data.image_height 32 --data.image_width 64 --training.steps 2400 --run runs/wide
     sagan sample runs/wide --columns 4
 
 Each picture is one of `twins` beside its mirror image.
