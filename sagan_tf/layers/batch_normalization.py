@@ -57,7 +57,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         Args:
             x: (B, ..., C), floating point.
-            scale, offset: (B, C) or (1, C), float32 or wider.
+            scale: (B, C) or (1, C), float32 or wider.
+            offset: As `scale`.
             training: bool. True normalizes by the batch and updates the moving statistics, unless the layer is frozen.
 
         Returns:

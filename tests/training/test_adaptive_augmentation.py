@@ -1,10 +1,7 @@
 """ADA against the published matrices in float64 and SciPy's resampling, and the steering of its probability by hand."""
 
 import math
-import zipfile
 
-import h5py
-import keras
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -237,26 +234,6 @@ def test_step_shows_the_discriminator_augmented_images_only(monkeypatch):
     ]
     assert history["ada_p"] == [0.25] and history["ada_sign"] == [np.sign(history["real_logit"][0])]
     assert "ada_p" not in fit(make_small("float32", loss="hinge", run_eagerly=True), make_images(1))
-
-
-def test_model_file_from_before_ada_loads(tmp_path):
-    gan, path = make_small("float32", loss="hinge", run_eagerly=True), tmp_path / "gan.keras"
-    fit(gan, make_images(1))
-    gan.save(path)
-    with zipfile.ZipFile(path) as file:
-        contents = {name: file.read(name) for name in file.namelist()}
-    (tmp_path / "weights.h5").write_bytes(contents["model.weights.h5"])
-    with h5py.File(tmp_path / "weights.h5", "a") as weights:
-        for key in ("2", "3"):
-            del weights["vars"][key]
-    contents["model.weights.h5"] = (tmp_path / "weights.h5").read_bytes()
-    with zipfile.ZipFile(path, "w") as file:
-        for name, content in contents.items():
-            file.writestr(name, content)
-    loaded = keras.models.load_model(path)
-    assert int(loaded.step) == 1 and float(loaded.ada_p) == 0.0
-    for a, b in zip(loaded.get_weights(), gan.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(
