@@ -235,9 +235,7 @@ def _measure_features(run, evaluator, reader, subject, stem, source, options):
     if source is not None and reference.features is not None:
         files = [save_feature_neighbours(generated, reference, reader, source, _beside(stem, "_neighbours.png"))]
     path = _beside(stem, "_truncation_curve.png")
-    if not curve:
-        removals.append(functools.partial(path.unlink, missing_ok=True))  # of an earlier evaluation
-    else:
+    if curve:
         files.append(save_truncation_curve(curve, evaluator.is_inception, reader.count, path))
     return _Measured(reference.about, metrics, left_out, files, removals, curve)
 

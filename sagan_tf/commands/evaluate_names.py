@@ -51,13 +51,17 @@ def features_name(network):
 def _parts(options):
     texts = {"standing": "standing_{}", "truncation": "truncation_{:g}", "num_samples": "count_{}", "seed": "seed_{}",
              "labels": "labels_{}"}  # fmt: skip
-    return [text.format(getattr(options, name)) for name, text in texts.items() if _is_set(options, name)]
+    parts = [text.format(getattr(options, name)) for name, text in texts.items() if _is_set(options, name)]
+    return parts + (["curve"] if options.truncation_curve else [])
 
 
 def _further_parts(options):
     parts = [f"against_{file_name_part(Path(options.reference))}"] if _is_set(options, "reference") else []
     parts += [f"split_{file_name_part(options.split)}"] if _is_set(options, "split") else []
-    return parts + (["_".join(options.metrics)] if _is_set(options, "metrics") else [])
+    for name in ("image_size", "image_height", "image_width", "pixel_range", "num_reference"):
+        parts += [f"{name}_{file_name_part(getattr(options, name))}"] if _is_set(options, name) else []
+    parts += ["at_infinity"] if options.at_infinity else []
+    return parts + (["_".join(sorted(set(options.metrics)))] if _is_set(options, "metrics") else [])
 
 
 def _is_set(options, name):

@@ -30,7 +30,6 @@ def check_config(config):
         check_value(key, value)
     _check_architecture(config)
     _check_frozen_blocks(config)
-    _check_start(config.training)
     _check_attention(config)
     _check_optimizers(config)
     _check_training(config.training)
@@ -76,13 +75,6 @@ def _check_frozen_blocks(config):
                 f"{name}.frozen_blocks",
                 f"must be 0 without training.start_from: the blocks would stay as they are drawn. Got {frozen}.",
             )
-
-
-def _check_start(training):
-    if training.start_from is None and training.new_classes != "mean":
-        raise ConfigError(
-            "training.new_classes", f"must be mean without training.start_from. Got {training.new_classes}."
-        )
 
 
 def _check_attention(config):

@@ -46,6 +46,9 @@ def load_command_line(argv=None, prog="python -m sagan_tf.train"):
     options = read_command_line(sys.argv[1:] if argv is None else argv, prog)
     settings, options.note = _read_files(options.config, follow_moves="run" not in options.flags)
     config = _make_config(options.config, settings | options.flags)
+    if config.training.new_classes != "mean" and config.training.start_from is None:
+        # Here alone: the run folders of earlier versions may hold it.
+        raise UserError("`training.new_classes` must be mean without training.start_from.")
     if options.help is not None:
         print(help_text(config, prog, everything=options.help == "all"), end="")
         sys.exit(0)
@@ -92,13 +95,8 @@ def _read_files(paths, follow_moves):
 
 
 def _is_of_run(path):
-    """Whether a file is the config of a run folder that has been trained or holds a generator."""
-    folder = Path(path).parent
-    return Path(path).name == "config.yaml" and (
-        (folder / "generator.keras").exists()
-        or any(folder.glob("checkpoints/ckpt-*.index"))
-        or ((folder / "metrics.jsonl").exists() and (folder / "checkpoints").is_dir())
-    )
+    """Whether a file is the config of a folder that training began in, other than a download or weights alone."""
+    return Path(path).name == "config.yaml" and (Path(path).parent / "environment.json").exists()
 
 
 def _run_in_place(path, setting):

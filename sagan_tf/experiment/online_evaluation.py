@@ -47,7 +47,7 @@ class OnlineEvaluation(StepCallback):
         self.evaluator = Evaluator(network, strategy, show_progress=self.worker.is_chief)
         samples = SampleSet(options.num_samples, config.training.seed + 1)
         # Values of other options cannot be compared.
-        self.protocol = [network.sha256, samples.count, samples.seed, options.split or config.data.split]
+        self.protocol = [network.about(), samples.count, samples.seed, options.split or config.data.split]
         if self.worker.is_chief:
             self.reference = self.evaluator.dataset_features(_open_reference(config, source))
             print(
@@ -98,7 +98,8 @@ class OnlineEvaluation(StepCallback):
         self.log.append({"step": self.last_step, **values, _COUNT: features.count})
         metric = next(name for name in values if name in ("fid", "frechet_distance"))
         best = self.run.best()
-        if best is not None and (best["metric"], best["protocol"]) != (metric, self.protocol):
+        # A record of before has no protocol.
+        if best is not None and (best["metric"], best["protocol"] or self.protocol) != (metric, self.protocol):
             print(f"The best generator, of step {best['step']}, was found by other evaluation options: it is replaced.")
             best = None
         if best is None or best["value"] > values[metric]:

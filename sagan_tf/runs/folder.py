@@ -304,8 +304,9 @@ class Run:
 
     def _check_generator_alone(self):
         """Raises UserError if training would replace a generator that no run here has made."""
-        is_alone = self.generator_path.exists() and not self.checkpoint_steps() and not self.metrics_path.exists()
-        if is_alone:
+        began = (self.metrics_path, self.start_from_path)  # by a training here, which may have been killed
+        has_begun = bool(self.checkpoint_steps()) or any(path.exists() for path in began)
+        if self.generator_path.exists() and not has_begun:
             raise UserError(
                 f"{self.path}: holds a generator, which training would replace, and no checkpoint to resume from. "
                 f"Choose another folder with --run; --training.start_from {self.path} starts from its weights."

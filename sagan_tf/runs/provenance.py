@@ -57,9 +57,20 @@ def _evaluations(run, step):
     """Results for the generator of a step, without paths of this machine."""
     return [
         {name: value for name, value in evaluation.items() if name not in ("best", "pictures")}
-        for evaluation in read_evaluations(run)
-        if evaluation["step"] == step and not evaluation["best"]
+        for evaluation in _largest(e for e in read_evaluations(run) if e["step"] == step and not e["best"])
     ]
+
+
+def _largest(evaluations):
+    """Leaves out trials: of the same measure, only the evaluation with the most samples stays."""
+    kept, seen = [], set()
+    for evaluation in sorted(evaluations, key=lambda e: -e["samples"]["count"]):
+        protocol = ("features_sha256", "batch_normalization", "reference", "split")
+        key = (*(evaluation[name] for name in protocol), evaluation["samples"]["truncation"])
+        if any((*key, title) not in seen for title in evaluation["figures"]):
+            kept.append(evaluation)
+        seen |= {(*key, title) for title in evaluation["figures"]}
+    return kept
 
 
 def portable_config(config, run=None):

@@ -68,7 +68,9 @@ class Weights:
             networks = {name: getattr(networks, name) for name in _NETWORKS}
         elif isinstance(networks, keras.Model):
             networks = {"generator": networks, "ema_generator": networks}
-        elif not isinstance(networks, dict):
+        elif isinstance(networks, dict):
+            networks = {"ema_generator": networks["generator"], **networks}
+        else:
             raise TypeError(
                 "Weights are taken from a SAGAN or a generator; `sagan_tf.read_weights` reads those of a run folder, a "
                 f".keras file or hf://owner/name. Received: {networks!r}."

@@ -79,9 +79,9 @@ def test_evaluate_without_inception_measures_what_needs_no_features(run, offline
     assert line.startswith("fid, kid, is, ") and "--features" in line and not any(" nan " in line for line in lines)
     assert (page["reference"]["data"], page["reference"]["count"]) == ("twins", 240)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "step_00000200-pixels-count_50.json",
-        "step_00000200-pixels-count_50_neighbours.png",
-        "step_00000200-pixels-count_50_samples.png",
+        "step_00000200-pixels-count_50-curve.json",
+        "step_00000200-pixels-count_50-curve_neighbours.png",
+        "step_00000200-pixels-count_50-curve_samples.png",
     ]
     assert "cannot be downloaded" in refusal(capsys, run.path, "--metrics", "fid", "--out", tmp_path)
 

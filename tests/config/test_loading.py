@@ -59,10 +59,10 @@ def note_of(*arguments):
     return load_command_line(arguments)[1].note
 
 
-@pytest.mark.parametrize("file", ["generator.keras", "checkpoints/ckpt-5.index"])
-def test_load_config_of_a_run_folder_means_the_folder_as_it_is_now(tmp_path, monkeypatch, yaml_file, file):
-    path = tmp_path / "moved run" / "config.yaml"
-    (path.parent / file).parent.mkdir(parents=True)
+def test_load_config_of_a_run_folder_means_the_folder_as_it_is_now(tmp_path, monkeypatch, yaml_file):
+    path, file = tmp_path / "moved run" / "config.yaml", "environment.json"
+    path.parent.mkdir()
+    (path.parent / "generator.keras").touch()  # as of a download
     save_config(dataclasses.replace(QUICK_START, run=str(tmp_path / "old")), path)
     arguments = ["--config", str(path)]
     assert load_config(arguments).run == str(tmp_path / "old")  # a folder with a config alone is none of a run

@@ -7,6 +7,7 @@ from damage import places, replaced
 
 from sagan_tf.runs.evaluations import read_evaluations
 from sagan_tf.runs.folder import Run
+from sagan_tf.runs.provenance import _largest
 
 RESULT = {
     "subject": {"generator": "EMA, step 7", "step": 7, "batch_normalization": "moving statistics"},
@@ -55,3 +56,12 @@ def test_read_evaluations_skips_results_of_another_form(run):
             json.dumps([each | {"pictures": []} for each in read_evaluations(run)], allow_nan=False)
     (run.evaluation_path / "folder.json").mkdir()
     assert len(read_evaluations(run)) <= 1
+
+
+def test_card_leaves_out_trials_with_fewer_samples(run):
+    trial = RESULT | {"samples": RESULT["samples"] | {"count": 100}}
+    other = trial | {"figures": {"kernel_distance": RESULT["figures"]["frechet_distance"] | {"title": "KID"}}}
+    for name, result in {"a": trial, "b": RESULT, "c": other}.items():
+        write(run, result, f"step_00000007-{name}")
+    kept = _largest(read_evaluations(run))
+    assert [(each["samples"]["count"], list(each["figures"])) for each in kept] == [(2000, ["FID"]), (100, ["KID"])]

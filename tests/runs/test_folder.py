@@ -140,6 +140,14 @@ def test_run_create_rejects_name_of_the_hub(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_run_whose_start_was_killed_before_its_first_checkpoint_is_taken_up(tmp_path):
+    Run.create_or_resume(tmp_path, QUICK_START).close()
+    (tmp_path / "generator.keras").touch()
+    assert "holds a generator, which training would replace" in refusal(tmp_path)
+    (tmp_path / "start_from.txt").touch()  # written before the generator
+    Run.create_or_resume(tmp_path, QUICK_START).close()
+
+
 def test_class_names_of_embedded_data_are_known_without_the_file(tmp_path):
     for name, conditional, names in (
         ("twins", None, ["disc", "ring", "square", "cross"]), ("twins", False, None), ("cifar10", None, None),

@@ -7,6 +7,7 @@ from toy_networks import toy_discriminator, toy_generator
 from training.tiny import make_gan
 
 from sagan_tf.networks import build_discriminator, build_generator
+from sagan_tf.networks.freezing import freeze_blocks
 from sagan_tf.networks.named_weights import weights_by_name
 from sagan_tf.training import SAGAN
 from sagan_tf.training.transfer import Weights
@@ -184,3 +185,12 @@ def test_load_weights_from_rejects_equal_names_of_classes():
 def test_load_weights_from_path_says_what_reads_it():
     with pytest.raises(TypeError, match="`sagan_tf.read_weights` reads those of a run folder.*'runs/cats'"):
         toy_gan(3, 0).load_weights_from("runs/cats")
+
+
+def test_frozen_parts_are_those_of_a_generator_without_average():
+    source, gan = toy_gan(3, 0), toy_gan(3, 1)
+    freeze_blocks(gan.generator, 1, "generator")
+    gan.load_weights_from(Weights.of({"generator": source.generator}))
+    for network in ("generator", "ema_generator"):
+        for key, value in weights_by_name(getattr(gan, network)).items():
+            np.testing.assert_array_equal(value, weights_by_name(source.generator)[key])
