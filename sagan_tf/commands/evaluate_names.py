@@ -1,4 +1,4 @@
-"""What a result of `evaluate` is called, and which generator it is of."""
+"""File names of the results of `evaluate`, and the description of the generator."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def refuse_run_options(options):
 
 
 def run_stem(step, features, options):
-    """File name, without suffix, of the result of a run: other options give another file."""
+    """File name, without suffix, of the result of a run, with the options that change its numbers."""
     generator = "best" if options.best else f"step_{step or 0:08d}"
     return "-".join([generator, features, *_parts(options), *_further_parts(options)])
 

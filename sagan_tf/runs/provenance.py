@@ -62,7 +62,7 @@ def _evaluations(run, step):
 
 
 def _largest(evaluations):
-    """Leaves out trials: of the same measure, only the evaluation with the most samples stays."""
+    """Keeps, of evaluations with the same protocol and figures, the one with the most samples."""
     kept, seen = [], set()
     for evaluation in sorted(evaluations, key=lambda e: -e["samples"]["count"]):
         protocol = ("features_sha256", "batch_normalization", "reference", "split")
