@@ -24,6 +24,7 @@ from reporting import describe_machine, load_pyplot, write_json
 
 from sagan_tf.config import Config, config_differences, load_config
 from sagan_tf.config.checks import flat_fields
+from sagan_tf.config.fields import OptimizerConfig
 from sagan_tf.data.sources import open_source
 from sagan_tf.errors import STOPPED_CODES, UserError, one_line_errors
 from sagan_tf.evaluation.distances import frechet_distance_of_moments
@@ -47,6 +48,12 @@ CLASSES = 10
 # What the peer takes from our config, and what it has itself. All else must be as in a default config.
 NETWORKS = ("generator", "discriminator")
 OPTIMIZERS = ("generator_optimizer", "discriminator_optimizer")
+# Left out of the config, since the peer does not have it.
+NOT_IN_PEER = {
+    "training.share_fake_batch": False,
+    **{f"{optimizer}.{name}": getattr(OptimizerConfig, name) for optimizer in OPTIMIZERS
+       for name in ("schedule", "decay_start_step")},
+}  # fmt: skip
 EQUAL = {
     "discriminator.attention_sizes": "generator.attention_sizes",
     **{f"discriminator_optimizer.{name}": f"generator_optimizer.{name}" for name in ("beta_1", "beta_2")},
@@ -92,6 +99,7 @@ def our_config(options, seed):
     """The config of our run; the peer takes what it says of networks, batches and rates."""
     flags = {
         "config": ROOT / "configs" / "cifar10_small.yaml",
+        **NOT_IN_PEER,
         "data.data_dir": options.data_dir,
         "training.steps": options.steps,
         "training.seed": seed,

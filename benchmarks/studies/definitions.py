@@ -108,6 +108,10 @@ def _schedule(steps, ema_decay):
     return {"training.steps": steps, "training.ema_decay": ema_decay, **decay}
 
 
+def _widths(generator, discriminator):
+    return {"generator.channels": generator, "discriminator.channels": discriminator}
+
+
 def _rates(generator, discriminator):
     return {"generator_optimizer.learning_rate": generator, "discriminator_optimizer.learning_rate": discriminator}
 
@@ -157,7 +161,7 @@ _CANDIDATES = {
 # The second search, from the best of the first.
 _SECOND = {**RECIPE, "data.name": "twins", **_STRONG_R1, **_WIDE, **_COLOR, "training.share_fake_batch": True}
 _NARROW = {"attention.key_reduction": 8, "attention.value_reduction": 2}
-_UNSHARED = {"training.share_fake_batch": False}
+_SHARED, _UNSHARED = ({"training.share_fake_batch": is_shared} for is_shared in (True, False))
 _TWO = {"generator.attention_sizes": [8, 16], "discriminator.attention_sizes": [8, 16]}
 _BALANCED = {**_TWO, **_UNSHARED, "generator.channels": 12, "discriminator.channels": 24}
 _SECOND_CANDIDATES = {
@@ -195,9 +199,10 @@ _CIFAR10 = {
     "config": "cifar10_small",
     "hardware.native_operations": True,
     **{f"{network}_optimizer.schedule": "linear" for network in ("generator", "discriminator")},
+    **_rates(1e-3, 2e-3),
     **_OWN_FEATURES,
-    "evaluation.interval": 1200,
-    "output.checkpoint_interval": 1200,
+    "evaluation.interval": 500,
+    "output.checkpoint_interval": 500,
     "output.checkpoints_to_keep": 1,
     "output.tensorboard": "none",
 }
@@ -222,19 +227,25 @@ STUDIES = [
         {"quick_start": {}}, tuple(range(10)), 400,
     ),
     Study(
-        "cifar10_recipe", "Which settings for CIFAR-10 on CPUs? (an eighth of the run)",
-        {**_CIFAR10, **_schedule(2400, 0.998)},
+        "cifar10_recipe", "Which settings for CIFAR-10 on CPUs, in about equal times?",
+        _CIFAR10,
         {
-            "base": {},
-            "fast": _rates(1e-3, 2e-3),
-            "slow": _rates(2e-4, 4e-4),
-            "wide_discriminator": {"discriminator.channels": 48},
-            "r1": {"training.r1_weight": 0.1, "training.r1_interval": 4},
-            "color": _COLOR,
-            "relativistic": {**_RELATIVISTIC, "training.r1_weight": 0.1, "training.r2_weight": 0.1},
-            "wide_attention": _WIDE,
+            "medium": {**_widths(24, 32), **_SHARED, **_schedule(1600, 0.995)},
+            "small": {**_widths(16, 32), **_SHARED, **_schedule(2400, 0.995)},
+            "small_slow": {**_widths(16, 32), **_SHARED, **_schedule(2400, 0.995), **_rates(4e-4, 8e-4)},
+            "small_slow_generator": {**_widths(16, 32), **_SHARED, **_schedule(2400, 0.995), **_rates(2e-4, 8e-4)},
+            "small_two_updates": {
+                **_widths(16, 32), **_UNSHARED, **_schedule(1500, 0.995), **_rates(4e-4, 8e-4), "training.d_steps": 2,
+            },
+            "small_wide_discriminator": {**_widths(16, 48), **_SHARED, **_schedule(1500, 0.995)},
+            "small_wide_discriminator_slow": {
+                **_widths(16, 48), **_SHARED, **_schedule(1500, 0.995), **_rates(4e-4, 8e-4),
+            },
+            "medium_wide_discriminator_slow": {
+                **_widths(24, 48), **_SHARED, **_schedule(1200, 0.995), **_rates(4e-4, 8e-4),
+            },
         },
-        (100, 101),
+        (100,),
     ),
     Study(
         "attention_twins_32", "Does attention make far parts agree, and where? (Table 1 of the paper)",
