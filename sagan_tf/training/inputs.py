@@ -192,6 +192,35 @@ def check_step_options(
         raise ValueError("XLA cannot compile `native_operations`. Received: native_operations=True, jit_compile=True.")
 
 
+def check_parts(image, d_steps, accumulation_steps):
+    """Returns the images of a replica, after checking that the updates of a step can share them equally.
+
+    Call it outside of what XLA compiles, as `check_batch`.
+
+    Args:
+        image: Tensor (B, H, W, C); anything else is left to `check_batch`.
+        d_steps, accumulation_steps: As of `SAGAN.compile`.
+
+    Raises:
+        ValueError: B is no multiple of d_steps * accumulation_steps, or 0.
+        tf.errors.InvalidArgumentError: The same of a B that only the graph knows.
+    """
+    if not tf.is_tensor(image) or image.shape.rank == 0:
+        return image
+    known = None if image.shape.rank is None else image.shape[0]
+    size = tf.shape(image)[0] if known is None else known
+    is_valid = (size > 0) & (size % (d_steps * accumulation_steps) == 0)
+    text = (
+        "The batch of a replica must be a multiple of d_steps * accumulation_steps, and not empty. Leave out a smaller "
+        f"last batch by `drop_remainder=True`. Received: {d_steps=}, {accumulation_steps=}, batch"
+    )
+    if known is None:
+        return _require(image, [(is_valid, [text, size])])
+    if not is_valid:
+        raise ValueError(f"{text} {size}.")
+    return image
+
+
 class StepBatches:
     """The batches of the discriminator's updates in a step.
 
@@ -205,12 +234,6 @@ class StepBatches:
     def __init__(self, data, d_steps, accumulation_steps):
         self._data = data
         self.count = d_steps * accumulation_steps
-        size = data[0].shape[0]
-        if size is not None and size % self.count:
-            raise ValueError(
-                "The batch of a replica must be a multiple of d_steps * accumulation_steps. "
-                f"Received: batch {size}, {d_steps=}, {accumulation_steps=}."
-            )
 
     def __getitem__(self, i):
         return tuple(None if x is None else self._part(x, i) for x in self._data)
