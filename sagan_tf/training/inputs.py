@@ -152,10 +152,11 @@ def _check_label(label, num_classes):
             f"Labels must be integers (B,) or (B, 1). Received: shape {tuple(label.shape)}. "
             "Convert one-hot labels by `tf.argmax(label, axis=-1)`."
         )
-    label = ops.cast(ops.reshape(label, (-1,)), "int32")
-    # A lookup takes -1 for the last class.
-    valid = ops.all((label >= 0) & (label < num_classes))
-    return _require(label, [(valid, [f"Labels must be in 0 .. {num_classes - 1}. Received:", label])])
+    given = ops.reshape(label, (-1,))
+    label = ops.cast(given, "int32")
+    # A lookup takes -1 for the last class, and the cast 0.5 for 0.
+    valid = ops.all((label >= 0) & (label < num_classes) & (ops.cast(label, given.dtype) == given))
+    return _require(label, [(valid, [f"Labels must be whole numbers in 0 .. {num_classes - 1}. Received:", given])])
 
 
 def _require(x, conditions):

@@ -65,7 +65,7 @@ def test_sagan_rejects_frozen_networks(part):
 def test_sagan_step_rejects_labels_out_of_range(traced):
     for label in (-1, 3):
         data = make_data(8, 1).map(lambda image, _: (image, tf.constant([0, 1, 2, label] * 2)))
-        with pytest.raises(tf.errors.InvalidArgumentError, match=r"Labels must be in 0 \.\. 2"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"Labels must be whole numbers in 0 \.\. 2"):
             fit(traced, data)
 
 
