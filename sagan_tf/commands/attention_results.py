@@ -24,6 +24,7 @@ from sagan_tf.viewing.explorer import ExplorerData, shrink
 _BATCH = 8  # images per batch, fewer if maps are large
 _BATCH_SCORES = 1 << 24  # per layer and batch: float32 and a few copies in float64
 _EXPLORER_CLASSES = 4
+_SPARE = 2  # times the images of embedded data that hold enough of a class on average
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,8 @@ class AttentionReader:
 
     def _real_images(self, count):
         try:
-            return real_images(self._run, count, self._num_classes)
+            chosen = None if self._options.classes is None else tuple(self._classes)
+            return real_images(self._run, count, self._num_classes, chosen)
         except UserError as error:
             if self._options.pictures == "real":
                 raise
@@ -170,24 +172,29 @@ class AttentionReader:
 
 
 @functools.lru_cache(maxsize=1)  # the same images for all steps
-def real_images(run, count, num_classes):
+def real_images(run, count, num_classes, classes=None):
     """Reads up to `count` images of a run's data, the classes in turn.
 
     Args:
         run: `Run`.
         count: int.
         num_classes: int, classes of the networks; None without classes.
+        classes: Tuple of labels of the classes; None: all.
 
     Returns:
         ((N, H, W, C) in [-1, 1], labels (N,) or None, N titles).
 
     Raises:
-        UserError: The data cannot be read, or have other classes than the run.
+        UserError: The data cannot be read, have other classes than the run, or no image of `classes`.
     """
     data = run.config().data
     if data.name in embedded.NAMES:
         size, _, channels = data.image_shape
-        images, labels = embedded.render(data.name, range(count), split=data.split, image_size=size, channels=channels)
+        indices = range(count if classes is None else count * len(embedded.KINDS) * _SPARE)
+        images, labels = embedded.render(data.name, indices, split=data.split, image_size=size, channels=channels)
+        if classes is not None:
+            chosen = np.flatnonzero(np.isin(labels, classes))[:count]
+            images, labels = images[chosen], labels[chosen]
         names = embedded.KINDS
     else:
         with translate_data_errors(data.name):
@@ -196,7 +203,7 @@ def real_images(run, count, num_classes):
                 check_data(run, portable_fingerprint(source), classes_only=True)
             if num_classes not in (None, source.num_classes):
                 raise UserError(f"{data.name}: the data have {count_in_words(source.class_names)}, not {num_classes}.")
-            images, labels = spread_over_classes(source, count)
+            images, labels = spread_over_classes(source, count, classes)
         names = source.class_names
     captions = [f"no. {i + 1}" for i in range(len(images))] if names is None else [names[label] for label in labels]
     turns = [captions[:i].count(caption) for i, caption in enumerate(captions)]

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from sagan_tf.commands.options import EvaluateOptions
+from sagan_tf.commands.options import TRUNCATION_CURVE, EvaluateOptions
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.evaluator import file_name_part
 from sagan_tf.evaluation.standing_statistics import BATCH_SIZE
+from sagan_tf.files.hashing import sha256_of_parts
 
+_LONGEST_STEM = 160  # bytes; file systems allow 255 per name, with suffixes
 _OF_RUNS = ("num_samples", "seed", "truncation", "truncation_curve", "labels", "step", "best", "standing")
 
 
@@ -35,12 +37,20 @@ def refuse_run_options(options):
 def run_stem(step, features, options):
     """File name, without suffix, of the result of a run, with the options that change its numbers."""
     generator = "best" if options.best else f"step_{step or 0:08d}"
-    return "-".join([generator, features, *_parts(options), *_further_parts(options)])
+    return _stem([generator, features, *_parts(options), *_further_parts(options)])
 
 
 def folder_stem(folder, features, options):
     """File name, without suffix, of the result of a folder of pictures, a pathlib.Path."""
-    return "-".join([file_name_part(folder), features, *_further_parts(options)])
+    return _stem([file_name_part(folder), features, *_further_parts(options)])
+
+
+def _stem(parts):
+    """Joins parts of a file name; of a long name, a hash stands for the end."""
+    name = "-".join(parts).encode()
+    if len(name) <= _LONGEST_STEM:
+        return name.decode()
+    return f"{name[:_LONGEST_STEM].decode(errors='ignore')}-{sha256_of_parts([name])[:16]}"
 
 
 def features_name(network):
@@ -52,7 +62,9 @@ def _parts(options):
     texts = {"standing": "standing_{}", "truncation": "truncation_{:g}", "num_samples": "count_{}", "seed": "seed_{}",
              "labels": "labels_{}"}  # fmt: skip
     parts = [text.format(getattr(options, name)) for name, text in texts.items() if _is_set(options, name)]
-    return parts + (["curve"] if options.truncation_curve else [])
+    curve = tuple(sorted(set(options.truncation_curve)))
+    values = [] if curve == TRUNCATION_CURVE else [f"{truncation:g}" for truncation in curve]
+    return parts + (["_".join(["curve", *values])] if curve else [])
 
 
 def _further_parts(options):

@@ -37,6 +37,7 @@ PositiveNumber = restricted_number_type(
 NonNegativeNumber = restricted_number_type(
     "NonNegativeNumber", float, [(">=", 0), _FINITE], docstring="a finite number from 0"
 )
+TRUNCATION_CURVE = (0.4, 0.7, 1.0, 1.5, 2.0)
 # Beyond these, gRPC and sockets, which count in 32 bits, or the alarm at the end would fail.
 Connections = _whole_numbers("Connections", 1, 10**6)
 _SECONDS = ("<=", 1e6)
@@ -97,7 +98,7 @@ class EvaluateOptions:
     num_samples: TwoOrMore = 50_000
     seed: WholeNumber = 0
     truncation: PositiveNumber = NO_TRUNCATION
-    truncation_curve: tuple[PositiveNumber, ...] = field(default=(), metadata={"bare": (0.4, 0.7, 1.0, 1.5, 2.0)})
+    truncation_curve: tuple[PositiveNumber, ...] = field(default=(), metadata={"bare": TRUNCATION_CURVE})
     labels: Literal["uniform", "data"] = "uniform"
     step: WholeNumber | None = None
     best: bool = False

@@ -71,7 +71,8 @@ def build_generator(latent_dim, widths, image_channels):
     """Builds the network, with plain kernels; `widths` are the channels of the maps of 4, 8, 16 and 32 px."""
 
     def transposed(filters, name):
-        return keras.layers.Conv2DTranspose(filters, _KERNEL, strides=2, padding="same", name=name)
+        options = dict(strides=2, padding="same", data_format="channels_last")
+        return keras.layers.Conv2DTranspose(filters, _KERNEL, **options, name=name)
 
     latent = keras.Input((latent_dim,), name="latent")
     x = keras.layers.Dense(_FIRST_SIZE**2 * widths[0], name="dense")(latent)

@@ -239,27 +239,34 @@ def describe_skipped(source):
     return lines
 
 
-def first_of_each_class(source, per_class, limit, max_read=None):
+def first_of_each_class(source, per_class, limit, max_read=None, classes=None):
     """Returns the first `per_class` images of each class, `limit` in all, uint8 (N, H, W, C), and their labels or -1.
 
-    Only the images returned are decoded; after `max_read` images (None: all) the search ends.
+    Only the images returned are decoded; after `max_read` images (None: all) the search ends. `classes` are the labels
+    of the classes (None: all); UserError if they have no image.
     """
     counts, images, labels = collections.Counter(), [], []
     for load, label in itertools.islice(source.reader.in_order(), max_read):
-        if counts[label] < per_class:
+        if counts[label] < per_class and (classes is None or label in classes):
             counts[label] += 1
             images.append(np.asarray(load()))
             labels.append(label)
             if len(images) == limit:
                 break
+    if not images:
+        raise UserError(f"{source.name}: the split {source.split} has no picture of these classes.")
     return np.stack(images), np.array(labels)
 
 
-def spread_over_classes(source, count):
-    """Returns up to `count` images, the first of as many classes as fit, uint8 (N, H, W, C), and their labels or -1."""
-    per_class = max(1, count // (source.num_classes or 1))
+def spread_over_classes(source, count, classes=None):
+    """Returns up to `count` images, the first of as many classes as fit, uint8 (N, H, W, C), and their labels or -1.
+
+    `classes` are the labels of the classes; None: all.
+    """
+    per_class = max(1, count // (len(classes) if classes else source.num_classes or 1))
     # Enough to meet every class of a data set in random order without reading all of a large one.
-    images, labels = first_of_each_class(source, per_class, count, max_read=200 * count)
+    max_read = None if classes else 200 * count
+    images, labels = first_of_each_class(source, per_class, count, max_read, classes)
     order = np.argsort(labels, kind="stable")
     return images[order], labels[order]
 

@@ -17,7 +17,7 @@ from sagan_tf.layers import (
     SelfAttention,
     SpectralNormalization,
 )
-from sagan_tf.layers.functional import move_negative_out_of_range, upsample
+from sagan_tf.layers.functional import average_pool, move_negative_out_of_range, upsample
 
 # Stock layers that compute the same as ours.
 _STOCK = {Conv2D: keras.layers.Conv2D, ReLU: keras.layers.ReLU, ResidualSum: keras.layers.Add}
@@ -172,8 +172,7 @@ class _FoldedLayers:
         if isinstance(layer, SelfAttention):
             return lambda x: self._attention(layer, x)
         if isinstance(layer, keras.layers.BatchNormalization):
-            scale, offset = (values.tolist() for values in _channel_affine(layer))
-            return _layer(keras.layers.Rescaling, layer.name, scale=scale, offset=offset)
+            return lambda x: _rescaled(x, layer)
         return upsample if isinstance(layer, NearestUpsampling) else _copy(layer)
 
     def _attention(self, layer, x):
@@ -183,7 +182,8 @@ class _FoldedLayers:
         def positions(kind, pooled):
             y = _copy(getattr(layer, kind), f"{name}_{kind}")(x)
             if pooled and pool > 1:
-                y = _layer(keras.layers.MaxPooling2D, f"{name}_{kind}_pool", pool_size=pool)(y)
+                options = dict(pool_size=pool, data_format="channels_last")
+                y = _layer(keras.layers.MaxPooling2D, f"{name}_{kind}_pool", **options)(y)
             return _layer(keras.layers.Reshape, f"{name}_{kind}_positions", target_shape=(-1, y.shape[-1]))(y)
 
         query, key, value = positions("query", False), positions("key", True), positions("value", True)
@@ -211,6 +211,14 @@ def _affine(x, scale, offset, name):
     return _layer(keras.layers.Add, f"{name}_offset")([scaled, offset])
 
 
+def _rescaled(x, layer):
+    """Batch normalization at inference."""
+    # (1, 1, C) for a map: where the global data format is channels first, Keras takes (C,) for rows.
+    shape = (*[1] * (len(x.shape) - 2), -1)
+    scale, offset = (values.reshape(shape).tolist() for values in _channel_affine(layer))
+    return _layer(keras.layers.Rescaling, layer.name, scale=scale, offset=offset)(x)
+
+
 def _copy(layer, name=None, factor=1):
     """Copies a layer or operation, in float32, with all its weights times a factor."""
     if isinstance(layer, SpectralNormalization):
@@ -225,7 +233,7 @@ def _copy(layer, name=None, factor=1):
     def call(*args):
         outputs = copy(*map(upsample, args)) if resampling == "up" else copy(*args)
         copy.set_weights(weights)
-        return ops.average_pool(outputs, 2, 2) if resampling == "down" else outputs
+        return average_pool(outputs) if resampling == "down" else outputs
 
     return call
 

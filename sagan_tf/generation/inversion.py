@@ -117,8 +117,10 @@ def invert(
 def _levels(images):
     """Images as uint8."""
     images = np.asarray(images)
-    if images.dtype.kind == "f" and images.size and not abs(images).max() <= 1:
-        raise ValueError(f"`images` must be in [-1, 1], or uint8. Received: floats up to {abs(images).max():g}.")
+    if images.dtype != np.uint8 and images.size:
+        largest, is_float = abs(np.float32(images)).max(), images.dtype.kind not in "biu"
+        if not (is_float and largest <= 1):
+            raise ValueError(f"`images` must be in [-1, 1], or uint8. Received: {images.dtype} up to {largest:g}.")
     return np.asarray(to_levels(images))
 
 

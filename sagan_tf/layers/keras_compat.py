@@ -57,6 +57,12 @@ def child_layers(layer):
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
+def owner_of(weight, layer):
+    """The innermost layer in a layer, or itself, that a weight belongs to, such as that inside `TimeDistributed`."""
+    # Outer layers come before inner ones.
+    return [part for part in layer._flatten_layers() if any(each is weight for each in part.weights)][-1]
+
+
 def set_trainable(layer, value):
     """Sets `trainable` of a layer and of all inside; Keras passes it on only from a layer whose own value changes."""
     for part in layer._flatten_layers():

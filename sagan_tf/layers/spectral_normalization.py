@@ -11,7 +11,7 @@ from keras import ops
 
 from sagan_tf.errors import check_positive_int
 from sagan_tf.layers import functional
-from sagan_tf.layers.keras_compat import RecordingScope, child_layers, dequantize
+from sagan_tf.layers.keras_compat import RecordingScope, child_layers, dequantize, owner_of
 
 # Weights that are linear maps, by the names Keras gives them.
 KERNEL_NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "embeddings")
@@ -158,16 +158,16 @@ class SpectralNormalization(keras.layers.Wrapper):
             vector.assign(estimate.u)
 
     def _output_axes(self, kernel):
-        layers = keras.layers
+        layers, layer = keras.layers, owner_of(kernel, self.layer)
         if kernel.name == "embeddings":
             return (0,)
-        depthwise = isinstance(self.layer, (layers.DepthwiseConv1D, layers.DepthwiseConv2D))
+        depthwise = isinstance(layer, (layers.DepthwiseConv1D, layers.DepthwiseConv2D))
         if depthwise or kernel.name == "depthwise_kernel":
             return (-2, -1)
-        if isinstance(self.layer, (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)):
+        if isinstance(layer, (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)):
             return (-2,)
-        if isinstance(self.layer, layers.EinsumDense):
-            operands, result = self.layer.equation.replace(" ", "").split("->")
+        if isinstance(layer, layers.EinsumDense):
+            operands, result = layer.equation.replace(" ", "").split("->")
             letters = operands.split(",")[1]
             return tuple(i - len(letters) for i, letter in enumerate(letters) if letter in result)
         return (-1,)

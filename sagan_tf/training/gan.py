@@ -286,13 +286,6 @@ class SAGAN(SteppingModel):
         if not self.accepts_bright_batches and int(self.step.numpy()) > 0:
             check_scale(x)
 
-    def prepare_batch(self, data):
-        """Maps uint8 images to [-1, 1] by `prepare_images`, where it is set."""
-        image, *others = data if isinstance(data, tuple) else (data,)
-        if self.prepare_images is None or getattr(image, "dtype", None) != tf.uint8:
-            return data
-        return (self.prepare_images(image, StepRandomness(self.seed, self.step)), *others)
-
     def check_batch(self, data):
         """Checks a batch of real images and returns (image, label or None), see `inputs.check_batch`."""
         step = 1 if self.accepts_bright_batches else self.step

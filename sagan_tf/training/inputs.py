@@ -152,10 +152,11 @@ def _check_label(label, num_classes):
             f"Labels must be integers (B,) or (B, 1). Received: shape {tuple(label.shape)}. "
             "Convert one-hot labels by `tf.argmax(label, axis=-1)`."
         )
-    label = ops.cast(ops.reshape(label, (-1,)), "int32")
-    # A lookup takes -1 for the last class.
-    valid = ops.all((label >= 0) & (label < num_classes))
-    return _require(label, [(valid, [f"Labels must be in 0 .. {num_classes - 1}. Received:", label])])
+    given = ops.reshape(label, (-1,))
+    label = ops.cast(given, "int32")
+    # A lookup takes -1 for the last class, and the cast 0.5 for 0.
+    valid = ops.all((label >= 0) & (label < num_classes) & (ops.cast(label, given.dtype) == given))
+    return _require(label, [(valid, [f"Labels must be whole numbers in 0 .. {num_classes - 1}. Received:", given])])
 
 
 def _require(x, conditions):
@@ -192,6 +193,35 @@ def check_step_options(
         raise ValueError("XLA cannot compile `native_operations`. Received: native_operations=True, jit_compile=True.")
 
 
+def check_parts(image, d_steps, accumulation_steps):
+    """Returns the images of a replica, after checking that the updates of a step can share them equally.
+
+    Call it outside of what XLA compiles, as `check_batch`.
+
+    Args:
+        image: Tensor (B, H, W, C); anything else is left to `check_batch`.
+        d_steps, accumulation_steps: As of `SAGAN.compile`.
+
+    Raises:
+        ValueError: B is no multiple of d_steps * accumulation_steps, or 0.
+        tf.errors.InvalidArgumentError: The same of a B that only the graph knows.
+    """
+    if not tf.is_tensor(image) or image.shape.rank == 0:
+        return image
+    known = None if image.shape.rank is None else image.shape[0]
+    size = tf.shape(image)[0] if known is None else known
+    is_valid = (size > 0) & (size % (d_steps * accumulation_steps) == 0)
+    text = (
+        "The batch of a replica must be a multiple of d_steps * accumulation_steps, and not empty. Leave out a smaller "
+        f"last batch by `drop_remainder=True`. Received: {d_steps=}, {accumulation_steps=}, batch"
+    )
+    if known is None:
+        return _require(image, [(is_valid, [text, size])])
+    if not is_valid:
+        raise ValueError(f"{text} {size}.")
+    return image
+
+
 class StepBatches:
     """The batches of the discriminator's updates in a step.
 
@@ -205,12 +235,6 @@ class StepBatches:
     def __init__(self, data, d_steps, accumulation_steps):
         self._data = data
         self.count = d_steps * accumulation_steps
-        size = data[0].shape[0]
-        if size is not None and size % self.count:
-            raise ValueError(
-                "The batch of a replica must be a multiple of d_steps * accumulation_steps. "
-                f"Received: batch {size}, {d_steps=}, {accumulation_steps=}."
-            )
 
     def __getitem__(self, i):
         return tuple(None if x is None else self._part(x, i) for x in self._data)

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from sagan_tf.training.batch_statistics import average_local_statistics
-from sagan_tf.training.inputs import StepBatches
+from sagan_tf.training.inputs import StepBatches, check_parts
 from sagan_tf.training.loss_scale import SkippedStep
 from sagan_tf.training.randomness import StepRandomness
 from sagan_tf.training.serialization import SerializableModel
@@ -17,6 +17,14 @@ class SteppingModel(SerializableModel):
     On one replica XLA compiles all of it (`DistributedModel`); on several the gradients of each update, because it
     cannot compile what the replicas exchange. It compiles one update of each network, whatever `d_steps` is.
     """
+
+    def prepare_batch(self, data):
+        """Checks the size of a batch, and maps uint8 images to [-1, 1] by `prepare_images`, where it is set."""
+        image, *others = data if isinstance(data, (tuple, list)) else (data,)
+        image = check_parts(image, self.d_steps, self.accumulation_steps)
+        if self.prepare_images is not None and getattr(image, "dtype", None) == tf.uint8:
+            image = self.prepare_images(image, StepRandomness(self.seed, self.step))
+        return (image, *others)
 
     def _step(self, data):
         batches = StepBatches(data, self.d_steps, self.accumulation_steps)

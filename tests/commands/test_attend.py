@@ -197,7 +197,7 @@ def test_attend_omits_real_pictures_when_the_data_is_missing(run, tmp_path, caps
 
 
 @pytest.mark.parametrize("classes", [None, ("cross", "ring")])
-def test_attend_gives_real_pictures_their_own_labels(run, monkeypatch, classes):
+def test_attend_gives_real_pictures_of_the_chosen_classes_their_own_labels(run, monkeypatch, classes):
     given = []
     monkeypatch.setattr(AttentionReader, "_read", lambda reader, *arguments: given.append(arguments) or [None])
     with pytest.raises(AttributeError):  # there are no results
@@ -205,6 +205,7 @@ def test_attend_gives_real_pictures_their_own_labels(run, monkeypatch, classes):
     ((_, pictures, (images, labels), titles, _),) = given
     assert pictures == "real" and len(images) == 7
     assert [f"{KINDS[label]}, real" for label in labels] == list(titles)
+    assert {KINDS[label] for label in labels} == set(classes or KINDS)
 
 
 def test_attend_rejects_data_with_other_classes_than_the_run(tmp_path, capsys, refusal):

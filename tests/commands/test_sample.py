@@ -252,6 +252,7 @@ def test_sample_step_selects_the_checkpoint(run, tmp_path):
         (["--directions", "13"], "--directions: the generator has 12 directions, not 13."),
         (["--distance", "2"], "--distance: is for the strips of --directions."),
         (["--frames", "4", "--animate", "gif"], "--frames: is for the strips of --directions and --interpolate."),
+        (["--sweep", "1,2", "--truncation", "1"], "--truncation: --sweep has truncations of its own; leave one of"),
         (["--animate", "avi"], "--animate: `avi` is not one of gif, webp, mp4."),
     ],
 )

@@ -10,7 +10,7 @@ from small_data import open_small, save_picture
 
 from sagan_tf.data.picture_files import load_picture
 from sagan_tf.data.pipeline import make_dataset
-from sagan_tf.data.sources import class_distribution, contact_sheet_images, describe
+from sagan_tf.data.sources import class_distribution, contact_sheet_images, describe, spread_over_classes
 from sagan_tf.errors import UserError
 
 BLACK = np.zeros((8, 8, 3), np.uint8)
@@ -36,6 +36,10 @@ def test_class_folders_give_names_counts_and_contact_sheet(pictures):
     assert "7 pictures" in describe(source) and "under 50" in describe(source)
     images, captions = contact_sheet_images(source, 2, 2)
     assert images.shape == (4, 32, 32, 3) and captions == ["kätze", "kätze", "犬", "犬"]
+    images, labels = spread_over_classes(source, 9, classes=(1,))
+    assert images.shape == (4, 32, 32, 3) and set(labels) == {1}
+    with pytest.raises(UserError, match="no picture of these classes"):
+        spread_over_classes(source, 9, classes=(2,))
 
 
 def test_open_source_stops_at_or_skips_corrupt_files(pictures):

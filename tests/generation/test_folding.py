@@ -47,6 +47,18 @@ def test_folded_generator_makes_the_same_images(arguments):
     np.testing.assert_allclose(folded.generate(latent, *label)["image"], images, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("num_classes", [NUM_CLASSES, None])
+def test_folded_generator_does_not_depend_on_the_global_data_format(num_classes):
+    generator, inputs = make_generator(num_classes), make_inputs(num_classes=num_classes)
+    images = images_of(generator, inputs)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        folded = fold_generator(generator)
+        np.testing.assert_allclose(images_of(folded.model, inputs), images, atol=TOLERANCE)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
 def test_fold_generator_leaves_the_generator_unchanged():
     generator = make_toy_generator()
     weights, images = generator.get_weights(), images_of(generator, make_inputs())

@@ -66,6 +66,7 @@ def test_invert_rejects_what_does_not_fit(folded):
         ((images, [0.5, 1.5]), {}),
         ((images, ["cat", "dog"]), {}),
         ((images + np.float32(2),), {}),
+        ((images + np.int64(200),), {"steps": 1, "restarts": 1}),  # was white
         ((images * np.float32(np.nan),), {}),
     ):
         with pytest.raises(ValueError, match="Received: "):

@@ -33,6 +33,10 @@ class Case(NamedTuple):
         return [(weight, self.output_axes[weight.name]) for weight in layer.weights if weight.name in self.output_axes]
 
 
+def _time_distributed(dtype=None):
+    return layers.TimeDistributed(layers.Conv2DTranspose(5, 3, dtype=dtype), dtype=dtype)
+
+
 CASES = {
     "dense": Case(partial(layers.Dense, 5), (3, 7), {"kernel": (1,)}),
     "conv1d": Case(partial(layers.Conv1D, 5, 3), (2, 9, 4), {"kernel": (2,)}),
@@ -41,6 +45,7 @@ CASES = {
     "conv1d_transpose": Case(partial(layers.Conv1DTranspose, 5, 3), (2, 6, 4), {"kernel": (1,)}),
     "conv2d_transpose": Case(partial(layers.Conv2DTranspose, 5, 3), (2, 6, 6, 4), {"kernel": (2,)}),
     "conv3d_transpose": Case(partial(layers.Conv3DTranspose, 3, 2), (2, 4, 4, 4, 2), {"kernel": (3,)}),
+    "inside_time_distributed": Case(partial(_time_distributed), (2, 2, 6, 6, 4), {"kernel": (2,)}),
     "depthwise": Case(partial(layers.DepthwiseConv2D, 3, depth_multiplier=2), (2, 6, 6, 4), {"kernel": (2, 3)}),
     "separable": Case(
         partial(layers.SeparableConv2D, 3, 2, depth_multiplier=2),

@@ -65,7 +65,7 @@ def test_sagan_rejects_frozen_networks(part):
 def test_sagan_step_rejects_labels_out_of_range(traced):
     for label in (-1, 3):
         data = make_data(8, 1).map(lambda image, _: (image, tf.constant([0, 1, 2, label] * 2)))
-        with pytest.raises(tf.errors.InvalidArgumentError, match=r"Labels must be in 0 \.\. 2"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"Labels must be whole numbers in 0 \.\. 2"):
             fit(traced, data)
 
 
@@ -307,6 +307,8 @@ def test_sagan_rejects_arguments_out_of_range():
     gan.compile(d_steps=3)
     with pytest.raises(ValueError, match="multiple of d_steps"):
         fit(gan, make_data(4, 1))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="drop_remainder"):  # the size of the last one is 1
+        fit(gan, make_data(3, 2).unbatch().take(4).batch(3))
     gan = make_gan()
     with pytest.raises(ValueError, match="take labels"):
         fit(gan, make_data(4, 1).map(lambda image, label: image))

@@ -1,0 +1,22 @@
+"""File names of the results of `sagan evaluate`."""
+
+from pathlib import Path
+
+from sagan_tf.commands.evaluate_names import folder_stem, run_stem
+from sagan_tf.commands.options import TRUNCATION_CURVE, EvaluateOptions
+
+
+def stem(**options):
+    return run_stem(7, "inception", EvaluateOptions(subject="run", **options))
+
+
+def test_run_stem_names_the_truncations_of_a_curve():
+    assert stem(truncation_curve=TRUNCATION_CURVE) == "step_00000007-inception-curve"
+    assert stem(truncation_curve=(1.5, 0.5, 1.5)) == "step_00000007-inception-curve_0.5_1.5"
+
+
+def test_long_stems_fit_into_a_file_name_and_differ():
+    curves = [tuple(range(1, count)) for count in (90, 91)]
+    first, second = (stem(truncation_curve=curve) for curve in curves)
+    folder = folder_stem(Path("鳥" * 80), "特" * 40, EvaluateOptions(subject="x"))
+    assert first != second and all(len(name.encode()) < 200 for name in (first, second, folder))
