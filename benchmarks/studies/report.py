@@ -10,7 +10,7 @@ from scipy.stats import t
 
 from sagan_tf.experiment.trained import load_generator
 from sagan_tf.files.atomic import write_text
-from sagan_tf.training.guard import signs_of_failure
+from sagan_tf.training.guard import FailureSigns
 from sagan_tf.viewing.image_grids import Table, save_table
 
 # Of `run_one.py`'s scores or, without a rule, of the evaluation during training; with the heading of each.
@@ -63,13 +63,12 @@ def read_runs(study, folder):
 
 def guard_signs(metrics):
     """What the guard saw in the lines of a metrics file: {"ever": sorted names, "at_end": sorted names}."""
-    largest, ever, failing = 0.0, set(), set()
+    signs, ever, failing = FailureSigns(), set(), set()
     for line in metrics:
         if "sample_diversity" not in line:  # of an evaluation
             continue
-        failing = signs_of_failure(line, largest)
+        failing = signs.of(line)
         ever |= failing
-        largest = max(largest, line["sample_diversity"])
     return {"ever": sorted(ever), "at_end": sorted(failing)}
 
 
@@ -146,8 +145,8 @@ def page(study, runs):
         f"# {study.name}", "", study.question, "",
         f"{len(runs)} of {len(study.runs())} runs. Each is scored on {first['samples']:,} samples of the averaged "
         f"generator, seeds from {'/'.join(map(str, first_seeds))} on. Mean over the seeds, ± half "
-        "of its 95 % confidence interval (Student's t), without those that diverged. Warned: the guard saw a saturated "
-        "discriminator or a mode collapse in some line of the metrics, or at the end of training.", "",
+        "of its 95 % confidence interval (Student's t), without those that diverged. Warned: the guard saw a sign of "
+        "failure in some line of the metrics, or at the end of training.", "",
         row(["arm", "seeds", "diverged", "warned", "at the end", *(MEASURES[name] for name in measures)]),
         row(["---"] * (5 + len(measures))),
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from training.tiny import make_gan
 
 from sagan_tf.generation.sampler import Sampler
-from sagan_tf.training.guard import COLLAPSED_SHARE, GROUPS, SAMPLES, Guard, TrainingFailure
+from sagan_tf.training.guard import COLLAPSED_SHARE, GROUPS, GUESSING_LINES, SAMPLES, Guard, TrainingFailure
 
 GOOD = {"d_accuracy": 0.8, "d_loss": 1.2, "g_loss": 0.5}
 WITHOUT_WEIGHTS = SimpleNamespace(weights=[])
@@ -69,3 +69,12 @@ def test_guard_detects_saturated_and_dead_discriminators(means, text):
         with pytest.raises(TrainingFailure, match=text) as caught:
             Guard(lambda: VARIED, stop_on_collapse=True).check(WITHOUT_WEIGHTS, 5, {**GOOD, **means})
         assert (caught.value.kind, caught.value.step) == ("collapse", 5)
+
+
+def test_guard_warns_once_while_the_discriminator_guesses():
+    warnings, accuracies = [], [0.5] * (GUESSING_LINES - 1) + [0.55] + [0.49, 0.51] * GUESSING_LINES + [0.6]
+    guard = Guard(lambda: VARIED, warn=warnings.append)
+    for step, accuracy in enumerate(accuracies):
+        guard.check(WITHOUT_WEIGHTS, step, {**GOOD, "d_accuracy": accuracy})
+    assert len(warnings) == 1
+    assert f"Warning at step {2 * GUESSING_LINES - 1}: the discriminator is right about half" in warnings[0]
