@@ -209,7 +209,4 @@ def load_generator(path: str | Path) -> TrainedGenerator:
         raise UserError(f"{path}: there is no such file.{hint}")
     run = Run(Path(path).parent)
     model = load_model(run, Path(path))
-    num_classes = count_classes(model)
-    if run.config_path.is_file():
-        return TrainedGenerator(model, class_names(run, num_classes))
-    return TrainedGenerator(model, None if num_classes is None else tuple(map(str, range(num_classes))))
+    return TrainedGenerator(model, class_names(run, count_classes(model)))

@@ -223,7 +223,9 @@ class Run:
         return read_record(self.class_names_path, parse_class_names, "a list of class names")
 
     def known_class_names(self) -> list[str] | None:
-        """As `class_names`, but those of an embedded data set are known without the file."""
+        """As `class_names`, but those of an embedded data set need no file; None in a folder that is not of a run."""
+        if not self.config_path.is_file():
+            return None
         names, data = self.class_names(), self.config().data
         return list(KINDS) if not names and data.name in NAMES and data.conditional is not False else names
 

@@ -17,8 +17,9 @@ from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler, grid_seeds
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
-from sagan_tf.training.callbacks import Report, StopOnSignal
+from sagan_tf.training.callbacks import Report
 from sagan_tf.training.pictures import AttentionPictures, Samples
+from sagan_tf.training.signals import StopOnSignal
 
 
 def started(callback, gan, step):
@@ -83,8 +84,8 @@ def test_report_failure_is_printed_once(capsys):
 def test_stop_is_announced_within_the_step(monkeypatch, capsys):
     """The step is a call of C that no Python signal handler interrupts."""
     gan, stop, sent, answered = make_gan(), StopOnSignal(), [], []
-    answer = stop._answer
-    monkeypatch.setattr(stop, "_answer", lambda: answered.append(time.monotonic()) or answer())
+    announce = stop._announce
+    monkeypatch.setattr(stop, "_announce", lambda number: answered.append(time.monotonic()) or announce(number))
     started(stop, gan, 7)
     stop.on_train_batch_end(0)
     stop.on_train_batch_begin(1)
