@@ -15,7 +15,7 @@ from sagan_tf.errors import UserError
 _EXAMPLES = """\
 examples:
   %(prog)s                                           the quick start: minutes on two CPU cores, no download
-  %(prog)s --config folder64 --data.name PICTURES    your own pictures, 64 px
+  %(prog)s --config folder64 --data.name PICTURES    your own images, 64 px
   %(prog)s --config cifar10 --data.download
   %(prog)s --config cifar10 --help                   the values of this config
 

@@ -135,7 +135,7 @@ class Evaluator:
             UserError: There are fewer than two images.
         """
         if source.num_images < 2:
-            raise UserError(f"{source.name}: a reference needs two pictures or more.")
+            raise UserError(f"{source.name}: a reference needs two images or more.")
         about = self.describe_dataset(source) | {"kept": min(keep, source.num_images)}
         path = self.statistics_path(source, cache)
         path.parent.mkdir(parents=True, exist_ok=True)

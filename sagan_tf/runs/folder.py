@@ -189,7 +189,7 @@ class Run:
         return self.samples_path / f"step_{step:08d}.png"
 
     def attention_picture_path(self, step: int) -> Path:
-        """Path of the attention picture of a step."""
+        """Path of the attention image of a step."""
         return self.attention_path / f"step_{step:08d}.png"
 
     def checkpoint_steps(self) -> list[int]:

@@ -67,7 +67,7 @@ class Guard:
         self._report("saturated", "saturated" in failing, step, (
             f"the discriminator tells all real and generated images apart (accuracy {means['d_accuracy']:.3f}, loss "
             f"{means['d_loss']:.4f}) and leaves the generator no gradient. Likely to help: a lower "
-            "discriminator_optimizer.learning_rate, training.augmentation [color, translation], more pictures."
+            "discriminator_optimizer.learning_rate, training.augmentation [color, translation], more images."
         ))  # fmt: skip
         self._report("dead", "dead" in failing, step, (
             "the gradients of both networks are 0, and nothing is trained any more: the discriminator gives all images "

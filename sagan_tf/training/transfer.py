@@ -259,7 +259,7 @@ def _match_parts(network, name, source, settings, labels, new_classes):
 def _match_from_image(own, theirs, matches, tables):
     """Matches blocks that have no match yet with those equally far from the image, for another image size.
 
-    A network for pictures of twice the size has a block more; in its widths, the others are before or after it.
+    A network for images of twice the size has a block more; in its widths, the others are before or after it.
     """
     ends = (reversed([part for part in groups if part.startswith("block_")]) for groups in (own, theirs))
     return {

@@ -45,22 +45,8 @@ def test_option_parser_has_help_and_default_for_every_field(capsys, cls):
 
 
 def test_option_parser_reads_options_in_their_types():
-    arguments = [
-        "run",
-        "--out",
-        "~",
-        "--num-samples",
-        "30",
-        "--truncation=0.5",
-        "--metrics",
-        "fid, kid,",
-        "--best",
-        "--reference",
-        "null",
-        "--pixel_range",
-        "-1,1",
-    ]
-    parsed = parse_options(options.EvaluateOptions, arguments, "prog")
+    arguments = "run --out ~ --num-samples 30 --truncation=0.5 --best --reference null --pixel_range -1,1".split()
+    parsed = parse_options(options.EvaluateOptions, [*arguments, "--metrics", "fid, kid,"], "prog")
     assert (parsed.subject, parsed.out, parsed.num_samples, parsed.truncation) == ("run", Path("~"), 30, 0.5)
     assert (parsed.metrics, parsed.best, parsed.reference, parsed.pixel_range) == (("fid", "kid"), True, "null", "-1,1")
     assert parse_options(options.EvaluateOptions, ["run", "--truncation_curve"], "prog").truncation_curve[-1] == 2

@@ -1,4 +1,4 @@
-"""Pictures and the report are written at their intervals; a failure does not end training."""
+"""Images and the report are written at their intervals; a failure does not end training."""
 
 import contextlib
 import hashlib
@@ -18,7 +18,7 @@ from sagan_tf.generation.sampler import Sampler, grid_seeds
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
 from sagan_tf.training.callbacks import Report
-from sagan_tf.training.pictures import AttentionPictures, Samples
+from sagan_tf.training.image_callbacks import AttentionImages, Samples
 from sagan_tf.training.signals import StopOnSignal
 
 
@@ -52,16 +52,16 @@ def test_sample_grid_shows_the_seeds_of_the_sample_command(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "batches", "steps"), [(0, 7, [0, 3, 6, 7]), (3, 3, [6]), (2, 2, [3, 4])])
-def test_attention_pictures_are_saved_at_interval_and_end(tmp_path, first, batches, steps):
-    callback = AttentionPictures(lambda step: tmp_path / f"{step}.png", 3, [0, 1], [0, 1], ["disc", "ring", "square"])
+def test_attention_images_are_saved_at_interval_and_end(tmp_path, first, batches, steps):
+    callback = AttentionImages(lambda step: tmp_path / f"{step}.png", 3, [0, 1], [0, 1], ["disc", "ring", "square"])
     run_through(started(callback, make_gan(attention_sizes=(16,)), first), batches)
     assert sorted(int(path.stem) for path in tmp_path.iterdir()) == steps
 
 
-def test_attention_pictures_are_not_saved_without_attention(tmp_path):
+def test_attention_images_are_not_saved_without_attention(tmp_path):
     sizes = dict(image_size=32, channels=4, num_classes=None, attention_sizes=())
     gan = SAGAN(build_generator(**sizes, latent_dim=8), build_discriminator(**sizes))
-    callback = AttentionPictures(lambda step: tmp_path / f"{step}.png", 1, [0, 1], None)
+    callback = AttentionImages(lambda step: tmp_path / f"{step}.png", 1, [0, 1], None)
     run_through(started(callback, gan, 0), 2)
     assert not list(tmp_path.iterdir())
 
