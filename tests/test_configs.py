@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sagan_tf.config import QUICK_START, TrainingConfig, config_differences, load_config
+from sagan_tf.config import TrainingConfig, config_differences, load_config
 from sagan_tf.training import SAGAN
 from sagan_tf.training.step_options import STEP_OPTIONS
 
@@ -48,10 +48,6 @@ def test_config_file_header_flags_exist(file):
 def test_config_files_have_unique_runs():
     runs = [load_config(["--config", str(file)]).run for file in FILES]
     assert len(set(runs)) == len(runs)
-
-
-def test_quick_start_file_equals_built_in_quick_start():
-    assert config_differences(load("quickstart"), QUICK_START) == []
 
 
 def test_step_options_have_the_same_defaults_in_a_config_and_in_compile():

@@ -362,7 +362,7 @@ def _image_metric_names(options, rule):
 
 
 def _default_sides(folder):
-    """The size of prepared images, or the largest square in the first image of a folder, as of `DataOptions`."""
+    """The size of prepared images, or the largest square in the first image of a folder, see `DataOptions`."""
     if is_prepared(folder):
         manifest = read_manifest(split_folder(folder, "train"))
         if manifest is not None:

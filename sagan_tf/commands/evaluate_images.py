@@ -200,7 +200,7 @@ def save_feature_neighbours(generated, reference, reader, source, path):
 
 
 def save_pixel_neighbours(reader, source, num_reference, path):
-    """Saves samples beside their nearest neighbors in the data by pixels; arguments as of `image_metrics`."""
+    """Saves samples beside their nearest neighbors in the data by pixels; arguments as in `image_metrics`."""
     samples, _ = reader.read(np.linspace(0, reader.count - 1, min(_NEIGHBOUR_ROWS, reader.count)).astype(int))
     count = min(_NEIGHBOURS, num_reference, source.num_images)
     distances, nearest = pixel_neighbours(samples, source.reader, count, num_reference)

@@ -164,7 +164,7 @@ class SampleOptions:
 
 
 def image_sides(options):
-    """The fields of an `EvaluateOptions` or `PrepareOptions` that give the size of images, as of `DataOptions`."""
+    """The fields of an `EvaluateOptions` or `PrepareOptions` that give the size of images, see `DataOptions`."""
     if (options.image_height is None) != (options.image_width is None):
         given, other = ("width", "height") if options.image_height is None else ("height", "width")
         raise UserError(f"--image_{given}: give --image_{other} too.")

@@ -8,6 +8,7 @@ import os
 import numpy as np
 
 from sagan_tf.data.readers import ArrayReader, RecordReader
+from sagan_tf.errors import list_some
 
 _SAMPLED_FILES = 256  # whose contents are compared, spread over the data set, at least one per class
 _SAMPLED_BYTES = 1 << 16  # of each
@@ -89,8 +90,7 @@ def fingerprint_differences(old, new, classes_only=False):
     lines = _class_differences(old, new)
     if not lines and not classes_only and "hashes" in old:
         lines = _image_differences(old, new)
-    hidden = len(lines) - _DIFFERENCES_SHOWN
-    return "; ".join(lines[:_DIFFERENCES_SHOWN] + ([f"{hidden} more"] if hidden > 0 else [])) or None
+    return list_some(lines, _DIFFERENCES_SHOWN, "; ") or None
 
 
 def _class_differences(old, new):

@@ -17,7 +17,7 @@ from sagan_tf.data.checked_files import CheckedFiles
 from sagan_tf.data.image_files import UNREADABLE, image_suffixes, load_image, read_image, reason_in_one_line
 from sagan_tf.data.readers import ArrayReader, IndexedReader
 from sagan_tf.data.threads import TOGETHER, in_order
-from sagan_tf.errors import UserError, check_utf8
+from sagan_tf.errors import UserError, check_utf8, list_some
 from sagan_tf.progress import progress_bar
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
@@ -106,10 +106,9 @@ def _read_in_threads(paths, read):
 
 def unreadable_error(folder, unreadable, total, hint):
     """Returns the error of `unreadable`, (path, reason) of some of `total` files; `hint` if others can be read."""
-    listed = "; ".join(f"{path}: {reason}" for path, reason in unreadable[:10])
-    rest = f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
+    listed = list_some([f"{path}: {reason}" for path, reason in unreadable], 10, "; ")
     hint = "" if len(unreadable) == total else f" {hint}"
-    return UserError(f"{folder}: {len(unreadable)} of {total} files cannot be read: {listed}{rest}.{hint}")
+    return UserError(f"{folder}: {len(unreadable)} of {total} files cannot be read: {listed}.{hint}")
 
 
 class Listing(NamedTuple):
@@ -204,14 +203,14 @@ def _list_tiny_imagenet(folder, split):
     classes = tiny_imagenet.read_classes(folder)
     if split == "train":
         by_class = {wnid: os.path.join(folder, split, wnid, "images") for wnid in classes}
-        found = [(path, wnid, _scan(path)) for wnid, path in by_class.items() if os.path.isdir(path)]
+        scanned = [(path, wnid, _scan(path)) for wnid, path in by_class.items() if os.path.isdir(path)]
     elif os.path.isdir(path := os.path.join(folder, split, "images")):
-        found = [(path, None, _scan(path))]
+        scanned = [(path, None, _scan(path))]
     else:
         splits = [name for name in ("train", "val", "test") if os.path.isdir(os.path.join(folder, name))]
         raise UserError(f"{folder}: has no split `{split}`. Choose from {', '.join(splits)}.")
-    images = [(os.path.join(path, name), name, wnid) for path, wnid, entries in found for name in entries.images]
-    skipped = [pair for *_, entries in found for pair in entries.skipped]
+    images = [(os.path.join(path, name), name, wnid) for path, wnid, entries in scanned for name in entries.images]
+    skipped = [pair for *_, entries in scanned for pair in entries.skipped]
     if split == "test":
         return Listing([path for path, *_ in images], None, None, skipped)
     if split == "val":
@@ -241,8 +240,8 @@ def _holds_images(folder):
 def _scan(folder):
     """Returns the entries of a folder, sorted by name, without hidden ones and `__MACOSX`."""
     entries, suffixes = _Entries([], [], []), image_suffixes()
-    with os.scandir(folder) as found:
-        visible = [entry for entry in found if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+    with os.scandir(folder) as scan:
+        visible = [entry for entry in scan if not entry.name.startswith(".") and entry.name != "__MACOSX"]
     for entry in visible:
         name = entry.name
         if not name.isascii():

@@ -188,11 +188,11 @@ def read_index(folder, manifest):
     for file, size in sizes.items():
         check_kind(file)
         try:
-            found = os.path.getsize(file)
+            actual = os.path.getsize(file)
         except OSError as error:
             raise UserError(f"{file}: cannot be read: {error.strerror}. {advice}") from None
-        if found != size:
-            raise UserError(f"{file}: has {found:,} of {size:,} bytes. {advice}")
+        if actual != size:
+            raise UserError(f"{file}: has {actual:,} of {size:,} bytes. {advice}")
     content = path.read_bytes()
     if sha256_of_parts([content]) != manifest["index_sha256"]:
         raise UserError(f"{path}: its SHA-256 is not that of {MANIFEST}. {advice}")

@@ -384,5 +384,5 @@ def _find_damaged(path, shards, show_progress):
     settings = {"desc": f"checking {path}", "unit": "shard", "disable": not show_progress}
     with concurrent.futures.ThreadPoolExecutor(NUM_THREADS) as threads:
         hashes = threads.map(lambda file: sha256(file) if file.is_file() else None, paths)
-        found = list(progress_bar(hashes, total=len(paths), **settings))
-    return [number for number, shard in enumerate(shards) if found[number] != shard["sha256"]]
+        actual = list(progress_bar(hashes, total=len(paths), **settings))
+    return [number for number, shard in enumerate(shards) if actual[number] != shard["sha256"]]

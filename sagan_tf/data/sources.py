@@ -35,7 +35,7 @@ class Source:
         image_shape: (height, width, channels) of the prepared images; 1 or 3 channels.
         files: Paths of its files: of the N images for a folder, in their order; empty if it is embedded.
         skipped: (path, reason) of each file or folder that is not used; the path of a folder ends with a separator.
-        resize: Resize filter, as of `DataOptions`.
+        resize: Resize filter, see `DataOptions`.
         digest: Hexadecimal SHA-256 of images and labels where it is known without reading them, as of prepared ones.
     """
 

@@ -78,9 +78,9 @@ class TrainedGenerator:
         """Computes the attention maps of the images that `sample` makes of the same arguments.
 
         Args:
-            seeds: As of `sample`, N >= 1.
-            labels: As of `sample`.
-            truncation: As of `sample`.
+            seeds: As in `sample`, N >= 1.
+            labels: As in `sample`.
+            truncation: As in `sample`.
 
         Returns:
             dict, name of an attention layer -> `AttentionMaps`, whose `map_of(image, (row, column))` is the map of one

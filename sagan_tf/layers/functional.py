@@ -193,7 +193,7 @@ class Estimate(NamedTuple):
 
 
 def estimate_sigmas(matrices, vectors, iterations, epsilon):
-    """Lists the `Estimate` of each kernel; arguments as of `power_iterations`."""
+    """Lists the `Estimate` of each kernel; arguments as in `power_iterations`."""
     us, vs, sigmas = power_iterations(matrices, vectors, iterations, epsilon)
     is_divided = sigmas > epsilon
     factors = ops.reciprocal(ops.where(is_divided, sigmas, 1.0))
@@ -214,8 +214,7 @@ def power_iterations(matrices, vectors, iterations, epsilon):
     Returns:
         (list of u (F,), list of v (P,), sigmas (N,)) with sigma = u^T W v.
     """
-    found = [_iterate(matrix, u, iterations, epsilon) for matrix, u in zip(matrices, vectors)]
-    us, vs, sigmas = zip(*found)
+    us, vs, sigmas = zip(*(_iterate(matrix, u, iterations, epsilon) for matrix, u in zip(matrices, vectors)))
     return us, vs, ops.stack(sigmas)
 
 

@@ -14,7 +14,7 @@ def part_of(name):
 
 
 def frozen_parts(network):
-    """Parts of a network with weights that training does not change, a set of names as of `part_of`."""
+    """Parts of a network with weights that training does not change, a set of names as in `part_of`."""
     return {part_of(layer.name) for layer in network.layers if layer.weights and not layer.trainable}
 
 

@@ -35,7 +35,7 @@ def check_network(
 
     Args:
         image_size: (height, width), px.
-        channels, num_classes, image_channels, attention_sizes, attention_block: As of `build_generator`.
+        channels, num_classes, image_channels, attention_sizes, attention_block: As in `build_generator`.
         attention_channels: Function of `image_size` and `channels` that gives the feature maps of this network: dict,
             size in px -> channels.
 

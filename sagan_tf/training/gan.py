@@ -250,7 +250,7 @@ class SAGAN(SteppingModel):
         or by number where a side does not name its classes and there are equally many. The rest stays as it was drawn.
 
         Args:
-            source: `SAGAN`; generator, which the averaged one takes too; or `Weights`, as of `sagan_tf.read_weights`.
+            source: `SAGAN`; generator, which the averaged one takes too; or `Weights`, see `sagan_tf.read_weights`.
             class_names: Names of the K classes in the order of their labels.
             new_classes: `mean`: classes that the source lacks start from the mean of its classes; `random`: as drawn.
 

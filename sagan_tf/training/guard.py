@@ -96,7 +96,7 @@ class Guard:
         return float(np.sqrt(2 * small.var(axis=1).mean() * per_group / (per_group - 1)))
 
     def check_finite(self, gan, step, means):
-        """Raises `TrainingFailure` if a mean, or a weight of a network, is not finite; arguments as of `check`."""
+        """Raises `TrainingFailure` if a mean, or a weight of a network, is not finite; arguments as in `check`."""
         names = [name for name, value in means.items() if not np.isfinite(value)]
         scaling = loss_scaling_optimizers(gan).items()
         names += [f"{name}'s gradient" for name, one in scaling if float(one.dynamic_scale.numpy()) <= MINIMUM_SCALE]

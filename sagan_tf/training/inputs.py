@@ -170,7 +170,7 @@ class StepBatches:
 
     Args:
         data: (image (B, H, W, C), label (B,) or None).
-        d_steps, accumulation_steps: As of `SAGAN.compile`; each update has an equal part of each replica's images.
+        d_steps, accumulation_steps: As in `SAGAN.compile`; each update has an equal part of each replica's images.
     """
 
     def __init__(self, data, d_steps, accumulation_steps):

@@ -12,7 +12,7 @@ import pytest
 from sagan_tf.commands import attend, options
 from sagan_tf.commands.classes import DEFAULT_CLASSES
 from sagan_tf.commands.option_parser import parse_options
-from sagan_tf.config.types import field_helps
+from sagan_tf.config.values import field_helps
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation import defaults, metric_names
 from sagan_tf.generation import truncation

@@ -6,7 +6,7 @@ import typing
 import pytest
 
 from sagan_tf.config import Config, ConfigError, DataConfig, TrainingConfig, load_config, ranges
-from sagan_tf.config.names import field_types
+from sagan_tf.config.keys import field_types
 
 RECTANGLE = ("--data.image_height=64", "--data.image_width=96")
 OUT_OF_RANGE = [

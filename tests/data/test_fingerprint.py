@@ -86,7 +86,7 @@ def test_fingerprint_differences_see_the_order_of_classes():
 def test_fingerprint_differences_list_three_and_count_the_rest():
     old, new = ({"class_names": list(names), "hashes": ["0"]} for names in ("abcde", "ae"))
     new["class_names"] += ["f"]
-    lines = "class `b` is gone; class `c` is gone; class `d` is gone; 1 more"
+    lines = "class `b` is gone; class `c` is gone; class `d` is gone; and 1 more"
     assert fingerprint_differences(old, new, classes_only=True) == lines
 
 
