@@ -8,7 +8,7 @@ from sagan_tf.errors import one_line_errors
 def main(argv=None, prog="python -m sagan_tf.configs"):
     """Prints a line per config: its name and what it is for."""
     with one_line_errors():
-        from sagan_tf.config.named import named_configs, purpose
+        from sagan_tf.config.catalog import named_configs, purpose
 
         description = "Lists the configs that come with the package: `sagan train --config NAME` trains one."
         argparse.ArgumentParser(prog=prog, description=description).parse_args(argv)

@@ -21,10 +21,10 @@ def summarize(error, max_length=200):
     return " ".join(str(error).split())[:max_length]
 
 
-def list_some(names, most):
-    """Lists names in a line, at most this many: `a, b and 3 more`."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(str, names[:most])) + rest
+def list_some(names, most, separator=", "):
+    """Lists names in a line, at most this many: `a, b and 3 more`, or with the separator `; ` `a; b; and 3 more`."""
+    rest = f"{separator.rstrip(', ')} and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(map(str, names[:most])) + rest
 
 
 def check_utf8(where, name):

@@ -1,11 +1,11 @@
-"""`python -m sagan_tf.evaluate RUN`: FID, KID and more of a run's generator, or of a folder of pictures."""
+"""`python -m sagan_tf.evaluate RUN`: FID, KID and more of a run's generator, or of a folder of images."""
 
 from sagan_tf.errors import one_line_errors
 from sagan_tf.startup import quiet_imports
 
 
 def main(argv=None, prog="python -m sagan_tf.evaluate"):
-    """Evaluates, prints a table, and writes JSON and pictures."""
+    """Evaluates, prints a table, and writes JSON and images."""
     with one_line_errors():
         from sagan_tf.commands.option_parser import parse_options
         from sagan_tf.commands.options import EvaluateOptions

@@ -5,7 +5,7 @@ from sagan_tf.startup import quiet_imports
 
 
 def main(argv=None, prog="python -m sagan_tf.prepare"):
-    """Prepares the pictures and prints what there is."""
+    """Prepares the images and prints what there is."""
     with one_line_errors("The same command continues."):
         from sagan_tf.commands.option_parser import parse_options
         from sagan_tf.commands.options import PrepareOptions

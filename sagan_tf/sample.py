@@ -1,11 +1,11 @@
-"""`python -m sagan_tf.sample RUN`: pictures of a run's averaged generator, by class and seed."""
+"""`python -m sagan_tf.sample RUN`: images of a run's averaged generator, by class and seed."""
 
 from sagan_tf.errors import one_line_errors
 from sagan_tf.startup import quiet_imports
 
 
 def main(argv=None, prog="python -m sagan_tf.sample"):
-    """Writes pictures and prints their paths."""
+    """Writes images and prints their paths."""
     with one_line_errors():
         from sagan_tf.commands.option_parser import parse_options
         from sagan_tf.commands.options import SampleOptions

@@ -25,7 +25,7 @@ def quiet_imports(after_stop=""):
     signals are not handled.
 
     Args:
-        after_stop: str, printed after "stopped by ...", as of `one_line_errors`.
+        after_stop: str, printed after "stopped by ...", see `one_line_errors`.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") in ("0", "1"):
         yield

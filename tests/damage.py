@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from sagan_tf.errors import UserError
+from sagan_tf.files.untrusted import FLOOR_BYTES
 
 # `make stress` tries many times as many examples as the default tests do.
 FACTOR = int(os.environ.get("SAGAN_TF_FUZZ", "1"))
@@ -98,6 +99,16 @@ def peak_growth(function):
     before = _memory("VmRSS")
     function()
     return _memory("VmHWM") - before
+
+
+def assert_refused_in_little_memory(function, match, limit=FLOOR_BYTES):
+    """Asserts that a function raises a `UserError`, and how many bytes the process memory grows by at most."""
+
+    def call():
+        with pytest.raises(UserError, match=match):
+            function()
+
+    assert peak_growth(call) < limit
 
 
 def _memory(name):

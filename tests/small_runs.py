@@ -91,7 +91,7 @@ def once(function):
 
 
 def _move(gan, rng):
-    """Draws new values for all weights, smaller ones for kernels to avoid saturated pictures; gamma is not 0."""
+    """Draws new values for all weights, smaller ones for kernels to avoid saturated images; gamma is not 0."""
     for network in (gan.ema_generator, gan.discriminator):
         for weight in network.weights:
             value = weight.numpy()

@@ -63,7 +63,7 @@ def test_architecture_names_what_its_files_define():
     assert [row for row in rows if not re.search(rf"(def|class) {row[1]}\b", (PACKAGE / row[0]).read_text())] == []
 
 
-def test_architecture_picture_is_that_of_the_import_contract():
+def test_architecture_image_is_that_of_the_import_contract():
     names = runpy.run_path(str(ROOT / "docs" / "figures" / "architecture.py"))
     assert names["PICTURE"].read_text() == names["draw"](), "run docs/figures/architecture.py"
 

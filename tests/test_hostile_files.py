@@ -34,7 +34,7 @@ from sagan_tf.runs.provenance import describe_training
 from sagan_tf.runs.report import write_report
 
 
-def encode_picture(kind):
+def encode_image(kind):
     file = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     Image.fromarray(pixels).save(file, kind)
@@ -44,11 +44,11 @@ def encode_picture(kind):
 SUFFIXES = {"PNG": "png", "JPEG": "jpeg", "GIF": "gif", "BMP": "bmp", "WEBP": "webp", "TIFF": "tiff", "PPM": "ppm"}
 Image.init()
 SUFFIXES |= {kind: suffix for kind, suffix in (("AVIF", "avif"), ("JPEG2000", "jp2")) if kind in Image.SAVE}
-PICTURES = {kind: encode_picture(kind) for kind in SUFFIXES}
+PICTURES = {kind: encode_image(kind) for kind in SUFFIXES}
 
 
 def read_folder(folder, corrupt="stop"):
-    """Opens a folder of pictures and reads all of them, as training does."""
+    """Opens a folder of images and reads all of them, as training does."""
     source = open_small(folder, corrupt=corrupt)
     contact_sheet_images(source, 2, 2)
     batches = source.reader.batches(source.num_images, 0, 0)
@@ -58,7 +58,7 @@ def read_folder(folder, corrupt="stop"):
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
 @tries(30)
 @given(kind=st.sampled_from(sorted(PICTURES)), change=damage(), corrupt=st.sampled_from(["stop", "skip"]))
-def test_open_source_survives_damaged_pictures(tmp_path_factory, kind, change, corrupt):
+def test_open_source_survives_damaged_images(tmp_path_factory, kind, change, corrupt):
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "good.png").write_bytes(PICTURES["PNG"])
     (folder / f"other.{SUFFIXES[kind]}").write_bytes(change(PICTURES[kind]))
@@ -78,7 +78,7 @@ def make_png(width, height, rows):
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (8_193, 8_192), (2**31 - 1, 2**31 - 1), (2**31 - 1, 1), (0, 5)])
-def test_open_source_uses_no_memory_for_picture_of_huge_claimed_size(tmp_path, size):
+def test_open_source_uses_no_memory_for_image_of_huge_claimed_size(tmp_path, size):
     (tmp_path / "good.png").write_bytes(PICTURES["PNG"])
     (tmp_path / "bomb.png").write_bytes(make_png(*size, rows=1 if size[0] < 100_000 else 0))
     tracemalloc.start()
@@ -113,7 +113,7 @@ def test_open_source_accepts_names_in_any_script(tmp_path_factory, names):
         (folder / f"a{name}"[:60]).mkdir(exist_ok=True)
         (folder / f"a{name}"[:60] / f"{name}.png").write_bytes(PICTURES["PNG"])
     with one_line_or_none():
-        image, *label = read_folder(folder)  # No label if only one class has visible pictures.
+        image, *label = read_folder(folder)  # No label if only one class has visible images.
         assert image.shape[1:] == (32, 32, 3) and all(len(part) == len(image) for part in label)
 
 
@@ -293,7 +293,7 @@ def test_run_remove_unfinished_does_not_follow_links(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (10_000, 10_000), (2**31 - 1, 1)])
-def test_report_omits_pictures_with_huge_claimed_size(run_folder, size):
+def test_report_omits_images_with_huge_claimed_size(run_folder, size):
     path = run_folder.sample_path(2)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(make_png(*size, rows=1 if size[0] < 100_000 else 0))

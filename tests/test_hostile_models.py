@@ -13,7 +13,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from damage import damage, one_line_or_none, peak_growth, places, replaced, rewrite_config, rewrite_member, tries
+from damage import (
+    assert_refused_in_little_memory,
+    damage,
+    one_line_or_none,
+    places,
+    replaced,
+    rewrite_config,
+    rewrite_member,
+    tries,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import make_run
@@ -27,7 +36,6 @@ from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import make_checkpoint, make_manager, restore_latest
 from sagan_tf.experiment.loading import load_model, restore_networks
 from sagan_tf.export import __main__ as export
-from sagan_tf.files import untrusted
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.folder import Run
@@ -178,12 +186,7 @@ def small_keras_file(folder, config=None, weights=None):
 def test_load_generator_rejects_zip_bomb_without_using_memory(tmp_path):
     other = small_keras_file(tmp_path, weights=bytes(400 << 20))
     assert other.generator_path.stat().st_size < 4 << 20
-
-    def load():
-        with pytest.raises(UserError, match="claims to unpack to 400.0 MiB"):
-            load_model(other)
-
-    assert peak_growth(load) < untrusted.FLOOR_BYTES
+    assert_refused_in_little_memory(lambda: load_model(other), "claims to unpack to 400.0 MiB")
 
 
 def test_load_generator_rejects_huge_arrays_without_using_memory(run, tmp_path):
@@ -196,12 +199,7 @@ def test_load_generator_rejects_huge_arrays_without_using_memory(run, tmp_path):
 
     other = Run(tmp_path)
     rewrite_member(run.generator_path, other.generator_path, "model.weights.h5", change)
-
-    def load():
-        with pytest.raises(UserError, match="claims to unpack to 4.0 GiB"):
-            load_model(other)
-
-    assert peak_growth(load) < untrusted.FLOOR_BYTES
+    assert_refused_in_little_memory(lambda: load_model(other), "claims to unpack to 4.0 GiB")
 
 
 def change_weights(content):
@@ -233,12 +231,7 @@ def test_open_features_rejects_huge_claims_without_using_memory(tmp_path, kind):
     else:
         path.symlink_to("/dev/zero")
     assert open_features(str(tmp_path / "good.keras")).dimensions == 192
-
-    def read():
-        with pytest.raises(UserError, match="bad.keras"):
-            open_features(str(path))
-
-    assert peak_growth(read) < 2**27
+    assert_refused_in_little_memory(lambda: open_features(str(path)), "bad.keras", 2**27)
 
 
 @pytest.mark.parametrize("kind", ["keras", "saved_model"])
@@ -252,12 +245,7 @@ def test_open_features_rejects_huge_maps_without_using_memory(tmp_path, kind, is
     model = keras.Model(inputs, keras.layers.Dense(2)(features))
     path = tmp_path / f"bad.{kind}"
     model.save(path) if kind == "keras" else model.export(path, verbose=False)
-
-    def read():
-        with pytest.raises(UserError, match=f"bad.{kind}.* values per image"):
-            open_features(str(path))
-
-    assert peak_growth(read) < 2**27
+    assert_refused_in_little_memory(lambda: open_features(str(path)), f"bad.{kind}.* values per image", 2**27)
 
 
 def test_load_generator_rejects_networks_in_it(run, tmp_path):
@@ -271,12 +259,9 @@ def test_load_generator_rejects_networks_in_it(run, tmp_path):
 
 def test_read_statistics_rejects_zip_bomb_without_using_memory(tmp_path):
     np.savez_compressed(tmp_path / "bomb.npz", mu=np.zeros(2), sigma=np.eye(2), features=np.zeros((1 << 20, 128), "f4"))
-
-    def read():
-        with pytest.raises(UserError, match="claims to unpack to 512.0 MiB"):
-            read_statistics(tmp_path / "bomb.npz")
-
-    assert peak_growth(read) < 2**27
+    assert_refused_in_little_memory(
+        lambda: read_statistics(tmp_path / "bomb.npz"), "claims to unpack to 512.0 MiB", 2**27
+    )
 
 
 @pytest.mark.parametrize("name", ["units", "filters", "num_classes", "batch_shape"])
@@ -289,12 +274,7 @@ def test_load_generator_rejects_huge_layers_without_using_memory(run, tmp_path, 
     big = [None, 1 << 30] if name == "batch_shape" else 1 << 28
     other = Run(tmp_path)
     rewrite_config(run.generator_path, other.generator_path, enlarged)
-
-    def load():
-        with pytest.raises(UserError, match="cannot be loaded as a generator of sagan_tf"):
-            load_model(other)
-
-    assert peak_growth(load) < untrusted.FLOOR_BYTES
+    assert_refused_in_little_memory(lambda: load_model(other), "cannot be loaded as a generator of sagan_tf")
 
 
 @pytest.mark.parametrize(

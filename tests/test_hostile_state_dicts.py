@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage import damage, one_line_or_none, peak_growth, tries
+from damage import assert_refused_in_little_memory, damage, one_line_or_none, tries
 from hypothesis import given
 from hypothesis import strategies as st
 from parity import recipe
@@ -17,8 +17,6 @@ from parity.goldens import golden
 
 from sagan_tf import convert
 from sagan_tf.conversion.files import read_state_dict
-from sagan_tf.errors import UserError
-from sagan_tf.files import untrusted
 from sagan_tf.runs.folder import Run
 
 
@@ -93,35 +91,20 @@ def test_read_state_dict_rejects_huge_arrays_without_using_memory(tmp_path, shap
     path = tmp_path / "state.npz"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("blocks.0.0.conv2d1.weight.npy", npy(shape))
-
-    def read():
-        with pytest.raises(UserError, match="cannot be read as a checkpoint"):
-            read_state_dict(path)
-
-    assert peak_growth(read) < untrusted.FLOOR_BYTES
+    assert_refused_in_little_memory(lambda: read_state_dict(path), "cannot be read as a checkpoint")
 
 
 def test_read_state_dict_rejects_zip_bomb_without_using_memory(tmp_path):
     path = tmp_path / "state.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         file.writestr("weight.npy", npy((100 << 20,), bytes(400 << 20)))
-
-    def read():
-        with pytest.raises(UserError, match="claims to unpack to 400.0 MiB"):
-            read_state_dict(path)
-
-    assert peak_growth(read) < untrusted.FLOOR_BYTES
+    assert_refused_in_little_memory(lambda: read_state_dict(path), "claims to unpack to 400.0 MiB")
 
 
 def test_read_state_dict_rejects_repeated_numbers_without_using_memory(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"weight": torch.zeros(1).expand(1 << 32)}, tmp_path / "state.pth")
-
-    def read():
-        with pytest.raises(UserError, match="claims to unpack to 16.0 GiB"):
-            read_state_dict(tmp_path / "state.pth")
-
-    assert peak_growth(read) < untrusted.FLOOR_BYTES
+    assert_refused_in_little_memory(lambda: read_state_dict(tmp_path / "state.pth"), "claims to unpack to 16.0 GiB")
 
 
 class Trap:

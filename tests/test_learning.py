@@ -1,4 +1,4 @@
-"""A small SAGAN learns the embedded pictures; `tests/stress/mutations.py` lists the faults that this test notices."""
+"""A small SAGAN learns the embedded images; `tests/stress/mutations.py` lists the faults that this test notices."""
 
 import keras
 import numpy as np

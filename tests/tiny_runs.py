@@ -8,30 +8,12 @@ from sagan_tf.config import load_config
 
 def tiny_flags(run, steps=4, **changes):
     """Flags of a tiny run; `changes` are further ones, such as `output__log_interval=2`."""
-    flags = [
-        "--run",
-        str(run),
-        "--generator.channels",
-        "8",
-        "--discriminator.channels",
-        "8",
-        "--training.batch_size",
-        "4",
-        "--training.steps",
-        str(steps),
-        "--output.log_interval",
-        "1",
-        "--output.sample_interval",
-        "2",
-        "--output.checkpoint_interval",
-        "2",
-        "--output.sample_rows",
-        "2",
-        "--output.sample_columns",
-        "3",
-        "--hardware.precision",
-        "float32",
-    ]
+    flags = (
+        "--generator.channels 8 --discriminator.channels 8 --training.batch_size 4 --output.log_interval 1 "
+        "--output.sample_interval 2 --output.checkpoint_interval 2 --output.sample_rows 2 --output.sample_columns 3 "
+        "--hardware.precision float32"
+    )
+    flags = ["--run", str(run), "--training.steps", str(steps), *flags.split()]
     for name, value in changes.items():
         flags += [f"--{name.replace('__', '.')}", str(value)]
     return flags

@@ -2,7 +2,7 @@
 
     python docs/figures/architecture.py            # writes docs/figures/architecture.svg
 
-`tests/test_docs.py` checks that the picture is up to date.
+`tests/test_docs.py` checks that the image is up to date.
 """
 
 import ast
@@ -33,7 +33,7 @@ def first_sentence(name):
 
 
 def draw():
-    """Returns the picture as SVG."""
+    """Returns the image as SVG."""
     parts, y = [], GAP
     for number, names in enumerate(contract_rows()):
         height = ROW * len(names) + GAP

@@ -131,7 +131,7 @@ def config_page():
     from sagan_tf.config import Config
     from sagan_tf.config.checks import flat_fields
     from sagan_tf.config.command_line import make_parser
-    from sagan_tf.config.names import field_types
+    from sagan_tf.config.keys import field_types
 
     parser = make_parser("sagan train", field_types(), dict(flat_fields(Config())))
     parts = ["# Config\n\nThe fields of a YAML config, and the options of `sagan train`. The defaults are those of the "

@@ -130,8 +130,8 @@ def _relu_second_gradient(operation, upstream):
 
 def _power_iterations(matrices, vectors, iterations, epsilon):
     run = load().sagan_tf_singular_vectors
-    found = [run(matrix, u, iterations=iterations, epsilon=epsilon) for matrix, u in zip(matrices, vectors)]
-    us, vs, sigmas = zip(*[[tf.stop_gradient(result) for result in results] for results in found])
+    results = [run(matrix, u, iterations=iterations, epsilon=epsilon) for matrix, u in zip(matrices, vectors)]
+    us, vs, sigmas = zip(*(map(tf.stop_gradient, result) for result in results))
     return us, vs, tf.stack(sigmas)
 
 

@@ -80,7 +80,7 @@ class AttentionReader:
         for x, y in self._options.points or ():
             if not (0 <= x < width and 0 <= y < height):
                 raise UserError(
-                    f"--points: {x},{y} is outside the picture, which is {width} px wide and {height} px high."
+                    f"--points: {x},{y} is outside the image, which is {width} px wide and {height} px high."
                 )
 
     def results(self, drawn, measured):
@@ -167,7 +167,7 @@ class AttentionReader:
         except UserError as error:
             if self._options.pictures == "real":
                 raise
-            print(f"Real pictures are left out: {error}", file=sys.stderr)
+            print(f"Real images are left out: {error}", file=sys.stderr)
             return (), None, ()
 
 

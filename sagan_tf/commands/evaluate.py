@@ -1,4 +1,4 @@
-"""`sagan evaluate`: measures a run's generator, or a folder of pictures."""
+"""`sagan evaluate`: measures a run's generator, or a folder of images."""
 
 import dataclasses
 import functools
@@ -6,6 +6,15 @@ import os
 import time
 from pathlib import Path
 
+from sagan_tf.commands.evaluate_images import (
+    ImageReader,
+    SampleReader,
+    image_metrics,
+    save_class_image,
+    save_feature_neighbours,
+    save_pixel_neighbours,
+    save_truncation_curve,
+)
 from sagan_tf.commands.evaluate_names import (
     describe_generator,
     features_name,
@@ -13,28 +22,19 @@ from sagan_tf.commands.evaluate_names import (
     refuse_run_options,
     run_stem,
 )
-from sagan_tf.commands.evaluate_pictures import (
-    PictureReader,
-    SampleReader,
-    picture_metrics,
-    save_class_picture,
-    save_feature_neighbours,
-    save_pixel_neighbours,
-    save_truncation_curve,
-)
 from sagan_tf.commands.options import image_sides
 from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
-from sagan_tf.data.folders import list_pictures
+from sagan_tf.data.folders import list_images
+from sagan_tf.data.image_files import UNREADABLE, open_image
 from sagan_tf.data.options import DataOptions
-from sagan_tf.data.picture_files import UNREADABLE, open_picture
 from sagan_tf.data.prepared import is_prepared, prepared_shape, read_manifest, split_folder
 from sagan_tf.data.sources import class_distribution, describe_skipped, open_source, translate_data_errors
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.inception import InceptionUnavailable
-from sagan_tf.evaluation.metric_names import CURVE_METRICS, METRICS, PICTURE_METRICS
+from sagan_tf.evaluation.metric_names import CURVE_METRICS, IMAGE_METRICS, METRICS
 from sagan_tf.evaluation.results import Result, to_json
 from sagan_tf.evaluation.shards import gather_shards, shard_paths
 from sagan_tf.evaluation.standing_statistics import set_standing_statistics
@@ -63,7 +63,7 @@ def evaluate(options):
     """
     path, is_hub = Path(options.subject), is_hub_name(options.subject)
     if not is_hub and not path.is_dir():
-        raise UserError(f"{path}: there is no such folder. Name a run folder, or a folder of pictures.")
+        raise UserError(f"{path}: there is no such folder. Name a run folder, or a folder of images.")
     if not is_hub and not (path / "config.yaml").is_file():
         with translate_data_errors(path, options.reference):
             return evaluate_folder(path, options)
@@ -73,7 +73,7 @@ def evaluate(options):
 
 
 def evaluate_run(run, options):
-    """Measures the averaged generator of a `Run`, by `EvaluateOptions`; writes the result, and pictures, into a folder.
+    """Measures the averaged generator of a `Run`, by `EvaluateOptions`; writes the result, and images, into a folder.
 
     Returns:
         `Result`; None on workers but the chief.
@@ -84,12 +84,12 @@ def evaluate_run(run, options):
     """
     started_at, config, worker = time.monotonic(), run.config(), read_worker()
     rule = config.data.name if config.data.name in embedded.NAMES else None
-    picture_names = _picture_metric_names(options, rule)
+    image_names = _image_metric_names(options, rule)
     if image_sides(options):
-        raise UserError("--image_size: a run knows the size of its pictures; the option is for a folder of pictures.")
+        raise UserError("--image_size: a run knows the size of its images; the option is for a folder of images.")
     if options.truncation_curve and not _curve_metric_names(options):
         raise UserError(f"--truncation_curve: it needs one of the metrics {', '.join(CURVE_METRICS)}.")
-    evaluator, left_out = _make_evaluator(options, picture_names)
+    evaluator, left_out = _make_evaluator(options, image_names)
     with evaluator.strategy.scope():
         networks = restore_networks(run, options.step, best=options.best)
         # Before the statistics are recomputed, which other workers round differently.
@@ -114,10 +114,10 @@ def evaluate_run(run, options):
     if not worker.is_chief:
         return None
     files = measured.files
-    more_metrics, more_left_out = picture_metrics(reader, source, picture_names, rule, options.num_reference)
-    if "nearest" in picture_names and source is not None and not files:
+    more_metrics, more_left_out = image_metrics(reader, source, image_names, rule, options.num_reference)
+    if "nearest" in image_names and source is not None and not files:
         files = [save_pixel_neighbours(reader, source, options.num_reference, _beside(stem, "_neighbours.png"))]
-    files.insert(0, save_class_picture(reader, class_names(run, folded.num_classes), _beside(stem, "_samples.png")))
+    files.insert(0, save_class_image(reader, class_names(run, folded.num_classes), _beside(stem, "_samples.png")))
     about = {
         "samples": {
             "count": samples.count,
@@ -137,24 +137,24 @@ def evaluate_run(run, options):
 
 
 def evaluate_folder(folder, options):
-    """Measures the pictures of a folder, a pathlib.Path, by `EvaluateOptions`; writes the result into a folder.
+    """Measures the images of a folder, a pathlib.Path, by `EvaluateOptions`; writes the result into a folder.
 
     Returns:
         `Result`.
 
     Raises:
-        UserError: There is no reference, an option is for runs only, or pictures, feature network or reference cannot
+        UserError: There is no reference, an option is for runs only, or images, feature network or reference cannot
             be opened.
     """
     started_at = time.monotonic()
     if options.reference is None:
         raise UserError(
-            "--reference: a folder of pictures needs a reference; name a data set, a folder, or a file of statistics."
+            "--reference: a folder of images needs a reference; name a data set, a folder, or a file of statistics."
         )
     refuse_run_options(options)
     rule = options.reference if options.reference in embedded.NAMES else None
-    picture_names = _picture_metric_names(options, rule)
-    evaluator, left_out = _make_evaluator(options, picture_names)
+    image_names = _image_metric_names(options, rule)
+    evaluator, left_out = _make_evaluator(options, image_names)
     sides = image_sides(options) or _default_sides(folder)
     # Absolute: a folder may have the name of a data set.
     pictures = _open(_data(options, os.path.abspath(folder), **sides))
@@ -172,18 +172,18 @@ def evaluate_folder(folder, options):
             measured = dataclasses.replace(measured, labels=None)  # the labels of other classes mean nothing here
         metrics, left_out = _feature_metrics(evaluator, measured, reference_features, options)
         removals, reference = [collector.close], reference_features.about
-    reader = PictureReader(pictures, has_same_classes)
-    more_metrics, more_left_out = picture_metrics(reader, source, picture_names, rule, options.num_reference)
+    reader = ImageReader(pictures, has_same_classes)
+    more_metrics, more_left_out = image_metrics(reader, source, image_names, rule, options.num_reference)
     subject = {"folder": folder.name, "count": pictures.num_images, "picture": about["picture"]}
     about = _describe_evaluation(evaluator, reference, started_at)
     result = Result(subject, metrics + more_metrics, left_out | more_left_out, about, evaluator.is_inception, [])
     return _write(result, _beside(stem, ".json"), removals)
 
 
-def _make_evaluator(options, picture_names):
+def _make_evaluator(options, image_names):
     """Returns the `Evaluator`, and the metrics of features that it cannot compute -> reason.
 
-    Without Inception it has no feature network, and only the metrics `picture_names` remain.
+    Without Inception it has no feature network, and only the metrics `image_names` remain.
     """
     set_numerics(tf32=False)  # the measure is the same for all runs
     strategy = make_local_strategy("mirrored" if options.replicas else "auto", options.replicas)
@@ -195,7 +195,7 @@ def _make_evaluator(options, picture_names):
                     options.features, options.inception, options.pixel_range, options.inception_sha256
                 )
     except InceptionUnavailable as error:
-        if not picture_names:
+        if not image_names:
             raise
         left_out = dict.fromkeys(names, str(error))
     devices = f"{strategy.num_replicas_in_sync} device(s)"
@@ -354,23 +354,23 @@ def _curve_metric_names(options):
     return [name for name in _feature_metric_names(options) if name in CURVE_METRICS]
 
 
-def _picture_metric_names(options, rule):
+def _image_metric_names(options, rule):
     if options.metrics is not None:
-        return [name for name in PICTURE_METRICS if name in options.metrics]
+        return [name for name in IMAGE_METRICS if name in options.metrics]
     # Data without a rule is no reason for a line in the table, unless the user asks for it.
-    return PICTURE_METRICS if rule else [name for name in PICTURE_METRICS if name != "rule"]
+    return IMAGE_METRICS if rule else [name for name in IMAGE_METRICS if name != "rule"]
 
 
 def _default_sides(folder):
-    """The size of prepared pictures, or the largest square in the first picture of a folder, as of `DataOptions`."""
+    """The size of prepared images, or the largest square in the first image of a folder, see `DataOptions`."""
     if is_prepared(folder):
         manifest = read_manifest(split_folder(folder, "train"))
         if manifest is not None:
             height, width, _ = prepared_shape(manifest["options"])
             return {"image_height": height, "image_width": width}
-    path = list_pictures(str(folder), "train").paths[0]
+    path = list_images(str(folder), "train").paths[0]
     try:
-        with open_picture(path) as picture:
+        with open_image(path) as picture:
             return {"image_size": min(picture.size)}
     except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read: {error}") from None

@@ -31,7 +31,7 @@ def refuse_run_options(options):
     """Raises UserError if `EvaluateOptions` set what only a run has."""
     for name in _OF_RUNS:
         if _is_set(options, name):
-            raise UserError(f"--{name}: a folder of pictures has no latents; name a run, or leave the option out.")
+            raise UserError(f"--{name}: a folder of images has no latents; name a run, or leave the option out.")
 
 
 def run_stem(step, features, options):
@@ -41,7 +41,7 @@ def run_stem(step, features, options):
 
 
 def folder_stem(folder, features, options):
-    """File name, without suffix, of the result of a folder of pictures, a pathlib.Path."""
+    """File name, without suffix, of the result of a folder of images, a pathlib.Path."""
     return _stem([file_name_part(folder), features, *_further_parts(options)])
 
 

@@ -16,7 +16,7 @@ from sagan_tf.runs.provenance import describe_training
 from sagan_tf.viewing.image_grids import save_table
 from sagan_tf.viewing.sample_tables import class_grid
 
-_COLUMNS = 8  # of the picture of samples
+_COLUMNS = 8  # of the grid of samples
 
 
 def export_run(options):

@@ -8,7 +8,7 @@ import sys
 import typing
 from dataclasses import MISSING
 
-from sagan_tf.config.types import (
+from sagan_tf.config.values import (
     choices,
     field_helps,
     join_negative_values,
@@ -28,7 +28,7 @@ def positional(metavar=None, default=MISSING, nargs=None) -> typing.Any:
     Args:
         metavar: str, its name in the help; None for that of its type.
         default: Value of the field; without one the argument is required.
-        nargs: `?` or `+`, as of argparse; None for one value.
+        nargs: `?` or `+`, as in argparse; None for one value.
 
     Returns:
         dataclasses.Field.
@@ -61,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser(cls, prog):
-    """Makes the argparse.ArgumentParser of a dataclass of options; arguments as of `parse_options`."""
+    """Makes the argparse.ArgumentParser of a dataclass of options; arguments as in `parse_options`."""
     description = inspect.getdoc(cls).partition("\n")[0]
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     helps, hints = field_helps(cls), typing.get_type_hints(cls)

@@ -9,7 +9,7 @@ from jsonargparse.typing import restricted_number_type, restricted_string_type
 from sagan_tf.commands.option_parser import positional
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.defaults import BATCH_SIZE, KEPT_IMAGES, PIXEL_RANGE, PIXEL_RANGES
-from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
+from sagan_tf.evaluation.metric_names import IMAGE_METRICS, METRICS
 from sagan_tf.export.format_names import FORMAT_NAMES
 from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.serving.limits import Limits
@@ -27,7 +27,7 @@ WholeNumber = _whole_numbers("WholeNumber", 0)
 Count = _whole_numbers("Count", 1)
 TwoOrMore = _whole_numbers("TwoOrMore", 2)
 Version = _whole_numbers("Version", 1, 10**18 - 1)
-PictureSize = _whole_numbers("PictureSize", 1, 1024)
+ImageSize = _whole_numbers("ImageSize", 1, 1024)
 Quality = _whole_numbers("Quality", 1, 100)
 Port = restricted_number_type("Port", int, [(">=", 0), ("<", 2**16)], docstring="a port, 0 to 65535")
 _FINITE = ("<", float("inf"))
@@ -59,10 +59,10 @@ ModelName = restricted_string_type(
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """Measures FID, KID and more of a run's generator, or of a folder of pictures.
+    """Measures FID, KID and more of a run's generator, or of a folder of images.
 
     Args:
-        subject: Run folder, hf://owner/name, or folder of pictures.
+        subject: Run folder, hf://owner/name, or folder of images.
         num_samples: Generated samples.
         seed: Seed of the first sample.
         truncation: Largest absolute entry of a latent; the default keeps the whole normal distribution.
@@ -73,8 +73,8 @@ class EvaluateOptions:
         standing: Recompute the batch statistics from this many batches; 0 keeps those of training.
         reference: Data set, folder, or .npz file of statistics to measure against. Defaults to the data of training.
         split: Split of the reference. Defaults to that of training.
-        image_size: Size in px of the pictures of a folder, cropped to squares. Defaults to that of the first picture.
-        image_height: Height in px of the pictures of a folder that are not square, with --image_width.
+        image_size: Size in px of the images of a folder, cropped to squares. Defaults to that of the first image.
+        image_height: Height in px of the images of a folder that are not square, with --image_width.
         image_width: Width in px; see --image_height.
         data_dir: Folder of prepared TensorFlow Datasets.
         manual_dir: Folder of manually downloaded archives.
@@ -86,12 +86,12 @@ class EvaluateOptions:
         pixel_range: Pixel range that the network of --features expects.
         inception: TF-GAN's Inception, folder or archive. Defaults to the cache, filled by one download.
         inception_sha256: SHA-256 that the Inception must have.
-        num_reference: Pictures of the reference whose features are kept for pairwise metrics; FID uses all.
-        batch_size: Pictures per device and batch.
+        num_reference: Images of the reference whose features are kept for pairwise metrics; FID uses all.
+        batch_size: Images per device and batch.
         replicas: Number of devices. Defaults to all GPUs, or the CPU.
         refresh: Recompute the cached statistics of the data.
         out: Folder to write to. Defaults to RUN/evaluation, ./NAME/evaluation for hf://, or ./evaluation for a folder
-            of pictures.
+            of images.
     """
 
     subject: str = positional("RUN")
@@ -112,7 +112,7 @@ class EvaluateOptions:
     manual_dir: str | None = None
     download: bool = False
     allow_data_change: bool = False
-    metrics: tuple[Literal[*METRICS, *PICTURE_METRICS], ...] | None = None
+    metrics: tuple[Literal[*METRICS, *IMAGE_METRICS], ...] | None = None
     at_infinity: bool = False
     features: str | None = field(default=None, metadata={"metavar": "PATH[:NAME]"})
     pixel_range: Literal[*PIXEL_RANGES] = PIXEL_RANGE
@@ -127,7 +127,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """Writes pictures of a run's averaged generator, by class and seed.
+    """Writes images of a run's averaged generator, by class and seed.
 
     Args:
         run: Run folder, or hf://owner/name.
@@ -142,7 +142,7 @@ class SampleOptions:
         interpolate: Draw strips between latents, between classes, or both.
         directions: Draw strips along this many directions of the latent that change the image most.
         distance: Length of these strips to either side, in standard deviations of the latent.
-        frames: Pictures per strip.
+        frames: Images per strip.
         animate: Also write interpolations and directions as animations in this format; mp4 needs imageio-ffmpeg.
         files: Write this many single PNG files, the classes in turn; the workers of TF_CONFIG share them.
     """
@@ -165,7 +165,7 @@ class SampleOptions:
 
 
 def image_sides(options):
-    """The fields of an `EvaluateOptions` or `PrepareOptions` that give the size of pictures, as of `DataOptions`."""
+    """The fields of an `EvaluateOptions` or `PrepareOptions` that give the size of images, see `DataOptions`."""
     if (options.image_height is None) != (options.image_width is None):
         given, other = ("width", "height") if options.image_height is None else ("height", "width")
         raise UserError(f"--image_{given}: give --image_{other} too.")
@@ -195,17 +195,17 @@ class AttendOptions:
         pretrained: Weights that come with the package, such as twins, in place of a run folder: a generator alone.
         out: Folder to write to. Defaults to RUN/attention, or ./NAME/attention for hf:// and --pretrained.
         network: Network to look into. Defaults to both.
-        pictures: Pictures to show it. Defaults to both; the discriminator alone sees real ones.
+        pictures: Images to show it. Defaults to both; the discriminator alone sees real ones.
         layers: Attention layers, separated by commas, such as attention_32. Defaults to all.
         step: Step of the checkpoint, or all for one row per step. Defaults to the newest.
-        points: Query points in px of the picture, also in the files' names. Defaults to five, spread over its contents.
-        images: Number of pictures drawn. Defaults to 4, to 2 with --step all, and to 16 in the explorer.
-        measured: Number of pictures measured. Defaults to 32.
-        columns: Pictures with their maps side by side.
-        seed: Seed of the first picture.
+        points: Query points in px of the image, also in the files' names. Defaults to five, spread over its contents.
+        images: Number of images drawn. Defaults to 4, to 2 with --step all, and to 16 in the explorer.
+        measured: Number of images measured. Defaults to 32.
+        columns: Images with their maps side by side.
+        seed: Seed of the first image.
         truncation: Largest absolute entry of a latent; the default keeps the whole normal distribution.
         classes: Names or numbers of classes, separated by commas, or all. Defaults to the first 10.
-        npz: Also write pictures, points and maps as arrays.
+        npz: Also write images, points and maps as arrays.
         explorer: Also write an interactive HTML file.
     """
 
@@ -234,17 +234,17 @@ class PrepareOptions:
     """Decodes, crops and resizes a data set once, into a folder that --data.name reads fast and at random.
 
     Args:
-        source: Folder of pictures, or a TensorFlow Datasets name, as --data.name takes.
+        source: Folder of images, or a TensorFlow Datasets name, as --data.name takes.
         out: Folder to write; the same command continues an interrupted one, and checks and repairs a complete one.
         split: Splits, separated by commas, each into a folder of its own; those of --data.split.
-        image_size: Height and width in px of square pictures, after the central crop and resize. Defaults to 128.
-        image_height: Height in px of pictures that are not square, with --image_width in place of --image_size.
+        image_size: Height and width in px of square images, after the central crop and resize. Defaults to 128.
+        image_height: Height in px of images that are not square, with --image_width in place of --image_size.
         image_width: Width in px; see --image_height.
         image_channels: 1 (grey) or 3 (RGB).
         resize: Resize filter, antialiased.
         encoding: Pixels as they are (raw), the same in half of the size (png), or with loss (jpeg).
         quality: Quality of jpeg. Defaults to 95.
-        corrupt: `stop` at unreadable pictures of a folder, or `skip` and list them; other sources always stop.
+        corrupt: `stop` at unreadable images of a folder, or `skip` and list them; other sources always stop.
         data_dir: Folder of prepared TensorFlow Datasets.
         manual_dir: Folder of manually downloaded archives.
         download: Let TensorFlow Datasets download the data set.
@@ -253,9 +253,9 @@ class PrepareOptions:
     source: str = positional("SOURCE")
     out: Path
     split: tuple[str, ...] = ("train",)
-    image_size: PictureSize | None = None
-    image_height: PictureSize | None = None
-    image_width: PictureSize | None = None
+    image_size: ImageSize | None = None
+    image_height: ImageSize | None = None
+    image_width: ImageSize | None = None
     image_channels: Literal["1", "3"] = "3"
     resize: Literal["bilinear", "area", "bicubic", "lanczos3"] = "bilinear"
     encoding: Literal["raw", "png", "jpeg"] = "raw"

@@ -76,7 +76,7 @@ def _describe(path, manifest, repaired):
     if repaired:
         state = f"complete again: {repaired:,} lost or damaged shard(s) written anew"
     return (
-        f"{path}: {state}: {manifest['num_images']:,} pictures of {'x'.join(map(str, shape))}, {kinds}, "
+        f"{path}: {state}: {manifest['num_images']:,} images of {'x'.join(map(str, shape))}, {kinds}, "
         f"{options['encoding']}{quality}, {size}."
     )
 

@@ -69,7 +69,7 @@ def write_repository(run, folder, options):
     address = f"{SCHEME}{repository_id(options.name)}"
     card["loading"] = hub_loading_code(folded, address, tflite[0].relative_to(folder).as_posix())
     write_model_card(card, folder)
-    write_text(folder / "README.md", hub_card(card, _copy_pictures(run, copy), options.license))
+    write_text(folder / "README.md", hub_card(card, _copy_images(run, copy), options.license))
     (folder / "model_card.md").unlink()  # the same without the YAML
 
 
@@ -94,8 +94,8 @@ def _write_keras_folder(folded, folder):
     path.unlink()
 
 
-def _copy_pictures(run, copy):
-    """Copies the newest attention picture, if there is one: list of (title, path in the repository)."""
+def _copy_images(run, copy):
+    """Copies the newest attention image, if there is one: list of (title, path in the repository)."""
     paths = sorted(run.attention_path.glob("step_*.png"))
     if not paths:
         return []

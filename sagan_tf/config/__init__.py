@@ -11,9 +11,9 @@ from sagan_tf.config.fields import HardwareConfig as HardwareConfig
 from sagan_tf.config.fields import OptimizerConfig as OptimizerConfig
 from sagan_tf.config.fields import OutputConfig as OutputConfig
 from sagan_tf.config.fields import TrainingConfig as TrainingConfig
+from sagan_tf.config.loading import QUICK_START as QUICK_START
 from sagan_tf.config.loading import load_command_line as load_command_line
 from sagan_tf.config.loading import load_config as load_config
 from sagan_tf.config.loading import read_config as read_config
-from sagan_tf.config.quick_start import QUICK_START as QUICK_START
 from sagan_tf.config.ranges import ConfigError as ConfigError
 from sagan_tf.config.saving import save_config as save_config

@@ -11,7 +11,7 @@ from sagan_tf.networks.architectures import (
     generator_attention_channels,
 )
 
-_MAX_GRID_PIXELS = 1 << 26  # fewer than make Pillow, and so the report, refuse a picture
+_MAX_GRID_PIXELS = 1 << 26  # fewer than make Pillow, and so the report, refuse an image
 
 
 def flat_fields(config, prefix=""):
@@ -91,7 +91,7 @@ def _check_attention(config):
                 sizes = ", ".join(map(str, sorted(available)))
                 raise ConfigError(
                     f"{name}.attention_sizes",
-                    f"must be among the {name}'s feature maps, {sizes} px for {size_text} px pictures. Got {size}.",
+                    f"must be among the {name}'s feature maps, {sizes} px for {size_text} px images. Got {size}.",
                 )
             if config.attention.block == "self_attention":
                 shape = [side * size // min(image_size) for side in image_size]
@@ -192,7 +192,7 @@ def _check_output(output, image_size):
     if pixels > _MAX_GRID_PIXELS:
         raise ConfigError(
             "output.sample_columns",
-            f"makes a picture of {pixels / 1e6:.0f} megapixels with {rows} rows of {format_image_size(image_size)} px; "
+            f"makes an image of {pixels / 1e6:.0f} megapixels with {rows} rows of {format_image_size(image_size)} px; "
             f"at most {_MAX_GRID_PIXELS / 1e6:.0f} are possible. Got {columns}.",
         )
 

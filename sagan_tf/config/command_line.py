@@ -7,15 +7,15 @@ import typing
 from sagan_tf.config.checks import flat_fields
 from sagan_tf.config.differences import as_yaml
 from sagan_tf.config.fields import Config
-from sagan_tf.config.names import field_types, section_types, suggest_key
-from sagan_tf.config.types import accepts_null, field_helps, join_negative_values, metavar
+from sagan_tf.config.keys import field_types, section_types, suggest_key
+from sagan_tf.config.values import accepts_null, field_helps, join_negative_values, metavar
 from sagan_tf.config.yaml_files import Setting
 from sagan_tf.errors import UserError
 
 _EXAMPLES = """\
 examples:
   %(prog)s                                           the quick start: minutes on two CPU cores, no download
-  %(prog)s --config folder64 --data.name PICTURES    your own pictures, 64 px
+  %(prog)s --config folder64 --data.name PICTURES    your own images, 64 px
   %(prog)s --config cifar10 --data.download
   %(prog)s --config cifar10 --help                   the values of this config
 

@@ -43,7 +43,7 @@ class GeneratorConfig:
         initial_channels: Channels of the first map, of the dense layer. null: by image_size, 4 to 16 times channels.
         latent_dim: Dimensions of a latent, drawn from N(0, 1).
         attention_sizes: Sizes in px of the feature maps with an attention block, among 4, 8 ... image_size, such as
-            [32]; [] for none. Of pictures that are not square, the smaller side counts.
+            [32]; [] for none. Of images that are not square, the smaller side counts.
         spectral_normalization: Spectrally normalize every convolution and dense layer.
         batch_normalization_momentum: Decay of the moving statistics, which move in every training pass of the
             generator, also those that update the discriminator.
@@ -74,7 +74,7 @@ class DiscriminatorConfig:
     Args:
         channels: Base width; the feature maps have 1 to 16 times this many channels.
         attention_sizes: Sizes in px of the feature maps with an attention block, among image_size/2 ... 4 (only 16
-            and 8 at 32 px), such as [32]; [] for none. Of pictures that are not square, the smaller side counts.
+            and 8 at 32 px), such as [32]; [] for none. Of images that are not square, the smaller side counts.
         spectral_normalization: Spectrally normalize every convolution, dense layer and embedding.
         hidden_channels: Width inside a residual block: that of its `output` (SAGAN) or its `input` (SNGAN projection).
         activate_skip: Apply the first ReLU of a block to its skip too (PyTorch-StudioGAN; not the authors' code).

@@ -7,15 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sagan_tf.config.catalog import config_path, named_configs
 from sagan_tf.config.command_line import help_text, read_command_line
 from sagan_tf.config.differences import as_yaml
 from sagan_tf.config.fields import Config
-from sagan_tf.config.named import config_path
-from sagan_tf.config.names import field_types
-from sagan_tf.config.quick_start import QUICK_START
+from sagan_tf.config.keys import field_types
 from sagan_tf.config.ranges import ConfigError
 from sagan_tf.config.saving import config_yaml
-from sagan_tf.config.types import read_value, type_in_words
+from sagan_tf.config.values import read_value, type_in_words
 from sagan_tf.config.yaml_files import Setting, read_yaml
 from sagan_tf.errors import UserError
 
@@ -85,12 +84,12 @@ def _read_files(paths, follow_moves):
     """Settings of config files; with `follow_moves`, that of a run folder says where it is now, and a line about it."""
     settings, note = {}, None
     for path in map(config_path, paths):
-        found = read_yaml(path)
-        if "run" in found:
+        file_settings = read_yaml(path)
+        if "run" in file_settings:
             note = None  # of an earlier file
         if follow_moves and _is_of_run(path):
-            found["run"], note = _run_in_place(path, found.get("run"))
-        settings |= found
+            file_settings["run"], note = _run_in_place(path, file_settings.get("run"))
+        settings |= file_settings
     return settings, note
 
 
@@ -131,3 +130,6 @@ def _read(key, hint, setting):
     except ValueError:
         expected, received = type_in_words(hint), as_yaml(setting.value)
         raise UserError(f"{setting.source}: `{key}` must be {expected}. Got {received!r}.") from None
+
+
+QUICK_START = read_config(named_configs()["quickstart"])  # of `sagan train` without a config

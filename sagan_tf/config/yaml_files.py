@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import yaml
 
-from sagan_tf.config.named import suggest_config
-from sagan_tf.config.names import field_types, section_types, suggest_key
-from sagan_tf.config.types import accepts_null, type_in_words
+from sagan_tf.config.catalog import suggest_config
+from sagan_tf.config.keys import field_types, section_types, suggest_key
+from sagan_tf.config.values import accepts_null, type_in_words
 from sagan_tf.errors import UserError, format_size
 
 _MAX_FILE_BYTES = 1 << 20

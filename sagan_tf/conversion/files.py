@@ -59,8 +59,7 @@ def read_state_dict(path):
     except UserError:
         raise
     except Exception as error:  # Damaged bytes make zip, zlib, pickle and NumPy raise anything.
-        reason = summarize(error)
-        raise UserError(f"{path}: cannot be read as a checkpoint: {reason}") from None
+        raise UserError(f"{path}: cannot be read as a checkpoint: {summarize(error)}") from None
 
 
 def write_state_dict(path, state):

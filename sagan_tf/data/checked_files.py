@@ -1,4 +1,4 @@
-"""Remembers which pictures of a folder can be read, so that a large folder is decoded once and not at every start."""
+"""Remembers which images of a folder can be read, so that a large folder is decoded once and not at every start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sagan_tf.files.cache import user_cache_folder
 from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.untrusted import check_kind
 
-_VERSION = f"1 {PIL.__version__}"  # Raise the number when other pictures are refused.
+_VERSION = f"1 {PIL.__version__}"  # Raise the number when other images are refused.
 _MAX_BYTES = 1 << 30
 MIN_FILES = 1000  # Fewer are decoded in a second or two.
 
@@ -26,7 +26,7 @@ class CheckedFiles:
     Args:
         folder: Path of the folder.
         split: Its split.
-        paths: Paths of its N pictures.
+        paths: Paths of its N images.
 
     Attributes:
         known: bool array (N,), whether each file can be read; to be completed by the caller.

@@ -1,14 +1,14 @@
-"""Decodes encoded pictures to uint8 images of one size."""
+"""Decodes encoded images to uint8 images of one size."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
 
-def decode_picture(encoded, image_shape, resize="bilinear"):
-    """Decodes a picture, crops its largest central part of the same aspect as the result and resizes that.
+def decode_image(encoded, image_shape, resize="bilinear"):
+    """Decodes an image, crops its largest central part of the same aspect as the result and resizes that.
 
-    A JPEG gives the levels that Pillow gives: the inverse transform is the exact one, and the whole picture is decoded,
+    A JPEG gives the levels that Pillow gives: the inverse transform is the exact one, and the whole image is decoded,
     since the color of the last column of a part would lack its neighbors'. Transparent parts of a PNG become white.
 
     Args:
@@ -20,7 +20,7 @@ def decode_picture(encoded, image_shape, resize="bilinear"):
         uint8 tensor of `image_shape`.
 
     Raises:
-        tf.errors.InvalidArgumentError: The bytes are not a complete picture.
+        tf.errors.InvalidArgumentError: The bytes are not a complete image.
     """
     image = tf.case(
         [
@@ -31,11 +31,11 @@ def decode_picture(encoded, image_shape, resize="bilinear"):
     )
     height, width, _ = tf.unstack(tf.shape(image, tf.int64))
     top, left, rows, columns = central_box(height, width, image_shape, tf.minimum, tf.maximum)
-    return resize_picture(image[top : top + rows, left : left + columns], image_shape, resize)
+    return resize_image(image[top : top + rows, left : left + columns], image_shape, resize)
 
 
 def central_box(height, width, image_shape, minimum=min, maximum=max):
-    """Finds the largest central part of a picture with the aspect of another; sides are rounded to whole px.
+    """Finds the largest central part of an image with the aspect of another; sides are rounded to whole px.
 
     Args:
         height, width: ints or integer tensors, px.
@@ -62,9 +62,9 @@ def decode_png(encoded):
     return tf.cast(tf.round(image[..., :3] * alpha + 255.0 * (1.0 - alpha)), tf.uint8)
 
 
-def resize_picture(picture, image_shape, resize="bilinear"):
+def resize_image(image, image_shape, resize="bilinear"):
     """Resizes uint8 RGB (H, W, 3) to uint8 of `image_shape`, rounded to the nearest level."""
-    image = tf.cast(picture, tf.float32)
+    image = tf.cast(image, tf.float32)
     if image_shape[2] == 1:
         image = tf.tensordot(image, tf.constant([[0.299], [0.587], [0.114]]), 1)
     image = tf.image.resize(image, image_shape[:2], method=resize, antialias=True)

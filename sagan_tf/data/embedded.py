@@ -21,7 +21,7 @@ SPLITS = {"train": 20_000, "test": 2_000}  # Number of images.
 KINDS = ("disc", "ring", "square", "cross")
 MIN_SIZE, MAX_SIZE = 32, 256  # px
 REFERENCE_SIZE = 32  # px; the lengths below refer to it.
-COLOURS = np.array(
+COLORS = np.array(
     [[230, 60, 50], [240, 160, 40], [90, 190, 70], [50, 170, 200], [80, 90, 220], [200, 80, 190]], np.float64
 )
 GREYS = np.array([[105], [135], [165], [195], [225], [255]], np.float64)
@@ -98,10 +98,10 @@ def _background(draws, image_size, channels, symmetric):
     """Returns a random color plus a linear gradient (vertical if `symmetric`), (N, S, S, C). Uses draws 0 to 4."""
     low, high, change = _BACKGROUND[channels]
     axis = (2 * np.arange(image_size) - (image_size - 1)) / (image_size - 1)
-    colour = low + (high - low) * draws[:, :channels]
+    color = low + (high - low) * draws[:, :channels]
     vertical, horizontal = change * (2 * draws[:, 3] - 1), change * (2 * draws[:, 4] - 1) * (not symmetric)
     gradient = vertical[:, None, None] * axis[None, :, None] + horizontal[:, None, None] * axis[None, None, :]
-    return colour[:, None, None, :] + gradient[..., None]
+    return color[:, None, None, :] + gradient[..., None]
 
 
 def _draw_twins(canvas, draws, matched):
@@ -116,8 +116,8 @@ def _draw_twins(canvas, draws, matched):
     left = _integer(draws[:, 9], 0, max_x)
     right = size - masks.shape[1] - _integer(draws[:, 11], 0, max_x)
     left_top, right_top = _integer(draws[:, 8], min_y, max_y), _integer(draws[:, 10], min_y, max_y)
-    _draw_masks(canvas, masks[kind], left_top, left, _colour(canvas, hue, brightness))
-    _draw_masks(canvas, masks[right_kind], right_top, right, _colour(canvas, right_hue, brightness))
+    _draw_masks(canvas, masks[kind], left_top, left, _color(canvas, hue, brightness))
+    _draw_masks(canvas, masks[right_kind], right_top, right, _color(canvas, right_hue, brightness))
     return kind
 
 
@@ -138,7 +138,7 @@ def _draw_column(canvas, draws, brightness):
         hue_draw, y_draw, x_draw = draws[:, 1 + 3 * band : 4 + 3 * band].T
         top = round((1 + MIRROR_BAND * band) * scale) + _integer(y_draw, 0, round(MIRROR_MAX_Y * scale))
         left = _integer(x_draw, 0, canvas.shape[1] // 2 - masks.shape[1])
-        _draw_masks(canvas, masks[kind], top, left, _colour(canvas, _integer(hue_draw, 0, 5), brightness))
+        _draw_masks(canvas, masks[kind], top, left, _color(canvas, _integer(hue_draw, 0, 5), brightness))
     return kind
 
 
@@ -147,15 +147,15 @@ def _integer(draw, low, high):
     return low + np.floor(draw * (high - low + 1)).astype(np.int64)
 
 
-def _colour(canvas, hue, brightness):
+def _color(canvas, hue, brightness):
     """Returns colors (N, C). Brightness does not vary grey levels, which it alone tells apart."""
-    return COLOURS[hue] * brightness[:, None] if canvas.shape[-1] == 3 else GREYS[hue]
+    return COLORS[hue] * brightness[:, None] if canvas.shape[-1] == 3 else GREYS[hue]
 
 
-def _draw_masks(canvas, masks, top, left, colours):
+def _draw_masks(canvas, masks, top, left, colors):
     """Blends mask i, of (N, side, side), in its color into image i at (top, left)."""
     side = np.arange(masks.shape[1])
     rows, columns = (top[:, None] + side)[:, :, None], (left[:, None] + side)[:, None, :]
     region = (np.arange(len(canvas))[:, None, None], rows, columns)
     background = canvas[region]
-    canvas[region] = background + (colours[:, None, None, :] - background) * masks[..., None]
+    canvas[region] = background + (colors[:, None, None, :] - background) * masks[..., None]

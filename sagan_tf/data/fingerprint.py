@@ -8,6 +8,7 @@ import os
 import numpy as np
 
 from sagan_tf.data.readers import ArrayReader, RecordReader
+from sagan_tf.errors import list_some
 
 _SAMPLED_FILES = 256  # whose contents are compared, spread over the data set, at least one per class
 _SAMPLED_BYTES = 1 << 16  # of each
@@ -26,7 +27,7 @@ def fingerprint(source):
         digest.update(np.stack([reader.skips, reader.takes]).astype(np.int64).tobytes())
         return digest.hexdigest()
     else:
-        _hash_files(digest, reader.files, with_times=True)  # Pictures of a folder are edited in place.
+        _hash_files(digest, reader.files, with_times=True)  # Images of a folder are edited in place.
     if reader.labels is not None:
         digest.update(np.asarray(reader.labels, np.int32).tobytes())
     return digest.hexdigest()
@@ -42,7 +43,7 @@ def _hash_files(digest, files, with_times):
 def portable_fingerprint(source):
     """Identifies a data set by what is the same in a copy on another machine; times and paths are not.
 
-    Pictures of a folder are identified by name, size and, for a sample of them, contents; prepared pictures by contents
+    Images of a folder are identified by name, size and, for a sample of them, contents; prepared images by contents
     and labels of all; other data sets by the names and sizes of their files and by their labels.
 
     Args:
@@ -56,10 +57,10 @@ def portable_fingerprint(source):
     if source.digest is not None:
         hashes = [source.digest]
     elif len(files) == source.num_images:
-        # The pictures of a folder are in the order of their classes.
+        # The images of a folder are in the order of their classes.
         ends = [len(files)] if counts is None else np.cumsum(counts).tolist()
         parts = [files[start:end] for start, end in zip([0, *ends], ends)]
-        hashes = [_hash_pictures(part, max(1, _SAMPLED_FILES // len(parts))) for part in parts]
+        hashes = [_hash_images(part, max(1, _SAMPLED_FILES // len(parts))) for part in parts]
     else:
         digest = hashlib.sha256()
         _hash_files(digest, files, with_times=False)
@@ -88,9 +89,8 @@ def fingerprint_differences(old, new, classes_only=False):
     """
     lines = _class_differences(old, new)
     if not lines and not classes_only and "hashes" in old:
-        lines = _picture_differences(old, new)
-    hidden = len(lines) - _DIFFERENCES_SHOWN
-    return "; ".join(lines[:_DIFFERENCES_SHOWN] + ([f"{hidden} more"] if hidden > 0 else [])) or None
+        lines = _image_differences(old, new)
+    return list_some(lines, _DIFFERENCES_SHOWN, "; ") or None
 
 
 def _class_differences(old, new):
@@ -103,7 +103,7 @@ def _class_differences(old, new):
     added = [name for name in after if name not in before]
     lines, hashes = [], dict(zip(after, new["hashes"]))
     for name in removed:
-        # Classes of the same pictures; `hashes` of other sources than folders have one entry.
+        # Classes of the same images; `hashes` of other sources than folders have one entry.
         was = old["hashes"][before.index(name)] if len(old.get("hashes", ())) == len(before) else None
         renamed = next((other for other in added if was is not None and hashes.get(other) == was), None)
         if renamed is not None:
@@ -113,15 +113,15 @@ def _class_differences(old, new):
     return lines or ["the classes are in another order"]
 
 
-def _picture_differences(old, new):
+def _image_differences(old, new):
     names = new["class_names"]
-    titles = ["pictures"] if names is None else [f"pictures of class `{name}`" for name in names]
+    titles = ["images"] if names is None else [f"images of class `{name}`" for name in names]
     columns = [[data["num_images"]] if names is None else data["class_counts"] for data in (old, new)]
     lines = [f"{title}: {was:,} -> {now:,}" for title, was, now in zip(titles, *columns) if was != now]
     if len(old["hashes"]) != len(new["hashes"]):
         return lines or ["other files"]
     same_count = [was == now for was, now in zip(*columns)] if len(new["hashes"]) > 1 else [not lines]
-    titles = titles if len(new["hashes"]) > 1 else ["pictures"]
+    titles = titles if len(new["hashes"]) > 1 else ["images"]
     rows = zip(titles, same_count, old["hashes"], new["hashes"])
     return lines + [f"{title}: other files" for title, same, was, now in rows if same and was != now]
 
@@ -131,7 +131,7 @@ def count_in_words(class_names):
     return "no classes" if class_names is None else f"{len(class_names)} classes"
 
 
-def _hash_pictures(files, num_sampled):
+def _hash_images(files, num_sampled):
     """Hash of names, sizes, and the contents of some files."""
     digest = hashlib.sha256()
     _hash_files(digest, files, with_times=False)

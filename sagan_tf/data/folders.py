@@ -1,4 +1,4 @@
-"""Reads a folder of pictures: lists files and classes, and reports those that cannot be read."""
+"""Reads a folder of images: lists files and classes, and reports those that cannot be read."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from sagan_tf.data import tiny_imagenet
 from sagan_tf.data.checked_files import CheckedFiles
-from sagan_tf.data.picture_files import UNREADABLE, load_picture, picture_suffixes, read_picture, reason_in_one_line
+from sagan_tf.data.image_files import UNREADABLE, image_suffixes, load_image, read_image, reason_in_one_line
 from sagan_tf.data.readers import ArrayReader, IndexedReader
 from sagan_tf.data.threads import TOGETHER, in_order
-from sagan_tf.errors import UserError, check_utf8
+from sagan_tf.errors import UserError, check_utf8, list_some
 from sagan_tf.progress import progress_bar
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
@@ -25,7 +25,7 @@ _LAYOUTS = (
     "Accepted: FOLDER/*.jpg, FOLDER/CLASS/*.jpg, FOLDER/SPLIT/*.jpg, FOLDER/SPLIT/CLASS/*.jpg, or the folder of "
     "Tiny-ImageNet's archive."
 )
-_NO_PICTURES = "contains no pictures"
+_NO_IMAGES = "contains no images"
 
 
 def open_folder(options, show_progress):
@@ -39,10 +39,10 @@ def open_folder(options, show_progress):
         (reader, class names or None, files, (path, reason) of each file or folder that is not used).
 
     Raises:
-        UserError: As `list_pictures`; or files cannot be read and `options.corrupt` is `stop`, or none can be read.
+        UserError: As `list_images`; or files cannot be read and `options.corrupt` is `stop`, or none can be read.
     """
     folder, image_shape = options.name, options.image_shape
-    paths, labels, class_names, skipped = list_pictures(folder, options.split)
+    paths, labels, class_names, skipped = list_images(folder, options.split)
     bar = {"desc": f"reading {folder}", "unit": "file", "disable": not show_progress}
     in_memory = len(paths) * math.prod(image_shape) <= options.memory_limit_gib * 2**30
     if in_memory:
@@ -64,7 +64,7 @@ def open_folder(options, show_progress):
 def _read_all(paths, options, bar):
     """Returns the list of the images, and the dict of paths to reasons of the files that cannot be read."""
     images, unreadable = [], {}
-    with _read_in_threads(paths, lambda path: load_picture(path, options.image_shape, options.resize)) as loaded:
+    with _read_in_threads(paths, lambda path: load_image(path, options.image_shape, options.resize)) as loaded:
         for path, image in zip(paths, progress_bar(loaded, total=len(paths), **bar)):
             if isinstance(image, str):
                 unreadable[path] = image
@@ -79,7 +79,7 @@ def _check(paths, image_shape, checked, bar):
     if not len(missing):
         return unreadable
     try:
-        read = functools.partial(read_picture, image_shape=image_shape)
+        read = functools.partial(read_image, image_shape=image_shape)
         with _read_in_threads([paths[i] for i in missing], lambda path: read(path) is None) as results:
             for index, result in zip(missing, progress_bar(results, total=len(missing), **bar)):
                 if isinstance(result, str):
@@ -106,17 +106,16 @@ def _read_in_threads(paths, read):
 
 def unreadable_error(folder, unreadable, total, hint):
     """Returns the error of `unreadable`, (path, reason) of some of `total` files; `hint` if others can be read."""
-    listed = "; ".join(f"{path}: {reason}" for path, reason in unreadable[:10])
-    rest = f"; and {len(unreadable) - 10} more" if len(unreadable) > 10 else ""
+    listed = list_some([f"{path}: {reason}" for path, reason in unreadable], 10, "; ")
     hint = "" if len(unreadable) == total else f" {hint}"
-    return UserError(f"{folder}: {len(unreadable)} of {total} files cannot be read: {listed}{rest}.{hint}")
+    return UserError(f"{folder}: {len(unreadable)} of {total} files cannot be read: {listed}.{hint}")
 
 
 class Listing(NamedTuple):
     """What a folder holds.
 
     Args:
-        paths: Paths of the N pictures, by class and name.
+        paths: Paths of the N images, by class and name.
         labels: N int, or None without class folders.
         class_names: Names of the class folders in the order of their labels, or None.
         skipped: (path, reason) of each file and folder that is not used; the path of a folder ends with a separator.
@@ -128,10 +127,10 @@ class Listing(NamedTuple):
     skipped: list
 
 
-def list_pictures(folder, split):
-    """Lists the pictures of a folder, by name, without opening them.
+def list_images(folder, split):
+    """Lists the images of a folder, by name, without opening them.
 
-    Subfolders are splits if all that hold pictures have names of splits, such as `train` and `test`; otherwise they are
+    Subfolders are splits if all that hold images have names of splits, such as `train` and `test`; otherwise they are
     classes, and the whole folder is the split `train`.
 
     Args:
@@ -142,7 +141,7 @@ def list_pictures(folder, split):
         Listing.
 
     Raises:
-        UserError: The folder has no pictures, another layout, not this split, or a name that is not UTF-8.
+        UserError: The folder has no images, another layout, not this split, or a name that is not UTF-8.
     """
     if not os.path.isdir(folder):
         raise UserError(f"data.name: folder `{folder}` does not exist.")
@@ -152,12 +151,12 @@ def list_pictures(folder, split):
     top = _scan(folder)
     splits = [name for name in top.subfolders if name.lower() in _SPLITS]
     others = [name for name in top.subfolders if name not in splits]
-    used = next((name for name in others if splits and _holds_pictures(os.path.join(folder, name))), None)
+    used = next((name for name in others if splits and _holds_images(os.path.join(folder, name))), None)
     if splits and used is None:
         if split not in splits:
             raise UserError(f"{folder}: has no split `{split}`. Choose from {', '.join(splits)}.")
-        beside = [(os.path.join(folder, name), "beside the folders of the splits") for name in top.pictures]
-        empty = [(os.path.join(folder, name, ""), _NO_PICTURES) for name in others]
+        beside = [(os.path.join(folder, name), "beside the folders of the splits") for name in top.images]
+        empty = [(os.path.join(folder, name, ""), _NO_IMAGES) for name in others]
         folder = os.path.join(folder, split)
         return _list_classes(folder, _scan(folder), beside + top.skipped + empty, hint="")
     if split != "train":
@@ -175,26 +174,26 @@ def _list_classes(folder, top, skipped, hint):
         path = os.path.join(folder, name)
         entries = _scan(path)
         for nested in entries.subfolders:
-            if _scan(os.path.join(path, nested)).pictures:
+            if _scan(os.path.join(path, nested)).images:
                 raise UserError(
-                    f"{folder}: pictures are nested deeper than one folder per class, as in `{name}/{nested}`.{hint} "
+                    f"{folder}: images are nested deeper than one folder per class, as in `{name}/{nested}`.{hint} "
                     f"{_LAYOUTS}"
                 )
             skipped.append((os.path.join(path, nested, ""), "folder in a class folder"))
         skipped += entries.skipped
-        if entries.pictures:
-            by_class[name] = [os.path.join(path, file) for file in entries.pictures]
+        if entries.images:
+            by_class[name] = [os.path.join(path, file) for file in entries.images]
         else:
-            skipped.append((os.path.join(path, ""), _NO_PICTURES))
-    if top.pictures and by_class:
+            skipped.append((os.path.join(path, ""), _NO_IMAGES))
+    if top.images and by_class:
         raise UserError(
-            f"{folder}: contains both pictures (`{top.pictures[0]}`) and folders of pictures "
+            f"{folder}: contains both images (`{top.images[0]}`) and folders of images "
             f"(`{next(iter(by_class))}`). {_LAYOUTS}"
         )
-    if top.pictures:
-        return Listing([os.path.join(folder, name) for name in top.pictures], None, None, skipped)
+    if top.images:
+        return Listing([os.path.join(folder, name) for name in top.images], None, None, skipped)
     if not by_class:
-        raise UserError(f"{folder}: contains no pictures ({', '.join(picture_suffixes())}). {_LAYOUTS}")
+        raise UserError(f"{folder}: contains no images ({', '.join(image_suffixes())}). {_LAYOUTS}")
     labels = [label for label, paths in enumerate(by_class.values()) for _ in paths]
     return Listing([path for paths in by_class.values() for path in paths], labels, tuple(by_class), skipped)
 
@@ -204,45 +203,45 @@ def _list_tiny_imagenet(folder, split):
     classes = tiny_imagenet.read_classes(folder)
     if split == "train":
         by_class = {wnid: os.path.join(folder, split, wnid, "images") for wnid in classes}
-        found = [(path, wnid, _scan(path)) for wnid, path in by_class.items() if os.path.isdir(path)]
+        scanned = [(path, wnid, _scan(path)) for wnid, path in by_class.items() if os.path.isdir(path)]
     elif os.path.isdir(path := os.path.join(folder, split, "images")):
-        found = [(path, None, _scan(path))]
+        scanned = [(path, None, _scan(path))]
     else:
         splits = [name for name in ("train", "val", "test") if os.path.isdir(os.path.join(folder, name))]
         raise UserError(f"{folder}: has no split `{split}`. Choose from {', '.join(splits)}.")
-    pictures = [(os.path.join(path, name), name, wnid) for path, wnid, entries in found for name in entries.pictures]
-    skipped = [pair for *_, entries in found for pair in entries.skipped]
+    images = [(os.path.join(path, name), name, wnid) for path, wnid, entries in scanned for name in entries.images]
+    skipped = [pair for *_, entries in scanned for pair in entries.skipped]
     if split == "test":
-        return Listing([path for path, *_ in pictures], None, None, skipped)
+        return Listing([path for path, *_ in images], None, None, skipped)
     if split == "val":
         annotations = tiny_imagenet.read_annotations(folder)
-        pictures = [(path, name, annotations.get(name)) for path, name, _ in pictures]
-    skipped += [(path, "has no class in wnids.txt") for path, _, wnid in pictures if wnid not in classes]
-    pictures = [picture for picture in pictures if picture[2] in classes]
-    if not pictures:
-        raise UserError(f"{folder}: split `{split}` contains no pictures ({', '.join(picture_suffixes())}). {_LAYOUTS}")
+        images = [(path, name, annotations.get(name)) for path, name, _ in images]
+    skipped += [(path, "has no class in wnids.txt") for path, _, wnid in images if wnid not in classes]
+    images = [image for image in images if image[2] in classes]
+    if not images:
+        raise UserError(f"{folder}: split `{split}` contains no images ({', '.join(image_suffixes())}). {_LAYOUTS}")
     order = {wnid: label for label, wnid in enumerate(classes)}
-    pictures.sort(key=lambda picture: (order[picture[2]], picture[1]))
-    labels = [order[wnid] for *_, wnid in pictures]
-    return Listing([path for path, *_ in pictures], labels, tuple(classes.values()), skipped)
+    images.sort(key=lambda image: (order[image[2]], image[1]))
+    labels = [order[wnid] for *_, wnid in images]
+    return Listing([path for path, *_ in images], labels, tuple(classes.values()), skipped)
 
 
 class _Entries(NamedTuple):
-    pictures: list
+    images: list
     subfolders: list
     skipped: list
 
 
-def _holds_pictures(folder):
+def _holds_images(folder):
     entries = _scan(folder)
-    return bool(entries.pictures) or any(_scan(os.path.join(folder, name)).pictures for name in entries.subfolders)
+    return bool(entries.images) or any(_scan(os.path.join(folder, name)).images for name in entries.subfolders)
 
 
 def _scan(folder):
     """Returns the entries of a folder, sorted by name, without hidden ones and `__MACOSX`."""
-    entries, suffixes = _Entries([], [], []), picture_suffixes()
-    with os.scandir(folder) as found:
-        visible = [entry for entry in found if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+    entries, suffixes = _Entries([], [], []), image_suffixes()
+    with os.scandir(folder) as scan:
+        visible = [entry for entry in scan if not entry.name.startswith(".") and entry.name != "__MACOSX"]
     for entry in visible:
         name = entry.name
         if not name.isascii():
@@ -252,7 +251,7 @@ def _scan(folder):
         elif not _is(entry.is_file):
             entries.skipped.append((entry.path, "dead link" if entry.is_symlink() else "not a file"))
         elif name.lower().endswith(suffixes):
-            entries.pictures.append(name)
+            entries.images.append(name)
         else:
             suffix = os.path.splitext(name)[1].lower()
             entries.skipped.append((entry.path, f"`{suffix}` is not read" if suffix else "no suffix"))
@@ -273,7 +272,7 @@ def _make_decoder(image_shape, resize):
     def read(path):
         path = np.asarray(path).item().decode()  # bytes in a graph, and an array of bytes outside
         try:
-            return load_picture(path, image_shape, resize)
+            return load_image(path, image_shape, resize)
         except UNREADABLE as error:  # changed since it was checked
             raise ValueError(f"{path}: {reason_in_one_line(error)}") from None
 

@@ -14,15 +14,15 @@ class DataOptions:
 
     Args:
         name: `twins` or `mirror` (embedded, nothing to download), a TensorFlow Datasets name such as `cifar10` or
-            `imagenet2012`, or the path of a folder of pictures or of `sagan prepare`.
+            `imagenet2012`, or the path of a folder of images or of `sagan prepare`.
         split: Split to train on; for TensorFlow Datasets also a slice such as `train[:90%]`, for a folder a subfolder
             such as `train`.
         data_dir: Folder of prepared TensorFlow Datasets; null for its default (~/tensorflow_datasets).
         manual_dir: Folder of archives that must be downloaded by hand, as for imagenet2012.
         download: Let TensorFlow Datasets download a data set that is not prepared in `data_dir`.
-        image_size: Height and width in px of square pictures, after the central crop and resize: 32, 64, 128, 256, or
+        image_size: Height and width in px of square images, after the central crop and resize: 32, 64, 128, 256, or
             another size of 3 to 7 times 8, 16, 32 or 64 px, such as 96.
-        image_height: Height in px of pictures that are not square, with image_width in place of image_size, such as 64
+        image_height: Height in px of images that are not square, with image_width in place of image_size, such as 64
             and 96. The smaller side is 3 to 7 times 8, 16, 32 or 64 px, the larger a multiple of the same number.
         image_width: Width in px; see image_height.
         image_channels: 1 (grey) or 3 (RGB).
@@ -30,7 +30,7 @@ class DataOptions:
         resize: Resize filter, antialiased.
         flip: Mirror images left to right at random (not for text or digits).
         dequantize: Add uniform noise of one grey level, so that values are continuous; rounding removes it exactly.
-        corrupt: `stop` at unreadable pictures of a folder, or `skip` and list them; other sources always stop.
+        corrupt: `stop` at unreadable images of a folder, or `skip` and list them; other sources always stop.
         memory_limit_gib: Keep data sets up to this size, decoded, in memory (GiB).
     """
 

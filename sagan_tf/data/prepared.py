@@ -1,8 +1,8 @@
-"""Pictures that `sagan prepare` has decoded, cropped and resized: their files, and reading them by index.
+"""Images that `sagan prepare` has decoded, cropped and resized: their files, and reading them by index.
 
-FOLDER/SPLIT/ holds shards, files of encoded pictures one after the other, `index.bin`, an `INDEX_DTYPE` per picture,
+FOLDER/SPLIT/ holds shards, files of encoded images one after the other, `index.bin`, an `INDEX_DTYPE` per image,
 and `prepared.json`: options, class names, and the number, size and SHA-256 of each file. Without its "shards" the
-folder is not complete. Contents depend on pictures and options only, not on time or machine.
+folder is not complete. Contents depend on images and options only, not on time or machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.data.readers import DamagedPictureError, IndexedReader, read_into_memory
+from sagan_tf.data.readers import DamagedImageError, IndexedReader, read_into_memory
 from sagan_tf.errors import UserError, format_image_size
 from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.untrusted import check_kind, read_json
@@ -28,7 +28,7 @@ INDEX_DTYPE = np.dtype([("label", "<i4"), ("bytes", "<u4"), ("crc32", "<u4")])
 ENCODINGS = ("raw", "png", "jpeg")
 MAX_SIZE = 1024  # px
 ADVICE = "Remove {} and prepare it again, or copy it again."
-_MAX_PICTURES = 1 << 27
+_MAX_IMAGES = 1 << 27
 
 
 def split_folder(folder, split):
@@ -54,7 +54,7 @@ def is_prepared(folder):
 def _prepared_splits(folder):
     """Names of the folders of splits, sorted."""
     with os.scandir(folder) as entries:
-        # Of a flat folder of a million pictures, none is looked up.
+        # Of a flat folder of a million images, none is looked up.
         names = [entry.name for entry in entries if not entry.is_file(follow_symlinks=False)]
     return sorted(name for name in names if os.path.lexists(os.path.join(folder, name, MANIFEST)))
 
@@ -81,7 +81,7 @@ def read_manifest(folder):
 
 
 def prepared_shape(options):
-    """(height, width, channels) of the pictures, from the "options" of a manifest."""
+    """(height, width, channels) of the images, from the "options" of a manifest."""
     size = options["image_size"]
     height, width = size if isinstance(size, list) else (size, size)
     return height, width, options["image_channels"]
@@ -110,7 +110,7 @@ def _is_valid(manifest):
     num_images = manifest.get("num_images")
     return (
         all(isinstance(text, str) for text in hashes)
-        and _is_count(num_images, 1, _MAX_PICTURES)
+        and _is_count(num_images, 1, _MAX_IMAGES)
         and sum(counts[0]) == num_images
     )
 
@@ -120,10 +120,10 @@ def _is_count(value, low, high):
 
 
 def open_prepared(options, show_progress):
-    """Reads the index, and the pictures if they fit in memory.
+    """Reads the index, and the images if they fit in memory.
 
     Returns:
-        (reader, class names or None, paths of the shards, hexadecimal SHA-256 of pictures and labels in their order).
+        (reader, class names or None, paths of the shards, hexadecimal SHA-256 of images and labels in their order).
 
     Raises:
         UserError: The split is missing, incomplete or damaged, or was prepared with other options.
@@ -146,7 +146,7 @@ def open_prepared(options, show_progress):
 
 
 def _check_options(folder, options, prepared):
-    """Raises UserError if the pictures were prepared with other options than those of a `DataOptions`."""
+    """Raises UserError if the images were prepared with other options than those of a `DataOptions`."""
     (*size, channels), (*wanted_size, wanted_channels) = prepared_shape(prepared), options.image_shape
     if size != wanted_size:
         names = ("image_size",) if size[0] == size[1] else ("image_height", "image_width")
@@ -188,22 +188,22 @@ def read_index(folder, manifest):
     for file, size in sizes.items():
         check_kind(file)
         try:
-            found = os.path.getsize(file)
+            actual = os.path.getsize(file)
         except OSError as error:
             raise UserError(f"{file}: cannot be read: {error.strerror}. {advice}") from None
-        if found != size:
-            raise UserError(f"{file}: has {found:,} of {size:,} bytes. {advice}")
+        if actual != size:
+            raise UserError(f"{file}: has {actual:,} of {size:,} bytes. {advice}")
     content = path.read_bytes()
     if sha256_of_parts([content]) != manifest["index_sha256"]:
         raise UserError(f"{path}: its SHA-256 is not that of {MANIFEST}. {advice}")
     index = np.frombuffer(content, INDEX_DTYPE)
     if not _fits(index["bytes"], manifest):
-        raise UserError(f"{path}: its pictures are not those of the shards. {advice}")
+        raise UserError(f"{path}: its images are not those of the shards. {advice}")
     return index
 
 
 def _fits(lengths, manifest):
-    """Whether the pictures have lengths of their encoding, which add up to the sizes of the shards."""
+    """Whether the images have lengths of their encoding, which add up to the sizes of the shards."""
     options = manifest["options"]
     pixels = math.prod(prepared_shape(options))
     low, high = (pixels, pixels) if options["encoding"] == "raw" else (1, 2 * pixels + 4096)
@@ -214,19 +214,19 @@ def _fits(lengths, manifest):
 
 @dataclasses.dataclass(frozen=True)
 class PreparedReader(IndexedReader):
-    """Reads prepared pictures by index.
+    """Reads prepared images by index.
 
     Args:
         fetch, decode, labels: As `IndexedReader`.
         files: Paths of the shards.
-        num_pictures: int, N.
+        count: int, N.
     """
 
-    num_pictures: int
+    count: int
 
     @property
     def num_images(self):
-        return self.num_pictures
+        return self.count
 
 
 def _make_reader(files, index, labels, manifest):
@@ -240,14 +240,14 @@ def _make_reader(files, index, labels, manifest):
             pixels = tf.ensure_shape(tf.numpy_function(shards.read_equal, [indices], tf.uint8), [None, None])
             return tf.reshape(pixels, (-1, *shape))
         encoded = tf.ensure_shape(tf.numpy_function(shards.read, [indices], tf.string), [None])
-        # One after the other: batches are decoded in parallel, and a task for each picture costs as much as decoding.
+        # One after the other: batches are decoded in parallel, and a task for each image costs as much as decoding.
         return tf.map_fn(decode, encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8), parallel_iterations=1)
 
     return PreparedReader(fetch, None, labels, files, len(index))
 
 
 class _Shards:
-    """Reads the bytes of pictures by their numbers, and checks them."""
+    """Reads the bytes of images by their numbers, and checks them."""
 
     def __init__(self, files, index, counts):
         self._files, self._index = files, index
@@ -257,7 +257,7 @@ class _Shards:
         self._starts = starts - np.repeat(np.append(starts, 0)[self._firsts[:-1]], counts)
 
     def read_equal(self, indices):
-        """Returns uint8 (B, bytes of each of the pictures)."""
+        """Returns uint8 (B, bytes of each of the images)."""
         content = np.empty((len(indices), self._index["bytes"][0]), np.uint8)
         self._read_into(content, indices)
         return content
@@ -278,15 +278,15 @@ class _Shards:
                     file.seek(start)
                     file.readinto(buffer)
             except OSError as error:
-                raise DamagedPictureError(f"{path}: cannot be read: {error.strerror}.") from None
+                raise DamagedImageError(f"{path}: cannot be read: {error.strerror}.") from None
             if zlib.crc32(buffer) != checksum:
-                picture = index - self._firsts[number]
-                raise DamagedPictureError(f"{path}: picture {picture} is damaged: its checksum is wrong.")
+                image = index - self._firsts[number]
+                raise DamagedImageError(f"{path}: image {image} is damaged: its checksum is wrong.")
 
 
 def _make_decoder(encoding, shape):
     """Decodes a PNG or JPEG of a shape; a header that claims another size is rejected before it takes memory."""
-    (height, width, channels), reason = shape, "a picture is of another size."
+    (height, width, channels), reason = shape, "an image is of another size."
 
     def decode(encoded):
         if encoding == "png":

@@ -1,8 +1,8 @@
-"""Decodes, crops and resizes the pictures of a data set once, into the files that `prepared` describes.
+"""Decodes, crops and resizes the images of a data set once, into the files that `prepared` describes.
 
 A shard gets its name when it is complete. Until all shards are written, a record beside each says what it was made
-from. Interrupted work resumes at the first missing shard. A shard is rewritten if its pictures changed, or if pictures
-that were unreadable can be read now. In a complete folder, lost and damaged shards are rewritten if the pictures are
+from. Interrupted work resumes at the first missing shard. A shard is rewritten if its images changed, or if images
+that were unreadable can be read now. In a complete folder, lost and damaged shards are rewritten if the images are
 still the same.
 """
 
@@ -23,8 +23,8 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.data.folders import list_pictures, unreadable_error
-from sagan_tf.data.picture_files import UNREADABLE, load_picture, reason_in_one_line
+from sagan_tf.data.folders import list_images, unreadable_error
+from sagan_tf.data.image_files import UNREADABLE, load_image, reason_in_one_line
 from sagan_tf.data.prepared import (
     ADVICE,
     FORMAT,
@@ -46,15 +46,15 @@ from sagan_tf.files.locks import exclusive
 from sagan_tf.files.untrusted import read_json
 from sagan_tf.progress import progress_bar
 
-_SHARD_BYTES, _SHARD_PICTURES = 1 << 27, 2048  # At most, before encoding; what a kill may cost.
+_SHARD_BYTES, _SHARD_IMAGES = 1 << 27, 2048  # At most, before encoding; what a kill may cost.
 
 
-class _OtherPicturesError(Exception):
+class _OtherImagesError(Exception):
     """A shard would have another content than before."""
 
 
 def prepare(options, folder, encoding="raw", quality=None, show_progress=True):
-    """Writes the pictures of one split, or continues to; of a complete folder, only its lost and damaged shards.
+    """Writes the images of one split, or continues to; of a complete folder, only its lost and damaged shards.
 
     Args:
         options: `DataOptions` of the source.
@@ -68,7 +68,7 @@ def prepare(options, folder, encoding="raw", quality=None, show_progress=True):
         None if it was not complete).
 
     Raises:
-        UserError: The source cannot be opened, some of its pictures are unreadable and `options.corrupt` is `stop`, or
+        UserError: The source cannot be opened, some of its images are unreadable and `options.corrupt` is `stop`, or
             the folder holds something else; a damaged shard cannot be written again.
     """
     path, about = split_folder(folder, options.split), _describe(options, encoding, quality)
@@ -102,7 +102,7 @@ def is_prepared_or_free(folder):
 
 
 def _describe(options, encoding, quality):
-    """What the contents of a folder depend on besides the pictures."""
+    """What the contents of a folder depend on besides the images."""
     source = os.path.abspath(options.name) if os.path.isdir(options.name) else options.name
     check_utf8(options.name, source)
     height, width, channels = options.image_shape
@@ -136,18 +136,18 @@ def _to_json(value):
 
 @dataclasses.dataclass
 class _Folder:
-    """The pictures of a folder, in the order of their classes and names."""
+    """The images of a folder, in the order of their classes and names."""
 
     folder: str
     options: object
 
     def __post_init__(self):
-        paths, labels, self.class_names, self.skipped = list_pictures(self.folder, self.options.split)
+        paths, labels, self.class_names, self.skipped = list_images(self.folder, self.options.split)
         self.paths, self.count = paths, len(paths)
         self.labels = np.full(len(paths), -1) if labels is None else np.asarray(labels)
 
     def identity(self, first, last):
-        """Hash of names, sizes, times and labels of some pictures."""
+        """Hash of names, sizes, times and labels of some images."""
         digest = hashlib.sha256()
         for path, label in zip(self.paths[first:last], self.labels[first:last]):
             status = os.stat(path)
@@ -167,7 +167,7 @@ class _Folder:
         """Returns uint8 (H, W, C), or (path, reason)."""
         options = self.options
         try:
-            return load_picture(path, options.image_shape, options.resize)
+            return load_image(path, options.image_shape, options.resize)
         except UNREADABLE as error:
             return path, reason_in_one_line(error)
 
@@ -207,14 +207,14 @@ def _encode(image, encoding, quality):
 
 
 def _shard_ranges(count, options):
-    """Returns (first, last + 1) of the pictures of each shard."""
+    """Returns (first, last + 1) of the images of each shard."""
     fitting = _SHARD_BYTES // math.prod(options.image_shape)
-    length = max(min(fitting, _SHARD_PICTURES) // TOGETHER, 1) * TOGETHER
+    length = max(min(fitting, _SHARD_IMAGES) // TOGETHER, 1) * TOGETHER
     return [(first, min(first + length, count)) for first in range(0, count, length)]
 
 
 def _write_missing(source, path, options, encode, show_progress):
-    """Writes the shards that are missing or of changed pictures; returns the records of all."""
+    """Writes the shards that are missing or of changed images; returns the records of all."""
     ranges = _shard_ranges(source.count, options)
     shards = [_read_record(path, number, source, *ends) for number, ends in enumerate(ranges)]
     missing = [number for number, shard in enumerate(shards) if shard is None]
@@ -243,7 +243,7 @@ def _repair(source, path, options, manifest, encode, show_progress):
     wanted = {number: shards[number]["sha256"] for number in damaged}
     try:
         collections.deque(_write_shards(source, path, options, damaged, encode, show_progress, wanted), maxlen=0)
-    except _OtherPicturesError:
+    except _OtherImagesError:
         raise UserError(error) from None
     read_index(path, manifest)
     return len(damaged)
@@ -256,14 +256,14 @@ def _write_shards(source, path, options, numbers, encode, show_progress, wanted=
     needed, free = num_missing * math.prod(options.image_shape), shutil.disk_usage(path).free
     if encode.keywords["encoding"] == "raw" and needed > free:
         raise UserError(f"{path}: {format_size(needed)} are needed and {format_size(free)} free. Choose another disk.")
-    settings = {"desc": f"preparing {path}", "unit": "picture", "disable": not show_progress}
+    settings = {"desc": f"preparing {path}", "unit": "img", "disable": not show_progress}
     bar = progress_bar(total=source.count, initial=source.count - num_missing, **settings)
     with bar, _encoded_batches(source, [ranges[number] for number in numbers], encode) as batches:
         for number in numbers:
             first, last = ranges[number]
             parts = itertools.islice(batches, -(-(last - first) // TOGETHER))
-            pictures = _advancing(bar, parts)
-            yield number, _write_shard(path, number, source, first, last, pictures, (wanted or {}).get(number))
+            images = _advancing(bar, parts)
+            yield number, _write_shard(path, number, source, first, last, images, (wanted or {}).get(number))
 
 
 def _advancing(bar, batches):
@@ -296,21 +296,21 @@ def _merged(ranges):
         yield current
 
 
-def _write_shard(path, number, source, first, last, pictures, wanted=None):
+def _write_shard(path, number, source, first, last, images, wanted=None):
     """Writes a shard, unless its SHA-256 is not the wanted one; returns its record."""
     rows, unreadable, digest, size = [], [], hashlib.sha256(), 0
-    identity = source.identity(first, last)  # before the pictures are read
+    identity = source.identity(first, last)  # before the images are read
     with atomic_write(path / shard_name(number)) as temporary_path, open(temporary_path, "wb") as file:
-        for label, picture in zip(source.labels[first:last], pictures):
-            if isinstance(picture, tuple):
-                unreadable.append(picture)
+        for label, image in zip(source.labels[first:last], images):
+            if isinstance(image, tuple):
+                unreadable.append(image)
                 continue
-            file.write(picture)
-            digest.update(picture)
-            size += len(picture)
-            rows.append((label, len(picture), zlib.crc32(picture)))
+            file.write(image)
+            digest.update(image)
+            size += len(image)
+            rows.append((label, len(image), zlib.crc32(image)))
         if wanted not in (None, digest.hexdigest()):
-            raise _OtherPicturesError
+            raise _OtherImagesError
     index = np.array(rows, INDEX_DTYPE).tobytes()
     return {"source": identity, "images": len(rows), "bytes": size, "sha256": digest.hexdigest(),
             "index": index.hex(), "unreadable": unreadable}  # fmt: skip
@@ -321,7 +321,7 @@ def _record_path(path, number):
 
 
 def _read_record(path, number, source, first, last):
-    """Reads the record of a shard that was written from the same pictures; None if there is none, or it is damaged."""
+    """Reads the record of a shard that was written from the same images; None if there is none, or it is damaged."""
     record = _record_path(path, number)
     if not record.exists():
         return None
@@ -330,10 +330,10 @@ def _read_record(path, number, source, first, last):
         return None
     if shard["images"] + len(shard["unreadable"]) != last - first:
         return None
-    for picture, _ in shard["unreadable"]:
+    for image, _ in shard["unreadable"]:
         # The cause may be gone without a change of the file: a fault of the disk, a missing permission. A relative path
         # may be of another working directory.
-        if not os.path.exists(picture) or not isinstance(source.load_one(picture), tuple):
+        if not os.path.exists(image) or not isinstance(source.load_one(image), tuple):
             return None
     return shard if file.stat().st_size == shard["bytes"] else None
 
@@ -342,7 +342,7 @@ def _is_record(shard):
     """Whether JSON is a record with all its values, which fit its index."""
     try:
         index = np.frombuffer(bytes.fromhex(shard["index"]), INDEX_DTYPE)
-        pairs = [(picture, reason) for picture, reason in shard["unreadable"]]
+        pairs = [(image, reason) for image, reason in shard["unreadable"]]
         texts = [shard["source"], shard["sha256"], *itertools.chain(*pairs)]
         is_fitting = (len(index), index["bytes"].sum()) == (shard["images"], shard["bytes"])
     except (KeyError, TypeError, ValueError):
@@ -358,7 +358,7 @@ def _finish(source, path, options, about, shards, show_progress):
         hint = "Repair or remove them, or add --corrupt skip, and run the command again; it continues."
         raise unreadable_error(options.name, unreadable, source.count, hint)
     if not num_images:
-        raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")
+        raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no images.")
     for number in _find_damaged(path, shards, show_progress):
         _record_path(path, number).unlink()
         raise UserError(f"{path / shard_name(number)}: differs from what was written. Run the same command again.")
@@ -384,5 +384,5 @@ def _find_damaged(path, shards, show_progress):
     settings = {"desc": f"checking {path}", "unit": "shard", "disable": not show_progress}
     with concurrent.futures.ThreadPoolExecutor(NUM_THREADS) as threads:
         hashes = threads.map(lambda file: sha256(file) if file.is_file() else None, paths)
-        found = list(progress_bar(hashes, total=len(paths), **settings))
-    return [number for number, shard in enumerate(shards) if found[number] != shard["sha256"]]
+        actual = list(progress_bar(hashes, total=len(paths), **settings))
+    return [number for number, shard in enumerate(shards) if actual[number] != shard["sha256"]]

@@ -16,7 +16,7 @@ from sagan_tf.progress import progress_bar
 _FETCHED_TOGETHER = 64  # Items; a call of Python for each would cost as much as decoding a small image.
 
 
-class DamagedPictureError(ValueError):
+class DamagedImageError(ValueError):
     """An image or record cannot be read, or is not what was written; TensorFlow names this class and the message."""
 
 
@@ -132,7 +132,7 @@ class IndexedReader:
         fetch: Graph function, int64 indices (B,) in [0, N) -> strings (B,), such as paths or encoded images.
         decode: Graph function, string -> uint8 image (H, W, C); None if `fetch` gives images, uint8 (B, H, W, C).
         labels: int32 array (N,), or None.
-        files: Paths of the N pictures.
+        files: Paths of the N images.
     """
 
     fetch: Callable
@@ -207,7 +207,7 @@ def read_into_memory(reader, options, show_progress):
     if np.prod(shape, dtype=np.int64) > options.memory_limit_gib * 2**30:
         return reader
     images, count = np.empty(shape, np.uint8), 0
-    settings = {"desc": f"reading {options.name}", "unit": "picture", "disable": not show_progress}
+    settings = {"desc": f"reading {options.name}", "unit": "img", "disable": not show_progress}
     with progress_bar(total=len(images), **settings) as bar:
         for batch, *_ in reader.in_order_batches(256):
             images[count : count + len(batch)] = batch

@@ -16,7 +16,7 @@ import dataclasses
 import numpy as np
 
 from sagan_tf.data.embedded import (
-    COLOURS,
+    COLORS,
     GREYS,
     KINDS,
     MIRROR_BAND,
@@ -121,7 +121,7 @@ def score_reading(name, reading, labels=None):
     valid, agreements = reading.valid, _agreements(name, reading)
     result = {"valid": float(valid.mean())}
     result |= {f"{part}_agreement": _mean(agrees[valid]) for part, agrees in agreements.items()}
-    result["entropy_bits"] = _entropy_bits(reading.kind[valid, 0, 0] * len(COLOURS) + reading.hue[valid, 0, 0])
+    result["entropy_bits"] = _entropy_bits(reading.kind[valid, 0, 0] * len(COLORS) + reading.hue[valid, 0, 0])
     if labels is not None:
         result["class_accuracy"] = _mean((reading.kind[:, :, 0] == np.asarray(labels)[:, None])[valid])
     follows_rule = np.all([agrees.all(axis=1) for agrees in agreements.values()], axis=0)
@@ -181,8 +181,8 @@ def _find_shape(area, background, masks):
 def _correlate(distance, masks):
     """Pearson correlation of (N, H, W) with templates (4, side, side) at every position: (N, 4, rows, columns)."""
     side = masks.shape[1]
-    centred = masks - masks.mean(axis=(1, 2), keepdims=True)
-    templates = centred / np.linalg.norm(centred, axis=(1, 2), keepdims=True)
+    centered = masks - masks.mean(axis=(1, 2), keepdims=True)
+    templates = centered / np.linalg.norm(centered, axis=(1, 2), keepdims=True)
     ones = np.ones((1, side, side))
     total, squares = _cross_correlate(distance, ones), _cross_correlate(distance**2, ones)
     contrast = np.sqrt(np.maximum(squares - total**2 / side**2, 0.0))
@@ -201,10 +201,10 @@ def _hues(area, masks, row, column):
     side = np.arange(masks.shape[1])
     rows, columns = (row[:, None] + side)[:, :, None], (column[:, None] + side)[:, None]
     weights = masks[..., None] / masks.sum(axis=(1, 2))[:, None, None, None]
-    colour = (area[np.arange(len(area))[:, None, None], rows, columns] * weights).sum(axis=(1, 2))
-    if colour.shape[1] == 1:
-        return abs(colour - GREYS[:, 0]).argmin(axis=1)
-    return (colour @ (COLOURS / np.linalg.norm(COLOURS, axis=1, keepdims=True)).T).argmax(axis=1)
+    color = (area[np.arange(len(area))[:, None, None], rows, columns] * weights).sum(axis=(1, 2))
+    if color.shape[1] == 1:
+        return abs(color - GREYS[:, 0]).argmin(axis=1)
+    return (color @ (COLORS / np.linalg.norm(COLORS, axis=1, keepdims=True)).T).argmax(axis=1)
 
 
 def _mean(values):
@@ -214,6 +214,6 @@ def _mean(values):
 def _entropy_bits(outcomes):
     if not outcomes.size:
         return float("nan")
-    shares = np.bincount(outcomes, minlength=len(KINDS) * len(COLOURS)) / len(outcomes)
+    shares = np.bincount(outcomes, minlength=len(KINDS) * len(COLORS)) / len(outcomes)
     shares = shares[shares > 0]
     return float(abs(-(shares * np.log2(shares)).sum()))

@@ -15,7 +15,7 @@ import tensorflow as tf
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import open_folder
 from sagan_tf.data.prepared import is_prepared, open_prepared
-from sagan_tf.data.readers import ArrayReader, DamagedPictureError, Reader
+from sagan_tf.data.readers import ArrayReader, DamagedImageError, Reader
 from sagan_tf.errors import UserError, format_image_size
 
 _FEW_IMAGES = 50  # Per class; with fewer, a conditional GAN has little to learn from.
@@ -33,10 +33,10 @@ class Source:
         class_names: Names of the K classes in the order of their labels, or None without labels.
         class_counts: Images of each class, or None.
         image_shape: (height, width, channels) of the prepared images; 1 or 3 channels.
-        files: Paths of its files: of the N pictures for a folder, in their order; empty if it is embedded.
+        files: Paths of its files: of the N images for a folder, in their order; empty if it is embedded.
         skipped: (path, reason) of each file or folder that is not used; the path of a folder ends with a separator.
-        resize: Resize filter, as of `DataOptions`.
-        digest: Hexadecimal SHA-256 of pictures and labels where it is known without reading them, as of prepared ones.
+        resize: Resize filter, see `DataOptions`.
+        digest: Hexadecimal SHA-256 of images and labels where it is known without reading them, as of prepared ones.
     """
 
     name: str
@@ -87,7 +87,7 @@ def open_source(options, show_progress=True):
     """
     reader, class_names, files, skipped, digest = open_reader(options, show_progress)
     if not reader.num_images:
-        raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")
+        raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no images.")
     if _is_unlabelled(options, reader.labels, class_names):
         class_names = None
     if not _uses_labels(options, class_names):
@@ -158,7 +158,7 @@ def _uses_labels(options, class_names):
         raise UserError(f"data.conditional: data set `{options.name}` has no labels; set it to false or null.")
     if options.conditional and len(class_names) < 2:
         raise UserError(
-            f"data.conditional: data set `{options.name}` has only one class, `{class_names[0]}`. Sort the pictures "
+            f"data.conditional: data set `{options.name}` has only one class, `{class_names[0]}`. Sort the images "
             "into one folder per class, or set data.conditional to false."
         )
     return options.conditional is not False and class_names is not None and len(class_names) > 1
@@ -172,10 +172,10 @@ def translate_data_errors(*names):
     """
     try:
         yield
-    except DamagedPictureError as error:
+    except DamagedImageError as error:
         raise _damaged(names, error) from None
     except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
-        if named := re.search(f"{DamagedPictureError.__name__}: (.*)", error.message):
+        if named := re.search(f"{DamagedImageError.__name__}: (.*)", error.message):
             raise _damaged(names, named[1]) from None
         is_data_loss = isinstance(error, tf.errors.DataLossError)
         if not is_data_loss and not any(op in error.message for op in ("IteratorGetNext", "Decode")):
@@ -188,7 +188,7 @@ def translate_data_errors(*names):
 def _damaged(names, reason):
     advice = "Remove what was prepared, and prepare the data again."
     listed = " or ".join(f"`{name}`" for name in names)
-    return UserError(f"data set {listed}: a picture or record is damaged and cannot be read: {reason} {advice}")
+    return UserError(f"data set {listed}: an image or record is damaged and cannot be read: {reason} {advice}")
 
 
 def class_distribution(source):
@@ -202,19 +202,19 @@ def class_distribution(source):
 def describe(source):
     """Returns lines for the terminal that let users check images and labels before training."""
     shape = "x".join(map(str, source.image_shape))
-    lines = [f"Data: {source.name}, split {source.split}: {source.num_images:,} pictures, prepared as {shape}."]
+    lines = [f"Data: {source.name}, split {source.split}: {source.num_images:,} images, prepared as {shape}."]
     if source.class_counts is None:
         lines.append("Classes: none (unconditional).")
     else:
         counts = np.asarray(source.class_counts)
         lines.append(
-            f"Classes: {source.num_classes}; pictures per class: minimum {counts.min():,}, "
+            f"Classes: {source.num_classes}; images per class: minimum {counts.min():,}, "
             f"median {int(np.median(counts)):,}, maximum {counts.max():,}."
         )
         if counts.min() < _FEW_IMAGES:
             smallest = source.class_names[int(counts.argmin())]
             num_small = int((counts < _FEW_IMAGES).sum())
-            lines.append(f"Warning: {num_small} class(es) have under {_FEW_IMAGES} pictures, such as `{smallest}`.")
+            lines.append(f"Warning: {num_small} class(es) have under {_FEW_IMAGES} images, such as `{smallest}`.")
     lines += describe_skipped(source)
     return "\n".join(lines)
 

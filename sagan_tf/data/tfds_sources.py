@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from sagan_tf.data import embedded
-from sagan_tf.data.decoding import decode_picture
+from sagan_tf.data.decoding import decode_image
 from sagan_tf.data.readers import RecordReader, read_into_memory
 from sagan_tf.data.tfrecords import make_record_reader
 from sagan_tf.errors import UserError, did_you_mean
@@ -30,7 +30,7 @@ def open_tfds(options, show_progress):
         return builder.info.features.deserialize_example(record, decoders={image_key: tfds.decode.SkipDecoding()})
 
     def decode(record):
-        return decode_picture(parse(record)[image_key], options.image_shape, options.resize)
+        return decode_image(parse(record)[image_key], options.image_shape, options.resize)
 
     reader = RecordReader(fetch, decode, None, files, skips, takes)
     if class_names is not None and options.conditional is not False:
@@ -96,7 +96,7 @@ def _check_dtype(builder, name, image_key):
     dtype = np.dtype(builder.info.features[image_key].np_dtype)
     if dtype not in (np.uint8, np.uint16):
         raise UserError(
-            f"data set `{name}`: the pictures of `{image_key}` are {dtype}, and which values are black and white is "
+            f"data set `{name}`: the images of `{image_key}` are {dtype}, and which values are black and white is "
             "not declared. Convert them to uint8, such as to a folder of PNG files."
         )
 
@@ -112,6 +112,6 @@ def _list_files(builder, options):
         ) from None
     files = [(i.filename, i.skip, i.examples_in_shard - i.skip if i.take == -1 else i.take) for i in instructions]
     if not files:
-        raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no pictures.")
+        raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no images.")
     paths, skips, takes = zip(*files)
     return tuple(map(str, paths)), np.asarray(skips, np.int64), np.asarray(takes, np.int64)

@@ -1,4 +1,4 @@
-"""Work on many pictures in threads, whose results come in order and are few at a time."""
+"""Work on many images in threads, whose results come in order and are few at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import contextlib
 import os
 
 NUM_THREADS = os.cpu_count() or 1
-TOGETHER = 64  # Pictures that a thread works on at a time.
+TOGETHER = 64  # Images that a thread works on at a time.
 
 
 @contextlib.contextmanager

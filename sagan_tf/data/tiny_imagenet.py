@@ -1,6 +1,6 @@
-"""Classes and labels of Tiny-ImageNet's archive, whose layout is not that of other folders of pictures.
+"""Classes and labels of Tiny-ImageNet's archive, whose layout is not that of other folders of images.
 
-`wnids.txt` lists the classes, `words.txt` their names; the pictures are `train/WNID/images/*.JPEG`, `val/images/*.JPEG`
+`wnids.txt` lists the classes, `words.txt` their names; the images are `train/WNID/images/*.JPEG`, `val/images/*.JPEG`
 with the classes in `val/val_annotations.txt`, and `test/images/*.JPEG` without classes.
 """
 

@@ -14,6 +14,7 @@ from sagan_tf.files.atomic import atomic_write
 from sagan_tf.files.untrusted import read_arrays
 
 _SAVE_SECONDS = 20.0
+_SPLITS = 10  # of the Inception score
 _ROWS_PER_UPDATE = 1024  # Adding a few rows to a covariance costs as much as adding many.
 
 
@@ -55,7 +56,6 @@ class Collector:
         dimensions: int, D.
         num_classes: int, K, or None without class probabilities.
         keep: int, images whose features are kept at most; a random choice if there are more.
-        splits: int, of the Inception score.
         share: (index, count) of the worker. Each worker collects a contiguous share of the N.
 
     Attributes:
@@ -63,17 +63,17 @@ class Collector:
         done: int, images of the share so far.
     """
 
-    def __init__(self, folder, about, count, dimensions, num_classes, keep, splits=10, share=(0, 1)):
+    def __init__(self, folder, about, count, dimensions, num_classes, keep, share=(0, 1)):
         self._folder, self._about = Path(folder), about
-        self._identity = {**about, "collected": [count, dimensions, num_classes, keep, splits, *share]}
+        self._identity = {**about, "collected": [count, dimensions, num_classes, keep, _SPLITS, *share]}
         self.first, self.end = (count * (share[0] + i) // share[1] for i in (0, 1))
         self._count = self.end - self.first
         kept = np.sort(np.random.default_rng(0).permutation(count)[:keep]).astype(np.int64)
         self._indices = kept[(kept >= self.first) & (kept < self.end)] - self.first
         self._moments = Moments(dimensions)
         # Random splits: images come class by class from folders, and a split of one class would have the lowest score.
-        parts = (np.random.default_rng(1).permutation(count) % splits)[self.first : self.end]
-        self._sums = None if num_classes is None or count < splits else ScoreSums(parts, splits, num_classes)
+        parts = (np.random.default_rng(1).permutation(count) % _SPLITS)[self.first : self.end]
+        self._sums = None if num_classes is None or count < _SPLITS else ScoreSums(parts, _SPLITS, num_classes)
         self._labels = None
         self._pending, self.done, self._saved_at = [], 0, time.monotonic()
         self._is_whole = True  # False while sums are being updated: a signal may come within

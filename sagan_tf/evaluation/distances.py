@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sagan_tf.evaluation.moments import Moments
 
 COVARIANCES = ("full", "diagonal", "none")
-INFINITY_POINTS = 15
+INFINITY_POINTS = 15  # random subsets, whose distances are extrapolated to infinitely many samples
 
 
 def frechet_distance(features: ArrayLike, reference: ArrayLike, covariance: str = "full") -> float:
@@ -72,34 +72,29 @@ def frechet_distance_of_moments(first, second):
     return max(means + trace_distance(first.covariance, second.covariance), 0.0)
 
 
-def frechet_distance_at_infinity(features, reference, least=5000, points=INFINITY_POINTS, seed=0):
+def frechet_distance_at_infinity(features, reference, least=5000):
     """Extrapolates the Fréchet distance to infinitely many samples.
 
     The bias of the distance of n samples is roughly proportional to 1/n: a line is fitted to the distances of random
     subsets, of `least` to N samples, against 1/n and evaluated at 0.
 
     Args:
-        features: Array (N, D), N >= 2 * `points`.
+        features: Array (N, D), N >= 30.
         reference: `Moments` of the data.
         least: int >= 2, samples of the smallest subset; N // 2 at most.
-        points: int >= 2, number of subsets.
-        seed: int >= 0, of the random subsets.
 
     Returns:
         (distance, list of (samples, distance) of the subsets); the distance can be negative.
 
     Raises:
-        ValueError: `points` is below 2, there are too few features or samples in a subset, the numbers of features
-            differ, or a value is not finite.
+        ValueError: There are too few rows, the numbers of features differ, or a value is not finite.
 
     Source: Chong and Forsyth 2020, section 4, https://arxiv.org/abs/1911.07023.
     """
-    if points < 2 or len(features) < 2 * points:
-        raise ValueError(
-            f"`points` must be >= 2, and `features` must have twice as many rows. Received: {points=}, {len(features)}."
-        )
-    rng, subsets = np.random.default_rng(seed), []
-    for size in np.linspace(min(least, len(features) // 2), len(features), points).astype(int):
+    if len(features) < 2 * INFINITY_POINTS:
+        raise ValueError(f"`features` must have {2 * INFINITY_POINTS} rows or more. Received: {len(features)}.")
+    rng, subsets = np.random.default_rng(0), []
+    for size in np.linspace(min(least, len(features) // 2), len(features), INFINITY_POINTS).astype(int):
         chosen = np.sort(rng.permutation(len(features))[:size])
         subsets.append((int(size), frechet_distance_of_moments(Moments.of(features[chosen]), reference)))
     sizes, distances = np.array(subsets).T
@@ -188,13 +183,13 @@ def _discrepancy(first, second):
     return mean_of_others(kernel(first, first)) + mean_of_others(kernel(second, second)) - 2 * across
 
 
-def check_features(features, reference, convert=True):
-    """Returns both sets as arrays, float64 if `convert`; raises ValueError if they cannot be compared."""
+def check_features(features, reference, convert=True, least=2):
+    """Returns both sets as arrays, float64 if `convert`; ValueError if they cannot be compared or one lacks rows."""
     features, reference = (np.asarray(rows, np.float64 if convert else None) for rows in (features, reference))
     shapes = features.ndim == reference.ndim == 2 and features.shape[1] == reference.shape[1]
-    if not shapes or min(len(features), len(reference)) < 2:
+    if not shapes or min(len(features), len(reference)) < least:
         raise ValueError(
-            "`features` and `reference` must be (N, D) and (M, D) with N and M >= 2. "
+            f"`features` and `reference` must be (N, D) and (M, D) with N and M >= {least}. "
             f"Received: shapes {features.shape} and {reference.shape}."
         )
     if not (np.isfinite(features).all() and np.isfinite(reference).all()):

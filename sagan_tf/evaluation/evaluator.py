@@ -111,7 +111,7 @@ class Evaluator:
         return self._collect(batches, samples.count, about, folder, "generating", share=share)
 
     def collect_images(self, source, about, folder, keep=KEPT_IMAGES):
-        """Computes the features of a data set without the cache; arguments and results as of `collect_samples`."""
+        """Computes the features of a data set without the cache; arguments and results as in `collect_samples`."""
 
         def batches(start, _):
             for images, *label in source.reader.in_order_batches(self.batch_size, start):
@@ -135,7 +135,7 @@ class Evaluator:
             UserError: There are fewer than two images.
         """
         if source.num_images < 2:
-            raise UserError(f"{source.name}: a reference needs two pictures or more.")
+            raise UserError(f"{source.name}: a reference needs two images or more.")
         about = self.describe_dataset(source) | {"kept": min(keep, source.num_images)}
         path = self.statistics_path(source, cache)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,7 @@ class Evaluator:
         return folder / "statistics" / f"{'-'.join(file_name_part(part) for part in parts)}.npz"
 
     def metrics(self, generated, reference, names=METRICS, at_infinity=False):
-        """Computes the metrics of two `FeatureSet`s; arguments, results and errors as of `compute_metrics`."""
+        """Computes the metrics of two `FeatureSet`s; arguments, results and errors as in `compute_metrics`."""
         return compute_metrics(generated, reference, names, at_infinity, show_progress=self.show_progress)
 
     def _collect(self, batches, count, about, folder, title, keep=KEPT_IMAGES, share=(0, 1)):

@@ -100,8 +100,7 @@ def _open_keras(path, layer_name, pixel_range):
         with bounded_keras_file(path):
             model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Damaged bytes make zip, JSON, HDF5 and Keras raise anything
-        reason = summarize(error)
-        raise UserError(f"--features: {path}: not a readable Keras model: {reason}") from None
+        raise UserError(f"--features: {path}: not a readable Keras model: {summarize(error)}") from None
     layers = {layer.name: layer for layer in model.layers}
     if layer_name and layer_name not in layers:
         raise UserError(f"--features: {path} has no layer `{layer_name}`; it has {_list(layers)}.")
@@ -126,8 +125,7 @@ def _open_saved_model(path, output, pixel_range):
         model = tf.saved_model.load(str(path))  # whose variables live as long as it does
         signature = model.signatures["serving_default"]
     except Exception as error:  # The loader raises anything for a folder of other files.
-        reason = summarize(error)
-        raise UserError(f"--features: {path}: not a SavedModel with a `serving_default`: {reason}") from None
+        raise UserError(f"--features: {path}: not a SavedModel with a `serving_default`: {summarize(error)}") from None
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if [spec.shape.rank for spec in inputs.values()] != [4]:
         shapes = ", ".join(f"{name} {spec.shape}" for name, spec in inputs.items()) or "nothing"
@@ -176,8 +174,7 @@ def _checked(compute, path, size):
         images = tf.TensorSpec((1, *size, 3), tf.uint8)
         check_graph_maps(tf.function(compute).get_concrete_function(images), file_bytes)
     except Exception as error:  # The layers of a file may raise anything.
-        reason = summarize(error)
-        raise UserError(f"--features: {path}: cannot compute features: {reason}") from None
+        raise UserError(f"--features: {path}: cannot compute features: {summarize(error)}") from None
     return compute
 
 

@@ -88,8 +88,7 @@ def load_inception(path=None, expected_hash=None):
         outputs = module(tf.zeros((1, INPUT_SIZE, INPUT_SIZE, 3)))
         valid = tf.size(outputs["pool_3"]) == _FEATURES and tuple(outputs["logits"].shape) == (1, _CLASSES)
     except Exception as error:  # The loader raises anything for a folder of other files.
-        reason = summarize(error)
-        raise UserError(f"{folder}: this is not TF-GAN's Inception: {reason}") from None
+        raise UserError(f"{folder}: this is not TF-GAN's Inception: {summarize(error)}") from None
     if not valid:
         raise UserError(f"{folder}: this is not TF-GAN's Inception; its outputs have other shapes.")
     return module, actual_hash
@@ -149,5 +148,4 @@ def _unpack(archive, folder):
         with atomic_folder(folder) as temporary_folder, tarfile.open(archive) as file:
             file.extractall(temporary_folder, filter="data")
     except (tarfile.TarError, EOFError, ValueError) as error:
-        reason = summarize(error)
-        raise UserError(f"{archive}: not a complete archive: {reason}") from None
+        raise UserError(f"{archive}: not a complete archive: {summarize(error)}") from None

@@ -3,7 +3,7 @@
 # Names on the command line. Those of the second group are computed from images instead of features.
 METRICS = ("fid", "kid", "is", "intra_fid", "precision_recall", "density_coverage")
 CURVE_METRICS = ("fid", "is")  # those of a truncation curve
-PICTURE_METRICS = ("ms_ssim", "nearest", "rule")
+IMAGE_METRICS = ("ms_ssim", "nearest", "rule")
 
 # Key in the result -> (title with Inception's features, with other features).
 TITLES = {

@@ -54,8 +54,8 @@ class Moments:
         if not len(rows):
             return
         mean = rows.mean(axis=0)
-        centred = rows - mean
-        self._merge(len(rows), mean, centred.T @ centred)
+        centered = rows - mean
+        self._merge(len(rows), mean, centered.T @ centered)
 
     def merge(self, other):
         """Adds the rows of another `Moments` with the same D."""

@@ -16,6 +16,7 @@ from sagan_tf.evaluation.distances import check_features
 from sagan_tf.progress import progress_bar
 
 _BLOCK_VALUES = 1 << 24  # distances in memory at a time: 128 MiB
+_OWN = 11  # distances that `own_distances` gives of a row
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def manifold_metrics(
             "`neighbours` and `coverage_neighbours` must be less than the number of rows, and the former at most the "
             f"latter. Received: {neighbours=}, {coverage_neighbours=}, {len(features)} and {len(reference)} rows."
         )
-    features, reference = _checked(features, reference)
+    features, reference = check_features(features, reference, convert=False, least=1)
     known = reference_distances is not None and reference_distances.shape[1] > coverage_neighbours
     blocks = len(_starts(len(features), len(reference))) + len(_starts(len(features), len(features)))
     blocks += 0 if known else len(_starts(len(reference), len(reference)))
@@ -79,24 +80,23 @@ def manifold_metrics(
         return _overlap(features, reference, narrow, wide, own, coverage_neighbours, bar)
 
 
-def own_distances(rows, count=11, show_progress=False):
+def own_distances(rows, show_progress=False):
     """Computes the squared distances of each row to its nearest rows, itself included.
 
     Args:
         rows: (M, D), M >= 1.
-        count: int >= 1, distances per row; M at most.
         show_progress: bool. Show a progress bar.
 
     Returns:
-        (M, min(count, M)) float64, ascending; column 0 is the row itself, 0 up to rounding.
+        (M, min(11, M)) float64, ascending; column 0 is the row itself, 0 up to rounding.
 
     Raises:
         ValueError: `rows` is not (M, D), or a value is not finite.
     """
-    rows, _ = _checked(rows, rows)
+    rows, _ = check_features(rows, rows, convert=False, least=1)
     starts = _starts(len(rows), len(rows))
     with progress_bar(total=len(starts), desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
-        return _smallest(rows, rows, min(count, len(rows)), bar)[0]
+        return _smallest(rows, rows, min(_OWN, len(rows)), bar)[0]
 
 
 def _overlap(features, reference, narrow, wide, own, coverage_neighbours, bar):
@@ -145,19 +145,9 @@ def nearest_neighbours(queries, reference, count):
     """
     if not 1 <= count <= len(reference):
         raise ValueError(f"`count` must be in 1 .. {len(reference)}. Received: {count=}.")
-    queries, reference = _checked(queries, reference)
+    queries, reference = check_features(queries, reference, convert=False, least=1)
     squares, indices = _smallest(queries, reference, count)
     return np.sqrt(squares), indices
-
-
-def _checked(features, reference):
-    """Returns both sets as arrays; raises ValueError if they cannot be compared."""
-    sets = [np.asarray(rows) for rows in (features, reference)]
-    if any(rows.ndim != 2 for rows in sets) or sets[0].shape[1] != sets[1].shape[1] or not len(sets[0]):
-        check_features(features, reference)
-    if not all(np.isfinite(rows).all() for rows in sets):
-        raise ValueError("`features` and `reference` must be finite. Received NaN or infinite values.")
-    return sets
 
 
 def _block_rows(columns):

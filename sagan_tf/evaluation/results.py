@@ -17,7 +17,7 @@ class Result:
         metrics: list of `MetricValue`.
         left_out: dict, name of a metric -> why it could not be computed.
         about: dict of JSON values, all else that determines the numbers.
-        is_inception: bool, as of the `FeatureNetwork`.
+        is_inception: bool, see the `FeatureNetwork`.
         files: list of pathlib.Paths that were written.
         curve: list of (truncation, list of `MetricValue`), for the same number of samples and seeds.
     """

@@ -25,7 +25,7 @@ def gather_shards(features, paths, worker, minutes, barrier=lambda: None):
 
     Args:
         features: `FeatureSet` of this worker's share.
-        paths: As of `shard_paths`, on a disk that all workers see.
+        paths: As in `shard_paths`, on a disk that all workers see.
         worker: `Worker`.
         minutes: float, how long the chief waits for a share.
         barrier: Function that returns when all workers have called it. None of them may then remove its file before

@@ -18,7 +18,7 @@ def set_standing_statistics(generator, num_classes, batches=100, batch_size=BATC
     frozen, as an average is.
 
     Args:
-        generator: Built keras.Model, as of `build_generator`.
+        generator: Built keras.Model, see `build_generator`.
         num_classes: int, K, or None without classes.
         batches: int >= 1.
         batch_size: int >= 1, images per batch.

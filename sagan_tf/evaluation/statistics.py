@@ -52,8 +52,7 @@ def read_statistics(path):
         mean, covariance = (arrays[name].astype(np.float64, casting="same_kind") for name in ("mu", "sigma"))
         about = json.loads(str(arrays["about"])) if "about" in arrays else None
     except Exception as error:  # Damaged bytes make NumPy, zip and JSON raise anything
-        reason = summarize(error)
-        raise UserError(f"{path}: not a file of statistics (mu, sigma): {reason}") from None
+        raise UserError(f"{path}: not a file of statistics (mu, sigma): {summarize(error)}") from None
     valid = mean.ndim == 1 and len(mean) and covariance.shape == (len(mean), len(mean))
     if not valid or not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise UserError(f"{path}: not a file of statistics; mu and sigma must be finite, (D,) and (D, D).")

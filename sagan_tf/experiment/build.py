@@ -11,6 +11,7 @@ from sagan_tf.training import SAGAN
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.preparation import prepare_images
 from sagan_tf.training.schedules import WarmupAndDecay
+from sagan_tf.training.step_options import STEP_OPTIONS
 
 
 def build_gan(config, source, rate_factor=1.0):
@@ -36,19 +37,7 @@ def build_gan(config, source, rate_factor=1.0):
         make_optimizer(config.generator_optimizer, training.steps, rate_factor),
         make_optimizer(config.discriminator_optimizer, training.steps * training.d_steps, rate_factor),
         loss=training.loss,
-        d_steps=training.d_steps,
-        accumulation_steps=training.accumulation_steps,
-        r1_weight=training.r1_weight,
-        r2_weight=training.r2_weight,
-        r1_interval=training.r1_interval,
-        lecam_weight=training.lecam_weight,
-        lecam_decay=training.lecam_decay,
-        lecam_start_step=training.lecam_start_step,
-        consistency_real_weight=training.consistency_real_weight,
-        consistency_fake_weight=training.consistency_fake_weight,
-        ada_target=training.ada_target,
-        ada_images=training.ada_images,
-        share_fake_batch=training.share_fake_batch,
+        **{name: getattr(training, name) for name in STEP_OPTIONS},
         jit_compile=hardware.jit_compile,
         native_operations=hardware.native_operations,
         steps_per_execution=hardware.steps_per_execution,

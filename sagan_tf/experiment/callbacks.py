@@ -11,11 +11,11 @@ from sagan_tf.generation.sampler import Sampler, grid_seeds
 from sagan_tf.runs.report import write_report
 from sagan_tf.training.callbacks import Report, StepCallback
 from sagan_tf.training.guard import GROUPS, SAMPLES, Guard
+from sagan_tf.training.image_callbacks import AttentionImages, Samples
 from sagan_tf.training.metrics import Metrics
-from sagan_tf.training.pictures import AttentionPictures, Samples
 from sagan_tf.training.tensorboard import EventFile, TensorBoard, peak_memory_gib
 
-_ATTENTION_IMAGES = 3  # Images per attention picture.
+_ATTENTION_IMAGES = 3  # per file
 
 
 def make_callbacks(config, run, gan, source, manager, callbacks=()):
@@ -50,7 +50,7 @@ def make_callbacks(config, run, gan, source, manager, callbacks=()):
         FolderCheck(run.path),
         *chosen,
         Samples(run.sample_path, output.sample_interval, seeds, labels, output.sample_columns, titles),
-        AttentionPictures(run.attention_picture_path, output.sample_interval, *attended),
+        AttentionImages(run.attention_picture_path, output.sample_interval, *attended),
         TensorBoard(events, output.tensorboard, output.sample_interval, pictures),
         *callbacks,
         Checkpoints(manager, output.checkpoint_interval, run.generator_path, config.training.steps),

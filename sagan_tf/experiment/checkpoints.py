@@ -74,7 +74,7 @@ def restore(gan, path, optimizers=True):
 
     Args:
         gan: `SAGAN`, compiled if `optimizers`.
-        path: str, as of `Run.checkpoint_path`.
+        path: str, see `Run.checkpoint_path`.
         optimizers: bool. Restore the state of training too; otherwise the networks alone.
 
     Returns:

@@ -51,8 +51,7 @@ def load_model(run, path=None):
     try:
         return read_generator(path)
     except Exception as error:  # damaged files raise errors of any type
-        reason = summarize(error)
-        raise UserError(f"{path}: cannot be loaded as a generator of sagan_tf: {reason}") from None
+        raise UserError(f"{path}: cannot be loaded as a generator of sagan_tf: {summarize(error)}") from None
 
 
 def restore_networks(run, step=None, discriminator=False, best=False):

@@ -91,8 +91,7 @@ def translate_memory_errors(advice):
     except (tf.errors.ResourceExhaustedError, MemoryError, ValueError) as error:
         if isinstance(error, ValueError) and not str(error).startswith(_TOO_BIG):
             raise
-        reason = summarize(error)
-        raise UserError(f"out of memory or disk space ({reason}). {advice}") from None
+        raise UserError(f"out of memory or disk space ({summarize(error)}). {advice}") from None
 
 
 def _machine_memory_bytes():

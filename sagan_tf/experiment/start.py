@@ -66,8 +66,7 @@ def _read_weights(run, path, source):
                 "ema_generator": generator,
                 "discriminator": restored.discriminator,
             }
-    names = known_class_names(run, count_classes(generator)) if run.config_path.is_file() else None
-    return Weights.of(networks, source, names)
+    return Weights.of(networks, source, known_class_names(run, count_classes(generator)))
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ from sagan_tf.experiment.start import prepare_start, write_start
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.data_check import check_data, check_number_of_classes
 from sagan_tf.runs.folder import Run
-from sagan_tf.training.callbacks import Progress, StopOnSignal
+from sagan_tf.training.callbacks import Progress
 from sagan_tf.training.distribution import make_strategy, prefetch_to_device, set_numerics
 from sagan_tf.training.guard import TrainingFailure
+from sagan_tf.training.signals import StopOnSignal, end_on_signal
 from sagan_tf.training.workers import (
     check_same,
     check_same_step,
-    end_on_signal,
     read_worker,
     silence_unless,
     translate_lost_worker_errors,

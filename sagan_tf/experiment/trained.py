@@ -78,9 +78,9 @@ class TrainedGenerator:
         """Computes the attention maps of the images that `sample` makes of the same arguments.
 
         Args:
-            seeds: As of `sample`, N >= 1.
-            labels: As of `sample`.
-            truncation: As of `sample`.
+            seeds: As in `sample`, N >= 1.
+            labels: As in `sample`.
+            truncation: As in `sample`.
 
         Returns:
             dict, name of an attention layer -> `AttentionMaps`, whose `map_of(image, (row, column))` is the map of one
@@ -209,7 +209,4 @@ def load_generator(path: str | Path) -> TrainedGenerator:
         raise UserError(f"{path}: there is no such file.{hint}")
     run = Run(Path(path).parent)
     model = load_model(run, Path(path))
-    num_classes = count_classes(model)
-    if run.config_path.is_file():
-        return TrainedGenerator(model, class_names(run, num_classes))
-    return TrainedGenerator(model, None if num_classes is None else tuple(map(str, range(num_classes))))
+    return TrainedGenerator(model, class_names(run, count_classes(model)))

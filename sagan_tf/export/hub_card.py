@@ -44,7 +44,7 @@ def hub_card(card, pictures=(), licence=None):
 
     Args:
         card: dict.
-        pictures: (title, path in the repository) of further pictures.
+        pictures: (title, path in the repository) of further images.
         licence: str, the Hub's identifier of a license; None leaves it open.
     """
     data = {"library_name": "keras", "pipeline_tag": _TASK, "tags": _TAGS}

@@ -30,7 +30,7 @@ def make_model_card(name, folded, folder, paths, training, samples=None):
         folder: pathlib.Path of the export.
         paths: pathlib.Paths of the exported files and folders.
         training: dict of `describe_training`.
-        samples: pathlib.Path of a picture in the folder, or None.
+        samples: pathlib.Path of an image in the folder, or None.
     """
     height, width, channels = folded.image_shape
     return {

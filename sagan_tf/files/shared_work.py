@@ -75,7 +75,7 @@ class SharedFolder:
         late = [i for i, batches in enumerate(self._batches) if self._read_progress(i) < len(batches)]
         workers = ", ".join(f"{i} of {self._workers}" for i in late or range(1, self._workers))
         return (
-            f"{self._folder}: no other worker wrote a picture for {minutes:g} minutes; {count} of {len(self._names)} "
+            f"{self._folder}: no other worker wrote an image for {minutes:g} minutes; {count} of {len(self._names)} "
             f"are written. Start all workers again with the same command, in particular worker {workers}: they "
             "continue where they stopped."
         )

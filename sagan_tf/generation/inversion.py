@@ -99,7 +99,7 @@ def invert(
     objective = _Objective(folded, discriminator, feature_weight, learns_classes=labels is None)
     targets = from_levels(levels)
     starts = _starts(objective, targets, labels, restarts, seed)  # each (N, restarts, D or K)
-    per_batch, found = max(1, _BATCH // restarts), []
+    per_batch, minimized = max(1, _BATCH // restarts), []
     batches = [slice(first, first + per_batch) for first in range(0, len(targets), per_batch)]
     total = 2 * steps * len(batches)
     with progress_bar(total=total, unit="step", desc="inverting", leave=False, disable=not show_progress) as bar:
@@ -110,8 +110,8 @@ def invert(
             values, errors = objective.minimize(values, repeated, steps, learning_rate, bar)
             best = errors.reshape(-1, restarts).argmin(1) + restarts * np.arange(len(goal[0]))
             values = [value[best] for value in values]
-            found.append(objective.minimize(values, goal, steps, _POLISH_RATE * learning_rate, bar)[0])
-    return _result(objective, levels, [np.concatenate(parts) for parts in zip(*found)])
+            minimized.append(objective.minimize(values, goal, steps, _POLISH_RATE * learning_rate, bar)[0])
+    return _result(objective, levels, [np.concatenate(parts) for parts in zip(*minimized)])
 
 
 def _levels(images):

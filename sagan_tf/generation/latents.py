@@ -32,8 +32,8 @@ def draw_latents(seed, truncation, latent_dim):
     u = tf.map_fn(uniform, seed, fn_output_signature=tf.TensorSpec([latent_dim], tf.float64))
     threshold = tf.cast(truncation, tf.float64)[:, None]
     # Half a step up: u can be 0, which would give minus infinity.
-    centred = 2.0 * (u + 2.0**-53) - 1.0
-    z = 2.0**0.5 * tf.math.erfinv(centred * tf.math.erf(threshold / 2.0**0.5))
+    centered = 2.0 * (u + 2.0**-53) - 1.0
+    z = 2.0**0.5 * tf.math.erfinv(centered * tf.math.erf(threshold / 2.0**0.5))
     return tf.cast(tf.clip_by_value(z, -threshold, threshold), tf.float32)
 
 

@@ -107,7 +107,7 @@ class Sampler:
         """Generates the images of seeds whose latents are moved.
 
         Args:
-            seeds, labels, truncation: As of `sample`.
+            seeds, labels, truncation: As in `sample`.
             steps: (N, D) floats, added to the latents; or (D,), to all.
 
         Returns:

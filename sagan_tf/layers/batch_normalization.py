@@ -77,4 +77,4 @@ def batch_normalizations(layer):
     """Lists the batch normalization layers in a layer or model, those inside conditional ones included."""
     if isinstance(layer, keras.layers.BatchNormalization):
         return [layer]
-    return [found for child in child_layers(layer) for found in batch_normalizations(child)]
+    return [norm for child in child_layers(layer) for norm in batch_normalizations(child)]

@@ -101,7 +101,7 @@ def normalize(x, mean, variance, scale, offset, epsilon):
     """(x - mean) / sqrt(variance + epsilon) * scale + offset, with the shapes of `batch_normalize`."""
     rows = (ops.shape(x)[0], x.shape[-1])
     parts = (mean, scale * ops.rsqrt(variance + epsilon), offset)
-    return centre_and_scale(x, *(ops.broadcast_to(part, rows) for part in parts))
+    return center_and_scale(x, *(ops.broadcast_to(part, rows) for part in parts))
 
 
 @custom_gradient
@@ -115,15 +115,15 @@ def _image_moments(x):
 
     def gradient(upstream):
         of_mean, of_variance = ops.split(upstream / count, 2, axis=-1)
-        centred, excess = _centre(x, mean)
+        centered, excess = _center(x, mean)
         coefficient = 2 * of_variance
-        return centred * _over_positions(coefficient, x) + _over_positions(of_mean - excess * coefficient, x)
+        return centered * _over_positions(coefficient, x) + _over_positions(of_mean - excess * coefficient, x)
 
     return ops.concatenate([mean, variance], axis=-1), gradient
 
 
 @custom_gradient
-def centre_and_scale(x, mean, scale, offset):
+def center_and_scale(x, mean, scale, offset):
     """(x - mean) * scale + offset for x (B, ..., C) and rows (B, C) in float32 or wider, computed in their dtype.
 
     The gradient of x, and the products that are summed for the others, are computed in the dtype of x, so that no wide
@@ -131,8 +131,8 @@ def centre_and_scale(x, mean, scale, offset):
     """
 
     def gradient(upstream):
-        centred, excess = _centre(x, mean)
-        products, total = (sum_positions(part, scale.dtype) for part in (upstream * centred, upstream))
+        centered, excess = _center(x, mean)
+        products, total = (sum_positions(part, scale.dtype) for part in (upstream * centered, upstream))
         return upstream * _over_positions(scale, x), -scale * total, products - excess * total, total
 
     wide = ops.cast(x, scale.dtype)
@@ -140,7 +140,7 @@ def centre_and_scale(x, mean, scale, offset):
     return ops.cast(scaled, x.dtype), gradient
 
 
-def _centre(x, mean):
+def _center(x, mean):
     """x (B, ..., C) minus the mean (B, C) rounded to its dtype, which is exact, and mean minus rounded mean."""
     rounded = ops.cast(mean, x.dtype)
     return x - _over_positions(rounded, x), mean - ops.cast(rounded, mean.dtype)
@@ -193,7 +193,7 @@ class Estimate(NamedTuple):
 
 
 def estimate_sigmas(matrices, vectors, iterations, epsilon):
-    """Lists the `Estimate` of each kernel; arguments as of `power_iterations`."""
+    """Lists the `Estimate` of each kernel; arguments as in `power_iterations`."""
     us, vs, sigmas = power_iterations(matrices, vectors, iterations, epsilon)
     is_divided = sigmas > epsilon
     factors = ops.reciprocal(ops.where(is_divided, sigmas, 1.0))
@@ -214,8 +214,7 @@ def power_iterations(matrices, vectors, iterations, epsilon):
     Returns:
         (list of u (F,), list of v (P,), sigmas (N,)) with sigma = u^T W v.
     """
-    found = [_iterate(matrix, u, iterations, epsilon) for matrix, u in zip(matrices, vectors)]
-    us, vs, sigmas = zip(*found)
+    us, vs, sigmas = zip(*(_iterate(matrix, u, iterations, epsilon) for matrix, u in zip(matrices, vectors)))
     return us, vs, ops.stack(sigmas)
 
 

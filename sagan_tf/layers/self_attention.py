@@ -91,15 +91,11 @@ class SelfAttention(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        for name, value in (
-            ("key_reduction", key_reduction),
-            ("value_reduction", value_reduction),
-            ("pool_size", pool_size),
-            ("query_block_size", query_block_size),
-        ):
-            if value is None and name == "query_block_size":
-                continue
-            check_positive_int(name, value)
+        check_positive_int("key_reduction", key_reduction)
+        check_positive_int("value_reduction", value_reduction)
+        check_positive_int("pool_size", pool_size)
+        if query_block_size is not None:
+            check_positive_int("query_block_size", query_block_size)
         if not output_projection and value_reduction != 1:
             raise ValueError(
                 "Without `output_projection` the value must keep all channels: `value_reduction` must be 1. "

@@ -250,8 +250,8 @@ def _estimate(layers):
     estimates = {id(layer): [] for layer in layers}
     for (_, iterations, epsilon), group in groups.items():
         names, values, matrices, vectors = zip(*group)
-        found = functional.estimate_sigmas(matrices, vectors, iterations, epsilon)
-        for name, value, estimate in zip(names, values, found):
+        estimated = functional.estimate_sigmas(matrices, vectors, iterations, epsilon)
+        for name, value, estimate in zip(names, values, estimated):
             estimates[name].append((value, estimate))
     return estimates
 

@@ -38,7 +38,7 @@ def build_discriminator(
     Symbols: B batch, H, W height and width of an image in px, K num_classes.
 
     Args:
-        image_size: (H, W), or an int for square images, as of `build_generator`.
+        image_size: (H, W), or an int for square images, see `build_generator`.
         channels: int >= 1. Base width; `architectures.py` has its multiples.
         num_classes: int >= 1, or None for a discriminator without labels (the last term is left out).
         attention_sizes: Sizes in px of the feature maps that get attention, of their smaller side; empty for none.

@@ -14,7 +14,7 @@ def part_of(name):
 
 
 def frozen_parts(network):
-    """Parts of a network with weights that training does not change, a set of names as of `part_of`."""
+    """Parts of a network with weights that training does not change, a set of names as in `part_of`."""
     return {part_of(layer.name) for layer in network.layers if layer.weights and not layer.trainable}
 
 
@@ -22,7 +22,7 @@ def freeze_blocks(network, count, kind):
     """Freezes the `count` blocks of a network that are nearest to the image, with attention and output layers.
 
     Those of a discriminator are its first blocks, with the attention after each. Those of a generator are its last,
-    with the attention between them and the output layers. These hold low-level features, which pictures of all kinds
+    with the attention between them and the output layers. These hold low-level features, which images of all kinds
     share. Weights, the vectors u of spectral normalization and the statistics of batch normalization stay as they are;
     the class tables of conditional batch normalization are trained on, because a new class starts there.
 

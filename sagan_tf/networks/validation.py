@@ -35,7 +35,7 @@ def check_network(
 
     Args:
         image_size: (height, width), px.
-        channels, num_classes, image_channels, attention_sizes, attention_block: As of `build_generator`.
+        channels, num_classes, image_channels, attention_sizes, attention_block: As in `build_generator`.
         attention_channels: Function of `image_size` and `channels` that gives the feature maps of this network: dict,
             size in px -> channels.
 
@@ -45,10 +45,10 @@ def check_network(
     Raises:
         ValueError: An argument is out of its range, or there is no feature map of an attention size.
     """
-    for name, value in (("channels", channels), ("image_channels", image_channels), ("num_classes", num_classes)):
-        if value is None and name == "num_classes":
-            continue
-        check_positive_int(name, value)
+    check_positive_int("channels", channels)
+    check_positive_int("image_channels", image_channels)
+    if num_classes is not None:
+        check_positive_int("num_classes", num_classes)
     if attention_block not in ("self_attention", "residual"):
         raise ValueError(f"`attention_block` must be 'self_attention' or 'residual'. Received: {attention_block=}.")
     available = attention_channels(image_size, channels)

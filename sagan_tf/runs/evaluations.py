@@ -8,7 +8,7 @@ from sagan_tf.files.untrusted import read_json
 from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.runs.environment import hardware_text, versions_text
 
-PICTURES = ("samples", "neighbours", "truncation_curve")  # kinds of pictures beside a result
+PICTURES = ("samples", "neighbours", "truncation_curve")  # kinds of images beside a result
 _DAMAGED = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 

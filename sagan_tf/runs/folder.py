@@ -15,7 +15,7 @@ from typing import Any
 
 from sagan_tf.config import Config, config_differences, read_config, save_config
 from sagan_tf.data.embedded import KINDS, NAMES
-from sagan_tf.errors import UserError, format_size
+from sagan_tf.errors import UserError, format_size, list_some
 from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
 from sagan_tf.files.hub import download, is_hub_name, repository_id
 from sagan_tf.files.locks import exclusive
@@ -89,7 +89,7 @@ class Run:
 
     @classmethod
     def create_or_resume(cls, folder: str | Path, config: Config) -> Run:
-        """Locks a run folder as `lock` does, and records the start; arguments and errors as of `lock`."""
+        """Locks a run folder as `lock` does, and records the start; arguments and errors as in `lock`."""
         run = cls.lock(folder, config)
         try:
             run.record_start(config)
@@ -189,7 +189,7 @@ class Run:
         return self.samples_path / f"step_{step:08d}.png"
 
     def attention_picture_path(self, step: int) -> Path:
-        """Path of the attention picture of a step."""
+        """Path of the attention image of a step."""
         return self.attention_path / f"step_{step:08d}.png"
 
     def checkpoint_steps(self) -> list[int]:
@@ -223,7 +223,9 @@ class Run:
         return read_record(self.class_names_path, parse_class_names, "a list of class names")
 
     def known_class_names(self) -> list[str] | None:
-        """As `class_names`, but those of an embedded data set are known without the file."""
+        """As `class_names`, but those of an embedded data set need no file; None in a folder that is not of a run."""
+        if not self.config_path.is_file():
+            return None
         names, data = self.class_names(), self.config().data
         return list(KINDS) if not names and data.name in NAMES and data.conditional is not False else names
 
@@ -233,7 +235,7 @@ class Run:
         write_text(self.class_names_path, text + "\n")
 
     def fingerprint(self) -> dict[str, Any] | None:
-        """Reads the fingerprint of the data, a dict as of `portable_fingerprint`; None if there is none."""
+        """Reads the fingerprint of the data, a dict as in `portable_fingerprint`; None if there is none."""
         return read_record(self.fingerprint_path, parse_fingerprint, "a fingerprint of the data")
 
     def save_fingerprint(self, fingerprint: dict[str, Any]) -> None:
@@ -250,7 +252,7 @@ class Run:
         return step if type(step) is int else None
 
     def best(self) -> dict[str, Any] | None:
-        """Reads which generator the online evaluations found best: dict as of `parse_best`, or None."""
+        """Reads which generator the online evaluations found best: dict as in `parse_best`, or None."""
         try:
             return parse_best(saved_record(self.best_generator_path))
         except (ValueError, TypeError, KeyError, OverflowError):
@@ -338,10 +340,9 @@ class Run:
         differences = [line for line in config_differences(self.config(), config) if not _is_changeable(line)]
         if not differences:
             return
-        hidden = len(differences) - _DIFFERENCES_SHOWN
-        shown = differences[:_DIFFERENCES_SHOWN] + ([f"{hidden} more"] if hidden > 0 else [])
+        shown = list_some(differences, _DIFFERENCES_SHOWN, "; ")
         raise UserError(
-            f"{self.path}: the folder holds a run with another config ({'; '.join(shown)}). Choose another folder with "
+            f"{self.path}: the folder holds a run with another config ({shown}). Choose another folder with "
             f"--run, or continue with the old config: --config {shlex.quote(str(self.config_path))}"
         )
 

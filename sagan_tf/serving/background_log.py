@@ -4,28 +4,25 @@ import contextlib
 import queue
 import threading
 
+_MAX_LINES, _FLUSH_SECONDS = 1000, 1.0
+
 
 class BackgroundLog:
-    """Calls `log` with each line in a thread; drops lines while too many wait.
+    """Calls `log`, a function of a line, with each line in a thread; drops lines while too many wait."""
 
-    Args:
-        log: Function of a line.
-        max_lines: int, number of lines that may wait.
-    """
-
-    def __init__(self, log, max_lines=1000):
-        self._log, self._lines = log, queue.Queue(max_lines)
+    def __init__(self, log):
+        self._log, self._lines = log, queue.Queue(_MAX_LINES)
         threading.Thread(target=self._write, daemon=True).start()
 
     def __call__(self, line):
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(line)
 
-    def flush(self, timeout=1.0):
-        """Waits until all lines are written, at most `timeout` seconds."""
+    def flush(self):
+        """Waits until all lines are written, for a second at most."""
         written = threading.Event()
         self(written)
-        written.wait(timeout)
+        written.wait(_FLUSH_SECONDS)
 
     def _write(self):
         while True:

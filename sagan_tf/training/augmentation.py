@@ -87,9 +87,9 @@ def _cutout(images, uniforms):
 def _span(size, uniform):
     """Places (B, size) inside a span of half the side around a random center, which may reach over the edge."""
     half = size // 2
-    centre = ops.floor(uniform * (size + 1 - half % 2))
+    center = ops.floor(uniform * (size + 1 - half % 2))
     place = ops.arange(size, dtype="float32")[None, :]
-    start = centre[:, None] - half // 2
+    start = center[:, None] - half // 2
     return ops.logical_and(place >= start, place < start + half)
 
 

@@ -1,15 +1,11 @@
-"""Callbacks between training steps: progress, report and signals."""
+"""Callbacks between training steps: progress and report."""
 
-import signal
-import socket
 import sys
-import threading
 import time
 
 import keras
-import tensorflow as tf
 
-from sagan_tf.errors import Terminated, UserError
+from sagan_tf.errors import UserError
 from sagan_tf.progress import progress_bar
 
 
@@ -103,86 +99,3 @@ class Report(StepCallback):
             if not self.has_failed:
                 print(f"The report cannot be written: {error}", file=sys.stderr)
             self.has_failed = True
-
-
-class StopOnSignal(keras.callbacks.Callback):
-    """Ctrl-C or SIGTERM ends the run after the current step, saved; a second one ends it at once.
-
-    A line says so within the step. On several workers all end after the same step, whichever of them received the
-    signal. `received` is then the name of the signal, or None. `close` restores the signal handlers; `on_train_end`
-    does not, because other callbacks still draw and save then.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self._signal, self._handlers, self._answers = None, {}, None
-
-    @property
-    def received(self):
-        if self._signal is None and self._workers_agreed():
-            return "another worker"
-        return self._signal
-
-    def on_train_begin(self, logs=None):
-        self._first_step = self._last_step = int(self.model.step.numpy())
-        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        self._answers = SignalAnswers(self._handlers, self._answer)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self._last_step = self._first_step + batch + self.model.steps_per_execution
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._last_step = self._first_step + batch + 1
-        if self._workers_agreed():
-            self.model.stop_training = True
-
-    def close(self):
-        """Restores the signal handlers."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        if self._answers is not None:
-            self._answers.close()
-
-    def _answer(self):
-        return f"\nsaving at step {self._last_step}, press again to leave without saving"
-
-    def _workers_agreed(self):
-        return self.model.stop_agreed is not None and float(self.model.stop_agreed) > 0
-
-    def _stop(self, number, frame):
-        if self._signal is not None:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-        self._signal = signal.Signals(number).name
-        self.model.stop_wanted = True
-        if not isinstance(self.model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            self.model.stop_training = True
-
-
-class SignalAnswers:
-    """Prints a line at the first of some signals at once, from a thread: Python's handlers wait for the step to end.
-
-    Args:
-        signals: Numbers of signals that have Python handlers.
-        line: Function without arguments; the line to print.
-    """
-
-    def __init__(self, signals, line):
-        self._reader, self._writer = socket.socketpair()
-        self._writer.setblocking(False)
-        self._signals, self._line = frozenset(signals), line
-        self._previous = signal.set_wakeup_fd(self._writer.fileno())
-        self._thread = threading.Thread(target=self._wait, daemon=True)
-        self._thread.start()
-
-    def _wait(self):
-        while numbers := self._reader.recv(1):
-            if numbers[0] in self._signals:
-                print(self._line(), file=sys.stderr, flush=True)
-                return
-
-    def close(self):
-        """Ends the thread."""
-        signal.set_wakeup_fd(self._previous)
-        self._writer.close()
-        self._thread.join()
-        self._reader.close()

@@ -8,7 +8,8 @@ from sagan_tf.data.readers import without_autotuning
 from sagan_tf.errors import UserError
 from sagan_tf.layers.keras_compat import BuiltModel
 from sagan_tf.training.memory import give_back_freed
-from sagan_tf.training.workers import end_on_signal, kept_signal_handlers, read_worker, wait_until_present
+from sagan_tf.training.signals import end_on_signal, kept_signal_handlers
+from sagan_tf.training.workers import read_worker, wait_until_present
 
 
 def make_strategy(distribution="auto", replicas=None, wait_minutes=15):

@@ -24,13 +24,13 @@ from sagan_tf.training.inputs import (
     check_latents,
     check_pair,
     check_scale,
-    check_step_options,
 )
 from sagan_tf.training.loss_scale import with_loss_scaling
 from sagan_tf.training.randomness import StepRandomness
 from sagan_tf.training.regularization import gradient_terms, lazy_gradient_terms, logit_terms, with_changed
 from sagan_tf.training.step import SteppingModel
 from sagan_tf.training.step_metrics import EVALUATED, make_means, record_logits, used_means
+from sagan_tf.training.step_options import STEP_OPTIONS, check_step_options
 from sagan_tf.training.transfer import Transfer, Weights, take_weights
 from sagan_tf.training.two_optimizers import TwoOptimizers
 
@@ -202,18 +202,16 @@ class SAGAN(SteppingModel):
             ValueError: An argument is out of range, or XLA cannot compile the step.
             UserError: The kernels cannot be compiled on this machine.
         """
-        options = dict(
-            d_steps=d_steps, accumulation_steps=accumulation_steps, r1_weight=r1_weight, r2_weight=r2_weight,
-            r1_interval=r1_interval,
-            lecam_weight=lecam_weight, lecam_decay=lecam_decay, lecam_start_step=lecam_start_step,
-            consistency_real_weight=consistency_real_weight, consistency_fake_weight=consistency_fake_weight,
-            ada_target=ada_target, ada_images=ada_images, share_fake_batch=share_fake_batch,
-            native_operations=native_operations,
-        )  # fmt: skip
+        arguments = locals()
+        options = {name: arguments[name] for name in STEP_OPTIONS}
         self.jit_compile_choice = jit_compile
         penalties = lecam_weight, ada_target
         jit_compile = self._resolve_jit_compile(jit_compile, native_operations or run_eagerly, penalties)
-        check_step_options(jit_compile=jit_compile, **options)
+        check_step_options(options)
+        if native_operations and jit_compile:
+            raise ValueError(
+                "XLA cannot compile `native_operations`. Received: native_operations=True, jit_compile=True."
+            )
         super().compile(None, jit_compile=jit_compile, steps_per_execution=steps_per_execution, run_eagerly=run_eagerly)
         generator_optimizer = generator_optimizer or FusedAdam(1e-4, beta_1=0.0, beta_2=0.9)
         discriminator_optimizer = discriminator_optimizer or FusedAdam(4e-4, beta_1=0.0, beta_2=0.9)
@@ -230,6 +228,7 @@ class SAGAN(SteppingModel):
         check_steering(ada_target, self.adversarial_loss, self.augmentation)
         for name, value in options.items():
             setattr(self, name, value)
+        self.native_operations = native_operations
         kernels_for(self.distribute_strategy, native_operations)  # compiles them now, where it may fail
 
     def _resolve_jit_compile(self, choice, is_excluded, penalties):
@@ -251,7 +250,7 @@ class SAGAN(SteppingModel):
         or by number where a side does not name its classes and there are equally many. The rest stays as it was drawn.
 
         Args:
-            source: `SAGAN`; generator, which the averaged one takes too; or `Weights`, as of `sagan_tf.read_weights`.
+            source: `SAGAN`; generator, which the averaged one takes too; or `Weights`, see `sagan_tf.read_weights`.
             class_names: Names of the K classes in the order of their labels.
             new_classes: `mean`: classes that the source lacks start from the mean of its classes; `random`: as drawn.
 

@@ -70,7 +70,7 @@ class Guard:
         self._report("saturated", "saturated" in failing, step, (
             f"the discriminator tells all real and generated images apart (accuracy {means['d_accuracy']:.3f}, loss "
             f"{means['d_loss']:.4f}) and leaves the generator no gradient. Likely to help: a lower "
-            "discriminator_optimizer.learning_rate, training.augmentation [color, translation], more pictures."
+            "discriminator_optimizer.learning_rate, training.augmentation [color, translation], more images."
         ))  # fmt: skip
         self._report("guessing", "guessing" in failing, step, (
             f"the discriminator is right about half of the images (accuracy {means['d_accuracy']:.3f}) for "
@@ -103,7 +103,7 @@ class Guard:
         return float(np.sqrt(2 * small.var(axis=1).mean() * per_group / (per_group - 1)))
 
     def check_finite(self, gan, step, means):
-        """Raises `TrainingFailure` if a mean, or a weight of a network, is not finite; arguments as of `check`."""
+        """Raises `TrainingFailure` if a mean, or a weight of a network, is not finite; arguments as in `check`."""
         names = [name for name, value in means.items() if not np.isfinite(value)]
         scaling = loss_scaling_optimizers(gan).items()
         names += [f"{name}'s gradient" for name, one in scaling if float(one.dynamic_scale.numpy()) <= MINIMUM_SCALE]

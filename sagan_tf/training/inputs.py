@@ -1,11 +1,10 @@
-"""Checks of what SAGAN is given: networks, options of a step, batches of real images, latents."""
+"""Checks of what SAGAN is given: networks, batches of real images, latents."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from sagan_tf.errors import check_positive_int
 from sagan_tf.layers import ConditionalBatchNormalization
 from sagan_tf.layers.spectral_normalization import normalized_together
 
@@ -165,34 +164,6 @@ def _require(x, conditions):
         return tf.identity(x)
 
 
-def check_step_options(
-    *, d_steps, accumulation_steps, r1_weight, r2_weight, r1_interval, lecam_weight, lecam_decay, lecam_start_step,
-    consistency_real_weight, consistency_fake_weight, ada_target, ada_images, share_fake_batch,
-    native_operations, jit_compile,
-):  # fmt: skip
-    """Checks the arguments of `SAGAN.compile` that shape a step; raises ValueError."""
-    counts = {
-        "d_steps": d_steps, "accumulation_steps": accumulation_steps, "r1_interval": r1_interval,
-        "lecam_start_step": lecam_start_step, "ada_images": ada_images,
-    }  # fmt: skip
-    for name, value in counts.items():
-        check_positive_int(name, value)
-    weights = {
-        "r1_weight": r1_weight, "r2_weight": r2_weight, "lecam_weight": lecam_weight,
-        "consistency_real_weight": consistency_real_weight, "consistency_fake_weight": consistency_fake_weight,
-    }  # fmt: skip
-    for name, value in weights.items():
-        if not value >= 0:
-            raise ValueError(f"`{name}` must be >= 0. Received: {name}={value!r}.")
-    for name, value in {"lecam_decay": lecam_decay, "ada_target": ada_target}.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={value!r}.")
-    if share_fake_batch and accumulation_steps > 1:
-        raise ValueError(f"`share_fake_batch` needs `accumulation_steps` 1. Received: {accumulation_steps=}.")
-    if native_operations and jit_compile:
-        raise ValueError("XLA cannot compile `native_operations`. Received: native_operations=True, jit_compile=True.")
-
-
 def check_parts(image, d_steps, accumulation_steps):
     """Returns the images of a replica, after checking that the updates of a step can share them equally.
 
@@ -229,7 +200,7 @@ class StepBatches:
 
     Args:
         data: (image (B, H, W, C), label (B,) or None).
-        d_steps, accumulation_steps: As of `SAGAN.compile`; each update has an equal part of each replica's images.
+        d_steps, accumulation_steps: As in `SAGAN.compile`; each update has an equal part of each replica's images.
     """
 
     def __init__(self, data, d_steps, accumulation_steps):

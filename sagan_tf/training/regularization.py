@@ -1,11 +1,12 @@
 """Regularization of the discriminator: the terms that `SAGAN.compile` adds to its adversarial loss."""
 
+import tensorflow as tf
 from keras import ops
 
 from sagan_tf.training.augmentation import flip_and_translate
 from sagan_tf.training.distribution import mean_over_replicas
+from sagan_tf.training.inputs import call_network
 from sagan_tf.training.loss_scale import inner_loss_scale
-from sagan_tf.training.penalties import mean_squared_gradient
 from sagan_tf.training.updates import LazyTerms
 
 
@@ -95,6 +96,25 @@ def gradient_term(gan, weight, image, label):
     """The penalty weight / 2 |dD/dx|^2 of a SAGAN."""
     scale = inner_loss_scale(gan.discriminator_optimizer)
     return 0.5 * weight * mean_squared_gradient(gan.discriminator, image, label, scale)
+
+
+def mean_squared_gradient(discriminator, image, label, scale=1.0):
+    """Mean over images of |dD(x)/dx|^2 (Mescheder et al. 2018, equation 9); can be differentiated.
+
+    Args:
+        discriminator: keras.Model; in its inference mode, so its u does not change.
+        image: (B, H, W, C).
+        label: (B,), or None without labels.
+        scale: Factor on the logits while the gradient is computed, against underflow; the result does not depend on it.
+
+    Returns:
+        Scalar, float32.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        logit = scale * call_network(discriminator, image, label, training=False)
+    gradient = ops.cast(tape.gradient(logit, image), "float32") / scale
+    return ops.mean(ops.sum(ops.square(gradient), axis=(1, 2, 3)))
 
 
 def lecam_penalty(real_logit, fake_logit, means):

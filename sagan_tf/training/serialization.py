@@ -4,12 +4,9 @@ import keras
 
 from sagan_tf.training import losses
 from sagan_tf.training.distribution import DistributedModel
+from sagan_tf.training.step_options import STEP_OPTIONS
 
-_STEP_OPTIONS = (
-    "d_steps", "accumulation_steps", "r1_weight", "r2_weight", "r1_interval", "lecam_weight", "lecam_decay",
-    "lecam_start_step", "consistency_real_weight", "consistency_fake_weight", "ada_target",
-    "ada_images", "share_fake_batch", "native_operations", "steps_per_execution", "run_eagerly",
-)  # fmt: skip
+_SAVED_OPTIONS = (*STEP_OPTIONS, "native_operations", "steps_per_execution", "run_eagerly")
 
 
 class SerializableModel(DistributedModel):
@@ -46,7 +43,7 @@ class SerializableModel(DistributedModel):
                 "discriminator_optimizer": self.discriminator_optimizer,
                 "loss": loss.name if losses.LOSSES.get(loss.name) is loss else loss,
                 "jit_compile": self.jit_compile_choice,
-                **{name: getattr(self, name) for name in _STEP_OPTIONS},
+                **{name: getattr(self, name) for name in _SAVED_OPTIONS},
             }
         )
 

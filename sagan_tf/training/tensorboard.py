@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.training.pictures import PictureCallback
+from sagan_tf.training.image_callbacks import ImageCallback
 
 DETAILS = ("none", "scalars", "pictures", "histograms")  # Each includes the ones before it.
 _BINS = 30  # As TensorBoard's own.
@@ -72,14 +72,14 @@ def _metadata(plugin, data_class):
     return metadata.SerializeToString()
 
 
-class TensorBoard(PictureCallback):
-    """Writes the pictures of other callbacks, and histograms of weights, to an event file.
+class TensorBoard(ImageCallback):
+    """Writes the images of other callbacks, and histograms of weights, to an event file.
 
     Args:
         events: `EventFile`; closed at the end.
         detail: One of `DETAILS`.
-        interval: int, steps from one picture to the next.
-        paths: dict, name -> function of a step that gives a picture's path; a missing picture is left out.
+        interval: int, steps from one image to the next.
+        paths: dict, name -> function of a step that gives an image's path; a missing image is left out.
     """
 
     def __init__(self, events, detail, interval, paths):

@@ -89,7 +89,7 @@ class Part:
 
     Args:
         network: `generator`, which stands for its average too, or `discriminator`.
-        name: As of `networks.freezing.part_of`.
+        name: As in `networks.freezing.part_of`.
         num_weights: int, variables that it consists of.
         outcome: `taken`; `new`, as it was before; or `left`, at the source.
         note: Why it was not taken.
@@ -187,11 +187,11 @@ def _copy_average_to_frozen(gan, transfer):
 
 def _settings(network):
     """Maps, such as `attention_16.pool_size` -> value, the attributes `_SETTINGS` of the layers of a network."""
-    found = {}
+    settings = {}
     for layer in network.layers:
         inner = getattr(layer, "normalization", layer)  # of conditional batch normalization
-        found |= {f"{layer.name}.{key}": getattr(inner, key) for key in _SETTINGS if hasattr(inner, key)}
-    return found
+        settings |= {f"{layer.name}.{key}": getattr(inner, key) for key in _SETTINGS if hasattr(inner, key)}
+    return settings
 
 
 def _differing(own, theirs):
@@ -259,7 +259,7 @@ def _match_parts(network, name, source, settings, labels, new_classes):
 def _match_from_image(own, theirs, matches, tables):
     """Matches blocks that have no match yet with those equally far from the image, for another image size.
 
-    A network for pictures of twice the size has a block more; in its widths, the others are before or after it.
+    A network for images of twice the size has a block more; in its widths, the others are before or after it.
     """
     ends = (reversed([part for part in groups if part.startswith("block_")]) for groups in (own, theirs))
     return {

@@ -3,10 +3,8 @@
 import contextlib
 import json
 import os
-import signal
 import socket
 import sys
-import threading
 import time
 import zlib
 from dataclasses import dataclass, field
@@ -15,14 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from sagan_tf import __version__
-from sagan_tf.errors import STOPPED_CODES, UserError, stop_line, summarize
+from sagan_tf.errors import UserError, summarize
 
 # Errors of a collective operation whose other worker has ended.
 _LOST_WORKER_ERRORS = (
     tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
 )  # fmt: skip
 
-_POLL_SECONDS, _REPORT_SECONDS, _SIGNAL_SECONDS = 0.5, 10, 2
+_POLL_SECONDS, _REPORT_SECONDS = 0.5, 10
 
 
 @dataclass(frozen=True)
@@ -156,61 +154,19 @@ def _accepts_connections(address):
     return True
 
 
-@contextlib.contextmanager
-def kept_signal_handlers():
-    """Restores the handlers of Ctrl-C and SIGTERM, which TensorFlow's strategy of several workers replaces."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def end_on_signal(worker):
-    """Lets Ctrl-C and SIGTERM end a process that waits for another worker within TensorFlow.
-
-    Python's handlers run only between two of its instructions. Where they have not ended the block after
-    `_SIGNAL_SECONDS`, a thread ends the process.
-    """
-    if worker.count == 1 or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    has_ended = threading.Event()
-
-    def wait():
-        while numbers := reader.recv(1):
-            name = signal.Signals(numbers[0]).name
-            if name in STOPPED_CODES and not has_ended.wait(_SIGNAL_SECONDS):
-                os.write(2, f"{stop_line(name, '')}\n".encode())
-                os._exit(STOPPED_CODES[name])
-
-    previous = signal.set_wakeup_fd(writer.fileno())
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        has_ended.set()
-        signal.set_wakeup_fd(previous)
-        writer.close()
-        thread.join()
-        reader.close()
-
-
 def make_all_reduce(strategy):
     """Makes a function that sums one float per replica over all replicas; all workers must call it equally often."""
+    total = _make_sum(strategy, [])
+    # TensorFlow caches every Python float that it converts, and no NumPy scalar.
+    return lambda value: float(total(np.float64(value)))
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.float64)])
+
+def _make_sum(strategy, shape):
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float64)], autograph=False)
     def total(value):
         return strategy.reduce("SUM", strategy.run(lambda: tf.identity(value)), axis=None)
 
-    # TensorFlow caches every Python float that it converts, and no NumPy scalar.
-    return lambda value: float(total(np.float64(value)))
+    return total
 
 
 def gather(strategy, worker, values):
@@ -218,12 +174,7 @@ def gather(strategy, worker, values):
     table = np.zeros((worker.count, len(values)))
     table[worker.index] = values
     replicas = strategy.num_replicas_in_sync // worker.count
-
-    @tf.function(autograph=False)
-    def total(value):
-        return strategy.reduce("SUM", strategy.run(lambda: tf.identity(value)), axis=None)
-
-    return np.int64(total(tf.constant(table)).numpy()) // replicas
+    return np.int64(_make_sum(strategy, table.shape)(table).numpy()) // replicas
 
 
 def check_same(strategy, worker, values, advice):

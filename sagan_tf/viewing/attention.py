@@ -24,7 +24,7 @@ class AttentionMaps:
         features: (B, H, W, C) float32, the layer's input.
         key_shape: (h, w).
         gamma: float, the layer's residual weight.
-        fields: ((H, h) bool, (W, w) bool), as of `receptive_fields`.
+        fields: ((H, h) bool, (W, w) bool), see `receptive_fields`.
         shrunken: bool. The grids are coarser than the layer's, for an explorer.
     """
 

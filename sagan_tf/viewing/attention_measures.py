@@ -114,7 +114,7 @@ def format_table(summary):
 
 def cell_distances(query_shape, key_shape, image_size):
     """Distances between the centers of each query's and each key's cell: (H*W, h*w) float64, px."""
-    queries, keys = (_centres(shape, image_size) for shape in (query_shape, key_shape))
+    queries, keys = (_centers(shape, image_size) for shape in (query_shape, key_shape))
     return np.sqrt(((queries[:, None] - keys) ** 2).sum(-1))
 
 
@@ -139,6 +139,6 @@ def _near(maps):
     return abs(own[:, None] - keys).max(-1) <= 1
 
 
-def _centres(shape, image_size):
+def _centers(shape, image_size):
     axes = [(np.arange(size) + 0.5) * length / size for size, length in zip(shape, image_size)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)

@@ -10,11 +10,11 @@ import numpy as np
 
 from sagan_tf.files.atomic import write_text
 from sagan_tf.viewing import heat_map
-from sagan_tf.viewing.image_files import encode, to_picture
+from sagan_tf.viewing.image_files import encode, to_pil
 from sagan_tf.viewing.page_files import fill_page
 
-MAX_BYTES = 5_000_000  # of a page with up to 16 pictures; grows in proportion beyond
-_PICTURES = 16
+MAX_BYTES = 5_000_000  # of a page with up to 16 images; grows in proportion beyond
+_IMAGES = 16
 # Largest query grid, largest key grid and levels per score; tried in this order until the page is small enough.
 _RESOLUTIONS = (
     (64, 32, 256),
@@ -59,7 +59,7 @@ def explorer_page(data):
     visible. If the page is too large, neighboring keys are summed, queries are skipped and levels merged.
     """
     count = len(data.images)
-    limit = MAX_BYTES * max(count, _PICTURES) // _PICTURES
+    limit = MAX_BYTES * max(count, _IMAGES) // _IMAGES
     for resolution in _RESOLUTIONS:
         # One image is a good enough estimate to skip resolutions that are far too large.
         if len(_page(data, slice(0, 1), *resolution)) * count > 1.5 * limit and resolution != _RESOLUTIONS[-1]:
@@ -103,7 +103,7 @@ def _page(data, selection, max_queries, max_keys, levels):
             }
         )
     pictures = [
-        {"class": name, "seed": int(seed), "png": _base64(encode(to_picture(image), "PNG", optimize=True))}
+        {"class": name, "seed": int(seed), "png": _base64(encode(to_pil(image), "PNG", optimize=True))}
         for name, seed, image in zip(data.classes[selection], data.seeds[selection], data.images[selection])
     ]
     for i, picture in enumerate(pictures):

@@ -23,19 +23,19 @@ DARKEST = 64  # level of the image's darkest pixel under the colors, so that dar
 _BAR_WIDTH, _BAR_HEIGHT, _LINE_HEIGHT, _MARGIN = 220, 12, 17, 16  # px
 
 
-def colours(levels):
+def colors(levels):
     """Maps levels in [0, 1] to colors (..., 3), float, in 0 .. 255."""
     places = np.linspace(0, 1, len(STOPS))
     return np.stack([np.interp(levels, places, channel) for channel in zip(*STOPS)], -1)
 
 
 def overlay(picture, map_):
-    """Covers an RGB picture, in grey, with the colors of a map (h, w) relative to its maximum."""
+    """Covers an RGB image, in grey, with the colors of a map (h, w) relative to its maximum."""
     level = Image.fromarray((np.asarray(map_) / max(np.max(map_), 1e-12)).astype(np.float32))
     level = np.asarray(level.resize(picture.size, Image.Resampling.BILINEAR))
     grey = np.asarray(ImageOps.autocontrast(picture.convert("L"), cutoff=1), np.float32)[..., None]
     grey = DARKEST + (1 - DARKEST / 255) * grey
-    return Image.fromarray(np.rint((1 - OPACITY) * grey + OPACITY * colours(level)).astype(np.uint8))
+    return Image.fromarray(np.rint((1 - OPACITY) * grey + OPACITY * colors(level)).astype(np.uint8))
 
 
 def strongest_region(map_):

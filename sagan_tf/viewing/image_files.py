@@ -14,7 +14,7 @@ from sagan_tf.generation.pixels import to_levels
 _FRAME_MILLISECONDS = 50  # GIF has a resolution of 10 ms.
 
 
-def to_picture(image):
+def to_pil(image):
     """Converts an (H, W, 1 or 3) image, as for `to_levels`, to a PIL.Image in mode L or RGB."""
     levels = to_levels(image)
     return Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
@@ -34,7 +34,7 @@ def save_png(picture, path, **options):
 
 def save_image(image, path):
     """Writes one (H, W, 1 or 3) image, as for `to_levels`, pixel by pixel as a PNG file."""
-    save_png(to_picture(image), path, optimize=True)
+    save_png(to_pil(image), path, optimize=True)
 
 
 def save_animation(frames, path):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sagan_tf.viewing.image_files import save_png, to_picture
+from sagan_tf.viewing.image_files import save_png, to_pil
 from sagan_tf.viewing.text import TextFont
 
 BACKGROUND, INK, FAINT = (250, 250, 248), (40, 40, 40), (120, 120, 116)
@@ -24,7 +24,7 @@ class GridStyle:
     title_size: int = 16  # font
     caption_height: int = 0  # reserved for the caption of each image
     caption_size: int = 13  # font
-    caption_colour: tuple = INK
+    caption_color: tuple = INK
     captions_above: bool = False  # or below the images
 
 
@@ -106,17 +106,17 @@ def draw_grid(images, columns, style, title="", captions=(), row_titles=(), colu
     draw = ImageDraw.Draw(canvas)
     title_font.draw(draw, (margin, style.title_top), title, INK)
     for column, text in enumerate(column_titles):
-        centre = left + column * x_step + width / 2
-        font.draw(draw, (centre, top - _COLUMN_TITLE_HEIGHT / 2), text, FAINT, anchor="mm")
+        center = left + column * x_step + width / 2
+        font.draw(draw, (center, top - _COLUMN_TITLE_HEIGHT / 2), text, FAINT, anchor="mm")
     for row, text in enumerate(row_titles):
         font.draw(draw, (margin, top + row * y_step + height / 2), text, INK, anchor="lm")
     for i, image in enumerate(images):
         x, y = left + i % columns * x_step, top + i // columns * y_step
-        picture = to_picture(image).resize((width, height), Image.Resampling.NEAREST)
+        picture = to_pil(image).resize((width, height), Image.Resampling.NEAREST)
         canvas.paste(picture, (x, y + (caption_height if style.captions_above else 0)))
         if captions:
             text = _cut(captions[i], width, caption_font)
-            caption_font.draw(draw, (x, y if style.captions_above else y + height), text, style.caption_colour)
+            caption_font.draw(draw, (x, y if style.captions_above else y + height), text, style.caption_color)
     return canvas
 
 

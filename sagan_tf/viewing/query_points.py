@@ -38,11 +38,11 @@ def choose_points(features, image, count=5):
     coordinates = np.stack(np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij"), -1)
     points = np.concatenate([values, _POSITION_WEIGHT * coordinates.reshape(-1, 2)], axis=1)
     weight = _saliency(values.reshape(height, width, -1))
-    cluster, centres = _k_means(points, weight, count)
+    cluster, centers = _k_means(points, weight, count)
     members = [cluster == k for k in range(count)]
     chosen = []
     for k in np.argsort([-weight[mask].mean() if mask.any() else 0 for mask in members]):
-        distance = ((points - centres[k]) ** 2).sum(1)
+        distance = ((points - centers[k]) ** 2).sum(1)
         mean_distance = distance[members[k]].mean() + 1e-12 if members[k].any() else 1.0
         cost = distance / mean_distance - 2 * _neighbours(members[k].reshape(height, width).astype(float))
         cost[[row * width + column for row, column in chosen]] = np.inf
@@ -66,22 +66,22 @@ def _saliency(values):
 
 
 def _k_means(points, weight, count):
-    centres = [points[np.argmax(weight)]]
-    nearest = ((points - centres[0]) ** 2).sum(1)
+    centers = [points[np.argmax(weight)]]
+    nearest = ((points - centers[0]) ** 2).sum(1)
     for _ in range(count - 1):
-        centres.append(points[np.argmax(nearest * weight)])
-        nearest = np.minimum(nearest, ((points - centres[-1]) ** 2).sum(1))
-    centres, cluster = np.stack(centres), None
+        centers.append(points[np.argmax(nearest * weight)])
+        nearest = np.minimum(nearest, ((points - centers[-1]) ** 2).sum(1))
+    centers, cluster = np.stack(centers), None
     for _ in range(_ITERATIONS):
         before = cluster
-        cluster = ((points[:, None] - centres) ** 2).sum(-1).argmin(1)
+        cluster = ((points[:, None] - centers) ** 2).sum(-1).argmin(1)
         if before is not None and (before == cluster).all():
             break
         for k in range(count):
             members = cluster == k
             if members.any():
-                centres[k] = np.average(points[members], axis=0, weights=weight[members])
-    return cluster, centres
+                centers[k] = np.average(points[members], axis=0, weights=weight[members])
+    return cluster, centers
 
 
 def _neighbours(mask):

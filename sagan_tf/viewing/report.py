@@ -14,8 +14,8 @@ from sagan_tf.viewing.image_files import encode
 from sagan_tf.viewing.page_files import fill_page
 
 MAX_POINTS = 1000  # per curve; more than a screen shows
-MAX_PICTURES = 24  # per slider
-_PICTURE_PX, _CONTACT_SHEET_PX = 1024, 1600  # longest side
+MAX_IMAGES = 24  # per slider
+_IMAGE_PX, _CONTACT_SHEET_PX = 1024, 1600  # longest side
 _WEBP_QUALITY = 82
 
 
@@ -91,12 +91,12 @@ def _thin(steps, values, max_points):
     return list(steps), [float(f"{value:.5g}") for value in values]
 
 
-def select_steps(steps, max_steps=MAX_PICTURES):
-    """Selects steps evenly, including the first and the last; returns them in ascending order."""
+def select_steps(steps):
+    """Selects up to `MAX_IMAGES` steps evenly, including the first and the last; returns them in ascending order."""
     steps = sorted(steps)
-    if len(steps) <= max_steps:
+    if len(steps) <= MAX_IMAGES:
         return steps
-    return [steps[round(i * (len(steps) - 1) / (max_steps - 1))] for i in range(max_steps)]
+    return [steps[round(i * (len(steps) - 1) / (MAX_IMAGES - 1))] for i in range(MAX_IMAGES)]
 
 
 def _run_data(record):
@@ -120,8 +120,8 @@ def _run_data(record):
         "evaluations": [
             evaluation | {"pictures": _data_urls(evaluation["pictures"])} for evaluation in record.evaluations
         ],
-        "samples": _picture_series(record.samples),
-        "attention": _picture_series(record.attention),
+        "samples": _image_series(record.samples),
+        "attention": _image_series(record.attention),
         "sheet": None if record.contact_sheet is None else _data_url(record.contact_sheet, _CONTACT_SHEET_PX),
     }
 
@@ -136,16 +136,16 @@ def _environment_rows(environment):
 
 
 def _data_urls(paths):
-    return [url for path in paths if (url := _data_url(path, _PICTURE_PX))]
+    return [url for path in paths if (url := _data_url(path, _IMAGE_PX))]
 
 
-def _picture_series(paths):
-    series = [{"step": step, "src": _data_url(paths[step], _PICTURE_PX)} for step in select_steps(paths)]
+def _image_series(paths):
+    series = [{"step": step, "src": _data_url(paths[step], _IMAGE_PX)} for step in select_steps(paths)]
     return [picture for picture in series if picture["src"]]
 
 
 def _data_url(path, max_px):
-    """Returns a picture as a data URL, or None if it cannot be read, for example while a run replaces it."""
+    """Returns an image as a data URL, or None if it cannot be read, for example while a run replaces it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -154,7 +154,7 @@ def _data_url(path, max_px):
         return None  # Pillow raises all of these for invalid files.
 
 
-@functools.lru_cache(maxsize=4 * MAX_PICTURES)  # A running training rewrites its page many times.
+@functools.lru_cache(maxsize=4 * MAX_IMAGES)  # A running training rewrites its page many times.
 def _webp_url(path, modified_ns, max_px):
     with Image.open(path, formats=["PNG"]) as file:
         picture = file.convert("RGB")

@@ -1,4 +1,4 @@
-"""Text in pictures, in any script: Pillow's font, and fonts of the system for characters that it lacks; Pillow."""
+"""Text in images, in any script: Pillow's font, and fonts of the system for characters that it lacks; Pillow."""
 
 import functools
 import os
@@ -33,7 +33,7 @@ class TextFont:
         """The width of a text in px."""
         return sum(_load(path, self._size).getlength(part) for path, part in _runs(text))
 
-    def draw(self, pen, xy, text, colour, anchor="la"):
+    def draw(self, pen, xy, text, color, anchor="la"):
         """Draws a text with a PIL.ImageDraw.Draw; anchors of Pillow: `la`, `lm` or `mm`."""
         x, y = xy
         if anchor[0] == "m":
@@ -41,7 +41,7 @@ class TextFont:
         baseline = y + (self._ascent if anchor[1] == "a" else (self._ascent - self._descent) / 2)
         for path, part in _runs(text):
             font = _load(path, self._size)
-            pen.text((x, baseline), part, colour, font, anchor="ls")
+            pen.text((x, baseline), part, color, font, anchor="ls")
             x += font.getlength(part)
 
 
@@ -77,7 +77,7 @@ def _drawable(letter):
     if not _noticed:
         _noticed.append(letter)
         tqdm.write(
-            f"Pictures: no font of this machine has `{letter}`; base letters or code points, such as "
+            f"Images: no font of this machine has `{letter}`; base letters or code points, such as "
             f"U+{ord(letter):04X}, stand for what is missing. Install a font for it, such as one of Google's Noto.",
             file=sys.stderr,
         )

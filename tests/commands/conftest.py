@@ -93,7 +93,7 @@ def shared_evaluators(evaluators):
 
 @pytest.fixture
 def small_evaluations(monkeypatch, cache, shared_evaluators):
-    """`sagan evaluate` with few embedded pictures."""
+    """`sagan evaluate` with few embedded images."""
     monkeypatch.setattr(embedded, "SPLITS", {"train": 240, "test": 80})
     monkeypatch.setenv("SAGAN_TF_CACHE", str(cache))
 

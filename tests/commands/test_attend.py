@@ -64,26 +64,8 @@ def test_attend_arrays_hold_the_images_of_sample_and_their_maps(run, tmp_path):
     ]
     for name in names:
         (tmp_path / name).write_text("of the default points")
-    attend.main(
-        [
-            str(run.path),
-            "--out",
-            str(tmp_path),
-            "--images",
-            "3",
-            "--measured",
-            "1",
-            "--npz",
-            "--seed",
-            "5",
-            "--points",
-            "0,31;31,0",
-            "--classes",
-            "ring,disc",
-            "--pictures",
-            "generated",
-        ]
-    )
+    options = "--images 3 --measured 1 --npz --seed 5 --points 0,31;31,0 --classes ring,disc --pictures generated"
+    attend.main([str(run.path), "--out", str(tmp_path), *options.split()])
     assert {(tmp_path / name).read_text() for name in names} == {"of the default points"}
     beside = {name.replace("200", "200_points_0-31_31-0") for name in names}
     assert {path.name for path in tmp_path.iterdir()} == {*names, *beside, "summary_step_00000200.json"}
@@ -93,7 +75,7 @@ def test_attend_arrays_hold_the_images_of_sample_and_their_maps(run, tmp_path):
         prefix = "generator/attention_16/generated/"
         images, scores = arrays[f"{prefix}images"], arrays[f"{prefix}scores"]
         expected = sampler.sample([5, 6, 7], [1, 0, 1])
-        assert abs(images.astype(int) - expected).mean() < 2  # the same picture with and without bfloat16
+        assert abs(images.astype(int) - expected).mean() < 2  # the same image with and without bfloat16
         assert scores.shape == (3, 256, 64)
         np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-3)
         np.testing.assert_array_equal(arrays[f"{prefix}points"], [[[15, 0], [0, 15]]] * 3)
@@ -136,20 +118,8 @@ def test_attend_writes_null_for_a_measure_without_positions(run, tmp_path, monke
 
 
 def test_attend_explorer_holds_classes_by_seeds(run, tmp_path):
-    attend.main(
-        [
-            str(run.path),
-            "--out",
-            str(tmp_path),
-            "--explorer",
-            "--measured",
-            "1",
-            "--images",
-            "8",
-            "--layers",
-            "attention_8",
-        ]
-    )
+    options = "--explorer --measured 1 --images 8 --layers attention_8"
+    attend.main([str(run.path), "--out", str(tmp_path), *options.split()])
     page = (tmp_path / "explorer_step_00000200.html").read_text()
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     assert [(each["class"], each["seed"]) for each in data["pictures"]] == [
@@ -172,7 +142,7 @@ def test_attend_explorer_holds_classes_by_seeds(run, tmp_path):
         (["--step", "7"], "{run}: has no checkpoint of step 7; it has those of 100, 200."),
         (["--step", "last"], f"--step: `last` is not a whole number from 0 to {2**62 - 1} or all."),
         (["--points", "3;4"], "--points: `3` is not a point. Write points as 3,10;20,5, in px from the top left."),
-        (["--points", "3,32"], "--points: 3,32 is outside the picture, which is 32 px wide and 32 px high."),
+        (["--points", "3,32"], "--points: 3,32 is outside the image, which is 32 px wide and 32 px high."),
         (["--classes", "4"], "--classes: 4 is out of range; the model has the classes 0 to 3."),
         (["--images", "0"], f"--images: `0` is not a whole number from 1 to {2**62 - 1}."),
     ],
@@ -188,16 +158,16 @@ def test_attend_rejects_run_without_attention(tmp_path, refusal):
     assert refusal(run.path).startswith(f"{run.path}: the run has no attention layer")
 
 
-def test_attend_omits_real_pictures_when_the_data_is_missing(run, tmp_path, capsys, monkeypatch, refusal):
+def test_attend_omits_real_images_when_the_data_is_missing(run, tmp_path, capsys, monkeypatch, refusal):
     run = make_run(tmp_path / "run", steps=(3,), data=str(tmp_path / "nowhere"))
     attend.main([str(run.path), "--measured", "1", "--images", "1"])
-    assert "Real pictures are left out: " in capsys.readouterr().err
+    assert "Real images are left out: " in capsys.readouterr().err
     assert not list((run.path / "attention").glob("*real*"))
     assert "nowhere" in refusal(run.path, "--pictures", "real")
 
 
 @pytest.mark.parametrize("classes", [None, ("cross", "ring")])
-def test_attend_gives_real_pictures_of_the_chosen_classes_their_own_labels(run, monkeypatch, classes):
+def test_attend_gives_real_images_of_the_chosen_classes_their_own_labels(run, monkeypatch, classes):
     given = []
     monkeypatch.setattr(AttentionReader, "_read", lambda reader, *arguments: given.append(arguments) or [None])
     with pytest.raises(AttributeError):  # there are no results
@@ -213,7 +183,7 @@ def test_attend_rejects_data_with_other_classes_than_the_run(tmp_path, capsys, r
         save_picture(tmp_path / "data" / name / "0.png", np.zeros((32, 32, 3), np.uint8))
     run = make_run(tmp_path / "run", steps=(3,), data=str(tmp_path / "data"))
     attend.main([str(run.path), "--measured", "1", "--images", "1"])
-    assert "Real pictures are left out: " in (err := capsys.readouterr().err) and "class `square` is gone" in err
+    assert "Real images are left out: " in (err := capsys.readouterr().err) and "class `square` is gone" in err
 
 
 def test_attend_is_a_verb_of_the_console_script(capsys):

@@ -17,7 +17,7 @@ from sagan_tf.evaluation import frechet_distance, inception
 from sagan_tf.evaluation.collector import Collector
 from sagan_tf.evaluation.evaluator import SampleSet
 from sagan_tf.evaluation.features import open_features
-from sagan_tf.evaluation.metric_names import METRICS, PICTURE_METRICS
+from sagan_tf.evaluation.metric_names import IMAGE_METRICS, METRICS
 from sagan_tf.evaluation.statistics import read_statistics
 from sagan_tf.runs.folder import Run
 
@@ -133,22 +133,8 @@ def test_evaluate_folder_accepts_data_folder_and_statistics_as_reference(
 
 def test_evaluate_records_its_options(run, unconditional, features, tmp_path):
     common = ("--features", features, "--num_samples", 60, "--metrics", "fid,is,rule,intra_fid")
-    measured(
-        run.path,
-        *common,
-        "--standing",
-        2,
-        "--truncation",
-        0.5,
-        "--step",
-        100,
-        "--labels",
-        "data",
-        "--split",
-        "test",
-        "--out",
-        tmp_path / "a",
-    )
+    options = "--standing 2 --truncation 0.5 --step 100 --labels data --split test"
+    measured(run.path, *common, *options.split(), "--out", tmp_path / "a")
     page = read(tmp_path / "a")
     assert page["subject"]["batch_normalization"] == "statistics of 2 new batches of 64"
     assert page["subject"]["step"] == 100 and page["samples"]["truncation"] == 0.5
@@ -181,7 +167,7 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     assert "has no latents" in refusal(capsys, tmp_path / "flat", "--reference", "twins", curve)
     assert "--reference" in refusal(capsys, tmp_path / "flat", "--features", features)
     assert refusal(capsys, run.path, "--metrics", "fidd") == (
-        f"--metrics: `fidd` is not one of {', '.join(METRICS + PICTURE_METRICS)}. Did you mean `fid`?"
+        f"--metrics: `fidd` is not one of {', '.join(METRICS + IMAGE_METRICS)}. Did you mean `fid`?"
     )
     assert refusal(capsys, run.path, "--num_samples", "1") == (
         f"--num_samples: `1` is not a whole number from 2 to {2**62 - 1}."
@@ -262,7 +248,7 @@ def test_evaluate_reads_prepared_images_as_they_are(offline, tmp_path, monkeypat
     measured("ready", "--reference", "ready", "--metrics", "ms_ssim,nearest", "--out", "out")
     assert read(tmp_path / "out")["figures"]["nearest_picture"]["value"] == 0
     refused = refusal(capsys, "ready", "--reference", "ready", "--seed", "5")
-    assert refused == "--seed: a folder of pictures has no latents; name a run, or leave the option out."
+    assert refused == "--seed: a folder of images has no latents; name a run, or leave the option out."
 
 
 def test_evaluate_does_not_continue_with_another_generator(features, tmp_path, monkeypatch):

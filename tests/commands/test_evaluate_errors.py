@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("toy_networks", "small_evaluations")
 
 
 @pytest.mark.parametrize("part", ["subject", "reference", "reference of a run"])
-def test_damaged_prepared_pictures_are_named(run, features, tmp_path, capsys, part):
+def test_damaged_prepared_images_are_named(run, features, tmp_path, capsys, part):
     save_pictures(tmp_path / "pictures", embedded.render("twins", range(20))[0])
     for name in ("subject", "reference"):
         prepare(tmp_path / "pictures", tmp_path / name)
@@ -29,7 +29,7 @@ def test_damaged_prepared_pictures_are_named(run, features, tmp_path, capsys, pa
     options += ["--num_samples", 20] if part.endswith("run") else []
     message = refusal(capsys, subject, *options, "--out", tmp_path / "out")
     assert f"`{tmp_path / part.split()[0]}`" in message
-    assert f"{shard}: picture 10 is damaged: its checksum is wrong" in message
+    assert f"{shard}: image 10 is damaged: its checksum is wrong" in message
     assert not list(tmp_path.glob("out/*"))
 
 

@@ -12,7 +12,7 @@ import pytest
 from sagan_tf.commands import attend, options
 from sagan_tf.commands.classes import DEFAULT_CLASSES
 from sagan_tf.commands.option_parser import parse_options
-from sagan_tf.config.types import field_helps
+from sagan_tf.config.values import field_helps
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation import defaults, metric_names
 from sagan_tf.generation import truncation
@@ -45,22 +45,8 @@ def test_option_parser_has_help_and_default_for_every_field(capsys, cls):
 
 
 def test_option_parser_reads_options_in_their_types():
-    arguments = [
-        "run",
-        "--out",
-        "~",
-        "--num-samples",
-        "30",
-        "--truncation=0.5",
-        "--metrics",
-        "fid, kid,",
-        "--best",
-        "--reference",
-        "null",
-        "--pixel_range",
-        "-1,1",
-    ]
-    parsed = parse_options(options.EvaluateOptions, arguments, "prog")
+    arguments = "run --out ~ --num-samples 30 --truncation=0.5 --best --reference null --pixel_range -1,1".split()
+    parsed = parse_options(options.EvaluateOptions, [*arguments, "--metrics", "fid, kid,"], "prog")
     assert (parsed.subject, parsed.out, parsed.num_samples, parsed.truncation) == ("run", Path("~"), 30, 0.5)
     assert (parsed.metrics, parsed.best, parsed.reference, parsed.pixel_range) == (("fid", "kid"), True, "null", "-1,1")
     assert parse_options(options.EvaluateOptions, ["run", "--truncation_curve"], "prog").truncation_curve[-1] == 2

@@ -1,4 +1,4 @@
-"""A run on pictures that are not square, from training to export."""
+"""A run on images that are not square, from training to export."""
 
 import functools
 import json
@@ -54,9 +54,9 @@ def test_run_on_rectangles_from_training_to_export(tmp_path, toy_networks, monke
         assert arrays["generator/attention_12/generated/points"].tolist() == 2 * [[[0, 19], [11, 0]]]
         assert arrays["generator/attention_12/generated/scores"].shape == (2, 12 * 20, 6 * 10)
     summary = json.loads((path / "attention" / "summary_step_00000002.json").read_text())
-    centres = np.stack(np.meshgrid(np.arange(12) * 2 + 1.0, np.arange(20) * 2 + 1.0), -1).reshape(-1, 1, 2)
+    centers = np.stack(np.meshgrid(np.arange(12) * 2 + 1.0, np.arange(20) * 2 + 1.0), -1).reshape(-1, 1, 2)
     keys = np.stack(np.meshgrid(np.arange(6) * 4 + 2.0, np.arange(10) * 4 + 2.0), -1).reshape(-1, 2)
-    assert np.isclose(summary[0]["uniform_distance_px"], np.hypot(*np.moveaxis(centres - keys, -1, 0)).mean())
+    assert np.isclose(summary[0]["uniform_distance_px"], np.hypot(*np.moveaxis(centers - keys, -1, 0)).mean())
 
     capsys.readouterr()
     cli.main(["export", str(path), "--out", str(tmp_path / "out"), "--formats", "keras"])

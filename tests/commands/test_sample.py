@@ -51,29 +51,8 @@ def test_sample_writes_a_grid_to_the_run_folder_by_default(run, unconditional, c
 
 
 def test_sample_writes_and_prints_every_kind_of_file(run, tmp_path, capsys):
-    sample.main(
-        [
-            str(run.path),
-            "--out",
-            str(tmp_path),
-            "--sweep",
-            "0.5,2,6",
-            "--interpolate",
-            "latents,classes",
-            "--directions",
-            "2",
-            "--animate",
-            "webp",
-            "--files",
-            "5",
-            "--columns",
-            "2",
-            "--frames",
-            "3",
-            "--classes",
-            "ring,0",
-        ]
-    )
+    options = "--sweep 0.5,2,6 --interpolate latents,classes --directions 2 --animate webp --files 5 --columns 2"
+    sample.main([str(run.path), "--out", str(tmp_path), *options.split(), "--frames", "3", "--classes", "ring,0"])
     names = {
         "samples",
         "truncation.png",
@@ -187,7 +166,7 @@ def test_sample_names_the_missing_share_when_a_worker_has_another_step(run, tmp_
     out, err = capsys.readouterr()
     line = err.replace("\r", "\n").strip().splitlines()[-1]
     assert caught.value.code == 2 and out == ""
-    assert line.startswith(f"error: {tmp_path / 'samples'}: no other worker wrote a picture")
+    assert line.startswith(f"error: {tmp_path / 'samples'}: no other worker wrote an image")
     assert "32 of 40 are written" in line and "worker 1 of 2" in line
 
 

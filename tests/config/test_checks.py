@@ -6,7 +6,7 @@ import typing
 import pytest
 
 from sagan_tf.config import Config, ConfigError, DataConfig, TrainingConfig, load_config, ranges
-from sagan_tf.config.names import field_types
+from sagan_tf.config.keys import field_types
 
 RECTANGLE = ("--data.image_height=64", "--data.image_width=96")
 OUT_OF_RANGE = [
@@ -34,12 +34,12 @@ OUT_OF_RANGE = [
     (
         "generator.attention_sizes",
         "[64]",
-        "must be among the generator's feature maps, 4, 8, 16, 32 px for 32 px pictures. Got 64.",
+        "must be among the generator's feature maps, 4, 8, 16, 32 px for 32 px images. Got 64.",
     ),
     (
         "discriminator.attention_sizes",
         "[32]",
-        "must be among the discriminator's feature maps, 8, 16 px for 32 px pictures. Got 32.",
+        "must be among the discriminator's feature maps, 8, 16 px for 32 px images. Got 32.",
     ),
     (
         "attention.key_reduction",
@@ -93,7 +93,7 @@ def test_load_config_rejects_value_out_of_range_with_its_line(refusal, yaml_file
         ),
         (
             ["--data.image_size", "128", "--output.sample_rows", "256", "--output.sample_columns", "256"],
-            "`output.sample_columns` makes a picture of 1074 megapixels with 256 rows of 128 px; at most 67",
+            "`output.sample_columns` makes an image of 1074 megapixels with 256 rows of 128 px; at most 67",
         ),
         (
             ["--hardware.native_operations", "--hardware.precision=float32"],
@@ -144,11 +144,8 @@ def test_load_config_rejects_contradiction_between_fields(refusal, argv, message
         ["--hardware.steps_per_execution", "50"],
         ["--generator_optimizer.schedule=linear", "--generator_optimizer.decay_start_step=5000"],
         # The discriminator makes d_steps times as many optimizer steps.
-        [
-            "--training.d_steps=5",
-            "--discriminator_optimizer.schedule=linear",
-            "--discriminator_optimizer.decay_start_step=7499",
-        ],
+        "--training.d_steps=5 --discriminator_optimizer.schedule=linear".split()
+        + ["--discriminator_optimizer.decay_start_step=7499"],
         ["--attention.block", "residual", "--attention.key_reduction", "65", "--attention.pool_size", "3"],
         ["--attention.key_reduction", "32"],
         ["--training.ada_target=0.6", "--training.augmentation=[]", "--training.loss=non_saturating"],

@@ -22,10 +22,10 @@ from sagan_tf.config import (
     read_config,
     save_config,
 )
+from sagan_tf.config.catalog import named_configs
 from sagan_tf.config.command_line import COMMON
-from sagan_tf.config.named import named_configs
-from sagan_tf.config.names import field_types
-from sagan_tf.config.types import type_in_words
+from sagan_tf.config.keys import field_types
+from sagan_tf.config.values import type_in_words
 from sagan_tf.errors import UserError
 
 # Nine lists of nine aliases each would be 387 million values.

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagan_tf.config import QUICK_START, OptimizerConfig, checks, config_differences, read_config, save_config
-from sagan_tf.config.names import field_types
+from sagan_tf.config.keys import field_types
 
 FRACTIONS = st.floats(0, 1, exclude_max=True)
 POSITIVE = st.floats(0, exclude_min=True, allow_infinity=False)

@@ -1,4 +1,4 @@
-"""Folders of pictures, and what is prepared of them."""
+"""Folders of images, and what is prepared of them."""
 
 import shutil
 
@@ -10,7 +10,7 @@ from small_data import save_picture
 
 @pytest.fixture
 def class_folders(tmp_path):
-    """A folder of ten random pictures in classes `a` and `b`."""
+    """A folder of ten random images in classes `a` and `b`."""
     rng = np.random.default_rng(0)
     for name in "ab":
         for i in range(5):
@@ -20,7 +20,7 @@ def class_folders(tmp_path):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """A folder of 40 random pictures of two classes, and a test split of three."""
+    """A folder of 40 random images of two classes, and a test split of three."""
     folder, rng = tmp_path_factory.mktemp("source") / "pictures", np.random.default_rng(0)
     for i in range(COUNT + 3):
         parent = folder / ("train" if i < COUNT else "test") / ("kätze" if i % 3 else "犬")

@@ -8,8 +8,8 @@ ON_DISK = {"memory_limit_gib": 0.0}
 
 
 def make_shards_small(patch):
-    """Shards and batches of 16 pictures, by a `MonkeyPatch`."""
-    patch.setattr(preparing, "_SHARD_PICTURES", 16)
+    """Shards and batches of 16 images, by a `MonkeyPatch`."""
+    patch.setattr(preparing, "_SHARD_IMAGES", 16)
     patch.setattr(preparing, "TOGETHER", 16)
 
 

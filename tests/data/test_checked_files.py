@@ -1,4 +1,4 @@
-"""Large folders of pictures: decoded once, in threads, and again only where they change."""
+"""Large folders of images: decoded once, in threads, and again only where they change."""
 
 import os
 
@@ -19,13 +19,13 @@ def decoded(monkeypatch, tmp_path):
     """Names of the files that were decoded; the cache is empty."""
     monkeypatch.setattr(checked_files, "MIN_FILES", 1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    names, read = [], folders.read_picture
+    names, read = [], folders.read_image
 
     def record(path, image_shape):
         names.append(os.path.relpath(path, tmp_path))
         return read(path, image_shape)
 
-    monkeypatch.setattr(folders, "read_picture", record)
+    monkeypatch.setattr(folders, "read_image", record)
     return names
 
 
@@ -66,30 +66,30 @@ def test_unreadable_files_are_named_at_every_start(class_folders, decoded):
 def test_interrupted_check_continues(class_folders, decoded, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(folders, "TOGETHER", 1)
-        read = folders.read_picture
+        read = folders.read_image
 
         def stop(path, image_shape):
             if path.endswith("b/0.png"):
                 raise KeyboardInterrupt
             return read(path, image_shape)
 
-        patch.setattr(folders, "read_picture", stop)
+        patch.setattr(folders, "read_image", stop)
         with pytest.raises(KeyboardInterrupt):
             reopen(class_folders, decoded)
     reopen(class_folders, decoded)
     assert sorted(decoded) == [f"data/b/{i}.png" for i in range(5)]
 
 
-def test_picture_damaged_after_the_check_is_named(class_folders, decoded):
+def test_image_damaged_after_the_check_is_named(class_folders, decoded):
     source = reopen(class_folders, decoded)
-    (class_folders / "b" / "3.png").write_bytes(b"no picture")
+    (class_folders / "b" / "3.png").write_bytes(b"no image")
     with pytest.raises(UserError, match="b/3.png: cannot identify"), translate_data_errors("data"):
         next(iter(make_dataset(source, 10)))
 
 
 @pytest.mark.parametrize("options", [{}, ON_DISK])
-def test_pictures_read_in_threads_keep_their_order(class_folders, monkeypatch, options):
-    expected = [folders.load_picture(path, (32, 32, 3)) for path in open_small(class_folders).files]
+def test_images_read_in_threads_keep_their_order(class_folders, monkeypatch, options):
+    expected = [folders.load_image(path, (32, 32, 3)) for path in open_small(class_folders).files]
     monkeypatch.setattr(folders, "TOGETHER", 1)
     (images, _), *_ = open_small(class_folders, **options).reader.in_order_batches(10)
     np.testing.assert_array_equal(images, expected)

@@ -17,17 +17,17 @@ pytestmark = pytest.mark.usefixtures("small_shards")
 
 
 @pytest.mark.parametrize("encoding", ["raw", "jpeg"])
-def test_damaged_picture_is_named(pictures, tmp_path, encoding):
+def test_damaged_image_is_named(pictures, tmp_path, encoding):
     run(pictures, tmp_path / "out", encoding, quality=95 if encoding == "jpeg" else None)
     shard = tmp_path / "out" / "train" / "shard_00001.bin"
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     for options in ({}, ON_DISK):
-        with pytest.raises(UserError, match="shard_00001.bin: picture .* is damaged"):
+        with pytest.raises(UserError, match="shard_00001.bin: image .* is damaged"):
             with translate_data_errors("out"):
                 list(open_small(tmp_path / "out", **options).reader.in_order_batches(50))
-    with pytest.raises(UserError, match="shard_00001.bin: picture [0-9]+ is damaged: its checksum is wrong. Remove"):
+    with pytest.raises(UserError, match="shard_00001.bin: image [0-9]+ is damaged: its checksum is wrong. Remove"):
         with translate_data_errors("out"):
             contact_sheet_images(open_small(tmp_path / "out", **ON_DISK), 10, 10)
     shard.write_bytes(content[:-1])
@@ -60,7 +60,7 @@ def test_hostile_manifest_is_refused(copy, change):
 def test_manifest_of_another_encoding_is_refused(copy):
     path = copy / "train" / "prepared.json"
     path.write_text(path.read_text().replace('"raw"', '"jpeg"'))
-    with pytest.raises(UserError, match="out`: a picture or record is damaged and cannot be read: Invalid JPEG data"):
+    with pytest.raises(UserError, match="out`: an image or record is damaged and cannot be read: Invalid JPEG data"):
         with translate_data_errors("out"):
             open_small(copy)
 
@@ -79,7 +79,7 @@ def test_hostile_index_is_refused(copy, column, value):
     index = np.fromfile(copy / "train" / "index.bin", prepared.INDEX_DTYPE)
     index[column][3] = value
     rewrite_index(copy / "train", index)
-    with pytest.raises(UserError, match="index.bin: its pictures|labels are outside"):
+    with pytest.raises(UserError, match="index.bin: its images|labels are outside"):
         open_small(copy, **ON_DISK)
 
 
@@ -95,7 +95,7 @@ def test_pipes_and_missing_files_are_refused(copy, name):
 
 
 @pytest.mark.parametrize("encoding", ["png", "jpeg"])
-def test_pictures_of_another_size_are_not_decoded(pictures, tmp_path, encoding):
+def test_images_of_another_size_are_not_decoded(pictures, tmp_path, encoding):
     run(pictures, tmp_path / "out", encoding, quality=95 if encoding == "jpeg" else None)
     path, shard = tmp_path / "out" / "train", tmp_path / "out" / "train" / "shard_00000.bin"
     index, content = np.fromfile(path / "index.bin", prepared.INDEX_DTYPE), bytearray(shard.read_bytes())

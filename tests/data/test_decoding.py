@@ -1,4 +1,4 @@
-"""Pictures decode to the same levels from folders and from records, as in Pillow."""
+"""Images decode to the same levels from folders and from records, as in Pillow."""
 
 import io
 import struct
@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from sagan_tf.data.decoding import decode_picture
-from sagan_tf.data.picture_files import load_picture
+from sagan_tf.data.decoding import decode_image
+from sagan_tf.data.image_files import load_image
 
 DEEP = np.array([[0, 300], [257 * 7 + 129, 65535]], np.uint16)
 DEEP_LEVELS = np.array([[0, 1], [8, 255]])  # Over 257, rounded.
@@ -18,13 +18,13 @@ DEEP_LEVELS = np.array([[0, 1], [8, 255]])  # Over 257, rounded.
 
 @pytest.fixture
 def decode(tmp_path):
-    """A function that decodes a picture in both ways at a size or (height, width); returns uint8 if they agree."""
+    """A function that decodes an image in both ways at a size or (height, width); returns uint8 if they agree."""
 
     def both(encoded, size):
         (tmp_path / "picture").write_bytes(encoded)
         shape = (size, size, 3) if isinstance(size, int) else (*size, 3)
-        from_folder = load_picture(tmp_path / "picture", shape)
-        from_record = decode_picture(encoded, shape).numpy()
+        from_folder = load_image(tmp_path / "picture", shape)
+        from_record = decode_image(encoded, shape).numpy()
         np.testing.assert_array_equal(from_folder, from_record)
         return from_folder
 
@@ -76,7 +76,7 @@ def test_rotated_jpeg_decodes_to_the_levels_of_pillow(tmp_path, orientation):
     exif[0x0112] = orientation
     encoded = encode(photograph(60, 81), quality=80, exif=exif)
     (tmp_path / "rotated.jpg").write_bytes(encoded)
-    np.testing.assert_array_equal(load_picture(tmp_path / "rotated.jpg", (60, 60, 3)), central_square(encoded))
+    np.testing.assert_array_equal(load_image(tmp_path / "rotated.jpg", (60, 60, 3)), central_square(encoded))
 
 
 def deep_png(pixels, transparent=None):
@@ -116,9 +116,9 @@ def test_rotated_16_bit_png_is_turned_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3  # By 180 degrees.
     Image.fromarray(DEEP).save(tmp_path / "deep.png", exif=exif)
-    np.testing.assert_array_equal(load_picture(tmp_path / "deep.png", (2, 2, 1))[..., 0], DEEP_LEVELS[::-1, ::-1])
+    np.testing.assert_array_equal(load_image(tmp_path / "deep.png", (2, 2, 1))[..., 0], DEEP_LEVELS[::-1, ::-1])
 
 
-def test_decode_picture_raises_for_truncated_jpeg():
+def test_decode_image_raises_for_truncated_jpeg():
     with pytest.raises(tf.errors.InvalidArgumentError):
-        decode_picture(encode(photograph(64, 64))[:-200], (64, 64, 3))
+        decode_image(encode(photograph(64, 64))[:-200], (64, 64, 3))

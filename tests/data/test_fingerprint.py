@@ -16,7 +16,7 @@ from sagan_tf.data.fingerprint import fingerprint, fingerprint_differences, port
 
 
 @pytest.mark.parametrize("memory_limit_gib", [1.0, 0.0])
-def test_fingerprint_changes_with_pictures_and_labels(class_folders, memory_limit_gib):
+def test_fingerprint_changes_with_images_and_labels(class_folders, memory_limit_gib):
     options = {"memory_limit_gib": memory_limit_gib}
     before = fingerprint(open_small(class_folders, **options))
     assert before == fingerprint(open_small(class_folders, **options)) and len(before) == 64
@@ -62,20 +62,20 @@ def test_fingerprint_differences_name_the_classes(class_folders):
 
 
 @pytest.mark.parametrize("options", [{}, {"memory_limit_gib": 0.0}])
-def test_fingerprint_differences_name_the_pictures(class_folders, options):
+def test_fingerprint_differences_name_the_images(class_folders, options):
     file = class_folders / "b" / "3.png"
     content = file.read_bytes()
     moved = class_folders / "b" / "9.png"
-    assert differences(class_folders, lambda: file.rename(moved), **options) == "pictures of class `b`: other files"
-    assert differences(class_folders, lambda: moved.unlink(), **options) == "pictures of class `b`: 5 -> 4"
-    assert differences(class_folders, lambda: file.write_bytes(content), conditional=False) == "pictures: 9 -> 10"
+    assert differences(class_folders, lambda: file.rename(moved), **options) == "images of class `b`: other files"
+    assert differences(class_folders, lambda: moved.unlink(), **options) == "images of class `b`: 5 -> 4"
+    assert differences(class_folders, lambda: file.write_bytes(content), conditional=False) == "images: 9 -> 10"
 
 
 def test_portable_fingerprint_changes_with_contents_of_equal_size(tmp_path):
     path = tmp_path / "a.bmp"
     Image.new("RGB", (32, 32)).save(path)
-    recolour = Image.new("RGB", (32, 32), "red").save
-    assert differences(tmp_path, lambda: recolour(path)) == "pictures: other files"
+    recolor = Image.new("RGB", (32, 32), "red").save
+    assert differences(tmp_path, lambda: recolor(path)) == "images: other files"
 
 
 def test_fingerprint_differences_see_the_order_of_classes():
@@ -86,7 +86,7 @@ def test_fingerprint_differences_see_the_order_of_classes():
 def test_fingerprint_differences_list_three_and_count_the_rest():
     old, new = ({"class_names": list(names), "hashes": ["0"]} for names in ("abcde", "ae"))
     new["class_names"] += ["f"]
-    lines = "class `b` is gone; class `c` is gone; class `d` is gone; 1 more"
+    lines = "class `b` is gone; class `c` is gone; class `d` is gone; and 1 more"
     assert fingerprint_differences(old, new, classes_only=True) == lines
 
 

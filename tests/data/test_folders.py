@@ -1,4 +1,4 @@
-"""Folders of pictures: layouts, file formats, orientation, and files that cannot be read."""
+"""Folders of images: layouts, file formats, orientation, and files that cannot be read."""
 
 import io
 import math
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 from small_data import open_small, save_picture
 
-from sagan_tf.data.picture_files import load_picture
+from sagan_tf.data.image_files import load_image
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import class_distribution, contact_sheet_images, describe, spread_over_classes
 from sagan_tf.errors import UserError
@@ -33,7 +33,7 @@ def test_class_folders_give_names_counts_and_contact_sheet(pictures):
     source = open_small(pictures)
     assert (source.num_images, source.class_names, source.class_counts) == (7, ("kätze", "犬"), (3, 4))
     np.testing.assert_allclose(class_distribution(source), [3 / 7, 4 / 7])
-    assert "7 pictures" in describe(source) and "under 50" in describe(source)
+    assert "7 images" in describe(source) and "under 50" in describe(source)
     images, captions = contact_sheet_images(source, 2, 2)
     assert images.shape == (4, 32, 32, 3) and captions == ["kätze", "kätze", "犬", "犬"]
     images, labels = spread_over_classes(source, 9, classes=(1,))
@@ -69,17 +69,17 @@ def test_open_source_names_png_without_pixels(pictures):
     assert open_small(pictures, corrupt="skip").num_images == 7
 
 
-def test_load_picture_handles_transparency_depth_and_orientation(tmp_path):
+def test_load_image_handles_transparency_depth_and_orientation(tmp_path):
     save_picture(tmp_path / "transparent_black.png", np.zeros((8, 8, 4), np.uint8))
-    assert (load_picture(tmp_path / "transparent_black.png", (8, 8, 3)) == 255).all()
+    assert (load_image(tmp_path / "transparent_black.png", (8, 8, 3)) == 255).all()
     save_picture(tmp_path / "deep.png", np.full((8, 8), 99 * 257, np.uint16))
-    assert (load_picture(tmp_path / "deep.png", (8, 8, 1)) == 99).all()
+    assert (load_image(tmp_path / "deep.png", (8, 8, 1)) == 99).all()
     half = np.zeros((16, 16, 3), np.uint8)
     half[:8] = 255  # White at the top.
     exif = Image.Exif()
     exif[0x0112] = 3  # Rotated by 180 degrees.
     save_picture(tmp_path / "rotated.jpg", half, exif=exif, quality=95)
-    rotated = load_picture(tmp_path / "rotated.jpg", (16, 16, 3))
+    rotated = load_image(tmp_path / "rotated.jpg", (16, 16, 3))
     assert rotated[:6].mean() < 10 and rotated[10:].mean() > 245
 
 
@@ -100,7 +100,7 @@ def test_crop_and_resize_are_close_to_pillow(tmp_path):
     smooth = coarse.resize((160, 120), Image.Resampling.BICUBIC)
     smooth.save(tmp_path / "a.png")
     expected = smooth.crop((20, 0, 140, 120)).resize((32, 32), Image.Resampling.BILINEAR)
-    error = load_picture(tmp_path / "a.png", (32, 32, 3)).astype(float) - np.asarray(expected, float)
+    error = load_image(tmp_path / "a.png", (32, 32, 3)).astype(float) - np.asarray(expected, float)
     assert 20 * math.log10(255 / np.sqrt((error**2).mean() + 1e-9)) > 40  # dB
 
 
@@ -108,7 +108,7 @@ def test_open_source_rejects_folders_it_cannot_use(pictures, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         open_small(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="contains no pictures"):
+    with pytest.raises(UserError, match="contains no images"):
         open_small(tmp_path / "empty")
     with pytest.raises(UserError, match="deeper"):
         open_small(tmp_path, split="train")
@@ -145,7 +145,7 @@ def test_folders_named_like_splits_only_are_splits(tmp_path, classes):
     train, val = open_small(folder), open_small(folder, split="val")
     assert (train.num_images, val.num_images) == (len(classes), len(classes) + 1)
     assert train.class_names == val.class_names == (("x", "y") if len(classes) == 2 else None)
-    assert train.skipped == ((str(folder / "annotations") + "/", "contains no pictures"),)
+    assert train.skipped == ((str(folder / "annotations") + "/", "contains no images"),)
     with pytest.raises(UserError, match="has no split `test`. Choose from train, val"):
         open_small(folder, split="test")
 
@@ -176,20 +176,20 @@ def test_describe_names_and_counts_what_is_not_used(pictures):
         f"  {pictures}/kätze/c.txt: `.txt` is not read",
         f"  {pictures}/kätze/none: no suffix",
         f"  {pictures}/kätze/dead.png: dead link",
-        f"  {pictures}/empty/: contains no pictures",
+        f"  {pictures}/empty/: contains no images",
         f"  {pictures}/犬/deeper/: folder in a class folder",
     }
 
 
-def test_load_picture_rejects_formats_and_ranges_that_are_not_read(tmp_path):
+def test_load_image_rejects_formats_and_ranges_that_are_not_read(tmp_path):
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "float.tif")
     Image.fromarray(np.ones((8, 8), np.int32)).save(tmp_path / "whole.tif")
     Image.fromarray(BLACK).save(tmp_path / "a.png", "TGA")
     for name in ("float.tif", "whole.tif"):
         with pytest.raises(ValueError, match="32 bits"):
-            load_picture(tmp_path / name, (8, 8, 3))
+            load_image(tmp_path / name, (8, 8, 3))
     with pytest.raises(UnidentifiedImageError):
-        load_picture(tmp_path / "a.png", (8, 8, 3))
+        load_image(tmp_path / "a.png", (8, 8, 3))
 
 
 @pytest.fixture

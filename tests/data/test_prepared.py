@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize(("encoding", "shape"), [
     ("raw", (32, 32, 3)), ("raw", (24, 32, 1)), ("png", (32, 24, 3)), ("png", (32, 32, 1)), ("jpeg", (24, 32, 1)),
 ])  # fmt: skip
-def test_prepared_pictures_are_those_of_the_folder(pictures, tmp_path, encoding, shape):
+def test_prepared_images_are_those_of_the_folder(pictures, tmp_path, encoding, shape):
     options = dict(zip(("image_height", "image_width", "image_channels"), shape))
     run(pictures, tmp_path / "out", encoding, quality=100 if encoding == "jpeg" else None, **options)
     folder = open_small(pictures, **options)
@@ -41,7 +41,7 @@ def test_prepared_pictures_are_those_of_the_folder(pictures, tmp_path, encoding,
 
 
 @pytest.mark.parametrize("options", [{}, ON_DISK])
-def test_prepared_pictures_are_trained_on_in_the_order_of_the_folder(pictures, raw, options):
+def test_prepared_images_are_trained_on_in_the_order_of_the_folder(pictures, raw, options):
     expected = make_dataset(open_small(pictures), 12, seed=3).take(7)
     actual = make_dataset(open_small(raw, **options), 12, seed=3).take(7)
     for pair, other in zip(expected.as_numpy_iterator(), actual.as_numpy_iterator(), strict=True):
@@ -65,7 +65,7 @@ def test_prepared_stream_is_a_permutation_that_can_be_entered_at_any_step(tmp_pa
 def test_prepare_reads_splits_and_other_sources(pictures, raw, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sagan_tf.data.embedded.SPLITS", {"train": 40, "test": 20})
     cli.main(["prepare", str(pictures), "--out", str(tmp_path / "a"), "--split", "test,train", "--image_size", "32"])
-    assert "3 pictures of 32x32x3, 2 class(es), raw" in capsys.readouterr().out
+    assert "3 images of 32x32x3, 2 class(es), raw" in capsys.readouterr().out
     cli.main(["prepare", "twins", "--out", str(tmp_path / "b"), "--split", "test", "--image_size", "32",
               "--image_channels", "1"])  # fmt: skip
     assert capsys.readouterr().out.endswith(" --data.image_size 32 --data.split test --data.image_channels 1\n")
@@ -97,8 +97,8 @@ def test_prepare_continues_with_identical_bytes(pictures, raw, tmp_path, monkeyp
         open_small(tmp_path / "out")
     with pytest.raises(UserError, match="prepared with image_size 32, not 16; encoding raw, not png"):
         run(pictures, tmp_path / "out", "png", image_size=16)
-    load = preparing.load_picture
-    monkeypatch.setattr(preparing, "load_picture", lambda *arguments: loaded.append(1) or load(*arguments))
+    load = preparing.load_image
+    monkeypatch.setattr(preparing, "load_image", lambda *arguments: loaded.append(1) or load(*arguments))
     assert run(pictures, tmp_path / "out")[1] is None and len(loaded) == COUNT - 16
     assert contents(tmp_path / "out") == contents(raw)
 
@@ -106,7 +106,7 @@ def test_prepare_continues_with_identical_bytes(pictures, raw, tmp_path, monkeyp
 def test_prepare_leaves_complete_and_other_folders_alone(pictures, copy, tmp_path, capsys):
     before = contents(copy), os.stat(copy / "train" / "prepared.json").st_mtime_ns
     cli.main(["prepare", str(pictures), "--out", str(copy), "--image_size", "32"])
-    assert "already complete, checked and left as it is: 40 pictures" in capsys.readouterr().out.splitlines()[0]
+    assert "already complete, checked and left as it is: 40 images" in capsys.readouterr().out.splitlines()[0]
     assert (contents(copy), os.stat(copy / "train" / "prepared.json").st_mtime_ns) == before
     with pytest.raises(UserError, match="was prepared with resize bilinear, not area"):
         run(pictures, copy, resize="area")
@@ -117,7 +117,7 @@ def test_prepare_leaves_complete_and_other_folders_alone(pictures, copy, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_prepare_stops_at_or_skips_corrupt_pictures_and_reads_repaired_ones(pictures, raw, tmp_path):
+def test_prepare_stops_at_or_skips_corrupt_images_and_reads_repaired_ones(pictures, raw, tmp_path):
     source = shutil.copytree(pictures, tmp_path / "pictures")
     broken = source / "train" / "kätze" / "20.png"
     content = broken.read_bytes()
@@ -133,16 +133,16 @@ def test_prepare_stops_at_or_skips_corrupt_pictures_and_reads_repaired_ones(pict
     assert ours.pop("prepared.json") and expected.pop("prepared.json") and ours == expected
 
 
-def test_prepare_reads_a_picture_again_that_failed_for_a_while(pictures, raw, tmp_path, monkeypatch):
+def test_prepare_reads_an_image_again_that_failed_for_a_while(pictures, raw, tmp_path, monkeypatch):
     def fail_twice(path, *arguments):
         loaded.append(path)
         if path.endswith("20.png") and failures:
             raise failures.pop()
         return load(path, *arguments)
 
-    load, loaded, failures = preparing.load_picture, [], [OSError(errno.EIO, "Input/output error")] * 2
-    monkeypatch.setattr(preparing, "load_picture", fail_twice)
-    for count in (COUNT, COUNT + 1):  # a picture that still fails costs no shard
+    load, loaded, failures = preparing.load_image, [], [OSError(errno.EIO, "Input/output error")] * 2
+    monkeypatch.setattr(preparing, "load_image", fail_twice)
+    for count in (COUNT, COUNT + 1):  # an image that still fails costs no shard
         with pytest.raises(UserError, match="1 of 40 files cannot be read: .*Input/output error"):
             run(pictures, tmp_path / "out")
         assert len(loaded) == count
@@ -218,7 +218,7 @@ def test_prepare_writes_lost_and_damaged_shards_of_a_complete_folder_again(pictu
     damage()
     (copy / "train" / "shard_00000.bin").unlink()
     cli.main(["prepare", str(source), "--out", str(copy), "--image_size", "32"])
-    assert "complete again: 2 lost or damaged shard(s) written anew: 40 pictures" in capsys.readouterr().out
+    assert "complete again: 2 lost or damaged shard(s) written anew: 40 images" in capsys.readouterr().out
     change_manifest(copy, pictures)
     assert contents(copy) == contents(raw)
     change_manifest(copy, source)
@@ -255,7 +255,7 @@ def test_prepared_data_with_other_options_are_refused(raw):
 def test_prepared_data_of_another_aspect_are_refused(pictures, tmp_path, capsys):
     command = ["prepare", str(pictures), "--out", str(tmp_path), "--image_height", "24", "--image_width", "40"]
     cli.main(command)
-    assert "40 pictures of 24x40x3" in (out := capsys.readouterr().out)
+    assert "40 images of 24x40x3" in (out := capsys.readouterr().out)
     assert out.endswith(" --data.image_height 24 --data.image_width 40\n")
     with pytest.raises(SystemExit, match="2"):
         cli.main([*command, "--image_size", "32"])

@@ -55,7 +55,7 @@ def test_read_shapes_finds_what_was_drawn(kinds, hues, rows, columns):
     for side, view in enumerate((image, image[:, :, ::-1])):
         area = view[:, rows[side] : rows[side] + 12, columns[side] : columns[side] + 12]
         mask = embedded.shape_masks(12)[kinds[side]][..., None]
-        area[...] = np.where(mask > 0, embedded.COLOURS[hues[side]], area)
+        area[...] = np.where(mask > 0, embedded.COLORS[hues[side]], area)
     reading = read_shapes("twins", image)
     assert reading.valid.all()
     for detected, drawn in [(reading.kind, kinds), (reading.hue, hues), (reading.row, rows), (reading.column, columns)]:
@@ -101,7 +101,7 @@ def test_rule_score_entropy_is_zero_in_a_collapse(name):
 
 
 @for_each_name
-def test_rule_score_drops_when_one_side_changes_colour(name):
+def test_rule_score_drops_when_one_side_changes_color(name):
     images = render(name, range(300))[0]
     images[:, :, 16:] = np.roll(images[:, :, 16:], 1, axis=-1)
     result = score(name, images)

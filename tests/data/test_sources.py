@@ -62,7 +62,7 @@ def write_records(folder, name, image, pictures, labels, damage_last=False):
 def test_open_source_reports_damaged_record_in_one_line(tmp_path, memory_limit_gib):
     image, pictures = tfds.features.Image(shape=(8, 8, 3), encoding_format="png"), np.zeros((6, 8, 8, 3), np.uint8)
     write_records(tmp_path, "broken", image, pictures, [0, 1, 2] * 2, damage_last=True)
-    with pytest.raises(UserError, match="data set `broken`: a picture or record is damaged.*PNG"):
+    with pytest.raises(UserError, match="data set `broken`: an image or record is damaged.*PNG"):
         with translate_data_errors("broken"):
             source = open_small("broken", data_dir=str(tmp_path), memory_limit_gib=memory_limit_gib)
             next(iter(make_dataset(source, 6)))
@@ -74,7 +74,7 @@ RAMP = np.tile(np.linspace(0, 1, 32)[:, None], (6, 32, 1, 1))  # Black to white,
 def test_open_source_rejects_float_records(tmp_path):
     image = tfds.features.Image(shape=(32, 32, 1), dtype=np.float32)
     write_records(tmp_path, "depth", image, RAMP.astype(np.float32), [0, 1, 2] * 2)
-    with pytest.raises(UserError, match="`depth`: the pictures of `image` are float32.*Convert them to uint8"):
+    with pytest.raises(UserError, match="`depth`: the images of `image` are float32.*Convert them to uint8"):
         open_small("depth", data_dir=str(tmp_path))
 
 

@@ -109,8 +109,8 @@ def test_kernel_distance_is_the_mean_over_blocks_with_standard_error():
 
 def class_mixture(rng, rows, classes=10):
     """Rows of ten clusters far apart, class by class."""
-    centres = 2 * np.random.default_rng(0).normal(size=(classes, 16))
-    return centres[np.sort(rng.integers(classes, size=rows))] + rng.normal(size=(rows, 16))
+    centers = 2 * np.random.default_rng(0).normal(size=(classes, 16))
+    return centers[np.sort(rng.integers(classes, size=rows))] + rng.normal(size=(rows, 16))
 
 
 def test_kernel_distance_does_not_depend_on_the_order_of_either_set():
@@ -163,5 +163,5 @@ def test_frechet_distance_at_infinity_removes_the_bias(shift):
 
 
 def test_frechet_distance_at_infinity_rejects_few_rows():
-    with pytest.raises(ValueError, match="`points`"):
+    with pytest.raises(ValueError, match="`features` must have 30 rows or more. Received: 20."):
         frechet_distance_at_infinity(np.zeros((20, 2)), StandardNormal)

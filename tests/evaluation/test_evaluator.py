@@ -91,7 +91,7 @@ def test_cached_statistics_are_used_only_for_same_data_and_network(tmp_path, cap
     made = path.stat().st_mtime_ns
     assert evaluator.dataset_features(twins, cache=tmp_path).about == first.about
     assert path.stat().st_mtime_ns == made and capsys.readouterr().out == ""
-    # The same name and size, but other pictures.
+    # The same name and size, but other images.
     twins.reader.images[0] = 255 - twins.reader.images[0]
     again = evaluator.dataset_features(twins, cache=tmp_path)
     out = capsys.readouterr().out

@@ -36,7 +36,7 @@ def test_compute_metrics_matches_the_functions():
     assert by_key["frechet_distance"].value == pytest.approx(frechet_distance(a, b), rel=1e-6)
     by_class = [frechet_distance(a[generated.labels == k], b[reference.labels == k]) for k in range(3)]
     assert by_key["intra_frechet_distance"].value == pytest.approx(np.mean(by_class), rel=1e-6)
-    # 60 of the 80 pictures in random order: near the distance of all, and not biased by order.
+    # 60 of the 80 images in random order: near the distance of all, and not biased by order.
     assert by_key["kernel_distance"].value == pytest.approx(kernel_distance(a, b)[0], abs=0.2)
     both = manifold_metrics(a, b)
     for key in ("precision", "recall", "density", "coverage"):
@@ -48,8 +48,8 @@ def test_kernel_distance_compares_all_classes_of_sets_of_different_sizes_in_clas
     rng, sets = np.random.default_rng(0), []
     for rows in (10_000, 2000):
         labels = np.repeat(np.arange(10), rows // 10)
-        centres = 2 * np.random.default_rng(1).normal(size=(10, 8))
-        features = (centres[labels] + rng.normal(size=(rows, 8))).astype(np.float32)
+        centers = 2 * np.random.default_rng(1).normal(size=(10, 8))
+        features = (centers[labels] + rng.normal(size=(rows, 8))).astype(np.float32)
         sets.append(feature_set(0, features=features, count=rows, labels=labels, moments=Moments.of(features)))
     (metric,), _ = compute_metrics(*sets, ("kid",), show_progress=False)
     shuffled = [kernel_distance(rng.permutation(sets[0].features)[:2000], sets[1].features, 2000)[0] for _ in range(4)]
@@ -57,12 +57,12 @@ def test_kernel_distance_compares_all_classes_of_sets_of_different_sizes_in_clas
 
 
 def test_kernel_distance_of_sets_in_class_order_has_mean_zero():
-    values, centres = [], 2 * np.random.default_rng(1).normal(size=(10, 8))
+    values, centers = [], 2 * np.random.default_rng(1).normal(size=(10, 8))
     for draw in range(200):
         rng, sets = np.random.default_rng(draw), []
         for rows in (150, 400):
             labels = np.sort(rng.integers(0, 10, rows))
-            features = (centres[labels] + rng.normal(size=(rows, 8))).astype(np.float32)
+            features = (centers[labels] + rng.normal(size=(rows, 8))).astype(np.float32)
             sets.append(feature_set(0, features=features, count=rows, labels=labels, moments=Moments.of(features)))
         values.append(compute_metrics(*sets, ("kid",), show_progress=False)[0][0].value)
     assert abs(np.mean(values)) < 2 * np.std(values) / np.sqrt(len(values))
@@ -111,7 +111,7 @@ def test_compute_metrics_gives_reason_when_samples_are_few():
     }
 
 
-def test_compute_metrics_gives_reason_when_there_is_one_picture():
+def test_compute_metrics_gives_reason_when_there_is_one_image():
     for counts in ((1, 5), (5, 1), (1, 1)):
         sets = [feature_set(i, rows=rows, moments=Moments(6)) for i, rows in enumerate(counts)]
         _, left_out = compute_metrics(*sets, ("fid", "kid"), show_progress=False)

@@ -51,9 +51,9 @@ def test_manifold_metrics_match_the_papers_definitions(seed, rows, others, colum
 @pytest.mark.parametrize("width", [1e3, 1e4])
 def test_manifold_metrics_are_exact_for_tight_clusters_far_apart(width):
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(50, 64)) * width
+    centers = rng.normal(size=(50, 64)) * width
     features, reference = (
-        (centres[rng.integers(50, size=500)] + rng.normal(size=(500, 64))).astype(np.float32) for _ in range(2)
+        (centers[rng.integers(50, size=500)] + rng.normal(size=(500, 64))).astype(np.float32) for _ in range(2)
     )
     metrics = manifold_metrics(features, reference)
     across, among, own = (cdist(a, b) for a, b in ((features, reference), (reference, reference), (features, features)))

@@ -75,7 +75,7 @@ class Trained:
 
     Args:
         run: Run.
-        state: list of arrays, its final state as of `state_of`.
+        state: list of arrays, its final state as in `state_of`.
         features: Path of its feature network.
     """
 

@@ -83,7 +83,7 @@ def test_collection_of_workers_equals_collection_of_one(tmp_path, monkeypatch, w
 @pytest.mark.parametrize("index", [0, 1, 2])
 @pytest.mark.parametrize("before", [0, 2, 4])
 def test_collection_stops_on_all_workers_when_one_stops(tmp_path, monkeypatch, index, before):
-    found = gather(tmp_path, 3, 14, 1, monkeypatch, stop=(index, before))  # shares: 4, 5 and 5 pictures, one per round
+    found = gather(tmp_path, 3, 14, 1, monkeypatch, stop=(index, before))  # shares: 4, 5 and 5 images, one per round
     assert [result for result, _ in found] == ["stopped"] * 3
     assert all(gan.stop_training and gan.stop_agreed == 1 for _, gan in found)
     assert not list(tmp_path.iterdir())

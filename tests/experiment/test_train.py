@@ -159,7 +159,7 @@ def test_train_command_prints_one_line_for_bad_input(tmp_path, capsys):
     for arguments, wanted in (
         (["--data.name", "cifar11"], "cifar10"),
         (["--data.name", str(tmp_path / "nowhere") + "/"], "does not exist"),
-        (["--data.name", str(tmp_path / "empty")], "contains no pictures"),
+        (["--data.name", str(tmp_path / "empty")], "contains no images"),
         (["--data.name", "twins", "--data.split", "validation"], "no split"),
     ):
         with pytest.raises(SystemExit) as caught:

@@ -1,6 +1,6 @@
 """The SavedModel outside this package: in TensorFlow, in its C++ session, and with TF Serving's messages.
 
-`SAGAN_OLD_TENSORFLOW` names a Python with TensorFlow 2.15, which must give the same pictures.
+`SAGAN_OLD_TENSORFLOW` names a Python with TensorFlow 2.15, which must give the same images.
 """
 
 import io
@@ -248,7 +248,7 @@ def test_saved_model_and_keras_file_load_without_sagan_tf(generator, exported, t
 @pytest.mark.skipif(
     "SAGAN_OLD_TENSORFLOW" not in os.environ, reason="SAGAN_OLD_TENSORFLOW names no Python with TensorFlow 2.15"
 )
-def test_saved_model_gives_same_pictures_in_tensorflow_2_15(generator, exported, tmp_path):
+def test_saved_model_gives_same_images_in_tensorflow_2_15(generator, exported, tmp_path):
     (result,) = run_elsewhere(os.environ["SAGAN_OLD_TENSORFLOW"], exported, tmp_path)
     check_elsewhere(result, generator)
     (here,) = run_elsewhere(sys.executable, exported, tmp_path)

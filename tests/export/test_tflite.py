@@ -53,7 +53,7 @@ def conditional(export):
 
 
 def run(path, inputs, signature="serving_default"):
-    """Runs a file on inputs as of `make_inputs`."""
+    """Runs a file on inputs as in `make_inputs`."""
     runner = litert.Interpreter(str(path)).get_signature_runner(signature)
     latent, *label = inputs if isinstance(inputs, list) else [inputs]
     return runner(latent=latent, **({"label": label[0]} if label else {}))

@@ -85,7 +85,7 @@ def decibels(got, expected):
 
 
 def shown(page):
-    """The picture on the canvas, (H, W, 3) in 0 .. 255."""
+    """The image on the canvas, (H, W, 3) in 0 .. 255."""
     values = page.evaluate("Array.from(image.getContext('2d').getImageData(0, 0, image.width, image.height).data)")
     return np.array(values).reshape(*page.evaluate("[image.height, image.width]"), 4)[..., :3]
 
@@ -122,7 +122,7 @@ def test_web_page_shows_attention_of_position_under_pointer(page, folded):
     seed, label = int(page.input_value("#seed")), int(page.input_value("#class"))
     maps = folded.generate(latent_of(seed, 1.5), tf.constant([label]))
     box = page.locator("#overlay").bounding_box()
-    assert box["width"] == pytest.approx(1.5 * box["height"], abs=3)  # as the picture
+    assert box["width"] == pytest.approx(1.5 * box["height"], abs=3)  # as the image
     overlay = "Array.from(overlay.getContext('2d').getImageData(0, 0, overlay.width, overlay.height).data).join()"
     for layer, side in (("attention_8", 8), ("attention_16", 16)):
         page.select_option("#layer", layer)
@@ -150,7 +150,7 @@ def test_web_page_shows_attention_of_position_under_pointer(page, folded):
 
 @needs_chromium
 @needs_npm
-def test_web_page_controls_change_and_reset_the_picture(page):
+def test_web_page_controls_change_and_reset_the_image(page):
     assert page.inner_text("h1") == "zoo" and page.title() == "zoo, a Self-Attention GAN of pictures"
     assert page.locator("#class option").all_inner_texts() == ["ant", "bee", "cow", "dog", "elk"]
     before = shown(page)
@@ -180,7 +180,7 @@ def test_web_page_controls_change_and_reset_the_picture(page):
 
 @needs_chromium
 @needs_npm
-def test_web_page_address_holds_the_picture(page, tmp_path):
+def test_web_page_address_holds_the_image(page, tmp_path):
     choose(page, "float16")
     page.fill("#seed", "9007199254740991")
     page.press("#seed", "Enter")
@@ -228,7 +228,7 @@ def test_web_page_keeps_attention_after_a_tap(browser, folder):
 
 @needs_chromium
 @needs_npm
-def test_web_page_works_without_classes_attention_and_colours(browser, tmp_path):
+def test_web_page_works_without_classes_attention_and_colors(browser, tmp_path):
     generator = make_toy_generator(None, attention_sizes=(), image_channels=1)
     folder = export_web(generator, tmp_path / "web")
     with live(browser, folder) as page:

@@ -17,12 +17,13 @@ def noise(*shape, seed=0):
 STATELESS = [check for check in CONTRACT if check is not training_call_moves_the_state_and_no_trainable_weight]
 
 
+@pytest.mark.parametrize("resampling, size", [(None, 4), ("up", 8)])
 @pytest.mark.parametrize("check", STATELESS, ids=lambda check: check.__name__)
-def test_conv2d_meets_contract(check, tmp_path):
+def test_conv2d_meets_contract(check, resampling, size, tmp_path):
     subject = Subject(
-        make=lambda dtype: Conv2D(5, 3, padding="same", dtype=dtype),
+        make=lambda dtype: Conv2D(5, 3, padding="same", resampling=resampling, dtype=dtype),
         inputs=noise(2, 4, 4, 3).astype("float32"),
-        output_shape=(2, 4, 4, 5),
+        output_shape=(2, size, size, 5),
         trainable=3 * 3 * 3 * 5 + 5,
         non_trainable=0,
     )
@@ -67,18 +68,6 @@ def test_conv2d_accepts_maps_of_unknown_size():
 def test_conv2d_rejects_resampling_with_other_options(options):
     with pytest.raises(ValueError, match="`resampling`"):
         Conv2D(**{"filters": 4, "kernel_size": 3, "padding": "same", **options})
-
-
-@pytest.mark.parametrize("check", STATELESS, ids=lambda check: check.__name__)
-def test_conv2d_meets_contract_when_resampling(check, tmp_path):
-    subject = Subject(
-        make=lambda dtype: Conv2D(5, 3, padding="same", resampling="up", dtype=dtype),
-        inputs=noise(2, 4, 4, 3).astype("float32"),
-        output_shape=(2, 8, 8, 5),
-        trainable=3 * 3 * 3 * 5 + 5,
-        non_trainable=0,
-    )
-    check(subject, tmp_path)
 
 
 def test_conv2d_resamples_maps_of_unknown_size():

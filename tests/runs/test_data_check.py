@@ -57,9 +57,9 @@ def test_check_data_rejects_renamed_class_unless_allowed(run, folder, capsys, re
     check_number_of_classes(run, data)
 
 
-def test_check_data_compares_pictures_unless_classes_only(run, folder):
+def test_check_data_compares_images_unless_classes_only(run, folder):
     save_picture(folder / "dog" / "0.png", np.full((32, 32, 3), 9, np.uint8))
-    with pytest.raises(UserError, match="pictures of class `dog`: other files"):
+    with pytest.raises(UserError, match="images of class `dog`: other files"):
         check_data(run, identify(folder))
     check_data(run, identify(folder), classes_only=True)
 

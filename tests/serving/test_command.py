@@ -91,31 +91,12 @@ def test_serve_names_missing_package(refusal, version_1, monkeypatch):
 
 
 def test_serve_options_set_the_limits():
-    arguments = [
-        "d",
-        "--max_batch_size",
-        "3",
-        "--batch_timeout_ms",
-        "2.5",
-        "--max_body_mb",
-        "0.5",
-        "--poll_seconds",
-        "9",
-        "--max_enqueued_batches",
-        "4",
-        "--drain_seconds",
-        "0",
-        "--parallel_batches",
-        "5",
-        "--allow_any_graph",
-        "--max_connections",
-        "6",
-        "--client_timeout_seconds",
-        "7",
-        "--allowed_hosts",
-        "Me",
-    ]
-    options = parse_options(ServeOptions, arguments, "serve")
+    arguments = (
+        "d --max_batch_size 3 --batch_timeout_ms 2.5 --max_body_mb 0.5 --poll_seconds 9 --max_enqueued_batches 4 "
+        "--drain_seconds 0 --parallel_batches 5 --allow_any_graph --max_connections 6 --client_timeout_seconds 7 "
+        "--allowed_hosts Me"
+    )
+    options = parse_options(ServeOptions, arguments.split(), "serve")
     assert limits(options) == Limits(3, 0.0025, 4, 2**19, 9.0, 0.0, 5, True, 6, 7.0, ("127.0.0.1", "me"))
 
 

@@ -88,7 +88,7 @@ def pixels(png):
     return np.asarray(Image.open(io.BytesIO(png)), np.int32)
 
 
-def same_pictures(got, expected):
+def same_images(got, expected):
     """Whether PNG files are equal except for levels rounded differently by another summation order."""
     return len(got) == len(expected) and all(
         np.abs(pixels(a) - pixels(b)).max() <= 1 and np.mean(pixels(a) != pixels(b)) < 0.01
@@ -197,8 +197,8 @@ def test_client_program_matches_direct_call(server, client, direct_call):
     expected = direct_call["sample"](seed=SEEDS, label=LABELS, truncation=TRUNCATIONS)["image_bytes"].tolist()
     by_rest = client.sample_by_rest(SEEDS, LABELS, TRUNCATIONS, server.rest)
     by_grpc = client.sample_by_grpc(SEEDS, LABELS, TRUNCATIONS, server.grpc, version=1)
-    assert same_pictures(by_rest, expected) and same_pictures(by_grpc, expected)
-    assert not same_pictures(expected[:1], expected[1:2])
+    assert same_images(by_rest, expected) and same_images(by_grpc, expected)
+    assert not same_images(expected[:1], expected[1:2])
 
 
 def test_served_predict_matches_direct_call_for_concurrent_clients(server, client, direct_call):
@@ -209,7 +209,7 @@ def test_served_predict_matches_direct_call_for_concurrent_clients(server, clien
         ask = client.sample_by_rest if i % 2 else client.sample_by_grpc
         return ask([i], [labels[i]], address=server.rest if i % 2 else server.grpc)[0]
 
-    assert same_pictures(call_in_threads(ask, range(40)), expected)
+    assert same_images(call_in_threads(ask, range(40)), expected)
 
 
 def test_rest_rejects_bad_requests_as_tensorflow_serving(server):
@@ -267,7 +267,7 @@ def run_program(name, *arguments):
     )  # fmt: skip
 
 
-def test_client_program_writes_picture(server, client, tmp_path):
+def test_client_program_writes_image(server, client, tmp_path):
     # With -I and -S no package can be imported: REST needs only Python.
     picture = tmp_path / "picture.png"
     arguments = ["--seed", "7", "--label", "3", "--rest", server.rest, "--out", str(picture)]
@@ -276,7 +276,7 @@ def test_client_program_writes_picture(server, client, tmp_path):
     )
     assert isolated.returncode == 0, isolated.stderr
     assert pixels(picture.read_bytes()).shape == (32, 32, 3)
-    assert same_pictures([picture.read_bytes()], client.sample_by_grpc([7], [3], address=server.grpc))
+    assert same_images([picture.read_bytes()], client.sample_by_grpc([7], [3], address=server.grpc))
 
 
 def test_client_program_reports_rejected_request(server, client, capsys):

@@ -45,7 +45,7 @@ def test_grpc_predict_matches_direct_call(predict, call, rows):
             np.testing.assert_array_equal(outputs[key], expected[key])
 
 
-def test_grpc_predict_returns_pictures_as_bytes(predict, call):
+def test_grpc_predict_returns_images_as_bytes(predict, call):
     inputs = {"seed": np.array([1, 2], np.int64), "label": np.array([0, 4], np.int32)}
     inputs["truncation"] = np.array([1, 0.5], np.float32)
     answer = predict(make_request("sample", **inputs))

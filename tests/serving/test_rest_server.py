@@ -42,7 +42,7 @@ def test_rest_predict_names_several_outputs(live, call):
         np.testing.assert_allclose(columns[name], value, rtol=1e-6)
 
 
-def test_rest_predict_returns_pictures_in_base64(live, call):
+def test_rest_predict_returns_images_in_base64(live, call):
     inputs = {"seed": [1, 2**40], "label": [0, 4], "truncation": [1.0, 0.5]}
     expected = call["sample"](**inputs)["image_bytes"].tolist()
     rows = live.predict({"signature_name": "sample", "instances": rows_of(inputs)}).json["predictions"]

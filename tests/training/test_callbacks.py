@@ -1,4 +1,4 @@
-"""Pictures and the report are written at their intervals; a failure does not end training."""
+"""Images and the report are written at their intervals; a failure does not end training."""
 
 import contextlib
 import hashlib
@@ -17,8 +17,9 @@ from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler, grid_seeds
 from sagan_tf.networks import build_discriminator, build_generator
 from sagan_tf.training import SAGAN
-from sagan_tf.training.callbacks import Report, StopOnSignal
-from sagan_tf.training.pictures import AttentionPictures, Samples
+from sagan_tf.training.callbacks import Report
+from sagan_tf.training.image_callbacks import AttentionImages, Samples
+from sagan_tf.training.signals import StopOnSignal
 
 
 def started(callback, gan, step):
@@ -51,16 +52,16 @@ def test_sample_grid_shows_the_seeds_of_the_sample_command(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "batches", "steps"), [(0, 7, [0, 3, 6, 7]), (3, 3, [6]), (2, 2, [3, 4])])
-def test_attention_pictures_are_saved_at_interval_and_end(tmp_path, first, batches, steps):
-    callback = AttentionPictures(lambda step: tmp_path / f"{step}.png", 3, [0, 1], [0, 1], ["disc", "ring", "square"])
+def test_attention_images_are_saved_at_interval_and_end(tmp_path, first, batches, steps):
+    callback = AttentionImages(lambda step: tmp_path / f"{step}.png", 3, [0, 1], [0, 1], ["disc", "ring", "square"])
     run_through(started(callback, make_gan(attention_sizes=(16,)), first), batches)
     assert sorted(int(path.stem) for path in tmp_path.iterdir()) == steps
 
 
-def test_attention_pictures_are_not_saved_without_attention(tmp_path):
+def test_attention_images_are_not_saved_without_attention(tmp_path):
     sizes = dict(image_size=32, channels=4, num_classes=None, attention_sizes=())
     gan = SAGAN(build_generator(**sizes, latent_dim=8), build_discriminator(**sizes))
-    callback = AttentionPictures(lambda step: tmp_path / f"{step}.png", 1, [0, 1], None)
+    callback = AttentionImages(lambda step: tmp_path / f"{step}.png", 1, [0, 1], None)
     run_through(started(callback, gan, 0), 2)
     assert not list(tmp_path.iterdir())
 
@@ -83,8 +84,8 @@ def test_report_failure_is_printed_once(capsys):
 def test_stop_is_announced_within_the_step(monkeypatch, capsys):
     """The step is a call of C that no Python signal handler interrupts."""
     gan, stop, sent, answered = make_gan(), StopOnSignal(), [], []
-    answer = stop._answer
-    monkeypatch.setattr(stop, "_answer", lambda: answered.append(time.monotonic()) or answer())
+    announce = stop._announce
+    monkeypatch.setattr(stop, "_announce", lambda number: answered.append(time.monotonic()) or announce(number))
     started(stop, gan, 7)
     stop.on_train_batch_end(0)
     stop.on_train_batch_begin(1)

@@ -16,7 +16,7 @@ from sagan_tf.training.loss_scale import (
     inner_loss_scale,
     with_loss_scaling,
 )
-from sagan_tf.training.penalties import mean_squared_gradient
+from sagan_tf.training.regularization import mean_squared_gradient
 
 EAGER = dict(run_eagerly=True)
 

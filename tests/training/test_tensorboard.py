@@ -44,7 +44,7 @@ def test_tensorboard_values_are_not_cached(tmp_path):
     assert (sys.getrefcount(step), sys.getrefcount(value)) == before
 
 
-def test_tensorboard_picture_holds_bytes_of_file(tmp_path):
+def test_tensorboard_image_holds_bytes_of_file(tmp_path):
     Image.fromarray(np.zeros((7, 300, 3), np.uint8)).save(tmp_path / "picture.png")
     events = EventFile(tmp_path / "tensorboard")
     events.picture(3, "samples", tmp_path / "picture.png")
@@ -67,7 +67,7 @@ def test_tensorboard_histogram_counts_every_value(tmp_path):
 @pytest.mark.parametrize(
     ("detail", "plugins"), [("scalars", set()), ("pictures", {"images"}), ("histograms", {"images", "histograms"})]
 )
-def test_tensorboard_detail_selects_pictures_and_histograms(tmp_path, detail, plugins):
+def test_tensorboard_detail_selects_images_and_histograms(tmp_path, detail, plugins):
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "2.png")
     paths = {"samples": lambda step: tmp_path / f"{step}.png"}
     callback = TensorBoard(EventFile(tmp_path / "tensorboard"), detail, 2, paths)

@@ -158,7 +158,8 @@ def test_signal_ends_worker_that_waits(tmp_path):
 BLOCKED = """
 import tensorflow as tf
 from sagan_tf.errors import one_line_errors
-from sagan_tf.training.workers import Worker, end_on_signal
+from sagan_tf.training.signals import end_on_signal
+from sagan_tf.training.workers import Worker
 with one_line_errors(), end_on_signal(Worker(0, 2)):
     print("waiting", flush=True)
     tf.queue.FIFOQueue(1, tf.float32).dequeue()  # as a collective operation, it never returns

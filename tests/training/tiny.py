@@ -15,7 +15,7 @@ def make_gan(
     optimizer=keras.optimizers.SGD, rate=1e-3, num_classes=3, dtype=None, attention_sizes=(), compile_arguments=None,
     **arguments,
 ):  # fmt: skip
-    """A SAGAN of toy networks for 32 px pictures, compiled; without attention, which takes half of the time."""
+    """A SAGAN of toy networks for 32 px images, compiled; without attention, which takes half of the time."""
     options = dict(num_classes=num_classes, dtype=dtype, attention_sizes=attention_sizes)
     gan = SAGAN(toy_generator(**options), toy_discriminator(**options), **arguments)
     gan.compile(optimizer(rate), optimizer(4 * rate), **(compile_arguments or {}))
@@ -23,7 +23,7 @@ def make_gan(
 
 
 def make_data(batch_size, batches, num_classes=3, seed=0):
-    """Random pictures and labels."""
+    """Random images and labels."""
     rng = np.random.default_rng(seed)
     image = rng.uniform(-1, 1, (batch_size * batches, 32, 32, 3)).astype("float32")
     label = rng.integers(0, num_classes, batch_size * batches).astype("int32")

@@ -39,7 +39,7 @@ def test_attention_measures_are_exact_for_maps_on_farthest_corner():
     assert measures["distance_px"] > measures["uniform_distance_px"] > measures["convolution_distance_px"]
 
 
-def test_attention_cell_distances_are_between_centres():
+def test_attention_cell_distances_are_between_centers():
     distances = cell_distances((4, 4), (2, 2), (8, 8)).reshape(4, 4, 2, 2)
     assert distances[0, 0, 0, 0] == pytest.approx(np.hypot(1, 1))
     assert distances[0, 3, 1, 0] == pytest.approx(np.hypot(5, 5))

@@ -11,7 +11,7 @@ CLASSES = ("disc", "</script><b>ring")  # class names may contain any text
 
 
 def opposite_key(picture, row, column):
-    """The key opposite to the query; a corner in the other pictures."""
+    """The key opposite to the query; a corner in the other images."""
     return (3 - row // 2, 3 - column // 2) if picture == 0 else (0, 3)
 
 
@@ -51,7 +51,7 @@ def test_explorer_overlay_follows_mouse(browser, page_path):
     with opened(browser, page_path) as page:
         wait_for_state(page)
         box = page.locator("canvas").bounding_box()
-        assert box["width"] == pytest.approx(2 * box["height"], abs=2)  # as the pictures
+        assert box["width"] == pytest.approx(2 * box["height"], abs=2)  # as the images
         for row, column in ((0, 0), (7, 0), (1, 6), (6, 6)):
             page.mouse.move(box["x"] + box["width"] * (column + 0.5) / 8, box["y"] + box["height"] * (row + 0.5) / 8)
             state = wait_for_state(page)
@@ -100,7 +100,7 @@ def test_explorer_has_no_arrow_when_the_map_is_uniform(browser, tmp_path):
         assert not shown[1][0] and shown[7][0] and shown[7][1] > 5 * shown[1][1]
 
 
-def test_explorer_keys_move_position_and_change_picture(browser, page_path):
+def test_explorer_keys_move_position_and_change_image(browser, page_path):
     with opened(browser, page_path) as page:
         start = wait_for_state(page)
         for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
@@ -148,7 +148,7 @@ def test_explorer_maps_are_accurate_to_8_bits(browser, page_path, tmp_path):
 
 
 @pytest.mark.parametrize(("side", "keys"), [(32, 16), (64, 16)])
-def test_explorer_page_of_16_pictures_is_below_5_mb(side, keys):
+def test_explorer_page_of_16_images_is_below_5_mb(side, keys):
     rng = np.random.default_rng(0)
     maps = make_maps(lambda *_: (0, 0), side=4, keys=4, pictures=16)
     # Noise compresses worse than any attention map.

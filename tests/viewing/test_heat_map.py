@@ -11,7 +11,7 @@ from sagan_tf.viewing.heat_map import (
     STANDS_OUT,
     STOPS,
     add_caption,
-    colours,
+    colors,
     largest_share,
     overlay,
     strongest_region,
@@ -49,10 +49,10 @@ def test_heat_map_gives_the_maximum_and_zero_the_ends_of_the_scale():
     map_[1, 2], map_[3, 3] = 0.75, 0.25
     pixels = np.asarray(overlay(GREY, map_)).astype(float)
     grey = pixels[16, 16]  # the center of a key without attention
-    centre = lambda row, column: pixels[32 * row + 16, 32 * column + 16]  # noqa: E731
+    center = lambda row, column: pixels[32 * row + 16, 32 * column + 16]  # noqa: E731
     for key, level in (((1, 2), 1), ((3, 3), 1 / 3), ((2, 0), 0)):
-        expected = grey + OPACITY * (colours(level) - STOPS[0])
-        np.testing.assert_allclose(centre(*key), expected, atol=16)  # keys are blended at their edges
+        expected = grey + OPACITY * (colors(level) - STOPS[0])
+        np.testing.assert_allclose(center(*key), expected, atol=16)  # keys are blended at their edges
 
 
 def test_heat_map_leaves_the_image_visible_under_any_map():
@@ -70,7 +70,7 @@ def test_legend_names_the_largest_share():
     assert largest_share(map_ * 7) == largest_share(map_)  # sums that are rounded
 
 
-def test_caption_is_inside_the_picture_when_it_is_narrow():
+def test_caption_is_inside_the_image_when_it_is_narrow():
     picture = Image.new("RGB", (260, 40), (250, 250, 248))
     pixels = np.asarray(add_caption(picture, [(16, 16)], [(8, 8)]))
     assert (pixels[:, -8:] == pixels[0, 0]).all() and (pixels[-8:] == pixels[0, 0]).all()

@@ -40,8 +40,8 @@ def test_contact_sheet_rejects_wrong_number_of_captions(tmp_path):
         save_contact_sheet(np.zeros((2, 4, 4, 3)), ["a"], tmp_path / "sheet.png", 2, "title")
 
 
-def centres(picture, images):
-    """(rows, columns, 2) mean pixel positions of plain images in a picture."""
+def centers(picture, images):
+    """(rows, columns, 2) mean pixel positions of plain images in an image."""
     pixels = np.asarray(picture)
     positions = [[np.argwhere((pixels == image[0, 0]).all(-1)) for image in row] for row in images]
     assert all(len(spots) >= 96 * 96 for row in positions for spots in row)
@@ -53,7 +53,7 @@ def test_image_table_aligns_images_in_rows_and_columns(tmp_path):
     table = Table(images, ("one", "a longer title", "犬"), tuple("abcd"), "A title wider than many a picture")
     save_table(table, tmp_path / "new" / "table.png")
     with Image.open(tmp_path / "new" / "table.png") as file:
-        places = centres(file, images)
+        places = centers(file, images)
     assert np.ptp(places[..., 0], axis=1).max() == 0 and (np.diff(places[..., 0], axis=0) > 90).all()
     assert np.ptp(places[..., 1], axis=0).max() == 0 and (np.diff(places[..., 1], axis=1) > 90).all()
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["table.png"]

@@ -40,7 +40,7 @@ def test_choose_points_hits_the_shapes_of_embedded_images(name):
     rng = np.random.default_rng(0)
     on = []
     for image in images:
-        # With features of an untrained layer the picture decides.
+        # With features of an untrained layer the image decides.
         features = rng.standard_normal((16, 16, 8))
         bright = image.astype(float).reshape(16, 2, 16, 2, 3).mean((1, 3))
         contrast = abs(bright - np.median(bright, axis=(0, 1))).sum(-1)

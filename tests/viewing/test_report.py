@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sagan_tf.viewing.report import MAX_PICTURES, RunRecord, curves, differing_fields, report_page, select_steps
+from sagan_tf.viewing.report import MAX_IMAGES, RunRecord, curves, differing_fields, report_page, select_steps
 
 HOSTILE = "</script><script>throw 1</script>"
 
@@ -159,9 +159,9 @@ def test_report_fits_small_screen(browser, record, tmp_path, count):
             )
 
 
-def oklab(colours):
+def oklab(colors):
     """Ottosson 2020, A perceptual color space for image processing; colors (N, 3) in 0 .. 1."""
-    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     cones = np.array(
         [
             [0.4122214708, 0.5363325363, 0.0514459929],
@@ -179,19 +179,19 @@ def oklab(colours):
     return np.cbrt(linear @ cones.T) @ opponents.T, linear @ [0.2126, 0.7152, 0.0722]
 
 
-def test_report_lines_of_16_layers_have_colours_one_can_tell_apart(browser, record, tmp_path):
+def test_report_lines_of_16_layers_have_colors_one_can_tell_apart(browser, record, tmp_path):
     with opened(browser, write_page([record], tmp_path / "report.html"), color_scheme="light") as page:
-        check_line_colours(page)
+        check_line_colors(page)
         page.emulate_media(color_scheme="dark")
         page.reload()
-        check_line_colours(page)
+        check_line_colors(page)
 
 
-def check_line_colours(page):
+def check_line_colors(page):
     styles = page.evaluate("Array.from({length: 32}, (_, i) => report.lineStyle(i))")
     panel = page.locator(".card").first.evaluate("card => getComputedStyle(card).backgroundColor")
-    colours = np.array([[int(style["stroke"][i : i + 2], 16) for i in (1, 3, 5)] for style in styles[:16]]) / 255
-    lab, luminance = oklab(colours)
+    colors = np.array([[int(style["stroke"][i : i + 2], 16) for i in (1, 3, 5)] for style in styles[:16]]) / 255
+    lab, luminance = oklab(colors)
     distances = np.linalg.norm(lab[:, None] - lab, axis=-1)[np.triu_indices(16, 1)]
     assert distances.min() > 0.15  # two colors side by side differ visibly from about 0.02
     _, page_luminance = oklab(np.array([[int(part) for part in panel[4:-1].split(",")]]) / 255)
@@ -216,7 +216,7 @@ def test_report_is_drawn_for_run_without_metrics(browser, record, tmp_path):
         assert page.locator(".card").count() == 0 and page.locator("#config td").count() > 3
 
 
-def test_report_omits_unreadable_pictures(record, tmp_path):
+def test_report_omits_unreadable_images(record, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"half")
     broken = dataclasses.replace(record, samples={1: tmp_path / "broken.png", 2: tmp_path / "missing.png"})
     assert '"samples":[]' in report_page([broken], "now")
@@ -240,7 +240,7 @@ def test_report_curves_are_averaged_when_too_long(count, max_points):
 @given(steps=st.sets(st.integers(0, 10**7), max_size=200))
 def test_report_select_steps_includes_first_and_last(steps):
     selected = select_steps(steps)
-    assert len(selected) == min(len(steps), MAX_PICTURES)
+    assert len(selected) == min(len(steps), MAX_IMAGES)
     assert selected == sorted(set(selected)) and set(selected) <= steps
     if steps:
         assert selected[0] == min(steps) and selected[-1] == max(steps)

@@ -1,4 +1,4 @@
-"""Text in pictures: every character is drawn or described, in any script."""
+"""Text in images: every character is drawn or described, in any script."""
 
 import itertools
 

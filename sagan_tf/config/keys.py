@@ -1,4 +1,4 @@
-"""Names and types of the fields of a config, and suggestions for misspelt names."""
+"""Keys of a config: the full paths of its fields, their types, and suggestions for misspelt ones."""
 
 import difflib
 import typing

@@ -4,12 +4,12 @@ import numpy as np
 from PIL import Image
 from viewing.maps import make_maps
 
-from sagan_tf.viewing.attention_pictures import COLOURS, draw_rows, make_row, save_rows
+from sagan_tf.viewing.attention_images import COLORS, draw_rows, make_row, save_rows
 
 GREY = np.full((32, 32, 3), 128, np.uint8)
 
 
-def test_attention_row_shows_map_and_colour_of_each_point(tmp_path):
+def test_attention_row_shows_map_and_color_of_each_point(tmp_path):
     # Each query attends to its point reflection through the center.
     maps = make_maps(lambda picture, row, column: (3 - row // 2, 3 - column // 2), pictures=1)
     points = [(0, 0), (0, 7), (7, 0)]
@@ -17,8 +17,8 @@ def test_attention_row_shows_map_and_colour_of_each_point(tmp_path):
     save_rows([row], tmp_path / "new" / "rows.png", "title")
     with Image.open(tmp_path / "new" / "rows.png") as file:
         pixels = np.asarray(file).astype(int)
-    for k, colour in enumerate(COLOURS[:3]):
-        spots = np.argwhere((pixels == colour).all(-1))
+    for k, color in enumerate(COLORS[:3]):
+        spots = np.argwhere((pixels == color).all(-1))
         # The first cell has the dot, cell k + 1 the dot and an arrow.
         cells = set((spots[:, 1] - 16) // 164)
         assert cells == {0, k + 1}
@@ -32,7 +32,7 @@ def test_attention_row_shows_map_and_colour_of_each_point(tmp_path):
 def test_attention_row_marks_point_that_attends_to_itself_by_ring():
     maps = make_maps(lambda picture, row, column: (row // 2, column // 2), pictures=1)
     picture = np.asarray(draw_rows([make_row(maps, 0, GREY, [(4, 4)])], "title")).astype(int)
-    spots = np.argwhere((picture[:, 16 + 168 :] == COLOURS[0]).all(-1))
+    spots = np.argwhere((picture[:, 16 + 168 :] == COLORS[0]).all(-1))
     assert np.ptp(spots, axis=0).max() < 32  # no arrow
 
 
@@ -41,11 +41,11 @@ def test_attention_row_has_no_arrow_when_a_map_is_uniform():
     maps.scores[:] += np.random.default_rng(0).uniform(0, 1e-3, maps.scores.shape)  # rounding of bfloat16
     row = make_row(maps, 0, GREY, [(1, 1), (6, 6)])
     picture = np.asarray(draw_rows([row], "title")).astype(int)[:, 16 + 168 :]
-    areas = [np.ptp(np.argwhere((picture[:, 164 * k : 164 * k + 160] == COLOURS[k]).all(-1)), axis=0) for k in (0, 1)]
+    areas = [np.ptp(np.argwhere((picture[:, 164 * k : 164 * k + 160] == COLORS[k]).all(-1)), axis=0) for k in (0, 1)]
     assert areas[0].max() < 10 < 80 < areas[1].min()  # a dot; a dot and an arrow
 
 
-def test_attention_row_keeps_the_aspect_of_the_picture():
+def test_attention_row_keeps_the_aspect_of_the_image():
     square = make_maps(lambda picture, row, column: (3 - row // 2, 3 - column // 2), pictures=1)
     image = np.random.default_rng(0).integers(0, 255, (8, 16, 3), np.uint8)
     image[:4, :8] = 0  # makes the corner of the first cell known
@@ -55,7 +55,7 @@ def test_attention_row_keeps_the_aspect_of_the_picture():
     np.testing.assert_array_equal(cell[30:70, 100:150], 0)
     np.testing.assert_array_equal(cell[110, 10::20], image[5])
     for k, (x, y) in enumerate([(20, 10), (300, 150)]):
-        assert tuple(cell[y, x]) == COLOURS[k]
+        assert tuple(cell[y, x]) == COLORS[k]
     assert picture.shape[1] > 3 * 320
 
 

@@ -1,4 +1,4 @@
-"""Metrics and pictures of an evaluation that are made from images, not from features."""
+"""Metrics and images of an evaluation that are made from images, not from features."""
 
 import numpy as np
 
@@ -39,8 +39,8 @@ class SampleReader:
         return self.sampler.sample(self.samples.seed + indices, labels, self.samples.truncation), labels
 
 
-class PictureReader:
-    """Reads the pictures of an evaluated folder in a random order, so that the first ones are of all classes.
+class ImageReader:
+    """Reads the images of an evaluated folder in a random order, so that the first ones are of all classes.
 
     Args:
         source: `data.sources.Source`.
@@ -59,15 +59,15 @@ class PictureReader:
         return _load_images(self._source, indices), None if self._labels is None else self._labels[indices]
 
 
-def picture_metrics(reader, source, names, rule, num_reference):
+def image_metrics(reader, source, names, rule, num_reference):
     """Computes the metrics that are made from images.
 
     Args:
-        reader: `SampleReader` or `PictureReader`.
+        reader: `SampleReader` or `ImageReader`.
         source: `data.sources.Source` of the reference, or None.
-        names: Some of `PICTURE_METRICS`.
+        names: Some of `IMAGE_METRICS`.
         rule: Name of the embedded data set whose rule the samples should follow, or None.
-        num_reference: int, pictures of the reference among which nearest ones are searched.
+        num_reference: int, images of the reference among which nearest ones are searched.
 
     Returns:
         (list of `MetricValue`, dict of the metrics that cannot be computed -> reason).
@@ -101,7 +101,7 @@ def _obstacle(name, reader, source, rule):
 
 
 def _nearest_distances(reader, source, num_reference):
-    """Distances from samples, and from equally many pictures of the data, to the nearest other picture of the data."""
+    """Distances from samples, and from equally many images of the data, to the nearest other image of the data."""
     queries, _ = reader.read(range(min(_NEAREST_SAMPLES, reader.count)))
     distances, _ = pixel_neighbours(queries, source.reader, 1, num_reference)
     searched = min(num_reference, source.num_images)
@@ -114,7 +114,7 @@ def _nearest_distances(reader, source, num_reference):
     if searched >= 2:
         chosen = np.linspace(0, source.num_images - 1, min(_NEAREST_SAMPLES, source.num_images)).astype(int)
         distances, nearest = pixel_neighbours(_load_images(source, chosen), source.reader, 2, num_reference)
-        # The picture itself is among them if it was searched.
+        # The image itself is among them if it was searched.
         distances = np.where(nearest[:, 0] == chosen, distances[:, 1], distances[:, 0])
         note = f"median of {len(chosen):,} pictures; samples far below it are copies"
         values.append(MetricValue("nearest_picture_of_the_data", float(np.median(distances)), None, note))
@@ -147,7 +147,7 @@ def _similarities(reader, source):
     values = [MetricValue("ms_ssim_within_classes", _mean(similarities), None, note, details)]
     if source is not None and source.num_classes == reader.num_classes:
         similarities = class_similarities(*first_of_each_class(source, per_class, per_class * classes))
-        if not similarities:  # no class has two pictures
+        if not similarities:  # no class has two images
             return values
         note = note.replace("samples", "pictures")
         values.append(MetricValue("ms_ssim_of_the_data", _mean(similarities), None, note))
@@ -158,7 +158,7 @@ def _mean(similarities):
     return float(np.mean(list(similarities.values())))
 
 
-def save_class_picture(reader, names, path):
+def save_class_image(reader, names, path):
     """Saves the first samples of each class, one row per class; `names` is None without classes. Returns the path."""
     rows = range(min(len(names), _CLASS_ROWS) if names else 8)
     indices = [index for row in rows for index in range(row * _CLASS_COLUMNS, (row + 1) * _CLASS_COLUMNS)]
@@ -187,7 +187,7 @@ def save_feature_neighbours(generated, reference, reader, source, path):
         generated, reference: `FeatureSet`s with features.
         reader: `SampleReader`.
         source: `data.sources.Source` of the reference.
-        path: Path of the picture.
+        path: Path of the image.
 
     Returns:
         path.
@@ -200,7 +200,7 @@ def save_feature_neighbours(generated, reference, reader, source, path):
 
 
 def save_pixel_neighbours(reader, source, num_reference, path):
-    """Saves samples beside their nearest neighbors in the data by pixels; arguments as of `picture_metrics`."""
+    """Saves samples beside their nearest neighbors in the data by pixels; arguments as in `image_metrics`."""
     samples, _ = reader.read(np.linspace(0, reader.count - 1, min(_NEIGHBOUR_ROWS, reader.count)).astype(int))
     count = min(_NEIGHBOURS, num_reference, source.num_images)
     distances, nearest = pixel_neighbours(samples, source.reader, count, num_reference)

@@ -1,13 +1,13 @@
-"""Callbacks that save pictures of samples and of attention during training."""
+"""Callbacks that save images of samples and of attention during training."""
 
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.training.callbacks import StepCallback
 from sagan_tf.viewing.attention import AttentionProbe
-from sagan_tf.viewing.attention_pictures import make_row, save_rows
+from sagan_tf.viewing.attention_images import make_row, save_rows
 from sagan_tf.viewing.image_grids import save_grid
 
 
-class PictureCallback(StepCallback):
+class ImageCallback(StepCallback):
     """Calls `at_interval` before the first step and at the end too."""
 
     def on_train_begin(self, logs=None):
@@ -20,15 +20,15 @@ class PictureCallback(StepCallback):
             self.at_interval(self.last_step)
 
 
-class Samples(PictureCallback):
+class Samples(ImageCallback):
     """Saves a grid of the averaged generator's images of fixed seeds.
 
     Args:
-        path_of: Function of a step that gives the picture's path.
-        interval: int, steps from one picture to the next.
+        path_of: Function of a step that gives the image's path.
+        interval: int, steps from one image to the next.
         seeds: (N,) ints.
         labels: (N,) ints, or None.
-        columns: int, of the picture.
+        columns: int, of the image.
         row_titles: One str per row, or empty.
     """
 
@@ -46,12 +46,12 @@ class Samples(PictureCallback):
         save_grid(images, self.path_of(step), self.columns, self.row_titles)
 
 
-class AttentionPictures(PictureCallback):
+class AttentionImages(ImageCallback):
     """Saves the attention maps of five query points for fixed seeds; nothing for a generator without attention.
 
     Args:
-        path_of: Function of a step that gives the picture's path.
-        interval: int, steps from one picture to the next.
+        path_of: Function of a step that gives the image's path.
+        interval: int, steps from one image to the next.
         seeds: (N,) ints.
         labels: (N,) ints, or None.
         titles: N or more str, one per image, or empty.

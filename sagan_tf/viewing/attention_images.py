@@ -12,7 +12,7 @@ from sagan_tf.viewing.image_grids import BACKGROUND, FAINT, GridStyle, draw_grid
 from sagan_tf.viewing.query_points import choose_points
 
 # Colors that the color-blind can distinguish, and that stand out in most images.
-COLOURS = ((230, 60, 50), (60, 200, 80), (60, 140, 255), (250, 200, 40), (220, 90, 230), (40, 210, 210))
+COLORS = ((230, 60, 50), (60, 200, 80), (60, 140, 255), (250, 200, 40), (220, 90, 230), (40, 210, 210))
 _CELL = 160  # px: the smaller side of a cell, or that of the image if it is larger
 _GAP = 4  # px between the cells of a row
 _NOTE_HEIGHT = 17  # px below each map
@@ -22,7 +22,7 @@ _STYLE = GridStyle(
     title_top=14,
     title_height=30,
     caption_height=18,
-    caption_colour=FAINT,
+    caption_color=FAINT,
     captions_above=True,
 )
 _FINE = 4  # Marks are drawn at this factor and reduced, for smooth edges.
@@ -114,13 +114,13 @@ def _position(row, k, size):
 def _with_points(row, size):
     def draw(pen, scale):
         for k in range(len(row.points)):
-            _dot(pen, _position(row, k, size) * scale, COLOURS[k % len(COLOURS)], 6 * scale, scale)
+            _dot(pen, _position(row, k, size) * scale, COLORS[k % len(COLORS)], 6 * scale, scale)
 
     return _draw_marks(_enlarged(row.image, size), draw)
 
 
 def _with_map(row, k, size):
-    colour = COLOURS[k % len(COLOURS)]
+    color = COLORS[k % len(COLORS)]
     start = _position(row, k, size)
     y, x, contrast = strongest_region(row.maps[k])
     end = np.array([x, y]) * size
@@ -128,10 +128,10 @@ def _with_map(row, k, size):
     def draw(pen, scale):
         if contrast >= STANDS_OUT:
             if np.hypot(*(end - start)) > 16:
-                _arrow(pen, start * scale, end * scale, colour, scale)
+                _arrow(pen, start * scale, end * scale, color, scale)
             else:  # The point attends to itself; an arrow would be too short.
-                _ring(pen, end * scale, colour, scale)
-        _dot(pen, start * scale, colour, 4.5 * scale, scale)
+                _ring(pen, end * scale, color, scale)
+        _dot(pen, start * scale, color, 4.5 * scale, scale)
 
     return _draw_marks(overlay(_enlarged(row.image, size), row.maps[k]), draw)
 
@@ -146,20 +146,20 @@ def _draw_marks(picture, draw):
     return picture.convert("RGB")
 
 
-def _dot(pen, centre, colour, radius, scale):
-    for outline, fill in ((1.5 * scale, (0, 0, 0, 200)), (0.9 * scale, (255, 255, 255, 255)), (0, (*colour, 255))):
-        pen.ellipse([*(centre - radius - outline), *(centre + radius + outline)], fill=fill)
+def _dot(pen, center, color, radius, scale):
+    for outline, fill in ((1.5 * scale, (0, 0, 0, 200)), (0.9 * scale, (255, 255, 255, 255)), (0, (*color, 255))):
+        pen.ellipse([*(center - radius - outline), *(center + radius + outline)], fill=fill)
 
 
-def _ring(pen, centre, colour, scale):
-    for radius, width, fill in ((14, 5, (0, 0, 0, 160)), (13, 3, (*colour, 255))):
-        pen.ellipse([*(centre - radius * scale), *(centre + radius * scale)], outline=fill, width=width * scale)
+def _ring(pen, center, color, scale):
+    for radius, width, fill in ((14, 5, (0, 0, 0, 160)), (13, 3, (*color, 255))):
+        pen.ellipse([*(center - radius * scale), *(center + radius * scale)], outline=fill, width=width * scale)
 
 
-def _arrow(pen, start, end, colour, scale):
+def _arrow(pen, start, end, color, scale):
     direction = (end - start) / np.hypot(*(end - start))
     normal = np.array([-direction[1], direction[0]])
-    for outline, fill in ((1.2 * scale, (0, 0, 0, 160)), (0, (*colour, 255))):
+    for outline, fill in ((1.2 * scale, (0, 0, 0, 160)), (0, (*color, 255))):
         neck = end - direction * 11 * scale
         half = 1.4 * scale + outline
         shaft = [start - normal * half, start + normal * half, neck + normal * half, neck - normal * half]

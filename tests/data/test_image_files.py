@@ -1,4 +1,4 @@
-"""Picture files: damaged metadata around intact pixels, and the depths of TIFF."""
+"""Image files: damaged metadata around intact pixels, and the depths of TIFF."""
 
 import struct
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 from small_data import open_small, save_picture
 
-from sagan_tf.data.picture_files import load_picture, read_picture
+from sagan_tf.data.image_files import load_image, read_image
 from sagan_tf.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
@@ -39,10 +39,10 @@ def test_damaged_exif_leaves_the_pixels(tmp_path, suffix, content):
     options = {"lossless": True} if suffix == "webp" else {}
     save_picture(tmp_path / f"plain.{suffix}", PIXELS, **options)
     save_picture(tmp_path / f"a.{suffix}", PIXELS, exif=content, **options)
-    plain = read_picture(tmp_path / f"plain.{suffix}", (8, 8, 3))
+    plain = read_image(tmp_path / f"plain.{suffix}", (8, 8, 3))
     # Some readers find the orientation before the damage, others give up.
     expected = [plain, np.rot90(plain, -1)] if TURNED in content else [plain]
-    image = read_picture(tmp_path / f"a.{suffix}", (8, 8, 3))
+    image = read_image(tmp_path / f"a.{suffix}", (8, 8, 3))
     assert any((image == pixels).all() for pixels in expected)
 
 
@@ -54,7 +54,7 @@ def test_orientations_are_those_of_pillow(tmp_path, orientation, suffix):
     save_picture(path, PIXELS, exif=entries)
     with Image.open(path) as picture:
         expected = np.asarray(ImageOps.exif_transpose(picture))
-    np.testing.assert_array_equal(read_picture(path, (8, 8, 3)), expected)
+    np.testing.assert_array_equal(read_image(path, (8, 8, 3)), expected)
 
 
 def write_tiff(path, bits, photometric, content, more=None):
@@ -77,7 +77,7 @@ def test_grey_tiffs_of_all_depths_have_the_same_levels(tmp_path, bits, photometr
     shares = np.linspace(0, 1, 64)
     stored = np.round((shares if photometric else 1 - shares) * (2**bits - 1)).astype(int)
     write_tiff(tmp_path / "a.tif", bits, photometric, pack(stored, bits))
-    levels = load_picture(tmp_path / "a.tif", (8, 8, 1)).ravel()
+    levels = load_image(tmp_path / "a.tif", (8, 8, 1)).ravel()
     assert levels[0] == 0 and levels[-1] == 255
     np.testing.assert_allclose(levels, 255 * shares, atol=1)
 
@@ -96,4 +96,4 @@ def test_tags_of_another_type_make_a_tiff_unreadable(tmp_path, tag):
 def test_signed_tiffs_are_refused(tmp_path, bits):
     write_tiff(tmp_path / "a.tif", bits, 1, bytes(64 * bits // 8), {339: 2})
     with pytest.raises(ValueError, match="signed"):
-        load_picture(tmp_path / "a.tif", (8, 8, 1))
+        load_image(tmp_path / "a.tif", (8, 8, 1))
