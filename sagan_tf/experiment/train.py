@@ -21,7 +21,12 @@ from sagan_tf.experiment.checkpoints import make_manager, restore_latest
 from sagan_tf.experiment.divergence import prepare_recovery, rate_factor
 from sagan_tf.experiment.online_evaluation import EvaluationInterrupted, OnlineEvaluation, is_evaluation_missing
 from sagan_tf.experiment.precision import resolve_precision
-from sagan_tf.experiment.preflight import check_devices, check_memory, translate_memory_errors
+from sagan_tf.experiment.preflight import (
+    check_devices,
+    check_memory,
+    translate_memory_errors,
+    warn_of_short_average,
+)
 from sagan_tf.experiment.start import prepare_start, write_start
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.data_check import check_data, check_number_of_classes
@@ -136,6 +141,7 @@ def start_run(config, run, source, fingerprint, allow_data_change, is_compiled):
     run.record_start(config, is_compiled)
     run.save_fingerprint(fingerprint)
     report_data(source, run)
+    warn_of_short_average(config.training)
     print(f"XLA: {'on' if is_compiled else 'off'} (hardware.jit_compile: {as_yaml(config.hardware.jit_compile)})")
 
 

@@ -8,7 +8,7 @@ from tiny_runs import tiny_config
 from sagan_tf.config import QUICK_START
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_networks
-from sagan_tf.experiment.preflight import bytes_needed
+from sagan_tf.experiment.preflight import bytes_needed, warn_of_short_average
 from sagan_tf.experiment.train import train
 
 
@@ -31,3 +31,18 @@ def test_train_rejects_run_that_needs_too_much_memory(tmp_path, field):
     with pytest.raises(UserError, match=f"^{field.replace('__', '.')}: the run needs at least .* of memory"):
         train(tiny_config(tmp_path / "run", **{field: 2**31 - 1}))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("fields", "share"),
+    [
+        ({"steps": 2000, "ema_decay": 0.999}, "13.5%"),
+        ({"steps": 16_000, "ema_decay": 0.999}, None),
+        ({"steps": 2000, "ema_decay": 0.999, "ema_start_step": 1000}, None),
+        ({"steps": 2000, "ema_decay": None}, None),
+    ],
+)
+def test_train_warns_of_an_average_that_keeps_initial_weights(capsys, fields, share):
+    warn_of_short_average(dataclasses.replace(QUICK_START.training, **fields))
+    printed = capsys.readouterr().out
+    assert f"{share} of the averaged generator" in printed if share else not printed
