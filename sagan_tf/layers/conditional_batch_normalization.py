@@ -37,7 +37,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         Feature map, (B, H, W, C).
 
     Raises:
-        ValueError: `num_classes` below 1, or the inputs are not such a pair.
+        ValueError: `num_classes` below 1, the inputs are not such a pair, or their batch sizes differ.
 
     Example:
         >>> layer = ConditionalBatchNormalization(num_classes=10)
@@ -95,6 +95,9 @@ class ConditionalBatchNormalization(keras.layers.Layer):
     def call(self, inputs, training=None):
         feature_map, label = inputs
         label = functional.move_negative_out_of_range(ops.reshape(label, (-1,)), self.num_classes)
+        sizes = feature_map.shape[0], label.shape[0]
+        if None not in sizes and sizes[0] != sizes[1]:
+            raise ValueError(f"Each feature map needs one label. Received: {sizes[0]} feature maps, {sizes[1]} labels.")
         dtype = keras.backend.result_type(feature_map.dtype, "float32")
         # Rows of both tables at once; and of a new tensor, so that the optimizer gets dense gradients of the tables.
         tables = ops.stack([ops.cast(table, dtype) for table in (self.gamma, self.beta)], axis=1)  # (K, 2, C)

@@ -153,6 +153,13 @@ def test_conditional_batch_normalization_rejects_bad_class_counts(num_classes):
     assert str(error.value) == f"`num_classes` must be an integer >= 1. Received: num_classes={num_classes}."
 
 
+@pytest.mark.parametrize("labels", [1, 3])
+def test_conditional_batch_normalization_rejects_another_number_of_labels(labels):
+    """One label would otherwise be taken for all images."""
+    with pytest.raises(ValueError, match=f"Received: 2 feature maps, {labels} labels"):
+        ConditionalBatchNormalization(3)([np.zeros((2, 4, 4, 3), "float32"), np.zeros(labels, "int32")])
+
+
 @pytest.mark.parametrize("shape", [(2, 4, 4, 3), [(2, 4, 4, 3)], [(2,), (2,)]])
 def test_conditional_batch_normalization_rejects_bad_inputs(shape):
     with pytest.raises(ValueError) as error:
