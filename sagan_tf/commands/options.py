@@ -25,6 +25,7 @@ def _whole_numbers(name, first, last=_LARGEST):
 
 WholeNumber = _whole_numbers("WholeNumber", 0)
 Count = _whole_numbers("Count", 1)
+Columns = _whole_numbers("Columns", 1, 1000)
 TwoOrMore = _whole_numbers("TwoOrMore", 2)
 Version = _whole_numbers("Version", 1, 10**18 - 1)
 ImageSize = _whole_numbers("ImageSize", 1, 1024)
@@ -153,7 +154,7 @@ class SampleOptions:
     step: WholeNumber | None = None
     seed: WholeNumber = 0
     classes: tuple[str, ...] | None = None
-    columns: Count = 8
+    columns: Columns = 8
     truncation: PositiveNumber = NO_TRUNCATION
     sweep: tuple[PositiveNumber, ...] = ()
     interpolate: tuple[Literal["latents", "classes"], ...] = ()
@@ -221,7 +222,7 @@ class AttendOptions:
     )
     images: Count | None = None
     measured: Count | None = None
-    columns: Count = 1
+    columns: Columns = 1
     seed: WholeNumber = 0
     truncation: PositiveNumber = NO_TRUNCATION
     classes: tuple[str, ...] | None = None

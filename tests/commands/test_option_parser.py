@@ -61,6 +61,7 @@ def test_option_parser_reads_options_in_their_types():
 @pytest.mark.parametrize(
     ("cls", "arguments", "message"),
     [
+        (options.SampleOptions, ["--columns", "1001"], "--columns: `1001` is not a whole number from 1 to 1000."),
         (options.SampleOptions, ["--seed", "1.5"], f"--seed: `1.5` is not a whole number from 0 to {2**62 - 1}."),
         (
             options.SampleOptions,
