@@ -24,7 +24,7 @@ from reporting import describe_machine, load_pyplot, write_json
 
 from sagan_tf.config import Config, config_differences, load_config
 from sagan_tf.config.checks import flat_fields
-from sagan_tf.config.fields import OptimizerConfig
+from sagan_tf.config.fields import OptimizerConfig, TrainingConfig
 from sagan_tf.data.sources import open_source
 from sagan_tf.errors import STOPPED_CODES, UserError, one_line_errors
 from sagan_tf.evaluation.distances import frechet_distance_of_moments
@@ -51,6 +51,7 @@ OPTIMIZERS = ("generator_optimizer", "discriminator_optimizer")
 # Left out of the config, since the peer does not have it.
 NOT_IN_PEER = {
     "training.share_fake_batch": False,
+    "training.ema_start_step": TrainingConfig.ema_start_step,
     **{f"{optimizer}.{name}": getattr(OptimizerConfig, name) for optimizer in OPTIMIZERS
        for name in ("schedule", "decay_start_step")},
 }  # fmt: skip

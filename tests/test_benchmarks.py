@@ -1,10 +1,12 @@
 """The benchmarks run, at their smallest sizes; what they measure is for people to read."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -55,6 +57,13 @@ def test_benchmark_prints_a_table(name, tmp_path):
     assert result.returncode == 0, result.stderr[-2000:]
     assert "| --- |" in result.stdout
     assert not any(tmp_path.iterdir())
+
+
+def test_cifar10_peer_has_the_settings_of_our_config(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    peer = importlib.import_module("cifar10_peer")
+    options = SimpleNamespace(data_dir="tfds", steps=5000, interval=1000, features="a.keras", samples=20, out=tmp_path)
+    peer.check_same_as_peer(peer.our_config(options, 0))
 
 
 @pytest.mark.stress

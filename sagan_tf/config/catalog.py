@@ -6,6 +6,8 @@ from pathlib import Path
 from sagan_tf.errors import did_you_mean
 
 _FOLDER = Path(__file__).parent / "presets"  # a link to configs/
+if not _FOLDER.is_dir():  # Git on Windows makes a file of a link.
+    _FOLDER = Path(__file__).parents[2] / "configs"
 
 
 def named_configs():

@@ -254,7 +254,7 @@ def first_of_each_class(source, per_class, limit, max_read=None, classes=None):
             if len(images) == limit:
                 break
     if not images:
-        raise UserError(f"{source.name}: the split {source.split} has no picture of these classes.")
+        raise UserError(f"{source.name}: the split {source.split} has no image of these classes.")
     return np.stack(images), np.array(labels)
 
 

@@ -30,8 +30,8 @@ def check_memory(config):
 
 
 def warn_of_short_average(training):
-    """Prints a warning if the average of the generator still holds initial weights at the end of training."""
-    if training.ema_decay is None or training.ema_start_step:
+    """Prints a warning if the average of the generator still holds weights as drawn at the end of training."""
+    if training.ema_decay is None or training.ema_start_step or training.start_from:
         return
     share = training.ema_decay**training.steps
     if share > _INITIAL_SHARE:

@@ -12,6 +12,9 @@ SATURATED_ACCURACY, SATURATED_LOSS = 0.999, 0.02
 COLLAPSED_SHARE = 0.2
 # In 90 runs on twins and CIFAR-10, those that learned had up to 4 such lines in a row, the others 10 or more.
 GUESSED_ACCURACY, GUESSING_LINES = (0.48, 0.52), 8
+# Losses that put the logits of real images above 0 and those of generated ones below, or compare the two, as
+# `d_accuracy` does; another one may tell images apart by another limit.
+_JUDGED_BY_SIGN = ("hinge", "non_saturating", "relativistic")
 _FEATURE_SIZE = 8  # px
 
 
@@ -34,8 +37,9 @@ class Guard:
 
     It detects five failures: a loss or a weight that is not finite; a saturated discriminator, whose loss is nearly 0
     and leaves the generator no gradient; a guessing one, which for eight lines in a row is right about half of the
-    images; a dead one, which gives all images the same logit, so that no network has a gradient; and mode collapse,
-    where images of fixed latents become alike: their diversity falls below a fifth of the largest of the run.
+    images (not looked for with the losses `wasserstein` and `least_squares`, whose logits have no limit at 0); a dead
+    one, which gives all images the same logit, so that no network has a gradient; and mode collapse, where images of
+    fixed latents become alike: their diversity falls below a fifth of the largest of the run.
 
     Args:
         sample: Function without arguments that gives the generator's images of fixed latents: (64, H, W, C) float32 in
@@ -67,6 +71,8 @@ class Guard:
         diversity = self.diversity()
         largest = self._signs.largest_diversity
         failing = self._signs.of({**means, "sample_diversity": diversity})
+        if gan.adversarial_loss.name not in _JUDGED_BY_SIGN:
+            failing.discard("guessing")
         self._report("saturated", "saturated" in failing, step, (
             f"the discriminator tells all real and generated images apart (accuracy {means['d_accuracy']:.3f}, loss "
             f"{means['d_loss']:.4f}) and leaves the generator no gradient. Likely to help: a lower "

@@ -171,7 +171,7 @@ def check_parts(image, d_steps, accumulation_steps):
 
     Args:
         image: Tensor (B, H, W, C); anything else is left to `check_batch`.
-        d_steps, accumulation_steps: As of `SAGAN.compile`.
+        d_steps, accumulation_steps: As in `SAGAN.compile`.
 
     Raises:
         ValueError: B is no multiple of d_steps * accumulation_steps, or 0.
@@ -204,6 +204,8 @@ class StepBatches:
     """
 
     def __init__(self, data, d_steps, accumulation_steps):
+        if data[0].shape[0] is not None:  # of a step that is called by itself; `fit` has checked the others
+            check_parts(data[0], d_steps, accumulation_steps)
         self._data = data
         self.count = d_steps * accumulation_steps
 

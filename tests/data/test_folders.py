@@ -38,7 +38,7 @@ def test_class_folders_give_names_counts_and_contact_sheet(pictures):
     assert images.shape == (4, 32, 32, 3) and captions == ["kätze", "kätze", "犬", "犬"]
     images, labels = spread_over_classes(source, 9, classes=(1,))
     assert images.shape == (4, 32, 32, 3) and set(labels) == {1}
-    with pytest.raises(UserError, match="no picture of these classes"):
+    with pytest.raises(UserError, match="no image of these classes"):
         spread_over_classes(source, 9, classes=(2,))
 
 

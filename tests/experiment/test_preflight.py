@@ -39,6 +39,7 @@ def test_train_rejects_run_that_needs_too_much_memory(tmp_path, field):
         ({"steps": 2000, "ema_decay": 0.999}, "13.5%"),
         ({"steps": 16_000, "ema_decay": 0.999}, None),
         ({"steps": 2000, "ema_decay": 0.999, "ema_start_step": 1000}, None),
+        ({"steps": 2000, "ema_decay": 0.999, "start_from": "runs/animals"}, None),  # the weights of an average
         ({"steps": 2000, "ema_decay": None}, None),
     ],
 )

@@ -309,6 +309,8 @@ def test_sagan_rejects_arguments_out_of_range():
         fit(gan, make_data(4, 1))
     with pytest.raises(tf.errors.InvalidArgumentError, match="drop_remainder"):  # the size of the last one is 1
         fit(gan, make_data(3, 2).unbatch().take(4).batch(3))
+    with pytest.raises(ValueError, match="drop_remainder"):
+        gan.train_step(next(iter(make_data(4, 1))))
     gan = make_gan()
     with pytest.raises(ValueError, match="take labels"):
         fit(gan, make_data(4, 1).map(lambda image, label: image))

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from training.tiny import make_gan
 
 from sagan_tf.generation.sampler import Sampler
+from sagan_tf.training import losses
 from sagan_tf.training.guard import COLLAPSED_SHARE, GROUPS, GUESSING_LINES, SAMPLES, Guard, TrainingFailure
 
 GOOD = {"d_accuracy": 0.8, "d_loss": 1.2, "g_loss": 0.5}
-WITHOUT_WEIGHTS = SimpleNamespace(weights=[])
+WITHOUT_WEIGHTS = SimpleNamespace(weights=[], adversarial_loss=losses.get("hinge"))
 VARIED = np.random.default_rng(0).uniform(-1, 1, (SAMPLES, 32, 48, 3)).astype("float32")
 
 
@@ -78,3 +79,14 @@ def test_guard_warns_once_while_the_discriminator_guesses():
         guard.check(WITHOUT_WEIGHTS, step, {**GOOD, "d_accuracy": accuracy})
     assert len(warnings) == 1
     assert f"Warning at step {2 * GUESSING_LINES - 1}: the discriminator is right about half" in warnings[0]
+
+
+@pytest.mark.parametrize(("loss", "count"), [("wasserstein", 0), ("least_squares", 0), ("relativistic", 1)])
+def test_guard_does_not_take_logits_of_one_sign_for_guesses(loss, count):
+    """These discriminators give real images 5 and generated ones 3: right, where the limit is not 0."""
+    warnings, means = [], {**GOOD, "d_accuracy": 0.5, "real_logit": 5.0, "fake_logit": 3.0}
+    guard, gan = Guard(lambda: VARIED, warn=warnings.append), SimpleNamespace(weights=[])
+    gan.adversarial_loss = losses.get(loss)
+    for step in range(GUESSING_LINES):
+        guard.check(gan, step, means)
+    assert len(warnings) == count
