@@ -211,6 +211,14 @@ def test_pretrained_makes_the_samples_of_its_card(twins):
     assert score["kind_agreement"] == pytest.approx(0.996, abs=0.03)
 
 
+def test_pretrained_cifar10_makes_ten_classes_of_photographs():
+    generator = sagan_tf.pretrained("cifar10")
+    assert (len(generator.class_names), generator.class_names[7], generator.step) == (10, "horse", 18_000)
+    # Ships are on blue water, frogs among green and brown.
+    ships, frogs = (generator.sample(range(50), name).astype(float).mean(axis=(0, 1, 2)) for name in ("ship", "frog"))
+    assert ships[2] > ships[0] and frogs[2] < frogs[0]
+
+
 def test_pretrained_names_its_weights_when_there_are_none_of_that_name():
     with pytest.raises(UserError, match=r"no weights `twin`. Did you mean `twins`?"):
         sagan_tf.pretrained("twin")

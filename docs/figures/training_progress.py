@@ -1,4 +1,4 @@
-"""Draws the same samples at several steps of a run, one row per checkpoint, with its Fréchet distance.
+"""Draws the same sample of each class at several steps of a run, one row per checkpoint, with its Fréchet distance.
 
 python docs/figures/training_progress.py runs/cifar10_small 1000 2000 5000 10000 20000 --out cifar10_progress.png
 """
@@ -26,8 +26,7 @@ def main():
     for step in options.steps:
         sampler = Sampler(restore_networks(run, step, discriminator=True).generator, show_progress=False)
         names = class_names(run, sampler.num_classes)
-        labels = np.arange(len(names))
-        rows.append(sampler.sample(np.zeros(len(names), int), labels))
+        rows.append(sampler.sample(np.zeros(len(names), int), np.arange(len(names))))
         titles.append(f"{step:,} steps: {measured[step]:.2f}" if step in measured else f"{step:,} steps")
     save_table(Table(np.stack(rows), tuple(titles), names, "Seed 0 of each class; Fréchet distance"), options.out)
 

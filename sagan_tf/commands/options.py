@@ -132,7 +132,7 @@ class SampleOptions:
 
     Args:
         run: Run folder, or hf://owner/name.
-        pretrained: Weights that come with the package, such as twins, in place of a run folder.
+        pretrained: Weights that come with the package, twins or cifar10, in place of a run folder.
         out: Folder to write to. Defaults to RUN/pictures, or ./NAME/pictures for hf:// and --pretrained.
         step: Step of the checkpoint. Defaults to the newest.
         seed: First seed; each seed is one latent.
@@ -193,7 +193,7 @@ class AttendOptions:
 
     Args:
         run: Run folder, or hf://owner/name.
-        pretrained: Weights that come with the package, such as twins, in place of a run folder: a generator alone.
+        pretrained: Weights that come with the package, twins or cifar10, in place of a run folder: a generator alone.
         out: Folder to write to. Defaults to RUN/attention, or ./NAME/attention for hf:// and --pretrained.
         network: Network to look into. Defaults to both.
         pictures: Images to show it. Defaults to both; the discriminator alone sees real ones.
@@ -310,7 +310,7 @@ class ExportOptions:
 
     Args:
         run: Run folder, or hf://owner/name.
-        pretrained: Weights that come with the package, such as twins, in place of a run folder.
+        pretrained: Weights that come with the package, twins or cifar10, in place of a run folder.
         out: Folder to write to; it may exist.
         formats: Formats, separated by commas.
         name: Name of the served model.
@@ -352,7 +352,7 @@ class ServeOptions:
 
     Args:
         folder: MODEL with MODEL/<number>/, a folder of such, or an export; or hf://owner/name, which is exported first.
-        pretrained: Weights that come with the package, such as twins, in place of a folder.
+        pretrained: Weights that come with the package, twins or cifar10, in place of a folder.
         host: Address to listen on; the default is reachable from this machine alone.
         rest_port: HTTP port; 0 for a free one.
         port: gRPC port; 0 for a free one.

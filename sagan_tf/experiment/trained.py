@@ -175,8 +175,8 @@ def pretrained(name: str) -> TrainedRun:
     """Loads the averaged generator of a run whose weights come with the package.
 
     Args:
-        name: Such as `twins`, the quick start. A folder of that name in `sagan_tf/weights` has the weights and their
-            model card: data, steps, figures and how they were made.
+        name: `twins`, of the quick start, or `cifar10`. A folder of that name in `sagan_tf/weights` has the weights and
+            their model card: data, steps, figures and how they were made.
 
     Returns:
         `TrainedRun`.
