@@ -133,7 +133,8 @@ class SampleOptions:
     Args:
         run: Run folder, or hf://owner/name.
         pretrained: Weights that come with the package, twins or cifar10, in place of a run folder.
-        out: Folder to write to. Defaults to RUN/pictures, or ./NAME/pictures for hf:// and --pretrained.
+        out: Folder to write to. Defaults to RUN/pictures, ./NAME/pictures for hf://, ./pretrained/NAME/pictures for
+            --pretrained.
         step: Step of the checkpoint. Defaults to the newest.
         seed: First seed; each seed is one latent.
         classes: Names or numbers of classes, separated by commas, or all. Defaults to the first 10.
@@ -194,7 +195,8 @@ class AttendOptions:
     Args:
         run: Run folder, or hf://owner/name.
         pretrained: Weights that come with the package, twins or cifar10, in place of a run folder: a generator alone.
-        out: Folder to write to. Defaults to RUN/attention, or ./NAME/attention for hf:// and --pretrained.
+        out: Folder to write to. Defaults to RUN/attention, ./NAME/attention for hf://, ./pretrained/NAME/attention for
+            --pretrained.
         network: Network to look into. Defaults to both.
         pictures: Images to show it. Defaults to both; the discriminator alone sees real ones.
         layers: Attention layers, separated by commas, such as attention_32. Defaults to all.

@@ -1,5 +1,7 @@
 """The run that a command's options name, and how the command computes with it."""
 
+from pathlib import Path
+
 from sagan_tf.errors import UserError
 from sagan_tf.runs.folder import Run
 from sagan_tf.runs.pretrained import pretrained_folder
@@ -21,6 +23,10 @@ def open_subject(source, pretrained=None):
     """
     if (source is None) == (pretrained is None):
         raise UserError("command line: give a run folder, hf://owner/name or --pretrained NAME, and only one of them.")
-    run = Run.open(source) if pretrained is None else Run.open(pretrained_folder(pretrained), pretrained)
+    if pretrained is None:
+        run = Run.open(source)
+    else:
+        # Not in ./cifar10, which `--data.name cifar10` would take for a folder of images.
+        run = Run.open(pretrained_folder(pretrained), Path("pretrained") / pretrained)
     set_numerics(run.config().hardware.tf32)
     return run
