@@ -198,14 +198,19 @@ _OWN_FEATURES = {"evaluation.features": "cifar10_features.keras:features", "eval
 _CIFAR10 = {
     "config": "cifar10_small",
     "hardware.native_operations": True,
-    **{f"{network}_optimizer.schedule": "linear" for network in ("generator", "discriminator")},
-    **_rates(1e-3, 2e-3),
     **_OWN_FEATURES,
     "evaluation.interval": 500,
     "output.checkpoint_interval": 500,
     "output.checkpoints_to_keep": 1,
     "output.tensorboard": "none",
 }
+_SMALL_DATA = {
+    **_CIFAR10,
+    **_widths(16, 32),
+    "evaluation.split": "train",
+    "training.steps": 6000,
+}
+_AUGMENTED_OR_NOT = {"none": {}, "diffaugment": _DIFFAUGMENT}
 
 STUDIES = [
     Study(
@@ -228,7 +233,10 @@ STUDIES = [
     ),
     Study(
         "cifar10_recipe", "Which settings for CIFAR-10 on CPUs, in about equal times?",
-        {**_CIFAR10, "training.ema_start_step": 0},
+        {
+            **_CIFAR10, **_rates(1e-3, 2e-3), "training.ema_start_step": 0,
+            **{f"{network}_optimizer.schedule": "linear" for network in ("generator", "discriminator")},
+        },
         {
             "medium": {**_widths(24, 32), **_SHARED, **_schedule(1600, 0.995)},
             "small": {**_widths(16, 32), **_SHARED, **_schedule(2400, 0.995)},
@@ -278,19 +286,16 @@ STUDIES = [
     ),
     Study(
         "small_data_cifar10", "What helps with a tenth of CIFAR-10?",
+        {**_SMALL_DATA, "data.split": "train[:5000]"},
         {
-            **_CIFAR10, **_widths(16, 32), **_rates(2e-4, 8e-4),
-            **{f"{network}_optimizer.schedule": "constant" for network in ("generator", "discriminator")},
-            "data.split": "train[:5000]",
-            "evaluation.split": "train",
-            "training.steps": 6000,
-        },
-        {
-            "none": {},
-            "diffaugment": _DIFFAUGMENT,
+            **_AUGMENTED_OR_NOT,
             "ada": {"training.ada_target": 0.6, "training.ada_images": 20_000},
             "lecam_diffaugment": {**_DIFFAUGMENT, "training.lecam_weight": 0.3},
         },
         (0, 1),
+    ),
+    Study(
+        "small_data_cifar10_500", "And with a hundredth?",
+        {**_SMALL_DATA, "data.split": "train[:500]"}, _AUGMENTED_OR_NOT, (0, 1),
     ),
 ]  # fmt: skip
