@@ -9,6 +9,18 @@ from sagan_tf.runs.environment import hardware_text, versions_text
 from sagan_tf.runs.evaluations import dataset_name, read_evaluations
 
 
+# Fields of a config that may hold a path of this machine -> function that gives what is left of it elsewhere, or None.
+PATH_FIELDS = {
+    "run": None,
+    "data.name": dataset_name,
+    "data.data_dir": None,
+    "data.manual_dir": None,
+    "training.start_from": dataset_name,
+    "evaluation.features": os.path.basename,
+    "evaluation.inception": os.path.basename,
+}
+
+
 def describe_training(run):
     """Returns the training and metrics of a run's newest generator as JSON values; UserError without a generator."""
     run.check_generator()
@@ -75,27 +87,22 @@ def _largest(evaluations):
 
 def portable_config(config, run=None):
     """A `Config` without paths of this machine, and with another `run`."""
-    data = {"name": dataset_name(config.data.name), "data_dir": None, "manual_dir": None}
-    evaluation = {name: _base_name(getattr(config.evaluation, name)) for name in ("features", "inception")}
-    start_from = config.training.start_from
-    return dataclasses.replace(
-        config,
-        run=run,
-        data=dataclasses.replace(config.data, **data),
-        evaluation=dataclasses.replace(config.evaluation, **evaluation),
-        training=dataclasses.replace(config.training, start_from=start_from and dataset_name(start_from)),
-    )
-
-
-def _base_name(path):
-    return None if path is None else os.path.basename(path)
+    changes = {"run": run}
+    for key, portable in PATH_FIELDS.items():
+        section, _, name = key.rpartition(".")
+        if section:
+            options = changes.get(section, getattr(config, section))
+            path = getattr(options, name)
+            changes[section] = dataclasses.replace(options, **{name: portable(path) if path and portable else None})
+    return dataclasses.replace(config, **changes)
 
 
 def _without_paths(config):
     """The config as JSON values, without paths of this machine."""
     values = json.loads(json.dumps(dataclasses.asdict(portable_config(config))))
-    for section, name in ((values, "run"), (values["data"], "data_dir"), (values["data"], "manual_dir")):
-        section.pop(name)
+    for key in (key for key, portable in PATH_FIELDS.items() if portable is None):
+        section, _, name = key.rpartition(".")
+        del (values[section] if section else values)[name]
     return values
 
 
