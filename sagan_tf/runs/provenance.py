@@ -8,7 +8,6 @@ from sagan_tf.files.hashing import sha256
 from sagan_tf.runs.environment import hardware_text, versions_text
 from sagan_tf.runs.evaluations import dataset_name, read_evaluations
 
-
 # Fields of a config that may hold a path of this machine -> function that gives what is left of it elsewhere, or None.
 PATH_FIELDS = {
     "run": None,
