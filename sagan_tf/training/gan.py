@@ -15,7 +15,8 @@ from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.adaptive_augmentation import check_steering
 from sagan_tf.training.augmentation import check_operations
 from sagan_tf.training.batch_statistics import has_global_statistics
-from sagan_tf.training.distribution import DistributedModel, resolve_jit_compile, xla_obstacle
+from sagan_tf.training.distributed_model import DistributedModel
+from sagan_tf.training.distribution import resolve_jit_compile, xla_obstacle
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.inputs import (
     call_network,
