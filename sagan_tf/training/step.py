@@ -10,7 +10,7 @@ from keras import ops
 from sagan_tf.training.adaptive_augmentation import augment, steer
 from sagan_tf.training.augmentation import UNIFORMS, diff_augment
 from sagan_tf.training.batch_statistics import average_local_statistics
-from sagan_tf.training.inputs import StepBatches, call_network
+from sagan_tf.training.inputs import call_network, check_parts
 from sagan_tf.training.loss_scale import SkippedStep
 from sagan_tf.training.randomness import StepRandomness
 from sagan_tf.training.regularization import gradient_terms, lazy_gradient_terms, logit_terms, with_changed
@@ -46,6 +46,32 @@ def update_networks(gan, data):
     average_local_statistics(gan.generator)
     average_local_statistics(gan.discriminator)
     return is_applied
+
+
+class StepBatches:
+    """The batches of the discriminator's updates in a step.
+
+    `batches[i]` is (image, label or None), for i an int or a scalar integer tensor.
+
+    Args:
+        data: (image (B, H, W, C), label (B,) or None).
+        d_steps, accumulation_steps: As in `SAGAN.compile`; each update has an equal part of each replica's images.
+    """
+
+    def __init__(self, data, d_steps, accumulation_steps):
+        if data[0].shape[0] is not None:  # of a step that is called by itself; `fit` has checked the others
+            check_parts(data[0], d_steps, accumulation_steps)
+        self._data = data
+        self.count = d_steps * accumulation_steps
+
+    def __getitem__(self, i):
+        return tuple(None if x is None else self._part(x, i) for x in self._data)
+
+    def _part(self, x, i):
+        # Interleaved: each update sees the same images on any number of replicas.
+        if isinstance(i, int):
+            return x[i :: self.count]
+        return tf.gather(tf.reshape(x, (-1, self.count, *x.shape[1:])), i, axis=1)
 
 
 def _update_discriminator(gan, updates, batches, randomness, fake=None, skipped=None):

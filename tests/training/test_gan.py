@@ -11,10 +11,9 @@ from training.tiny import fit, make_data, make_gan
 from sagan_tf.layers import spectral_normalizations
 from sagan_tf.networks import build_generator
 from sagan_tf.training import SAGAN
-from sagan_tf.training.inputs import StepBatches
 from sagan_tf.training.randomness import StepRandomness
 from sagan_tf.training.regularization import gradient_term
-from sagan_tf.training.step import discriminator_loss
+from sagan_tf.training.step import StepBatches, discriminator_loss
 
 
 def values(variables):
