@@ -91,21 +91,14 @@ def evaluate_run(run, options):
     if options.truncation_curve and not curve_metric_names(options):
         raise UserError(f"--truncation_curve: it needs one of the metrics {', '.join(CURVE_METRICS)}.")
     evaluator, left_out = _make_evaluator(options, image_names)
-    with evaluator.strategy.scope():
-        networks = restore_networks(run, options.step, best=options.best)
-        # Before the statistics are recomputed, which other workers round differently.
-        weights = sha256_of_parts(weight.tobytes() for weight in networks.generator.get_weights())
-        if options.standing:
-            set_standing_statistics(networks.generator, networks.num_classes, options.standing, seed=options.seed)
-        folded = fold_generator(networks.generator)
+    networks, weights, folded = _open_generator(run, evaluator, options)
     source = open_run_reference(run, config, options, folded.image_shape)
     shares = label_shares(run, source, options, folded.num_classes)
     samples = SampleSet(options.num_samples, options.seed, options.truncation, shares)
     subject = describe_generator(run, networks, options, weights)
     out = Path(options.out or run.output_path / run.evaluation_path.name)
     stem = out / run_stem(networks.step, features_name(evaluator.network), options)
-    sampler = evaluator.sampler(folded)
-    reader = SampleReader(sampler, samples)
+    reader = SampleReader(evaluator.sampler(folded), samples)
     if evaluator.network is not None:
         measured = measure_samples(run, evaluator, reader, subject, stem, source, options)
     else:
@@ -168,6 +161,17 @@ def evaluate_folder(folder, options):
     subject = {"folder": folder.name, "count": images.num_images, "picture": about["picture"]}
     about = _describe_evaluation(evaluator, measured.reference, started_at)
     return _write_result(stem, subject, measured, of_images, about, evaluator, [])
+
+
+def _open_generator(run, evaluator, options):
+    """Returns the networks of a run, the SHA-256 of their weights, and the folded generator."""
+    with evaluator.strategy.scope():
+        networks = restore_networks(run, options.step, best=options.best)
+        # Before the statistics are recomputed, which other workers round differently.
+        weights = sha256_of_parts(weight.tobytes() for weight in networks.generator.get_weights())
+        if options.standing:
+            set_standing_statistics(networks.generator, networks.num_classes, options.standing, seed=options.seed)
+        return networks, weights, fold_generator(networks.generator)
 
 
 def _make_evaluator(options, image_names):

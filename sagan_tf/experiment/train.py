@@ -31,7 +31,7 @@ from sagan_tf.experiment.start import prepare_start, write_start
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.data_check import check_data, check_number_of_classes
 from sagan_tf.runs.folder import Run
-from sagan_tf.runs.provenance import PATH_FIELDS
+from sagan_tf.runs.portable import PATH_FIELDS
 from sagan_tf.training.callbacks import Progress
 from sagan_tf.training.distribution import make_strategy, prefetch_to_device, set_numerics
 from sagan_tf.training.guard import TrainingFailure

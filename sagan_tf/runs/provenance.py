@@ -1,23 +1,11 @@
 """The training behind a run's generator, as an export's model card describes it."""
 
-import dataclasses
-import json
 import os
 
 from sagan_tf.files.hashing import sha256
 from sagan_tf.runs.environment import hardware_text, versions_text
-from sagan_tf.runs.evaluations import dataset_name, read_evaluations
-
-# Fields of a config that may hold a path of this machine -> function that gives what is left of it elsewhere, or None.
-PATH_FIELDS = {
-    "run": None,
-    "data.name": dataset_name,
-    "data.data_dir": None,
-    "data.manual_dir": None,
-    "training.start_from": dataset_name,
-    "evaluation.features": os.path.basename,
-    "evaluation.inception": os.path.basename,
-}
+from sagan_tf.runs.evaluations import read_evaluations
+from sagan_tf.runs.portable import dataset_name, without_paths
 
 
 def describe_training(run):
@@ -36,7 +24,7 @@ def describe_training(run):
         "metrics": _newest_metrics(run),
         "evaluations": _evaluations(run, step),
         "how": _how(config, environment or {}),
-        "config": _without_paths(config),
+        "config": without_paths(config),
         "environment": environment,
     }
 
@@ -82,27 +70,6 @@ def _largest(evaluations):
             kept.append(evaluation)
         seen |= {(*key, title) for title in evaluation["figures"]}
     return kept
-
-
-def portable_config(config, run=None):
-    """A `Config` without paths of this machine, and with another `run`."""
-    changes = {"run": run}
-    for key, portable in PATH_FIELDS.items():
-        section, _, name = key.rpartition(".")
-        if section:
-            options = changes.get(section, getattr(config, section))
-            path = getattr(options, name)
-            changes[section] = dataclasses.replace(options, **{name: portable(path) if path and portable else None})
-    return dataclasses.replace(config, **changes)
-
-
-def _without_paths(config):
-    """The config as JSON values, without paths of this machine."""
-    values = json.loads(json.dumps(dataclasses.asdict(portable_config(config))))
-    for key in (key for key, portable in PATH_FIELDS.items() if portable is None):
-        section, _, name = key.rpartition(".")
-        del (values[section] if section else values)[name]
-    return values
 
 
 def _last_environment(run):
