@@ -23,6 +23,7 @@ from ours import build, data  # noqa: E402
 from sagan_tf.layers import spectral_normalizations  # noqa: E402
 from sagan_tf.training.adam import FusedAdam  # noqa: E402
 from sagan_tf.training.randomness import StepRandomness  # noqa: E402
+from sagan_tf.training.step import discriminator_loss, generate, generator_loss  # noqa: E402
 
 
 def main():
@@ -84,12 +85,12 @@ def parts_of(options):
 
     kernels = [kernel for layer in normalizations for kernel in layer._kernels]
     parts = {
-        "generator forward": lambda: gan._generate(rows, randomness, "x", label)[0],
+        "generator forward": lambda: generate(gan, rows, randomness, "x", label)[0],
         "discriminator loss and gradient, including a generator forward": lambda: gradients(
-            lambda: gan._discriminator_loss(image, label, randomness, "x")[0], d_weights
+            lambda: discriminator_loss(gan, image, label, randomness, "x")[0], d_weights
         ),
         "generator loss and gradient": lambda: gradients(
-            lambda: gan._generator_loss(image, label, randomness, "x")[0], g_weights
+            lambda: generator_loss(gan, image, label, randomness, "x")[0], g_weights
         ),
         "sigma of all kernels of both networks": lambda: [layer.sigma() for layer in normalizations],
         "kernels over sigma": normalized,

@@ -18,7 +18,7 @@ def _register():
     ours = [module for name, module in sys.modules.items() if name.startswith("sagan_tf.") and module is not None]
     is_importing = any(getattr(module.__spec__, "_initializing", False) for module in ours)
     if sys.modules["keras"].backend.backend() == "tensorflow" and not is_importing:
-        importlib.import_module("sagan_tf.training")
+        importlib.import_module("sagan_tf.training.gan")
 
 
 class _AfterKeras:

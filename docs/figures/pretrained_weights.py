@@ -21,7 +21,7 @@ from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.generation.saving import save_generator
 from sagan_tf.runs.folder import Run
-from sagan_tf.runs.provenance import portable_config
+from sagan_tf.runs.portable import portable_config
 
 SAMPLES = 100
 

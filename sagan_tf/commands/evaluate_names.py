@@ -45,6 +45,11 @@ def folder_stem(folder, features, options):
     return _stem([file_name_part(folder), features, *_further_parts(options)])
 
 
+def beside(stem, suffix):
+    """Path of a file that belongs to a result: `stem` is its pathlib.Path without suffix."""
+    return stem.with_name(f"{stem.name}{suffix}")
+
+
 def _stem(parts):
     """Joins parts of a file name; of a long name, a hash stands for the end."""
     name = "-".join(parts).encode()

@@ -7,6 +7,7 @@ from typing import Literal
 from jsonargparse.typing import restricted_number_type, restricted_string_type
 
 from sagan_tf.commands.option_parser import positional
+from sagan_tf.data.options import Corrupt, Resize
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation.defaults import BATCH_SIZE, KEPT_IMAGES, PIXEL_RANGE, PIXEL_RANGES
 from sagan_tf.evaluation.metric_names import IMAGE_METRICS, METRICS
@@ -260,10 +261,10 @@ class PrepareOptions:
     image_height: ImageSize | None = None
     image_width: ImageSize | None = None
     image_channels: Literal["1", "3"] = "3"
-    resize: Literal["bilinear", "area", "bicubic", "lanczos3"] = "bilinear"
+    resize: Resize = "bilinear"
     encoding: Literal["raw", "png", "jpeg"] = "raw"
     quality: Quality | None = None
-    corrupt: Literal["stop", "skip"] = "stop"
+    corrupt: Corrupt = "stop"
     data_dir: str | None = None
     manual_dir: str | None = None
     download: bool = False

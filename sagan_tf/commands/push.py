@@ -17,9 +17,9 @@ from sagan_tf.export.tflite import export_tflite
 from sagan_tf.files.atomic import read_unreplaced, write_text
 from sagan_tf.files.hub import SCHEME, check_upload, repository_id, upload
 from sagan_tf.generation.folding import fold_generator
-from sagan_tf.runs.evaluations import dataset_name
 from sagan_tf.runs.folder import Run
-from sagan_tf.runs.provenance import describe_training, portable_config
+from sagan_tf.runs.portable import dataset_name, portable_config
+from sagan_tf.runs.provenance import describe_training
 
 _VARIANTS = ("float16", "dynamic_int8")  # of TFLite
 

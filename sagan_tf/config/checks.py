@@ -128,7 +128,10 @@ def _check_training(training):
             "training.share_fake_batch",
             f"must be false when training.accumulation_steps, {training.accumulation_steps}, is above 1.",
         )
-
+    if training.new_classes != "mean" and training.start_from is None:
+        raise ConfigError(
+            "training.new_classes", f"must be mean without training.start_from. Got {training.new_classes}."
+        )
     if training.ada_target and training.augmentation:
         raise ConfigError(
             "training.augmentation",

@@ -45,9 +45,6 @@ def load_command_line(argv=None, prog="python -m sagan_tf.train"):
     options = read_command_line(sys.argv[1:] if argv is None else argv, prog)
     settings, options.note = _read_files(options.config, follow_moves="run" not in options.flags)
     config = _make_config(options.config, settings | options.flags)
-    if config.training.new_classes != "mean" and config.training.start_from is None:
-        # Here alone: the run folders of earlier versions may hold it.
-        raise UserError("`training.new_classes` must be mean without training.start_from.")
     if options.help is not None:
         print(help_text(config, prog, everything=options.help == "all"), end="")
         sys.exit(0)

@@ -4,6 +4,7 @@ import math
 import unicodedata
 
 from sagan_tf.errors import UserError
+from sagan_tf.training.step_options import AT_LEAST_ONE, AT_LEAST_ZERO, DECAY, STEP_OPTIONS
 
 
 class ConfigError(UserError):
@@ -20,9 +21,6 @@ class ConfigError(UserError):
 
 
 POSITIVE = ("above 0", lambda x: x > 0)
-AT_LEAST_ZERO = ("at least 0", lambda x: x >= 0)
-AT_LEAST_ONE = ("at least 1", lambda x: x >= 1)
-DECAY = ("at least 0 and below 1", lambda x: 0 <= x < 1)
 FACTOR = ("above 0 and at most 1", lambda x: 0 < x <= 1)
 UP_TO_256 = ("from 1 to 256", lambda x: 1 <= x <= 256)
 SEED = ("from 0 to 4294967295", lambda x: 0 <= x < 2**32)
@@ -62,18 +60,7 @@ RANGES = {
     **{f"discriminator_optimizer.{name}": allowed for name, allowed in _OPTIMIZER_RANGES.items()},
     "training.steps": AT_LEAST_ONE,
     "training.batch_size": AT_LEAST_ONE,
-    "training.d_steps": AT_LEAST_ONE,
-    "training.accumulation_steps": AT_LEAST_ONE,
-    "training.r1_weight": AT_LEAST_ZERO,
-    "training.r2_weight": AT_LEAST_ZERO,
-    "training.r1_interval": AT_LEAST_ONE,
-    "training.lecam_weight": AT_LEAST_ZERO,
-    "training.lecam_decay": DECAY,
-    "training.lecam_start_step": AT_LEAST_ONE,
-    "training.consistency_real_weight": AT_LEAST_ZERO,
-    "training.consistency_fake_weight": AT_LEAST_ZERO,
-    "training.ada_target": DECAY,
-    "training.ada_images": AT_LEAST_ONE,
+    **{f"training.{name}": allowed for name, allowed in STEP_OPTIONS.items() if allowed is not None},
     "training.ema_decay": DECAY,
     "training.ema_start_step": AT_LEAST_ZERO,
     "training.seed": SEED,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Resize = Literal["bilinear", "area", "bicubic", "lanczos3"]
+Corrupt = Literal["stop", "skip"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
@@ -44,10 +47,10 @@ class DataOptions:
     image_width: int | None = None
     image_channels: int = 3
     conditional: bool | None = None
-    resize: Literal["bilinear", "area", "bicubic", "lanczos3"] = "bilinear"
+    resize: Resize = "bilinear"
     flip: bool = False
     dequantize: bool = False
-    corrupt: Literal["stop", "skip"] = "stop"
+    corrupt: Corrupt = "stop"
     memory_limit_gib: float = 2.0
 
     @property

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -119,13 +118,12 @@ class Evaluator:
 
         return self._collect(batches, source.num_images, about, folder, f"measuring {source.name}", keep)
 
-    def dataset_features(self, source, keep=KEPT_IMAGES, cache=None, refresh=False):
+    def dataset_features(self, source, keep=KEPT_IMAGES, refresh=False):
         """Computes the features of a data set, or reads them from the cache.
 
         Args:
             source: `data.sources.Source`.
             keep: int, largest number of images whose own features are kept.
-            cache: Path of the cache; None for the user's.
             refresh: bool. Recompute the features even if they are in the cache.
 
         Returns:
@@ -137,7 +135,7 @@ class Evaluator:
         if source.num_images < 2:
             raise UserError(f"{source.name}: a reference needs two images or more.")
         about = self.describe_dataset(source) | {"kept": min(keep, source.num_images)}
-        path = self.statistics_path(source, cache)
+        path = self.statistics_path(source)
         path.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(f"{path}.lock", notice=f"Another process computes {path}; waiting for it."):
             if path.is_file() and not refresh:
@@ -194,12 +192,11 @@ class Evaluator:
             "features": None if self.network is None else self.network.about(),
         }
 
-    def statistics_path(self, source, cache=None):
+    def statistics_path(self, source):
         """Path of a data set's statistics in the cache."""
         size = f"{format_image_size(source.image_shape[:2])}px"
         parts = (source.name, source.split, size, self.network.name, self.network.sha256[:8])
-        folder = Path(cache) if cache is not None else user_cache_folder()
-        return folder / "statistics" / f"{'-'.join(file_name_part(part) for part in parts)}.npz"
+        return user_cache_folder() / "statistics" / f"{'-'.join(file_name_part(part) for part in parts)}.npz"
 
     def metrics(self, generated, reference, names=METRICS, at_infinity=False):
         """Computes the metrics of two `FeatureSet`s; arguments, results and errors as in `compute_metrics`."""

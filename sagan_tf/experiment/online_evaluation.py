@@ -98,8 +98,7 @@ class OnlineEvaluation(StepCallback):
         self.log.append({"step": self.last_step, **values, _COUNT: features.count})
         metric = next(name for name in values if name in ("fid", "frechet_distance"))
         best = self.run.best()
-        # A record of before has no protocol.
-        if best is not None and (best["metric"], best["protocol"] or self.protocol) != (metric, self.protocol):
+        if best is not None and (best["metric"], best["protocol"]) != (metric, self.protocol):
             print(f"The best generator, of step {best['step']}, was found by other evaluation options: it is replaced.")
             best = None
         if best is None or best["value"] > values[metric]:

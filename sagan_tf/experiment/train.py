@@ -31,6 +31,7 @@ from sagan_tf.experiment.start import prepare_start, write_start
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.data_check import check_data, check_number_of_classes
 from sagan_tf.runs.folder import Run
+from sagan_tf.runs.portable import PATH_FIELDS
 from sagan_tf.training.callbacks import Progress
 from sagan_tf.training.distribution import make_strategy, prefetch_to_device, set_numerics
 from sagan_tf.training.guard import TrainingFailure
@@ -45,10 +46,6 @@ from sagan_tf.training.workers import (
 )
 from sagan_tf.viewing.image_grids import save_contact_sheet
 
-_PATHS = (
-    "run", "data.name", "data.data_dir", "data.manual_dir", "training.start_from", "evaluation.features",
-    "evaluation.inception",
-)  # fmt: skip
 _LESS_MEMORY = (
     "Choose a smaller training.batch_size; training.accumulation_steps keeps the number of images per update."
 )
@@ -91,7 +88,7 @@ def train(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), al
 
 def check_same_config(config, strategy, worker):
     """Raises UserError if the workers have different configs; paths may differ."""
-    values = {key: value for key, value in flat_fields(config) if key not in _PATHS}
+    values = {key: value for key, value in flat_fields(config) if key not in PATH_FIELDS}
     advice = "Start all with the same config and flags; on unlike machines, set hardware.precision to other than auto."
     check_same(strategy, worker, values, advice)
 

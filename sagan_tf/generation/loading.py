@@ -51,8 +51,6 @@ def _check_classes(config):
         value = pending.pop()
         if isinstance(value, dict):
             module, name = value.get("module"), value.get("class_name")
-            if name == "Copy":  # kept the numbers of variables in old checkpoints
-                raise ValueError("it was written by an early version of sagan_tf, which had other networks.")
             if name is not None and not _is_known(module, name):
                 raise ValueError(f"a generator has no {module}.{name}.")
             pending += value.values()

@@ -48,7 +48,7 @@ class LayerStyle:
         """The layer with spectral normalization, if this network has it."""
         return SpectralNormalization(layer, name=name) if self.spectral_normalization else layer
 
-    def convolution(self, filters, kernel_size, name, dtype=None, resampling=None):
+    def convolution(self, filters, kernel_size, name, resampling=None):
         """A convolution with stride 1 and a bias that keeps the size, or resamples: `up` or `down`."""
         layer = Conv2D(
             filters,
@@ -57,7 +57,7 @@ class LayerStyle:
             kernel_initializer=self.kernel_initializer,
             data_format="channels_last",
             resampling=resampling,
-            dtype=dtype or self.dtype,
+            dtype=self.dtype,
             name=name,
         )
         return self.normalized(layer, name)

@@ -1,12 +1,12 @@
 """Results of `sagan_tf.evaluate` in a run folder, as the report and an export's model card show them."""
 
 import math
-import os
 
 from sagan_tf.errors import UserError
 from sagan_tf.files.untrusted import read_json
 from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.runs.environment import hardware_text, versions_text
+from sagan_tf.runs.portable import dataset_name
 
 PICTURES = ("samples", "neighbours", "truncation_curve")  # kinds of images beside a result
 _DAMAGED = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -31,11 +31,6 @@ def read_evaluations(run):
         evaluation["pictures"] = [picture for picture in pictures if picture.is_file()]
         evaluations.append(evaluation)
     return sorted(evaluations, key=lambda evaluation: evaluation["step"] or 0)
-
-
-def dataset_name(name):
-    """The name of a data set, or of the folder at an absolute path, which is this machine's."""
-    return os.path.basename(os.path.normpath(name)) if os.path.isabs(name) else name
 
 
 def _evaluation(result):

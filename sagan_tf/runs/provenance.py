@@ -1,12 +1,11 @@
 """The training behind a run's generator, as an export's model card describes it."""
 
-import dataclasses
-import json
 import os
 
 from sagan_tf.files.hashing import sha256
 from sagan_tf.runs.environment import hardware_text, versions_text
-from sagan_tf.runs.evaluations import dataset_name, read_evaluations
+from sagan_tf.runs.evaluations import read_evaluations
+from sagan_tf.runs.portable import dataset_name, without_paths
 
 
 def describe_training(run):
@@ -25,7 +24,7 @@ def describe_training(run):
         "metrics": _newest_metrics(run),
         "evaluations": _evaluations(run, step),
         "how": _how(config, environment or {}),
-        "config": _without_paths(config),
+        "config": without_paths(config),
         "environment": environment,
     }
 
@@ -71,32 +70,6 @@ def _largest(evaluations):
             kept.append(evaluation)
         seen |= {(*key, title) for title in evaluation["figures"]}
     return kept
-
-
-def portable_config(config, run=None):
-    """A `Config` without paths of this machine, and with another `run`."""
-    data = {"name": dataset_name(config.data.name), "data_dir": None, "manual_dir": None}
-    evaluation = {name: _base_name(getattr(config.evaluation, name)) for name in ("features", "inception")}
-    start_from = config.training.start_from
-    return dataclasses.replace(
-        config,
-        run=run,
-        data=dataclasses.replace(config.data, **data),
-        evaluation=dataclasses.replace(config.evaluation, **evaluation),
-        training=dataclasses.replace(config.training, start_from=start_from and dataset_name(start_from)),
-    )
-
-
-def _base_name(path):
-    return None if path is None else os.path.basename(path)
-
-
-def _without_paths(config):
-    """The config as JSON values, without paths of this machine."""
-    values = json.loads(json.dumps(dataclasses.asdict(portable_config(config))))
-    for section, name in ((values, "run"), (values["data"], "data_dir"), (values["data"], "manual_dir")):
-        section.pop(name)
-    return values
 
 
 def _last_environment(run):

@@ -46,9 +46,13 @@ def parse_starts(value):
 
 
 def parse_best(value):
-    """Best generator: dict of `step`, `metric`, `value` and `protocol`, a list of JSON values or None."""
-    best = {"step": int(value["step"]), "metric": str(value["metric"]), "value": float(value["value"])}
-    return best | {"protocol": value.get("protocol")}
+    """Best generator: dict of `step`, `metric`, `value` and `protocol`, a list of JSON values."""
+    return {
+        "step": int(value["step"]),
+        "metric": str(value["metric"]),
+        "value": float(value["value"]),
+        "protocol": list(value["protocol"]),
+    }
 
 
 def parse_recoveries(value):

@@ -84,7 +84,7 @@ def steer(gan, real_logit):
     moved = p + ops.sign(signs[0] / signs[1] - gan.ada_target) * images / gan.ada_images
     gan.ada_p.assign(ops.where(is_due, ops.clip(moved, 0.0, 1.0), p))
     gan.ada_signs.assign(ops.where(is_due, ops.zeros_like(signs), signs))
-    gan.record(("ada_p", "ada_sign"), (p, sign))
+    gan.record({"ada_p": p, "ada_sign": sign})
 
 
 def check_steering(target, loss, augmentation):

@@ -12,9 +12,10 @@ from sagan_tf.accelerate.selection import kernels_for
 from sagan_tf.networks.freezing import freeze_blocks
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
-from sagan_tf.training.adaptive_augmentation import augment, check_steering, steer
-from sagan_tf.training.augmentation import UNIFORMS, check_operations, diff_augment
+from sagan_tf.training.adaptive_augmentation import check_steering
+from sagan_tf.training.augmentation import check_operations
 from sagan_tf.training.batch_statistics import has_global_statistics
+from sagan_tf.training.distributed_model import DistributedModel
 from sagan_tf.training.distribution import resolve_jit_compile, xla_obstacle
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.inputs import (
@@ -23,20 +24,22 @@ from sagan_tf.training.inputs import (
     check_distribution,
     check_latents,
     check_pair,
+    check_parts,
     check_scale,
 )
 from sagan_tf.training.loss_scale import with_loss_scaling
 from sagan_tf.training.randomness import StepRandomness
-from sagan_tf.training.regularization import gradient_terms, lazy_gradient_terms, logit_terms, with_changed
-from sagan_tf.training.step import SteppingModel
+from sagan_tf.training.step import draw_inputs, update_networks
 from sagan_tf.training.step_metrics import EVALUATED, make_means, record_logits, used_means
 from sagan_tf.training.step_options import STEP_OPTIONS, check_step_options
 from sagan_tf.training.transfer import Transfer, Weights, take_weights
 from sagan_tf.training.two_optimizers import TwoOptimizers
 
+_SAVED_OPTIONS = (*STEP_OPTIONS, "native_operations", "steps_per_execution", "run_eagerly")
+
 
 @keras.saving.register_keras_serializable(package="sagan_tf")
-class SAGAN(SteppingModel):
+class SAGAN(DistributedModel):
     """Trains a generator against a discriminator; a plain `keras.Model` for `compile`, `fit`, `save` and callbacks.
 
     A step updates the discriminator `d_steps` times, then the generator once, then the averaged generator. The
@@ -285,6 +288,14 @@ class SAGAN(SteppingModel):
         if not self.accepts_bright_batches and int(self.step.numpy()) > 0:
             check_scale(x)
 
+    def prepare_batch(self, data):
+        """Checks the size of a batch, and maps uint8 images to [-1, 1] by `prepare_images`, where it is set."""
+        image, *others = data if isinstance(data, (tuple, list)) else (data,)
+        image = check_parts(image, self.d_steps, self.accumulation_steps)
+        if self.prepare_images is not None and getattr(image, "dtype", None) == tf.uint8:
+            image = self.prepare_images(image, StepRandomness(self.seed, self.step))
+        return (image, *others)
+
     def check_batch(self, data):
         """Checks a batch of real images and returns (image, label or None), see `inputs.check_batch`."""
         step = 1 if self.accepts_bright_batches else self.step
@@ -301,7 +312,10 @@ class SAGAN(SteppingModel):
             dict of the means of the metrics, scalars.
         """
         with use_kernels(kernels_for(self.distribute_strategy, self.native_operations, self.jit_compile)):
-            self._step(data)
+            is_applied = update_networks(self, data)
+            if self._average is not None:
+                self._average.update(self.step, is_applied)
+            self.step.assign_add(1)
             return self.get_metrics_result()
 
     def test_step(self, data: tuple[Any, Any]) -> dict[str, Any]:
@@ -324,66 +338,56 @@ class SAGAN(SteppingModel):
     def _measure(self, image, label):
         rows = ops.shape(image)[0]
         seen = self._means["real_logit"].count * tf.distribute.get_strategy().num_replicas_in_sync
-        latent, fake_label = self._draw(rows, StepRandomness(self.seed, seen), "evaluation", label)
+        latent, fake_label = draw_inputs(self, rows, StepRandomness(self.seed, seen), "evaluation", label)
         fake = call_network(self.generator, latent, fake_label, training=False)
         real_logit = call_network(self.discriminator, ops.cast(image, fake.dtype), label, training=False)
         fake_logit = call_network(self.discriminator, fake, fake_label, training=False)
         d_loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
-        self._means["d_loss"].update_state(d_loss, sample_weight=rows)
         g_loss = self.adversarial_loss.generator_loss(real_logit, fake_logit)
-        self._means["g_loss"].update_state(g_loss, sample_weight=rows)
-        record_logits(self._means, real_logit, fake_logit, self.adversarial_loss.relativistic)
+        self.record({"d_loss": d_loss, "g_loss": g_loss}, weight=rows)
+        record_logits(self, real_logit, fake_logit)
         return True
 
-    def _draw(self, rows, randomness, purpose, real_label):
-        latent = randomness.normal(f"{purpose}/latent", rows, self.latent_dim)
-        if self.num_classes is None or self.adversarial_loss.relativistic:
-            return latent, real_label
-        return latent, randomness.labels(f"{purpose}/label", rows, self.label_distribution)
+    def record(self, values, weight=None):
+        """Adds values to means of metrics: dict, name -> value; `weight` counts a value as that many."""
+        for name, value in values.items():
+            self._means[name].update_state(value, sample_weight=weight)
 
-    def _generate(self, rows, randomness, purpose, real_label):
-        latent, label = self._draw(rows, randomness, purpose, real_label)
-        return call_network(self.generator, latent, label, training=True), label
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "generator": keras.saving.serialize_keras_object(self.generator),
+            "discriminator": keras.saving.serialize_keras_object(self.discriminator),
+            "ema_decay": None if self._average is None else self._average.decay,
+            "ema_start_step": 0 if self._average is None else self._average.start_step,
+            "label_distribution": self.label_distribution,
+            "augmentation": list(self.augmentation),
+            "seed": self.seed,
+            "frozen_generator_blocks": self.frozen_generator_blocks,
+            "frozen_discriminator_blocks": self.frozen_discriminator_blocks,
+        }
 
-    def _augment(self, image, randomness, purpose):
-        if self.ada_target:
-            return augment(self, image, randomness, purpose)
-        if not self.augmentation:
-            return image
-        uniforms = randomness.uniform(f"{purpose}/augmentation", ops.shape(image)[0], UNIFORMS)
-        return diff_augment(image, uniforms, self.augmentation)
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        names = ("generator", "discriminator")
+        networks = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in names}
+        return cls(**{**config, **networks})
 
-    def _discriminator_loss(self, real, label, randomness, purpose, fake=None):
-        fake, fake_label = fake or self._generate(ops.shape(real)[0], randomness, purpose, label)
-        # No gradient flows to the generator.
-        fake = ops.stop_gradient(fake)
-        real = self._augment(ops.cast(real, fake.dtype), randomness, f"{purpose}/real")
-        fake = self._augment(fake, randomness, f"{purpose}/fake")
-        images, labels = with_changed(self, [real, fake], [label, fake_label], randomness, purpose)
-        labels = None if label is None else ops.concatenate(labels, axis=0)
-        logit = call_network(self.discriminator, ops.concatenate(images, axis=0), labels, training=True)
-        logits = ops.split(logit, len(images), axis=0)
-        record_logits(self._means, *logits[:2], self.adversarial_loss.relativistic)
-        if self.ada_target:
-            steer(self, logits[0])
-        loss = self.adversarial_loss.discriminator(*logits[:2])
-        pair = (real, label), (fake, fake_label)
-        terms = logit_terms(self, logits) | (gradient_terms(self, *pair) if self.r1_interval == 1 else {})
-        self.record(terms, terms.values())
-        return sum(terms.values(), loss), lazy_gradient_terms(self, *pair)
+    def get_compile_config(self):
+        """Serializes the arguments of `compile`; Keras saves them with the model."""
+        if not self.compiled:
+            return {}
+        loss = self.adversarial_loss
+        return keras.saving.serialize_keras_object(
+            {
+                "generator_optimizer": self.generator_optimizer,
+                "discriminator_optimizer": self.discriminator_optimizer,
+                "loss": loss.name if losses.LOSSES.get(loss.name) is loss else loss,
+                "jit_compile": self.jit_compile_choice,
+                **{name: getattr(self, name) for name in _SAVED_OPTIONS},
+            }
+        )
 
-    def record(self, names, values):
-        """Adds values to the means of these names."""
-        for name, value in zip(names, values):
-            self._means[name].update_state(value)
-
-    def _generator_loss(self, real, real_label, randomness, purpose, fake=None):
-        image, label = fake or self._generate(ops.shape(real)[0], randomness, purpose, real_label)
-        image = self._augment(image, randomness, purpose)
-        # training=False: u stays as the update of the discriminator left it.
-        logit = call_network(self.discriminator, image, label, training=False)
-        real_logit = None
-        if self.adversarial_loss.relativistic:
-            real = self._augment(ops.cast(real, image.dtype), randomness, f"{purpose}/real")
-            real_logit = ops.stop_gradient(call_network(self.discriminator, real, real_label, training=False))
-        return self.adversarial_loss.generator_loss(real_logit, logit), None
+    def compile_from_config(self, config):
+        """Compiles the model by what `get_compile_config` returned; Keras then loads the optimizers' slots."""
+        self.compile(**keras.saving.deserialize_keras_object(config))

@@ -193,32 +193,6 @@ def check_parts(image, d_steps, accumulation_steps):
     return image
 
 
-class StepBatches:
-    """The batches of the discriminator's updates in a step.
-
-    `batches[i]` is (image, label or None), for i an int or a scalar integer tensor.
-
-    Args:
-        data: (image (B, H, W, C), label (B,) or None).
-        d_steps, accumulation_steps: As in `SAGAN.compile`; each update has an equal part of each replica's images.
-    """
-
-    def __init__(self, data, d_steps, accumulation_steps):
-        if data[0].shape[0] is not None:  # of a step that is called by itself; `fit` has checked the others
-            check_parts(data[0], d_steps, accumulation_steps)
-        self._data = data
-        self.count = d_steps * accumulation_steps
-
-    def __getitem__(self, i):
-        return tuple(None if x is None else self._part(x, i) for x in self._data)
-
-    def _part(self, x, i):
-        # Interleaved: each update sees the same images on any number of replicas.
-        if isinstance(i, int):
-            return x[i :: self.count]
-        return tf.gather(tf.reshape(x, (-1, self.count, *x.shape[1:])), i, axis=1)
-
-
 def check_latents(inputs, others, latent_dim, num_classes):
     """Checks what a SAGAN generates from: latent (B, D), or [latent, label (B,)]; raises ValueError."""
     if isinstance(inputs, dict) or others:

@@ -56,7 +56,7 @@ def lazy_gradient_terms(gan, real, fake):
         is_due,
         len(names),
         lambda: list(gradient_terms(gan, real, fake).values()),
-        lambda terms: gan.record(names, terms),
+        lambda terms: gan.record(dict(zip(names, terms))),
     )
 
 

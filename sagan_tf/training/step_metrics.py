@@ -30,20 +30,21 @@ def used_means(gan, means):
     return [mean for name, mean in means.items() if name not in left_out]
 
 
-def record_logits(means, real_logit, fake_logit, relativistic=False):
+def record_logits(gan, real_logit, fake_logit):
     """Records the logits of a batch, and how many have the right sign; of a relativistic loss, how many differences."""
-    means["real_logit"].update_state(real_logit)
-    means["fake_logit"].update_state(fake_logit)
-    right = real_logit > fake_logit if relativistic else ops.concatenate([real_logit > 0, fake_logit < 0], axis=0)
-    means["d_accuracy"].update_state(ops.cast(right, "float32"))
+    if gan.adversarial_loss.relativistic:
+        right = real_logit > fake_logit
+    else:
+        right = ops.concatenate([real_logit > 0, fake_logit < 0], axis=0)
+    gan.record({"real_logit": real_logit, "fake_logit": fake_logit, "d_accuracy": ops.cast(right, "float32")})
 
 
-def record_update(means, letter, loss, norm, skipped):
+def record_update(gan, letter, loss, norm, skipped):
     """Records an update of network `d` or `g`, or undoes one that was skipped; returns whether it was applied."""
-    means[f"{letter}_loss"].update_state(loss)
+    gan.record({f"{letter}_loss": loss})
     if norm is not None:
-        means[f"{letter}_gradient_norm"].update_state(norm)
+        gan.record({f"{letter}_gradient_norm": norm})
     is_applied = skipped.undo()
     if is_applied is not True:
-        means[f"{letter}_skipped"].update_state(1.0 - ops.cast(is_applied, "float32"))
+        gan.record({f"{letter}_skipped": 1.0 - ops.cast(is_applied, "float32")})
     return is_applied

@@ -2,40 +2,37 @@
 
 from sagan_tf.errors import check_positive_int
 
+# Ranges: how an error line says it, and whether a number is in it.
+AT_LEAST_ZERO = ("at least 0", lambda x: x >= 0)
+AT_LEAST_ONE = ("at least 1", lambda x: x >= 1)
+DECAY = ("at least 0 and below 1", lambda x: 0 <= x < 1)
 
-def _check_weight(name, value):
-    if not value >= 0:
-        raise ValueError(f"`{name}` must be >= 0. Received: {name}={value!r}.")
-
-
-def _check_decay(name, value):
-    if not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={value!r}.")
-
-
-# Name -> check of its value, or None.
+# Name -> its range, or None.
 STEP_OPTIONS = {
-    "d_steps": check_positive_int,
-    "accumulation_steps": check_positive_int,
-    "r1_weight": _check_weight,
-    "r2_weight": _check_weight,
-    "r1_interval": check_positive_int,
-    "lecam_weight": _check_weight,
-    "lecam_decay": _check_decay,
-    "lecam_start_step": check_positive_int,
-    "consistency_real_weight": _check_weight,
-    "consistency_fake_weight": _check_weight,
-    "ada_target": _check_decay,
-    "ada_images": check_positive_int,
+    "d_steps": AT_LEAST_ONE,
+    "accumulation_steps": AT_LEAST_ONE,
+    "r1_weight": AT_LEAST_ZERO,
+    "r2_weight": AT_LEAST_ZERO,
+    "r1_interval": AT_LEAST_ONE,
+    "lecam_weight": AT_LEAST_ZERO,
+    "lecam_decay": DECAY,
+    "lecam_start_step": AT_LEAST_ONE,
+    "consistency_real_weight": AT_LEAST_ZERO,
+    "consistency_fake_weight": AT_LEAST_ZERO,
+    "ada_target": DECAY,
+    "ada_images": AT_LEAST_ONE,
     "share_fake_batch": None,
 }
 
 
 def check_step_options(options):
     """Raises ValueError if a value of `options`, a dict of all `STEP_OPTIONS`, is out of range or excludes another."""
-    for name, check in STEP_OPTIONS.items():
-        if check is not None:
-            check(name, options[name])
+    for name, allowed_range in STEP_OPTIONS.items():
+        value = options[name]
+        if allowed_range is AT_LEAST_ONE:
+            check_positive_int(name, value)
+        elif allowed_range is not None and not allowed_range[1](value):
+            raise ValueError(f"`{name}` must be {allowed_range[0]}. Received: {name}={value!r}.")
     if options["share_fake_batch"] and options["accumulation_steps"] > 1:
         received = options["accumulation_steps"]
         raise ValueError(f"`share_fake_batch` needs `accumulation_steps` 1. Received: accumulation_steps={received}.")

@@ -70,7 +70,7 @@ def test_evaluate_shares_samples_among_workers(run, features, tmp_path, monkeypa
 def test_evaluate_names_the_missing_share(run, features, tmp_path, monkeypatch, capsys):
     cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    monkeypatch.setattr("sagan_tf.commands.evaluate._WORKERS_MINUTES", 0.01)
+    monkeypatch.setattr("sagan_tf.commands.evaluate_features._WORKERS_MINUTES", 0.01)
     arguments = (run.path, "--features", features, "--num_samples", 40, "--out", tmp_path)
     with pytest.raises(SystemExit) as caught:
         measured(*arguments)

@@ -121,7 +121,7 @@ before = set(sys.modules)
 for verb in cli.VERBS:
     with contextlib.suppress(SystemExit):
         cli.main([verb, "--help"])
-slow = ("tensorflow", "keras", "numpy", "sagan_tf.training", "sagan_tf.runs", "sagan_tf.experiment")
+slow = ("tensorflow", "keras", "numpy", "sagan_tf.training.gan", "sagan_tf.runs", "sagan_tf.experiment")
 print([name for name in set(sys.modules) - before if name.startswith(slow)])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

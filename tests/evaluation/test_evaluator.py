@@ -29,6 +29,12 @@ from sagan_tf.generation.sampler import Sampler
 pytestmark = pytest.mark.usefixtures("toy_networks")
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAGAN_TF_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 def network(sha256="ab", scale=1.0):
     def compute(images):
         pixels = tf.cast(images, tf.float32) * (scale / 255)
@@ -81,40 +87,40 @@ def test_kernel_distance_of_drawn_labels_is_unbiased():
     assert abs(np.mean(values)) < 2 * np.std(values) / np.sqrt(len(values))
 
 
-def test_cached_statistics_are_used_only_for_same_data_and_network(tmp_path, capsys):
+def test_cached_statistics_are_used_only_for_same_data_and_network(cache, capsys):
     evaluator, twins = Evaluator(network(), None, 256, show_progress=False), source()
-    first = evaluator.dataset_features(twins, cache=tmp_path)
+    first = evaluator.dataset_features(twins)
     want = network()(twins.reader.images)[0].numpy()
     np.testing.assert_allclose(first.features, want, atol=1e-6)
     np.testing.assert_allclose(first.moments.covariance, np.cov(want.T.astype(np.float64)), rtol=1e-5)
-    (path,) = (tmp_path / "statistics").glob("*.npz")
+    (path,) = (cache / "statistics").glob("*.npz")
     made = path.stat().st_mtime_ns
-    assert evaluator.dataset_features(twins, cache=tmp_path).about == first.about
+    assert evaluator.dataset_features(twins).about == first.about
     assert path.stat().st_mtime_ns == made and capsys.readouterr().out == ""
     # The same name and size, but other images.
     twins.reader.images[0] = 255 - twins.reader.images[0]
-    again = evaluator.dataset_features(twins, cache=tmp_path)
+    again = evaluator.dataset_features(twins)
     out = capsys.readouterr().out
     assert out.startswith(f"{path} is not used and recomputed: `fingerprint` is ") and out.count("\n") == 1
     assert again.about["fingerprint"] != first.about["fingerprint"] and path.stat().st_mtime_ns != made
     # Another network of the same name: another file.
     other = Evaluator(network(sha256="cd", scale=2.0), None, 256, show_progress=False)
-    others = other.dataset_features(twins, cache=tmp_path)
+    others = other.dataset_features(twins)
     np.testing.assert_allclose(others.moments.mean, 2 * again.moments.mean, rtol=1e-5)
-    assert len(list((tmp_path / "statistics").glob("*.npz"))) == 2
+    assert len(list((cache / "statistics").glob("*.npz"))) == 2
     # An unreadable file is reported and recomputed.
     path.write_bytes(b"PK")
-    evaluator.dataset_features(twins, cache=tmp_path)
+    evaluator.dataset_features(twins)
     assert "not a file of statistics" in capsys.readouterr().out
     assert file_name_part("a/b c:d") == "a_b_c_d" and file_name_part("::") == "x"
 
 
-def test_statistics_cache_is_computed_by_one_process_at_a_time(tmp_path, capsys):
+def test_statistics_cache_is_computed_by_one_process_at_a_time(cache, capsys):
     evaluator, twins, results = Evaluator(network(), None, 256, show_progress=False), source(), []
-    lock = filelock.FileLock(f"{evaluator.statistics_path(twins, tmp_path)}.lock")
-    (tmp_path / "statistics").mkdir()
+    lock = filelock.FileLock(f"{evaluator.statistics_path(twins)}.lock")
+    (cache / "statistics").mkdir(parents=True)
     with lock:  # as if another process held it
-        thread = threading.Thread(target=lambda: results.append(evaluator.dataset_features(twins, cache=tmp_path)))
+        thread = threading.Thread(target=lambda: results.append(evaluator.dataset_features(twins)))
         thread.start()
         deadline = time.monotonic() + 30
         while "waiting for it" not in capsys.readouterr().out and time.monotonic() < deadline:
@@ -124,8 +130,8 @@ def test_statistics_cache_is_computed_by_one_process_at_a_time(tmp_path, capsys)
     assert results[0].count == 2000
 
 
-def test_evaluator_keeps_features_up_to_limit(tmp_path):
-    found = Evaluator(network(), None, 256, show_progress=False).dataset_features(source(), keep=100, cache=tmp_path)
+def test_evaluator_keeps_features_up_to_limit():
+    found = Evaluator(network(), None, 256, show_progress=False).dataset_features(source(), keep=100)
     assert found.count == 2000 and len(found.features) == len(set(found.indices.tolist())) == 100
     want = network()(source().reader.images)[0].numpy()
     np.testing.assert_allclose(found.features, want[found.indices], atol=1e-6)
@@ -207,7 +213,7 @@ def test_dataset_features_of_another_resize_filter_are_recomputed(tmp_path):
     for resize in ("bilinear", "lanczos3", "bilinear"):
         # Not in memory: then only names, sizes and times of the files are compared.
         options = DataOptions(name=str(tmp_path), image_size=32, resize=resize, memory_limit_gib=0)
-        features = Evaluator(network(), None).dataset_features(open_source(options), cache=tmp_path / "cache")
+        features = Evaluator(network(), None).dataset_features(open_source(options))
         means.setdefault(resize, []).append(features.moments.mean)
     assert not np.allclose(means["bilinear"][0], means["lanczos3"][0])
     np.testing.assert_array_equal(*means["bilinear"])

@@ -70,7 +70,7 @@ def test_restore_networks_returns_step_and_weights_of_one_file_while_training_sa
     model, other = read(path), read(run.generator_path)
 
     def save(step, model):
-        save_generator(model, path, {"step": step, "metric": "fid", "value": 1.0})
+        save_generator(model, path, {"step": step, "metric": "fid", "value": 1.0, "protocol": []})
 
     def slow(path):
         result = read(path)

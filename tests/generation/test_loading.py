@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from sagan_tf.conversion import heykeetae
-from sagan_tf.generation.loading import CLASSES, read_generator
+from sagan_tf.generation.loading import CLASSES
 from sagan_tf.networks import build_generator
 
 
@@ -50,10 +50,3 @@ def test_known_classes_are_exactly_those_of_generators():
         names |= class_names(json.loads(json.dumps(keras.saving.serialize_keras_object(generator))))
     # A plain batch normalization is that of `sagan_tf.layers` too.
     assert names == {(package, name) for package, known in CLASSES.items() for name in known}
-
-
-def test_read_generator_names_a_file_of_the_old_form(tmp_path):
-    latent = keras.Input((4,))
-    keras.Model(latent, keras.ops.copy(latent)).save(tmp_path / "generator.keras")
-    with pytest.raises(ValueError, match="written by an early version of sagan_tf"):
-        read_generator(tmp_path / "generator.keras")

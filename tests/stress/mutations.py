@@ -46,13 +46,13 @@ MUTATIONS = {
         ("training/ema.py", "1.0, 1.0 - self.decay)", "1.0, 0.0)"),
     ],
     "labels of real images shuffled": [
-        ("training/gan.py", "[real, fake], [label, fake_label]", "[real, fake], [ops.roll(label, 1), fake_label]"),
+        ("training/step.py", "[real, fake], [label, fake_label]", "[real, fake], [ops.roll(label, 1), fake_label]"),
     ],
     "real and fake images in separate updates of u": [
-        ("training/gan.py",
-         "logit = call_network(self.discriminator, ops.concatenate(images, axis=0), labels, training=True)",
+        ("training/step.py",
+         "logit = call_network(gan.discriminator, ops.concatenate(images, axis=0), labels, training=True)",
          "parts = [None] * len(images) if labels is None else ops.split(labels, len(images))\n"
-         "        logit = ops.concatenate([call_network(self.discriminator, *pair, training=True)"
+         "    logit = ops.concatenate([call_network(gan.discriminator, *pair, training=True)"
          " for pair in zip(images, parts)])"),
     ],
     "latents reused": [

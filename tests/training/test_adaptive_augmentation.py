@@ -242,7 +242,7 @@ def test_step_shows_the_discriminator_augmented_images_only(monkeypatch):
         (dict(loss="relativistic"), "needs a loss that separates the logits at 0.*Received: loss relativistic"),
         (dict(loss="wasserstein"), "Received: loss wasserstein"),
         (dict(loss="hinge", augmentation=("color",)), r"takes the place of `augmentation`.*\('color',\)"),
-        (dict(loss="hinge", ada_target=1.0), r"`ada_target` must be in \[0, 1\). Received: ada_target=1.0"),
+        (dict(loss="hinge", ada_target=1.0), r"`ada_target` must be at least 0 and below 1. Received: ada_target=1.0"),
         (dict(loss="hinge", ada_images=0), "`ada_images` must be an integer >= 1"),
     ],
 )

@@ -7,13 +7,8 @@ import tensorflow as tf
 from training.tiny import prefetch_to_last_cpu
 
 from sagan_tf.errors import UserError
-from sagan_tf.training.distribution import (
-    DistributedModel,
-    make_strategy,
-    prefetch_to_device,
-    resolve_jit_compile,
-    xla_obstacle,
-)
+from sagan_tf.training.distributed_model import DistributedModel
+from sagan_tf.training.distribution import make_strategy, prefetch_to_device, resolve_jit_compile, xla_obstacle
 
 
 def test_make_strategy_returns_default_for_one_device():

@@ -11,9 +11,9 @@ from training.tiny import fit, make_data, make_gan
 from sagan_tf.layers import spectral_normalizations
 from sagan_tf.networks import build_generator
 from sagan_tf.training import SAGAN
-from sagan_tf.training.inputs import StepBatches
 from sagan_tf.training.randomness import StepRandomness
 from sagan_tf.training.regularization import gradient_term
+from sagan_tf.training.step import StepBatches, discriminator_loss
 
 
 def values(variables):
@@ -148,7 +148,7 @@ def test_discriminator_loss_pairs_each_image_with_its_label():
     def loss(images, labels):
         gan.set_weights(weights)
         parts = tf.gather(image, images), tf.gather(label, labels)
-        return float(gan._discriminator_loss(*parts, StepRandomness(0, 0), "x")[0])
+        return float(discriminator_loss(gan, *parts, StepRandomness(0, 0), "x")[0])
 
     order, swapped = [0, 1, 2, 3], [1, 0, 2, 3]
     assert loss(swapped, swapped) == pytest.approx(loss(order, order), rel=1e-5)
@@ -168,7 +168,7 @@ def test_sagan_accumulation_averages_gradients():
     batches = StepBatches(batch, gan.d_steps, gan.accumulation_steps)
     for j in range(2):
         with tf.GradientTape() as tape:
-            loss, _ = gan._discriminator_loss(*batches[j], StepRandomness(0, gan.step), f"discriminator/{j}")
+            loss, _ = discriminator_loss(gan, *batches[j], StepRandomness(0, gan.step), f"discriminator/{j}")
         moves.append([np.array(g) for g in tape.gradient(loss, [v.value for v in variables])])
     gan.discriminator.set_weights(start)
     keras.utils.set_random_seed(0)

@@ -13,6 +13,7 @@ from training.replica_run import far_map, main, make_local
 from training.test_workers import TESTS, end_of, start_workers
 
 from sagan_tf.training.randomness import StepRandomness
+from sagan_tf.training.step import discriminator_loss, generator_loss
 
 SCRIPT = str(TESTS / "training" / "replica_run.py")
 
@@ -92,7 +93,7 @@ def train_parts(parts):
     """Weights after two steps by the mean gradient of the parts of a batch, each computed alone; no strategy."""
     gan = make_local(run_eagerly=True)
     networks = gan.generator, gan.discriminator
-    updates = ("discriminator", gan._discriminator_loss, 0.04), ("generator", gan._generator_loss, 0.01)
+    updates = ("discriminator", discriminator_loss, 0.04), ("generator", generator_loss, 0.01)
     for step, batch in enumerate(make_images(2)):
         for name, loss_of, rate in updates:
             before, after = [one.get_weights() for one in networks], []
@@ -101,7 +102,7 @@ def train_parts(parts):
                 for one, weights in zip(networks, before):
                     one.set_weights(weights)
                 with tf.GradientTape() as tape:
-                    loss, _ = loss_of(image, None, Rows(step, replica, parts), f"{name}/0")
+                    loss, _ = loss_of(gan, image, None, Rows(step, replica, parts), f"{name}/0")
                 for variable, gradient in zip(variables, tape.gradient(loss, variables)):
                     variable.assign_sub(rate * gradient)
                 after.append([weight for one in networks for weight in one.get_weights()])

@@ -1,0 +1,43 @@
+"""Configs and names of data sets without paths of this machine."""
+
+import dataclasses
+import json
+import os
+
+
+def dataset_name(name):
+    """The name of a data set, or of the folder at an absolute path, which is this machine's."""
+    return os.path.basename(os.path.normpath(name)) if os.path.isabs(name) else name
+
+
+# Fields of a config that may hold a path of this machine -> function that gives what is left of it elsewhere, or None.
+PATH_FIELDS = {
+    "run": None,
+    "data.name": dataset_name,
+    "data.data_dir": None,
+    "data.manual_dir": None,
+    "training.start_from": dataset_name,
+    "evaluation.features": os.path.basename,
+    "evaluation.inception": os.path.basename,
+}
+
+
+def portable_config(config, run=None):
+    """A `Config` without paths of this machine, and with another `run`."""
+    changes = {"run": run}
+    for key, portable in PATH_FIELDS.items():
+        section, _, name = key.rpartition(".")
+        if section:
+            options = changes.get(section, getattr(config, section))
+            path = getattr(options, name)
+            changes[section] = dataclasses.replace(options, **{name: portable(path) if path and portable else None})
+    return dataclasses.replace(config, **changes)
+
+
+def without_paths(config):
+    """The values of a `Config` as JSON values, without paths of this machine."""
+    values = json.loads(json.dumps(dataclasses.asdict(portable_config(config))))
+    for key in (key for key, portable in PATH_FIELDS.items() if portable is None):
+        section, _, name = key.rpartition(".")
+        del (values[section] if section else values)[name]
+    return values
