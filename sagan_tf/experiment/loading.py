@@ -82,7 +82,7 @@ def restore_networks(run, step=None, discriminator=False, best=False):
     if step is None and not discriminator:
         return Networks(generator, None, num_classes, own_step)
     if not steps:
-        raise UserError(f"{run.checkpoints_path}: there is no checkpoint, which alone holds the discriminator.")
+        raise UserError(f"{run.source}: there is no checkpoint, which alone holds the discriminator.")
     config = run.config()
     gan = SAGAN(*build_networks(config, num_classes), ema_decay=config.training.ema_decay)
     step = _restore(gan, run, steps[-1] if step is None else step, newest=step is None)
