@@ -227,6 +227,7 @@ class _Reader:
     def convert_layer(self, module, layer, kind="kernel", output_order=slice(None)):
         """Converts weight, bias and u of a dense layer, a convolution or (kind `embeddings`) an embedding."""
         weight = self._weight(module)[output_order]
+        outputs = len(weight)
         self._normalized.add(any(f"{module}.{name}" in self.state for name in ("weight_orig", "u0")))
         if kind == "kernel":
             weight = weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight.T
@@ -234,7 +235,9 @@ class _Reader:
         for variable, names in (("bias", ("bias",)), ("u", ("weight_u", "u0"))):
             value = self.take(*(f"{module}.{name}" for name in names))
             if value is not None:
-                self.values[f"{layer}/{variable}"] = value.reshape(-1)[output_order]
+                value = value.reshape(-1)
+                # One of another length stays so, and is refused with the network.
+                self.values[f"{layer}/{variable}"] = value[output_order] if len(value) == outputs else value
 
     def convert_block(self, module, layer):
         for name in ("conv_1", "conv_2", "skip"):

@@ -75,14 +75,14 @@ def restore_networks(run, step=None, discriminator=False, best=False):
     steps = run.checkpoint_steps()
     if step is not None and step not in steps:
         available = f"those of {', '.join(map(str, steps))}" if steps else "none"
-        raise UserError(f"{run.path}: has no checkpoint of step {step}; it has {available}.")
+        raise UserError(f"{run.source}: has no checkpoint of step {step}; it has {available}.")
     # Training may replace the file between the two.
     generator, own_step = read_unreplaced(run.generator_path, lambda: (load_model(run), run.generator_step()))
     num_classes = count_classes(generator)
     if step is None and not discriminator:
         return Networks(generator, None, num_classes, own_step)
     if not steps:
-        raise UserError(f"{run.checkpoints_path}: there is no checkpoint, which alone holds the discriminator.")
+        raise UserError(f"{run.source}: there is no checkpoint, which alone holds the discriminator.")
     config = run.config()
     gan = SAGAN(*build_networks(config, num_classes), ema_decay=config.training.ema_decay)
     step = _restore(gan, run, steps[-1] if step is None else step, newest=step is None)
@@ -94,7 +94,7 @@ def _restore_best(run, step):
         raise UserError("the best generator has its own step: give the step or ask for the best, not both.")
     if run.best() is None:
         raise UserError(
-            f"{run.path}: no generator was evaluated during training; the option evaluation.interval switches it on."
+            f"{run.source}: no generator was evaluated during training; the option evaluation.interval switches it on."
         )
     path = run.best_generator_path
     generator, best = read_unreplaced(path, lambda: (load_model(run, path), run.best()))

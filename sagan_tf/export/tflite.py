@@ -1,6 +1,7 @@
 """Export as TFLite files, for phones, browsers and small machines; the caller draws the latents."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import logging
@@ -92,6 +93,9 @@ def _available(variants):
 
 def _write_plain_saved_model(folded, folder, batch):
     """Writes the network without the checks of `signatures`, for which TFLite has no operations."""
+    body = keras.models.clone_model(folded.body, clone_function=_with_known_shape)
+    body.set_weights(folded.body.get_weights())
+    folded = dataclasses.replace(folded, body=body)
     specs = [tf.TensorSpec([batch, folded.latent_dim], tf.float32, name="latent")]
     if folded.num_classes is not None:
         specs.append(tf.TensorSpec([batch], tf.int32, name="label"))
@@ -101,6 +105,21 @@ def _write_plain_saved_model(folded, folder, batch):
     if folded.attention_shapes:
         archive.add_endpoint("attention", lambda *x: network(*x), input_signature=specs)
     archive.write_out(folder, verbose=False)
+
+
+def _with_known_shape(layer):
+    return (_Reshape if isinstance(layer, keras.layers.Reshape) else type(layer)).from_config(layer.get_config())
+
+
+class _Reshape(keras.layers.Reshape):
+    """Reshapes to constants, with -1 for the batch size.
+
+    Keras computes the shape in the graph, so that LiteRT learns of it while it runs. In float16 with XNNPACK, every
+    second interpreter or so then gives wrong images from the second call on.
+    """
+
+    def call(self, inputs):
+        return keras.ops.reshape(inputs, (-1, *self.compute_output_shape(inputs.shape)[1:]))
 
 
 def _converter(folder):

@@ -1,8 +1,10 @@
 """Names the weights of a network, and sets all of them or none."""
 
 from sagan_tf.errors import UserError, list_some
+from sagan_tf.layers.spectral_normalization import spectral_normalizations, update_all_u
 
 _MAX_LISTED = 8  # Names in a message.
+_ITERATIONS = 100  # that find a missing u
 
 
 def weights_by_name(network):
@@ -22,7 +24,7 @@ def set_weights(network, values, source, unused=()):
 
     Args:
         network: Generator or discriminator.
-        values: dict, name as in `weights_by_name` -> array. A `u` may be missing: power iteration finds it.
+        values: dict, name as in `weights_by_name` -> array. A `u` may be missing: power iterations find it.
         source: str, where the values come from, for messages.
         unused: Names at the source that were not converted.
 
@@ -47,6 +49,11 @@ def set_weights(network, values, source, unused=()):
     for name, weight in weights.items():
         if name in values:
             weight.assign(values[name])
+    found = {id(weight) for name, weight in weights.items() if name not in values}
+    normalizations = spectral_normalizations(network).values()
+    incomplete = [layer for layer in normalizations if any(id(vector) in found for vector in layer.vectors)]
+    for _ in range(_ITERATIONS if incomplete else 0):
+        update_all_u(incomplete)
 
 
 def is_singular_vector(name):

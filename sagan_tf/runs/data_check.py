@@ -20,12 +20,13 @@ def check_data(run, fingerprint, allow_change=None, classes_only=False):
     """
     old = _read_fingerprint(run)
     if old is None:
-        print(f"Warning: {run.path} has no record of its data; whether they have changed is unknown.", file=sys.stderr)
+        text = f"Warning: {run.source} has no record of its data; whether they have changed is unknown."
+        print(text, file=sys.stderr)
         return
     differences = fingerprint_differences(old, fingerprint, classes_only)
     if differences is None:
         return
-    text = f"{run.path}: the data, {fingerprint['name']}, are not those of the run ({differences})."
+    text = f"{run.source}: the data, {fingerprint['name']}, are not those of the run ({differences})."
     if not allow_change:
         option = " or continue with --allow_data_change" if allow_change is False else ""
         raise UserError(f"{text} Restore them{option}.")

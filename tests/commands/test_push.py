@@ -22,6 +22,8 @@ from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import load_model
 from sagan_tf.files.hashing import sha256
 from sagan_tf.runs import pretrained
+from sagan_tf.runs.data_check import check_data
+from sagan_tf.runs.folder import Run
 from sagan_tf.serving.folders import find_models
 
 pytestmark = [
@@ -190,6 +192,13 @@ def test_commands_take_one_subject(command_error, arguments):
 def test_attend_needs_a_checkpoint_for_the_discriminator(published, command_error):
     for options in (["--network", "discriminator"], ["--pictures", "real"]):
         assert "there is no checkpoint, which alone holds the discrim" in command_error(attend.main, NAME, *options)
+
+
+def test_messages_name_the_repository_and_not_the_cache(hub, published, run, command_error):
+    hub.commit("me/toy", published | {"data/fingerprint.json": run.fingerprint_path.read_bytes()})
+    assert command_error(sample.main, NAME, "--step", "7") == f"{NAME}: has no checkpoint of step 7; it has none."
+    with pytest.raises(UserError, match=f"^{NAME}: the data, other, are not those of the run"):
+        check_data(Run.open(NAME), FINGERPRINT | {"name": "other", "class_names": ["a"]}, allow_change=False)
 
 
 def test_repository_without_a_generator_is_named(hub, published):

@@ -172,7 +172,9 @@ def test_network_without_spectral_normalization_converts_to_one_without(case, pa
 def test_discriminator_of_parameters_only_is_normalized():
     """BigGAN-PyTorch has no other; u is a buffer."""
     state = {n: v for n, v in state_dict("biggan_pytorch", "discriminator").items() if not n.endswith(("u0", "sv0"))}
-    assert convert_state_dict(state).options["spectral_normalization"]
+    network, converted = build_converted(state)
+    assert converted.options["spectral_normalization"]
+    assert relative_error(*compute(network, "biggan_pytorch", "discriminator")) < 5e-3  # u was found
 
 
 def test_conversion_rejects_a_generator_with_another_initial_map():
@@ -187,6 +189,15 @@ def test_conversion_rejects_a_class_table_without_its_vector():
     state = state_dict("studiogan", "generator")
     with pytest.raises(UserError, match="blocks.0.0.bn1.gain.weight_u is missing"):
         convert_state_dict({n: v for n, v in state.items() if n != "blocks.0.0.bn1.gain.weight_u"})
+
+
+@pytest.mark.parametrize("name", ["bias", "u"])
+def test_conversion_rejects_a_first_layer_with_too_long_a_vector(name):
+    state = state_dict("biggan_pytorch", "generator")
+    theirs = {"bias": "linear.bias", "u": "linear.u0"}[name]
+    state[theirs] = np.append(state[theirs], np.float32(1))
+    with pytest.raises(UserError, match=rf"dense/{name} is \(1025,\), expected \(1024,\)"):
+        build_converted(state)
 
 
 def test_statistics_of_biggans_own_batch_normalization_are_read():
