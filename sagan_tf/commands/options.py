@@ -92,8 +92,8 @@ class EvaluateOptions:
         batch_size: Images per device and batch.
         replicas: Number of devices. Defaults to all GPUs, or the CPU.
         refresh: Recompute the cached statistics of the data.
-        out: Folder to write to. Defaults to RUN/evaluation, ./NAME/evaluation for hf://, or ./evaluation for a folder
-            of images.
+        out: Folder to write to. Defaults to RUN/evaluation, to ./hub/OWNER/NAME/evaluation for hf://, or to
+            ./evaluation for a folder of images.
     """
 
     subject: str = positional("RUN")
@@ -134,8 +134,8 @@ class SampleOptions:
     Args:
         run: Run folder, or hf://owner/name.
         pretrained: Weights that come with the package, twins or cifar10, in place of a run folder.
-        out: Folder to write to. Defaults to RUN/pictures, ./NAME/pictures for hf://, ./pretrained/NAME/pictures for
-            --pretrained.
+        out: Folder to write to. Defaults to RUN/pictures, to ./hub/OWNER/NAME/pictures for hf://, or to
+            ./pretrained/NAME/pictures for --pretrained.
         step: Step of the checkpoint. Defaults to the newest.
         seed: First seed; each seed is one latent.
         classes: Names or numbers of classes, separated by commas, or all. Defaults to the first 10.
@@ -196,8 +196,8 @@ class AttendOptions:
     Args:
         run: Run folder, or hf://owner/name.
         pretrained: Weights that come with the package, twins or cifar10, in place of a run folder: a generator alone.
-        out: Folder to write to. Defaults to RUN/attention, ./NAME/attention for hf://, ./pretrained/NAME/attention for
-            --pretrained.
+        out: Folder to write to. Defaults to RUN/attention, to ./hub/OWNER/NAME/attention for hf://, or to
+            ./pretrained/NAME/attention for --pretrained.
         network: Network to look into. Defaults to both.
         pictures: Images to show it. Defaults to both; the discriminator alone sees real ones.
         layers: Attention layers, separated by commas, such as attention_32. Defaults to all.

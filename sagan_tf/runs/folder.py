@@ -148,7 +148,7 @@ class Run:
 
         Args:
             folder: Path, or a repository of the Hugging Face Hub, such as `hf://owner/name@v1`, which is downloaded.
-            output_path: As for `Run`; by default `./name` for a repository.
+            output_path: As for `Run`; by default `./hub/owner/name` for a repository.
 
         Returns:
             Run, not locked.
@@ -157,7 +157,7 @@ class Run:
             UserError: It is not a run folder, or the repository cannot be downloaded or has no generator.
         """
         if is_hub_name(folder):
-            run = cls(download(folder), output_path or repository_id(folder).partition("/")[2])
+            run = cls(download(folder), output_path or Path("hub") / repository_id(folder))
             run.source = str(folder)
             needed = run.config_path, run.generator_path
             advice = f" `sagan push RUN {folder}` makes one."

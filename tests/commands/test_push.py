@@ -159,7 +159,7 @@ def subject(request, published, run, here, tmp_path, monkeypatch):
 
 
 def test_commands_write_beside_the_user_what_they_draw_of_other_runs(subject, here, capsys):
-    folder = "toy" if subject == [NAME] else "pretrained/toy"  # `toy` could be the name of a data set
+    folder = "hub/me/toy" if subject == [NAME] else "pretrained/toy"  # `toy` could be the name of a data set
     sample.main([*subject, "--columns", "1"])
     grid = f"{folder}/pictures/grid.png"
     assert capsys.readouterr().out == f"{grid}\n" and (here / grid).is_file()
@@ -169,7 +169,7 @@ def test_commands_write_beside_the_user_what_they_draw_of_other_runs(subject, he
     assert "generator  attention_16" in out and "discriminator" not in out
     if subject == [NAME]:
         report.main(subject)
-        assert f"sagan_tf.load_run({NAME!r})" in html.unescape((here / "toy" / "report.html").read_text())
+        assert f"sagan_tf.load_run({NAME!r})" in html.unescape((here / folder / "report.html").read_text())
     assert {path.relative_to(here).parts[0] for path in here.rglob("*")} == {folder.partition("/")[0]}
 
 
