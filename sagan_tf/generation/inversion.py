@@ -127,15 +127,19 @@ def _levels(images):
 def _numbers(labels, class_names):
     """Labels as an array, names of classes as their numbers."""
     names = {name: number for number, name in enumerate(class_names or ())}
-    return np.array([names.get(label, label) if isinstance(label, str) else label for label in labels])
+    unknown = [label for label in labels if isinstance(label, str) and label not in names]
+    if unknown:
+        raise ValueError(f"There is no class of this name. Received: {unknown[0]!r}.")
+    return np.array([names[label] if isinstance(label, str) else label for label in labels])
 
 
 def _check(folded, levels, labels, steps, restarts, learning_rate, feature_weight):
     if levels.ndim != 4 or levels.shape[1:] != folded.image_shape or not len(levels):
         raise ValueError(f"`images` must be (N, {', '.join(map(str, folded.image_shape))}). Received: {levels.shape}.")
-    if min(steps, restarts) < 1 or not 0 < learning_rate < np.inf or not 0 <= feature_weight < np.inf:
+    is_whole = all(isinstance(value, int | np.integer) for value in (steps, restarts))
+    if not is_whole or min(steps, restarts) < 1 or not 0 < learning_rate < np.inf or not 0 <= feature_weight < np.inf:
         raise ValueError(
-            "`steps` and `restarts` must be >= 1, `learning_rate` > 0, and `feature_weight` >= 0. "
+            "`steps` and `restarts` must be ints >= 1, `learning_rate` > 0, and `feature_weight` >= 0. "
             f"Received: {steps=}, {restarts=}, {learning_rate=}, {feature_weight=}."
         )
     if labels is not None:

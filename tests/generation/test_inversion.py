@@ -60,6 +60,7 @@ def test_invert_rejects_what_does_not_fit(folded):
         ((images, [0]), {}),
         ((images, [0, CLASSES]), {}),
         ((images,), {"steps": 0}),
+        ((images,), {"steps": 2.5}),
         ((images,), {"learning_rate": 0.0}),
         ((images,), {"learning_rate": np.inf}),
         ((images,), {"feature_weight": -1.0}),
@@ -78,5 +79,7 @@ def test_invert_takes_names_of_classes_and_names_other_arguments(folded):
     named = SimpleNamespace(model=folded, class_names=("cat", "dog", "owl"))
     found = sagan_tf.invert(named, images, ["owl", "cat"], steps=1, restarts=1, show_progress=False)
     np.testing.assert_array_equal(found.labels, [2, 0])
+    with pytest.raises(ValueError, match="no class of this name. Received: 'bird'"):
+        sagan_tf.invert(named, images, ["owl", "bird"])
     with pytest.raises(TypeError, match="or what `load_run` returns. Received: 'runs/cats'"):
         sagan_tf.invert("runs/cats", images)
