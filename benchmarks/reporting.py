@@ -43,3 +43,10 @@ def load_pyplot(**style):
         }
     )
     return pyplot
+
+
+def set_log_scale(axes):
+    """Makes the y axis logarithmic, with plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from reporting import describe_machine, load_pyplot, write_json
+from reporting import describe_machine, load_pyplot, set_log_scale, write_json
 
 from sagan_tf.config import load_config
 from sagan_tf.data.options import DataOptions
@@ -140,7 +140,8 @@ def draw(curves, path):
         number = list(ARMS).index(curve["arm"])
         label = f"from {curve['arm']}" if curve["seed"] == curves[0]["seed"] else None
         axes.plot(curve["steps"], curve["frechet_distance"], color=f"C{number}", label=label)
-    axes.set(xlabel="step", ylabel="Fréchet distance of CIFAR-10 features", yscale="log")
+    axes.set(xlabel="step", ylabel="Fréchet distance of CIFAR-10 features")
+    set_log_scale(axes)
     axes.set_title(f"{' and '.join(NEW_CLASSES)}, {NEW_PICTURES:,} pictures each", fontsize="medium")
     axes.legend()
     axes.grid(alpha=0.3)

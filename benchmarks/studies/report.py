@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
-from reporting import load_pyplot
+from reporting import load_pyplot, set_log_scale
 from scipy.stats import t
 
 from sagan_tf.experiment.trained import load_generator
@@ -184,7 +184,9 @@ def draw_curves(study, runs, path):
             steps = sorted({step for curve in curves for step, _ in curve})
             at = [[dict(curve)[step] for curve in curves if step in dict(curve)] for step in steps]
             panel.plot(steps, [np.median(values) for values in at], color=colour, linewidth=2.2, label=arm)
-        panel.set(xlabel="steps", title=MEASURES[measure], yscale="log" if measure in _DISTANCES else "linear")
+        panel.set(xlabel="steps", title=MEASURES[measure])
+        if measure in _DISTANCES:
+            set_log_scale(panel)
     panels[0][-1].legend(frameon=False, fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
