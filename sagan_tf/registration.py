@@ -6,7 +6,7 @@ import sys
 
 
 def register_with_keras():
-    """Imports the modules that register classes: at once if Keras is imported, otherwise right after it is."""
+    """Imports the modules that register classes: at once if Keras is imported, otherwise once it is."""
     if _has_keras():
         _register()
     else:
@@ -26,7 +26,7 @@ def _register():
 class _AfterKeras:
     """Import hook that runs `_register` once Keras is imported.
 
-    If one of our own modules imports Keras, it waits for that one: those that `SAGAN` needs may not be complete.
+    If one of our modules imports Keras, it runs after that module, which `SAGAN` may need.
     """
 
     def __init__(self):
