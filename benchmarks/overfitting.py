@@ -4,7 +4,8 @@
 
 r_v = (E[D(train)] - E[D(held out)]) / (E[D(train)] - E[D(generated)]) at the newest checkpoint (Karras et al. 2020,
 equation 1, https://arxiv.org/abs/2006.06676): 0 where held-out images get the logits of training images, 1 where they
-get those of generated ones. The generated images are the averaged generator's, seeds 0 to N - 1, labels in turn.
+get those of generated ones. The generated images are the averaged generator's, seeds 0 to N - 1, labels in turn. No
+image is augmented, as in training some are.
 """
 
 import argparse
@@ -15,10 +16,11 @@ import numpy as np
 from reporting import describe_machine, markdown_table, write_json
 
 from sagan_tf.data.sources import open_source
-from sagan_tf.errors import one_line_errors
+from sagan_tf.errors import UserError, one_line_errors
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.generation.pixels import from_levels
 from sagan_tf.generation.sampler import Sampler
+from sagan_tf.runs.data_check import has_classes_of
 from sagan_tf.runs.folder import Run
 
 BATCH = 100
@@ -41,30 +43,37 @@ def measure(run, options):
     networks, data = restore_networks(run, discriminator=True), run.config().data
     logits = {}
     for name, split in (("train", data.split), ("held_out", options.held_out)):
-        batches = open_source(replace(data, split=split)).reader.in_order_batches(BATCH)
-        logits[name] = mean_logit(networks, (batch for _, batch in zip(range(options.images // BATCH), batches)))
-    logits["generated"] = mean_logit(networks, generated(networks, options.images))
+        source = open_source(replace(data, split=split))
+        if not has_classes_of(run, source.class_names):
+            raise UserError(f"{source.name}: the split {split} does not have the classes of {run.path}.")
+        logits[name] = mean_logit(networks, *real(source, options.images))
+    logits["generated"] = mean_logit(networks, *generated(networks, options.images))
     overfitting = (logits["train"] - logits["held_out"]) / (logits["train"] - logits["generated"])
     values = {name: round(value, 4) for name, value in (*logits.items(), ("r_v", overfitting))}
     return {"run": "/".join(run.path.parts[-3:]), "step": networks.step, **values}
 
 
+def real(source, count):
+    """At most `count` images, uint8, and labels; evenly spread, because folders are in the order of their classes."""
+    chosen = set(np.linspace(0, source.num_images - 1, min(count, source.num_images)).astype(int).tolist())
+    items = (item for index, item in enumerate(source.reader.in_order()) if index in chosen)
+    images, labels = zip(*((np.asarray(load()), label) for load, label in items))
+    return np.stack(images), np.array(labels)
+
+
 def generated(networks, count):
-    sampler = Sampler(networks.generator, show_progress=False)
-    for start in range(0, count, BATCH):
-        seeds = np.arange(start, start + BATCH)
-        labels = None if networks.num_classes is None else seeds % networks.num_classes
-        yield sampler.sample(seeds, labels), labels
+    seeds = np.arange(count)
+    labels = None if networks.num_classes is None else seeds % networks.num_classes
+    return Sampler(networks.generator, show_progress=False).sample(seeds, labels), labels
 
 
-def mean_logit(networks, batches):
-    """Mean logit of batches (images uint8, labels or None)."""
-    means = []
-    for images, labels in batches:
-        inputs = from_levels(np.asarray(images))
-        inputs = inputs if networks.num_classes is None else [inputs, np.asarray(labels)]
-        means.append(float(np.mean(networks.discriminator(inputs, training=False))))
-    return float(np.mean(means))
+def mean_logit(networks, images, labels):
+    logits = []
+    for part in (slice(first, first + BATCH) for first in range(0, len(images), BATCH)):
+        inputs = from_levels(images[part])
+        inputs = inputs if networks.num_classes is None else [inputs, labels[part]]
+        logits.append(np.asarray(networks.discriminator(inputs, training=False)))
+    return float(np.mean(np.concatenate(logits)))
 
 
 if __name__ == "__main__":

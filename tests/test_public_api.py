@@ -96,11 +96,14 @@ extras = ["onnx", "onnxruntime", "tf2onnx", "aiohttp", "grpc", "orjson", "promet
           "tensorflow_datasets", "matplotlib"]
 print([name for name in extras if name in sys.modules])
 """
-FIND = "import {first}, keras; print(keras.saving.get_registered_object('sagan_tf>SelfAttention').__name__)"
+FIND = """
+import {first}, keras
+print(*(keras.saving.get_registered_object(f"sagan_tf>{{name}}").__name__ for name in ("SelfAttention", "SAGAN")))
+"""
 
 
 def test_imports_in_any_order_find_train_and_register_with_keras(run, tmp_path):
-    """`train` is a module and a function; Keras loads our models after either import, and knows our layers when one of
+    """`train` is a module and a function; Keras loads our models after either import, and knows our classes when one of
     our modules imports it. Training on embedded data imports no extra."""
     path, outs = str(run.generator_path), [str(tmp_path / name) for name in ("ours_first.npy", "keras_first.npy")]
     cases = [
@@ -108,8 +111,9 @@ def test_imports_in_any_order_find_train_and_register_with_keras(run, tmp_path):
           for first in ("sagan_tf.experiment.train", "sagan_tf.train")),
         *((LOAD.format(imports=imports, path=path, out=out), "SAGAN")
           for imports, out in zip(("import sagan_tf, keras", "import keras, sagan_tf"), outs)),
-        *((FIND.format(first=first), "SelfAttention")
-          for first in ("sagan_tf.layers", "sagan_tf.accelerate", "sagan_tf.evaluation.distances")),
+        *((FIND.format(first=first), "SelfAttention SAGAN")
+          for first in ("sagan_tf.layers", "sagan_tf.accelerate", "sagan_tf.evaluation.distances",
+                        "sagan_tf.training.losses")),
         (IMPORT, "[]"),
     ]  # fmt: skip
     codes, lines = zip(*cases)
