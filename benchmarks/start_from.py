@@ -24,9 +24,11 @@ from sagan_tf.data.sources import open_source
 from sagan_tf.errors import STOPPED_CODES, one_line_errors
 from sagan_tf.experiment.train import train
 from sagan_tf.files.atomic import atomic_folder
+from sagan_tf.runs.folder import Run
 
 NEW_CLASSES = ("dog", "ship")
 NEW_PICTURES = 1000  # of each new class
+SHOWN_STEP = 1000  # whose samples are drawn; a sample interval
 # A narrow cifar10_small, with an average short enough for its first distances.
 FLAGS = {
     "config": "cifar10_small",
@@ -64,7 +66,7 @@ def main():
         result = {"options": {**vars(options), "out": None, "data_dir": None}, "further": further, "curves": curves,
                   "summary": summary, "environment": describe_machine()}  # fmt: skip
         write_json(options.out / "result.json", result)
-        draw(curves, options.out / "curves.png")
+        draw(options, curves, options.out / "curves.png")
         print(json.dumps(summary, indent=1))
 
 
@@ -98,17 +100,28 @@ def measure(options, further, arm, seed):
     source = options.out / "runs" / str(seed) / "source"
     if ARMS[arm](source):
         run_to_end(options, further, source, "old", options.source_steps, seed, {})
-    folder = options.out / "runs" / str(seed) / arm.replace(", ", "_").replace(" ", "_")
     evaluation = {
         "evaluation.interval": options.interval,
         "evaluation.features": options.features,
         "evaluation.num_samples": options.samples,
         "evaluation.split": "test",
     }
-    run = run_to_end(options, further, folder, "new", options.steps, seed, {**evaluation, **ARMS[arm](source)})
+    run = run_to_end(
+        options,
+        further,
+        arm_folder(options, arm, seed),
+        "new",
+        options.steps,
+        seed,
+        {**evaluation, **ARMS[arm](source)},
+    )
     lines = [line for line in run.read_metrics() if "frechet_distance" in line]
     return {"arm": arm, "seed": seed, "steps": [line["step"] for line in lines],
             "frechet_distance": [line["frechet_distance"] for line in lines]}  # fmt: skip
+
+
+def arm_folder(options, arm, seed):
+    return options.out / "runs" / str(seed) / arm.replace(", ", "_").replace(" ", "_")
 
 
 def run_to_end(options, further, folder, pictures, steps, seed, changes):
@@ -134,8 +147,11 @@ def summarize(curves):
     return rows
 
 
-def draw(curves, path):
-    figure, axes = load_pyplot().subplots(figsize=(7, 4), layout="constrained")
+def draw(options, curves, path):
+    """Draws the curves, and beside them samples of each arm of the first seed after SHOWN_STEP steps."""
+    figure = load_pyplot().figure(figsize=(12, 4), layout="constrained")
+    grid = figure.add_gridspec(len(ARMS), 2)
+    axes = figure.add_subplot(grid[:, 0])
     for curve in curves:
         number = list(ARMS).index(curve["arm"])
         label = f"from {curve['arm']}" if curve["seed"] == curves[0]["seed"] else None
@@ -145,7 +161,16 @@ def draw(curves, path):
     axes.set_title(f"{' and '.join(NEW_CLASSES)}, {NEW_PICTURES:,} pictures each", fontsize="medium")
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    for number, arm in enumerate(ARMS):
+        samples = Run(arm_folder(options, arm, options.seeds[0])).sample_path(SHOWN_STEP)
+        if samples.is_file():
+            axes = figure.add_subplot(grid[number, 1])
+            axes.imshow(Image.open(samples))
+            axes.set_title(
+                f"from {arm}: step {SHOWN_STEP:,}, seed {options.seeds[0]}", fontsize="medium", color=f"C{number}"
+            )
+            axes.axis("off")
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
