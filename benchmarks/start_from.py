@@ -158,7 +158,7 @@ def draw(options, curves, path):
         axes.plot(curve["steps"], curve["frechet_distance"], color=f"C{number}", label=label)
     axes.set(xlabel="step", ylabel="Fréchet distance of CIFAR-10 features")
     set_log_scale(axes)
-    axes.set_title(f"{' and '.join(NEW_CLASSES)}, {NEW_PICTURES:,} pictures each", fontsize="medium")
+    axes.set_title(f"{' and '.join(NEW_CLASSES)}, {NEW_PICTURES:,} images each", fontsize="medium")
     axes.legend()
     axes.grid(alpha=0.3)
     for number, arm in enumerate(ARMS):
