@@ -1,12 +1,12 @@
-"""Measures what starting from weights saves: CIFAR-10 without two classes, then these two with 1,000 pictures each.
+"""Measures what starting from weights saves: CIFAR-10 without two classes, then these two with 1,000 images each.
 
     python benchmarks/cifar10_features.py --data_dir DIR --out cifar10_features.keras
     python benchmarks/start_from.py --data_dir DIR --features cifar10_features.keras:features --out OUT
 
-For each seed, a run on eight classes, and runs on the other two: from nothing, from the weights of the first, and the
-same with two blocks of the discriminator frozen (FreezeD). The Frechet distance of the features to held-out pictures of
-the two classes is computed every --interval steps. Writes OUT/result.json and OUT/curves.png; the same command resumes.
-Options that are not listed go to `sagan_tf.train`, for all runs.
+For each seed, a run on eight classes, and runs on the other two: from nothing, from the weights of the first, the same
+with two blocks of the discriminator frozen (FreezeD), and both starts with DiffAugment. The Frechet distance of the
+features to held-out images of the two classes is computed every --interval steps. Writes OUT/result.json and
+OUT/curves.png; the same command resumes. Options that are not listed go to `sagan_tf.train`, for all runs.
 """
 
 import argparse
@@ -39,10 +39,13 @@ FLAGS = {
     "output.checkpoints_to_keep": 1,
     "output.tensorboard": "none",
 }
+DIFFAUGMENT = {"training.augmentation": "[color, translation, cutout]"}
 ARMS = {
     "nothing": lambda source: {},
     "weights": lambda source: {"training.start_from": source},
     "weights, 2 blocks frozen": lambda source: {"training.start_from": source, "discriminator.frozen_blocks": 2},
+    "weights, DiffAugment": lambda source: {"training.start_from": source, **DIFFAUGMENT},
+    "nothing, DiffAugment": lambda source: DIFFAUGMENT,
 }
 
 
@@ -52,7 +55,7 @@ def main():
     parser.add_argument("--features", required=True, metavar="PATH:NAME", help="Keras file and layer")
     parser.add_argument("--out", type=Path, required=True, help="folder of data and runs, kept between starts")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--source_steps", type=int, default=6_000)
+    parser.add_argument("--source_steps", type=int, default=15_000)
     parser.add_argument("--steps", type=int, default=3_600)
     parser.add_argument("--interval", type=int, default=300, help="steps between two distances")
     parser.add_argument("--samples", type=int, default=5_000, help="generated pictures of a distance")
@@ -98,7 +101,7 @@ def save_picture(folder, name, number, split, image, options):
 def measure(options, further, arm, seed):
     """Trains what is missing of an arm; returns its distances by step."""
     source = options.out / "runs" / str(seed) / "source"
-    if ARMS[arm](source):
+    if "training.start_from" in ARMS[arm](source):
         run_to_end(options, further, source, "old", options.source_steps, seed, {})
     evaluation = {
         "evaluation.interval": options.interval,
@@ -149,7 +152,7 @@ def summarize(curves):
 
 def draw(options, curves, path):
     """Draws the curves, and beside them samples of each arm of the first seed after SHOWN_STEP steps."""
-    figure = load_pyplot().figure(figsize=(12, 4), layout="constrained")
+    figure = load_pyplot().figure(figsize=(12, 6), layout="constrained")
     grid = figure.add_gridspec(len(ARMS), 2)
     axes = figure.add_subplot(grid[:, 0])
     for curve in curves:
