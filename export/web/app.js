@@ -170,10 +170,10 @@ function controlled() {
   return { seed, label: selectedLabel(), truncation: $("truncation").value, offsets, weights: $("variant").value };
 }
 
-/** Moves the controls to what the address says. */
-function followLink() {
+/** Moves the controls to what an address says. */
+function followLink(hash) {
   const { min, max } = $("truncation");
-  const linked = parseLink(location.hash, controlled(), {
+  const linked = parseLink(hash, controlled(), {
     classes: $("class").options.length,
     truncation: [Number(min), Number(max)],
     offset: SLIDER_RANGE,
@@ -328,9 +328,9 @@ function listen() {
   $("layer").addEventListener("change", drawOverlay);
   const reload = () => loadModel($("variant").value).then(refreshAll, report);
   $("variant").addEventListener("change", reload);
-  addEventListener("hashchange", () => {
+  addEventListener("hashchange", ({ newURL }) => {
     const weights = $("variant").value;
-    followLink();
+    followLink(new URL(newURL).hash); // linkTimer may have replaced location.hash since
     if ($("variant").value === weights) refreshAll();
     else reload();
   });
@@ -387,7 +387,7 @@ async function start() {
   if (!response.ok) throw new Error(`model.json: ${response.status} ${response.statusText}`);
   state.description = await response.json();
   buildControls();
-  followLink();
+  followLink(location.hash);
   $("bar").style.background = heatGradient();
   await loadLiteRt("./litert/wasm/");
   listen(); // before the weights: if they cannot be loaded, others can be chosen
