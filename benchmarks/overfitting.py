@@ -4,8 +4,8 @@
 
 r_v = (E[D(train)] - E[D(held out)]) / (E[D(train)] - E[D(generated)]) at the newest checkpoint (Karras et al. 2020,
 equation 1, https://arxiv.org/abs/2006.06676): 0 where held-out images get the logits of training images, 1 where they
-get those of generated ones. The generated images are the averaged generator's, seeds 0 to N - 1, labels in turn. No
-image is augmented, as in training some are.
+get those of generated ones. The generated images are the averaged generator's, seeds 0 to N - 1, labels in turn.
+Images are not augmented, whatever the run's augmentation.
 """
 
 import argparse

@@ -109,15 +109,8 @@ def measure(options, further, arm, seed):
         "evaluation.num_samples": options.samples,
         "evaluation.split": "test",
     }
-    run = run_to_end(
-        options,
-        further,
-        arm_folder(options, arm, seed),
-        "new",
-        options.steps,
-        seed,
-        {**evaluation, **ARMS[arm](source)},
-    )
+    folder, changes = arm_folder(options, arm, seed), {**evaluation, **ARMS[arm](source)}
+    run = run_to_end(options, further, folder, "new", options.steps, seed, changes)
     lines = [line for line in run.read_metrics() if "frechet_distance" in line]
     return {"arm": arm, "seed": seed, "steps": [line["step"] for line in lines],
             "frechet_distance": [line["frechet_distance"] for line in lines]}  # fmt: skip
