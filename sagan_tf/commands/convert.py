@@ -107,21 +107,21 @@ def write_biggan_pytorch(run_path, discriminator_path, folder):
         raise UserError(f"{discriminator_path}: --to takes one run folder, which has both networks.")
     run = open_subject(run_path)
     _check_empty(folder)
-    networks = restore_networks(run)
+    has_discriminator = bool(run.checkpoint_steps())
+    networks = restore_networks(run, discriminator=has_discriminator)  # both of one step, also while the run trains
     generator_options, discriminator_options = network_options(run.config(), networks.num_classes)
     try:
         arguments = generator_arguments(generator_options)
     except UserError as error:
         raise UserError(f"{run_path}: its generator cannot be converted: {error}") from None
     lines = [_write(networks.generator, "Generator", arguments, folder, "G_ema.pth")]
-    if not run.checkpoint_steps():
+    if not has_discriminator:
         return [*lines, "The run has no checkpoint and so no discriminator."]
     try:
         arguments = discriminator_arguments(discriminator_options)
     except UserError as error:
         return [*lines, f"The discriminator is left out: {error}"]
-    discriminator = restore_networks(run, discriminator=True).discriminator
-    return [*lines, _write(discriminator, "Discriminator", arguments, folder, "D.pth")]
+    return [*lines, _write(networks.discriminator, "Discriminator", arguments, folder, "D.pth")]
 
 
 def _write(network, name, arguments, folder, file_name):

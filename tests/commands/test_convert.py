@@ -204,10 +204,9 @@ def test_convert_writes_a_run_for_biggan_pytorch(tmp_path, capsys, command_error
     assert "left out: activate_skip is True" in capsys.readouterr().out
     assert [path.name for path in full.iterdir()] == ["G_ema.pth"]
 
-    run.config_path.write_text(config.replace("[]", "[16]"))
-    there = tmp_path / "elsewhere"
+    there, attentive = tmp_path / "elsewhere", make_run(tmp_path / "attentive")
     for wrong, message in (
-        ([*arguments, there], "generator cannot be converted: key_reduction is 4"),
+        ([attentive.path, *arguments[1:], there], "generator cannot be converted: key_reduction is 4"),
         ([*arguments, full], "is not empty"),
         ([tmp_path, *arguments[1:], there], "not a run folder"),
         ([run.path, "D.pth", *arguments[1:], there], "takes one run folder"),
