@@ -131,15 +131,16 @@ def run_to_end(options, further, folder, pictures, steps, seed, changes):
 
 
 def summarize(curves):
-    """For each seed and arm: the last distance, and the first step as good as the last one from nothing."""
+    """For each seed and arm: the last distance, and the first step as good as the last one of each arm from nothing."""
     rows = []
     for curve in curves:
-        goal = next(c for c in curves if c["seed"] == curve["seed"] and c["arm"] == "nothing")["frechet_distance"][-1]
-        reached = [step for step, value in zip(curve["steps"], curve["frechet_distance"]) if value <= goal]
-        rows.append({
-            "seed": curve["seed"], "arm": curve["arm"], "last": curve["frechet_distance"][-1],
-            "reaches_last_from_nothing_at": min(reached, default=None), "of_steps": curve["steps"][-1],
-        })  # fmt: skip
+        row = {"seed": curve["seed"], "arm": curve["arm"], "last": curve["frechet_distance"][-1]}
+        for other in curves:
+            if other["seed"] == curve["seed"] and other["arm"].startswith("nothing"):
+                goal = other["frechet_distance"][-1]
+                reached = [step for step, value in zip(curve["steps"], curve["frechet_distance"]) if value <= goal]
+                row[f"reaches the last of {other['arm']} at"] = min(reached, default=None)
+        rows.append(row)
     return rows
 
 
