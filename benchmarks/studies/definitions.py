@@ -296,6 +296,6 @@ STUDIES = [
     ),
     Study(
         "small_data_cifar10_500", "And with a hundredth?",
-        {**_SMALL_DATA, "data.split": "train[:500]"}, _AUGMENTED_OR_NOT, (0, 1),
+        {**_SMALL_DATA, "data.split": "train[:500]", "training.steps": 10_000}, _AUGMENTED_OR_NOT, (0, 1),
     ),
 ]  # fmt: skip
