@@ -15,6 +15,7 @@ from sagan_tf.data import embedded, rules
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.data.pipeline import make_dataset
 from sagan_tf.data.sources import contact_sheet_images, describe, open_source, translate_data_errors
+from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_gan
 from sagan_tf.experiment.callbacks import MetricsRecorder, make_callbacks
 from sagan_tf.experiment.checkpoints import make_manager, restore_latest
@@ -169,6 +170,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
 
     Raises:
         TrainingFailure: Training diverged, or collapsed where that stops it.
+        UserError: The run continues from a step that `hardware.steps_per_execution` does not divide.
     """
     training, is_chief = config.training, manager is not None
     start_step = int(gan.step.numpy())
@@ -178,6 +180,12 @@ def fit(config, gan, source, run, manager, callbacks=()):
             log = MetricsRecorder(run.metrics_log, writes=is_chief)
             OnlineEvaluation(config, run, gan, source, log).make_missing(gan)
         return None
+    per_call = config.hardware.steps_per_execution
+    if start_step % per_call:  # no call would end at a step where a line, a checkpoint or the end is due
+        raise UserError(
+            f"hardware.steps_per_execution: must divide {start_step}, the step from which the run continues, as 1 "
+            f"does. Got {per_call}."
+        )
     dataset = make_dataset(source, training.images_per_step, seed=training.seed, start_step=start_step)
     dataset = prefetch_to_device(dataset, gan.distribute_strategy)
     stop, progress, started_at = StopOnSignal(), Progress(training.steps), time.monotonic()

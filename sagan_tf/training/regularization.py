@@ -88,7 +88,8 @@ def lecam_term(gan, real_logit, fake_logit):
     """The LeCam penalty of a SAGAN, whose running means it moves; 0 before its start."""
     logits = [ops.cast(logit, "float32") for logit in (real_logit, fake_logit)]
     is_started = gan.step >= gan.lecam_start_step
-    means = update_running_means(gan.lecam_means, *logits, ops.where(is_started, 1.0 - gan.lecam_decay, 1.0))
+    rate = 1.0 - gan.lecam_decay ** (1 / gan.accumulation_steps)  # of each batch of an update
+    means = update_running_means(gan.lecam_means, *logits, ops.where(is_started, rate, 1.0))
     return ops.where(is_started, gan.lecam_weight * lecam_penalty(*logits, means), 0.0)
 
 

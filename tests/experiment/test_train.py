@@ -93,6 +93,14 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_resume_rejects_steps_per_execution_that_does_not_divide_the_step(tmp_path):
+    run = train(tiny_config(tmp_path, steps=1))
+    config = tiny_config(tmp_path, steps=4, hardware__steps_per_execution=2, output__log_interval=2)
+    with pytest.raises(UserError, match="hardware.steps_per_execution: must divide 1, the step .* Got 2"):
+        train(config)
+    assert run.checkpoint_steps() == [1]
+
+
 def test_resume_rejects_changed_data_and_leaves_run_as_it_is(tmp_path, capsys):
     for label, name in enumerate(("cat", "dog", "eel")):
         for i in range(4):
