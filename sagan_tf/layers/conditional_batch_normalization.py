@@ -94,6 +94,10 @@ class ConditionalBatchNormalization(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         feature_map, label = inputs
+        if not keras.backend.is_int_dtype(label.dtype):
+            raise ValueError(f"Labels must be integers. Received: {keras.backend.standardize_dtype(label.dtype)}.")
+        if keras.backend.standardize_dtype(label.dtype) not in ("int32", "int64"):  # TensorFlow looks up no others
+            label = ops.cast(label, "int32")
         label = functional.move_negative_out_of_range(ops.reshape(label, (-1,)), self.num_classes)
         sizes = feature_map.shape[0], label.shape[0]
         if None not in sizes and sizes[0] != sizes[1]:

@@ -79,6 +79,18 @@ def resolve_jit_compile(choice, obstacle=None):
     return bool(choice)
 
 
+def check_clipping(strategy, *optimizers):
+    """Raises ValueError for Keras optimizers that clip gradients on several replicas, each of which clips its share."""
+    for optimizer in optimizers if strategy.num_replicas_in_sync > 1 else ():
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scaling one
+        for name in ("clipnorm", "global_clipnorm", "clipvalue"):
+            if getattr(optimizer, name) is not None:
+                raise ValueError(
+                    f"An optimizer cannot clip gradients on several replicas: each would clip its own share. "
+                    f"Received: {name}={getattr(optimizer, name)}."
+                )
+
+
 def mean_over_replicas(x):
     """Mean of a tensor over the replicas, in their context."""
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:

@@ -16,7 +16,7 @@ from sagan_tf.training.adaptive_augmentation import check_steering
 from sagan_tf.training.augmentation import check_operations
 from sagan_tf.training.batch_statistics import has_global_statistics
 from sagan_tf.training.distributed_model import DistributedModel
-from sagan_tf.training.distribution import resolve_jit_compile, xla_obstacle
+from sagan_tf.training.distribution import check_clipping, resolve_jit_compile, xla_obstacle
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.inputs import (
     call_network,
@@ -202,7 +202,8 @@ class SAGAN(DistributedModel):
             run_eagerly: bool, as in Keras.
 
         Raises:
-            ValueError: An argument is out of range, or XLA cannot compile the step.
+            ValueError: An argument is out of range, XLA cannot compile the step, or an optimizer clips gradients on
+                several replicas.
             UserError: The kernels cannot be compiled on this machine.
         """
         arguments = locals()
@@ -223,6 +224,7 @@ class SAGAN(DistributedModel):
         networks = self.generator, self.discriminator
         self.generator_optimizer = with_loss_scaling(keras.optimizers.get(generator_optimizer), networks)
         self.discriminator_optimizer = with_loss_scaling(keras.optimizers.get(discriminator_optimizer), networks)
+        check_clipping(self.distribute_strategy, self.generator_optimizer, self.discriminator_optimizer)
         # Built now, so that a checkpoint finds the slots.
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)

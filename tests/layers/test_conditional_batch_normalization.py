@@ -70,6 +70,17 @@ def test_conditional_batch_normalization_accepts_labels_as_column(training):
     np.testing.assert_array_equal(*outputs)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int64"])
+def test_conditional_batch_normalization_accepts_labels_of_any_integer_type(dtype):
+    layer, x = built(), feature_map()
+    np.testing.assert_array_equal(layer([x, LABELS.astype(dtype)]), layer([x, LABELS]))
+
+
+def test_conditional_batch_normalization_rejects_labels_that_are_no_integers():
+    with pytest.raises(ValueError, match="Labels must be integers. Received: float32."):
+        built()([feature_map(), LABELS.astype("float32")])
+
+
 def test_conditional_batch_normalization_infers_each_image_independently():
     layer, x = built(), feature_map()
     layer([x, LABELS], training=True)

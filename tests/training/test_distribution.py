@@ -1,5 +1,7 @@
 """Choice of devices, steps of `fit`, and gradients with a scaled loss."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,14 @@ from training.tiny import prefetch_to_last_cpu
 
 from sagan_tf.errors import UserError
 from sagan_tf.training.distributed_model import DistributedModel
-from sagan_tf.training.distribution import make_strategy, prefetch_to_device, resolve_jit_compile, xla_obstacle
+from sagan_tf.training.distribution import (
+    check_clipping,
+    make_strategy,
+    prefetch_to_device,
+    resolve_jit_compile,
+    xla_obstacle,
+)
+from sagan_tf.training.loss_scale import DynamicLossScaleOptimizer
 
 
 def test_make_strategy_returns_default_for_one_device():
@@ -79,3 +88,13 @@ def test_one_replica_has_no_strategy_which_xla_could_not_compile(distribution):
     assert make_strategy(distribution, 1) is tf.distribute.get_strategy()
     obstacle = xla_obstacle(tf.distribute.MirroredStrategy(["CPU:0"]), has_global_statistics=False)
     assert "mirrored strategy of one replica" in obstacle and resolve_jit_compile("auto", obstacle) is False
+
+
+@pytest.mark.parametrize("name", ["clipnorm", "global_clipnorm", "clipvalue"])
+@pytest.mark.parametrize("wrap", [lambda optimizer: optimizer, DynamicLossScaleOptimizer])
+def test_clipping_is_refused_on_several_replicas_alone(name, wrap):
+    """Keras clips before it sums over replicas."""
+    optimizers = keras.optimizers.Adam(), wrap(keras.optimizers.SGD(**{name: 0.5}))
+    check_clipping(SimpleNamespace(num_replicas_in_sync=1), *optimizers)
+    with pytest.raises(ValueError, match=f"each would clip its own share. Received: {name}=0.5"):
+        check_clipping(SimpleNamespace(num_replicas_in_sync=2), *optimizers)
