@@ -174,6 +174,9 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     assert "sets a square" in refusal(capsys, tmp_path / "flat", "--reference", "twins", *both)
     assert "has no latents" in refusal(capsys, tmp_path / "flat", "--reference", "twins", curve)
     assert "--reference" in refusal(capsys, tmp_path / "flat", "--features", features)
+    assert "--features; name it" in refusal(capsys, run.path, "--pixel_range", "0,1")
+    for name in ("--inception", "--inception_sha256"):
+        assert "leave one of both out" in refusal(capsys, run.path, "--features", features, name, "abc")
     assert refusal(capsys, run.path, "--metrics", "fidd") == (
         f"--metrics: `fidd` is not one of {', '.join(METRICS + IMAGE_METRICS)}. Did you mean `fid`?"
     )
