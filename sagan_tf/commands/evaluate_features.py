@@ -60,6 +60,8 @@ def measure_samples(run, evaluator, reader, subject, stem, source, options):
     if not has_classes_of(run, reference.about.get("class_names")):
         generated = dataclasses.replace(generated, labels=None)  # the labels of other classes mean nothing here
     metrics, left_out = _feature_metrics(evaluator, generated, reference, options)
+    if options.truncation_curve and not curve:
+        left_out["truncation_curve"] = left_out[curve_metric_names(options)[0]]
     files = []
     if source is not None and reference.features is not None:
         files = [save_feature_neighbours(generated, reference, reader, source, beside(stem, "_neighbours.png"))]
@@ -101,8 +103,9 @@ def _measure_curve(evaluator, reader, subject, stem, generated, reference, optio
             path = beside(stem, f"-at_{truncation:g}")
             features, more = _collect_samples(evaluator, reader.sampler, samples, subject, path, worker)
             removals += more
-        if worker.is_chief:
-            curve.append((truncation, evaluator.metrics(features, data, curve_metric_names(options))[0]))
+        metrics = evaluator.metrics(features, data, curve_metric_names(options))[0] if worker.is_chief else ()
+        if metrics:
+            curve.append((truncation, metrics))
     return curve, removals
 
 

@@ -15,6 +15,8 @@ from sagan_tf.evaluation.metric_names import METRICS, TITLES
 from sagan_tf.evaluation.precision_recall import manifold_metrics
 from sagan_tf.files.hashing import sha256_of_parts
 
+_KERNEL_BLOCK = 1000  # rows at most
+
 
 @dataclass(frozen=True)
 class MetricValue:
@@ -125,9 +127,10 @@ def _kernel(generated, reference):
     seed = int(sha256_of_parts(heads)[:16], 16)
     rng = np.random.default_rng(seed)
     sets = [_random_rows(each.features, count, rng) for each in (generated, reference)]
-    value, error = kernel_distance(*sets, seed=seed)
+    value, error = kernel_distance(*sets, _KERNEL_BLOCK, seed)
     error = None if np.isnan(error) else error
-    return MetricValue("kernel_distance", value, error, f"unbiased, standard error; blocks of {min(1000, count):,}")
+    rows = count // -(-count // _KERNEL_BLOCK)
+    return MetricValue("kernel_distance", value, error, f"unbiased, standard error; blocks of {rows:,}")
 
 
 def _random_rows(rows, count, rng):

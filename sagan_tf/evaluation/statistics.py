@@ -82,11 +82,18 @@ def _check_own(arrays, about, dimensions):
     count, rows = int(arrays["count"]), len(arrays.get("indices", ()))
     shapes = {"score": (2,)}
     if "indices" in arrays:
-        shapes |= {"features": (rows, dimensions), "indices": (rows,), "labels": (rows,)}
+        columns = np.shape(arrays.get("own_distances"))[-1:]
+        shapes |= {
+            "features": (rows, dimensions),
+            "indices": (rows,),
+            "labels": (rows,),
+            "own_distances": (rows, *columns),
+        }
     fit = all(name not in arrays or arrays[name].shape == shape for name, shape in shapes.items())
     numbers = all(arrays[name].dtype.kind in "fiu" for name in shapes if name in arrays)
     is_described = isinstance(about, dict) and isinstance(about.get("features"), dict | None)
-    if not (is_described and fit and numbers and rows <= count and count > 0):
+    finite = numbers and np.isfinite(arrays.get("features", 0.0)).all()
+    if not (is_described and fit and finite and rows <= count and count > 0):
         raise ValueError
     return count
 

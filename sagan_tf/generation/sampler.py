@@ -173,6 +173,7 @@ class Sampler:
 def _draw_latents(seeds, latent_dim, truncation=NO_TRUNCATION):
     """`draw_latents` of arrays: (N,) seeds and one truncation, or (N,) of them, to (N, D) float32."""
     seeds = np.asarray(seeds, np.int64)
+    truncation = np.minimum(truncation, float(np.finfo(np.float32).max))  # infinity would make latents of NaN
     return _draw(seeds, np.broadcast_to(np.float32(truncation), seeds.shape), latent_dim).numpy()
 
 

@@ -16,7 +16,8 @@ _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 def find_versions(folder):
     """Returns the complete versions in a model's folder as ints, ascending."""
     names = [name for name in _subfolders(folder) if re.fullmatch(r"0|[1-9][0-9]{0,18}", name)]
-    return sorted(int(name) for name in names if _is_complete(os.path.join(folder, name)))
+    # Both protocols have versions of 64 bits.
+    return sorted(int(name) for name in names if int(name) < 2**63 and _is_complete(os.path.join(folder, name)))
 
 
 def find_models(folder):

@@ -12,6 +12,7 @@ from sagan_tf.files.atomic import atomic_write, write_bytes
 from sagan_tf.generation.pixels import to_levels
 
 _FRAME_MILLISECONDS = 50  # GIF has a resolution of 10 ms.
+_LONGEST_SIDES = {"GIF": 65535, "WEBP": 16383}  # px, of the formats
 
 
 def to_pil(image):
@@ -46,7 +47,7 @@ def save_animation(frames, path):
 
     Raises:
         ValueError: The suffix is another, or there are fewer than two frames.
-        UserError: For .mp4, imageio-ffmpeg is not installed, or ffmpeg failed.
+        UserError: Frames are too large for the format; for .mp4, imageio-ffmpeg is not installed, or ffmpeg failed.
     """
     file_format = str(path).rpartition(".")[2].upper()
     if file_format not in ("GIF", "WEBP", "MP4") or len(frames) < 2:
@@ -57,6 +58,12 @@ def save_animation(frames, path):
     if file_format == "MP4":
         _save_mp4(frames, path)
         return
+    (width, height), limit = frames[0].size, _LONGEST_SIDES[file_format]
+    if max(width, height) > limit:
+        raise UserError(
+            f"{file_format.lower()}: a frame has {width} x {height} px, of at most {limit:,} per side. Choose fewer "
+            "classes or columns."
+        )
     if file_format == "GIF":
         # One palette for all frames; with a palette each, colors flicker.
         palette = _common_palette(frames)

@@ -107,7 +107,7 @@ def _first_samples(classes, seed):
 def _sample_rows(sampler, rows):
     """Samples rows of (seed, label, truncation): (rows, columns, H, W, C) uint8."""
     seeds, labels, truncations = (list(values) for values in zip(*(cell for row in rows for cell in row)))
-    images = sampler.sample(seeds, None if labels[0] is None else labels, np.float32(truncations))
+    images = sampler.sample(seeds, None if labels[0] is None else labels, truncations)
     return images.reshape(len(rows), len(rows[0]), *images.shape[1:])
 
 

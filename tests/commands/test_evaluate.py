@@ -156,6 +156,14 @@ def test_evaluate_with_standing_statistics_gives_the_same_by_step(run, features,
     assert value["by_step"] != pytest.approx(value["moving"], rel=1e-2)
 
 
+def test_truncation_curve_without_metrics_is_left_out(run, features, tmp_path, capsys):
+    common = (run.path, "--features", features, "--num_samples", 8, "--metrics", "is")
+    measured(*common, "--out", tmp_path, "--truncation_curve", "1,2")
+    page = read(tmp_path)
+    assert page["left_out"]["truncation_curve"] == page["left_out"]["is"] and "truncation_curve" not in page
+    assert not list(tmp_path.glob("*_curve.png")) and "truncation 1" not in capsys.readouterr().out
+
+
 def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys, cache):
     save_pictures(tmp_path / "flat", np.zeros((3, 32, 32, 3), np.uint8))
     assert "no such folder" in refusal(capsys, tmp_path / "none")
@@ -166,6 +174,9 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     assert "sets a square" in refusal(capsys, tmp_path / "flat", "--reference", "twins", *both)
     assert "has no latents" in refusal(capsys, tmp_path / "flat", "--reference", "twins", curve)
     assert "--reference" in refusal(capsys, tmp_path / "flat", "--features", features)
+    assert "--features; name it" in refusal(capsys, run.path, "--pixel_range", "0,1")
+    for name in ("--inception", "--inception_sha256"):
+        assert "leave one of both out" in refusal(capsys, run.path, "--features", features, name, "abc")
     assert refusal(capsys, run.path, "--metrics", "fidd") == (
         f"--metrics: `fidd` is not one of {', '.join(METRICS + IMAGE_METRICS)}. Did you mean `fid`?"
     )

@@ -68,6 +68,13 @@ def test_kernel_distance_of_sets_in_class_order_has_mean_zero():
     assert abs(np.mean(values)) < 2 * np.std(values) / np.sqrt(len(values))
 
 
+@pytest.mark.parametrize("rows, blocks", [(60, "blocks of 60"), (1000, "blocks of 1,000"), (1501, "blocks of 750")])
+def test_kernel_distance_note_has_the_size_of_its_blocks(rows, blocks):
+    sets = [feature_set(seed, rows=rows, columns=2) for seed in (1, 2)]
+    (metric,), _ = compute_metrics(*sets, ["kid"], show_progress=False)
+    assert metric.note.endswith(blocks)
+
+
 def test_metric_titles_are_the_published_names_only_with_inception():
     metrics, _ = compute_metrics(feature_set(1), feature_set(2), ("fid", "kid", "is", "intra_fid"), show_progress=False)
     assert [metric.title(True) for metric in metrics] == [

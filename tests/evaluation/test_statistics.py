@@ -84,6 +84,20 @@ def test_read_statistics_rejects_other_files(tmp_path, content):
         read_statistics(path)
 
 
+@pytest.mark.parametrize("distances", [np.zeros(9), np.zeros((8, 2)), np.array([["a"]] * 9)])
+def test_read_statistics_rejects_distances_that_do_not_fit(tmp_path, distances):
+    save_statistics(feature_set(own_distances=distances), tmp_path / "x.npz")
+    with pytest.raises(UserError, match="do not fit each other"):
+        read_statistics(tmp_path / "x.npz")
+
+
+def test_read_statistics_rejects_features_that_are_not_finite(tmp_path):
+    features = np.full((9, 4), np.nan, np.float32)
+    save_statistics(feature_set(features=features), tmp_path / "x.npz")
+    with pytest.raises(UserError, match="do not fit each other"):
+        read_statistics(tmp_path / "x.npz")
+
+
 def test_statistics_mismatch_names_the_first_difference():
     about = feature_set().about
     assert mismatch(about, about) is None and mismatch({**about, "more": 1}, about) is None

@@ -116,3 +116,8 @@ def test_many_samplers_in_a_process_warn_of_no_retracing(caplog):
     for _ in range(8):
         Sampler(make_toy_generator(None), batch_size=2, show_progress=False).sample([0])
     assert not [record for record in caplog.records if "retracing" in record.getMessage()]
+
+
+def test_sampler_takes_a_truncation_beyond_float32_for_none(sampler):
+    labels = None if sampler.num_classes is None else [0, 0]
+    np.testing.assert_array_equal(sampler.sample([3, 4], labels, 1e39), sampler.sample([3, 4], labels, 1e30))

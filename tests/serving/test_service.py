@@ -45,6 +45,15 @@ def served(server):
     return [int(one["version"]) for one in answer.get("model_version_status", [])]
 
 
+def test_service_ignores_versions_beyond_64_bits(folder, version_1):
+    copy_version(version_1, folder, 2**63)
+    copy_version(version_1, folder, 2**63 - 1)
+    with running(folder) as server, server.stubs() as (predictions, _):
+        arrays = {"latent": np.array(INPUTS["latent"], np.float32), "label": np.array(INPUTS["label"], np.int32)}
+        answer = predictions.Predict(make_request(**arrays), timeout=20)
+        assert answer.model_spec.version.value == 2**63 - 1 and served(server) == [2**63 - 1]
+
+
 def test_service_switches_to_new_version_without_failed_request(folder, doubled):
     with running(folder) as server, server.stubs() as (predictions, _):
         stop, by_rest, by_grpc = threading.Event(), [], []

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageSequence
 from viewing.plain_images import plain_images
 
+from sagan_tf.errors import UserError
 from sagan_tf.viewing.image_files import save_animation, save_image
 from sagan_tf.viewing.image_grids import Table, draw_table, save_table
 
@@ -61,4 +62,12 @@ def test_saved_image_leaves_no_file_when_writing_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "save", fail)
     with pytest.raises(OSError, match="full"):
         save_table(Table(plain_images(1, 1), ("",)), tmp_path / "table.png")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending, sides", [("webp", (16384, 1)), ("gif", (1, 65536))])
+def test_saved_animation_refuses_frames_too_large_for_its_format(tmp_path, ending, sides):
+    frames = [Image.new("RGB", sides, color) for color in ("red", "blue")]
+    with pytest.raises(UserError, match=f"{ending}: a frame has {sides[0]} x {sides[1]} px"):
+        save_animation(frames, tmp_path / f"a.{ending}")
     assert not list(tmp_path.iterdir())
