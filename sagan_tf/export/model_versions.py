@@ -50,8 +50,9 @@ def new_version(directory, version=None):
 
 
 def next_version(directory):
-    """Returns one above the highest number among the folders of `directory`, a pathlib.Path."""
-    return 1 + max((int(path.name) for path in directory.iterdir() if re.fullmatch(r"[0-9]+", path.name)), default=0)
+    """Returns one above the highest number that servers load among the folders of `directory`, a pathlib.Path."""
+    names = [path.name for path in directory.iterdir()]
+    return 1 + max((int(name) for name in names if re.fullmatch(r"[0-9]{1,18}", name)), default=0)
 
 
 def _publish(path, directory, version):

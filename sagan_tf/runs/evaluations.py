@@ -43,6 +43,7 @@ def _evaluation(result):
             "count": int(samples["count"]),
             "seeds": [int(seed) for seed in samples["seeds"]],
             "truncation": _finite(samples["truncation"]),
+            "labels": str(samples.get("labels") or ""),
         },
         "batch_normalization": str(subject["batch_normalization"]),
         "reference": dataset_name(str(reference.get("data"))),
@@ -57,7 +58,6 @@ def _how(evaluation, result):
     samples, reference, environment = evaluation["samples"], result["reference"], result.get("environment") or {}
     truncation = samples["truncation"]
     truncated = "no truncation" if truncation >= NO_TRUNCATION else f"truncation {truncation:g}"
-    labels = result["samples"].get("labels")
     count = reference.get("count")
     network = evaluation["features"]
     if evaluation["features_sha256"]:
@@ -66,7 +66,7 @@ def _how(evaluation, result):
         "generator": str(result["subject"]["generator"]),
         "batch normalization": evaluation["batch_normalization"],
         "samples": f"{samples['count']:,}, seeds {samples['seeds'][0]} to {samples['seeds'][-1]}, {truncated}"
-        + (f", labels {labels}" if labels else ""),
+        + (f", labels {samples['labels']}" if samples["labels"] else ""),
         "data": f"{evaluation['reference']}, split {evaluation['split']}"
         + (f", {int(count):,} pictures" if count else ""),
         "features": network,

@@ -65,7 +65,8 @@ def _largest(evaluations):
     kept, seen = [], set()
     for evaluation in sorted(evaluations, key=lambda e: -e["samples"]["count"]):
         protocol = ("features_sha256", "batch_normalization", "reference", "split")
-        key = (*(evaluation[name] for name in protocol), evaluation["samples"]["truncation"])
+        samples = evaluation["samples"]
+        key = (*(evaluation[name] for name in protocol), samples["truncation"], samples["labels"])
         if any((*key, title) not in seen for title in evaluation["figures"]):
             kept.append(evaluation)
         seen |= {(*key, title) for title in evaluation["figures"]}

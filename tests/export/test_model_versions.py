@@ -16,7 +16,15 @@ def versions(directory):
 
 @pytest.mark.parametrize(
     ("there", "following"),
-    [([], 1), (["1"], 2), (["1", "3"], 4), (["9", "10"], 11), (["007"], 8), (["new", ".new-1", "2x", "-5", "1.5"], 1)],
+    [
+        ([], 1),
+        (["1"], 2),
+        (["1", "3"], 4),
+        (["9", "10"], 11),
+        (["007"], 8),
+        (["2", "9" * 20], 3),
+        (["new", ".new-1", "2x", "-5", "1.5"], 1),
+    ],
 )
 def test_next_version_exceeds_all_existing_versions(tmp_path, there, following):
     for name in there:

@@ -60,8 +60,10 @@ def test_read_evaluations_skips_results_of_another_form(run):
 
 def test_card_leaves_out_trials_with_fewer_samples(run):
     trial = RESULT | {"samples": RESULT["samples"] | {"count": 100}}
+    data_labels = RESULT | {"samples": RESULT["samples"] | {"labels": "data", "count": 1000}}
     other = trial | {"figures": {"kernel_distance": RESULT["figures"]["frechet_distance"] | {"title": "KID"}}}
-    for name, result in {"a": trial, "b": RESULT, "c": other}.items():
+    for name, result in {"a": trial, "b": RESULT, "c": other, "d": data_labels}.items():
         write(run, result, f"step_00000007-{name}")
     kept = _largest(read_evaluations(run))
-    assert [(each["samples"]["count"], list(each["figures"])) for each in kept] == [(2000, ["FID"]), (100, ["KID"])]
+    kept = [(each["samples"]["count"], list(each["figures"])) for each in kept]
+    assert kept == [(2000, ["FID"]), (1000, ["FID"]), (100, ["KID"])]
