@@ -3,6 +3,7 @@
 import dataclasses
 import os
 
+from sagan_tf.commands.evaluate_names import refuse_data_options
 from sagan_tf.commands.options import image_sides
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.data.folders import list_images
@@ -29,6 +30,7 @@ def open_run_reference(run, config, options, image_shape):
 def open_reference(options, image_shape, resize):
     """Opens --reference, with images made as those that it is compared with; None for a file of statistics."""
     if options.reference.endswith(".npz"):
+        refuse_data_options(options)
         return None
     height, width, channels = image_shape
     shape = {"image_height": height, "image_width": width, "image_channels": channels, "resize": resize}

@@ -10,6 +10,7 @@ from sagan_tf.files.hashing import sha256_of_parts
 
 _LONGEST_STEM = 160  # bytes; file systems allow 255 per name, with suffixes
 _OF_RUNS = ("num_samples", "seed", "truncation", "truncation_curve", "labels", "step", "best", "standing")
+_OF_DATA = ("split", "data_dir", "manual_dir", "download", "allow_data_change", "num_reference", "refresh")
 
 
 def describe_generator(run, networks, options, weights):
@@ -32,6 +33,13 @@ def refuse_run_options(options):
     for name in _OF_RUNS:
         if _is_set(options, name):
             raise UserError(f"--{name}: a folder of images has no latents; name a run, or leave the option out.")
+
+
+def refuse_data_options(options):
+    """Raises UserError if `EvaluateOptions` set what a reference that is a file of statistics has already."""
+    for name in _OF_DATA:
+        if _is_set(options, name):
+            raise UserError(f"--{name}: a file of statistics is no data set; name one, or leave the option out.")
 
 
 def run_stem(step, features, options):

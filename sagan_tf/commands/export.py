@@ -17,6 +17,7 @@ from sagan_tf.viewing.image_grids import save_table
 from sagan_tf.viewing.sample_tables import class_grid
 
 _COLUMNS = 8  # of the grid of samples
+_OF_FORMATS = {"version": "saved_model", "node_modules": "web"}
 
 
 def export_run(options):
@@ -29,8 +30,12 @@ def export_run(options):
         (str, pathlib.Path): format or "model card", and a file or folder, once it is complete.
 
     Raises:
-        UserError: The run has no generator, the folder cannot be written, or the version exists.
+        UserError: The run has no generator, the folder cannot be written, the version exists, or an option is of a
+            format that is not written.
     """
+    for name, needed in _OF_FORMATS.items():
+        if getattr(options, name) is not None and needed not in options.formats:
+            raise UserError(f"--{name}: is for {needed}; add it to --formats, or leave the option out.")
     run = open_subject(options.run, options.pretrained)
     options = dataclasses.replace(options, run=run.name)
     run.check_generator()

@@ -175,6 +175,9 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     assert "has no latents" in refusal(capsys, tmp_path / "flat", "--reference", "twins", curve)
     assert "--reference" in refusal(capsys, tmp_path / "flat", "--features", features)
     assert "--features; name it" in refusal(capsys, run.path, "--pixel_range", "0,1")
+    for option in (("--split", "test"), ("--num_reference", "100"), ("--refresh",), ("--download",)):
+        refused = refusal(capsys, run.path, "--features", features, "--reference", tmp_path / "theirs.npz", *option)
+        assert refused == f"{option[0]}: a file of statistics is no data set; name one, or leave the option out."
     for name in ("--inception", "--inception_sha256"):
         assert "leave one of both out" in refusal(capsys, run.path, "--features", features, name, "abc")
     assert refusal(capsys, run.path, "--metrics", "fidd") == (

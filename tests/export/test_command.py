@@ -233,6 +233,11 @@ def test_export_command_rejects_bad_run_before_writing(run, tmp_path, refusal):
         (["--formats", "zzz"], f"--formats: `zzz` is not one of {FORMAT_LIST}."),
         (["--formats", ","], "--formats: the list is empty. Name something, or leave --formats out."),
         (["--version", "0"], f"--version: `0` is not a whole number from 1 to {10**18 - 1}."),
+        (
+            ["--version", "3", "--formats", "tflite,keras"],
+            "--version: is for saved_model; add it to --formats, or leave the option out.",
+        ),
+        (["--node_modules", "."], "--node_modules: is for web; add it to --formats, or leave the option out."),
         (["--version", "new"], f"--version: `new` is not a whole number from 1 to {10**18 - 1}."),
         (["--name", "../up"], "--name: `../up` is not a model name"),
         (["--name", ".hidden"], "--name: `.hidden` is not a model name"),
