@@ -30,7 +30,7 @@ ATTENTION = ("distance_px", "uniform_distance_px", "outside_field", "effective_k
 _PLACE = ("network", "layer", "pictures")
 _DISTANCES = ("pixel_distance", "frechet_distance", "fid")
 _CONFIDENCE = 0.95
-_COLUMNS_PER_CLASS = 4
+_SEEDS, _COLUMNS = 4, 20  # of a picture, at most
 
 
 def write_report(study, folder):
@@ -207,14 +207,15 @@ def pictures(study, runs, folder):
 
 
 def sample_rows(title, runs, row_titles, folder):
-    """A `Table` with a row per run: the same latents, those of the seeds 0 to 3 of each class."""
+    """A `Table` with a row per run: the same latents, those of the first seeds of each class."""
     rows = []
     for run in runs:
         generator = load_generator(folder / run["arm"] / str(run["seed"]) / "run" / "generator.keras")
         classes = generator.num_classes or 1
-        labels = np.repeat(np.arange(classes), _COLUMNS_PER_CLASS) if generator.num_classes else None
-        rows.append(generator.sample(np.tile(np.arange(_COLUMNS_PER_CLASS), classes), labels))
-    return Table(np.stack(rows), tuple(row_titles), (), f"{title}: samples of the seeds 0 to {_COLUMNS_PER_CLASS - 1}")
+        seeds = np.arange(min(_SEEDS, max(1, _COLUMNS // classes)))
+        labels = np.repeat(np.arange(classes), len(seeds)) if generator.num_classes else None
+        rows.append(generator.sample(np.tile(seeds, classes), labels))
+    return Table(np.stack(rows), tuple(row_titles), (), f"{title}: samples of the seeds 0 to {seeds[-1]}")
 
 
 def _with_interval(values):
