@@ -1,6 +1,6 @@
 # `make train` and `make test` set up their own environment; all they need is Python 3.11 to 3.13 and pip.
 #   make train                                        train the quick start
-#   make train ARGS="--config configs/cifar10.yaml"   train another config; ARGS="--help" lists every option
+#   make train ARGS="--config NAME"                   train another config; ARGS="--help all" lists every option
 #   make test-fast                                    the quick two thirds of the tests, for each save; ARGS="tests/data -x"
 #   make test                                         lint, import contracts, tests
 #   make test-docs                                    run the code of notebooks and pages

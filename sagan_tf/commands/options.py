@@ -75,7 +75,7 @@ class EvaluateOptions:
         standing: Recompute the batch statistics from this many batches; 0 keeps those of training.
         reference: Data set, folder, or .npz file of statistics to measure against. Defaults to the data of training.
         split: Split of the reference. Defaults to that of training.
-        image_size: Size in px of the images of a folder, cropped to squares. Defaults to that of the first image.
+        image_size: Size in px of the images of a folder, cropped to squares. Defaults to the shorter side of the first.
         image_height: Height in px of the images of a folder that are not square, with --image_width.
         image_width: Width in px; see --image_height.
         data_dir: Folder of prepared TensorFlow Datasets.
@@ -143,7 +143,7 @@ class SampleOptions:
         truncation: Largest absolute entry of a latent; the default keeps the whole normal distribution.
         sweep: Draw one latent at these truncations, such as 0.3,0.6,1,2,6.
         interpolate: Draw strips between latents, between classes, or both.
-        directions: Draw strips along this many directions of the latent that change the image most.
+        directions: Draw strips along this many directions of the latent, those that the first layer stretches most.
         distance: Length of these strips to either side, in standard deviations of the latent.
         frames: Images per strip.
         animate: Also write interpolations and directions as animations in this format; mp4 needs imageio-ffmpeg.
@@ -246,7 +246,7 @@ class PrepareOptions:
         image_width: Width in px; see --image_height.
         image_channels: 1 (grey) or 3 (RGB).
         resize: Resize filter, antialiased.
-        encoding: Pixels as they are (raw), the same in half of the size (png), or with loss (jpeg).
+        encoding: Pixels as they are (raw), the same in less space (png), or with loss (jpeg).
         quality: Quality of jpeg. Defaults to 95.
         corrupt: `stop` at unreadable images of a folder, or `skip` and list them; other sources always stop.
         data_dir: Folder of prepared TensorFlow Datasets.
@@ -277,7 +277,7 @@ class ConvertOptions:
     Args:
         generator: Checkpoint of the generator: .pth of torch.save, .safetensors or .npz; with `to`, a run folder or
             hf://owner/name.
-        discriminator: Checkpoint of the discriminator. Defaults to none.
+        discriminator: Checkpoint of the discriminator. Defaults to a new one.
         out: Folder to write.
         to: Write the networks of a run as state dicts of this implementation.
         data: Data set that the networks were trained on.

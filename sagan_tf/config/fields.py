@@ -198,7 +198,7 @@ class HardwareConfig:
         replicas: Number of devices when mirrored; on a CPU, of logical devices; null for all GPUs.
         jit_compile: Compile the training step with XLA. `auto`: on one GPU; on several with `batch_statistics` local.
             The first step then takes longer.
-        native_operations: Use our C++ operations (on one CPU in mixed_bfloat16 only): about 1.2 times the speed.
+        native_operations: Use our C++ operations, about 1.2 times as fast (CPU, one replica, mixed_bfloat16 only).
             Compiled once, in ten seconds, by a C++ compiler such as g++.
         steps_per_execution: Steps per call of the compiled function.
         tf32: Round the factors of float32 products and convolutions to 10 bits on GPUs from Ampere on, which is faster.
@@ -248,8 +248,8 @@ class GuardConfig:
     Args:
         on_divergence: If a loss or weight is not finite: `stop` at the last good checkpoint, or `recover`, that is,
             continue from it with lower learning rates.
-        on_collapse: If the discriminator tells all images apart or gives all the same logit, or the generated images
-            become alike: `warn`, `stop` or `recover`.
+        on_collapse: If the discriminator tells all images apart, guesses or gives all the same logit, or the generated
+            images become alike: `warn`, `stop` or `recover`.
         rate_factor: Factor on both learning rates at each recovery.
         max_recoveries: Number of recoveries after which the run stops.
     """
