@@ -86,8 +86,8 @@ def evaluate_run(run, options):
     started_at, config, worker = time.monotonic(), run.config(), read_worker()
     rule = config.data.name if config.data.name in embedded.NAMES else None
     image_names = _image_metric_names(options, rule)
-    if image_sides(options):
-        raise UserError("--image_size: a run knows the size of its images; the option is for a folder of images.")
+    for name in image_sides(options):
+        raise UserError(f"--{name}: a run knows the size of its images; the option is for a folder of images.")
     if options.truncation_curve and not curve_metric_names(options):
         raise UserError(f"--truncation_curve: it needs one of the metrics {', '.join(CURVE_METRICS)}.")
     evaluator, left_out = _make_evaluator(options, image_names)

@@ -34,7 +34,7 @@ def prepare_splits(options):
     names = ("resize", "corrupt", "data_dir", "manual_dir", "download")
     settings = {name: getattr(options, name) for name in names} | _sides(options)
     settings["image_channels"] = int(options.image_channels)
-    _check_size(DataOptions(name=options.source, **settings).image_shape)
+    _check_size(next(iter(_sides(options))), DataOptions(name=options.source, **settings).image_shape)
     for split in options.split:
         data = DataOptions(name=options.source, split=split, **settings)
         with translate_data_errors(options.source):
@@ -48,12 +48,12 @@ def _sides(options):
     return image_sides(options) or {"image_size": _DEFAULT_SIZE}
 
 
-def _check_size(image_shape):
+def _check_size(option, image_shape):
     """Refuses a size that no network has, before hours of work."""
     try:
         find_architecture(image_shape[:2])
     except ValueError as error:
-        raise UserError(f"--image_size: {error}") from None
+        raise UserError(f"--{option}: {error}") from None
 
 
 def _train_command(options):

@@ -260,6 +260,9 @@ def test_prepared_data_of_another_aspect_are_refused(pictures, tmp_path, capsys)
     with pytest.raises(SystemExit, match="2"):
         cli.main([*command, "--image_size", "32"])
     assert "--image_size: sets a square" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(command[:-1] + ["41"])
+    assert "--image_height: must have a smaller side" in capsys.readouterr().err
     with pytest.raises(
         UserError, match="image_size 24x40, not 32. Set data.image_height to 24 and data.image_width to"
     ):
