@@ -4,9 +4,10 @@
     python benchmarks/start_from.py --data_dir DIR --features cifar10_features.keras:features --out OUT
 
 For each seed, a run on eight classes, and runs on the other two: from nothing, from the weights of the first, the same
-with two blocks of the discriminator frozen (FreezeD), and both starts with DiffAugment. The Frechet distance of the
-features to held-out images of the two classes is computed every --interval steps. Writes OUT/result.json and
-OUT/curves.png; the same command resumes. Options that are not listed go to `sagan_tf.train`, for all runs.
+with two blocks of the discriminator frozen (FreezeD), both starts with DiffAugment, and the generator's weights beside
+a new discriminator. The Frechet distance of the features to held-out images of the two classes is computed every
+--interval steps. Writes OUT/result.json and OUT/curves.png; the same command resumes. Options that are not listed go to
+`sagan_tf.train`, for all runs.
 """
 
 import argparse
@@ -46,6 +47,7 @@ ARMS = {
     "weights, 2 blocks frozen": lambda source: {"training.start_from": source, "discriminator.frozen_blocks": 2},
     "weights, DiffAugment": lambda source: {"training.start_from": source, **DIFFAUGMENT},
     "nothing, DiffAugment": lambda source: DIFFAUGMENT,
+    "weights of G alone": lambda source: {"training.start_from": source / "generator.keras"},
 }
 
 
