@@ -3,7 +3,7 @@
     python benchmarks/cifar10_features.py --data_dir DIR --out cifar10_features.keras
     python benchmarks/start_from.py --data_dir DIR --features cifar10_features.keras:features --out OUT
 
-For each seed, a run on eight classes, and runs on the other two: from nothing, from the weights of the first, the same
+For each seed, a run on eight classes, and runs on the other two: from scratch, from the weights of the first, the same
 with two blocks of the discriminator frozen (FreezeD), both starts with DiffAugment, and the generator's weights beside
 a new discriminator. The Frechet distance of the features to held-out images of the two classes is computed every
 --interval steps. Writes OUT/result.json and OUT/curves.png; the same command resumes. Options that are not listed go to
@@ -42,11 +42,11 @@ FLAGS = {
 }
 DIFFAUGMENT = {"training.augmentation": "[color, translation, cutout]"}
 ARMS = {
-    "nothing": lambda source: {},
+    "scratch": lambda source: {},
     "weights": lambda source: {"training.start_from": source},
     "weights, 2 blocks frozen": lambda source: {"training.start_from": source, "discriminator.frozen_blocks": 2},
     "weights, DiffAugment": lambda source: {"training.start_from": source, **DIFFAUGMENT},
-    "nothing, DiffAugment": lambda source: DIFFAUGMENT,
+    "scratch, DiffAugment": lambda source: DIFFAUGMENT,
     "weights of G alone": lambda source: {"training.start_from": source / "generator.keras"},
 }
 
@@ -133,12 +133,12 @@ def run_to_end(options, further, folder, pictures, steps, seed, changes):
 
 
 def summarize(curves):
-    """For each seed and arm: the last distance, and the first step as good as the last one of each arm from nothing."""
+    """For each seed and arm: the last distance, and the first step as good as the last one of each arm from scratch."""
     rows = []
     for curve in curves:
         row = {"seed": curve["seed"], "arm": curve["arm"], "last": curve["frechet_distance"][-1]}
         for other in curves:
-            if other["seed"] == curve["seed"] and other["arm"].startswith("nothing"):
+            if other["seed"] == curve["seed"] and other["arm"].startswith("scratch"):
                 goal = other["frechet_distance"][-1]
                 reached = [step for step, value in zip(curve["steps"], curve["frechet_distance"]) if value <= goal]
                 row[f"reaches the last of {other['arm']} at"] = min(reached, default=None)

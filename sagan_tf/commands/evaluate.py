@@ -29,10 +29,11 @@ from sagan_tf.commands.evaluate_names import (
     describe_generator,
     features_name,
     folder_stem,
+    refuse_network_options,
     refuse_run_options,
     run_stem,
 )
-from sagan_tf.commands.options import EvaluateOptions, image_sides
+from sagan_tf.commands.options import image_sides
 from sagan_tf.data import embedded
 from sagan_tf.data.sources import translate_data_errors
 from sagan_tf.errors import UserError
@@ -179,11 +180,7 @@ def _make_evaluator(options, image_names):
 
     Without Inception it has no feature network, and only the metrics `image_names` remain.
     """
-    if options.features is None and options.pixel_range != EvaluateOptions.pixel_range:
-        raise UserError("--pixel_range: is for the network of --features; name it, or leave the option out.")
-    for name in ("inception", "inception_sha256"):
-        if options.features is not None and getattr(options, name) is not None:
-            raise UserError(f"--{name}: --features replaces Inception; leave one of both out.")
+    refuse_network_options(options)
     set_numerics(tf32=False)  # the measure is the same for all runs
     strategy = make_local_strategy("mirrored" if options.replicas else "auto", options.replicas)
     names, network, left_out = feature_metric_names(options), None, {}

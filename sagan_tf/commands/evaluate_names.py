@@ -42,6 +42,15 @@ def refuse_data_options(options):
             raise UserError(f"--{name}: a file of statistics is no data set; name one, or leave the option out.")
 
 
+def refuse_network_options(options):
+    """Raises UserError if `EvaluateOptions` set what the chosen feature network does not take."""
+    if options.features is None and _is_set(options, "pixel_range"):
+        raise UserError("--pixel_range: is for the network of --features; name it, or leave the option out.")
+    for name in ("inception", "inception_sha256"):
+        if options.features is not None and _is_set(options, name):
+            raise UserError(f"--{name}: --features replaces Inception; give one or the other.")
+
+
 def run_stem(step, features, options):
     """File name, without suffix, of the result of a run, with the options that change its numbers."""
     generator = "best" if options.best else f"step_{step or 0:08d}"

@@ -86,7 +86,7 @@ def check_clipping(strategy, *optimizers):
         for name in ("clipnorm", "global_clipnorm", "clipvalue"):
             if getattr(optimizer, name) is not None:
                 raise ValueError(
-                    f"An optimizer cannot clip gradients on several replicas: each would clip its own share. "
+                    "An optimizer cannot clip gradients on several replicas: each would clip its own share. "
                     f"Received: {name}={getattr(optimizer, name)}."
                 )
 

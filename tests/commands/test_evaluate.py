@@ -180,7 +180,7 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
         refused = refusal(capsys, run.path, "--features", features, "--reference", tmp_path / "theirs.npz", *option)
         assert refused == f"{option[0]}: a file of statistics is no data set; name one, or leave the option out."
     for name in ("--inception", "--inception_sha256"):
-        assert "leave one of both out" in refusal(capsys, run.path, "--features", features, name, "abc")
+        assert "give one or the other" in refusal(capsys, run.path, "--features", features, name, "abc")
     assert refusal(capsys, run.path, "--metrics", "fidd") == (
         f"--metrics: `fidd` is not one of {', '.join(METRICS + IMAGE_METRICS)}. Did you mean `fid`?"
     )
