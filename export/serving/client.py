@@ -1,7 +1,7 @@
 """Client for TensorFlow Serving and `sagan serve`: writes one generated image as a PNG file.
 
-    python client.py --seed 7 --label 3 --out picture.png                         # REST: needs only Python
-    python client.py --seed 7 --label 3 --out picture.png --grpc 127.0.0.1:8500   # needs tensorflow-serving-api
+    python client.py --seed 7 --label 3 --out image.png                         # REST: needs only Python
+    python client.py --seed 7 --label 3 --out image.png --grpc 127.0.0.1:8500   # needs tensorflow-serving-api
 
 The same seed always gives the same image.
 """
@@ -95,7 +95,7 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=0, help="integer (default 0)")
     parser.add_argument("--label", type=int, help="class number; omit for a model without classes")
     parser.add_argument("--truncation", type=float, default=NO_TRUNCATION, help="above 0; smaller: less diverse")
-    parser.add_argument("--out", type=Path, default=Path("picture.png"), help="PNG file (default picture.png)")
+    parser.add_argument("--out", type=Path, default=Path("image.png"), help="PNG file (default image.png)")
     parser.add_argument("--model", default=MODEL, help=f"name of the served model (default {MODEL})")
     parser.add_argument("--version", type=int, help="default: the newest")
     parser.add_argument("--rest", default=REST, metavar="URL", help=f"default {REST}")

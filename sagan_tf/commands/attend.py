@@ -110,7 +110,7 @@ def _make_row(result, name, i, points):
 
 
 def _title(network, name, pictures):
-    return f"Attention of the {network} in layer {name}, {pictures} pictures"
+    return f"Attention of the {network} in layer {name}, {pictures} images"
 
 
 def _suffix(points):

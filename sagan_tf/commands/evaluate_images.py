@@ -92,11 +92,11 @@ def _obstacle(name, reader, source, rule):
     """Why a metric cannot be computed; None if it can."""
     if name == "ms_ssim":
         if not num_scales(min(reader.image_shape[:2])):
-            return "the pictures are too small"
+            return "the images are too small"
         few = reader.count < 2 * (reader.num_classes or 1)
         return "there are fewer than two samples per class" if few else None
     if name == "nearest":
-        return "the reference holds no pictures" if source is None else None
+        return "the reference holds no images" if source is None else None
     return "the data set has no rule that images can be checked by" if rule is None else None
 
 
@@ -107,7 +107,7 @@ def _nearest_distances(reader, source, num_reference):
     searched = min(num_reference, source.num_images)
     note = (
         f"median root mean square of {len(queries):,} samples, in levels of 0 to 255 at about {REDUCED_SIZE} px, "
-        f"among {searched:,} pictures"
+        f"among {searched:,} images"
     )
     details = {"smallest": float(distances.min())}
     values = [MetricValue("nearest_picture", float(np.median(distances)), None, note, details)]
@@ -116,7 +116,7 @@ def _nearest_distances(reader, source, num_reference):
         distances, nearest = pixel_neighbours(_load_images(source, chosen), source.reader, 2, num_reference)
         # The image itself is among them if it was searched.
         distances = np.where(nearest[:, 0] == chosen, distances[:, 1], distances[:, 0])
-        note = f"median of {len(chosen):,} pictures; samples far below it are copies"
+        note = f"median of {len(chosen):,} images; samples far below it are copies"
         values.append(MetricValue("nearest_picture_of_the_data", float(np.median(distances)), None, note))
     return values
 
@@ -149,7 +149,7 @@ def _similarities(reader, source):
         similarities = class_similarities(*first_of_each_class(source, per_class, per_class * classes))
         if not similarities:  # no class has two images
             return values
-        note = note.replace("samples", "pictures")
+        note = note.replace("samples", "images")
         values.append(MetricValue("ms_ssim_of_the_data", _mean(similarities), None, note))
     return values
 

@@ -14,7 +14,7 @@ TITLES = {
     "inception_score_of_the_data": ("Inception Score of the data", "classifier score of the data"),
     "ms_ssim_within_classes": ("MS-SSIM within classes",) * 2,
     "ms_ssim_of_the_data": ("MS-SSIM of the data",) * 2,
-    "nearest_picture": ("distance to the nearest picture",) * 2,
-    "nearest_picture_of_the_data": ("distance between pictures of the data",) * 2,
+    "nearest_picture": ("distance to the nearest image",) * 2,
+    "nearest_picture_of_the_data": ("distance between images of the data",) * 2,
     "intra_frechet_distance": ("intra-FID", "intra-class Fréchet distance"),
 }

@@ -88,27 +88,27 @@ def _obstacle(name, generated, reference, coverage_neighbours):
     """Why a metric cannot be computed; None if it can."""
     if name == "is":
         if generated.count < 10:
-            return "there are fewer pictures than splits"
+            return "there are fewer images than splits"
         return "the feature network has no class probabilities" if generated.score is None else None
     if name == "fid":  # the count of another program's statistics is 0, unknown
-        return "there is only one picture" if 1 in (generated.count, reference.count) else None
+        return "there is only one image" if 1 in (generated.count, reference.count) else None
     if reference.features is None:
-        return "the statistics hold no features of single pictures"
+        return "the statistics hold no features of single images"
     if name == "kid" and min(len(generated.features), len(reference.features)) < 2:
-        return "there is only one picture"
+        return "there is only one image"
     if name == "intra_fid":
         if generated.labels is None or reference.labels is None:
             return "there are no labels on both sides"
-        return None if _common_classes(generated, reference) else "no class has two samples and two pictures"
+        return None if _common_classes(generated, reference) else "no class has two samples and two images"
     is_manifold = name in ("precision_recall", "density_coverage")
     if is_manifold and min(len(generated.features), len(reference.features)) <= coverage_neighbours:
-        return "there are too few pictures"
+        return "there are too few images"
     return None
 
 
 def _frechet(generated, reference):
     dimensions = len(generated.moments.mean)
-    sizes = {"samples": generated.count, "pictures": reference.count}
+    sizes = {"samples": generated.count, "images": reference.count}
     few = [f"{count:,} {name}" for name, count in sizes.items() if 0 < count < dimensions]
     note = f"biased upwards: {' and '.join(few)} for {dimensions:,} features" if few else ""
     value = frechet_distance_of_moments(generated.moments, reference.moments)
@@ -152,10 +152,10 @@ def _intra(generated, reference):
         sets = [np.asarray(each.features[each.labels == label]) for each in (generated, reference)]
         by_class[str(label)] = frechet_distance(*sets)
         sizes.append([len(features) for features in sets])
-    samples, pictures = np.min(sizes, axis=0)
-    note = f"mean of {len(by_class)} classes, at least {samples:,} samples and {pictures:,} pictures each"
+    samples, images = np.min(sizes, axis=0)
+    note = f"mean of {len(by_class)} classes, at least {samples:,} samples and {images:,} images each"
     dimensions = len(generated.moments.mean)
-    if min(samples, pictures) < dimensions:
+    if min(samples, images) < dimensions:
         note += f"; biased upwards: fewer than {dimensions:,} features"
     value = float(np.mean(list(by_class.values())))
     return MetricValue("intra_frechet_distance", value, None, note, {"by_class": by_class})
@@ -172,7 +172,7 @@ def _manifolds(generated, reference, names, neighbours, coverage_neighbours, sho
     metrics = manifold_metrics(
         generated.features, reference.features, neighbours, coverage_neighbours, show_progress, reference.own_distances
     )
-    sizes = f"{len(generated.features):,} samples, {len(reference.features):,} pictures"
+    sizes = f"{len(generated.features):,} samples, {len(reference.features):,} images"
     keys = {"precision_recall": ("precision", "recall"), "density_coverage": ("density", "coverage")}
     k = {"precision_recall": neighbours, "density_coverage": coverage_neighbours}
     return [

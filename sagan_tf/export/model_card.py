@@ -77,7 +77,7 @@ def to_markdown(card, place="In this folder:"):
     tables = "\n".join(f"## {_escape(title)}\n{_table(rows)}" for title, rows in sections if rows)
     samples = f"![Samples, one column per seed]({card['samples']})\n\n" if card["samples"] else ""
     return (
-        f"# {_escape(card['name'])}\n\nA Self-Attention GAN generator: random numbers in, a picture out. Exported "
+        f"# {_escape(card['name'])}\n\nA Self-Attention GAN generator: random numbers in, an image out. Exported "
         f"{card['exported_at']}; everything below is in `model_card.json` too.\n\n{samples}"
         f"{_loading_section(card['loading'], place)}{_class_section(training['class_names'])}{tables}\n"
         f"## License\n{card['licence']}\n"
@@ -102,7 +102,7 @@ def _model_rows(generator):
     classes, size = generator["num_classes"], f"{generator['image_width']} x {generator['image_height']} px"
     maps = [f"`{name}` {queries} x {keys}" for name, (queries, keys) in generator["attention_maps"].items()]
     return {
-        "picture": f"{size}, {generator['image_channels']} channels",
+        "image": f"{size}, {generator['image_channels']} channels",
         "latent": f"{generator['latent_dim']} numbers, drawn from N(0, 1)",
         "classes": "none" if classes is None else f"{classes}: labels 0 .. {classes - 1}",
         "attention maps": ", ".join(maps) or "none",

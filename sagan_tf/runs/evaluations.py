@@ -68,7 +68,7 @@ def _how(evaluation, result):
         "samples": f"{samples['count']:,}, seeds {samples['seeds'][0]} to {samples['seeds'][-1]}, {truncated}"
         + (f", labels {samples['labels']}" if samples["labels"] else ""),
         "data": f"{evaluation['reference']}, split {evaluation['split']}"
-        + (f", {int(count):,} pictures" if count else ""),
+        + (f", {int(count):,} images" if count else ""),
         "features": network,
         "versions": versions_text(environment),
         "hardware": f"{hardware_text(environment)}; {result.get('devices', '?')} device(s) used",

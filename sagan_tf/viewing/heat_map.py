@@ -69,7 +69,7 @@ def add_caption(picture, queries, keys):
     sizes = " or ".join(f"{h} x {w} positions attends to {y} x {x} keys" for (h, w), (y, x) in zip(queries, keys))
     sentences = (
         f"Each of {sizes}. gamma is the weight of attention in the layer's output.",
-        "Left: the picture with its query positions, colored dots. Then a map for each dot: which share of its "
+        "Left: the image with its query positions, colored dots. Then a map for each dot: which share of its "
         "attention each key gets, on a linear scale from 0 to the map's max, which is given below it.",
         "Arrow: from the query to the 3 x 3 keys with the most attention. Ring: they are at the query. No mark: they "
         f"get less than {STANDS_OUT} times what a uniform map gives them.",

@@ -91,11 +91,11 @@ def test_metric_note_says_biased_when_images_are_fewer_than_features():
     (metric,), _ = compute_metrics(feature_set(1, rows=5), feature_set(2), ("fid",))
     assert metric.note == "biased upwards: 5 samples for 6 features"
     (metric,), _ = compute_metrics(feature_set(1), feature_set(2, rows=4), ("fid",))
-    assert metric.note == "biased upwards: 4 pictures for 6 features"
+    assert metric.note == "biased upwards: 4 images for 6 features"
     (metric,), _ = compute_metrics(feature_set(1), feature_set(2), ("fid",))
     assert metric.note == ""
     (metric,), _ = compute_metrics(feature_set(1, classes=15), feature_set(2, classes=15), ("intra_fid",))
-    assert "biased upwards" in metric.note and "mean of 15 classes, at least 4 samples and 4 pictures" in metric.note
+    assert "biased upwards" in metric.note and "mean of 15 classes, at least 4 samples and 4 images" in metric.note
 
 
 def test_compute_metrics_gives_reason_for_omitted_metrics():
@@ -105,7 +105,7 @@ def test_compute_metrics_gives_reason_for_omitted_metrics():
     assert set(left_out) == set(METRICS) - {"fid"}
     assert "no class probabilities" in left_out["is"] and "features of single pictures" in left_out["kid"]
     _, left_out = compute_metrics(feature_set(1), feature_set(2, rows=4), ("density_coverage",), show_progress=False)
-    assert left_out == {"density_coverage": "there are too few pictures"}
+    assert left_out == {"density_coverage": "there are too few images"}
 
 
 def test_compute_metrics_gives_reason_when_samples_are_few():
@@ -122,7 +122,7 @@ def test_compute_metrics_gives_reason_when_there_is_one_image():
     for counts in ((1, 5), (5, 1), (1, 1)):
         sets = [feature_set(i, rows=rows, moments=Moments(6)) for i, rows in enumerate(counts)]
         _, left_out = compute_metrics(*sets, ("fid", "kid"), show_progress=False)
-        assert left_out == dict.fromkeys(("fid", "kid"), "there is only one picture")
+        assert left_out == dict.fromkeys(("fid", "kid"), "there is only one image")
 
 
 @pytest.mark.parametrize(

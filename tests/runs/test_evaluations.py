@@ -41,7 +41,7 @@ def test_read_evaluations_says_how_figures_were_made(run):
         "generator": "EMA, step 7",
         "batch normalization": "moving statistics",
         "samples": "2,000, seeds 0 to 1999, truncation 0.5",
-        "data": "pets, split train, 300 pictures",
+        "data": "pets, split train, 300 images",
         "features": "Inception, SHA-256 abc",
         "versions": "tensorflow 2.21",
         "hardware": "EPYC, 2 cores, H100; 1 device(s) used",
