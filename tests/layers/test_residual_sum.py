@@ -27,9 +27,10 @@ def test_residual_sum_equals_an_addition(tmp_path):
     np.testing.assert_array_equal(loaded([one, other]), model([one, other]))
 
 
-def test_residual_sum_rejects_maps_of_different_shapes():
+@pytest.mark.parametrize("others", [[(2, 4, 4, 2)], [(2, 1, 1, 3)], [(2, 1, 4, 3)], [(2, 4, 4, 3), (2, 4, 4, 3)]])
+def test_residual_sum_rejects_maps_of_different_shapes(others):
     with pytest.raises(ValueError, match="shape"):
-        ResidualSum()([noise(2, 4, 4, 3), noise(2, 4, 4, 2)])
+        ResidualSum()([noise(2, 4, 4, 3), *(noise(*shape) for shape in others)])
 
 
 @pytest.mark.slow
