@@ -23,14 +23,14 @@ class Conv2D(keras.layers.Conv2D):
         **kwargs: All others as in `keras.layers.Conv2D`.
 
     Call arguments:
-        inputs: Feature map, (B, H, W, C).
+        inputs: Feature map, (B, H, W, C), floating point.
 
     Returns:
         Feature map, (B, H, W, F), or as strides, padding and resampling make it.
 
     Raises:
         ValueError: `resampling` is unknown, or is combined with strides, `padding="valid"`, channels first, dilation,
-            groups, an even kernel, or, if `down`, an activation.
+            groups, an even kernel, or, if `down`, an activation; or the inputs are integers.
 
     Example:
         >>> tuple(Conv2D(8, 3, padding="same", resampling="up")(keras.ops.ones((2, 4, 4, 16))).shape)
@@ -74,6 +74,9 @@ class Conv2D(keras.layers.Conv2D):
     def convolution_op(self, inputs, kernel):
         if not self._is_plain():
             return super().convolution_op(inputs, kernel)
+        if not keras.backend.is_float_dtype(inputs.dtype):  # the cast below would round the kernel to integers
+            dtype = keras.backend.standardize_dtype(inputs.dtype)
+            raise ValueError(f"`Conv2D` takes feature maps of floating point. Received: {dtype}.")
         convolve = {
             None: functional.convolve, "up": functional.convolve_upsampled, "down": functional.convolve_and_pool
         }[self.resampling]  # fmt: skip

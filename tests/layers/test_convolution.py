@@ -51,6 +51,11 @@ def test_conv2d_weights_in_bfloat16_have_gradients(size, kernel):
     assert np.any(tf.cast(tape.gradient(loss, layer.kernel.value), tf.float32) != 0)
 
 
+def test_conv2d_rejects_maps_of_integers():
+    with pytest.raises(ValueError, match="floating point. Received: int32"):
+        Conv2D(4, 3, padding="same")(np.ones((2, 4, 4, 3), "int32"))
+
+
 def test_conv2d_accepts_maps_of_unknown_size():
     layer = Conv2D(4, 3, padding="same", dtype="mixed_bfloat16")
     model = keras.Model(image := keras.Input((None, None, 3)), layer(image))
