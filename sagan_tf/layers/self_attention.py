@@ -154,8 +154,7 @@ class SelfAttention(keras.layers.Layer):
             filters,
             kernel_size=1,
             use_bias=self.use_bias,
-            # A copy each: a shared object would start query and key with the same values.
-            kernel_initializer=self.kernel_initializer.clone(),
+            kernel_initializer=_copy_of(self.kernel_initializer),
             data_format="channels_last",
             dtype=self.dtype_policy,
             name=name,
@@ -228,6 +227,12 @@ class SelfAttention(keras.layers.Layer):
             "epsilon": self.epsilon,
             "query_block_size": self.query_block_size,
         }
+
+
+def _copy_of(initializer):
+    """A copy for each convolution: a shared object would start query and key with the same values."""
+    is_object = isinstance(initializer, keras.initializers.Initializer)  # else it is a function
+    return initializer.clone() if is_object else initializer
 
 
 def _full_precision(x):

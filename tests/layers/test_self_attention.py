@@ -138,6 +138,12 @@ def test_self_attention_query_and_key_start_different(normalize):
     assert not np.array_equal(query.kernel, key.kernel)
 
 
+def test_self_attention_takes_a_function_as_initializer():
+    layer = SelfAttention(kernel_initializer=lambda shape, dtype=None: tf.fill(shape, tf.cast(0.5, dtype)))
+    layer.build((None, 4, 4, 16))
+    assert (np.array(layer.query.layer.kernel) == 0.5).all()
+
+
 def test_self_attention_commutes_with_permutations_without_pooling():
     layer, x = built(pool_size=1)
     order = np.random.default_rng(1).permutation(24)
