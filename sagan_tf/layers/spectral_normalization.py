@@ -194,7 +194,11 @@ class SpectralNormalization(keras.layers.Wrapper):
 
         Returns:
             Scalar tensor; 1 for a kernel whose sigma is not above `epsilon`.
+
+        Raises:
+            ValueError: The layer is not built.
         """
+        self._check_built("sigma")
         return 1 / _estimate([self])[id(self)][kernel_index][1].factor
 
     def update_u(self) -> None:
@@ -210,8 +214,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         Raises:
             ValueError: The layer is not built.
         """
-        if not self.built:
-            raise ValueError(f"`fold` needs a built layer. Received: {self.name}, never called.")
+        self._check_built("fold")
         plain = type(self.layer).from_config(self.layer.get_config())
         plain.build(self._input_shape)
         values = {id(weight): weight for weight in self.layer.weights}
@@ -221,6 +224,10 @@ class SpectralNormalization(keras.layers.Wrapper):
         for target, source in zip(*by_name):
             target.assign(values[id(source)])
         return plain
+
+    def _check_built(self, method):
+        if not self.built:
+            raise ValueError(f"`{method}` needs a built layer. Received: {self.name}, never called.")
 
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)

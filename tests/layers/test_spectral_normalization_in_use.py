@@ -261,10 +261,11 @@ def test_spectral_normalization_rejects_a_layer_without_a_kernel():
     )
 
 
-def test_spectral_normalization_fold_needs_a_built_layer():
+@pytest.mark.parametrize("method", ["fold", "sigma"])
+def test_spectral_normalization_methods_need_a_built_layer(method):
     with pytest.raises(ValueError) as error:
-        SpectralNormalization(layers.Dense(3), name="early").fold()
-    assert str(error.value) == "`fold` needs a built layer. Received: early, never called."
+        getattr(SpectralNormalization(layers.Dense(3), name="early"), method)()
+    assert str(error.value) == f"`{method}` needs a built layer. Received: early, never called."
 
 
 QUANTIZABLE = {
