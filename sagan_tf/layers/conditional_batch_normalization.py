@@ -102,6 +102,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         sizes = feature_map.shape[0], label.shape[0]
         if None not in sizes and sizes[0] != sizes[1]:
             raise ValueError(f"Each feature map needs one label. Received: {sizes[0]} feature maps, {sizes[1]} labels.")
+        feature_map = ops.cast(feature_map, self.compute_dtype)  # integers, too
         dtype = keras.backend.result_type(feature_map.dtype, "float32")
         # Rows of both tables at once; and of a new tensor, so that the optimizer gets dense gradients of the tables.
         tables = ops.stack([ops.cast(table, dtype) for table in (self.gamma, self.beta)], axis=1)  # (K, 2, C)

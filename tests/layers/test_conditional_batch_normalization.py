@@ -76,6 +76,14 @@ def test_conditional_batch_normalization_accepts_labels_of_any_integer_type(dtyp
     np.testing.assert_array_equal(layer([x, LABELS.astype(dtype)]), layer([x, LABELS]))
 
 
+def test_conditional_batch_normalization_takes_maps_of_integers():
+    layer, whole, labels = ConditionalBatchNormalization(3), np.arange(24).reshape(2, 2, 2, 3), np.array([0, 2])
+    for training in (False, True):
+        np.testing.assert_array_equal(
+            layer([whole, labels], training=training), layer([np.float32(whole), labels], training=training)
+        )
+
+
 def test_conditional_batch_normalization_rejects_labels_that_are_no_integers():
     with pytest.raises(ValueError, match="Labels must be integers. Received: float32."):
         built()([feature_map(), LABELS.astype("float32")])
