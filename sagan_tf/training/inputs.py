@@ -25,12 +25,20 @@ def check_pair(generator, discriminator):
         generator, discriminator: Built keras.Models.
 
     Raises:
-        ValueError: A network has no trainable weights, the discriminator takes other images than the generator makes,
-            or only one of them takes labels.
+        ValueError: A network is not functional or has no trainable weights, the generator does not take latents first,
+            the discriminator takes other images than the generator makes, or only one of them takes labels.
     """
     for name, network in (("generator", generator), ("discriminator", discriminator)):
+        if not getattr(network, "inputs", None):  # of a subclass, or of a Sequential that is not built
+            raise ValueError(
+                f"The {name} must be a functional keras.Model, or a Sequential one with an Input. "
+                f"Received: {network!r}."
+            )
         if not network.trainable_weights:
             raise ValueError(f"The {name} has no trainable weights. Set `{name}.trainable = True` before.")
+    if len(generator.inputs[0].shape) != 2:
+        shapes = [tuple(tensor.shape) for tensor in generator.inputs]
+        raise ValueError(f"The generator must take latent (B, D), or [latent, label (B,)]. Received: inputs {shapes}.")
     made, taken = generator.outputs[0].shape[1:], discriminator.inputs[0].shape[1:]
     if tuple(made) != tuple(taken):
         raise ValueError(

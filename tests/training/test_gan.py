@@ -62,6 +62,23 @@ def test_sagan_rejects_frozen_networks(part):
         SAGAN(*networks)
 
 
+class Subclassed(keras.Model):
+    """A network whose inputs and outputs nobody knows."""
+
+
+def test_sagan_rejects_networks_without_known_inputs_and_in_another_order():
+    gan = make_gan()
+    for network in (Subclassed(), keras.Sequential([keras.layers.Dense(2)])):
+        with pytest.raises(ValueError, match="The generator must be a functional keras.Model"):
+            SAGAN(network, gan.discriminator)
+        with pytest.raises(ValueError, match="The discriminator must be a functional keras.Model"):
+            SAGAN(gan.generator, network)
+    latent, label = gan.generator.inputs
+    turned = keras.Model([label, latent], gan.generator([latent, label]))
+    with pytest.raises(ValueError, match=r"must take latent \(B, D\), or \[latent, label \(B,\)\]. Received: inputs"):
+        SAGAN(turned, gan.discriminator, label_distribution=(0.5, 0.25, 0.25))
+
+
 def test_sagan_step_rejects_labels_out_of_range(traced):
     for label in (-1, 3):
         data = make_data(8, 1).map(lambda image, _: (image, tf.constant([0, 1, 2, label] * 2)))
