@@ -273,7 +273,15 @@ class SAGAN(DistributedModel):
     def call(self, inputs, *others, training=False):
         """Generates images by the averaged generator: latent (B, D), or [latent, label (B,)], to (B, H, W, C)."""
         check_latents(inputs, others, self.latent_dim, self.num_classes)
-        return self.ema_generator(inputs, training=False)
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return self.ema_generator(inputs, training=False)
+        # A replica may get no row of the last batch of `predict`: TensorFlow's convolutions then have a wrong shape.
+        latent, image = keras.tree.flatten(inputs)[0], self.ema_generator.outputs[0]
+        return tf.cond(
+            tf.shape(latent)[0] > 0,
+            lambda: self.ema_generator(inputs, training=False),
+            lambda: tf.zeros((0, *image.shape[1:]), image.dtype),
+        )
 
     def fit(self, x=None, *args, **kwargs):
         """As `keras.Model.fit`; raises ValueError for images that are all in [0, 1]."""

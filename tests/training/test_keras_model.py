@@ -1,6 +1,8 @@
 """SAGAN as any Keras model: saving, evaluation, batches by hand, callbacks, and its answers to wrong input."""
 
 import importlib.util
+import types
+from unittest import mock
 
 import keras
 import numpy as np
@@ -176,6 +178,16 @@ def test_predict_and_call_generate_by_the_averaged_generator(capsys):
             gan(wrong)
     with pytest.raises(ValueError, match=r"from latent \(B, 128\)\. Received"):
         make_gan(num_classes=None)([latent, label])
+
+
+def test_call_generates_no_images_where_a_replica_gets_none():
+    gan = make_gan(attention_sizes=(16,), compile_arguments=EAGER)
+    latent, label = np.random.default_rng(0).normal(size=(2, 128)).astype("float32"), np.arange(2)
+    with mock.patch.object(SAGAN, "distribute_strategy", types.SimpleNamespace(num_replicas_in_sync=2)):
+        assert gan([latent[:0], label[:0]]).shape == (0, 32, 32, 3)
+        images = [call([latent, label]) for call in (gan, tf.function(gan))]
+    for one in images:
+        np.testing.assert_allclose(one, gan([latent, label]), atol=1e-6)
 
 
 def test_compile_takes_names_of_optimizers():
