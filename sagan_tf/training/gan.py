@@ -283,6 +283,10 @@ class SAGAN(DistributedModel):
             lambda: tf.zeros((0, *image.shape[1:]), image.dtype),
         )
 
+    def export(self, *args, **kwargs):
+        """As `keras.Model.export`, of the averaged generator."""
+        return self.ema_generator.export(*args, **kwargs)
+
     def fit(self, x=None, *args, **kwargs):
         """As `keras.Model.fit`; raises ValueError for images that are all in [0, 1]."""
         self._check_scale(x)

@@ -190,6 +190,15 @@ def test_call_generates_no_images_where_a_replica_gets_none():
         np.testing.assert_allclose(one, gan([latent, label]), atol=1e-6)
 
 
+def test_export_writes_the_averaged_generator(tmp_path):
+    gan = make_gan(compile_arguments=EAGER)
+    gan.ema_generator.get_layer("output_conv").layer.bias.assign([0.1, 0.2, 0.3])
+    latent, label = np.random.default_rng(0).normal(size=(2, 128)).astype("float32"), np.int32([0, 2])
+    gan.export(str(tmp_path / "model"), verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "model"))
+    np.testing.assert_allclose(loaded.serve([latent, label]), gan([latent, label]), atol=1e-6)
+
+
 def test_compile_takes_names_of_optimizers():
     gan = make_gan()
     gan.compile("adam", "sgd", **EAGER)
