@@ -175,6 +175,7 @@ def discriminator_loss(gan, real, label, randomness, purpose, fake=None):
     images, labels = with_changed(gan, [real, fake], [label, fake_label], randomness, purpose)
     labels = None if label is None else ops.concatenate(labels, axis=0)
     logit = call_network(gan.discriminator, ops.concatenate(images, axis=0), labels, training=True)
+    penalties = _layer_losses(gan.discriminator)  # before another call
     logits = ops.split(logit, len(images), axis=0)
     record_logits(gan, *logits[:2])
     if gan.ada_target:
@@ -183,7 +184,7 @@ def discriminator_loss(gan, real, label, randomness, purpose, fake=None):
     pair = (real, label), (fake, fake_label)
     terms = logit_terms(gan, logits) | (gradient_terms(gan, *pair) if gan.r1_interval == 1 else {})
     gan.record(terms)
-    return sum(terms.values(), loss), lazy_gradient_terms(gan, *pair)
+    return sum([*terms.values(), *penalties], loss), lazy_gradient_terms(gan, *pair)
 
 
 def generator_loss(gan, real, real_label, randomness, purpose, fake=None):
@@ -196,7 +197,8 @@ def generator_loss(gan, real, real_label, randomness, purpose, fake=None):
     if gan.adversarial_loss.relativistic:
         real = _augment(gan, ops.cast(real, image.dtype), randomness, f"{purpose}/real")
         real_logit = ops.stop_gradient(call_network(gan.discriminator, real, real_label, training=False))
-    return gan.adversarial_loss.generator_loss(real_logit, logit), None
+    loss = gan.adversarial_loss.generator_loss(real_logit, logit)
+    return sum(_layer_losses(gan.generator), loss), None
 
 
 def draw_inputs(gan, rows, randomness, purpose, real_label):
@@ -211,6 +213,11 @@ def generate(gan, rows, randomness, purpose, real_label):
     """Generates images for a training step: (image, label), from what `draw_inputs` draws."""
     latent, label = draw_inputs(gan, rows, randomness, purpose, real_label)
     return call_network(gan.generator, latent, label, training=True), label
+
+
+def _layer_losses(network):
+    """Losses that the layers of a network added in its latest call, and those of its regularizers."""
+    return [ops.cast(loss, "float32") for loss in network.losses]
 
 
 def _augment(gan, image, randomness, purpose):

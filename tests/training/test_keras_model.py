@@ -199,6 +199,21 @@ def test_export_writes_the_averaged_generator(tmp_path):
     np.testing.assert_allclose(loaded.serve([latent, label]), gan([latent, label]), atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["generator", "discriminator"])
+@pytest.mark.parametrize("share_fake_batch", [False, True])
+def test_regularizers_of_a_network_are_part_of_its_loss(name, share_fake_batch):
+    weights = []
+    for factor in (0.0, 0.5):
+        keras.utils.set_random_seed(0)
+        gan = make_gan(rate=0.1, compile_arguments=dict(share_fake_batch=share_fake_batch, **EAGER))
+        rate = {"generator": 0.1, "discriminator": 0.4}[name]
+        kernel = getattr(gan, name).trainable_variables[0]
+        kernel.regularizer, before = keras.regularizers.L2(factor), np.array(kernel)
+        gan.train_on_batch(IMAGES, LABELS)
+        weights.append(np.array(kernel))
+    np.testing.assert_allclose(weights[1] - weights[0], -rate * 2 * 0.5 * before, atol=1e-5)
+
+
 def test_compile_takes_names_of_optimizers():
     gan = make_gan()
     gan.compile("adam", "sgd", **EAGER)
