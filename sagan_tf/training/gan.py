@@ -1,5 +1,6 @@
 """SAGAN as a Keras model: compile, train_step, test_step, saving."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from keras import ops
 
 from sagan_tf.accelerate import use_kernels
 from sagan_tf.accelerate.selection import kernels_for
+from sagan_tf.layers.keras_compat import all_trainable
 from sagan_tf.networks.freezing import freeze_blocks
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
@@ -385,7 +387,11 @@ class SAGAN(DistributedModel):
     def from_config(cls, config, custom_objects=None):
         names = ("generator", "discriminator")
         networks = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in names}
-        return cls(**{**config, **networks})
+        with contextlib.ExitStack() as stack:
+            for network in networks.values():
+                if not network.trainable_weights:  # frozen before it was saved; the constructor refuses it
+                    stack.enter_context(all_trainable(network))
+            return cls(**{**config, **networks})
 
     def get_compile_config(self):
         """Serializes the arguments of `compile`; Keras saves them with the model."""

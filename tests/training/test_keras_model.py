@@ -214,6 +214,15 @@ def test_regularizers_of_a_network_are_part_of_its_loss(name, share_fake_batch):
     np.testing.assert_allclose(weights[1] - weights[0], -rate * 2 * 0.5 * before, atol=1e-5)
 
 
+def test_frozen_network_is_saved_and_loaded(tmp_path):
+    gan = make_gan(compile_arguments=EAGER)
+    gan.discriminator.trainable = False
+    gan.save(tmp_path / "gan.keras")
+    loaded = keras.models.load_model(tmp_path / "gan.keras")
+    assert not loaded.discriminator.trainable_weights and loaded.generator.trainable_weights
+    assert_equal([np.array(weight) for weight in loaded.weights], [np.array(weight) for weight in gan.weights])
+
+
 def test_compile_takes_names_of_optimizers():
     gan = make_gan()
     gan.compile("adam", "sgd", **EAGER)
