@@ -111,10 +111,12 @@ class SAGAN(DistributedModel):
         self.augmentation = check_operations(augmentation)
         self.seed = seed
         self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
-        self.lecam_means = self.add_weight(name="lecam_means", shape=(2,), initializer="zeros", trainable=False)
-        self.ada_p = self.add_weight(name="ada_p", shape=(), initializer="zeros", trainable=False)
+        # In float32 under any global policy, as what they are computed from.
+        state = dict(dtype="float32", initializer="zeros", trainable=False)
+        self.lecam_means = self.add_weight(name="lecam_means", shape=(2,), **state)
+        self.ada_p = self.add_weight(name="ada_p", shape=(), **state)
         # Sum over the batches since p moved, and their number.
-        self.ada_signs = self.add_weight(name="ada_signs", shape=(2,), initializer="zeros", trainable=False)
+        self.ada_signs = self.add_weight(name="ada_signs", shape=(2,), **state)
         self._means = make_means()
         self.built = True
 

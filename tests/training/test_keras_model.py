@@ -223,6 +223,18 @@ def test_frozen_network_is_saved_and_loaded(tmp_path):
     assert_equal([np.array(weight) for weight in loaded.weights], [np.array(weight) for weight in gan.weights])
 
 
+@pytest.mark.parametrize("policy", ["float64", "bfloat16"])
+@pytest.mark.parametrize("options", [dict(lecam_weight=0.3, lecam_start_step=1), dict(ada_target=0.6)], ids=str)
+def test_running_means_are_float32_under_any_global_policy(policy, options):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        gan = make_gan(compile_arguments=dict(**options, **EAGER))
+        assert np.isfinite(gan.train_on_batch(IMAGES, LABELS, return_dict=True)["d_loss"])
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def test_compile_takes_names_of_optimizers():
     gan = make_gan()
     gan.compile("adam", "sgd", **EAGER)
