@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from sagan_tf.commands.options import SampleOptions
 from sagan_tf.commands.sample import sample_run
 from sagan_tf.data import rules
 from sagan_tf.errors import UserError
+from sagan_tf.experiment import trained
 from sagan_tf.generation.latents import draw_latents
 
 pytestmark = pytest.mark.usefixtures("toy_networks")
@@ -195,6 +197,12 @@ def test_map_of_refuses_queries_outside_of_the_feature_map(twins):
     for query in ((0, -1), (8, 16), (16, 0)):
         with pytest.raises(ValueError, match="16 x 16"):
             maps.map_of(0, query)
+
+
+def test_attention_is_traced_once(twins):
+    with mock.patch.object(trained, "AttentionProbe", wraps=trained.AttentionProbe) as made:
+        maps = [twins.attention(seed, "ring")["attention_16"].scores for seed in (7, 8, 7)]
+    assert made.call_count <= 1 and np.array_equal(maps[0], maps[2]) and not np.array_equal(maps[0], maps[1])
 
 
 def test_loaders_name_each_other(run):

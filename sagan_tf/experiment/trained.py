@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,7 +93,12 @@ class TrainedGenerator:
         inputs = Sampler(self.model).inputs(*self._checked(seeds, labels, truncation))
         if not len(inputs[0]):
             raise ValueError("`seeds` must have one seed or more.")
-        return AttentionProbe(self.model).attention_maps(inputs)[1]
+        return self._probe.attention_maps(inputs)[1]
+
+    @functools.cached_property
+    def _probe(self):
+        # For all calls: each probe traces the network anew, which takes longer than it computes.
+        return AttentionProbe(self.model)
 
     def _checked(self, seeds, labels, truncation):
         """(N,) ints of seeds and of labels, or None, and (N,) truncations."""
