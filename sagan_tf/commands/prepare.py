@@ -1,8 +1,10 @@
 """Prepares the splits of a data set for training."""
 
+import os
 import shlex
 
 from sagan_tf.commands.options import image_sides
+from sagan_tf.data import embedded
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.prepared import prepared_shape, split_folder
 from sagan_tf.data.preparing import prepare
@@ -57,7 +59,10 @@ def _check_size(option, image_shape):
 
 
 def _train_command(options):
-    command = ["sagan", "train", "--data.name", str(options.out)]
+    name = str(options.out)
+    if name in embedded.NAMES or name.startswith("-"):  # it would be taken for a data set, or for an option
+        name = os.path.join(os.curdir, name)
+    command = ["sagan", "train", "--data.name", name]
     split = "train" if "train" in options.split else options.split[0]
     values = {"split": split, "image_channels": int(options.image_channels), "resize": options.resize}
     changes = {name: value for name, value in values.items() if value != getattr(DataOptions(), name)}
