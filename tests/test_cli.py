@@ -49,6 +49,21 @@ def test_sagan_passes_arguments_and_name_to_the_verb(capsys):
     assert code == 0 and out.startswith("usage: sagan train [--config NAME")
 
 
+def test_sagan_prints_names_that_the_encoding_of_the_output_lacks(tmp_path):
+    """As of a pipe on Windows, or in a Latin locale: it ended in a traceback."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-m", "sagan_tf", "train", "--print_config", "--data.name", "Katzen/größe/犬"]
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert b"name: Katzen/gr\xf6\xdfe/\\u72ac" in done.stdout
+
+
+def test_sagan_configs_refuses_arguments_in_one_line(capsys):
+    code, out, err = exit_of(capsys, cli.main, "configs", "cifar10")
+    assert (code, out) == (2, "")
+    assert err == "error: command line: unrecognized arguments: cifar10. --help lists the options.\n"
+
+
 def test_train_rejects_bad_option_before_slow_imports(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sagan_tf.experiment.train", None)  # importing it would raise
     code, out, err = exit_of(capsys, train.main, "--training.stepz", "5")
