@@ -297,12 +297,11 @@ class Run:
                 f"{self.source}: a run is trained in a folder. Choose one with --run; --training.start_from takes a "
                 "repository of the Hub."
             )
-        for letter in "*?[" + "\\" * (os.sep != "\\"):
-            if letter in str(self.path):
-                raise UserError(
-                    f"{self.path}: the path of a run folder must not contain `{letter}`, which TensorFlow takes for a "
-                    "pattern. Choose another with --run."
-                )
+        if letter := pattern_letter(self.path):
+            raise UserError(
+                f"{self.path}: the path of a run folder must not contain `{letter}`, which TensorFlow takes for a "
+                "pattern. Choose another with --run."
+            )
 
     def _check_generator_alone(self):
         """Raises UserError if training would replace a generator that no run here has made."""
@@ -349,6 +348,11 @@ class Run:
     @staticmethod
     def _write_json(path, value, indent=None):
         write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def pattern_letter(path):
+    """A letter of a path that TensorFlow, where it reads a checkpoint, takes for a pattern; None if there is none."""
+    return next((letter for letter in "*?[" + "\\" * (os.sep != "\\") if letter in str(path)), None)
 
 
 def _is_changeable(difference):
