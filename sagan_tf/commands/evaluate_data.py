@@ -32,6 +32,8 @@ def open_reference(options, image_shape, resize):
     if options.reference.endswith(".npz"):
         refuse_data_options(options)
         return None
+    if options.allow_data_change:
+        raise UserError("--allow_data_change: is for the data of training; leave it out, or --reference.")
     height, width, channels = image_shape
     shape = {"image_height": height, "image_width": width, "image_channels": channels, "resize": resize}
     return _open(_data(options, options.reference, split=options.split or "train", **shape))
@@ -95,8 +97,10 @@ def describe_reference(evaluator, source, options):
 
 def label_shares(run, source, options, num_classes):
     """Probabilities of the classes of the samples; None: equal ones, or no classes."""
-    if options.labels == "uniform" or num_classes is None:
+    if options.labels == "uniform":
         return None
+    if num_classes is None:
+        raise UserError("--labels data: the generator has no classes; leave the option out.")
     if source is None or source.num_classes != num_classes or not has_classes_of(run, source.class_names):
         raise UserError("--labels data: the reference does not have the classes of the generator.")
     return tuple(class_distribution(source))

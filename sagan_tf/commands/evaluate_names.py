@@ -10,6 +10,7 @@ from sagan_tf.files.hashing import sha256_of_parts
 
 _LONGEST_STEM = 160  # bytes; file systems allow 255 per name, with suffixes
 _OF_RUNS = ("num_samples", "seed", "truncation", "truncation_curve", "labels", "step", "best", "standing")
+_OF_FEATURES = ("features", "inception", "inception_sha256", "pixel_range", "refresh")
 _OF_DATA = ("split", "data_dir", "manual_dir", "download", "allow_data_change", "num_reference", "refresh")
 
 
@@ -40,6 +41,15 @@ def refuse_data_options(options):
     for name in _OF_DATA:
         if _is_set(options, name):
             raise UserError(f"--{name}: a file of statistics is no data set; name one, or leave the option out.")
+
+
+def refuse_feature_options(options, metrics):
+    """Raises UserError if `EvaluateOptions` set what the chosen metrics of features, a list of names, do not need."""
+    for name in _OF_FEATURES:
+        if not metrics and _is_set(options, name):
+            raise UserError(f"--{name}: is for metrics of features; add one, such as fid, or leave the option out.")
+    if options.at_infinity and "fid" not in metrics:
+        raise UserError("--at_infinity: extrapolates fid; add it to --metrics, or leave the option out.")
 
 
 def refuse_network_options(options):
