@@ -160,7 +160,7 @@ def evaluate_folder(folder, options):
         measured = MeasuredFeatures(describe_reference(evaluator, source, options), left_out=left_out)
     reader = ImageReader(images, has_same_classes)
     of_images = image_metrics(reader, source, image_names, rule, options.num_reference)
-    subject = {"folder": folder.name, "count": images.num_images, "picture": about["picture"]}
+    subject = {"folder": folder.resolve().name, "count": images.num_images, "picture": about["picture"]}
     about = _describe_evaluation(evaluator, measured.reference, started_at)
     return _write_result(stem, subject, measured, of_images, about, evaluator, [])
 

@@ -1,6 +1,6 @@
 """File names of the results of `evaluate`, and the description of the generator."""
 
-from pathlib import Path
+import os
 
 from sagan_tf.commands.options import TRUNCATION_CURVE, EvaluateOptions
 from sagan_tf.errors import UserError
@@ -69,7 +69,7 @@ def run_stem(step, features, options):
 
 def folder_stem(folder, features, options):
     """File name, without suffix, of the result of a folder of images, a pathlib.Path."""
-    return _stem([file_name_part(folder), features, *_further_parts(options)])
+    return _stem([_distinct_part(str(folder)), features, *_further_parts(options)])
 
 
 def beside(stem, suffix):
@@ -83,6 +83,12 @@ def _stem(parts):
     if len(name) <= _LONGEST_STEM:
         return name.decode()
     return f"{name[:_LONGEST_STEM].decode(errors='ignore')}-{sha256_of_parts([name])[:16]}"
+
+
+def _distinct_part(text):
+    """A path or split as part of a file name; a hash tells apart those of which it leaves out something."""
+    part = file_name_part(text)
+    return part if part == text else f"{part}_{sha256_of_parts([text.encode()])[:8]}"
 
 
 def features_name(network):
@@ -100,8 +106,8 @@ def _parts(options):
 
 
 def _further_parts(options):
-    parts = [f"against_{file_name_part(Path(options.reference))}"] if _is_set(options, "reference") else []
-    parts += [f"split_{file_name_part(options.split)}"] if _is_set(options, "split") else []
+    parts = [f"against_{_distinct_part(os.path.normpath(options.reference))}"] if _is_set(options, "reference") else []
+    parts += [f"split_{_distinct_part(options.split)}"] if _is_set(options, "split") else []
     for name in ("image_size", "image_height", "image_width", "pixel_range", "num_reference"):
         parts += [f"{name}_{file_name_part(getattr(options, name))}"] if _is_set(options, name) else []
     parts += ["at_infinity"] if options.at_infinity else []
