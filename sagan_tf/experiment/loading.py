@@ -8,9 +8,9 @@ from sagan_tf.errors import UserError, summarize
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import restore
 from sagan_tf.files.atomic import read_unreplaced
+from sagan_tf.files.patterns import pattern_letter
 from sagan_tf.generation.loading import read_generator
 from sagan_tf.generation.sampler import count_classes
-from sagan_tf.runs.folder import pattern_letter
 from sagan_tf.training import SAGAN
 
 

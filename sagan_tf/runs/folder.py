@@ -19,6 +19,7 @@ from sagan_tf.errors import UserError, format_size, list_some
 from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
 from sagan_tf.files.hub import download, is_hub_name, repository_id
 from sagan_tf.files.locks import exclusive
+from sagan_tf.files.patterns import pattern_letter
 from sagan_tf.files.untrusted import check_kinds
 from sagan_tf.generation.saving import saved_record
 from sagan_tf.runs.environment import describe_start
@@ -348,11 +349,6 @@ class Run:
     @staticmethod
     def _write_json(path, value, indent=None):
         write_text(path, json.dumps(value, indent=indent) + "\n")
-
-
-def pattern_letter(path):
-    """A letter of a path that TensorFlow, where it reads a checkpoint, takes for a pattern; None if there is none."""
-    return next((letter for letter in "*?[" + "\\" * (os.sep != "\\") if letter in str(path)), None)
 
 
 def _is_changeable(difference):

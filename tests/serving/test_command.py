@@ -41,6 +41,12 @@ def test_serve_rejects_folder_without_a_version(refusal, tmp_path):
     assert refusal(tmp_path).startswith(f"{tmp_path} holds no model")
 
 
+def test_serve_rejects_a_path_that_tensorflow_takes_for_a_pattern(refusal, version_1, tmp_path):
+    shutil.copytree(version_1, tmp_path / "out*" / "1")
+    line = refusal(tmp_path / "out*")
+    assert line == f"{tmp_path / 'out*'}: TensorFlow takes `*` in the path for a pattern. Rename or move the folder."
+
+
 def test_serve_rejects_port_in_use(refusal, version_1):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
