@@ -58,6 +58,22 @@ class UserError(Exception):
         return _one_line(super().__str__())
 
 
+@contextlib.contextmanager
+def renamed_options(names):
+    """Raises the UserErrors of a block with other names of options, where commands call what they share differently.
+
+    Args:
+        names: dict, text in a message -> text in its place.
+    """
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for name, other in names.items():
+            text = text.replace(name, other)
+        raise UserError(text) from None
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, handled like Ctrl-C."""
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sagan_tf.errors import format_size
+from sagan_tf.errors import UserError, format_size, renamed_options
 
 
 @pytest.mark.parametrize(
@@ -10,3 +10,9 @@ from sagan_tf.errors import format_size
 )
 def test_format_size_chooses_its_unit(num_bytes, text):
     assert format_size(num_bytes) == text
+
+
+def test_renamed_options_changes_the_message_alone():
+    with pytest.raises(UserError, match=r"^SOURCE: `x`; set --data_dir\.$"):
+        with renamed_options({"data.name:": "SOURCE:", "data.data_dir": "--data_dir"}):
+            raise UserError("data.name: `x`; set data.data_dir.")

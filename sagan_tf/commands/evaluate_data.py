@@ -11,8 +11,14 @@ from sagan_tf.data.image_files import UNREADABLE, open_image
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.prepared import is_prepared, prepared_shape, read_manifest, split_folder
 from sagan_tf.data.sources import class_distribution, describe_skipped, open_source
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, renamed_options
 from sagan_tf.runs.data_check import check_data, has_classes_of
+
+# What training calls the same options.
+_OPTIONS = {
+    "Name your folder with --data.name PATH": "--reference may be the path of a folder",
+    "data.data_dir": "--data_dir", "data.manual_dir": "--manual_dir", "data.download to true": "--download",
+}  # fmt: skip
 
 
 def open_run_reference(run, config, options, image_shape):
@@ -58,7 +64,8 @@ def _data(options, name, **fields):
 
 def _open(data):
     """Opens a data set, and prints which of its files are not used."""
-    source = open_source(data)
+    with renamed_options(_OPTIONS):
+        source = open_source(data)
     for line in describe_skipped(source):
         print(line)
     return source

@@ -9,12 +9,18 @@ from sagan_tf.data.options import DataOptions
 from sagan_tf.data.prepared import prepared_shape, split_folder
 from sagan_tf.data.preparing import prepare
 from sagan_tf.data.sources import translate_data_errors
-from sagan_tf.errors import UserError, format_size
+from sagan_tf.errors import UserError, format_size, renamed_options
 from sagan_tf.networks.architectures import find_architecture
 
 _QUALITY = 95
 _SKIPPED_SHOWN = 10
 _DEFAULT_SIZE = 128  # px
+# What training calls the same options.
+_OPTIONS = {
+    "Name your folder with --data.name PATH": "SOURCE may be the path of a folder", "data.name:": "SOURCE:",
+    "data.data_dir": "--data_dir", "data.manual_dir": "--manual_dir", "data.download to true": "--download",
+    "data.image_": "--image_", "data.resize": "--resize",
+}  # fmt: skip
 
 
 def prepare_splits(options):
@@ -39,7 +45,7 @@ def prepare_splits(options):
     _check_size(next(iter(_sides(options))), DataOptions(name=options.source, **settings).image_shape)
     for split in options.split:
         data = DataOptions(name=options.source, split=split, **settings)
-        with translate_data_errors(options.source):
+        with renamed_options(_OPTIONS), translate_data_errors(options.source):
             manifest, repaired = prepare(data, options.out, options.encoding, quality)
         yield _describe(split_folder(options.out, split), manifest, repaired)
         yield from _skipped_lines(manifest) if repaired is None else ()

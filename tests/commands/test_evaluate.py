@@ -195,6 +195,8 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     assert refusal(capsys, run.path, "--num_samples", "1") == (
         f"--num_samples: `1` is not a whole number from 2 to {2**62 - 1}."
     )
+    missing = refusal(capsys, run.path, "--features", features, "--reference", "nothing_of_this_name")
+    assert missing.endswith("neither a folder nor a TensorFlow Datasets name. --reference may be the path of a folder.")
     assert "no generator was evaluated" in refusal(capsys, run.path, "--features", features, "--best")
     assert "no checkpoint of step 3" in refusal(capsys, run.path, "--features", features, "--step", "3")
     np.savez(tmp_path / "theirs.npz", mu=np.zeros(5), sigma=np.eye(5))

@@ -280,6 +280,19 @@ def test_prepared_data_of_another_aspect_are_refused(pictures, tmp_path, capsys)
         open_small("twins", image_height=32, image_width=48)
 
 
+def test_prepare_names_its_own_options(tmp_path, capsys):
+    """Those of training are not among them."""
+    for source, line in (
+        ("nothing_of_this_name", "SOURCE: `nothing_of_this_name` is neither a folder nor"),
+        ("cifar10", "set --data_dir to its folder, --manual_dir to the folder of its archives, or --download."),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["prepare", source, "--out", str(tmp_path / "out"), "--data_dir", str(tmp_path)])
+        err = capsys.readouterr().err
+        assert line in err and "data." not in err.replace(str(tmp_path), "")
+        assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("out", "name"), [("twins", "./twins"), ("-out", "./-out"), ("out", "out")])
 def test_prepare_prints_a_command_that_trains_on_its_folder(pictures, tmp_path, monkeypatch, capsys, out, name):
     """`--data.name twins` is the embedded data set, also beside a folder of this name."""
