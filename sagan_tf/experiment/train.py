@@ -137,18 +137,18 @@ def start_run(config, run, source, fingerprint, allow_data_change, is_compiled):
             check_number_of_classes(run, fingerprint)
         check_data(run, fingerprint, allow_data_change)
     run.record_start(config, is_compiled)
+    report_data(source, run, is_new=run.fingerprint() != fingerprint)
     run.save_fingerprint(fingerprint)
-    report_data(source, run)
     warn_of_short_average(config.training)
     print(f"XLA: {'on' if is_compiled else 'off'} (hardware.jit_compile: {as_yaml(config.hardware.jit_compile)})")
 
 
-def report_data(source, run):
-    """Prints what the data set holds; writes its contact sheet and class names to the run folder."""
+def report_data(source, run, is_new):
+    """Prints what the data set holds; writes its class names and, if it is new to the run, its contact sheet."""
     print(describe(source))
     if source.class_names is not None:
         run.save_class_names(source.class_names)
-    if not run.contact_sheet_path.exists():
+    if is_new or not run.contact_sheet_path.exists():
         images, captions = contact_sheet_images(source, rows=10, columns=10)
         save_contact_sheet(images, captions, run.contact_sheet_path, 10, f"{source.name}, {source.split}")
     print(f"Look before you train: {run.contact_sheet_path}")

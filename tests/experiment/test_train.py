@@ -108,7 +108,7 @@ def test_resume_rejects_changed_data_and_leaves_run_as_it_is(tmp_path, capsys):
     options = dict(data__name=tmp_path / "data", generator__attention_sizes="[]", discriminator__attention_sizes="[]")
     options["output__checkpoint_interval"] = 1
     run = train(tiny_config(tmp_path / "run", steps=1, **options))
-    before = contents(run.path)
+    before, sheet = contents(run.path), run.contact_sheet_path.read_bytes()
     (tmp_path / "data" / "cat").rename(tmp_path / "data" / "zebra")
     config = tiny_config(tmp_path / "run", steps=2, **options)
     with pytest.raises(UserError, match="not those of the run .class `cat` -> `zebra`.*--allow_data_change"):
@@ -116,6 +116,7 @@ def test_resume_rejects_changed_data_and_leaves_run_as_it_is(tmp_path, capsys):
     assert contents(run.path) == before and run.checkpoint_steps() == [1]
     train(config, allow_data_change=True)
     assert run.checkpoint_steps()[-1] == 2 and run.class_names() == ["dog", "eel", "zebra"]
+    assert run.contact_sheet_path.read_bytes() != sheet  # which showed the old data, in the report too
     capsys.readouterr()
     train(config)  # the new data are those of the run now
     assert "Warning" not in capsys.readouterr().err.replace("WARNING", "")
