@@ -14,6 +14,7 @@ from sagan_tf.config.differences import as_yaml
 from sagan_tf.data import embedded, rules
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.data.pipeline import make_dataset
+from sagan_tf.data.prepared import is_prepared
 from sagan_tf.data.sources import contact_sheet_images, describe, open_source, translate_data_errors
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_gan
@@ -95,6 +96,7 @@ def check_same_config(config, strategy, worker):
 
 
 def _train_in_folder(config, strategy, worker, callbacks, allow_data_change, is_compiled):
+    _check_place(config)
     # Data or weights that cannot be read leave no new run folder; an existing folder is checked before its data.
     is_new = config.run is not None and not os.path.exists(config.run)
     source = open_source(config.data) if is_new else None
@@ -128,6 +130,18 @@ def _train_in_folder(config, strategy, worker, callbacks, allow_data_change, is_
                 prepare_recovery(config.guard, run, failure, worker.is_chief)
         wait_for_all(strategy, worker)  # a worker that ended before the chief has saved would end the chief too
     return run
+
+
+def _check_place(config):
+    """Raises UserError for a run folder among the classes of the data: its own images would be some of them."""
+    folder = config.data.name
+    if config.run is None or folder in embedded.NAMES or not os.path.isdir(folder) or is_prepared(folder):
+        return
+    if os.path.dirname(os.path.realpath(config.run)) == os.path.realpath(folder):
+        raise UserError(
+            f"{config.run}: is in the folder of the data, {folder}, which the run could not be resumed with. Choose "
+            "another folder with --run."
+        )
 
 
 def start_run(config, run, source, fingerprint, allow_data_change, is_compiled):

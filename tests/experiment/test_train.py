@@ -125,6 +125,15 @@ def test_resume_rejects_changed_data_and_leaves_run_as_it_is(tmp_path, capsys):
         train(config, allow_data_change=True)
 
 
+def test_train_refuses_a_run_folder_among_the_classes_of_the_data(tmp_path):
+    """Its samples would be images nested too deep, from the second start on."""
+    for i in range(4):
+        save_picture(tmp_path / "data" / f"{i}.png", np.full((32, 32, 3), i, np.uint8))
+    with pytest.raises(UserError, match="run: is in the folder of the data, .*, which the run could not be resumed"):
+        train(tiny_config(tmp_path / "data" / "run", steps=1, data__name=tmp_path / "data"))
+    assert not (tmp_path / "data" / "run").exists()
+
+
 def test_divergence_stops_training_before_checkpoint_of_last_step(tmp_path):
     between_lines = dict(steps=3, output__log_interval=4, output__checkpoint_interval=4)
     with pytest.raises(UserError, match="training diverged.*step 3.*No checkpoint exists yet"):
