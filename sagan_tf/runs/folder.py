@@ -292,12 +292,14 @@ class Run:
             check_kinds(folder)
 
     def _check_path(self):
-        """Raises UserError for a name of the Hub, and for a path that TensorFlow would take for a pattern."""
+        """Raises UserError for a name of the Hub, a `~`, and a path that TensorFlow would take for a pattern."""
         if str(self.path).startswith("hf:"):
             raise UserError(
                 f"{self.source}: a run is trained in a folder. Choose one with --run; --training.start_from takes a "
                 "repository of the Hub."
             )
+        if self.path.parts[:1] == ("~",):  # as in a YAML file, or in `--run=~/runs/pets`
+            raise UserError(f"{self.source}: only a shell knows `~`, at the start of a word. Write the whole path.")
         if letter := pattern_letter(self.path):
             raise UserError(
                 f"{self.path}: the path of a run folder must not contain `{letter}`, which TensorFlow takes for a "
