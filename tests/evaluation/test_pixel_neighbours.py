@@ -23,7 +23,7 @@ def test_pixel_neighbours_match_all_distances(size, monkeypatch):
     rng = np.random.default_rng(0)
     images, queries = (rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8) for count in (20, 4))
     distances, indices = module.pixel_neighbours(queries, ArrayReader(images, None), 3, 100)
-    assert [(bar.n, bar.total, bar.disable) for bar in bars] == [(20, 20, False)]
+    assert [(bar.n, bar.total) for bar in bars] == [(20, 20)]
     small = [np.float64(each) for each in (images, queries)]
     if size == 65:  # averaged over 2x2, without the last row and column
         small = [each[:, :64, :64].reshape(len(each), 32, 2, 32, 2, 3).mean((2, 4)) for each in small]
