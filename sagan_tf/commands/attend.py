@@ -100,11 +100,9 @@ def _draw_over_training(run, options, out):
 
 def _describe_means(summary, options):
     counts = {row["pictures"]: row["images"] for row in summary}
-    texts = {
-        "generated": f"{{}} generated images from seed {options.seed}, truncation {truncation_text(options.truncation)}",
-        "real": "{} real images",
-    }
-    return f"Means over {' and '.join(texts[kind].format(count) for kind, count in counts.items())}."
+    seeds = f"from seed {options.seed}, truncation {truncation_text(options.truncation)}"
+    texts = {"generated": f"generated images {seeds}", "real": "real images"}
+    return f"Means over {' and '.join(f'{count} {texts[kind]}' for kind, count in counts.items())}."
 
 
 def _without_nan(row):
