@@ -58,6 +58,22 @@ class UserError(Exception):
         return _one_line(super().__str__())
 
 
+@contextlib.contextmanager
+def renamed_options(names):
+    """Raises the UserErrors of a block with other names of options, where commands call what they share differently.
+
+    Args:
+        names: dict, text in a message -> text in its place.
+    """
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for name, other in names.items():
+            text = text.replace(name, other)
+        raise UserError(text) from None
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, handled like Ctrl-C."""
 
@@ -67,7 +83,8 @@ def one_line_errors(after_stop=""):
     """Ends a command with one line on stderr instead of a traceback, for errors that the user can fix.
 
     Also covers a full disk, a missing permission, a path that does not exist and cannot be created, and a folder in
-    place of a file or vice versa.
+    place of a file or vice versa. Letters that the encoding of stdout lacks are printed as `\\u732b`, and each line at
+    once.
 
     Args:
         after_stop: str, printed after "stopped by ..." on Ctrl-C or SIGTERM.
@@ -75,6 +92,9 @@ def one_line_errors(after_stop=""):
     Raises:
         SystemExit: With code 2 on an error, 130 on Ctrl-C, 143 on SIGTERM.
     """
+    if hasattr(sys.stdout, "reconfigure"):
+        # As Python does with stderr; into a log file, lines would come when the command ends, or never if it is killed.
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         with _raise_on_sigterm():
             yield

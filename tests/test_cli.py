@@ -9,6 +9,7 @@ import pytest
 
 import sagan_tf
 from sagan_tf import cli, train
+from sagan_tf.config import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,6 +48,24 @@ def test_sagan_rejects_unknown_verb(capsys, verb, line):
 def test_sagan_passes_arguments_and_name_to_the_verb(capsys):
     code, out, _ = exit_of(capsys, cli.main, "train", "--help")
     assert code == 0 and out.startswith("usage: sagan train [--config NAME")
+
+
+def test_sagan_prints_names_that_the_encoding_of_the_output_lacks(tmp_path):
+    """As of a pipe on Windows, or in a Latin locale: it ended in a traceback."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-m", "sagan_tf", "train", "--data.name", "größe/犬"]
+    done = subprocess.run([*command, "--help"], capture_output=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert b"(default: gr\xf6\xdfe/\\u72ac)" in b" ".join(done.stdout.split())
+    with open(tmp_path / "printed.yaml", "wb") as file:
+        subprocess.run([*command, "--print_config"], stdout=file, env=environment, cwd=tmp_path, check=True)
+    assert read_config(tmp_path / "printed.yaml").data.name == "größe/犬"
+
+
+def test_sagan_configs_refuses_arguments_in_one_line(capsys):
+    code, out, err = exit_of(capsys, cli.main, "configs", "cifar10")
+    assert (code, out) == (2, "")
+    assert err == "error: command line: unrecognized arguments: cifar10. --help lists the options.\n"
 
 
 def test_train_rejects_bad_option_before_slow_imports(capsys, monkeypatch):

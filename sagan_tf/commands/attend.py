@@ -9,6 +9,7 @@ from sagan_tf.commands.subjects import open_subject
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import atomic_write, write_text
 from sagan_tf.files.hashing import sha256_of_parts
+from sagan_tf.generation.truncation import truncation_text
 from sagan_tf.progress import progress_bar
 from sagan_tf.viewing.attention_images import make_row, save_rows
 from sagan_tf.viewing.attention_measures import format_table
@@ -25,7 +26,7 @@ def attend_run(options):
         options: `AttendOptions`.
 
     Yields:
-        pathlib.Path of each file, once it is complete; then str, a table of the measures.
+        pathlib.Path of each file, once it is complete; then str, a table of the measures and what they are means of.
 
     Raises:
         UserError: The run has no checkpoint or no attention layer, or the options do not fit it.
@@ -70,6 +71,8 @@ def attend_run(options):
         save_explorer(reader.explorer_data(options.images or EXPLORER_IMAGES), path)
         yield path
     yield format_table(summary)
+    if summary:
+        yield _describe_means(summary, options)
 
 
 def _draw_over_training(run, options, out):
@@ -93,6 +96,13 @@ def _draw_over_training(run, options, out):
         path = out / f"{network}_{name}_{pictures}_over_training{_suffix(options.points)}.png"
         save_rows(rows, path, f"{_title(network, name, pictures)}, over training", options.columns)
         yield path
+
+
+def _describe_means(summary, options):
+    counts = {row["pictures"]: row["images"] for row in summary}
+    seeds = f"from seed {options.seed}, truncation {truncation_text(options.truncation)}"
+    texts = {"generated": f"generated images {seeds}", "real": "real images"}
+    return f"Means over {' and '.join(f'{count} {texts[kind]}' for kind, count in counts.items())}."
 
 
 def _without_nan(row):

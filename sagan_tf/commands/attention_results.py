@@ -38,7 +38,7 @@ class AttentionResult:
         images: (N, H, W, C) uint8.
         titles: N str.
         maps: dict, name of a layer -> `AttentionMaps` of the N images.
-        measures: dict, name of a layer -> dict of `measure_attention`, means over more images.
+        measures: dict, name of a layer -> dict of `measure_attention`, means over more images; `images` is how many.
     """
 
     network: str
@@ -148,7 +148,10 @@ class AttentionReader:
             to_levels(images[:drawn]),
             tuple(titles[:drawn]),
             {name: _concatenate([maps[name] for maps in kept], drawn) for name in kept[0]},
-            {name: _mean([measures[name] for measures in measured], weights) for name in measured[0]},
+            {
+                name: _mean([measures[name] for measures in measured], weights) | {"images": len(images)}
+                for name in measured[0]
+            },
         )
         return result, images
 

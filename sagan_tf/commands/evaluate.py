@@ -29,6 +29,7 @@ from sagan_tf.commands.evaluate_names import (
     describe_generator,
     features_name,
     folder_stem,
+    refuse_feature_options,
     refuse_network_options,
     refuse_run_options,
     run_stem,
@@ -159,7 +160,7 @@ def evaluate_folder(folder, options):
         measured = MeasuredFeatures(describe_reference(evaluator, source, options), left_out=left_out)
     reader = ImageReader(images, has_same_classes)
     of_images = image_metrics(reader, source, image_names, rule, options.num_reference)
-    subject = {"folder": folder.name, "count": images.num_images, "picture": about["picture"]}
+    subject = {"folder": folder.resolve().name, "count": images.num_images, "picture": about["picture"]}
     about = _describe_evaluation(evaluator, measured.reference, started_at)
     return _write_result(stem, subject, measured, of_images, about, evaluator, [])
 
@@ -180,10 +181,11 @@ def _make_evaluator(options, image_names):
 
     Without Inception it has no feature network, and only the metrics `image_names` remain.
     """
+    names, network, left_out = feature_metric_names(options), None, {}
+    refuse_feature_options(options, names)
     refuse_network_options(options)
     set_numerics(tf32=False)  # the measure is the same for all runs
     strategy = make_local_strategy("mirrored" if options.replicas else "auto", options.replicas)
-    names, network, left_out = feature_metric_names(options), None, {}
     try:
         if names:
             with strategy.scope():

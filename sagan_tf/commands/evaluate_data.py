@@ -11,8 +11,14 @@ from sagan_tf.data.image_files import UNREADABLE, open_image
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.prepared import is_prepared, prepared_shape, read_manifest, split_folder
 from sagan_tf.data.sources import class_distribution, describe_skipped, open_source
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, renamed_options
 from sagan_tf.runs.data_check import check_data, has_classes_of
+
+# What training calls the same options.
+_OPTIONS = {
+    "Name your folder with --data.name PATH": "--reference may be the path of a folder",
+    "data.data_dir": "--data_dir", "data.manual_dir": "--manual_dir", "data.download to true": "--download",
+}  # fmt: skip
 
 
 def open_run_reference(run, config, options, image_shape):
@@ -32,6 +38,8 @@ def open_reference(options, image_shape, resize):
     if options.reference.endswith(".npz"):
         refuse_data_options(options)
         return None
+    if options.allow_data_change:
+        raise UserError("--allow_data_change: is for the data of training; leave it out, or --reference.")
     height, width, channels = image_shape
     shape = {"image_height": height, "image_width": width, "image_channels": channels, "resize": resize}
     return _open(_data(options, options.reference, split=options.split or "train", **shape))
@@ -56,7 +64,8 @@ def _data(options, name, **fields):
 
 def _open(data):
     """Opens a data set, and prints which of its files are not used."""
-    source = open_source(data)
+    with renamed_options(_OPTIONS):
+        source = open_source(data)
     for line in describe_skipped(source):
         print(line)
     return source
@@ -95,8 +104,10 @@ def describe_reference(evaluator, source, options):
 
 def label_shares(run, source, options, num_classes):
     """Probabilities of the classes of the samples; None: equal ones, or no classes."""
-    if options.labels == "uniform" or num_classes is None:
+    if options.labels == "uniform":
         return None
+    if num_classes is None:
+        raise UserError("--labels data: the generator has no classes; leave the option out.")
     if source is None or source.num_classes != num_classes or not has_classes_of(run, source.class_names):
         raise UserError("--labels data: the reference does not have the classes of the generator.")
     return tuple(class_distribution(source))

@@ -1,6 +1,6 @@
 """File names of the results of `evaluate`, and the description of the generator."""
 
-from pathlib import Path
+import os
 
 from sagan_tf.commands.options import TRUNCATION_CURVE, EvaluateOptions
 from sagan_tf.errors import UserError
@@ -10,6 +10,7 @@ from sagan_tf.files.hashing import sha256_of_parts
 
 _LONGEST_STEM = 160  # bytes; file systems allow 255 per name, with suffixes
 _OF_RUNS = ("num_samples", "seed", "truncation", "truncation_curve", "labels", "step", "best", "standing")
+_OF_FEATURES = ("features", "inception", "inception_sha256", "pixel_range", "refresh")
 _OF_DATA = ("split", "data_dir", "manual_dir", "download", "allow_data_change", "num_reference", "refresh")
 
 
@@ -42,6 +43,15 @@ def refuse_data_options(options):
             raise UserError(f"--{name}: a file of statistics is no data set; name one, or leave the option out.")
 
 
+def refuse_feature_options(options, metrics):
+    """Raises UserError if `EvaluateOptions` set what the chosen metrics of features, a list of names, do not need."""
+    for name in _OF_FEATURES:
+        if not metrics and _is_set(options, name):
+            raise UserError(f"--{name}: is for metrics of features; add one, such as fid, or leave the option out.")
+    if options.at_infinity and "fid" not in metrics:
+        raise UserError("--at_infinity: extrapolates fid; add it to --metrics, or leave the option out.")
+
+
 def refuse_network_options(options):
     """Raises UserError if `EvaluateOptions` set what the chosen feature network does not take."""
     if options.features is None and _is_set(options, "pixel_range"):
@@ -59,7 +69,7 @@ def run_stem(step, features, options):
 
 def folder_stem(folder, features, options):
     """File name, without suffix, of the result of a folder of images, a pathlib.Path."""
-    return _stem([file_name_part(folder), features, *_further_parts(options)])
+    return _stem([_distinct_part(str(folder)), features, *_further_parts(options)])
 
 
 def beside(stem, suffix):
@@ -73,6 +83,12 @@ def _stem(parts):
     if len(name) <= _LONGEST_STEM:
         return name.decode()
     return f"{name[:_LONGEST_STEM].decode(errors='ignore')}-{sha256_of_parts([name])[:16]}"
+
+
+def _distinct_part(text):
+    """A path or split as part of a file name; a hash tells apart those of which it leaves out something."""
+    part = file_name_part(text)
+    return part if part == text else f"{part}_{sha256_of_parts([text.encode()])[:8]}"
 
 
 def features_name(network):
@@ -90,8 +106,8 @@ def _parts(options):
 
 
 def _further_parts(options):
-    parts = [f"against_{file_name_part(Path(options.reference))}"] if _is_set(options, "reference") else []
-    parts += [f"split_{file_name_part(options.split)}"] if _is_set(options, "split") else []
+    parts = [f"against_{_distinct_part(os.path.normpath(options.reference))}"] if _is_set(options, "reference") else []
+    parts += [f"split_{_distinct_part(options.split)}"] if _is_set(options, "split") else []
     for name in ("image_size", "image_height", "image_width", "pixel_range", "num_reference"):
         parts += [f"{name}_{file_name_part(getattr(options, name))}"] if _is_set(options, name) else []
     parts += ["at_infinity"] if options.at_infinity else []

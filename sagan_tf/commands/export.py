@@ -1,6 +1,7 @@
 """Exporting a run's averaged generator."""
 
 import dataclasses
+import os
 import tempfile
 
 from sagan_tf.commands.classes import choose_classes
@@ -10,6 +11,7 @@ from sagan_tf.experiment.loading import class_names, load_model
 from sagan_tf.export.formats import FORMATS
 from sagan_tf.export.model_card import make_model_card, write_model_card
 from sagan_tf.files.atomic import read_unreplaced
+from sagan_tf.files.patterns import pattern_letter
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.provenance import describe_training
@@ -36,6 +38,12 @@ def export_run(options):
     for name, needed in _OF_FORMATS.items():
         if getattr(options, name) is not None and needed not in options.formats:
             raise UserError(f"--{name}: is for {needed}; add it to --formats, or leave the option out.")
+    letter = pattern_letter(os.path.abspath(options.out))
+    if letter and "saved_model" in options.formats:
+        raise UserError(
+            f"--out: TensorFlow could not load a SavedModel from {options.out}, since it takes `{letter}` in the path "
+            "for a pattern. Choose another folder."
+        )
     run = open_subject(options.run, options.pretrained)
     options = dataclasses.replace(options, run=run.name)
     run.check_generator()

@@ -1,18 +1,26 @@
 """Prepares the splits of a data set for training."""
 
+import os
 import shlex
 
 from sagan_tf.commands.options import image_sides
+from sagan_tf.data import embedded
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.prepared import prepared_shape, split_folder
 from sagan_tf.data.preparing import prepare
 from sagan_tf.data.sources import translate_data_errors
-from sagan_tf.errors import UserError, format_size
+from sagan_tf.errors import UserError, format_size, renamed_options
 from sagan_tf.networks.architectures import find_architecture
 
 _QUALITY = 95
 _SKIPPED_SHOWN = 10
 _DEFAULT_SIZE = 128  # px
+# What training calls the same options.
+_OPTIONS = {
+    "Name your folder with --data.name PATH": "SOURCE may be the path of a folder", "data.name:": "SOURCE:",
+    "data.data_dir": "--data_dir", "data.manual_dir": "--manual_dir", "data.download to true": "--download",
+    "data.image_": "--image_", "data.resize": "--resize",
+}  # fmt: skip
 
 
 def prepare_splits(options):
@@ -37,7 +45,7 @@ def prepare_splits(options):
     _check_size(next(iter(_sides(options))), DataOptions(name=options.source, **settings).image_shape)
     for split in options.split:
         data = DataOptions(name=options.source, split=split, **settings)
-        with translate_data_errors(options.source):
+        with renamed_options(_OPTIONS), translate_data_errors(options.source):
             manifest, repaired = prepare(data, options.out, options.encoding, quality)
         yield _describe(split_folder(options.out, split), manifest, repaired)
         yield from _skipped_lines(manifest) if repaired is None else ()
@@ -57,7 +65,10 @@ def _check_size(option, image_shape):
 
 
 def _train_command(options):
-    command = ["sagan", "train", "--data.name", str(options.out)]
+    name = str(options.out)
+    if name in embedded.NAMES or name.startswith("-"):  # it would be taken for a data set, or for an option
+        name = os.path.join(os.curdir, name)
+    command = ["sagan", "train", "--data.name", name]
     split = "train" if "train" in options.split else options.split[0]
     values = {"split": split, "image_channels": int(options.image_channels), "resize": options.resize}
     changes = {name: value for name, value in values.items() if value != getattr(DataOptions(), name)}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sagan_tf.errors import UserError, install_hint
 from sagan_tf.files.hub import is_hub_name
+from sagan_tf.files.patterns import pattern_letter
 from sagan_tf.serving.background_log import BackgroundLog
 from sagan_tf.serving.folders import find_models
 from sagan_tf.serving.limits import Limits
@@ -94,6 +95,8 @@ def _check_folder(folder):
             f"{folder} holds no model: there is neither <number>/saved_model.pb nor NAME/<number>/saved_model.pb. "
             f"`sagan export RUN --out DIR` writes one."
         )
+    if letter := pattern_letter(os.path.abspath(folder)):
+        raise UserError(f"{folder}: TensorFlow takes `{letter}` in the path for a pattern. Rename or move the folder.")
 
 
 def _check_packages():

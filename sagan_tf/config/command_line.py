@@ -44,12 +44,14 @@ def read_command_line(argv, prog):
         ("common", "all" or None), and `flags`: dict, full path of a field -> `Setting`.
 
     Raises:
-        UserError: An option is unknown or lacks its value.
+        UserError: An option is unknown, lacks its value, or has one although it takes none.
     """
     types = field_types()
     try:
         options, unknown = make_parser(prog, types).parse_known_args(join_negative_values(argv))
     except argparse.ArgumentError as error:
+        if error.message.startswith("ignored explicit argument"):
+            raise UserError(f"command line: {error.argument_name} takes no value.") from None
         raise UserError(f"command line: a value must follow {error.argument_name}.") from None
     if options.help not in (None, "common", "all"):
         raise UserError(f"command line: --help takes `all` or nothing. Got `{options.help}`.")

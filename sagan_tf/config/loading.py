@@ -1,5 +1,6 @@
 """From config files and flags to a `Config`; every error says where the value was written."""
 
+import codecs
 import contextlib
 import dataclasses
 import os
@@ -49,7 +50,8 @@ def load_command_line(argv=None, prog="python -m sagan_tf.train"):
         print(help_text(config, prog, everything=options.help == "all"), end="")
         sys.exit(0)
     if options.print_config:
-        print(config_yaml(config), end="")
+        is_utf8 = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name == "utf-8"
+        print(config_yaml(config, ascii_only=not is_utf8), end="")  # a config is read as UTF-8
         sys.exit(0)
     return config, options
 

@@ -71,13 +71,16 @@ class Evaluator:
         return self.network is not None and self.network.is_inception
 
     def sampler(self, generator):
-        """Makes the `Sampler`, with features, of a generator that was made in the strategy's scope."""
+        """Makes the `Sampler`, with features, of a generator that was made in the strategy's scope.
+
+        It shows a bar for many images at once, such as those of MS-SSIM, and none for the batches of `collect_samples`.
+        """
 
         def outputs(images):
             levels = to_levels(images)
             return (levels,) if self.network is None else (levels, *self.network(levels))
 
-        return Sampler(generator, self._replica_batch_size, self.strategy, outputs, show_progress=False)
+        return Sampler(generator, self._replica_batch_size, self.strategy, outputs, self.show_progress)
 
     def collect_samples(self, sampler, samples, about, folder, share=(0, 1), before_batch=lambda: None):
         """Computes the features of a generator's samples.

@@ -4,12 +4,14 @@ import itertools
 
 import numpy as np
 
+from sagan_tf.progress import progress_bar
+
 REDUCED_SIZE = 32  # px; larger images are averaged down to about this
 _BLOCK = 4096  # images
 
 
 def pixel_neighbours(queries, reader, count, limit):
-    """Finds the images of a data set that are nearest to others by their pixels.
+    """Finds the images of a data set that are nearest to others by their pixels; shows a bar if there are many.
 
     Args:
         queries: (N, H, W, C) uint8.
@@ -20,13 +22,16 @@ def pixel_neighbours(queries, reader, count, limit):
     Returns:
         (root mean square difference in levels of 0 to 255, index in the data set): (N, count) each, nearest first.
     """
-    queries = _reduced(queries)
+    queries, limit = _reduced(queries), min(limit, reader.num_images)
     squares, indices = np.empty((len(queries), 0)), np.empty((len(queries), 0), int)
-    for block_indices, block in _blocks(reader, min(limit, reader.num_images)):
-        squares = np.concatenate([squares, _squared_distances(queries, block)], axis=1)
-        indices = np.concatenate([indices, np.tile(block_indices, (len(queries), 1))], axis=1)
-        order = np.argsort(squares, axis=1, kind="stable")[:, :count]
-        squares, indices = (np.take_along_axis(each, order, axis=1) for each in (squares, indices))
+    is_short = limit <= _BLOCK
+    with progress_bar(total=limit, unit="img", desc="comparing pixels", leave=False, disable=is_short) as bar:
+        for block_indices, block in _blocks(reader, limit):
+            squares = np.concatenate([squares, _squared_distances(queries, block)], axis=1)
+            indices = np.concatenate([indices, np.tile(block_indices, (len(queries), 1))], axis=1)
+            order = np.argsort(squares, axis=1, kind="stable")[:, :count]
+            squares, indices = (np.take_along_axis(each, order, axis=1) for each in (squares, indices))
+            bar.update(len(block))
     return np.sqrt(squares / queries.shape[1]), indices
 
 

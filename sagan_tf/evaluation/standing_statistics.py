@@ -7,12 +7,13 @@ import numpy as np
 
 from sagan_tf.layers.batch_normalization import batch_normalizations
 from sagan_tf.layers.keras_compat import all_trainable
+from sagan_tf.progress import progress_bar
 
 BATCH_SIZE = 64
 
 
 def set_standing_statistics(generator, num_classes, batches=100, batch_size=BATCH_SIZE, seed=0):
-    """Sets the moving means and variances of a generator to their averages over newly drawn batches.
+    """Sets the moving means and variances of a generator to their averages over newly drawn batches; shows a bar.
 
     Labels are drawn uniformly. Nothing else changes, not even the u of spectral normalization. The generator may be
     frozen, as an average is.
@@ -39,7 +40,7 @@ def _average_statistics(generator, num_classes, batches, batch_size, seed):
     with contextlib.ExitStack() as stack:
         for layer in normalizations:
             stack.callback(setattr, layer, "momentum", layer.momentum)
-        for i in range(batches):
+        for i in progress_bar(range(batches), unit="batch", desc="batch statistics", leave=False):
             latent = rng.standard_normal((batch_size, generator.inputs[0].shape[-1]), dtype=np.float32)
             inputs = [latent]
             if num_classes is not None:

@@ -8,6 +8,7 @@ from sagan_tf.errors import UserError, summarize
 from sagan_tf.experiment.build import build_networks
 from sagan_tf.experiment.checkpoints import restore
 from sagan_tf.files.atomic import read_unreplaced
+from sagan_tf.files.patterns import pattern_letter
 from sagan_tf.generation.loading import read_generator
 from sagan_tf.generation.sampler import count_classes
 from sagan_tf.training import SAGAN
@@ -104,6 +105,10 @@ def _restore_best(run, step):
 def _restore(gan, run, step, newest):
     """Restores a checkpoint and returns its step; if training removed the newest one meanwhile, the next."""
     path = run.checkpoint_path(step)
+    if letter := pattern_letter(path):
+        raise UserError(
+            f"{path}: cannot be read, since TensorFlow takes `{letter}` for a pattern. Rename the folder of the run."
+        )
     reason = restore(gan, path, optimizers=False)
     if reason is None:
         return step

@@ -6,6 +6,7 @@ import math
 import shutil
 
 from sagan_tf.data.sources import open_source
+from sagan_tf.errors import renamed_options
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.shards import gather_shards, shard_paths
@@ -15,6 +16,8 @@ from sagan_tf.training.workers import make_all_reduce, read_worker
 
 _COUNT = "evaluation_samples"  # In every metrics line of an evaluation, and in no other.
 _SHARED_DISK_MINUTES = 5  # Until a file of one worker is visible to the others.
+# The options of `sagan evaluate` -> those of training.
+_OPTIONS = {f"--{name}": f"--evaluation.{name}" for name in ("features", "inception", "pixel_range")}
 _INCEPTION_NAMES = {"frechet_distance": "fid", "kernel_distance": "kid"}
 
 
@@ -42,7 +45,7 @@ class OnlineEvaluation(StepCallback):
         self.config, self.run, self.log, self.worker = config, run, log, read_worker()
         # One of several workers computes its share on its own devices.
         strategy = gan.distribute_strategy if self.worker.count == 1 else None
-        with strategy.scope() if strategy is not None else contextlib.nullcontext():
+        with renamed_options(_OPTIONS), strategy.scope() if strategy is not None else contextlib.nullcontext():
             network = open_features(options.features, options.inception, options.pixel_range)
         self.evaluator = Evaluator(network, strategy, show_progress=self.worker.is_chief)
         samples = SampleSet(options.num_samples, config.training.seed + 1)
@@ -81,7 +84,8 @@ class OnlineEvaluation(StepCallback):
 
     def _evaluate(self):
         try:
-            features = self.collection.collect(self.last_step)
+            with renamed_options(_OPTIONS):
+                features = self.collection.collect(self.last_step)
         except EvaluationInterrupted:
             print(f"The evaluation of step {self.last_step} is left to the next start, because the run stops.")
             raise

@@ -14,6 +14,7 @@ from sagan_tf.config.differences import as_yaml
 from sagan_tf.data import embedded, rules
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.data.pipeline import make_dataset
+from sagan_tf.data.prepared import is_prepared
 from sagan_tf.data.sources import contact_sheet_images, describe, open_source, translate_data_errors
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_gan
@@ -95,6 +96,7 @@ def check_same_config(config, strategy, worker):
 
 
 def _train_in_folder(config, strategy, worker, callbacks, allow_data_change, is_compiled):
+    _check_place(config)
     # Data or weights that cannot be read leave no new run folder; an existing folder is checked before its data.
     is_new = config.run is not None and not os.path.exists(config.run)
     source = open_source(config.data) if is_new else None
@@ -130,6 +132,18 @@ def _train_in_folder(config, strategy, worker, callbacks, allow_data_change, is_
     return run
 
 
+def _check_place(config):
+    """Raises UserError for a run folder among the classes of the data: its own images would be some of them."""
+    folder = config.data.name
+    if config.run is None or folder in embedded.NAMES or not os.path.isdir(folder) or is_prepared(folder):
+        return
+    if os.path.dirname(os.path.realpath(config.run)) == os.path.realpath(folder):
+        raise UserError(
+            f"{config.run}: is in the folder of the data, {folder}, which the run could not be resumed with. Choose "
+            "another folder with --run."
+        )
+
+
 def start_run(config, run, source, fingerprint, allow_data_change, is_compiled):
     """Checks the data of a run that resumes, and writes to the run folder what is known before the first step."""
     if run.config_path.exists():
@@ -137,18 +151,18 @@ def start_run(config, run, source, fingerprint, allow_data_change, is_compiled):
             check_number_of_classes(run, fingerprint)
         check_data(run, fingerprint, allow_data_change)
     run.record_start(config, is_compiled)
+    report_data(source, run, is_new=run.fingerprint() != fingerprint)
     run.save_fingerprint(fingerprint)
-    report_data(source, run)
     warn_of_short_average(config.training)
     print(f"XLA: {'on' if is_compiled else 'off'} (hardware.jit_compile: {as_yaml(config.hardware.jit_compile)})")
 
 
-def report_data(source, run):
-    """Prints what the data set holds; writes its contact sheet and class names to the run folder."""
+def report_data(source, run, is_new):
+    """Prints what the data set holds; writes its class names and, if it is new to the run, its contact sheet."""
     print(describe(source))
     if source.class_names is not None:
         run.save_class_names(source.class_names)
-    if not run.contact_sheet_path.exists():
+    if is_new or not run.contact_sheet_path.exists():
         images, captions = contact_sheet_images(source, rows=10, columns=10)
         save_contact_sheet(images, captions, run.contact_sheet_path, 10, f"{source.name}, {source.split}")
     print(f"Look before you train: {run.contact_sheet_path}")

@@ -19,6 +19,7 @@ from sagan_tf.errors import UserError, format_size, list_some
 from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
 from sagan_tf.files.hub import download, is_hub_name, repository_id
 from sagan_tf.files.locks import exclusive
+from sagan_tf.files.patterns import pattern_letter
 from sagan_tf.files.untrusted import check_kinds
 from sagan_tf.generation.saving import saved_record
 from sagan_tf.runs.environment import describe_start
@@ -291,18 +292,19 @@ class Run:
             check_kinds(folder)
 
     def _check_path(self):
-        """Raises UserError for a name of the Hub, and for a path that TensorFlow would take for a pattern."""
+        """Raises UserError for a name of the Hub, a `~`, and a path that TensorFlow would take for a pattern."""
         if str(self.path).startswith("hf:"):
             raise UserError(
                 f"{self.source}: a run is trained in a folder. Choose one with --run; --training.start_from takes a "
                 "repository of the Hub."
             )
-        for letter in "*?[" + "\\" * (os.sep != "\\"):
-            if letter in str(self.path):
-                raise UserError(
-                    f"{self.path}: the path of a run folder must not contain `{letter}`, which TensorFlow takes for a "
-                    "pattern. Choose another with --run."
-                )
+        if self.path.parts[:1] == ("~",):  # as in a YAML file, or in `--run=~/runs/pets`
+            raise UserError(f"{self.source}: only a shell knows `~`, at the start of a word. Write the whole path.")
+        if letter := pattern_letter(self.path):
+            raise UserError(
+                f"{self.path}: the path of a run folder must not contain `{letter}`, which TensorFlow takes for a "
+                "pattern. Choose another with --run."
+            )
 
     def _check_generator_alone(self):
         """Raises UserError if training would replace a generator that no run here has made."""

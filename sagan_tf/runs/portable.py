@@ -3,11 +3,17 @@
 import dataclasses
 import json
 import os
+import re
 
 
 def dataset_name(name):
     """The name of a data set, or of the folder at an absolute path, which is this machine's."""
     return os.path.basename(os.path.normpath(name)) if os.path.isabs(name) else name
+
+
+def file_name(path):
+    """The last part of a path, or of `PATH:NAME`; a folder may end with a slash."""
+    return os.path.basename(re.sub("/+(?=:|$)", "", path))
 
 
 # Fields of a config that may hold a path of this machine -> function that gives what is left of it elsewhere, or None.
@@ -17,8 +23,8 @@ PATH_FIELDS = {
     "data.data_dir": None,
     "data.manual_dir": None,
     "training.start_from": dataset_name,
-    "evaluation.features": os.path.basename,
-    "evaluation.inception": os.path.basename,
+    "evaluation.features": file_name,
+    "evaluation.inception": file_name,
 }
 
 

@@ -1,11 +1,9 @@
 """The training behind a run's generator, as an export's model card describes it."""
 
-import os
-
 from sagan_tf.files.hashing import sha256
 from sagan_tf.runs.environment import hardware_text, versions_text
 from sagan_tf.runs.evaluations import read_evaluations
-from sagan_tf.runs.portable import dataset_name, without_paths
+from sagan_tf.runs.portable import dataset_name, file_name, without_paths
 
 
 def describe_training(run):
@@ -34,7 +32,7 @@ def _how(config, environment):
     rows = {"versions": versions_text(environment), "hardware": hardware_text(environment)}
     options, first = config.evaluation, config.training.seed + 1
     if options.interval:
-        network = "Inception" if options.features is None else os.path.basename(options.features)
+        network = "Inception" if options.features is None else file_name(options.features)
         rows["evaluation during training"] = (
             f"{options.num_samples:,} samples, seeds {first} to {first + options.num_samples - 1}, against "
             f"{dataset_name(config.data.name)}, split {options.split or config.data.split}, by {network}"

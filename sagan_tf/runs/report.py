@@ -1,5 +1,6 @@
 """Writes the report page of one run folder or several."""
 
+import dataclasses
 import datetime
 import re
 import shlex
@@ -17,7 +18,10 @@ _READERS = ("sample", "attend", "evaluate")  # commands that read a run
 def write_report(runs, path):
     """Writes the HTML page of one `Run` or several, finished or not."""
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-    write_text(path, report_page([describe_run(run) for run in runs], now))
+    records = [describe_run(run) for run in runs]
+    if len({record.name for record in records}) < len(records):  # such as first/quickstart and second/quickstart
+        records = [dataclasses.replace(record, name=run.source) for record, run in zip(records, runs)]
+    write_text(path, report_page(records, now))
 
 
 def describe_run(run):

@@ -39,11 +39,20 @@ class Server:
 
     async def start(self):
         """Listens, then loads the models; UserError if a port is in use. Without a model, requests get status 503."""
-        for port in filter(None, (self._rest_port, self._grpc_port)):
+        ports = [port for port in (self._rest_port, self._grpc_port) if port]
+        if len(set(ports)) < len(ports):
+            raise _refusal(self._host, ports[0], "REST and gRPC need a port each")
+        for port in ports:
             _check_port(self._host, port)
-        rest_port = await self._rest.start(self._host, self._rest_port)
+        try:
+            rest_port = await self._rest.start(self._host, self._rest_port)
+        except OSError as error:  # of a second address of the host, a foreign host, or another process since
+            raise _refusal(self._host, self._rest_port, error.strerror or error) from None
         self._grpc = make_server(self.service)
-        port = self._grpc.add_insecure_port(_address(self._host, self._grpc_port))
+        try:
+            port = self._grpc.add_insecure_port(_address(self._host, self._grpc_port))
+        except RuntimeError as error:
+            raise _refusal(self._host, self._grpc_port, error) from None
         await self._grpc.start()
         self.rest_address = _address(self._host, rest_port)
         self.grpc_address = _address(self._host, port)
@@ -122,5 +131,8 @@ def _check_port(host, port):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot listen on {_address(host, port)}: {reason}. Choose another port or host.") from None
+        raise _refusal(host, port, error.strerror or error) from None
+
+
+def _refusal(host, port, reason):
+    return UserError(f"cannot listen on {_address(host, port)}: {reason}. Choose another port or host.")

@@ -131,7 +131,7 @@ def test_evaluate_folder_accepts_data_folder_and_statistics_as_reference(
     assert "intra fid" in capsys.readouterr().out  # reported as missing: a flat folder has no classes
 
 
-def test_evaluate_records_its_options(run, unconditional, features, tmp_path):
+def test_evaluate_records_its_options(run, unconditional, features, tmp_path, capsys):
     common = ("--features", features, "--num_samples", 60, "--metrics", "fid,is,rule,intra_fid")
     options = "--standing 2 --truncation 0.5 --step 100 --labels data --split test"
     measured(run.path, *common, *options.split(), "--out", tmp_path / "a")
@@ -140,6 +140,10 @@ def test_evaluate_records_its_options(run, unconditional, features, tmp_path):
     assert page["subject"]["step"] == 100 and page["samples"]["truncation"] == 0.5
     assert page["samples"]["labels"] == "drawn as often as in the data"
     assert (page["reference"]["split"], page["reference"]["count"]) == ("test", 80)
+    with pytest.raises(SystemExit, match="2"):
+        measured(unconditional.path, *common, "--labels", "data", "--out", tmp_path / "b")
+    line = capsys.readouterr().err.splitlines()[-1]  # after a warning, since the run has no record of its data
+    assert line == "error: --labels data: the generator has no classes; leave the option out."
     measured(unconditional.path, *common, "--at_infinity", "--out", tmp_path / "b")
     page = read(tmp_path / "b")
     assert page["samples"]["labels"] is None and "labels" in page["left_out"]["intra_fid"]
@@ -175,6 +179,12 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     assert "sets a square" in refusal(capsys, tmp_path / "flat", "--reference", "twins", *both)
     assert "has no latents" in refusal(capsys, tmp_path / "flat", "--reference", "twins", curve)
     assert "--reference" in refusal(capsys, tmp_path / "flat", "--features", features)
+    for option in (("--features", features), ("--inception", "x"), ("--refresh",), ("--pixel_range", "0,1")):
+        refused = refusal(capsys, run.path, "--metrics", "ms_ssim,rule", *option)
+        assert refused.startswith(f"{option[0]}: is for metrics of features; add one, such as fid")
+    assert "--at_infinity: extrapolates fid" in refusal(capsys, run.path, "--metrics", "kid", "--at_infinity")
+    unused = ("--reference", "twins", "--allow_data_change")
+    assert "is for the data of training" in refusal(capsys, run.path, "--features", features, *unused)
     assert "--features; name it" in refusal(capsys, run.path, "--pixel_range", "0,1")
     for option in (("--split", "test"), ("--num_reference", "100"), ("--refresh",), ("--download",)):
         refused = refusal(capsys, run.path, "--features", features, "--reference", tmp_path / "theirs.npz", *option)
@@ -187,6 +197,8 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     assert refusal(capsys, run.path, "--num_samples", "1") == (
         f"--num_samples: `1` is not a whole number from 2 to {2**62 - 1}."
     )
+    missing = refusal(capsys, run.path, "--features", features, "--reference", "nothing_of_this_name")
+    assert missing.endswith("neither a folder nor a TensorFlow Datasets name. --reference may be the path of a folder.")
     assert "no generator was evaluated" in refusal(capsys, run.path, "--features", features, "--best")
     assert "no checkpoint of step 3" in refusal(capsys, run.path, "--features", features, "--step", "3")
     np.savez(tmp_path / "theirs.npz", mu=np.zeros(5), sigma=np.eye(5))

@@ -15,6 +15,18 @@ def test_run_stem_names_the_truncations_of_a_curve():
     assert stem(truncation_curve=(1.5, 0.5, 1.5)) == "step_00000007-inception-curve_0.5_1.5"
 
 
+def test_results_of_other_paths_and_splits_have_other_names():
+    """`../samples` was `samples`, and of a long path the end alone was left: one result replaced the other."""
+    end = "pictures/samples_of_the_generator_after_training"
+    folders = ["samples", "../samples", f"/data/first/{end}", f"/data/second/{end}", ".", "..", "a_b", "a/b"]
+    stems = [folder_stem(Path(folder), "pixels", EvaluateOptions(subject="x")) for folder in folders]
+    assert stems[0] == "samples-pixels" and len(set(stems)) == len(folders)
+    references = [stem(reference=f"/data/{name}/{end}.npz") for name in ("first", "second")]
+    assert references[0] != references[1]
+    splits = [stem(split=split) for split in ("test", "train[:50%]", "train[50%:]")]
+    assert splits[0] == "step_00000007-inception-split_test" and len(set(splits)) == 3
+
+
 def test_long_stems_fit_into_a_file_name_and_differ():
     curves = [tuple(range(1, count)) for count in (90, 91)]
     first, second = (stem(truncation_curve=curve) for curve in curves)

@@ -67,6 +67,11 @@ def test_sample_writes_and_prints_every_kind_of_file(run, tmp_path, capsys):
     assert capsys.readouterr().out.split() == sorted((str(tmp_path / name) for name in names), key=order)
 
 
+def test_sample_refuses_columns_that_are_not_drawn(run, refusal):
+    for option in (("--sweep", "1,2"), ("--files", 3), ("--interpolate", "latents"), ("--directions", 1)):
+        assert refusal(run.path, "--columns", 3, *option).startswith("--columns: is for the grid of samples")
+
+
 def test_sample_truncates_strips_and_animations(run, tmp_path):
     # A truncation at which all latents are nearly 0 and alike.
     options = ["--interpolate", "latents", "--animate", "webp", "--classes", "ring", "--frames", "3", "--columns", "1"]

@@ -156,6 +156,7 @@ def test_load_config_reads_yaml_in_its_type(yaml_file, text, key, value):
         (["--training", "x"], "--training is a section; give its fields, such as --training.steps 1000."),
         (["--training.steps"], "a value must follow --training.steps."),
         (["--config"], "a value must follow --config."),
+        (["--print_config=1"], "--print_config takes no value."),
     ],
 )
 def test_load_config_rejects_unknown_flags(refusal, argv, message):

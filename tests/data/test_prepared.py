@@ -12,6 +12,7 @@ from PIL import Image
 from small_data import open_small, save_picture
 
 from sagan_tf import cli
+from sagan_tf.config import load_config
 from sagan_tf.data import prepared, preparing
 from sagan_tf.data.fingerprint import fingerprint, fingerprint_differences, portable_fingerprint
 from sagan_tf.data.pipeline import make_dataset
@@ -277,6 +278,30 @@ def test_prepared_data_of_another_aspect_are_refused(pictures, tmp_path, capsys)
     assert "the nearest sizes are 32 or 40 px. Got 33" in capsys.readouterr().err
     with pytest.raises(UserError, match="`twins`: has squares only, of 32 to 256 px. Got 32x48"):
         open_small("twins", image_height=32, image_width=48)
+
+
+def test_prepare_names_its_own_options(tmp_path, capsys):
+    """Those of training are not among them."""
+    for source, line in (
+        ("nothing_of_this_name", "SOURCE: `nothing_of_this_name` is neither a folder nor"),
+        ("cifar10", "set --data_dir to its folder, --manual_dir to the folder of its archives, or --download."),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["prepare", source, "--out", str(tmp_path / "out"), "--data_dir", str(tmp_path)])
+        err = capsys.readouterr().err
+        assert line in err and "data." not in err.replace(str(tmp_path), "")
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("out", "name"), [("twins", "./twins"), ("-out", "./-out"), ("out", "out")])
+def test_prepare_prints_a_command_that_trains_on_its_folder(pictures, tmp_path, monkeypatch, capsys, out, name):
+    """`--data.name twins` is the embedded data set, also beside a folder of this name."""
+    monkeypatch.chdir(tmp_path)
+    cli.main(["prepare", str(pictures), f"--out={out}", "--image_size", "32"])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == f"Train with: sagan train --data.name {name} --data.image_size 32"
+    assert load_config(line.split()[4:]).data.name == name
+    assert open_small(name).class_names == ("kätze", "犬")
 
 
 @pytest.mark.parametrize("options", [{}, ON_DISK, {"conditional": False}])

@@ -1,7 +1,10 @@
 """Nearest neighbors by pixels."""
 
+import io
+
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from sagan_tf.data.readers import ArrayReader
 from sagan_tf.evaluation import pixel_neighbours as module
@@ -10,9 +13,17 @@ from sagan_tf.evaluation import pixel_neighbours as module
 @pytest.mark.parametrize("size", [8, 65])
 def test_pixel_neighbours_match_all_distances(size, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", 7)
+    bars = []
+
+    def progress_bar(**options):
+        bars.append(tqdm(**options | {"file": io.StringIO()}))
+        return bars[-1]
+
+    monkeypatch.setattr(module, "progress_bar", progress_bar)
     rng = np.random.default_rng(0)
     images, queries = (rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8) for count in (20, 4))
     distances, indices = module.pixel_neighbours(queries, ArrayReader(images, None), 3, 100)
+    assert [(bar.n, bar.total) for bar in bars] == [(20, 20)]
     small = [np.float64(each) for each in (images, queries)]
     if size == 65:  # averaged over 2x2, without the last row and column
         small = [each[:, :64, :64].reshape(len(each), 32, 2, 32, 2, 3).mean((2, 4)) for each in small]

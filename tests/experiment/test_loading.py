@@ -1,6 +1,7 @@
 """Networks are restored at the requested step."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -104,6 +105,14 @@ def test_restore_networks_rejects_checkpoint_of_other_networks(run, tmp_path):
         path.unlink()
     with pytest.raises(UserError, match="there is no checkpoint, which alone holds the discriminator"):
         restore_networks(other, discriminator=True)
+
+
+def test_restore_networks_names_a_path_that_tensorflow_takes_for_a_pattern(run, tmp_path):
+    """As of a run that was moved: TensorFlow finds no file there, and its error does not say why."""
+    copy = Run.open(shutil.copytree(run.path, tmp_path / "run [1]"))
+    assert restore_networks(copy).step == 300  # from generator.keras
+    with pytest.raises(UserError, match="ckpt-40: .* takes `.` for a pattern. Rename the folder of the run"):
+        restore_networks(copy, 40)
 
 
 def test_class_names_come_from_run_or_are_numbers(tmp_path, toy_networks):

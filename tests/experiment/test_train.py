@@ -108,7 +108,7 @@ def test_resume_rejects_changed_data_and_leaves_run_as_it_is(tmp_path, capsys):
     options = dict(data__name=tmp_path / "data", generator__attention_sizes="[]", discriminator__attention_sizes="[]")
     options["output__checkpoint_interval"] = 1
     run = train(tiny_config(tmp_path / "run", steps=1, **options))
-    before = contents(run.path)
+    before, sheet = contents(run.path), run.contact_sheet_path.read_bytes()
     (tmp_path / "data" / "cat").rename(tmp_path / "data" / "zebra")
     config = tiny_config(tmp_path / "run", steps=2, **options)
     with pytest.raises(UserError, match="not those of the run .class `cat` -> `zebra`.*--allow_data_change"):
@@ -116,12 +116,22 @@ def test_resume_rejects_changed_data_and_leaves_run_as_it_is(tmp_path, capsys):
     assert contents(run.path) == before and run.checkpoint_steps() == [1]
     train(config, allow_data_change=True)
     assert run.checkpoint_steps()[-1] == 2 and run.class_names() == ["dog", "eel", "zebra"]
+    assert run.contact_sheet_path.read_bytes() != sheet  # which showed the old data, in the report too
     capsys.readouterr()
     train(config)  # the new data are those of the run now
     assert "Warning" not in capsys.readouterr().err.replace("WARNING", "")
     shutil.rmtree(tmp_path / "data" / "zebra")
     with pytest.raises(UserError, match="the networks have 3 classes, and the data, .*, 2 classes"):
         train(config, allow_data_change=True)
+
+
+def test_train_refuses_a_run_folder_among_the_classes_of_the_data(tmp_path):
+    """Its samples would be images nested too deep, from the second start on."""
+    for i in range(4):
+        save_picture(tmp_path / "data" / f"{i}.png", np.full((32, 32, 3), i, np.uint8))
+    with pytest.raises(UserError, match="run: is in the folder of the data, .*, which the run could not be resumed"):
+        train(tiny_config(tmp_path / "data" / "run", steps=1, data__name=tmp_path / "data"))
+    assert not (tmp_path / "data" / "run").exists()
 
 
 def test_divergence_stops_training_before_checkpoint_of_last_step(tmp_path):

@@ -250,6 +250,15 @@ def test_export_command_rejects_bad_option_in_one_line(trained, tmp_path, refusa
     assert not (tmp_path / "out").exists()
 
 
+def test_export_command_rejects_folder_from_which_tensorflow_loads_no_saved_model(trained, tmp_path, refusal):
+    """TensorFlow writes there, and then finds no variables."""
+    line = refusal(trained.path, "--out", tmp_path / "out [1]", "--formats", "keras,saved_model")
+    assert line.startswith("--out: TensorFlow could not load a SavedModel from") and "takes `[` in" in line
+    assert not (tmp_path / "out [1]").exists()
+    main([str(trained.path), "--out", str(tmp_path / "out [1]"), "--formats", "keras"])
+    assert (tmp_path / "out [1]" / "keras" / "generator.keras").is_file()
+
+
 def test_export_command_rejects_missing_argument_in_one_line(refusal):
     assert refusal("run").startswith("command line: the following arguments are required: --out.")
     assert refusal("--out", "x").startswith("command line: give a run folder, ")

@@ -137,6 +137,7 @@ def test_run_create_rejects_folder_that_root_cannot_write():
 def test_run_create_rejects_name_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "--training.start_from takes a repository of the Hub" in refusal("hf://me/toy")
+    assert "only a shell knows `~`" in refusal("~/runs/pets")  # of a YAML file; it made a folder of this name
     assert not list(tmp_path.iterdir())
 
 

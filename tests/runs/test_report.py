@@ -86,6 +86,10 @@ def test_report_command_compares_several_runs_on_one_page(run, tmp_path, monkeyp
     ]
     report.main([str(run.path), "--out", "deep/page.html"])
     assert (tmp_path / "deep" / "page.html").is_file()
+    namesake = make_run(tmp_path / "second" / "run", steps=())
+    report.main([str(run.path), "second/run"])
+    names = [each["name"] for each in data_of(tmp_path / "comparison.html")["runs"]]
+    assert names == [str(run.path), "second/run"] and namesake.name == run.name
 
 
 def test_report_command_rejects_bad_arguments(run, tmp_path, refusal):

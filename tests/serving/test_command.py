@@ -41,6 +41,12 @@ def test_serve_rejects_folder_without_a_version(refusal, tmp_path):
     assert refusal(tmp_path).startswith(f"{tmp_path} holds no model")
 
 
+def test_serve_rejects_a_path_that_tensorflow_takes_for_a_pattern(refusal, version_1, tmp_path):
+    shutil.copytree(version_1, tmp_path / "out*" / "1")
+    line = refusal(tmp_path / "out*")
+    assert line == f"{tmp_path / 'out*'}: TensorFlow takes `*` in the path for a pattern. Rename or move the folder."
+
+
 def test_serve_rejects_port_in_use(refusal, version_1):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -52,6 +58,25 @@ def test_serve_rejects_port_in_use(refusal, version_1):
 
 def test_serve_rejects_foreign_host(refusal, version_1):
     assert "cannot listen on 192.0.2.1:" in refusal(version_1.parent, "--host", "192.0.2.1")
+    free = ("--port", 0, "--rest_port", 0)
+    assert refusal(version_1.parent, "--host", "192.0.2.1", *free).startswith("cannot listen on 192.0.2.1:0: ")
+
+
+def test_serve_rejects_one_port_for_both_protocols(refusal, version_1):
+    line = refusal(version_1.parent, "--port", 8765, "--rest_port", 8765)
+    reason = "REST and gRPC need a port each. Choose another port or host."
+    assert line == f"cannot listen on 127.0.0.1:8765: {reason}"
+
+
+def test_serve_rejects_port_that_another_process_took_meanwhile(refusal, version_1, monkeypatch):
+    """As of the second address of `localhost`, which is not tried beforehand."""
+    from sagan_tf.serving import server
+
+    monkeypatch.setattr(server, "_check_port", lambda host, port: None)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for option, free in (("--port", "--rest_port"), ("--rest_port", "--port")):
+            assert refusal(version_1.parent, option, port, free, 0).startswith(f"cannot listen on 127.0.0.1:{port}: ")
 
 
 def test_serve_rejects_folder_when_no_version_can_be_loaded(capsys, version_1, tmp_path):
