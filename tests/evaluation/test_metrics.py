@@ -103,7 +103,7 @@ def test_compute_metrics_gives_reason_for_omitted_metrics():
     metrics, left_out = compute_metrics(feature_set(1, score=None), bare)
     assert [metric.key for metric in metrics] == ["frechet_distance"]
     assert set(left_out) == set(METRICS) - {"fid"}
-    assert "no class probabilities" in left_out["is"] and "features of single pictures" in left_out["kid"]
+    assert "no class probabilities" in left_out["is"] and "features of single images" in left_out["kid"]
     _, left_out = compute_metrics(feature_set(1), feature_set(2, rows=4), ("density_coverage",), show_progress=False)
     assert left_out == {"density_coverage": "there are too few images"}
 
@@ -113,7 +113,7 @@ def test_compute_metrics_gives_reason_when_samples_are_few():
     metrics, left_out = compute_metrics(few, feature_set(2), ("fid", "intra_fid"), at_infinity=True)
     assert [metric.key for metric in metrics] == ["frechet_distance"]
     assert left_out == {
-        "intra_fid": "no class has two samples and two pictures",
+        "intra_fid": "no class has two samples and two images",
         "fid_at_infinity": "there are fewer than 30 samples",
     }
 
