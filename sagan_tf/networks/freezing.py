@@ -1,9 +1,10 @@
 """Freezes the blocks of a network that are nearest to the image."""
 
+import contextlib
 import re
 
 from sagan_tf.layers import ConditionalBatchNormalization
-from sagan_tf.layers.keras_compat import set_trainable
+from sagan_tf.layers.keras_compat import all_trainable, set_trainable
 
 
 def part_of(name):
@@ -55,3 +56,13 @@ def freeze_blocks(network, count, kind):
             set_trainable(layer.normalization, False)
         else:
             set_trainable(layer, False)
+
+
+@contextlib.contextmanager
+def unfrozen(networks):
+    """Makes those of some networks trainable for a while that have no trainable weights."""
+    with contextlib.ExitStack() as stack:
+        for network in networks:
+            if not network.trainable_weights:
+                stack.enter_context(all_trainable(network))
+        yield

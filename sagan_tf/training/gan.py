@@ -1,6 +1,5 @@
 """SAGAN as a Keras model: compile, train_step, test_step, saving."""
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +9,7 @@ from keras import ops
 
 from sagan_tf.accelerate import use_kernels
 from sagan_tf.accelerate.selection import kernels_for
-from sagan_tf.layers.keras_compat import all_trainable
-from sagan_tf.networks.freezing import freeze_blocks
+from sagan_tf.networks.freezing import freeze_blocks, unfrozen
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
 from sagan_tf.training.adaptive_augmentation import check_steering
@@ -22,6 +20,7 @@ from sagan_tf.training.distribution import check_clipping, resolve_jit_compile, 
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.inputs import (
     call_network,
+    call_with_any_rows,
     check_batch,
     check_distribution,
     check_latents,
@@ -111,12 +110,10 @@ class SAGAN(DistributedModel):
         self.augmentation = check_operations(augmentation)
         self.seed = seed
         self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
-        # In float32 under any global policy, as what they are computed from.
-        state = dict(dtype="float32", initializer="zeros", trainable=False)
+        state = dict(dtype="float32", initializer="zeros", trainable=False)  # under any global policy
         self.lecam_means = self.add_weight(name="lecam_means", shape=(2,), **state)
         self.ada_p = self.add_weight(name="ada_p", shape=(), **state)
-        # Sum over the batches since p moved, and their number.
-        self.ada_signs = self.add_weight(name="ada_signs", shape=(2,), **state)
+        self.ada_signs = self.add_weight(name="ada_signs", shape=(2,), **state)  # sum since p moved, number of batches
         self._means = make_means()
         self.built = True
 
@@ -213,8 +210,7 @@ class SAGAN(DistributedModel):
         arguments = locals()
         options = {name: arguments[name] for name in STEP_OPTIONS}
         self.jit_compile_choice = jit_compile
-        penalties = lecam_weight, ada_target
-        jit_compile = self._resolve_jit_compile(jit_compile, native_operations or run_eagerly, penalties)
+        jit_compile = self._resolve_jit_compile(jit_compile, native_operations or run_eagerly, lecam_weight, ada_target)
         check_step_options(options)
         if native_operations and jit_compile:
             raise ValueError(
@@ -240,7 +236,7 @@ class SAGAN(DistributedModel):
         self.native_operations = native_operations
         kernels_for(self.distribute_strategy, native_operations)  # compiles them now, where it may fail
 
-    def _resolve_jit_compile(self, choice, is_excluded, penalties):
+    def _resolve_jit_compile(self, choice, is_excluded, *penalties):
         if choice == "auto" and is_excluded:
             return False
         is_global = has_global_statistics(self.generator) or has_global_statistics(self.discriminator)
@@ -277,15 +273,7 @@ class SAGAN(DistributedModel):
     def call(self, inputs, *others, training=False):
         """Generates images by the averaged generator: latent (B, D), or [latent, label (B,)], to (B, H, W, C)."""
         check_latents(inputs, others, self.latent_dim, self.num_classes)
-        if self.distribute_strategy.num_replicas_in_sync == 1:
-            return self.ema_generator(inputs, training=False)
-        # A replica may get no row of the last batch of `predict`: TensorFlow's convolutions then have a wrong shape.
-        latent, image = keras.tree.flatten(inputs)[0], self.ema_generator.outputs[0]
-        return tf.cond(
-            tf.shape(latent)[0] > 0,
-            lambda: self.ema_generator(inputs, training=False),
-            lambda: tf.zeros((0, *image.shape[1:]), image.dtype),
-        )
+        return call_with_any_rows(self.ema_generator, inputs, self.distribute_strategy.num_replicas_in_sync)
 
     def export(self, *args, **kwargs):
         """As `keras.Model.export`, of the averaged generator."""
@@ -389,10 +377,7 @@ class SAGAN(DistributedModel):
     def from_config(cls, config, custom_objects=None):
         names = ("generator", "discriminator")
         networks = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in names}
-        with contextlib.ExitStack() as stack:
-            for network in networks.values():
-                if not network.trainable_weights:  # frozen before it was saved; the constructor refuses it
-                    stack.enter_context(all_trainable(network))
+        with unfrozen(networks.values()):  # if frozen before it was saved; the constructor refuses it
             return cls(**{**config, **networks})
 
     def get_compile_config(self):

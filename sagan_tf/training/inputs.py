@@ -18,6 +18,18 @@ def call_network(network, x, label, training):
         return network(x if label is None else [x, label], training=training)
 
 
+def call_with_any_rows(network, inputs, num_replicas):
+    """Calls a network as in inference; one of several replicas may get no row of a last batch."""
+    if num_replicas == 1:
+        return network(inputs, training=False)
+    image = network.outputs[0]
+    return tf.cond(
+        tf.shape(keras.tree.flatten(inputs)[0])[0] > 0,
+        lambda: network(inputs, training=False),
+        lambda: tf.zeros((0, *image.shape[1:]), image.dtype),  # TensorFlow's convolutions of no row have a wrong shape
+    )
+
+
 def check_pair(generator, discriminator):
     """Checks that the networks can be trained and fit one another: images, and labels for both or neither.
 
