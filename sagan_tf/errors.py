@@ -83,8 +83,7 @@ def one_line_errors(after_stop=""):
     """Ends a command with one line on stderr instead of a traceback, for errors that the user can fix.
 
     Also covers a full disk, a missing permission, a path that does not exist and cannot be created, and a folder in
-    place of a file or vice versa. Letters that the encoding of stdout lacks are printed as `\\u732b`, and each line at
-    once.
+    place of a file or vice versa. Makes stdout line-buffered, and escapes letters that its encoding lacks (`\\u732b`).
 
     Args:
         after_stop: str, printed after "stopped by ..." on Ctrl-C or SIGTERM.
@@ -93,7 +92,7 @@ def one_line_errors(after_stop=""):
         SystemExit: With code 2 on an error, 130 on Ctrl-C, 143 on SIGTERM.
     """
     if hasattr(sys.stdout, "reconfigure"):
-        # As Python does with stderr; into a log file, lines would come when the command ends, or never if it is killed.
+        # As Python's stderr. Otherwise a log file gets its lines when the command ends, or never if it is killed.
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         with _raise_on_sigterm():
