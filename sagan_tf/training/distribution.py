@@ -98,6 +98,15 @@ def mean_over_replicas(x):
     return tf.distribute.get_replica_context().all_reduce("MEAN", x)
 
 
+def of_all_replicas(x):
+    """(R,), the scalar that each of R replicas has, in their context."""
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas == 1:
+        return tf.reshape(x, (1,))
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce("SUM", x * tf.one_hot(context.replica_id_in_sync_group, replicas, dtype=x.dtype))
+
+
 def make_local_strategy(distribution="auto", replicas=None):
     """As `make_strategy`, for the devices of this machine alone, whatever `TF_CONFIG` says.
 

@@ -16,7 +16,7 @@ from sagan_tf.training.adaptive_augmentation import check_steering
 from sagan_tf.training.augmentation import check_operations
 from sagan_tf.training.batch_statistics import has_global_statistics
 from sagan_tf.training.distributed_model import DistributedModel
-from sagan_tf.training.distribution import check_clipping, resolve_jit_compile, xla_obstacle
+from sagan_tf.training.distribution import check_clipping, of_all_replicas, resolve_jit_compile, xla_obstacle
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.inputs import (
     call_network,
@@ -336,21 +336,21 @@ class SAGAN(DistributedModel):
         Returns:
             dict of the means of the metrics, scalars.
         """
-        # The last batch may be empty on a replica.
-        has_images = tf.convert_to_tensor(ops.shape(data[0])[0] > 0)
-        tf.cond(has_images, lambda: self._measure(*data), lambda: False)
+        # The last batch may be smaller or empty on a replica.
+        rows = of_all_replicas(tf.shape(data[0])[0])
+        seen = tf.reduce_sum(of_all_replicas(tf.identity(self._means["real_logit"].count)))
+        randomness = StepRandomness(self.seed, seen, replica_rows=rows)
+        tf.cond(tf.shape(data[0])[0] > 0, lambda: self._measure(*data, randomness), lambda: False)
         return {name: self._means[name].result() for name in EVALUATED}
 
-    def _measure(self, image, label):
-        rows = ops.shape(image)[0]
-        seen = self._means["real_logit"].count * tf.distribute.get_strategy().num_replicas_in_sync
-        latent, fake_label = draw_inputs(self, rows, StepRandomness(self.seed, seen), "evaluation", label)
+    def _measure(self, image, label, randomness):
+        latent, fake_label = draw_inputs(self, ops.shape(image)[0], randomness, "evaluation", label)
         fake = call_network(self.generator, latent, fake_label, training=False)
         real_logit = call_network(self.discriminator, ops.cast(image, fake.dtype), label, training=False)
         fake_logit = call_network(self.discriminator, fake, fake_label, training=False)
         d_loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
         g_loss = self.adversarial_loss.generator_loss(real_logit, fake_logit)
-        self.record({"d_loss": d_loss, "g_loss": g_loss}, weight=rows)
+        self.record({"d_loss": d_loss, "g_loss": g_loss}, weight=ops.shape(image)[0])
         record_logits(self, real_logit, fake_logit)
         return True
 

@@ -7,6 +7,7 @@ from keras import ops
 
 from sagan_tf.layers import ConditionalBatchNormalization
 from sagan_tf.layers.spectral_normalization import normalized_together
+from sagan_tf.training.distribution import of_all_replicas
 
 _ROUNDING = 1e-3
 _BRIGHT = "Images must be in [-1, 1], but the whole first batch is in [0, 1]. Scale it by `2 * image - 1`."
@@ -195,7 +196,8 @@ def check_parts(image, d_steps, accumulation_steps):
 
     Raises:
         ValueError: B is no multiple of d_steps * accumulation_steps, or 0.
-        tf.errors.InvalidArgumentError: The same of a B that only the graph knows.
+        tf.errors.InvalidArgumentError: The same of a B that only the graph knows, or the replicas have parts of
+            different sizes, whose mean gradient is not that of the batch.
     """
     if not tf.is_tensor(image) or image.shape.rank == 0:
         return image
@@ -207,7 +209,10 @@ def check_parts(image, d_steps, accumulation_steps):
         f"last batch by `drop_remainder=True`. Received: {d_steps=}, {accumulation_steps=}, batch"
     )
     if known is None:
-        return _require(image, [(is_valid, [text, size])])
+        sizes = of_all_replicas(size)
+        unequal = "The replicas must have equally many images of a batch. Leave out a smaller last batch by "
+        unequal = f"{unequal}`drop_remainder=True`. Received: parts of"
+        return _require(image, [(is_valid, [text, size]), (tf.reduce_all(sizes == size), [unequal, sizes])])
     if not is_valid:
         raise ValueError(f"{text} {size}.")
     return image

@@ -20,13 +20,15 @@ class StepRandomness:
         seed: int, of the run.
         step: Scalar integer tensor.
         compiled: bool, whether XLA compiles the step. The numbers are the same, normal ones to float rounding.
+        replica_rows: (R,) int32, rows of the batch on each replica. None: equally many.
     """
 
-    def __init__(self, seed, step, compiled=False):
+    def __init__(self, seed, step, compiled=False, replica_rows=None):
         self.seed = seed
         self.step = tf.cast(step, tf.int64)
         self._uniform, self._normal = (compiled_uniform, compiled_normal) if compiled else (_uniform, _normal)
         self._index, self._count = 0, 1
+        self._replica_rows = replica_rows
 
     def of_batch(self, index, count):
         """The numbers of batch `index`, an int or scalar tensor below `count`; it stands for `{}` in a purpose."""
@@ -56,17 +58,19 @@ class StepRandomness:
             seed = tf.gather(tf.constant(seeds, tf.int64), self._index)
         return tf.stack([seed, self.step])
 
-    @staticmethod
-    def _all_rows(rows):
+    def _all_rows(self, rows):
+        if self._replica_rows is not None:
+            return tf.reduce_sum(self._replica_rows)
         context = tf.distribute.get_replica_context()
         return rows * (context.num_replicas_in_sync if context else 1)
 
-    @staticmethod
-    def _own_rows(draw, rows):
+    def _own_rows(self, draw, rows):
         context = tf.distribute.get_replica_context()
         if context is None or context.num_replicas_in_sync == 1:
             return draw
-        return tf.slice(draw, [rows * context.replica_id_in_sync_group, 0], [rows, draw.shape[1]])
+        replica = context.replica_id_in_sync_group
+        first = rows * replica if self._replica_rows is None else tf.reduce_sum(self._replica_rows[:replica])
+        return tf.slice(draw, [first, 0], [rows, draw.shape[1]])
 
 
 def _uniform(rows, columns, seeds):

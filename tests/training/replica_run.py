@@ -2,7 +2,8 @@
 
 0 REPLICAS: on the workers that `TF_CONFIG` names. Several also train on batch statistics of their own images, with the
 options `plain` with XLA too, written to FILE.local_False.npz and FILE.local_True.npz; then they also update a weight by
-FusedAdam, normalize a map and read batches that were copied ahead, written to FILE.parts.npz.
+FusedAdam, normalize a map, read batches that were copied ahead and train on parts of different sizes, written to
+FILE.parts.npz.
 """
 
 import functools
@@ -95,6 +96,16 @@ def read_ahead():
     return np.array([[part.numpy() for part in batch] for batch in read])
 
 
+def refusal_of_unequal_parts(gan):
+    """The error of a step whose last replica has fewer images than the others."""
+    unequal = make_data(8, 1).unbatch().batch(7)
+    try:
+        gan.fit(unequal, verbose=0)
+    except tf.errors.InvalidArgumentError as error:
+        return str(error)
+    return ""
+
+
 def main(replicas, path, options):
     eager = dict(run_eagerly=replicas == 1)  # faster than tracing, and a stricter comparison
     if replicas == 0:  # each worker would optimize the same graphs, as the replicas of one machine do
@@ -120,6 +131,8 @@ def main(replicas, path, options):
     gan.prepare_images = functools.partial(prepare_images, flip=True, dequantize=True)
     fit(gan, make_data(8, 4).map(lambda image, label: (tf.cast((image + 1) * 127.5, tf.uint8), label)))
     results = gan.evaluate(make_data(8, 2, seed=1), verbose=0)
+    # The last batch has 3 images: 2 on the first replica and 1 on the second, or none on the last of four.
+    results += gan.evaluate(make_data(11, 1, seed=1).unbatch().batch(8), verbose=0)
     lecam = dict(lecam_weight=1e-3, lecam_start_step=1)
     steps = 2 if replicas > 2 else 1  # per call; on two replicas `train_on_local_statistics` makes two
     with strategy.scope():
@@ -137,6 +150,7 @@ def main(replicas, path, options):
         np.savez(f"{path}.local_{jit_compile}.npz", *train_on_local_statistics(strategy, jit_compile))
     if options == "plain" and replicas > 1:
         parts = dict(adam=update_by_adam(strategy), normalized=normalize_far_map(strategy), read=read_ahead())
+        parts["unequal"] = refusal_of_unequal_parts(gan)
         np.savez(f"{path}.parts.npz", **parts)
     np.savez(path, *copies, results=np.array([*results, *means, *small_means, ada_p]), scaling=scaling_state(small))
 

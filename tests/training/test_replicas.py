@@ -144,6 +144,13 @@ def test_batch_normalization_over_replicas_is_exact_when_mean_is_far(parts_of_tw
 
 @pytest.mark.slow
 @pytest.mark.replicas
+def test_training_refuses_parts_of_different_sizes(parts_of_two):
+    message = "The replicas must have equally many images of a batch. Leave out a smaller last batch by"
+    assert message in str(parts_of_two["unequal"])
+
+
+@pytest.mark.slow
+@pytest.mark.replicas
 def test_batches_copied_to_the_device_ahead_of_a_step_are_the_same_in_the_same_order(parts_of_two):
     want = np.arange(20).reshape(5, 1, 4)
     np.testing.assert_array_equal(parts_of_two["read"], np.concatenate([want, want], axis=1))
