@@ -39,8 +39,10 @@ def average_pool(x):
 
 def upsample(x):
     """Doubles height and width of (B, H, W, C) by copying each pixel to four."""
-    size = (2 * x.shape[1], 2 * x.shape[2])
-    return ops.image.resize(x, size, interpolation="nearest", data_format="channels_last")
+    _, height, width, _ = x.shape
+    if height is None or width is None:  # Keras resizes to known sizes only
+        return ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
+    return ops.image.resize(x, (2 * height, 2 * width), interpolation="nearest", data_format="channels_last")
 
 
 @custom_gradient

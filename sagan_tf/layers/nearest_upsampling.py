@@ -14,7 +14,7 @@ class NearestUpsampling(keras.layers.Layer):
     Symbols: B batch, H, W height and width in px, C channels.
 
     Call arguments:
-        inputs: Feature map, (B, H, W, C), H and W known.
+        inputs: Feature map, (B, H, W, C).
 
     Returns:
         Feature map, (B, 2H, 2W, C).
@@ -29,4 +29,4 @@ class NearestUpsampling(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape
-        return batch, 2 * height, 2 * width, channels
+        return batch, height and 2 * height, width and 2 * width, channels

@@ -38,3 +38,12 @@ def test_nearest_upsampling_is_unchanged_by_save_and_load(tmp_path):
     model.save(tmp_path / "model.keras")
     x = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype("float32")
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(x), model(x))
+
+
+def test_nearest_upsampling_of_a_map_of_unknown_size():
+    image = keras.Input((None, None, 4))
+    model = keras.Model(image, NearestUpsampling()(image))
+    assert model.output.shape == (None, None, None, 4)
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype("float32")
+    upsample = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 4))])
+    np.testing.assert_array_equal(upsample(x), x.repeat(2, axis=1).repeat(2, axis=2))
