@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from sagan_tf.commands.attention_results import AttentionReader
+from sagan_tf.commands.options import AttendOptions
 from sagan_tf.commands.subjects import open_subject
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import atomic_write, write_text
@@ -32,8 +33,7 @@ def attend_run(options):
         UserError: The run has no checkpoint or no attention layer, or the options do not fit it.
     """
     run = open_subject(options.run, options.pretrained)
-    if (options.network, options.pictures) == ("generator", "real"):
-        raise UserError("--pictures real: the generator takes no images; leave out --network generator.")
+    _check_pictures(options)
     out = options.out or run.output_path / "attention"
     if options.step == "all":
         for name in ("npz", "explorer", "measured"):
@@ -73,6 +73,16 @@ def attend_run(options):
     yield format_table(summary)
     if summary:
         yield _describe_means(summary, options)
+
+
+def _check_pictures(options):
+    if options.pictures != "real":
+        return
+    if options.network == "generator":
+        raise UserError("--pictures real: the generator takes no images; leave out --network generator.")
+    for name in ("seed", "truncation"):
+        if getattr(options, name) != getattr(AttendOptions, name) and not options.explorer:
+            raise UserError(f"--{name}: real images have none; leave it out, or --pictures real.")
 
 
 def _draw_over_training(run, options, out):

@@ -52,6 +52,7 @@ def sample_run(options):
     out = options.out or run.output_path / "pictures"
     if options.files:
         folder = out / "samples"
+        _check_folder(folder, classes, options)
         if worker.count == 1:
             _write_files(sampler, classes, options, folder, split_batches(options.files, sampler.batch_size))
         else:
@@ -78,6 +79,16 @@ def _check_strips(options):
     others = options.files or options.interpolate or options.animate or options.directions
     if options.sweep and options.truncation != SampleOptions.truncation and not others:
         raise UserError("--truncation: --sweep has truncations of its own; leave one of both out.")
+
+
+def _check_folder(folder, classes, options):
+    """Refuses to mix the single files with others: a folder of images is what `evaluate` takes."""
+    others = {path.name for path in folder.glob("*.png")}.difference(_labels_and_names(classes, options)[1])
+    if others:
+        raise UserError(
+            f"--files: {folder} has images of another command, such as {min(others)}. Remove them, or choose another "
+            "--out."
+        )
 
 
 def _find_directions(folded, count):

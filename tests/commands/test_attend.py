@@ -136,6 +136,8 @@ def test_attend_explorer_holds_classes_by_seeds(run, tmp_path):
     ("arguments", "line"),
     [
         (["--network", "generator", "--pictures", "real"], "--pictures real: the generator takes no images"),
+        (["--pictures", "real", "--seed", "3"], "--seed: real images have none; leave it out, or --pictures real."),
+        (["--pictures", "real", "--truncation", "1"], "--truncation: real images have none; leave it out, or --pict"),
         (["--step", "all", "--npz"], "--npz: it is of one step; leave it out, or --step all."),
         (["--step", "all", "--explorer"], "--explorer: it is of one step; leave it out, or --step all."),
         (["--step", "all", "--measured", "8"], "--measured: it is of one step; leave it out, or --step all."),

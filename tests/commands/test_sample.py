@@ -108,6 +108,19 @@ def test_sample_single_files_match_class_and_seed_of_their_names(run, tmp_path):
         np.testing.assert_array_equal(read(tmp_path / "samples" / name), sampler.sample([40 + i], [(3, 1)[i % 2]])[0])
 
 
+def test_sample_does_not_mix_single_files_with_others(run, tmp_path, capsys, refusal):
+    arguments = [str(run.path), "--out", str(tmp_path), "--files"]
+    sample.main([*arguments, "3"])
+    sample.main([*arguments, "4"])  # the same three and one more
+    before = contents(tmp_path / "samples")
+    capsys.readouterr()
+    line = refusal(*arguments, "4", "--seed", "1")
+    assert line.startswith(
+        f"--files: {tmp_path / 'samples'} has images of another command, such as class_0000_disc_seed"
+    )
+    assert contents(tmp_path / "samples") == before
+
+
 def become(monkeypatch, index, workers=2):
     cluster, task = {"worker": [f"a:{i + 1}" for i in range(workers)]}, {"type": "worker", "index": index}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
