@@ -11,7 +11,7 @@ class ConfigsOptions:
 
 
 def main(argv=None, prog="python -m sagan_tf.configs"):
-    """Prints a line per config: its name and what it is for."""
+    """Prints one line per config: its name and its purpose."""
     with one_line_errors():
         from sagan_tf.commands.option_parser import parse_options
         from sagan_tf.config.catalog import named_configs, purpose

@@ -34,7 +34,7 @@ def check_utf8(where, name):
 
 
 def check_positive_int(name, value):
-    """Raises ValueError if an argument is no int >= 1; a bool is none."""
+    """Raises ValueError unless an argument is an int >= 1, and not a bool."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
 

@@ -38,7 +38,7 @@ def quiet_imports(after_stop=""):
 
 @contextlib.contextmanager
 def without_log_lines():
-    """Holds back what the process writes to stderr, and at the end writes its lines that are no log lines.
+    """Holds back what the process writes to stderr, and at the end writes the lines of it that are not log lines.
 
     Yields:
         int, file descriptor of the stderr.

@@ -311,11 +311,12 @@ def test_run_folder_rejects_names_with_glob_characters(tmp_path, letter):
 
 @tries(20)
 @given(change=damage())
-def test_load_generator_survives_damaged_files(run_folder, tmp_path_factory, change):
+def test_load_generator_gives_true_weights_or_one_line_for_damaged_files(run_folder, tmp_path_factory, change):
     run = Run(tmp_path_factory.mktemp("run"))
     run.generator_path.write_bytes(change(run_folder.generator_path.read_bytes()))
     with one_line_or_none():
-        load_model(run)
+        for weight, true in zip(load_model(run).get_weights(), load_model(run_folder).get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, true)
 
 
 def test_load_generator_does_not_run_code(tmp_path):

@@ -38,7 +38,7 @@ def attend_run(options):
     if options.step == "all":
         for name in ("npz", "explorer", "measured"):
             if getattr(options, name):
-                raise UserError(f"--{name}: it is of one step; leave it out, or --step all.")
+                raise UserError(f"--{name}: needs a single step; leave it out, or --step all.")
         yield from _draw_over_training(run, options, out)
         return
     reader = AttentionReader(run, options)

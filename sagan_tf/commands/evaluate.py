@@ -37,7 +37,7 @@ from sagan_tf.commands.evaluate_names import (
 from sagan_tf.commands.options import image_sides
 from sagan_tf.data import embedded
 from sagan_tf.data.sources import translate_data_errors
-from sagan_tf.errors import UserError
+from sagan_tf.errors import UserError, renamed_options
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.inception import InceptionUnavailable
@@ -185,7 +185,8 @@ def _make_evaluator(options, image_names):
     refuse_feature_options(options, names)
     refuse_network_options(options)
     set_numerics(tf32=False)  # the measure is the same for all runs
-    strategy = make_local_strategy("mirrored" if options.replicas else "auto", options.replicas)
+    with renamed_options({"hardware.replicas": "--replicas"}):
+        strategy = make_local_strategy("mirrored" if options.replicas else "auto", options.replicas)
     try:
         if names:
             with strategy.scope():
@@ -207,7 +208,7 @@ def _make_evaluator(options, image_names):
 def _image_metric_names(options, rule):
     if options.metrics is not None:
         return [name for name in IMAGE_METRICS if name in options.metrics]
-    # Data without a rule is no reason for a line in the table, unless the user asks for it.
+    # Data without a rule get no line in the table, unless the user asks for it.
     return IMAGE_METRICS if rule else [name for name in IMAGE_METRICS if name != "rule"]
 
 

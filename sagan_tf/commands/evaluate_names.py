@@ -40,7 +40,7 @@ def refuse_data_options(options):
     """Raises UserError if `EvaluateOptions` set what a reference that is a file of statistics has already."""
     for name in _OF_DATA:
         if _is_set(options, name):
-            raise UserError(f"--{name}: a file of statistics is no data set; name one, or leave the option out.")
+            raise UserError(f"--{name}: a file of statistics is not a data set; name one, or leave the option out.")
 
 
 def refuse_feature_options(options, metrics):

@@ -72,13 +72,13 @@ def _check_strips(options):
     strips = {"distance": ("directions",), "frames": ("directions", "interpolate")}
     for name, users in strips.items():
         if getattr(options, name) != getattr(SampleOptions, name) and not any(getattr(options, user) for user in users):
-            raise UserError(f"--{name}: is for the strips of --{' and --'.join(users)}.")
+            raise UserError(f"--{name}: needs --{' or --'.join(users)}; add it, or leave --{name} out.")
     tables = options.files or options.sweep or options.interpolate or options.directions
     if options.columns != SampleOptions.columns and tables and not options.animate:
         raise UserError("--columns: is for the grid of samples and for animations; leave it out.")
     others = options.files or options.interpolate or options.animate or options.directions
     if options.sweep and options.truncation != SampleOptions.truncation and not others:
-        raise UserError("--truncation: --sweep has truncations of its own; leave one of both out.")
+        raise UserError("--truncation: has no effect on --sweep, which lists its own; leave one of them out.")
 
 
 def _check_folder(folder, classes, options):

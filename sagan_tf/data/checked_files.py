@@ -44,7 +44,7 @@ class CheckedFiles:
             self.known = np.isin(self._keys, self._read()) & (self._keys != 0)
 
     def _read(self):
-        """Keys of the last time; none if there is no such file, or something else in its place."""
+        """Keys of the last time; none if the file is missing or not a regular file."""
         with contextlib.suppress(OSError, UserError):
             check_kind(self._path)
             if self._path.stat().st_size <= _MAX_BYTES:

@@ -161,9 +161,10 @@ def list_images(folder, split):
         return _list_classes(folder, _scan(folder), beside + top.skipped + empty, hint="")
     if split != "train":
         raise UserError(
-            f"{folder}: has no split `{split}`; it holds no folders of splits, or other folders beside them. {_LAYOUTS}"
+            f"{folder}: has no split `{split}`; a folder has splits only if each folder in it that has images is named "
+            f"like one. {_LAYOUTS}"
         )
-    hint = f" `{splits[0]}` is no split here, because `{used}` is none." if used else ""
+    hint = f" `{splits[0]}` counts as a class here, because `{used}` is not the name of a split." if used else ""
     return _list_classes(folder, top, top.skipped, hint)
 
 

@@ -183,7 +183,7 @@ def _sizes(compute, size):
     features, probabilities = compute(tf.zeros((2, *size, 3), tf.uint8))
     if len(features.shape) != 2:
         raise UserError(f"--features: must give one row per image; the shape is {tuple(features.shape)}.")
-    # A single output is no distribution over classes.
+    # A single output is not a distribution over classes.
     classes = None if probabilities is None or probabilities.shape[1] < 2 else int(probabilities.shape[1])
     return {"dimensions": int(features.shape[1]), "num_classes": classes}
 

@@ -128,8 +128,8 @@ def _fetch(folder, record):
         reason = summarize(error)
         raise InceptionUnavailable(
             f"The Inception network cannot be downloaded ({reason}). Download {URL} elsewhere and pass the file or its "
-            "folder as --inception PATH, or choose another network with --features my.keras:layer, whose numbers are "
-            "no FIDs."
+            "folder as --inception PATH, or choose another network with --features my.keras:layer, whose distances "
+            "are not FIDs."
         ) from None
 
 

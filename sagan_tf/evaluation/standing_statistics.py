@@ -3,8 +3,8 @@
 import contextlib
 
 import keras
-import numpy as np
 
+from sagan_tf.generation.latents import random_batches
 from sagan_tf.layers.batch_normalization import batch_normalizations
 from sagan_tf.layers.keras_compat import all_trainable
 from sagan_tf.progress import progress_bar
@@ -36,15 +36,12 @@ def _average_statistics(generator, num_classes, batches, batch_size, seed):
     moving = {id(weight) for layer in normalizations for weight in layer.non_trainable_weights}
     others = [weight for weight in generator.non_trainable_weights if id(weight) not in moving]
     before = [weight.numpy() for weight in others]
-    rng = np.random.Generator(np.random.Philox(key=[seed, 2]))
+    drawn = random_batches(generator.inputs[0].shape[-1], num_classes, batches, batch_size, seed)
     with contextlib.ExitStack() as stack:
         for layer in normalizations:
             stack.callback(setattr, layer, "momentum", layer.momentum)
-        for i in progress_bar(range(batches), unit="batch", desc="batch statistics", leave=False):
-            latent = rng.standard_normal((batch_size, generator.inputs[0].shape[-1]), dtype=np.float32)
-            inputs = [latent]
-            if num_classes is not None:
-                inputs.append(rng.integers(num_classes, size=batch_size, dtype=np.int32))
+        bar = progress_bar(drawn, total=batches, unit="batch", desc="batch statistics", leave=False)
+        for i, inputs in enumerate(bar):
             # A running mean: batch i gets the weight 1 / (i + 1).
             for layer in normalizations:
                 layer.momentum = i / (i + 1)

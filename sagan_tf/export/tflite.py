@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from sagan_tf.errors import install_hint
 from sagan_tf.files.atomic import write_bytes
 from sagan_tf.generation.folding import FoldedGenerator, fold_generator
+from sagan_tf.generation.latents import random_batches
 from sagan_tf.startup import without_log_lines
 
 VARIANTS = ("float32", "float16", "dynamic_int8", "int8")
@@ -194,9 +194,6 @@ def _tensor_ranges(int8, batches, signatures):
 
 def _calibration_batches(folded, batch, seed):
     batch = batch or _CALIBRATION_BATCH
-    rng = np.random.Generator(np.random.Philox(key=[seed, 2]))
-    for _ in range(-(-CALIBRATION_IMAGES // batch)):
-        inputs = {"latent": rng.standard_normal((batch, folded.latent_dim), np.float32)}
-        if folded.num_classes is not None:
-            inputs["label"] = rng.integers(0, folded.num_classes, batch, np.int32)
-        yield inputs
+    count = -(-CALIBRATION_IMAGES // batch)
+    for inputs in random_batches(folded.latent_dim, folded.num_classes, count, batch, seed):
+        yield dict(zip(("latent", "label"), inputs))

@@ -1,6 +1,18 @@
-"""Latents from seeds, inside a graph: the same numbers for a seed on every machine and in every batch."""
+"""Latents: from seeds, inside a graph, the same for a seed on every machine and in every batch; or just many."""
 
+import numpy as np
 import tensorflow as tf
+
+
+def random_batches(latent_dim, num_classes, count, rows, seed):
+    """Yields `count` batches: [latent (rows, D) float32, label (rows,) int32 below `num_classes`].
+
+    Labels are uniform; without classes (None) there are none. For statistics over many images, which need no seed each.
+    """
+    rng = np.random.Generator(np.random.Philox(key=[seed, 2]))
+    for _ in range(count):
+        latent = rng.standard_normal((rows, latent_dim), dtype=np.float32)
+        yield [latent] if num_classes is None else [latent, rng.integers(num_classes, size=rows, dtype=np.int32)]
 
 
 def draw_latents(seed, truncation, latent_dim):

@@ -72,7 +72,7 @@ def _check_model(model):
     valid = valid and len(latent.shape) == 2 and len(labels) <= 1 and all(len(label.shape) == 1 for label in labels)
     if not valid:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in model.inputs)
-        raise ValueError(f"it is no generator: its output is {tuple(model.output.shape)}, its inputs are {shapes}.")
+        raise ValueError(f"it is not a generator: its output is {tuple(model.output.shape)}, its inputs are {shapes}.")
     for layer in model.layers:
         _check_size(layer)
     for weight in model.weights:

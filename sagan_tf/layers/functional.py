@@ -199,8 +199,8 @@ def estimate_sigmas(matrices, vectors, iterations, epsilon):
     us, vs, sigmas = power_iterations(matrices, vectors, iterations, epsilon)
     is_divided = sigmas > epsilon
     factors = ops.reciprocal(ops.where(is_divided, sigmas, 1.0))
-    slopes = ops.where(is_divided, -ops.square(factors), 0.0)
-    return [Estimate(*parts) for parts in zip(us, vs, *(ops.unstack(x, len(us)) for x in (factors, slopes)))]
+    factor_gradients = ops.where(is_divided, -ops.square(factors), 0.0)
+    return [Estimate(*parts) for parts in zip(us, vs, *(ops.unstack(x, len(us)) for x in (factors, factor_gradients)))]
 
 
 @operation

@@ -89,7 +89,7 @@ class SpectralNormalization(keras.layers.Wrapper):
                 f"with weights {[weight.name for weight in self.layer.weights]}."
             )
         self._vectors = [self._add_vector(kernel, i) for i, kernel in enumerate(kernels)]
-        # Attributes u, u_1 ... too: tf.train.Checkpoint does not look into the lists of Keras.
+        # Attributes u, u_1 ... too, for tf.train.Checkpoint, which does not look into the lists of Keras.
         for vector in self._vectors:
             setattr(self, vector.name, vector)
         self.built = True

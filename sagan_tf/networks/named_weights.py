@@ -49,9 +49,9 @@ def set_weights(network, values, source, unused=()):
     for name, weight in weights.items():
         if name in values:
             weight.assign(values[name])
-    found = {id(weight) for name, weight in weights.items() if name not in values}
+    not_given = {id(weight) for name, weight in weights.items() if name not in values}
     normalizations = spectral_normalizations(network).values()
-    incomplete = [layer for layer in normalizations if any(id(vector) in found for vector in layer.vectors)]
+    incomplete = [layer for layer in normalizations if any(id(vector) in not_given for vector in layer.vectors)]
     for _ in range(_ITERATIONS if incomplete else 0):
         update_all_u(incomplete)
 

@@ -58,8 +58,8 @@ class AveragedGenerator:
         rate = ops.where(step < self.start_step, 1.0, 1.0 - self.decay)
         rates = {average.dtype: ops.cast(rate, average.dtype) for average, _ in self._pairs}
         for average, weight in self._pairs:
-            # Not by `functional.move`, which is the slower reference on several replicas, under XLA and with compiled
-            # kernels. Each replica may move its own copy, because all do the same.
+            # Not by `functional.update_moving_average`, which would synchronize the replicas: each moves its own copy,
+            # and all by the same weights.
             if "float" in average.dtype:
                 fused_update_moving_average(average, weight.value, rates[average.dtype])
             else:

@@ -103,7 +103,7 @@ class SAGAN(DistributedModel):
         self.ema_generator = generator if self._average is None else self._average.model
         self.frozen_generator_blocks = frozen_generator_blocks
         self.frozen_discriminator_blocks = frozen_discriminator_blocks
-        # After the averaged generator was made, which is saved and must not be frozen.
+        # After the averaged generator was copied: it is saved, and must not be frozen.
         freeze_blocks(generator, frozen_generator_blocks, "generator")
         freeze_blocks(discriminator, frozen_discriminator_blocks, "discriminator")
         self.label_distribution = check_distribution(generator, label_distribution)

@@ -195,7 +195,7 @@ def check_parts(image, d_steps, accumulation_steps):
         d_steps, accumulation_steps: As in `SAGAN.compile`.
 
     Raises:
-        ValueError: B is no multiple of d_steps * accumulation_steps, or 0.
+        ValueError: B is 0, or not a multiple of d_steps * accumulation_steps.
         tf.errors.InvalidArgumentError: The same of a B that only the graph knows, or the replicas have parts of
             different sizes, whose mean gradient is not that of the batch.
     """

@@ -164,7 +164,7 @@ LOSSES = {
     for loss in (
         AdversarialLoss("hinge", hinge_discriminator_loss, hinge_generator_loss),
         AdversarialLoss("non_saturating", non_saturating_discriminator_loss, non_saturating_generator_loss),
-        # The generator of Wasserstein's distance is that of the hinge loss.
+        # The generator has the same loss as with hinge.
         AdversarialLoss("wasserstein", wasserstein_discriminator_loss, hinge_generator_loss),
         AdversarialLoss("least_squares", least_squares_discriminator_loss, least_squares_generator_loss),
         AdversarialLoss("relativistic", relativistic_discriminator_loss, relativistic_generator_loss, True),

@@ -188,7 +188,7 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
     assert "--features; name it" in refusal(capsys, run.path, "--pixel_range", "0,1")
     for option in (("--split", "test"), ("--num_reference", "100"), ("--refresh",), ("--download",)):
         refused = refusal(capsys, run.path, "--features", features, "--reference", tmp_path / "theirs.npz", *option)
-        assert refused == f"{option[0]}: a file of statistics is no data set; name one, or leave the option out."
+        assert refused == f"{option[0]}: a file of statistics is not a data set; name one, or leave the option out."
     for name in ("--inception", "--inception_sha256"):
         assert "give one or the other" in refusal(capsys, run.path, "--features", features, name, "abc")
     assert refusal(capsys, run.path, "--metrics", "fidd") == (

@@ -42,6 +42,11 @@ def test_sizes_beyond_the_memory_are_refused(run, features, tmp_path, capsys, op
     assert message.startswith("out of memory or disk space (") and option in message
 
 
+def test_replicas_that_are_not_there_are_named_as_the_command_calls_them(run, features, tmp_path, capsys):
+    options = ["--replicas", 9, "--features", features, "--metrics", "fid", "--out", tmp_path / "out"]
+    assert refusal(capsys, run.path, *options).startswith("--replicas: 9 CPU replicas must be made before TensorFlow")
+
+
 @pytest.mark.parametrize("verb", ["evaluate", "sample", "attend"])
 def test_memory_of_the_device_that_runs_out_is_named(run, features, tmp_path, capsys, monkeypatch, verb):
     def run_out(*_, **__):

@@ -247,9 +247,9 @@ def test_sample_step_selects_the_checkpoint(run, tmp_path):
         (["--seed", "-1"], f"--seed: `-1` is not a whole number from 0 to {2**62 - 1}."),
         (["--interpolate", "time"], "--interpolate: `time` is not one of latents, classes."),
         (["--directions", "13"], "--directions: the generator has 12 directions, not 13."),
-        (["--distance", "2"], "--distance: is for the strips of --directions."),
-        (["--frames", "4", "--animate", "gif"], "--frames: is for the strips of --directions and --interpolate."),
-        (["--sweep", "1,2", "--truncation", "1"], "--truncation: --sweep has truncations of its own; leave one of"),
+        (["--distance", "2"], "--distance: needs --directions; add it, or leave --distance out."),
+        (["--frames", "4", "--animate", "gif"], "--frames: needs --directions or --interpolate; add"),
+        (["--sweep", "1,2", "--truncation", "1"], "--truncation: has no effect on --sweep, which lists its"),
         (["--animate", "avi"], "--animate: `avi` is not one of gif, webp, mp4."),
     ],
 )

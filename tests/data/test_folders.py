@@ -152,13 +152,13 @@ def test_folders_named_like_splits_only_are_splits(tmp_path, classes):
 
 @pytest.mark.parametrize("split", ["test", "train[:50%]"])
 def test_folder_without_splits_has_only_the_split_train(pictures, split):
-    with pytest.raises(UserError, match="has no split `t.*it holds no folders of splits"):
+    with pytest.raises(UserError, match="has no split `t.*; a folder has splits only if"):
         open_small(pictures, split=split)
 
 
 def test_nested_folder_names_the_class_that_looks_like_a_split(tmp_path):
     folder = make_folders(tmp_path, "train/x/a.png", "extra/x/a.png")
-    with pytest.raises(UserError, match="`extra/x`. `train` is no split here, because `extra` is none"):
+    with pytest.raises(UserError, match="`extra/x`. `train` counts as a class here, because `extra` is not the name"):
         open_small(folder)
 
 

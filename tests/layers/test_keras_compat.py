@@ -15,6 +15,7 @@ from sagan_tf.layers.keras_compat import (
     child_layers,
     custom_gradient,
     dequantize,
+    owner_of,
     set_trainable,
 )
 
@@ -24,6 +25,14 @@ def test_child_layers_returns_only_direct_children():
     inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="deep")], name="inner")
     model = keras.Sequential([keras.Input((3,)), inner, keras.layers.Dense(1, name="last")])
     assert [layer.name for layer in child_layers(model) if layer.weights] == ["inner", "last"]
+
+
+def test_owner_of_finds_the_innermost_layer():
+    # Otherwise spectral normalization takes the axes of a wrapped layer's kernel from the layer around it.
+    inner = keras.layers.Conv2D(3, 1)
+    layer = keras.layers.TimeDistributed(inner)
+    layer.build((None, 2, 4, 4, 1))
+    assert owner_of(inner.kernel, layer) is inner and owner_of(inner.kernel, inner) is inner
 
 
 def test_recording_scope_sees_state_that_no_layer_lists():
@@ -88,6 +97,7 @@ def test_built_model_fit_does_not_call_it_on_symbolic_inputs():
 
 
 def test_prepared_adam_prepares_once_for_all_weights():
+    # Otherwise the bias corrections of `FusedAdam` are computed for each weight, or for none.
     calls = []
 
     class Counting(PreparedAdam):
@@ -122,7 +132,8 @@ def test_dequantize_gives_the_kernel_that_was_quantized(kind):
 
 
 def test_set_trainable_reaches_layers_that_differ_from_their_model():
-    # Keras passes `trainable` on only where it changes: a frozen layer would stay so in a model that is trainable.
+    # Keras passes `trainable` on only where it changes. Otherwise a layer that was frozen stays so in the averaged
+    # generator, and a frozen block trains on.
     inner = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2), keras.layers.Dense(2)])
     outer = keras.Sequential([keras.Input((2,)), inner])
     inner.layers[0].trainable = False
@@ -135,6 +146,7 @@ def test_set_trainable_reaches_layers_that_differ_from_their_model():
 
 
 def test_all_trainable_restores_every_layer_of_its_own():
+    # Otherwise standing statistics leave out frozen batch normalization, or unfreeze the blocks of a run.
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2), keras.layers.Dense(2)])
     model.layers[0].trainable = False
     with pytest.raises(KeyError), all_trainable(model):

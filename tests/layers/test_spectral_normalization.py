@@ -265,7 +265,7 @@ def test_spectral_normalization_keeps_float32_inside_mixed_attention(policy):
 
 
 def test_spectral_normalization_u_is_in_tensorflow_checkpoint(tmp_path):
-    # tf.train.Checkpoint does not see variables in Keras' lists: a resumed run lost u.
+    # It does not see variables in Keras' lists: a project that saves by it would lose u.
     inputs = keras.Input((5, 5, 2))
     model = keras.Model(inputs, SpectralNormalization(layers.SeparableConv2D(3, 3))(inputs))
     path = tf.train.Checkpoint(model=model).write(str(tmp_path / "checkpoint"))

@@ -105,12 +105,12 @@ BAD = {
     "no object": ([1], "JSON object"),
     "neither form": ({"signature_name": "sample"}, "Missing 'inputs' or 'instances' key"),
     "both forms": ({"inputs": GOOD, "instances": [ROW]}, "only one of"),
-    "signature is no string": ({"signature_name": 3, "inputs": GOOD}, "signature_name"),
+    "signature is not a string": ({"signature_name": 3, "inputs": GOOD}, "signature_name"),
     "unknown signature": (
         {"signature_name": "nope", "inputs": GOOD}, 'Serving signature name: "nope" not found in signature def'
     ),
     "no rows": ({"instances": []}, "instances"),
-    "rows are no list": ({"instances": ROW}, "instances"),
+    "rows are not a list": ({"instances": ROW}, "instances"),
     "plain rows": ({"instances": [[1.0, 2.0, 3.0]]}, "must be named"),
     "missing input in a row": ({"instances": [ROW, {"label": 0}]}, "element: 1 of 'instances'"),
     "unknown input in a row": ({"instances": [ROW | {"more": 1}]}, "element: 0 of 'instances'"),

@@ -116,7 +116,7 @@ def test_report_of_several_runs_starts_with_differing_fields(browser, record, tm
         assert page.locator("main section").first.locator("h2").first.text_content() == "Differences"
         cells = page.locator("#differences table").first.locator("td").all_text_contents()
         assert cells == ["training.loss", "hinge", "wasserstein"]
-        # What the runs share is folded; the names of the run folders are no setting.
+        # What the runs share is folded; the names of the run folders are not a setting.
         shared = page.locator("#config details")
         assert shared.locator("summary").inner_text() == "2 settings that all runs share"
         assert shared.locator("td").all_text_contents() == ["name", HOSTILE, "image_size", "32"]
