@@ -85,6 +85,7 @@ def main():
     if options.interval < 1 or options.steps < 1 or options.steps % options.interval:
         parser.error(f"--steps must be a multiple of --interval. Received: {options.steps} and {options.interval}")
     with one_line_errors("The same command continues."):
+        load_pyplot()  # before hours of training
         options.out.mkdir(parents=True, exist_ok=True)
         peer, curves = Peer(options), []
         for seed in options.seeds:

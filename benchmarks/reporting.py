@@ -3,6 +3,7 @@
 import importlib.util
 import json
 
+from sagan_tf.errors import UserError, install_hint
 from sagan_tf.runs.environment import describe_environment, describe_process
 
 
@@ -28,7 +29,10 @@ def write_json(path, value):
 
 def load_pyplot(**style):
     """Imports matplotlib.pyplot for charts without a display; `style` overrides rcParams."""
-    import matplotlib
+    try:
+        import matplotlib
+    except ImportError:
+        raise UserError(f"charts need matplotlib. {install_hint('figures')}") from None
 
     matplotlib.use("Agg")
     from matplotlib import pyplot

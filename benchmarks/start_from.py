@@ -65,6 +65,7 @@ def main():
     parser.add_argument("--held_out", type=int, default=5_000, help="held-out pictures of each new class")
     options, further = parser.parse_known_args()
     with one_line_errors("The same command continues."):
+        load_pyplot()  # before hours of training
         write_pictures(options)
         curves = [measure(options, further, arm, seed) for seed in options.seeds for arm in ARMS]
         summary = summarize(curves)
