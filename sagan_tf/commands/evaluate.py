@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from sagan_tf.commands.evaluate_checks import refuse_feature_options, refuse_network_options, refuse_run_options
 from sagan_tf.commands.evaluate_data import (
     describe_reference,
     label_shares,
@@ -24,16 +25,7 @@ from sagan_tf.commands.evaluate_images import (
     save_class_image,
     save_pixel_neighbours,
 )
-from sagan_tf.commands.evaluate_names import (
-    beside,
-    describe_generator,
-    features_name,
-    folder_stem,
-    refuse_feature_options,
-    refuse_network_options,
-    refuse_run_options,
-    run_stem,
-)
+from sagan_tf.commands.evaluate_names import beside, describe_generator, features_name, folder_stem, run_stem
 from sagan_tf.commands.options import image_sides
 from sagan_tf.data import embedded
 from sagan_tf.data.sources import translate_data_errors

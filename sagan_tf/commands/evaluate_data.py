@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from sagan_tf.commands.evaluate_names import refuse_data_options
+from sagan_tf.commands.evaluate_checks import refuse_data_options
 from sagan_tf.commands.options import image_sides
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.data.folders import list_images

@@ -2,16 +2,13 @@
 
 import os
 
-from sagan_tf.commands.options import TRUNCATION_CURVE, EvaluateOptions
-from sagan_tf.errors import UserError
+from sagan_tf.commands.evaluate_checks import is_set
+from sagan_tf.commands.options import TRUNCATION_CURVE
 from sagan_tf.evaluation.evaluator import file_name_part
 from sagan_tf.evaluation.standing_statistics import BATCH_SIZE
 from sagan_tf.files.hashing import sha256_of_parts
 
 _LONGEST_STEM = 160  # bytes; file systems allow 255 per name, with suffixes
-_OF_RUNS = ("num_samples", "seed", "truncation", "truncation_curve", "labels", "step", "best", "standing")
-_OF_FEATURES = ("features", "inception", "inception_sha256", "pixel_range", "refresh")
-_OF_DATA = ("split", "data_dir", "manual_dir", "download", "allow_data_change", "num_reference", "refresh")
 
 
 def describe_generator(run, networks, options, weights):
@@ -27,38 +24,6 @@ def describe_generator(run, networks, options, weights):
         "weights_sha256": weights,
         "batch_normalization": standing if options.standing else "moving statistics of training",
     }
-
-
-def refuse_run_options(options):
-    """Raises UserError if `EvaluateOptions` set what only a run has."""
-    for name in _OF_RUNS:
-        if _is_set(options, name):
-            raise UserError(f"--{name}: a folder of images has no latents; name a run, or leave the option out.")
-
-
-def refuse_data_options(options):
-    """Raises UserError if `EvaluateOptions` set what a reference that is a file of statistics has already."""
-    for name in _OF_DATA:
-        if _is_set(options, name):
-            raise UserError(f"--{name}: a file of statistics is not a data set; name one, or leave the option out.")
-
-
-def refuse_feature_options(options, metrics):
-    """Raises UserError if `EvaluateOptions` set what the chosen metrics of features, a list of names, do not need."""
-    for name in _OF_FEATURES:
-        if not metrics and _is_set(options, name):
-            raise UserError(f"--{name}: is for metrics of features; add one, such as fid, or leave the option out.")
-    if options.at_infinity and "fid" not in metrics:
-        raise UserError("--at_infinity: extrapolates fid; add it to --metrics, or leave the option out.")
-
-
-def refuse_network_options(options):
-    """Raises UserError if `EvaluateOptions` set what the chosen feature network does not take."""
-    if options.features is None and _is_set(options, "pixel_range"):
-        raise UserError("--pixel_range: is for the network of --features; name it, or leave the option out.")
-    for name in ("inception", "inception_sha256"):
-        if options.features is not None and _is_set(options, name):
-            raise UserError(f"--{name}: --features replaces Inception; give one or the other.")
 
 
 def run_stem(step, features, options):
@@ -99,20 +64,16 @@ def features_name(network):
 def _parts(options):
     texts = {"standing": "standing_{}", "truncation": "truncation_{:g}", "num_samples": "count_{}", "seed": "seed_{}",
              "labels": "labels_{}"}  # fmt: skip
-    parts = [text.format(getattr(options, name)) for name, text in texts.items() if _is_set(options, name)]
+    parts = [text.format(getattr(options, name)) for name, text in texts.items() if is_set(options, name)]
     curve = tuple(sorted(set(options.truncation_curve)))
     values = [] if curve == TRUNCATION_CURVE else [f"{truncation:g}" for truncation in curve]
     return parts + (["_".join(["curve", *values])] if curve else [])
 
 
 def _further_parts(options):
-    parts = [f"against_{_distinct_part(os.path.normpath(options.reference))}"] if _is_set(options, "reference") else []
-    parts += [f"split_{_distinct_part(options.split)}"] if _is_set(options, "split") else []
+    parts = [f"against_{_distinct_part(os.path.normpath(options.reference))}"] if is_set(options, "reference") else []
+    parts += [f"split_{_distinct_part(options.split)}"] if is_set(options, "split") else []
     for name in ("image_size", "image_height", "image_width", "pixel_range", "num_reference"):
-        parts += [f"{name}_{file_name_part(getattr(options, name))}"] if _is_set(options, name) else []
+        parts += [f"{name}_{file_name_part(getattr(options, name))}"] if is_set(options, name) else []
     parts += ["at_infinity"] if options.at_infinity else []
-    return parts + (["_".join(sorted(set(options.metrics)))] if _is_set(options, "metrics") else [])
-
-
-def _is_set(options, name):
-    return getattr(options, name) != getattr(EvaluateOptions, name)
+    return parts + (["_".join(sorted(set(options.metrics)))] if is_set(options, "metrics") else [])
