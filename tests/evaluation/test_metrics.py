@@ -44,7 +44,7 @@ def test_compute_metrics_matches_the_functions():
 
 
 @pytest.mark.slow
-def test_kernel_distance_compares_all_classes_of_sets_of_different_sizes_in_class_order():
+def test_kernel_distance_compares_all_classes_of_sets_of_different_sizes():
     rng, sets = np.random.default_rng(0), []
     for rows in (10_000, 2000):
         labels = np.repeat(np.arange(10), rows // 10)

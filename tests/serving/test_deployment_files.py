@@ -72,7 +72,7 @@ def test_compose_file_uses_existing_files():
     assert re.fullmatch(r"tensorflow/serving:\d+\.\d+\.\d+", service["image"])
 
 
-def test_dockerfile_lines_install_known_extras_and_make_folders_that_any_user_can_write(tmp_path):
+def test_dockerfile_installs_known_extras_and_makes_writable_folders(tmp_path):
     text = re.sub(r"/(source|work|home/sagan)\b", rf"{tmp_path}\g<0>", (ROOT / "Dockerfile").read_text())
     (tmp_path / "source").mkdir()
     (tmp_path / "pip").write_text('#!/bin/sh\necho "$@"\n')

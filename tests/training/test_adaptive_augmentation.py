@@ -200,7 +200,7 @@ def test_compiled_augmentation_and_its_gradient_match_those_as_they_are():
 
 
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
-def test_p_is_steered_by_the_signs_of_four_updates(accumulation_steps):
+def test_ada_p_moves_by_the_signs_of_four_updates(accumulation_steps):
     gan = make_small("float32", loss="hinge", accumulation_steps=accumulation_steps, ada_target=0.5, ada_images=200)
     rng, wanted, signs = np.random.default_rng(0), 0.0, []
     for batch in range(40 * accumulation_steps):

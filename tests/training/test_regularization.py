@@ -140,7 +140,7 @@ def own_pairing(*logits):
     return losses.relativistic_generator_loss(*logits)
 
 
-def test_loss_of_ones_own_is_restored_also_from_before_there_were_relativistic_ones():
+def test_custom_loss_loads_also_from_a_file_without_relativistic():
     config = losses.AdversarialLoss("own", own_pairing, own_pairing, relativistic=True).get_config()
     assert losses.AdversarialLoss.from_config(config) == losses.AdversarialLoss("own", own_pairing, own_pairing, True)
     del config["relativistic"]

@@ -63,7 +63,7 @@ def operations(graph):
     return [node.op for part in (definition.node, *(f.node_def for f in definition.library.function)) for node in part]
 
 
-def test_update_has_lazy_terms_when_they_are_due_and_keeps_nothing_for_their_gradient():
+def test_update_has_lazy_terms_only_when_due():
     weight, other, seen = keras.Variable([1.0, 2.0]), keras.Variable(3.0), keras.Variable(0.0)
     optimizer = SCALED["fixed"]()
     optimizer.build([weight, other])

@@ -60,7 +60,7 @@ def test_attention_measures_of_a_row_are_those_of_a_square_without_the_other_row
     assert own_keys(wide).tolist() == 2 * [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_attention_symmetry_has_no_place_where_all_queries_are_next_to_their_mirror_image():
+def test_attention_symmetry_is_nan_without_far_mirror_positions():
     measures = measure_symmetry(make_maps(lambda *_: None, side=4, keys=2))  # NumPy would warn of means of nothing
     assert measures.pop("mirror_agreement") == pytest.approx(1)
     assert (

@@ -179,7 +179,7 @@ def oklab(colors):
     return np.cbrt(linear @ cones.T) @ opponents.T, linear @ [0.2126, 0.7152, 0.0722]
 
 
-def test_report_lines_of_16_layers_have_colors_one_can_tell_apart(browser, record, tmp_path):
+def test_report_curves_of_16_layers_have_distinct_colors(browser, record, tmp_path):
     with opened(browser, write_page([record], tmp_path / "report.html"), color_scheme="light") as page:
         check_line_colors(page)
         page.emulate_media(color_scheme="dark")
