@@ -13,7 +13,6 @@ from sagan_tf.experiment.loading import known_class_names, load_model, restore_n
 from sagan_tf.files.atomic import write_text
 from sagan_tf.files.hub import is_hub_name
 from sagan_tf.generation.sampler import count_classes
-from sagan_tf.networks.freezing import frozen_parts
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
 from sagan_tf.training.transfer import Transfer, Weights
@@ -105,12 +104,6 @@ def prepare_start(config, source):
         weights = _read_weights(run, path, origin)
         gan = build_gan(config, source)
         transfer = gan.load_weights_from(weights, source.class_names, config.training.new_classes)
-    for name in ("generator", "discriminator"):
-        drawn = sorted(frozen_parts(getattr(gan, name)) & transfer.new_parts(name))
-        if drawn:
-            raise UserError(
-                f"{name}.frozen_blocks: {', '.join(drawn)} would stay as drawn, because {origin} has nothing that fits."
-            )
     _warn_of_options(run, origin, config)
     return Start(gan, transfer, origin)
 
@@ -127,6 +120,8 @@ def _warn_of_options(run, origin, config):
     """Warns of options with which the weights taken compute something else than at the source."""
     differences = config_differences(run.config(), config) if run.config_path.is_file() else []
     differing = [line for line in differences if line.partition(":")[0] in _SHAPELESS]
+    # The kernels were divided by sigma then.
+    differing = [line for line in differing if not line.endswith("spectral_normalization: true -> false")]
     if differing:
         text = f"Warning: {origin}: its weights were trained with other options ({'; '.join(differing)})."
         print(text, file=sys.stderr)

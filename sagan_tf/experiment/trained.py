@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagan_tf.config import Config
-from sagan_tf.errors import UserError, did_you_mean
+from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import class_names, load_model, restore_networks
 from sagan_tf.files.hub import is_hub_name
 from sagan_tf.generation.folding import fold_generator
+from sagan_tf.generation.labels import as_labels, one_each
 from sagan_tf.generation.sampler import Sampler, count_classes
 from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.runs.folder import Run
@@ -107,28 +108,10 @@ class TrainedGenerator:
             raise ValueError(f"`seeds` must be an int or (N,) ints. Received: {seeds.dtype.name} {seeds.shape}.")
         if not (np.isfinite(truncation).all() and (truncation > 0).all()):
             raise ValueError(f"`truncation` must be above 0. Received: {truncation}.")
-        truncation = _one_each("truncation", truncation, len(seeds))
+        truncation = one_each("truncation", truncation, len(seeds))
         if labels is None or self.class_names is None:
             return seeds, labels, truncation
-        labels = _one_each("labels", np.asarray(labels, object), len(seeds))
-        labels = np.array([_number(label, self.class_names) if isinstance(label, str) else label for label in labels])
-        if labels.size and labels.dtype.kind not in "iu":
-            raise ValueError(f"`labels` must be ints or names of classes. Received: {labels}.")
-        return seeds, labels, truncation
-
-
-def _one_each(name, values, count):
-    """(N,) values, of one for all or N of them."""
-    if values.shape not in ((), (1,), (count,)):
-        raise ValueError(f"`{name}` must be one for all {count} seeds or one each. Received: shape {values.shape}.")
-    return np.broadcast_to(values, (count,))
-
-
-def _number(name, names):
-    if name not in names:
-        hint = did_you_mean(name, names) or " `class_names` lists the classes."
-        raise ValueError(f"There is no class `{name}`.{hint}")
-    return names.index(name)
+        return seeds, as_labels(labels, self.class_names, len(seeds)), truncation
 
 
 class TrainedRun(TrainedGenerator):

@@ -1,5 +1,6 @@
 """Inversion of a generator: the latents, and classes, of given images."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from sagan_tf.generation.folding import FoldedGenerator, fold_generator
+from sagan_tf.generation.labels import as_labels
 from sagan_tf.generation.latents import draw_latents
 from sagan_tf.generation.pixels import from_levels, to_levels
 from sagan_tf.generation.truncation import NO_TRUNCATION
@@ -18,6 +20,7 @@ from sagan_tf.progress import progress_bar
 _BATCH = 64  # candidates optimized at a time
 _POOL, _COARSE = 512, 8  # samples to start from, which are compared with the images at 8 px
 _SCALES = 4  # of the pixel loss, each half as large as the one before
+_FEATURES = "output_relu"  # the discriminator's last feature map
 _START_WEIGHT = 0.9  # of the class of a start
 _POLISH_RATE = 0.2  # of the first learning rate
 _DECAYS, _EPSILON = (0.9, 0.99), 1e-8  # of Adam
@@ -47,7 +50,7 @@ class Inversion:
 def invert(
     generator: Any,
     images: Any,
-    labels: Sequence[int | str] | NDArray[np.integer[Any]] | None = None,
+    labels: int | str | Sequence[int | str] | NDArray[np.integer[Any]] | None = None,
     discriminator: keras.Model | None = None,
     *,
     steps: int = 300,
@@ -70,22 +73,22 @@ def invert(
         generator: keras.Model of `build_generator`, `FoldedGenerator`, or what `load_run`, `load_generator` or
             `pretrained` returns.
         images: (N, H, W, C), uint8 or floats in [-1, 1], N >= 1.
-        labels: (N,) ints in 0 .. K-1, or names of classes that `generator` knows. None: the weights of a mixture of
-            classes are optimized too.
+        labels: (N,) ints in 0 .. K-1, or names of classes that `generator` knows; or one for all images. None: the
+            weights of a mixture of classes are optimized too.
         discriminator: keras.Model of `build_discriminator`, for the loss of features; None for pixels only.
         steps: int >= 1, of Adam from the starts, and again from the best one.
         restarts: int >= 1, starts per image.
         learning_rate: float > 0, at first; it falls to 0 along a cosine.
         feature_weight: float >= 0, of the loss of features.
-        seed: int, of the samples that are starts.
+        seed: int of 64 bits, of the samples that are starts.
         show_progress: bool. Show a progress bar.
 
     Returns:
         Inversion.
 
     Raises:
-        ValueError: An argument is out of range, or images or labels do not fit the generator.
-        TypeError: `generator` is something else.
+        ValueError: An argument is out of range, or images, labels or discriminator do not fit the generator.
+        TypeError: `generator` or `discriminator` is something else.
 
     Source: Zhu et al. 2016, section 3.1, https://arxiv.org/abs/1609.03552, for the optimization; Pan et al. 2020,
         section 3.2, https://arxiv.org/abs/2003.13659, for the features of the discriminator.
@@ -94,8 +97,8 @@ def invert(
     if model is None:
         raise TypeError(f"`generator` must be a network, or what `load_run` returns. Received: {generator!r}.")
     folded, levels = fold_generator(model), _levels(images)
-    labels = None if labels is None else _numbers(labels, getattr(generator, "class_names", None))
-    _check(folded, levels, labels, steps, restarts, learning_rate, feature_weight)
+    _check(folded, levels, discriminator, steps, restarts, learning_rate, feature_weight, seed)
+    labels = None if labels is None else _numbers(labels, folded, getattr(generator, "class_names", None), len(levels))
     objective = _Objective(folded, discriminator, feature_weight, learns_classes=labels is None)
     targets = from_levels(levels)
     starts = _starts(objective, targets, labels, restarts, seed)  # each (N, restarts, D or K)
@@ -121,32 +124,39 @@ def _levels(images):
         largest, is_float = abs(np.float32(images)).max(), images.dtype.kind not in "biu"
         if not (is_float and largest <= 1):
             raise ValueError(f"`images` must be in [-1, 1], or uint8. Received: {images.dtype} up to {largest:g}.")
+        if images.min() >= 0:
+            warnings.warn("`images` are all in [0, 1], taken for bright ones. Scale them by `2 * image - 1`.")
     return np.asarray(to_levels(images))
 
 
-def _numbers(labels, class_names):
-    """Labels as an array, names of classes as their numbers."""
-    names = {name: number for number, name in enumerate(class_names or ())}
-    unknown = [label for label in labels if isinstance(label, str) and label not in names]
-    if unknown:
-        raise ValueError(f"There is no class of this name. Received: {unknown[0]!r}.")
-    return np.array([names[label] if isinstance(label, str) else label for label in labels])
+def _numbers(labels, folded, class_names, count):
+    if folded.num_classes is None:
+        raise ValueError(f"`labels` must be None: the generator has no classes. Received: {labels!r}.")
+    labels = as_labels(labels, class_names, count)
+    if labels.min() < 0 or labels.max() >= folded.num_classes:
+        raise ValueError(f"`labels` must be in 0 .. {folded.num_classes - 1}. Received: {labels}.")
+    return labels
 
 
-def _check(folded, levels, labels, steps, restarts, learning_rate, feature_weight):
+def _check(folded, levels, discriminator, steps, restarts, learning_rate, feature_weight, seed):
     if levels.ndim != 4 or levels.shape[1:] != folded.image_shape or not len(levels):
         raise ValueError(f"`images` must be (N, {', '.join(map(str, folded.image_shape))}). Received: {levels.shape}.")
-    is_whole = all(isinstance(value, int | np.integer) for value in (steps, restarts))
+    numbers = (steps, restarts, seed)
+    is_whole = all(isinstance(each, int | np.integer) and not isinstance(each, bool) for each in numbers)
     if not is_whole or min(steps, restarts) < 1 or not 0 < learning_rate < np.inf or not 0 <= feature_weight < np.inf:
         raise ValueError(
-            "`steps` and `restarts` must be ints >= 1, `learning_rate` > 0, and `feature_weight` >= 0. "
-            f"Received: {steps=}, {restarts=}, {learning_rate=}, {feature_weight=}."
+            "`steps` and `restarts` must be ints >= 1, `learning_rate` > 0, `feature_weight` >= 0, and `seed` an int. "
+            f"Received: {steps=}, {restarts=}, {learning_rate=}, {feature_weight=}, {seed=}."
         )
-    if labels is not None:
-        classes = folded.num_classes or 0
-        is_whole = labels.shape == (len(levels),) and labels.dtype.kind in "iu"
-        if not is_whole or labels.min() < 0 or labels.max() >= classes:
-            raise ValueError(f"`labels` must be ({len(levels)},) ints in 0 .. {classes - 1}. Received: {labels}.")
+    if not -(2**63) <= seed < 2**63 - max(_POOL, restarts):
+        raise ValueError(f"`seed` must leave room for {max(_POOL, restarts)} seeds of 64 bits. Received: {seed=}.")
+    if discriminator is None:
+        return
+    if not isinstance(discriminator, keras.Model) or _FEATURES not in (layer.name for layer in discriminator.layers):
+        raise TypeError(f"`discriminator` must be a network of `build_discriminator`. Received: {discriminator!r}.")
+    shape = tuple(discriminator.inputs[0].shape[1:])
+    if shape != folded.image_shape:
+        raise ValueError(f"`discriminator` must take images {folded.image_shape}. Received: one of images {shape}.")
 
 
 class _Objective:
@@ -156,7 +166,7 @@ class _Objective:
         self.folded, self._weight, self._features = folded, feature_weight, None
         goal = [folded.image_shape]
         if discriminator is not None:
-            output = discriminator.get_layer("output_relu").output
+            output = discriminator.get_layer(_FEATURES).output
             self._features = keras.Model(discriminator.inputs[0], output)
             goal.append(output.shape[1:])
         values = [(folded.latent_dim,)] + ([(folded.num_classes,)] if folded.num_classes else [])

@@ -251,8 +251,9 @@ class SAGAN(DistributedModel):
         """Takes over the weights of other networks that fit, to start training from them; the step stays as it is.
 
         Blocks and layers of the same name are taken as a whole, with u and batch statistics, if all shapes agree; for
-        another image size also blocks as far from the image as here. Class tables are taken by the name of the class,
-        or by number where a side does not name its classes and there are equally many. The rest stays as it was drawn.
+        another image size also blocks as far from the output as here. Kernels are divided by sigma where only the
+        source does so at each call. Class tables are taken by the name of the class, or by number where a side does not
+        name its classes and there are equally many. The rest stays as it was drawn.
 
         Args:
             source: `SAGAN`; generator, which the averaged one takes too; or `Weights`, see `sagan_tf.read_weights`.
@@ -264,8 +265,7 @@ class SAGAN(DistributedModel):
 
         Raises:
             TypeError: `source` is something else.
-            ValueError: Nothing fits, only one of the two has classes, or two classes have the same name; no weight has
-                changed.
+            ValueError: Nothing fits, or not a frozen block; only one side has classes, or two of the same name.
         """
         weights = source if isinstance(source, Weights) else Weights.of(source)
         return take_weights(self, weights, class_names, new_classes)

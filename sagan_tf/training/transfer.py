@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sagan_tf.errors import list_some
 from sagan_tf.generation.sampler import count_classes
 from sagan_tf.layers import ConditionalBatchNormalization
+from sagan_tf.layers.spectral_normalization import spectral_normalizations
 from sagan_tf.networks.freezing import frozen_parts, part_of
 from sagan_tf.networks.named_weights import is_singular_vector, weights_by_name
 
@@ -20,7 +21,7 @@ NEW_CLASSES = ("mean", "random")
 _NETWORKS = ("generator", "ema_generator", "discriminator")
 _LISTED = 8  # class names in a line
 # Attributes of layers that decide what the same weights compute. Another first map scrambles the layer before it.
-_SETTINGS = ("epsilon", "pool_size", "target_shape")
+_SETTINGS = ("epsilon", "pool_size", "resampling")
 _FIRST_MAP = "reshape.target_shape"
 
 
@@ -35,6 +36,7 @@ class Weights:
         num_classes: int, or None without classes.
         class_names: Names of the classes in the order of their labels; None if they are not known.
         settings: dict, network -> dict, such as `attention_16.pool_size` -> value: what weights do not show.
+        sigmas: dict, network -> dict, path of a spectrally normalized layer with one kernel -> its sigma.
     """
 
     source: str
@@ -42,6 +44,7 @@ class Weights:
     num_classes: int | None
     class_names: Sequence[str] | None = None
     settings: dict[str, dict[str, object]] = field(default_factory=dict)
+    sigmas: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -80,7 +83,8 @@ class Weights:
             for name, network in networks.items()
         }
         settings = {name: _settings(network) for name, network in networks.items()}
-        return cls(source, arrays, count_classes(networks["generator"]), class_names, settings)
+        sigmas = {name: _sigmas(network) for name, network in networks.items()}
+        return cls(source, arrays, count_classes(networks["generator"]), class_names, settings, sigmas)
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,8 @@ def take_weights(gan, weights, class_names=None, new_classes="mean"):
         Transfer.
 
     Raises:
-        ValueError: An argument is out of its range, only one side has classes, names of classes are not unique, or no
-            part fits. The networks are unchanged then.
+        ValueError: An argument is out of its range, only one side has classes, names of classes are not unique, no part
+            fits, or none fits a frozen one. The networks are unchanged then.
     """
     if new_classes not in NEW_CLASSES:
         raise ValueError(f"`new_classes` must be one of {', '.join(NEW_CLASSES)}. Received: {new_classes!r}.")
@@ -162,17 +166,23 @@ def take_weights(gan, weights, class_names=None, new_classes="mean"):
         network = getattr(gan, name)
         if name == "ema_generator" and network is gan.generator:
             continue
-        settings = _differing(_settings(network), weights.settings.get(name, {}))
-        report, taken = _match_parts(network, name, weights.networks.get(name, {}), settings, labels, new_classes)
+        report, taken = _match_parts(network, name, weights, labels, new_classes)
         parts += report if name != "ema_generator" else []
         values += taken
     if not values:
         raise ValueError(
             f"no weights of {weights.source} fit the networks to train: {parts[0].note}. Use the widths of the source."
         )
+    transfer = Transfer(parts, lines)
+    for name in ("generator", "discriminator"):
+        drawn = sorted(frozen_parts(getattr(gan, name)) & transfer.new_parts(name))
+        if drawn:
+            raise ValueError(
+                f"the frozen parts {', '.join(drawn)} of the {name} would stay as they are: {weights.source} has "
+                f"nothing that fits. Freeze fewer blocks ({name}.frozen_blocks), or none."
+            )
     for variable, value in values:
         variable.assign(value)
-    transfer = Transfer(parts, lines)
     _copy_average_to_frozen(gan, transfer)
     return transfer
 
@@ -189,19 +199,31 @@ def _settings(network):
     """Maps, such as `attention_16.pool_size` -> value, the attributes `_SETTINGS` of the layers of a network."""
     settings = {}
     for layer in network.layers:
-        inner = getattr(layer, "normalization", layer)  # of conditional batch normalization
+        # Of conditional batch normalization, and of a convolution with spectral normalization.
+        inner = getattr(layer, "normalization", getattr(layer, "layer", layer))
         settings |= {f"{layer.name}.{key}": getattr(inner, key) for key in _SETTINGS if hasattr(inner, key)}
+        if layer.name == "reshape":
+            settings[_FIRST_MAP] = layer.target_shape
     return settings
 
 
-def _differing(own, theirs):
-    """Lists what the settings of two networks differ in: dict, part -> text."""
-    texts = {}
-    for name in own.keys() & theirs.keys():
-        if own[name] != theirs[name]:
-            part = "dense" if name == _FIRST_MAP else part_of(name.partition(".")[0])
-            texts[part] = f"{name} is {theirs[name]} at the source, {own[name]} here"
-    return texts
+def _sigmas(network):
+    layers = spectral_normalizations(network).items()
+    return {path: float(layer.sigma()) for path, layer in layers if len(layer.vectors) == 1}
+
+
+def _difference(own, theirs, part, origin):
+    """What the settings of a part and of its origin at the source differ in, as text; empty if in nothing."""
+    if part == "dense":
+        names = {_FIRST_MAP: _FIRST_MAP}
+    else:
+        names = {name: origin + name[len(part) :] for name in own if part_of(name.partition(".")[0]) == part}
+    texts = [
+        f"{name} is {theirs[other]} at the source, {own[name]} here"
+        for name, other in names.items()
+        if name in own and other in theirs and own[name] != theirs[other]
+    ]
+    return "; ".join(texts)
 
 
 def _match_classes(num_classes, names, weights, new_classes):
@@ -227,14 +249,16 @@ def _match_classes(num_classes, names, weights, new_classes):
 _DESCRIPTIONS = {"mean": "mean of all classes of the source", "random": "freshly drawn"}
 
 
-def _match_parts(network, name, source, settings, labels, new_classes):
-    """Lists what becomes of each `Part`, and (variable, value) of those that are taken."""
-    own, theirs, tables = _grouped(weights_by_name(network)), _grouped(source), _class_tables(network)
+def _match_parts(network, name, source, labels, new_classes):
+    """Lists what becomes of each `Part`, and (variable, value) of those that are taken from the `Weights`."""
+    own, theirs = _grouped(weights_by_name(network)), _grouped(source.networks.get(name, {}))
+    settings, their_settings = _settings(network), source.settings.get(name, {})
+    tables, sigmas = _class_tables(network), source.sigmas.get(name, {})
     problems = {part: _problem(weights, theirs.get(part), tables) for part, weights in own.items()}
-    if settings.get("dense", "").startswith(_FIRST_MAP):
-        problems["dense"] = problems["dense"] or settings["dense"]
+    if "dense" in problems:
+        problems["dense"] = problems["dense"] or _difference(settings, their_settings, "dense", "dense")
     matches = {part: part for part in own if not problems[part]}
-    matches |= _match_from_image(own, theirs, matches, tables)
+    matches |= _match_from_end(own, theirs, matches, tables)
     report, values = [], []
     for part, weights in own.items():
         if part not in matches:
@@ -243,21 +267,22 @@ def _match_parts(network, name, source, settings, labels, new_classes):
         origin = matches[part]
         notes = [
             "" if origin == part else f"from {origin}",
-            settings.get(part, ""),
-            _note_of_u(weights, theirs[origin]),
+            _difference(settings, their_settings, part, origin),
+            _note_of_u(weights, theirs[origin], sigmas),
         ]
         report.append(Part(name, part, len(weights), "taken", "; ".join(filter(None, notes))))
-        for key, value in _renamed(theirs[origin], origin, part).items():
+        for key, value in _renamed(_as_here(theirs[origin], weights, origin, part, sigmas), origin, part).items():
             if key in tables:
                 values.append((weights[key], _class_rows(weights[key], value, labels, new_classes)))
             elif key in weights:
                 values.append((weights[key], value))
-    left = [part for part in theirs if part not in own and part not in matches.values()]
-    return [*report, *(Part(name, part, len(theirs[part]), "left", "not in this network") for part in left)], values
+    # A part of the same name that was not taken is in the report already, with the reason.
+    left = [part for part in theirs if part not in matches.values() and (part not in own or part in matches)]
+    return [*report, *(Part(name, part, len(theirs[part]), "left", "not used") for part in left)], values
 
 
-def _match_from_image(own, theirs, matches, tables):
-    """Matches blocks that have no match yet with those equally far from the image, for another image size.
+def _match_from_end(own, theirs, matches, tables):
+    """Matches blocks that have no match yet with those equally far from the output, for another image size.
 
     A network for images of twice the size has a block more; in its widths, the others are before or after it.
     """
@@ -271,12 +296,25 @@ def _match_from_image(own, theirs, matches, tables):
     }
 
 
-def _note_of_u(own, theirs):
+def _note_of_u(own, theirs, sigmas):
     """Says if only one side of a part is spectrally normalized, so that its kernels have another scale there."""
     here, there = (any(map(is_singular_vector, group)) for group in (own, theirs))
     if here == there:
         return ""
-    return "u is new, the source has none" if here else "spectrally normalized at the source, not here"
+    if here:
+        return "u is new, the source has none: it does not divide by sigma"
+    return "divided by sigma, as at the source" if sigmas else "spectrally normalized at the source, not here"
+
+
+def _as_here(theirs, own, origin, part, sigmas):
+    """The weights of a part, the kernels over sigma where only the source is spectrally normalized."""
+    weights = {}
+    for name, value in theirs.items():
+        path = name.rpartition("/")[0]
+        is_plain_here = f"{part}{path[len(origin) :]}/u" not in own
+        is_kernel = np.ndim(value) > 1
+        weights[name] = value / sigmas[path] if path in sigmas and is_plain_here and is_kernel else value
+    return weights
 
 
 def _renamed(group, old, new):

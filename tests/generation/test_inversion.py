@@ -9,6 +9,7 @@ import pytest
 import sagan_tf
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.pixels import to_levels
+from sagan_tf.networks import build_discriminator
 from sagan_tf.networks.blocks import LayerStyle
 
 CLASSES, DIMENSIONS = 3, 6
@@ -57,15 +58,17 @@ def test_invert_rejects_what_does_not_fit(folded):
     for arguments, options in (
         ((images[:, :4],), {}),
         ((images[:0],), {}),
-        ((images, [0]), {}),
+        ((images, [0, 1, 1]), {}),
         ((images, [0, CLASSES]), {}),
         ((images,), {"steps": 0}),
         ((images,), {"steps": 2.5}),
+        ((images,), {"steps": True}),
+        ((images,), {"seed": 2**63 - 1}),
+        ((images, None, build_discriminator(32, num_classes=None, channels=1, attention_sizes=())), {}),
         ((images,), {"learning_rate": 0.0}),
         ((images,), {"learning_rate": np.inf}),
         ((images,), {"feature_weight": -1.0}),
         ((images, [0.5, 1.5]), {}),
-        ((images, ["cat", "dog"]), {}),
         ((images + np.float32(2),), {}),
         ((images + np.int64(200),), {"steps": 1, "restarts": 1}),  # was white
         ((images * np.float32(np.nan),), {}),
@@ -79,7 +82,19 @@ def test_invert_takes_names_of_classes_and_names_other_arguments(folded):
     named = SimpleNamespace(model=folded, class_names=("cat", "dog", "owl"))
     found = sagan_tf.invert(named, images, ["owl", "cat"], steps=1, restarts=1, show_progress=False)
     np.testing.assert_array_equal(found.labels, [2, 0])
-    with pytest.raises(ValueError, match="no class of this name. Received: 'bird'"):
-        sagan_tf.invert(named, images, ["owl", "bird"])
+    found = sagan_tf.invert(named, images, "dog", steps=1, restarts=1, show_progress=False)
+    np.testing.assert_array_equal(found.labels, [1, 1])
+    with pytest.raises(ValueError, match="There is no class `owls`. Did you mean `owl`?"):
+        sagan_tf.invert(named, images, ["owl", "owls"])
+    with pytest.raises(ValueError, match="There is no class `cat`. The generator does not name its classes."):
+        sagan_tf.invert(folded, images, "cat")
+    for discriminator in ("runs/cats", folded.model):
+        with pytest.raises(TypeError, match="`discriminator` must be a network of `build_discriminator`. Received: "):
+            sagan_tf.invert(folded, images, discriminator=discriminator)
     with pytest.raises(TypeError, match="or what `load_run` returns. Received: 'runs/cats'"):
         sagan_tf.invert("runs/cats", images)
+
+
+def test_invert_warns_of_images_that_are_not_scaled(folded):
+    with pytest.warns(UserWarning, match="are all in \\[0, 1\\], taken for bright ones"):
+        sagan_tf.invert(folded, np.full((1, 8, 16, 3), 0.5), steps=1, restarts=1, show_progress=False)

@@ -82,8 +82,8 @@ def test_load_weights_from_other_image_size_takes_blocks_that_fit():
     source, gan = build(128), build(256)
     old, drawn = arrays_of_pair(source), arrays_of_pair(gan)
     transfer = gan.load_weights_from(source)
-    # Widths 16 16 8 4 2 1 and 16 16 8 8 4 2 1: the inserted block is new, and those after it are equally far from
-    # the image.
+    # Widths 16 16 8 4 2 1 and 16 16 8 8 4 2 1: the inserted block is new, and those after it are equally far from the
+    # output.
     origins = {
         "generator": {8: 8, 16: 16, 64: 32, 128: 64, 256: 128},
         "discriminator": {1: 1, 2: 2, 3: 3, 4: 4, 6: 5, 7: 6},
@@ -99,6 +99,19 @@ def test_load_weights_from_other_image_size_takes_blocks_that_fit():
         np.testing.assert_array_equal(value, expected)
     rows = [line.split()[:2] + line.split()[3:] for line in str(transfer).splitlines()]
     assert ["generator", "block_64", "taken:", "from", "block_32"] in rows
+
+
+def test_table_lists_every_part_of_the_source_of_another_image_size():
+    def build(size):
+        options = dict(channels=1, num_classes=None, attention_sizes=())
+        return SAGAN(build_generator(size, **options), build_discriminator(size, **options), ema_decay=None)
+
+    transfer = build(64).load_weights_from(build(128))
+    rows = {(part.network, part.name): part for part in transfer.parts if part.outcome == "left"}
+    # Blocks 8 to 64 are those of 16 to 128 there; block 5 of the discriminator is the last one here.
+    assert set(rows) == {("generator", "block_8"), ("discriminator", "block_6")}
+    (last,) = [part for part in transfer.parts if part.name == "block_5" and part.outcome == "taken"]
+    assert last.note == "block_5_conv_2.resampling is down at the source, None here"
 
 
 def arrays_of_pair(gan):
@@ -170,9 +183,29 @@ def test_table_says_what_weights_do_not_show():
     lines = {tuple(line.split()[:2]): line for line in str(gan.load_weights_from(source)).splitlines()}
     note = "taken: attention_16.pool_size is 1 at the source, 2 here"
     assert note in lines["generator", "attention_16"] and note in lines["discriminator", "attention_16"]
-    assert lines["generator", "dense"].endswith("taken: u is new, the source has none")
-    lines = str(source.load_weights_from(gan)).splitlines()
-    assert any(line.endswith("taken: spectrally normalized at the source, not here") for line in lines)
+    assert lines["generator", "dense"].endswith("the source has none: it does not divide by sigma")
+
+
+def test_networks_without_spectral_normalization_take_kernels_over_sigma():
+    source, gan = toy_gan(3, 0), toy_gan(3, 1, spectral_normalization=False)
+    lines = str(gan.load_weights_from(source)).splitlines()
+    assert any(line.endswith("taken: divided by sigma, as at the source") for line in lines)
+    rng = np.random.default_rng(0)
+    inputs = {"generator": rng.normal(size=(2, source.latent_dim)), "discriminator": rng.normal(size=(2, 32, 32, 3))}
+    for name, x in inputs.items():
+        x, label = keras.ops.convert_to_tensor(x.astype("float32")), keras.ops.convert_to_tensor([0, 2])
+        here, there = (getattr(each, name)([x, label], training=False) for each in (gan, source))
+        np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-5)
+
+
+def test_load_weights_from_freezes_no_part_that_was_not_taken():
+    source, gan = toy_gan(3, 0), toy_gan(3, 1)
+    freeze_blocks(gan.discriminator, 1, "discriminator")
+    before = arrays_of(gan)
+    with pytest.raises(ValueError, match="frozen parts attention_16, block_1 of the discriminator would stay"):
+        gan.load_weights_from(source.ema_generator)
+    for key, value in arrays_of(gan).items():
+        np.testing.assert_array_equal(value, before[key])
 
 
 def test_load_weights_from_rejects_equal_names_of_classes():
