@@ -5,8 +5,8 @@ is not needed. The differences to our networks:
 
 - Kernels (O, I, h, w) and (O, I) become (h, w, I, O) and (I, O). The generator's first layer gives (C, 4, 4) there and
   (4, 4, C) here, so its outputs are permuted.
-- Class tables of batch normalization hold gain - 1 there. StudioGAN and most configs of mmagic normalize them
-  spectrally; they are folded here.
+- Class tables of batch normalization hold gain - 1 there, in mmagic with `init_cfg` of type BigGAN or studio. StudioGAN
+  and most configs of mmagic normalize them spectrally; they are folded here.
 - Our u is theirs (`u0`, `weight_u`). At evaluation BigGAN-PyTorch computes sigma from it as we do; StudioGAN and mmagic
   use the stored u and v, one power iteration behind.
 
@@ -78,6 +78,7 @@ _MOVING_STATISTICS = {
     "moving_variance": ("stored_var", "bn.stored_var", "bn.running_var", "running_var", "norm.running_var"),
 }
 _EPSILON = {"biggan_pytorch": 1e-5, "studiogan": 1e-4, "mmagic": 1e-4}  # Of batch normalization.
+_LARGEST_MEAN_GAIN = 1.5  # with the 1 that is added
 # Logs and counters; v follows from u.
 _IGNORED = re.compile(r"(^steps|\.(sv\d+|num_batches_tracked|accumulation_counter|weight_v))$")
 # A file of mmagic has all networks, under these names.
@@ -360,13 +361,23 @@ def _complete_mmagic(reader, part, options, channel_order, relu_in_place):
     if channel_order is None:
         raise UserError(
             f"{reader.source}: a file of mmagic does not say the order of the channels: --channel_order bgr for what "
-            "it trained on ImageNet, rgb for what it converted from StudioGAN."
+            "it trained, rgb for what it converted from StudioGAN."
         )
     if channel_order == "bgr":
         for name, axis in _COLOR_AXES.items():
             if name in reader.values:
                 reader.values[name] = np.flip(reader.values[name], axis)
     if part == "generator":
+        gains = [value for name, value in reader.values.items() if "_norm_" in name and name.endswith("/gamma")]
+        if (
+            gains
+            and not reader.has_normalized_tables
+            and np.mean([np.mean(gain) for gain in gains]) > _LARGEST_MEAN_GAIN
+        ):
+            raise UserError(
+                f"{reader.source}: its class gains are around 1, those of mmagic's SAGAN configs around 0, to which 1 "
+                "is added. A network of another `init_cfg` than type BigGAN or studio cannot be converted."
+            )
         # Its config without normalized tables, the schedule of BigGAN, has the epsilon of BigGAN-PyTorch too.
         plain_tables = options["spectral_normalization"] and not reader.has_normalized_tables
         return {"batch_normalization_epsilon": _EPSILON["biggan_pytorch"]} if plain_tables else {}

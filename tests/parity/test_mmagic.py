@@ -80,6 +80,12 @@ def test_conversion_needs_what_the_state_dict_does_not_say():
             convert_state_dict({name: np.zeros(shape) for name, shape in shapes.items()}, **facts)
 
 
+def test_class_gains_that_are_not_stored_less_1_are_refused():
+    state = {name: 1 + value if "weight_embedding" in name else value for name, value in values_of("biggan").items()}
+    with pytest.raises(UserError, match="its class gains are around 1"):
+        convert_state_dict(state, channel_order="rgb")
+
+
 def test_discriminator_for_64_px_is_refused():
     """All five of its blocks halve the map; shapes do not tell them from ours."""
     widths = [3, 8, 16, 32, 64, 128]
