@@ -143,6 +143,9 @@ def test_loaded_generator_equals_the_loaded_run(run, tmp_path):
     moved = tmp_path / "generator.keras"
     moved.write_bytes(run.generator_path.read_bytes())
     assert sagan_tf.load_generator(moved).class_names == ("0", "1", "2", "3")
+    (tmp_path / "config.yaml").write_text("foo: 1\n")  # of another program
+    assert sagan_tf.load_generator(moved).class_names == ("0", "1", "2", "3")
+    assert sagan_tf.read_weights(moved).class_names is None
 
 
 def test_loaded_run_without_classes_samples_without_labels(tmp_path):

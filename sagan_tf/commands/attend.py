@@ -89,7 +89,7 @@ def _draw_over_training(run, options, out):
     """Draws one row per step of the same images, with the query points of the newest step."""
     steps = run.checkpoint_steps()
     if not steps:
-        raise UserError(f"{run.checkpoints_path}: there is no checkpoint yet.")
+        raise UserError(f"{run.source}: there is no checkpoint yet.")
     results_of = {}
     count = options.images or IMAGES_PER_STEP
     for step in progress_bar(steps, unit="checkpoint", desc="reading", leave=False):

@@ -71,7 +71,7 @@ class AttentionReader:
         if not layers:
             subject = self._options.network or "run"
             raise UserError(
-                f"{self._run.path}: the {subject} has no attention layer; see *.attention_sizes in its config."
+                f"{self._run.source}: the {subject} has no attention layer; see *.attention_sizes in its config."
             )
         for name in self._options.layers or ():
             if name not in layers:

@@ -335,7 +335,7 @@ class PushOptions:
     """Uploads a run's averaged generator to the Hugging Face Hub, with its model card, as one commit.
 
     Args:
-        run: Run folder.
+        run: Run folder, or hf://owner/name.
         name: Repository, hf://owner/name, made if there is none; a revision, as in hf://owner/name@v1, becomes a tag.
         checkpoint: Also upload the newest checkpoint, with the discriminator, from which other runs can start.
         license: License of the weights for the card, such as apache-2.0. Defaults to none: it depends on the data.

@@ -79,7 +79,7 @@ def _short_name(options):
 
 def _copy_checkpoint(run, copy):
     if not run.checkpoint_steps():
-        raise UserError(f"--checkpoint: {run.checkpoints_path} has no checkpoint. Leave it out.")
+        raise UserError(f"--checkpoint: {run.source} has no checkpoint. Leave it out.")
     steps, own_step = run.checkpoint_steps(), copy.generator_step()
     step = own_step if own_step in steps else steps[-1]  # training may have written a newer one meanwhile
     copy.checkpoints_path.mkdir()

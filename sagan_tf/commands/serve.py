@@ -44,7 +44,11 @@ def serve(options, log):
 @contextlib.contextmanager
 def _served_folder(options):
     """Yields the folder of the options, or a temporary export of the repository or the pretrained weights they name."""
-    is_folder = options.folder is not None and options.pretrained is None and not is_hub_name(options.folder)
+    if (options.folder is None) == (options.pretrained is None):
+        raise UserError(
+            "command line: give the folder of an export, hf://owner/name or --pretrained NAME, and only one of them."
+        )
+    is_folder = options.pretrained is None and not is_hub_name(options.folder)
     if is_folder:
         _check_folder(options.folder)
     _check_packages()

@@ -28,5 +28,6 @@ def open_subject(source, pretrained=None):
     else:
         # Not in ./cifar10, which `--data.name cifar10` would take for a folder of images.
         run = Run.open(pretrained_folder(pretrained), Path("pretrained") / pretrained)
+        run.source = f"--pretrained {pretrained}"
     set_numerics(run.config().hardware.tf32)
     return run

@@ -368,12 +368,8 @@ def _complete_mmagic(reader, part, options, channel_order, relu_in_place):
             if name in reader.values:
                 reader.values[name] = np.flip(reader.values[name], axis)
     if part == "generator":
-        gains = [value for name, value in reader.values.items() if "_norm_" in name and name.endswith("/gamma")]
-        if (
-            gains
-            and not reader.has_normalized_tables
-            and np.mean([np.mean(gain) for gain in gains]) > _LARGEST_MEAN_GAIN
-        ):
+        gains = [np.mean(gain) for name, gain in reader.values.items() if re.search("_norm_[12]/gamma$", name)]
+        if gains and not reader.has_normalized_tables and np.mean(gains) > _LARGEST_MEAN_GAIN:
             raise UserError(
                 f"{reader.source}: its class gains are around 1, those of mmagic's SAGAN configs around 0, to which 1 "
                 "is added. A network of another `init_cfg` than type BigGAN or studio cannot be converted."

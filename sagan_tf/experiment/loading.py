@@ -1,5 +1,6 @@
 """Loads the networks of a run at a step; nothing in the run folder changes."""
 
+import sys
 from dataclasses import dataclass
 
 import keras
@@ -11,6 +12,7 @@ from sagan_tf.files.atomic import read_unreplaced
 from sagan_tf.files.patterns import pattern_letter
 from sagan_tf.generation.loading import read_generator
 from sagan_tf.generation.sampler import count_classes
+from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
 
 
@@ -41,9 +43,25 @@ def known_class_names(run, num_classes):
 
 def class_names(run, num_classes):
     """As `known_class_names`, but numbers if the names are unknown."""
-    if num_classes is None:
+    return _or_numbers(known_class_names(run, num_classes), num_classes)
+
+
+def known_class_names_beside(path, num_classes):
+    """As `known_class_names`, of a generator's file in any folder, also one with a config of something else."""
+    try:
+        return known_class_names(Run(path.parent), num_classes)
+    except UserError as error:
+        print(f"Warning: the classes of {path} have no names here: {error}", file=sys.stderr)
         return None
-    return known_class_names(run, num_classes) or tuple(map(str, range(num_classes)))
+
+
+def class_names_beside(path, num_classes):
+    """As `known_class_names_beside`, but numbers if the names are unknown."""
+    return _or_numbers(known_class_names_beside(path, num_classes), num_classes)
+
+
+def _or_numbers(names, num_classes):
+    return names if names or num_classes is None else tuple(map(str, range(num_classes)))
 
 
 def load_model(run, path=None):

@@ -9,7 +9,7 @@ from sagan_tf.config import config_differences
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.build import build_gan
 from sagan_tf.experiment.checkpoints import make_manager, save_step
-from sagan_tf.experiment.loading import known_class_names, load_model, restore_networks
+from sagan_tf.experiment.loading import known_class_names, known_class_names_beside, load_model, restore_networks
 from sagan_tf.files.atomic import write_text
 from sagan_tf.files.hub import is_hub_name
 from sagan_tf.generation.sampler import count_classes
@@ -65,7 +65,9 @@ def _read_weights(run, path, source):
                 "ema_generator": generator,
                 "discriminator": restored.discriminator,
             }
-    return Weights.of(networks, source, known_class_names(run, count_classes(generator)))
+    num_classes = count_classes(generator)
+    names = known_class_names_beside(path, num_classes) if path is not None else known_class_names(run, num_classes)
+    return Weights.of(networks, source, names)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ def prepare_start(config, source):
         weights = _read_weights(run, path, origin)
         gan = build_gan(config, source)
         transfer = gan.load_weights_from(weights, source.class_names, config.training.new_classes)
-    _warn_of_options(run, origin, config)
+    with contextlib.nullcontext() if path is None else contextlib.suppress(UserError):  # its folder may be of no run
+        _warn_of_options(run, origin, config)
     return Start(gan, transfer, origin)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sagan_tf.config import Config
 from sagan_tf.errors import UserError
-from sagan_tf.experiment.loading import class_names, load_model, restore_networks
+from sagan_tf.experiment.loading import class_names, class_names_beside, load_model, restore_networks
 from sagan_tf.files.hub import is_hub_name
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.labels import as_labels, one_each
@@ -196,6 +196,6 @@ def load_generator(path: str | Path) -> TrainedGenerator:
     if not Path(path).is_file():
         hint = " It is a folder: `load_run` loads a run." if Path(path).is_dir() else ""
         raise UserError(f"{path}: there is no such file.{hint}")
-    run = Run(Path(path).parent)
-    model = load_model(run, Path(path))
-    return TrainedGenerator(model, class_names(run, count_classes(model)))
+    path = Path(path)
+    model = load_model(Run(path.parent), path)
+    return TrainedGenerator(model, class_names_beside(path, count_classes(model)))

@@ -20,12 +20,19 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 def is_hub_name(source):
     """Whether a str or path starts as a name of the Hub does; it may be malformed."""
-    return str(source).startswith(SCHEME)
+    return _as_text(source).startswith(SCHEME)
 
 
 def repository_id(name):
     """`owner/name` of `hf://owner/name@revision`; UserError for another form."""
     return _parse(name)["id"]
+
+
+def output_folder(name):
+    """Relative path for what is made of a repository, of each revision its own: `hub/owner/name@revision`."""
+    parts = _parse(name)
+    revision = f"@{parts['revision'].replace('/', '_')}" if parts["revision"] else ""
+    return Path("hub") / f"{parts['id']}{revision}"
 
 
 def download(name):
@@ -87,12 +94,19 @@ def upload(folder, name, private=False):
 
 def check_upload(name):
     """Raises UserError if `upload` would at once: before what is to be uploaded is made."""
-    _parse(name)
+    if _parse(name)["revision"] == "main":
+        raise UserError(f"{name}: `main` is the branch that is written to, not a new tag. Leave `@main` out.")
     _api(name)
 
 
+def _as_text(name):
+    """A name as it was written: pathlib makes `hf:/owner/name` of it."""
+    text = str(name)
+    return text.replace("hf:/", SCHEME, 1) if isinstance(name, Path) and text.startswith("hf:/") else text
+
+
 def _parse(name):
-    match = _NAME.fullmatch(str(name))
+    match = _NAME.fullmatch(_as_text(name))
     if match is None:
         raise UserError(f"{name}: write {SCHEME}owner/name, or {SCHEME}owner/name@revision.")
     return match

@@ -38,8 +38,8 @@ def check_number_of_classes(run, fingerprint):
     old = _read_fingerprint(run)
     if old is not None and len(old["class_names"] or ()) != len(fingerprint["class_names"] or ()):
         raise UserError(
-            f"{run.path}: the networks have {count_in_words(old['class_names'])}, and the data, {fingerprint['name']}, "
-            f"{count_in_words(fingerprint['class_names'])}. Choose another folder with --run."
+            f"{run.source}: the networks have {count_in_words(old['class_names'])}, and the data, "
+            f"{fingerprint['name']}, {count_in_words(fingerprint['class_names'])}. Choose another folder with --run."
         )
 
 

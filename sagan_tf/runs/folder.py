@@ -17,7 +17,7 @@ from sagan_tf.config import Config, config_differences, read_config, save_config
 from sagan_tf.data.embedded import KINDS, NAMES
 from sagan_tf.errors import UserError, format_size, list_some
 from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
-from sagan_tf.files.hub import download, is_hub_name, repository_id
+from sagan_tf.files.hub import download, is_hub_name, output_folder
 from sagan_tf.files.locks import exclusive
 from sagan_tf.files.patterns import pattern_letter
 from sagan_tf.files.untrusted import check_kinds
@@ -149,7 +149,7 @@ class Run:
 
         Args:
             folder: Path, or a repository of the Hugging Face Hub, such as `hf://owner/name@v1`, which is downloaded.
-            output_path: As for `Run`; by default `./hub/owner/name` for a repository.
+            output_path: As for `Run`; by default `./hub/owner/name` for a repository, with its revision.
 
         Returns:
             Run, not locked.
@@ -158,7 +158,7 @@ class Run:
             UserError: It is not a run folder, or the repository cannot be downloaded or has no generator.
         """
         if is_hub_name(folder):
-            run = cls(download(folder), output_path or Path("hub") / repository_id(folder))
+            run = cls(download(folder), output_path or output_folder(folder))
             run.source = str(folder)
             needed = run.config_path, run.generator_path
             advice = f" `sagan push RUN {folder}` makes one."

@@ -1,12 +1,13 @@
 """Download and upload of repositories, against a server on this machine."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from hub_server import hub as hub
 
 from sagan_tf.errors import UserError
-from sagan_tf.files.hub import check_upload, download, repository_id, upload
+from sagan_tf.files.hub import check_upload, download, is_hub_name, output_folder, repository_id, upload
 
 NAME = "hf://me/toy"
 FILES = {"config.yaml": b"a: 1\n", "generator.keras": b"weights", "data/class_names.json": b"[]"}
@@ -30,6 +31,21 @@ def test_upload_makes_one_commit_that_download_gives_back(hub, folder):
     assert address.endswith(hub.refs["me/toy"]["main"]) and hub.refs["me/toy"]["v1"] == hub.refs["me/toy"]["main"]
     for name in (NAME, f"{NAME}@v1", f"{NAME}@{hub.refs['me/toy']['v1']}"):
         assert read(download(name)) == FILES
+
+
+def test_name_may_be_a_path_and_each_revision_has_its_output(hub, folder):
+    upload(folder, NAME)
+    assert is_hub_name(Path(NAME)) and read(download(Path(NAME))) == FILES
+    names = [NAME, f"{NAME}@v1", Path(f"{NAME}@v1"), f"{NAME}@refs/pr/1"]
+    assert list(map(str, map(output_folder, names))) == [
+        "hub/me/toy", "hub/me/toy@v1", "hub/me/toy@v1", "hub/me/toy@refs_pr_1",
+    ]  # fmt: skip
+
+
+def test_upload_to_a_tag_of_the_name_of_the_branch_is_refused(hub):
+    with pytest.raises(UserError, match="`main` is the branch that is written to"):
+        check_upload(f"{NAME}@main")
+    assert not hub.refs
 
 
 def test_upload_replaces_its_folders_and_keeps_files_of_the_owner(hub, folder):

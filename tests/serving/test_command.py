@@ -36,6 +36,12 @@ def test_serve_rejects_missing_folder(refusal, tmp_path):
     assert "no such folder. `sagan export" in refusal(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("arguments", [(), ("folder", "--pretrained", "twins")])
+def test_serve_rejects_none_or_two_of_what_it_serves(refusal, arguments):
+    line = refusal(*arguments)
+    assert line.startswith("command line: give the folder of an export, hf://owner/name or --pretrained NAME")
+
+
 def test_serve_rejects_folder_without_a_version(refusal, tmp_path):
     (tmp_path / "1").mkdir()
     assert refusal(tmp_path).startswith(f"{tmp_path} holds no model")
