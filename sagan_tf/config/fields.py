@@ -132,7 +132,8 @@ class TrainingConfig:
             2018, equation 9); 0 for none.
         r2_weight: Gamma of R2, the same penalty on generated images (Huang et al. 2024, R3GAN: as r1_weight); 0 for
             none.
-        r1_interval: Apply R1 and R2, which are taken at the augmented images, every this many discriminator updates, with their weights multiplied by it.
+        r1_interval: Apply R1 and R2, which are taken at the augmented images, every this many discriminator updates,
+            with their weights multiplied by it.
         lecam_weight: Weight of the LeCam penalty, for small data sets (Tseng et al. 2021: 0.3); 0 for none.
         lecam_decay: Decay per discriminator update of the running means of logits that LeCam compares with.
         lecam_start_step: Step at which the LeCam penalty starts.
