@@ -71,12 +71,14 @@ class Guard:
         diversity = self.diversity()
         largest = self._signs.largest_diversity
         failing = self._signs.of({**means, "sample_diversity": diversity})
+        is_augmented = gan.augmentation or gan.ada_target
+        augmentation = "" if is_augmented else "training.augmentation [color, translation], "
         if gan.adversarial_loss.name not in _JUDGED_BY_SIGN:
             failing.discard("guessing")
         self._report("saturated", "saturated" in failing, step, (
             f"the discriminator tells all real and generated images apart (accuracy {means['d_accuracy']:.3f}, loss "
             f"{means['d_loss']:.4f}) and leaves the generator no gradient. Likely to help: a lower "
-            "discriminator_optimizer.learning_rate, training.augmentation [color, translation], more images."
+            f"discriminator_optimizer.learning_rate, {augmentation}more images."
         ))  # fmt: skip
         self._report("guessing", "guessing" in failing, step, (
             f"the discriminator is right about half of the images (accuracy {means['d_accuracy']:.3f}) for "
@@ -91,7 +93,7 @@ class Guard:
         self._report("collapsed", "collapsed" in failing, step, (
             f"mode collapse: the diversity of images of fixed latents fell to {diversity:.3f}, from up to "
             f"{largest:.3f}. Likely to help: a lower generator_optimizer.learning_rate, a larger "
-            "training.batch_size, training.augmentation [color, translation], training.d_steps 2."
+            f"training.batch_size, {augmentation}training.d_steps 2."
         ))  # fmt: skip
         return {"sample_diversity": diversity}
 

@@ -13,7 +13,8 @@ from sagan_tf.training import losses
 from sagan_tf.training.guard import COLLAPSED_SHARE, GROUPS, GUESSING_LINES, SAMPLES, Guard, TrainingFailure
 
 GOOD = {"d_accuracy": 0.8, "d_loss": 1.2, "g_loss": 0.5}
-WITHOUT_WEIGHTS = SimpleNamespace(weights=[], adversarial_loss=losses.get("hinge"))
+PLAIN = {"weights": [], "augmentation": (), "ada_target": None}
+WITHOUT_WEIGHTS = SimpleNamespace(**PLAIN, adversarial_loss=losses.get("hinge"))
 VARIED = np.random.default_rng(0).uniform(-1, 1, (SAMPLES, 32, 48, 3)).astype("float32")
 
 
@@ -72,6 +73,14 @@ def test_guard_detects_saturated_and_dead_discriminators(means, text):
         assert (caught.value.kind, caught.value.step) == ("collapse", 5)
 
 
+@pytest.mark.parametrize("options", [{"augmentation": ("color",)}, {"ada_target": 0.6}])
+def test_guard_does_not_advise_augmentation_where_there_is_some(options):
+    warnings, means = [], {**GOOD, "d_accuracy": 1.0, "d_loss": 0.001}
+    for gan in (WITHOUT_WEIGHTS, SimpleNamespace(**{**vars(WITHOUT_WEIGHTS), **options})):
+        Guard(lambda: VARIED, warn=warnings.append).check(gan, 5, means)
+    assert ["training.augmentation" in line for line in warnings] == [True, False]
+
+
 def test_guard_warns_once_while_the_discriminator_guesses():
     warnings, accuracies = [], [0.5] * (GUESSING_LINES - 1) + [0.55] + [0.49, 0.51] * GUESSING_LINES + [0.6]
     guard = Guard(lambda: VARIED, warn=warnings.append)
@@ -85,7 +94,7 @@ def test_guard_warns_once_while_the_discriminator_guesses():
 def test_guard_does_not_take_logits_of_one_sign_for_guesses(loss, count):
     """These discriminators give real images 5 and generated ones 3: right, where the limit is not 0."""
     warnings, means = [], {**GOOD, "d_accuracy": 0.5, "real_logit": 5.0, "fake_logit": 3.0}
-    guard, gan = Guard(lambda: VARIED, warn=warnings.append), SimpleNamespace(weights=[])
+    guard, gan = Guard(lambda: VARIED, warn=warnings.append), SimpleNamespace(**PLAIN)
     gan.adversarial_loss = losses.get(loss)
     for step in range(GUESSING_LINES):
         guard.check(gan, step, means)
