@@ -92,7 +92,7 @@ class EvaluateOptions:
         batch_size: Images per device and batch.
         replicas: Number of devices. Defaults to all GPUs, or the CPU.
         refresh: Recompute the cached statistics of the data.
-        out: Folder to write to. Defaults to RUN/evaluation, to ./hub/OWNER/NAME/evaluation for hf://, or to
+        out: Folder to write to. Defaults to RUN/evaluation, to ./hub/OWNER/NAME[@REVISION]/evaluation for hf://, or to
             ./evaluation for a folder of images.
     """
 
@@ -134,7 +134,7 @@ class SampleOptions:
     Args:
         run: Run folder, or hf://owner/name.
         pretrained: Weights that come with the package, twins or cifar10, in place of a run folder.
-        out: Folder to write to. Defaults to RUN/pictures, to ./hub/OWNER/NAME/pictures for hf://, or to
+        out: Folder to write to. Defaults to RUN/pictures, to ./hub/OWNER/NAME[@REVISION]/pictures for hf://, or to
             ./pretrained/NAME/pictures for --pretrained.
         step: Step of the checkpoint. Defaults to the newest.
         seed: First seed; each seed is one latent.
@@ -196,7 +196,7 @@ class AttendOptions:
     Args:
         run: Run folder, or hf://owner/name.
         pretrained: Weights that come with the package, twins or cifar10, in place of a run folder: a generator alone.
-        out: Folder to write to. Defaults to RUN/attention, to ./hub/OWNER/NAME/attention for hf://, or to
+        out: Folder to write to. Defaults to RUN/attention, to ./hub/OWNER/NAME[@REVISION]/attention for hf://, or to
             ./pretrained/NAME/attention for --pretrained.
         network: Network to look into. Defaults to both.
         pictures: Images to show it. Defaults to both; the discriminator alone sees real ones.

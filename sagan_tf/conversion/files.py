@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 
 from sagan_tf.errors import UserError, summarize
+from sagan_tf.files.hub import is_hub_name
 from sagan_tf.files.untrusted import check_archive, check_claim, read_arrays
 
 _NESTING_KEYS = ("state_dict", "generator", "discriminator", "model")  # Under which checkpoints keep the state dict.
@@ -47,7 +48,7 @@ def read_state_dict(path):
         UserError: It is a run, does not exist, cannot be read, unpacks to far more than its size, or needs PyTorch,
             which is not installed.
     """
-    if os.path.isdir(path) or str(path).startswith("hf://"):
+    if os.path.isdir(path) or is_hub_name(path):
         raise UserError(f"{path}: must be a file, a checkpoint of PyTorch; a run is converted with --to.")
     if not os.path.isfile(path):
         raise UserError(f"{path}: does not exist.")

@@ -78,7 +78,7 @@ _MOVING_STATISTICS = {
     "moving_variance": ("stored_var", "bn.stored_var", "bn.running_var", "running_var", "norm.running_var"),
 }
 _EPSILON = {"biggan_pytorch": 1e-5, "studiogan": 1e-4, "mmagic": 1e-4}  # Of batch normalization.
-_LARGEST_MEAN_GAIN = 1.5  # with the 1 that is added
+_LARGEST_MEAN_GAIN = 1.75  # with the 1 that is added
 # Logs and counters; v follows from u.
 _IGNORED = re.compile(r"(^steps|\.(sv\d+|num_batches_tracked|accumulation_counter|weight_v))$")
 # A file of mmagic has all networks, under these names.
@@ -371,8 +371,9 @@ def _complete_mmagic(reader, part, options, channel_order, relu_in_place):
         gains = [np.mean(gain) for name, gain in reader.values.items() if re.search("_norm_[12]/gamma$", name)]
         if gains and not reader.has_normalized_tables and np.mean(gains) > _LARGEST_MEAN_GAIN:
             raise UserError(
-                f"{reader.source}: its class gains are around 1, those of mmagic's SAGAN configs around 0, to which 1 "
-                "is added. A network of another `init_cfg` than type BigGAN or studio cannot be converted."
+                f"{reader.source}: its class gains are {np.mean(gains) - 1:.2f} in the mean. With mmagic's SAGAN "
+                "configs they are around 0, and 1 is added; with an `init_cfg` of another type than BigGAN or studio, "
+                "which cannot be converted, around 1."
             )
         # Its config without normalized tables, the schedule of BigGAN, has the epsilon of BigGAN-PyTorch too.
         plain_tables = options["spectral_normalization"] and not reader.has_normalized_tables

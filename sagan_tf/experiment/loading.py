@@ -37,7 +37,7 @@ class Networks:
 
 def known_class_names(run, num_classes):
     """Names of a run's classes, without opening its data: tuple of str; None if unknown, or without classes."""
-    names = run.known_class_names()
+    names = None if num_classes is None else run.known_class_names()
     return tuple(names) if names and len(names) == num_classes else None
 
 

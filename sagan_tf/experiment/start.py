@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sagan_tf.files.hub import is_hub_name
 from sagan_tf.generation.sampler import count_classes
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
-from sagan_tf.training.transfer import Transfer, Weights
+from sagan_tf.training.transfer import Transfer, Weights, frozen_new_parts
 
 # What the same weights compute depends on these, which shapes do not show.
 _SHAPELESS = (
@@ -105,7 +106,13 @@ def prepare_start(config, source):
         run, path = _locate(origin)
         weights = _read_weights(run, path, origin)
         gan = build_gan(config, source)
-        transfer = gan.load_weights_from(weights, source.class_names, config.training.new_classes)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of what is an error below
+            transfer = gan.load_weights_from(weights, source.class_names, config.training.new_classes)
+    for name in ("generator", "discriminator"):
+        if drawn := frozen_new_parts(gan, transfer, name):
+            raise UserError(
+                f"{name}.frozen_blocks: {', '.join(drawn)} would stay as drawn, because {origin} has nothing that fits."
+            )
     with contextlib.nullcontext() if path is None else contextlib.suppress(UserError):  # its folder may be of no run
         _warn_of_options(run, origin, config)
     return Start(gan, transfer, origin)

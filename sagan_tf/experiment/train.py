@@ -65,7 +65,7 @@ def train(config: Config, callbacks: Sequence[keras.callbacks.Callback] = (), al
         Run.
 
     Raises:
-        TypeError: It is no `Config`.
+        TypeError: It is not a `Config`.
         UserError: The data, the run folder, the memory or the devices do not allow it, or training failed.
     """
     if not isinstance(config, Config):

@@ -20,7 +20,13 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 def is_hub_name(source):
     """Whether a str or path starts as a name of the Hub does; it may be malformed."""
-    return _as_text(source).startswith(SCHEME)
+    return hub_name(source).startswith(SCHEME)
+
+
+def hub_name(source):
+    """A str or path as a name of the Hub is written: pathlib makes `hf:/owner/name` of it."""
+    text = str(source)
+    return text.replace("hf:/", SCHEME, 1) if isinstance(source, Path) and text.startswith("hf:/") else text
 
 
 def repository_id(name):
@@ -99,14 +105,9 @@ def check_upload(name):
     _api(name)
 
 
-def _as_text(name):
-    """A name as it was written: pathlib makes `hf:/owner/name` of it."""
-    text = str(name)
-    return text.replace("hf:/", SCHEME, 1) if isinstance(name, Path) and text.startswith("hf:/") else text
-
-
 def _parse(name):
-    match = _NAME.fullmatch(_as_text(name))
+    name = hub_name(name)
+    match = _NAME.fullmatch(name)
     if match is None:
         raise UserError(f"{name}: write {SCHEME}owner/name, or {SCHEME}owner/name@revision.")
     return match

@@ -98,6 +98,7 @@ def invert(
         raise TypeError(f"`generator` must be a network, or what `load_run` returns. Received: {generator!r}.")
     folded, levels = fold_generator(model), _levels(images)
     _check(folded, levels, discriminator, steps, restarts, learning_rate, feature_weight, seed)
+    steps, restarts, seed = int(steps), int(restarts), int(seed)
     labels = None if labels is None else _numbers(labels, folded, getattr(generator, "class_names", None), len(levels))
     objective = _Objective(folded, discriminator, feature_weight, learns_classes=labels is None)
     targets = from_levels(levels)
@@ -125,7 +126,8 @@ def _levels(images):
         if not (is_float and largest <= 1):
             raise ValueError(f"`images` must be in [-1, 1], or uint8. Received: {images.dtype} up to {largest:g}.")
         if images.min() >= 0:
-            warnings.warn("`images` are all in [0, 1], taken for bright ones. Scale them by `2 * image - 1`.")
+            advice = "Scale them by `2 * image - 1`."
+            warnings.warn(f"`images` are all in [0, 1], taken for bright ones. {advice}", stacklevel=3)
     return np.asarray(to_levels(images))
 
 

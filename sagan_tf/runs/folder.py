@@ -17,7 +17,7 @@ from sagan_tf.config import Config, config_differences, read_config, save_config
 from sagan_tf.data.embedded import KINDS, NAMES
 from sagan_tf.errors import UserError, format_size, list_some
 from sagan_tf.files.atomic import is_temporary, remove_temporary_files, write_text
-from sagan_tf.files.hub import download, is_hub_name, output_folder
+from sagan_tf.files.hub import download, hub_name, is_hub_name, output_folder, repository_id
 from sagan_tf.files.locks import exclusive
 from sagan_tf.files.patterns import pattern_letter
 from sagan_tf.files.untrusted import check_kinds
@@ -159,7 +159,7 @@ class Run:
         """
         if is_hub_name(folder):
             run = cls(download(folder), output_path or output_folder(folder))
-            run.source = str(folder)
+            run.source, run.name = hub_name(folder), repository_id(folder).partition("/")[2]
             needed = run.config_path, run.generator_path
             advice = f" `sagan push RUN {folder}` makes one."
         else:

@@ -265,7 +265,7 @@ class SAGAN(DistributedModel):
 
         Raises:
             TypeError: `source` is something else.
-            ValueError: Nothing fits, or not a frozen block; only one side has classes, or two of the same name.
+            ValueError: Nothing fits, only one side has classes, or two of the same name; no weight has changed.
         """
         weights = source if isinstance(source, Weights) else Weights.of(source)
         return take_weights(self, weights, class_names, new_classes)

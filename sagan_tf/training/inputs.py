@@ -208,14 +208,15 @@ def check_parts(image, d_steps, accumulation_steps):
         "The batch of a replica must be a multiple of d_steps * accumulation_steps, and not empty. Leave out a smaller "
         f"last batch by `drop_remainder=True`. Received: {d_steps=}, {accumulation_steps=}, batch"
     )
-    if known is None:
-        sizes = of_all_replicas(size)
-        unequal = "The replicas must have equally many images of a batch. Leave out a smaller last batch by "
-        unequal = f"{unequal}`drop_remainder=True`. Received: parts of"
-        return _require(image, [(is_valid, [text, size]), (tf.reduce_all(sizes == size), [unequal, sizes])])
-    if not is_valid:
+    if known is not None and not is_valid:
         raise ValueError(f"{text} {size}.")
-    return image
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    if known is not None and not (several and tf.executing_eagerly()):
+        return image
+    sizes = of_all_replicas(tf.convert_to_tensor(size))
+    unequal = "The replicas must have equally many images of a batch. Leave out a smaller last batch by "
+    unequal = f"{unequal}`drop_remainder=True`. Received: parts of"
+    return _require(image, [(is_valid, [text, size]), (tf.reduce_all(sizes == size), [unequal, sizes])])
 
 
 def check_latents(inputs, others, latent_dim, num_classes):

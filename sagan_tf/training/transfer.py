@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -145,8 +146,8 @@ def take_weights(gan, weights, class_names=None, new_classes="mean"):
         Transfer.
 
     Raises:
-        ValueError: An argument is out of its range, only one side has classes, names of classes are not unique, no part
-            fits, or none fits a frozen one. The networks are unchanged then.
+        ValueError: An argument is out of its range, only one side has classes, names of classes are not unique, or no
+            part fits. The networks are unchanged then.
     """
     if new_classes not in NEW_CLASSES:
         raise ValueError(f"`new_classes` must be one of {', '.join(NEW_CLASSES)}. Received: {new_classes!r}.")
@@ -174,17 +175,18 @@ def take_weights(gan, weights, class_names=None, new_classes="mean"):
             f"no weights of {weights.source} fit the networks to train: {parts[0].note}. Use the widths of the source."
         )
     transfer = Transfer(parts, lines)
-    for name in ("generator", "discriminator"):
-        drawn = sorted(frozen_parts(getattr(gan, name)) & transfer.new_parts(name))
-        if drawn:
-            raise ValueError(
-                f"the frozen parts {', '.join(drawn)} of the {name} would stay as they are: {weights.source} has "
-                f"nothing that fits. Freeze fewer blocks ({name}.frozen_blocks), or none."
-            )
     for variable, value in values:
         variable.assign(value)
     _copy_average_to_frozen(gan, transfer)
+    for name in ("generator", "discriminator"):
+        if names := frozen_new_parts(gan, transfer, name):
+            warnings.warn(f"Frozen parts of the {name} stay as they were: {', '.join(names)}.", stacklevel=3)
     return transfer
+
+
+def frozen_new_parts(gan, transfer, name):
+    """Lists the frozen parts of a network, `generator` or `discriminator`, that a `Transfer` did not take."""
+    return sorted(frozen_parts(getattr(gan, name)) & transfer.new_parts(name))
 
 
 def _copy_average_to_frozen(gan, transfer):
@@ -202,14 +204,14 @@ def _settings(network):
         # Of conditional batch normalization, and of a convolution with spectral normalization.
         inner = getattr(layer, "normalization", getattr(layer, "layer", layer))
         settings |= {f"{layer.name}.{key}": getattr(inner, key) for key in _SETTINGS if hasattr(inner, key)}
-        if layer.name == "reshape":
+        if layer.name == "reshape" and isinstance(layer, keras.layers.Reshape):
             settings[_FIRST_MAP] = layer.target_shape
     return settings
 
 
 def _sigmas(network):
     layers = spectral_normalizations(network).items()
-    return {path: float(layer.sigma()) for path, layer in layers if len(layer.vectors) == 1}
+    return {path: float(layer.sigma()) for path, layer in layers if layer.built and len(layer.vectors) == 1}
 
 
 def _difference(own, theirs, part, origin):
@@ -278,7 +280,7 @@ def _match_parts(network, name, source, labels, new_classes):
                 values.append((weights[key], value))
     # A part of the same name that was not taken is in the report already, with the reason.
     left = [part for part in theirs if part not in matches.values() and (part not in own or part in matches)]
-    return [*report, *(Part(name, part, len(theirs[part]), "left", "not used") for part in left)], values
+    return [*report, *(Part(name, part, len(theirs[part]), "left", "no place here") for part in left)], values
 
 
 def _match_from_end(own, theirs, matches, tables):
@@ -303,7 +305,9 @@ def _note_of_u(own, theirs, sigmas):
         return ""
     if here:
         return "u is new, the source has none: it does not divide by sigma"
-    return "divided by sigma, as at the source" if sigmas else "spectrally normalized at the source, not here"
+    paths = {name.rpartition("/")[0] for name in theirs if is_singular_vector(name)}
+    is_divided = paths <= sigmas.keys()  # else a layer with several kernels, or arrays alone
+    return "divided by sigma, as at the source" if is_divided else "spectrally normalized at the source, not here"
 
 
 def _as_here(theirs, own, origin, part, sigmas):
