@@ -60,8 +60,7 @@ _MMAGIC = {
     "nesting": ("",),
     "dense": "noise2feat",
     "blocks": {
-        "conv_1": "conv_1.conv", "conv_2": "conv_2.conv", "skip": "shortcut.conv",
-        "norm_1": "norm_1", "norm_2": "norm_2",
+        "conv_1": "conv_1.conv", "conv_2": "conv_2.conv", "skip": "shortcut.conv", "norm_1": "norm_1", "norm_2": "norm_2"
     },
     "attention": {"query": "theta.conv", "key": "phi.conv", "value": "g.conv", "projection": "o.conv"},
     "gamma": "gamma",
@@ -371,9 +370,8 @@ def _complete_mmagic(reader, part, options, channel_order, relu_in_place):
         gains = [np.mean(gain) for name, gain in reader.values.items() if re.search("_norm_[12]/gamma$", name)]
         if gains and not reader.has_normalized_tables and np.mean(gains) > _LARGEST_MEAN_GAIN:
             raise UserError(
-                f"{reader.source}: its class gains are {np.mean(gains) - 1:.2f} in the mean. With mmagic's SAGAN "
-                "configs they are around 0, and 1 is added; with an `init_cfg` of another type than BigGAN or studio, "
-                "which cannot be converted, around 1."
+                f"{reader.source}: its class gains are {np.mean(gains) - 1:.2f} in the mean, not around 0, to which 1 "
+                "is added. mmagic's SAGAN with another `init_cfg` than type BigGAN or studio cannot be converted."
             )
         # Its config without normalized tables, the schedule of BigGAN, has the epsilon of BigGAN-PyTorch too.
         plain_tables = options["spectral_normalization"] and not reader.has_normalized_tables
