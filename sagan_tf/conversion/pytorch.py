@@ -60,7 +60,8 @@ _MMAGIC = {
     "nesting": ("",),
     "dense": "noise2feat",
     "blocks": {
-        "conv_1": "conv_1.conv", "conv_2": "conv_2.conv", "skip": "shortcut.conv", "norm_1": "norm_1", "norm_2": "norm_2"
+        "conv_1": "conv_1.conv", "conv_2": "conv_2.conv", "skip": "shortcut.conv",
+        "norm_1": "norm_1", "norm_2": "norm_2",
     },
     "attention": {"query": "theta.conv", "key": "phi.conv", "value": "g.conv", "projection": "o.conv"},
     "gamma": "gamma",
@@ -369,10 +370,9 @@ def _complete_mmagic(reader, part, options, channel_order, relu_in_place):
     if part == "generator":
         gains = [np.mean(gain) for name, gain in reader.values.items() if re.search("_norm_[12]/gamma$", name)]
         if gains and not reader.has_normalized_tables and np.mean(gains) > _LARGEST_MEAN_GAIN:
-            raise UserError(
-                f"{reader.source}: its class gains are {np.mean(gains) - 1:.2f} in the mean, not around 0, to which 1 "
-                "is added. mmagic's SAGAN with another `init_cfg` than type BigGAN or studio cannot be converted."
-            )
+            text = f"its class gains are {np.mean(gains) - 1:.2f} in the mean, not around 0, to which 1 is added"
+            advice = "mmagic's SAGAN with another `init_cfg` than type BigGAN or studio cannot be converted."
+            raise UserError(f"{reader.source}: {text}. {advice}")
         # Its config without normalized tables, the schedule of BigGAN, has the epsilon of BigGAN-PyTorch too.
         plain_tables = options["spectral_normalization"] and not reader.has_normalized_tables
         return {"batch_normalization_epsilon": _EPSILON["biggan_pytorch"]} if plain_tables else {}
