@@ -38,7 +38,7 @@ def attend_run(options):
     if options.step == "all":
         for name in ("npz", "explorer", "measured"):
             if getattr(options, name):
-                raise UserError(f"--{name}: needs a single step; leave out this or --step all.")
+                raise UserError(f"--{name}: needs a single step; leave out --{name} or --step all.")
         yield from _draw_over_training(run, options, out)
         return
     reader = AttentionReader(run, options)
@@ -82,7 +82,7 @@ def _check_pictures(options):
         raise UserError("--pictures real: the generator takes no images; leave out --network generator.")
     for name in ("seed", "truncation"):
         if getattr(options, name) != getattr(AttendOptions, name) and not options.explorer:
-            raise UserError(f"--{name}: real images have none; leave out this or --pictures real.")
+            raise UserError(f"--{name}: real images have none; leave out --{name} or --pictures real.")
 
 
 def _draw_over_training(run, options, out):

@@ -280,7 +280,7 @@ def _match_parts(network, name, source, labels, new_classes):
                 values.append((weights[key], value))
     # A part of the same name that was not taken is in the report already, with the reason.
     left = [part for part in theirs if part not in matches.values() and (part not in own or part in matches)]
-    return [*report, *(Part(name, part, len(theirs[part]), "left", "no place here") for part in left)], values
+    return [*report, *(Part(name, part, len(theirs[part]), "left", "nothing here takes it") for part in left)], values
 
 
 def _match_from_end(own, theirs, matches, tables):
