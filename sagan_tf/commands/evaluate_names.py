@@ -57,8 +57,11 @@ def _distinct_part(text):
 
 
 def features_name(network):
-    """File name of a `FeatureNetwork`, or of pixels where it is None."""
-    return "pixels" if network is None else file_name_part(network.name)
+    """File name of a `FeatureNetwork`, or of pixels where it is None; a hash tells a user's networks apart."""
+    if network is None:
+        return "pixels"
+    name = file_name_part(network.name)
+    return name if network.is_inception else f"{name}_{network.sha256[:8]}"
 
 
 def _parts(options):

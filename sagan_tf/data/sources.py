@@ -203,6 +203,8 @@ def describe(source):
     """Returns lines for the terminal that let users check images and labels before training."""
     shape = "x".join(map(str, source.image_shape))
     lines = [f"Data: {source.name}, split {source.split}: {source.num_images:,} images, prepared as {shape}."]
+    if source.name in embedded.NAMES and os.path.isdir(source.name):
+        lines.append(f"Note: this is the embedded data set, not the folder of that name, which is ./{source.name}.")
     if source.class_counts is None:
         lines.append("Classes: none (unconditional).")
     else:

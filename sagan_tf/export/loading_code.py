@@ -5,21 +5,20 @@ from sagan_tf.generation.truncation import NO_TRUNCATION
 _COUNT = 8  # images
 
 
-def loading_code(folded, folder, paths):
+def loading_code(folded, folder, files):
     """Returns name of a format -> lines of Python, to be run in the folder of the export.
 
     Args:
         folded: `FoldedGenerator`.
         folder: pathlib.Path of the export.
-        paths: pathlib.Paths of the exported files and folders.
+        files: pathlib.Paths of the exported files; of several of a format the last is loaded.
     """
     code = {}
-    for path in paths:
-        place = path.relative_to(folder).as_posix()
-        if (path / "saved_model.pb").is_file():
-            code["saved_model"] = _saved_model(place, folded)
+    for path in files:
+        if path.name == "saved_model.pb":
+            code["saved_model"] = _saved_model(path.parent.relative_to(folder).as_posix(), folded)
         elif path.suffix == ".keras":
-            code["keras"] = keras_code(place, folded)
+            code["keras"] = keras_code(path.relative_to(folder).as_posix(), folded)
     return code
 
 

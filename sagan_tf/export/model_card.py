@@ -8,9 +8,11 @@ import re
 from importlib import metadata
 
 import sagan_tf
+from sagan_tf.errors import UserError
 from sagan_tf.export.loading_code import loading_code
 from sagan_tf.files.atomic import write_text
 from sagan_tf.files.hashing import sha256
+from sagan_tf.files.untrusted import read_json
 from sagan_tf.generation.truncation import truncation_text
 
 LICENCE_NOTE = (
@@ -28,11 +30,14 @@ def make_model_card(name, folded, folder, paths, training, samples=None):
         name: str, name of the model.
         folded: `FoldedGenerator`.
         folder: pathlib.Path of the export.
-        paths: pathlib.Paths of the exported files and folders.
+        paths: pathlib.Paths of the exported files and folders. The card also lists those of an earlier card in the
+            folder, if they are unchanged and of the same generator.
         training: dict of `describe_training`.
         samples: pathlib.Path of an image in the folder, or None.
     """
     height, width, channels = folded.image_shape
+    files = _files_of(paths)
+    files = _kept_files(folder, training, files) + files
     return {
         "name": name,
         "exported_at": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -45,12 +50,12 @@ def make_model_card(name, folded, folder, paths, training, samples=None):
             "attention_maps": {key: list(shape) for key, shape in folded.attention_shapes.items()},
             "parameters": folded.model.count_params(),
         },
-        "loading": loading_code(folded, folder, paths),
+        "loading": loading_code(folded, folder, files),
         "samples": None if samples is None else samples.relative_to(folder).as_posix(),
         "training": training,
         "licence": LICENCE_NOTE,
         "versions": {"sagan_tf": sagan_tf.__version__, "python": platform.python_version(), **_package_versions()},
-        "files": _describe_files(folder, paths),
+        "files": sorted((_describe(folder, file) for file in files), key=lambda about: about["path"]),
     }
 
 
@@ -156,10 +161,24 @@ def _package_versions():
     return versions
 
 
-def _describe_files(folder, paths):
-    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
-    return [
-        {"path": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": sha256(file)}
-        for file in sorted(files)
-        if file.is_file()
-    ]
+def _files_of(paths):
+    """The files of files and folders."""
+    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    return [file for file in files if file.is_file()]
+
+
+def _describe(folder, file):
+    return {"path": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": sha256(file)}
+
+
+def _kept_files(folder, training, files):
+    """The files of the card in the folder that `files` lack, unchanged since and of the same generator."""
+    try:
+        card = read_json(folder / "model_card.json")
+        if card["training"]["generator_sha256"] != training["generator_sha256"]:
+            return []
+        listed = [(folder / about["path"], about) for about in card["files"]]
+        present = [(file, about) for file, about in listed if file not in files and file.is_file()]
+        return [file for file, about in present if _describe(folder, file) == about]
+    except (UserError, OSError, LookupError, TypeError, ValueError):  # no card, or one of another form
+        return []

@@ -19,6 +19,7 @@ from sagan_tf.evaluation.evaluator import SampleSet
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.metric_names import IMAGE_METRICS, METRICS
 from sagan_tf.evaluation.statistics import read_statistics
+from sagan_tf.files.hashing import sha256
 from sagan_tf.runs.folder import Run
 
 pytestmark = pytest.mark.usefixtures("toy_networks", "small_evaluations")
@@ -252,7 +253,7 @@ def test_evaluate_keeps_results_of_other_options(run, features, tmp_path):
     for further in ((), ("--seed", 9), ("--split", "test", "--labels", "data"), ("--metrics", "fid"),
                     ("--reference", "twins")):  # fmt: skip
         measured(*common, *further)
-    stem = "step_00000200-small.keras_input_of_classes-count_20"
+    stem = f"step_00000200-small.keras_input_of_classes_{sha256(features)[:8]}-count_20"
     assert sorted(path.name for path in tmp_path.glob("*.json")) == [
         f"{stem}-against_twins.json", f"{stem}-fid.json", f"{stem}-labels_data-split_test.json", f"{stem}-seed_9.json",
         f"{stem}.json",

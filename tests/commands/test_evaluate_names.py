@@ -1,8 +1,9 @@
 """File names of the results of `sagan evaluate`."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
-from sagan_tf.commands.evaluate_names import folder_stem, run_stem
+from sagan_tf.commands.evaluate_names import features_name, folder_stem, run_stem
 from sagan_tf.commands.options import TRUNCATION_CURVE, EvaluateOptions
 
 
@@ -25,6 +26,15 @@ def test_results_of_other_paths_and_splits_have_other_names():
     assert references[0] != references[1]
     splits = [stem(split=split) for split in ("test", "train[:50%]", "train[50%:]")]
     assert splits[0] == "step_00000007-inception-split_test" and len(set(splits)) == 3
+
+
+def test_results_of_networks_of_one_name_have_other_names():
+    """Two files of one name gave one result, the second in place of the first."""
+    networks = [SimpleNamespace(name="a.keras, features", sha256=digit * 64, is_inception=False) for digit in "12"]
+    names = [features_name(network) for network in networks]
+    assert names == ["a.keras_features_11111111", "a.keras_features_22222222"]
+    inception = SimpleNamespace(name="Inception 2015, pool_3", sha256="3" * 64, is_inception=True)
+    assert features_name(inception) == "Inception_2015_pool_3"
 
 
 def test_long_stems_fit_into_a_file_name_and_differ():

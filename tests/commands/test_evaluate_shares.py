@@ -7,8 +7,13 @@ import pytest
 from commands.evaluations import measured, read, refusal
 
 from sagan_tf.evaluation.collector import Collector
+from sagan_tf.files.hashing import sha256
 
 pytestmark = pytest.mark.usefixtures("toy_networks", "small_evaluations")
+
+
+def hash_of(features):
+    return sha256(features)[:8]
 
 
 def test_evaluate_resumes_when_interrupted(run, features, tmp_path, monkeypatch, capsys):
@@ -77,12 +82,14 @@ def test_evaluate_names_the_missing_share(run, features, tmp_path, monkeypatch, 
     err = capsys.readouterr().err
     assert (
         caught.value.code == 2
-        and "missing: step_00000200-small.keras_input_of_classes-count_40.share_2_of_2.npz" in err
+        and f"missing: step_00000200-small.keras_input_of_classes_{hash_of(features)}-count_40.share_2_of_2.npz" in err
     )
     assert not list(tmp_path.glob("*.json"))
 
 
 def test_evaluate_rejects_folder_in_use_by_another_process(run, features, tmp_path, capsys):
-    with filelock.FileLock(tmp_path / "step_00000200-small.keras_input_of_classes-count_20.0.lock"):
+    with filelock.FileLock(
+        tmp_path / f"step_00000200-small.keras_input_of_classes_{hash_of(features)}-count_20.0.lock"
+    ):
         arguments = ("--features", features, "--num_samples", 20, "--out", tmp_path)
         assert "another process measures the same" in refusal(capsys, run.path, *arguments)

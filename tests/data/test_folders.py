@@ -9,8 +9,15 @@ from PIL import Image, UnidentifiedImageError
 from small_data import open_small, save_picture
 
 from sagan_tf.data.image_files import load_image
+from sagan_tf.data.options import DataOptions
 from sagan_tf.data.pipeline import make_dataset
-from sagan_tf.data.sources import class_distribution, contact_sheet_images, describe, spread_over_classes
+from sagan_tf.data.sources import (
+    class_distribution,
+    contact_sheet_images,
+    describe,
+    open_source,
+    spread_over_classes,
+)
 from sagan_tf.errors import UserError
 
 BLACK = np.zeros((8, 8, 3), np.uint8)
@@ -160,6 +167,14 @@ def test_nested_folder_names_the_class_that_looks_like_a_split(tmp_path):
     folder = make_folders(tmp_path, "train/x/a.png", "extra/x/a.png")
     with pytest.raises(UserError, match="`extra/x`. `train` counts as a class here, because `extra` is not the name"):
         open_small(folder)
+
+
+def test_describe_tells_the_embedded_data_set_from_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = open_source(DataOptions(name="twins", split="test", image_size=32))
+    assert "Note" not in describe(source)
+    (tmp_path / "twins").mkdir()
+    assert "Note: this is the embedded data set, not the folder of that name, which is ./twins." in describe(source)
 
 
 def test_describe_names_and_counts_what_is_not_used(pictures):

@@ -214,6 +214,29 @@ def test_export_command_replaces_files_and_adds_a_version(trained, tmp_path):
     assert (out / "keras" / "generator.keras").read_bytes().startswith(b"PK")
 
 
+def test_model_card_lists_earlier_formats_of_the_same_generator(trained, generator_path, tmp_path):
+    """A second export into a folder made a card of its own formats alone."""
+    out = tmp_path / "out"
+
+    def export_and_list(*formats):
+        main([str(trained.path), "--out", str(out), "--formats", *formats])
+        card = json.loads((out / "model_card.json").read_text())
+        return {file["path"].split("/")[0] for file in card["files"]}, card["loading"]
+
+    assert export_and_list("keras") == ({"keras"}, export_and_list("keras")[1])
+    names, loading = export_and_list("saved_model")
+    assert names == {"keras", "saved_model"} and "sagan/1" in "".join(loading["saved_model"])
+    names, loading = export_and_list("saved_model")
+    assert names == {"keras", "saved_model"} and list(loading) == ["keras", "saved_model"]
+    assert "sagan/2" in "".join(loading["saved_model"])
+    (out / "keras" / "generator.keras").write_bytes(b"of another program")
+    assert export_and_list("saved_model")[0] == {"saved_model"}
+    save_generator(make_toy_generator(image_size=(32, 48)), trained.generator_path, {"step": 1501})
+    export_and_list("keras")
+    assert json.loads((out / "model_card.json").read_text())["training"]["step"] == 1501
+    assert export_and_list("keras")[0] == {"keras"}, "the SavedModel is of another generator"
+
+
 def test_export_command_rejects_bad_run_before_writing(run, tmp_path, refusal):
     out, nowhere = tmp_path / "out", tmp_path / "nowhere"
     assert refusal(nowhere, "--out", out) == f"{nowhere}: not a run folder; config.yaml is missing."
