@@ -7,7 +7,7 @@ from sagan_tf.commands.evaluate_data import reference_features
 from sagan_tf.commands.evaluate_images import save_feature_neighbours, save_truncation_curve
 from sagan_tf.commands.evaluate_names import beside
 from sagan_tf.evaluation.metric_names import CURVE_METRICS, METRICS
-from sagan_tf.evaluation.shards import gather_shards, shard_paths
+from sagan_tf.evaluation.shards import WorkerShares
 from sagan_tf.files.locks import exclusive
 from sagan_tf.runs.data_check import has_classes_of
 from sagan_tf.training.workers import read_worker
@@ -111,15 +111,13 @@ def _measure_curve(evaluator, reader, subject, stem, generated, reference, optio
 
 def _collect_samples(evaluator, sampler, samples, subject, stem, worker):
     """Collects this worker's share; returns all features on the chief, otherwise None, and functions that clean up."""
-    paths = shard_paths(stem, worker)
-    path, share = paths[worker.index], (worker.index, worker.count)
-    folder = f"{stem if worker.count == 1 else path}.collecting"
-    features, collector = evaluator.collect_samples(sampler, samples, subject, folder, share)
-    features = gather_shards(features, paths, worker, _WORKERS_MINUTES)
+    shares = WorkerShares(stem, worker)
+    features, collector = evaluator.collect_samples(sampler, samples, subject, shares.folder, shares.share)
+    features = shares.gather(features, _WORKERS_MINUTES)
     if worker.is_chief:
-        return features, [collector.close, *(functools.partial(path.unlink, missing_ok=True) for path in paths)]
+        return features, [collector.close, *(functools.partial(path.unlink, missing_ok=True) for path in shares.paths)]
     collector.close()
-    print(f"This worker's share of the samples is complete; the chief continues with it: {path}")
+    print(f"This worker's share of the samples is complete; the chief continues with it: {shares.paths[worker.index]}")
     return None, []
 
 

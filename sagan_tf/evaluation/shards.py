@@ -15,36 +15,48 @@ from sagan_tf.files.untrusted import read_arrays
 from sagan_tf.progress import progress_bar
 
 
-def shard_paths(stem, worker):
-    """Paths of the shares of all workers, a list in their order."""
-    return [Path(f"{stem}.share_{i + 1}_of_{worker.count}.npz") for i in range(worker.count)]
-
-
-def gather_shards(features, paths, worker, minutes, barrier=lambda: None):
-    """Brings the shares of all workers together on the chief.
+class WorkerShares:
+    """The shares of all workers in one collection of features.
 
     Args:
-        features: `FeatureSet` of this worker's share.
-        paths: As in `shard_paths`, on a disk that all workers see.
+        stem: Path of the collection without suffix, on a disk that all workers see.
         worker: `Worker`.
-        minutes: float, how long the chief waits for a share.
-        barrier: Function that returns when all workers have called it. None of them may then remove its file before
-            the chief has read it; without one, workers come and go at any time.
 
-    Returns:
-        `FeatureSet` of all workers on the chief, otherwise None.
-
-    Raises:
-        UserError: A share did not come.
+    Attributes:
+        share: (index, count) of this worker.
+        folder: pathlib.Path where this worker collects its features.
+        paths: pathlib.Paths of the files of all workers, in their order; one worker alone writes none.
     """
-    if worker.count == 1:
-        return features
-    if not worker.is_chief:
-        save_shard(features, paths[worker.index])
-    barrier()
-    others = wait_for_shards(paths[1:], features.about, minutes) if worker.is_chief else None
-    barrier()
-    return None if others is None else merge_shards([features, *others])
+
+    def __init__(self, stem, worker):
+        self._worker, self.share = worker, (worker.index, worker.count)
+        self.paths = [Path(f"{stem}.share_{i + 1}_of_{worker.count}.npz") for i in range(worker.count)]
+        self.folder = Path(f"{stem if worker.count == 1 else self.paths[worker.index]}.collecting")
+
+    def gather(self, features, minutes, barrier=lambda: None):
+        """Brings the shares together on the chief.
+
+        Args:
+            features: `FeatureSet` of this worker's share.
+            minutes: float, how long the chief waits for a share.
+            barrier: Function that returns when all workers have called it. None of them may then remove its file before
+                the chief has read it; without one, workers come and go at any time.
+
+        Returns:
+            `FeatureSet` of all workers on the chief, otherwise None.
+
+        Raises:
+            UserError: A share did not come.
+        """
+        worker = self._worker
+        if worker.count == 1:
+            return features
+        if not worker.is_chief:
+            save_shard(features, self.paths[worker.index])
+        barrier()
+        others = wait_for_shards(self.paths[1:], features.about, minutes) if worker.is_chief else None
+        barrier()
+        return None if others is None else merge_shards([features, *others])
 
 
 def save_shard(shard, path):

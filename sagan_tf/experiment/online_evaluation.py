@@ -9,7 +9,7 @@ from sagan_tf.data.sources import open_source
 from sagan_tf.errors import renamed_options
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.evaluation.features import open_features
-from sagan_tf.evaluation.shards import gather_shards, shard_paths
+from sagan_tf.evaluation.shards import WorkerShares
 from sagan_tf.generation.saving import save_generator
 from sagan_tf.training.callbacks import StepCallback
 from sagan_tf.training.workers import make_all_reduce, read_worker
@@ -58,8 +58,7 @@ class OnlineEvaluation(StepCallback):
                 f"{self.reference.count:,} images of the data, by {network.name}; the best generator: "
                 f"{run.best_generator_path}"
             )
-        folder = run.evaluation_path / "training.collecting"
-        self.collection = SampleCollection(gan, self.evaluator, samples, folder, self.worker)
+        self.collection = SampleCollection(gan, self.evaluator, samples, run.evaluation_path / "training", self.worker)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -125,11 +124,10 @@ class SampleCollection:
     waiting. So all make as many rounds as the largest share has batches.
     """
 
-    def __init__(self, gan, evaluator, samples, folder, worker):
+    def __init__(self, gan, evaluator, samples, stem, worker):
         self._gan, self._evaluator, self._samples, self._worker = gan, evaluator, samples, worker
         self._sampler = evaluator.sampler(gan.ema_generator)
-        self._folder = folder if worker.count == 1 else folder.with_name(f"{folder.name}.{worker.index}")
-        self._shards = shard_paths(folder, worker)
+        self._shares = WorkerShares(stem, worker)
         self._all_reduce = None if worker.count == 1 else make_all_reduce(gan.distribute_strategy)
         self._rounds = math.ceil(math.ceil(samples.count / worker.count) / evaluator.batch_size)
 
@@ -150,20 +148,19 @@ class SampleCollection:
             self._check_stop()
             rounds_left -= 1
 
-        share = (self._worker.index, self._worker.count)
+        shares = self._shares
         features, _ = self._evaluator.collect_samples(
-            self._sampler, self._samples, {"step": step}, self._folder, share, before_batch
+            self._sampler, self._samples, {"step": step}, shares.folder, shares.share, before_batch
         )
         if self._worker.count > 1:
             for _ in range(rounds_left):
                 self._check_stop()
-        minutes, barrier = _SHARED_DISK_MINUTES, lambda: self._all_reduce(0)
-        return gather_shards(features, self._shards, self._worker, minutes, barrier)
+        return shares.gather(features, _SHARED_DISK_MINUTES, barrier=lambda: self._all_reduce(0))
 
     def remove_files(self):
         """Removes this worker's files."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._shards[self._worker.index].unlink(missing_ok=True)
+        shutil.rmtree(self._shares.folder, ignore_errors=True)
+        self._shares.paths[self._worker.index].unlink(missing_ok=True)
 
     def _check_stop(self):
         gan = self._gan

@@ -81,7 +81,7 @@ def test_stop_during_evaluation_ends_all_workers(tmp_path, features):
     for signalled in (1, 0):
         workers = start_workers(2, [*command(broken.path, 4), *many])
         wait_for_step(broken, 2, workers)
-        shares = [broken.evaluation_path / f"training.collecting.{i}" for i in (0, 1)]
+        shares = [broken.evaluation_path / f"training.share_{i}_of_2.npz.collecting" for i in (1, 2)]
         deadline = time.monotonic() + 60
         while not all(share.is_dir() for share in shares):
             assert time.monotonic() < deadline
