@@ -264,6 +264,11 @@ STUDIES = [
         {**RECIPE, "data.name": "mirror"}, attention_arms([16, 8]), tuple(range(5)),
     ),
     Study(
+        "attention_mirror_quick_start", "The same with the settings of the quick start",
+        {"config": "quickstart", "data.name": "mirror", "hardware.native_operations": True},
+        attention_arms([16, 8]), tuple(range(5)), 400,
+    ),
+    Study(
         "stability_twins_32", "Do spectral normalization in both networks and two rates keep training stable?",
         {**RECIPE, **_NO_ATTENTION, "data.name": "twins"},
         _STABILITY, tuple(range(5)), 200,
