@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from sagan_tf.lazy import lazy_exports
-from sagan_tf.registration import register_with_keras
+from sagan_tf.utils.lazy import lazy_exports
+from sagan_tf.utils.registration import register_with_keras
 
 if TYPE_CHECKING:
     from sagan_tf import layers as layers

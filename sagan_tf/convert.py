@@ -1,7 +1,7 @@
 """`python -m sagan_tf.convert`: a run folder from checkpoints of SAGANs in PyTorch, or the reverse."""
 
 from sagan_tf.errors import one_line_errors
-from sagan_tf.startup import quiet_imports
+from sagan_tf.utils.startup import quiet_imports
 
 
 def main(argv=None, prog="python -m sagan_tf.convert"):

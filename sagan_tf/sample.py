@@ -1,7 +1,7 @@
 """`python -m sagan_tf.sample RUN`: images of a run's averaged generator, by class and seed."""
 
 from sagan_tf.errors import one_line_errors
-from sagan_tf.startup import quiet_imports
+from sagan_tf.utils.startup import quiet_imports
 
 
 def main(argv=None, prog="python -m sagan_tf.sample"):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sagan_tf.errors import STOPPED_CODES, one_line_errors
-from sagan_tf.startup import quiet_imports
+from sagan_tf.utils.startup import quiet_imports
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback

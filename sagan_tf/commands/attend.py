@@ -11,7 +11,7 @@ from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import atomic_write, write_text
 from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.generation.truncation import truncation_text
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 from sagan_tf.viewing.attention_images import make_row, save_rows
 from sagan_tf.viewing.attention_measures import format_table
 from sagan_tf.viewing.explorer import save_explorer

@@ -15,8 +15,8 @@ from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.generation.pixels import from_levels, to_levels
 from sagan_tf.generation.sampler import Sampler
-from sagan_tf.progress import progress_bar
 from sagan_tf.runs.data_check import check_data
+from sagan_tf.utils.progress import progress_bar
 from sagan_tf.viewing.attention import AttentionProbe
 from sagan_tf.viewing.attention_measures import measure_attention, measure_symmetry
 from sagan_tf.viewing.explorer import ExplorerData, shrink

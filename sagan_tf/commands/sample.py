@@ -12,8 +12,8 @@ from sagan_tf.files.shared_work import SharedFolder, split_batches
 from sagan_tf.generation.directions import name_directions, principal_directions
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
-from sagan_tf.progress import progress_bar
 from sagan_tf.training.workers import read_worker
+from sagan_tf.utils.progress import progress_bar
 from sagan_tf.viewing import sample_tables
 from sagan_tf.viewing.image_files import check_animation, save_animation, save_image
 from sagan_tf.viewing.image_grids import Table, draw_table, save_table

@@ -13,7 +13,7 @@ from sagan_tf.files.patterns import pattern_letter
 from sagan_tf.serving.background_log import BackgroundLog
 from sagan_tf.serving.folders import find_models
 from sagan_tf.serving.limits import Limits
-from sagan_tf.startup import quiet_imports
+from sagan_tf.utils.startup import quiet_imports
 
 _PACKAGES = ("aiohttp", "grpc", "orjson", "prometheus_client", "tensorflow_serving")
 

@@ -18,7 +18,7 @@ from sagan_tf.data.image_files import UNREADABLE, image_suffixes, load_image, re
 from sagan_tf.data.readers import ArrayReader, IndexedReader
 from sagan_tf.data.threads import TOGETHER, in_order
 from sagan_tf.errors import UserError, check_utf8, list_some
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 _LAYOUTS = (

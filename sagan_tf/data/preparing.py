@@ -44,7 +44,7 @@ from sagan_tf.files.atomic import atomic_write, remove_temporary_files, write_by
 from sagan_tf.files.hashing import sha256, sha256_of_parts
 from sagan_tf.files.locks import exclusive
 from sagan_tf.files.untrusted import read_json
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 _SHARD_BYTES, _SHARD_IMAGES = 1 << 27, 2048  # At most, before encoding; what a kill may cost.
 

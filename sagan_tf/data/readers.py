@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from sagan_tf.files.hashing import hash_seed
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 _FETCHED_TOGETHER = 64  # Items; a call of Python for each would cost as much as decoding a small image.
 

@@ -5,7 +5,7 @@ The exported functions take arrays of features or class probabilities and return
 
 from typing import TYPE_CHECKING
 
-from sagan_tf.lazy import lazy_exports
+from sagan_tf.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from sagan_tf.evaluation.distances import frechet_distance as frechet_distance

@@ -19,7 +19,7 @@ from sagan_tf.generation.pixels import to_levels
 from sagan_tf.generation.replicas import on_all_replicas
 from sagan_tf.generation.sampler import Sampler
 from sagan_tf.generation.truncation import NO_TRUNCATION
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 
 @dataclass(frozen=True)

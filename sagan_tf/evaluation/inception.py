@@ -18,7 +18,7 @@ from sagan_tf.files.atomic import atomic_folder, write_text
 from sagan_tf.files.cache import user_cache_folder
 from sagan_tf.files.hashing import sha256
 from sagan_tf.files.saved_models import FEATURE_OPERATIONS, checked_graph
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 URL = "https://tfhub.dev/tensorflow/tfgan/eval/inception/1?tf-hub-format=compressed"
 INPUT_SIZE = 299  # px

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 REDUCED_SIZE = 32  # px; larger images are averaged down to about this
 _BLOCK = 4096  # images

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from sagan_tf.evaluation.distances import check_features
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 _BLOCK_VALUES = 1 << 24  # distances in memory at a time: 128 MiB
 _OWN = 11  # distances that `own_distances` gives of a row

@@ -12,7 +12,7 @@ from sagan_tf.evaluation.scores import ScoreSums
 from sagan_tf.files.atomic import atomic_write, remove_temporary_files
 from sagan_tf.files.shared_work import wait_for_workers
 from sagan_tf.files.untrusted import read_arrays
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 
 class WorkerShares:

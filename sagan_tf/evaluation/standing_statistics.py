@@ -7,7 +7,7 @@ import keras
 from sagan_tf.generation.latents import random_batches
 from sagan_tf.layers.batch_normalization import batch_normalizations
 from sagan_tf.layers.keras_compat import all_trainable
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 BATCH_SIZE = 64
 

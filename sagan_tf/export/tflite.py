@@ -18,7 +18,7 @@ from sagan_tf.errors import install_hint
 from sagan_tf.files.atomic import write_bytes
 from sagan_tf.generation.folding import FoldedGenerator, fold_generator
 from sagan_tf.generation.latents import random_batches
-from sagan_tf.startup import without_log_lines
+from sagan_tf.utils.startup import without_log_lines
 
 VARIANTS = ("float32", "float16", "dynamic_int8", "int8")
 CALIBRATION_IMAGES = 256

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sagan_tf.errors import UserError, install_hint, summarize
 from sagan_tf.files.hashing import sha256
-from sagan_tf.progress import shows_bars
+from sagan_tf.utils.progress import shows_bars
 
 SCHEME = "hf://"
 _NAME = re.compile(rf"{SCHEME}(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>\S+))?", re.ASCII)

@@ -15,7 +15,7 @@ from sagan_tf.generation.labels import as_labels
 from sagan_tf.generation.latents import draw_latents
 from sagan_tf.generation.pixels import from_levels, to_levels
 from sagan_tf.generation.truncation import NO_TRUNCATION
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 _BATCH = 64  # candidates optimized at a time
 _POOL, _COARSE = 512, 8  # samples to start from, which are compared with the images at 8 px

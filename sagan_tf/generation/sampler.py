@@ -15,7 +15,7 @@ from sagan_tf.generation.pixels import to_levels
 from sagan_tf.generation.replicas import on_all_replicas
 from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.layers import ConditionalBatchNormalization
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 _BAR_BATCHES = 4  # Fewer batches show no progress bar.
 

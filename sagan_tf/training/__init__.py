@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sagan_tf.lazy import lazy_exports
+from sagan_tf.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from sagan_tf.training import losses as losses

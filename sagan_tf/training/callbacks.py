@@ -6,7 +6,7 @@ import time
 import keras
 
 from sagan_tf.errors import UserError
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 
 class StepCallback(keras.callbacks.Callback):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sagan_tf.progress import progress_bar
+from sagan_tf.utils.progress import progress_bar
 
 
 class Terminal(io.StringIO):
@@ -49,6 +49,6 @@ shell = types.SimpleNamespace(config={"IPKernelApp": {}})
 sys.modules["ipykernel.zmqshell"] = types.ModuleType("zmqshell")
 sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
 sys.modules["ipywidgets"] = None
-import sagan_tf.progress"""
+import sagan_tf.utils.progress"""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

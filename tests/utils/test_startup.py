@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from sagan_tf.startup import quiet_imports
+from sagan_tf.utils.startup import quiet_imports
 
 ROOT = Path(__file__).resolve().parents[1]
 LOG_LINES = (
@@ -58,7 +58,7 @@ def test_signal_during_imports_ends_process_in_one_line(name, code, by):
     script = f"""
 import signal
 from sagan_tf.errors import one_line_errors
-from sagan_tf.startup import quiet_imports
+from sagan_tf.utils.startup import quiet_imports
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 with one_line_errors(), quiet_imports("Run it again."):
     try:

@@ -1,0 +1,1 @@
+"""What every package may use: lazy exports, registration with Keras, quiet imports and progress bars."""
