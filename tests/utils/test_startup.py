@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from sagan_tf.utils.startup import quiet_imports
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LOG_LINES = (
     b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
     b"I0000 00:00:1795861642.784326   19309 port.cc:153] oneDNN custom operations are on.\n"
