@@ -53,11 +53,7 @@ def attend_run(options):
             save_rows(rows, path, f"{title}, step {result.step}, gamma {gamma:.3f}", options.columns)
             yield path
             arrays |= _arrays(f"{result.network}/{name}/{result.pictures}", result.images, maps, rows)
-    summary = [
-        {"network": result.network, "pictures": result.pictures, "step": result.step, **measures}
-        for result in results
-        for measures in result.measures.values()
-    ]
+    summary = [_describe(result, options) | measures for result in results for measures in result.measures.values()]
     path = out / f"summary_step_{reader.step:08d}.json"
     write_text(path, json.dumps([_without_nan(row) for row in summary], indent=2, allow_nan=False) + "\n")
     yield path
@@ -73,6 +69,13 @@ def attend_run(options):
     yield format_table(summary)
     if summary:
         yield _describe_means(summary, options)
+
+
+def _describe(result, options):
+    """What the measures of an `AttentionResult` are of: dict of JSON values."""
+    is_drawn = result.pictures == "generated"
+    drawn = {name: getattr(options, name) if is_drawn else None for name in ("seed", "truncation")}
+    return {"network": result.network, "pictures": result.pictures, "step": result.step, **drawn}
 
 
 def _check_pictures(options):

@@ -147,7 +147,7 @@ def evaluate_folder(folder, options):
     stem = Path(options.out or "evaluation") / folder_stem(folder, features_name(evaluator.network), options)
     about = evaluator.describe_dataset(images)
     if evaluator.network is not None:
-        measured = measure_images(images, evaluator, about, stem, source, options, has_same_classes)
+        measured = measure_images(images, evaluator, about, stem, source, options)
     else:
         measured = MeasuredFeatures(describe_reference(evaluator, source, options), left_out=left_out)
     reader = ImageReader(images, has_same_classes)

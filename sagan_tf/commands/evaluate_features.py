@@ -57,7 +57,8 @@ def measure_samples(run, evaluator, reader, subject, stem, source, options):
         removals += more_removals
     if generated is None:
         return None
-    if not has_classes_of(run, reference.about.get("class_names")):
+    names = reference.about.get("class_names")
+    if len(names or ()) != (reader.num_classes or 0) or not has_classes_of(run, names):
         generated = dataclasses.replace(generated, labels=None)  # the labels of other classes mean nothing here
     metrics, left_out = _feature_metrics(evaluator, generated, reference, options)
     if options.truncation_curve and not curve:
@@ -71,14 +72,13 @@ def measure_samples(run, evaluator, reader, subject, stem, source, options):
     return MeasuredFeatures(reference.about, metrics, left_out, files, removals, curve)
 
 
-def measure_images(images, evaluator, about, stem, source, options, has_same_classes):
+def measure_images(images, evaluator, about, stem, source, options):
     """Measures the images of a folder.
 
     Args:
         images: `data.sources.Source` of the folder.
         about: dict of JSON values that identify the images.
         evaluator, stem, source, options: As in `measure_samples`.
-        has_same_classes: bool. Whether their classes are those of the reference.
 
     Returns:
         `MeasuredFeatures`.
@@ -86,7 +86,7 @@ def measure_images(images, evaluator, about, stem, source, options, has_same_cla
     reference = reference_features(evaluator, source, options)
     with _lock(stem):
         measured, collector = evaluator.collect_images(images, about, beside(stem, ".collecting"))
-    if not has_same_classes:
+    if about["class_names"] != reference.about.get("class_names"):
         measured = dataclasses.replace(measured, labels=None)  # the labels of other classes mean nothing here
     metrics, left_out = _feature_metrics(evaluator, measured, reference, options)
     return MeasuredFeatures(reference.about, metrics, left_out, removals=[collector.close])

@@ -101,7 +101,7 @@ def _obstacle(name, reader, source, rule):
 
 
 def _nearest_distances(reader, source, num_reference):
-    """Distances from samples, and from equally many images of the data, to the nearest other image of the data."""
+    """Distances from samples, and from images of the data, to the nearest other image of the data."""
     queries, _ = reader.read(range(min(_NEAREST_SAMPLES, reader.count)))
     distances, _ = pixel_neighbours(queries, source.reader, 1, num_reference)
     searched = min(num_reference, source.num_images)
@@ -159,7 +159,10 @@ def _mean(similarities):
 
 
 def save_class_image(reader, names, path):
-    """Saves the first samples of each class, one row per class; `names` is None without classes. Returns the path."""
+    """Saves ten samples of each class, from the first seed on, one row per class; returns the path.
+
+    `names` is None without classes.
+    """
     rows = range(min(len(names), _CLASS_ROWS) if names else 8)
     indices = [index for row in rows for index in range(row * _CLASS_COLUMNS, (row + 1) * _CLASS_COLUMNS)]
     images, _ = reader.read(indices, np.repeat(rows, _CLASS_COLUMNS) if names else None)

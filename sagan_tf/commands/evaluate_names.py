@@ -28,8 +28,8 @@ def describe_generator(run, networks, options, weights):
 
 def run_stem(step, features, options):
     """File name, without suffix, of the result of a run, with the options that change its numbers."""
-    generator = "best" if options.best else f"step_{step or 0:08d}"
-    return _stem([generator, features, *_parts(options), *_further_parts(options)])
+    best = "best_" if options.best else ""
+    return _stem([f"{best}step_{step or 0:08d}", features, *_parts(options), *_further_parts(options)])
 
 
 def folder_stem(folder, features, options):
@@ -57,11 +57,8 @@ def _distinct_part(text):
 
 
 def features_name(network):
-    """File name of a `FeatureNetwork`, or of pixels where it is None; a hash tells a user's networks apart."""
-    if network is None:
-        return "pixels"
-    name = file_name_part(network.name)
-    return name if network.is_inception else f"{name}_{network.sha256[:8]}"
+    """File name of a `FeatureNetwork`, or of pixels where it is None; a hash tells networks of one name apart."""
+    return "pixels" if network is None else f"{file_name_part(network.name)}_{network.sha256[:8]}"
 
 
 def _parts(options):

@@ -10,6 +10,7 @@ from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import class_names, load_model
 from sagan_tf.export.formats import FORMATS
 from sagan_tf.export.model_card import make_model_card, write_model_card
+from sagan_tf.export.model_versions import VersionExistsError
 from sagan_tf.files.atomic import read_unreplaced
 from sagan_tf.files.patterns import pattern_letter
 from sagan_tf.generation.folding import fold_generator
@@ -55,7 +56,7 @@ def export_run(options):
     for name in dict.fromkeys(options.formats):
         try:
             paths = FORMATS[name](folded, options.out, options, training)
-        except FileExistsError as error:
+        except VersionExistsError as error:
             raise UserError(f"{error} Choose another with --version, or leave it out.") from None
         for path in paths:
             yield name, path

@@ -7,6 +7,7 @@ import inspect
 import sys
 import typing
 from dataclasses import MISSING
+from pathlib import Path
 
 from sagan_tf.config.values import (
     choices,
@@ -108,6 +109,8 @@ def _default_text(default):
 def _read(name, hint, text):
     """Reads a value; several values of a tuple are separated by commas, and a last comma is allowed."""
     check_utf8(name, text)
+    if hint is Path and not text:
+        raise UserError(f"{name}: the path is empty. Name one, or leave {name} out.")
     if typing.get_origin(hint) is tuple:
         items = [item.strip() for item in text.strip().removesuffix(",").split(",")]
         if not any(items):

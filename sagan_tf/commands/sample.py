@@ -8,7 +8,7 @@ from sagan_tf.commands.subjects import open_subject
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import class_names, restore_networks
 from sagan_tf.files.hashing import sha256_of_parts
-from sagan_tf.files.shared_work import SharedFolder, split_batches
+from sagan_tf.files.shared_work import SharedFolder
 from sagan_tf.generation.directions import name_directions, principal_directions
 from sagan_tf.generation.folding import fold_generator
 from sagan_tf.generation.sampler import Sampler
@@ -53,10 +53,7 @@ def sample_run(options):
     if options.files:
         folder = out / "samples"
         _check_folder(folder, classes, options)
-        if worker.count == 1:
-            _write_files(sampler, classes, options, folder, split_batches(options.files, sampler.batch_size))
-        else:
-            _write_share(sampler, classes, options, folder, worker, networks.generator)
+        _write_files(sampler, classes, options, folder, worker, networks.generator)
         if worker.is_chief:
             yield folder
     if worker.is_chief:
@@ -161,46 +158,32 @@ def _animation_frames(sampler, classes, options, kind):
     return [draw_table(Table(np.reshape(frame, shape), titles)) for frame in np.stack(images, axis=1)]
 
 
-def _write_files(sampler, classes, options, folder, batches, after_batch=None):
-    """Writes batches of the single files, the classes in turn, and calls `after_batch()` after each."""
-    labels, names = _labels_and_names(classes, options)
-    is_shown = after_batch is None
-    with progress_bar(total=options.files, unit="img", desc="writing", leave=False, disable=not is_shown) as bar:
-        for batch in batches:
-            seeds = [options.seed + i for i in batch]
-            images = sampler.sample(seeds, [labels[i] for i in batch] if classes else None, options.truncation)
-            for i, image in zip(batch, images):
-                save_image(image, folder / names[i])
-            bar.update(len(batch))
-            if after_batch is not None:
-                after_batch()
-
-
-def _write_share(sampler, classes, options, folder, worker, generator):
-    """Writes this worker's share of the single files; the chief waits for the other workers."""
-    # Workers that found different checkpoints must not fill one folder.
+def _write_files(sampler, classes, options, folder, worker, generator):
+    """Writes this worker's share of the single files, the classes in turn; the chief waits for the other workers."""
+    # What another checkpoint made must not fill a folder with this one's, in an earlier command or on another worker.
     digest = sha256_of_parts(weight.tobytes() for weight in generator.get_weights())
     about = {"generator": digest, "seed": options.seed, "truncation": options.truncation}
-    _, names = _labels_and_names(classes, options)
+    labels, names = _labels_and_names(classes, options)
     shared = SharedFolder(folder, about, names, sampler.batch_size, (worker.index, worker.count))
+    if worker.count == 1 and not shared.done:
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+    title = "writing" if worker.count == 1 else f"{worker.count} workers writing"
     with progress_bar(
-        total=options.files,
-        initial=shared.count(),
-        unit="img",
-        desc=f"{worker.count} workers writing",
-        leave=False,
-        disable=not worker.is_chief,
+        total=options.files, initial=shared.count(), unit="img", desc=title, leave=False, disable=not worker.is_chief
     ) as bar:
 
         def show(count):
             bar.update(count - bar.n)
 
-        def after_batch():
+        for batch in shared.batches[shared.done :]:
+            seeds = [options.seed + i for i in batch]
+            images = sampler.sample(seeds, [labels[i] for i in batch] if classes else None, options.truncation)
+            for i, image in zip(batch, images):
+                save_image(image, folder / names[i])
             shared.add()
             if worker.is_chief:
                 show(shared.count())
-
-        _write_files(sampler, classes, options, folder, shared.batches[shared.done :], after_batch)
         if worker.is_chief:
             shared.wait(_WORKERS_MINUTES, show)
             shared.close()

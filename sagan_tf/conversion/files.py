@@ -10,6 +10,7 @@ from sagan_tf.errors import UserError, summarize
 from sagan_tf.files.hub import is_hub_name
 from sagan_tf.files.untrusted import check_archive, check_claim, read_arrays
 
+_MAX_NESTING = 8
 _NESTING_KEYS = ("state_dict", "generator", "discriminator", "model")  # Under which checkpoints keep the state dict.
 
 
@@ -125,14 +126,14 @@ def _read_torch(path):
         # Other pickles may run any code.
         with torch.serialization.safe_globals(_STAND_INS):
             state = torch.load(path, map_location="cpu", weights_only=True)
-    while isinstance(state, dict):
-        nested = next((state[key] for key in _NESTING_KEYS if isinstance(state.get(key), dict)), None)
-        if nested is None:
+    for _ in range(_MAX_NESTING):  # a damaged file may hold itself
+        if not isinstance(state, dict):
             break
-        state = nested
+        state = next((state[key] for key in _NESTING_KEYS if isinstance(state.get(key), dict)), state)
     if not isinstance(state, dict):
         raise UserError(f"{path}: contains {type(state).__name__} instead of a state dict.")
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    named = ((name, value) for name, value in state.items() if isinstance(name, str))
+    tensors = {name: value for name, value in named if isinstance(value, torch.Tensor)}
     # A tensor may repeat one number as often as it likes.
     check_claim(path, sum(4 * value.numel() for value in tensors.values()))
     return {name: value.float().numpy() for name, value in tensors.items()}

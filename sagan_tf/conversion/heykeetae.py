@@ -113,6 +113,8 @@ class _Reader:
             raise UserError(f"{self._source}: {module}.weight_bar is {kernel.shape}, expected (I, O, 4, 4).")
         matrix = kernel.reshape(len(kernel), -1)
         v = u @ matrix
+        if not np.linalg.norm(v):
+            raise UserError(f"{self._source}: {module}.weight_u gives no sigma; it or the kernel is zero.")
         sigma = np.linalg.norm(matrix @ (v / np.linalg.norm(v)))
         return np.float32(kernel / sigma)
 

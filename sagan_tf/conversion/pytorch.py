@@ -278,12 +278,12 @@ class _Reader:
             raise UserError(f"{self.source}: {module}.weight_u is missing.")
         self.has_normalized_tables = u is not None
         if u is not None:
-            u = u.reshape(-1)
-            v = u @ weight / np.linalg.norm(u @ weight)
-            weight = weight / np.linalg.norm(weight @ v)
+            v = u.reshape(-1) @ weight
+            if not np.linalg.norm(v):
+                raise UserError(f"{self.source}: {module} has no sigma; its u or its weights are zero.")
+            weight = weight / np.linalg.norm(weight @ (v / np.linalg.norm(v)))
         # StudioGAN's `gain` and `bias` are linear layers of one-hot labels (C, K); all others are embeddings.
-        is_linear = self.names is _STUDIOGAN and name == names[0]
-        return weight.T if is_linear else weight
+        return weight.T if self.names is _STUDIOGAN and name == names[0] else weight
 
 
 def first_map_order(width):

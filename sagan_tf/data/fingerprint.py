@@ -16,7 +16,11 @@ _DIFFERENCES_SHOWN = 3
 
 
 def fingerprint(source):
-    """Hashes pixels and labels where they are in memory, otherwise names, sizes and times of the files; returns hex."""
+    """Hashes what tells a data set from others; returns hex.
+
+    Of images in memory these are pixels and labels; of the files of a folder names, sizes, times and labels; of records
+    names and sizes of their files and which of their records are read.
+    """
     reader, digest = source.reader, hashlib.sha256()
     if source.digest is not None:
         digest.update(source.digest.encode())

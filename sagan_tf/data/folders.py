@@ -15,7 +15,7 @@ import tensorflow as tf
 from sagan_tf.data import tiny_imagenet
 from sagan_tf.data.checked_files import CheckedFiles
 from sagan_tf.data.image_files import UNREADABLE, image_suffixes, load_image, read_image, reason_in_one_line
-from sagan_tf.data.readers import ArrayReader, IndexedReader
+from sagan_tf.data.readers import ArrayReader, DamagedImageError, IndexedReader
 from sagan_tf.data.threads import TOGETHER, in_order
 from sagan_tf.errors import UserError, check_utf8, list_some
 from sagan_tf.utils.progress import progress_bar
@@ -275,7 +275,7 @@ def _make_decoder(image_shape, resize):
         try:
             return load_image(path, image_shape, resize)
         except UNREADABLE as error:  # changed since it was checked
-            raise ValueError(f"{path}: {reason_in_one_line(error)}") from None
+            raise DamagedImageError(f"{path}: {reason_in_one_line(error)}") from None
 
     def decode(path):
         return tf.ensure_shape(tf.numpy_function(read, [path], tf.uint8), image_shape)

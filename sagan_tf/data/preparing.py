@@ -23,6 +23,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
+from sagan_tf.data import embedded
 from sagan_tf.data.folders import list_images, unreadable_error
 from sagan_tf.data.image_files import UNREADABLE, load_image, reason_in_one_line
 from sagan_tf.data.prepared import (
@@ -103,7 +104,8 @@ def is_prepared_or_free(folder):
 
 def _describe(options, encoding, quality):
     """What the contents of a folder depend on besides the images."""
-    source = os.path.abspath(options.name) if os.path.isdir(options.name) else options.name
+    is_folder = options.name not in embedded.NAMES and os.path.isdir(options.name)
+    source = os.path.abspath(options.name) if is_folder else options.name
     check_utf8(options.name, source)
     height, width, channels = options.image_shape
     return {"source": source, "split": options.split, "image_size": height if height == width else [height, width],
@@ -193,7 +195,7 @@ class _Records:
 
 
 def _open(options):
-    if os.path.isdir(options.name) and not is_prepared(options.name):
+    if options.name not in embedded.NAMES and os.path.isdir(options.name) and not is_prepared(options.name):
         return _Folder(options.name, options)
     return _Records(options)
 
@@ -268,8 +270,8 @@ def _write_shards(source, path, options, numbers, encode, show_progress, wanted=
 
 def _advancing(bar, batches):
     for batch in batches:
-        yield from batch
         bar.update(len(batch))
+        yield from batch
 
 
 def _encoded_batches(source, ranges, encode):

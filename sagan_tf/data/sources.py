@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import itertools
 import os
 import re
 
@@ -186,7 +185,8 @@ def translate_data_errors(*names):
 
 
 def _damaged(names, reason):
-    advice = "Remove what was prepared, and prepare the data again."
+    is_prepared_again = any(not os.path.isdir(name) or is_prepared(name) for name in filter(None, names))
+    advice = "Remove what was prepared, and prepare the data again." if is_prepared_again else "Repair or remove it."
     listed = " or ".join(f"`{name}`" for name in names)
     return UserError(f"data set {listed}: an image or record is damaged and cannot be read: {reason} {advice}")
 
@@ -241,14 +241,14 @@ def describe_skipped(source):
     return lines
 
 
-def first_of_each_class(source, per_class, limit, max_read=None, classes=None):
+def first_of_each_class(source, per_class, limit, classes=None):
     """Returns the first `per_class` images of each class, `limit` in all, uint8 (N, H, W, C), and their labels or -1.
 
-    Only the images returned are decoded; after `max_read` images (None: all) the search ends. `classes` are the labels
-    of the classes (None: all); UserError if they have no image.
+    Only the images returned are decoded. `classes` are the labels of the classes (None: all); UserError if they have no
+    image.
     """
     counts, images, labels = collections.Counter(), [], []
-    for load, label in itertools.islice(source.reader.in_order(), max_read):
+    for load, label in source.reader.in_order():
         if counts[label] < per_class and (classes is None or label in classes):
             counts[label] += 1
             images.append(np.asarray(load()))
@@ -266,9 +266,7 @@ def spread_over_classes(source, count, classes=None):
     `classes` are the labels of the classes; None: all.
     """
     per_class = max(1, count // (len(classes) if classes else source.num_classes or 1))
-    # Enough to meet every class of a data set in random order without reading all of a large one.
-    max_read = None if classes else 200 * count
-    images, labels = first_of_each_class(source, per_class, count, max_read, classes)
+    images, labels = first_of_each_class(source, per_class, count, classes)
     order = np.argsort(labels, kind="stable")
     return images[order], labels[order]
 

@@ -6,7 +6,6 @@ import dataclasses
 import re
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from sagan_tf.data import embedded
@@ -20,6 +19,7 @@ def open_tfds(options, show_progress):
     """Returns (reader, class names or None, paths of the record files); a prepared data set needs no network."""
     builder = _make_builder(options)
     _prepare(builder, options)
+    _check_format(builder, options.name)
     image_key, label_key = _choose_features(builder, options.name)
     _check_dtype(builder, options.name, image_key)
     files, skips, takes = _list_files(builder, options)
@@ -77,8 +77,17 @@ def _prepare(builder, options):
     config = tfds.download.DownloadConfig(manual_dir=options.manual_dir)
     try:
         builder.download_and_prepare(download_config=config)
-    except (AssertionError, ValueError, OSError, tf.errors.OpError) as error:
+    except Exception as error:  # of a download, an archive, a missing package: each has types of its own
         raise UserError(f"data set `{options.name}` cannot be prepared: {' '.join(str(error).split())[:300]}") from None
+
+
+def _check_format(builder, name):
+    file_format = builder.info.file_format
+    if file_format != tfds.core.FileFormat.TFRECORD:
+        raise UserError(
+            f"data set `{name}`: is prepared as {file_format.value}, and only tfrecord is read. Prepare it again in "
+            "another data.data_dir."
+        )
 
 
 def _choose_features(builder, name):

@@ -43,9 +43,12 @@ def make_record_reader(files, skips, takes):
 
 
 def _read_bytes(path, offset, length):
-    with _open(path) as file:
-        file.seek(offset)
-        record = file.read(length + _FOOTER)
+    try:
+        with _open(path) as file:
+            file.seek(offset)
+            record = file.read(length + _FOOTER)
+    except OSError as error:  # since it was opened
+        raise DamagedImageError(f"{path}: cannot be read: {error.strerror}.") from None
     content, footer = record[:length], record[length:]
     # A flipped byte of a JPEG would give another image without an error.
     if int.from_bytes(footer, "little") != _checksum(content):

@@ -170,11 +170,8 @@ class Evaluator:
         """
         features, network = read_statistics(path), self.network
         made_with = features.about.get("features")
-        if made_with is not None and made_with != network.about():
-            raise UserError(
-                f"{path}: made with the features {made_with.get('name')} (SHA-256 {str(made_with.get('sha256'))[:12]}),"
-                f" not with {network.name} ({network.sha256[:12]})."
-            )
+        if made_with is not None and (reason := mismatch(made_with, network.about())) is not None:
+            raise UserError(f"{path}: made with other features than {network.name}: {reason}.")
         if len(features.moments.mean) != network.dimensions:
             raise UserError(
                 f"{path}: holds {len(features.moments.mean):,} features, and {network.name} has {network.dimensions:,}."

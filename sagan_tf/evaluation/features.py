@@ -104,9 +104,13 @@ def _open_keras(path, layer_name, pixel_range):
     layers = {layer.name: layer for layer in model.layers}
     if layer_name and layer_name not in layers:
         raise UserError(f"--features: {path} has no layer `{layer_name}`; it has {_list(layers)}.")
-    # By default the features are the input of the last layer, the classifier.
-    chosen = layers[layer_name].output if layer_name else model.layers[-1].input
-    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4 or not isinstance(chosen, keras.KerasTensor):
+    try:
+        # By default the features are the input of the last layer, the classifier.
+        chosen = layers[layer_name].output if layer_name else model.layers[-1].input
+    except (AttributeError, LookupError):
+        chosen = None  # of a model that has not been built, or without layers
+    is_tensor = isinstance(chosen, keras.KerasTensor)
+    if not is_tensor or len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         raise UserError(f"--features: {path}: must take one batch of images and have one feature tensor.")
     model_with_features = keras.Model(model.inputs[0], [chosen, model.outputs[0]])
     size, channels = _input_size(model.inputs[0].shape), model.inputs[0].shape[3]

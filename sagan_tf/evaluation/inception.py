@@ -4,11 +4,13 @@ It is TF-GAN's SavedModel, https://tfhub.dev/tensorflow/tfgan/eval/inception/1: 
 its resized input on, a function from images (B, 299, 299, 3) in [-1, 1] to `pool_3` (B, 2048) and `logits` (B, 1008).
 """
 
+import gzip
 import json
 import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path
 
 import tensorflow as tf
@@ -17,7 +19,9 @@ from sagan_tf.errors import UserError, summarize
 from sagan_tf.files.atomic import atomic_folder, write_text
 from sagan_tf.files.cache import user_cache_folder
 from sagan_tf.files.hashing import sha256
+from sagan_tf.files.locks import exclusive
 from sagan_tf.files.saved_models import FEATURE_OPERATIONS, checked_graph
+from sagan_tf.files.untrusted import check_claim, read_json
 from sagan_tf.utils.progress import progress_bar
 
 URL = "https://tfhub.dev/tensorflow/tfgan/eval/inception/1?tf-hub-format=compressed"
@@ -108,22 +112,10 @@ def _user_folder(path):
 
 def _cached_folder():
     folder = user_cache_folder() / "inception"
-    record = folder.with_name("inception.json")
-    if not folder.is_dir() or not record.is_file():
-        _fetch(folder, record)
-    elif json.loads(record.read_text(encoding="utf-8")).get("sha256") != sha256(folder):
-        raise UserError(f"{folder}: it has changed since the download (SHA-256). Delete it to download it again.")
-    return folder
-
-
-def _fetch(folder, record):
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary_folder:
-            archive = Path(temporary_folder) / "inception.tar.gz"
-            _download(URL, archive)
-            _unpack(archive, folder)
-            write_text(record, json.dumps({"url": URL, "sha256": sha256(folder)}) + "\n")
+        with exclusive(f"{folder}.lock", notice="Another process downloads Inception; waiting for it."):
+            _fetch_missing(folder, folder.with_name("inception.json"))
     except (OSError, urllib.error.URLError) as error:
         reason = summarize(error)
         raise InceptionUnavailable(
@@ -131,6 +123,20 @@ def _fetch(folder, record):
             "folder as --inception PATH, or choose another network with --features my.keras:layer, whose distances "
             "are not FIDs."
         ) from None
+    return folder
+
+
+def _fetch_missing(folder, record):
+    content = read_json(record) if record.is_file() else None
+    if folder.is_dir() and isinstance(content, dict):
+        if content.get("sha256") != sha256(folder):
+            raise UserError(f"{folder}: it has changed since the download (SHA-256). Delete it to download it again.")
+        return
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary_folder:
+        archive = Path(temporary_folder) / "inception.tar.gz"
+        _download(URL, archive)
+        _unpack(archive, folder)
+        write_text(record, json.dumps({"url": URL, "sha256": sha256(folder)}) + "\n")
 
 
 def _download(url, path):
@@ -146,6 +152,12 @@ def _download(url, path):
 def _unpack(archive, folder):
     try:
         with atomic_folder(folder) as temporary_folder, tarfile.open(archive) as file:
+            claimed_bytes = 0
+            for member in file:
+                claimed_bytes += member.size
+                check_claim(archive, claimed_bytes)
             file.extractall(temporary_folder, filter="data")
-    except (tarfile.TarError, EOFError, ValueError) as error:
+            while file.fileobj.read(_CHUNK):  # to its end, where gzip compares its checksum
+                pass
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
         raise UserError(f"{archive}: not a complete archive: {summarize(error)}") from None

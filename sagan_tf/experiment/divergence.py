@@ -10,10 +10,17 @@ def rate_factor(run):
     return math.prod(recovery["rate_factor"] for recovery in run.recoveries())
 
 
-def prepare_recovery(options, run, failure, writes):
-    """Records a recovery from a `TrainingFailure`; raises UserError if the `GuardConfig` allows none."""
+def prepare_recovery(options, run, failure, count, writes):
+    """Records a recovery from a `TrainingFailure`; raises UserError if the `GuardConfig` allows none.
+
+    Args:
+        options: `GuardConfig`.
+        run: `Run`.
+        failure: `TrainingFailure`.
+        count: int, recoveries before it. The chief may have recorded this one already.
+        writes: bool. Whether this worker records it.
+    """
     policy = options.on_divergence if failure.kind == "divergence" else options.on_collapse
-    count = len(run.recoveries())
     if policy != "recover" or count >= options.max_recoveries:
         raise UserError(f"{failure} {_advice(run, failure.kind, policy, count)}")
     if writes:
@@ -26,6 +33,8 @@ def _advice(run, kind, policy, recoveries):
     """What can be done after a failure, in one or two sentences."""
     has_checkpoint = bool(run.checkpoint_steps())
     place = f"The last good checkpoint is in {run.checkpoints_path}." if has_checkpoint else "No checkpoint exists yet."
+    if policy == "recover" and not recoveries:
+        return f"guard.max_recoveries, 0, allows no recovery. {place}"
     if policy == "recover":
         return f"{recoveries} recoveries did not help. {place}"
     start = "it" if has_checkpoint else "the start"

@@ -1,5 +1,6 @@
 """Loads the networks of a run at a step; nothing in the run folder changes."""
 
+import os
 import sys
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from sagan_tf.generation.loading import read_generator
 from sagan_tf.generation.sampler import count_classes
 from sagan_tf.runs.folder import Run
 from sagan_tf.training import SAGAN
+
+_NOT_RESTORED = "cannot be restored into the networks of its config"
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def restore_networks(run, step=None, discriminator=False, best=False):
         raise UserError(f"{run.source}: there is no checkpoint, which alone holds the discriminator.")
     config = run.config()
     gan = SAGAN(*build_networks(config, num_classes), ema_decay=config.training.ema_decay)
-    step = _restore(gan, run, steps[-1] if step is None else step, newest=step is None)
+    step = _restore(gan, run, step)
     return Networks(gan.ema_generator, gan.discriminator, num_classes, step, gan.generator)
 
 
@@ -120,17 +123,27 @@ def _restore_best(run, step):
     return Networks(generator, None, count_classes(generator), best["step"])
 
 
-def _restore(gan, run, step, newest):
-    """Restores a checkpoint and returns its step; if training removed the newest one meanwhile, the next."""
-    path = run.checkpoint_path(step)
-    if letter := pattern_letter(path):
-        raise UserError(
-            f"{path}: cannot be read, since TensorFlow takes `{letter}` for a pattern. Rename the folder of the run."
-        )
-    reason = restore(gan, path, optimizers=False)
-    if reason is None:
-        return step
-    newest_step = max(run.checkpoint_steps(), default=step)
-    if newest and newest_step != step:
-        return _restore(gan, run, newest_step, newest)
-    raise UserError(f"{path}: cannot be restored into the networks of its config: {reason}")
+def _restore(gan, run, step):
+    """Restores a checkpoint, for the step None the newest that is not damaged, as training does; returns its step."""
+    damaged = {}
+    while True:
+        # Training may remove and add checkpoints meanwhile.
+        readable = (each for each in run.checkpoint_steps() if each not in damaged)
+        chosen = max(readable, default=None) if step is None else step
+        if chosen is None:
+            chosen = max(damaged)
+            raise UserError(f"{run.checkpoint_path(chosen)}: {_NOT_RESTORED}: {damaged[chosen]}")
+        path = run.checkpoint_path(chosen)
+        if letter := pattern_letter(path):
+            raise UserError(
+                f"{path}: cannot be read, since TensorFlow takes `{letter}` for a pattern. Rename the folder of the "
+                "run."
+            )
+        reason = restore(gan, path, optimizers=False)
+        if reason is None:
+            return chosen
+        if step is not None:
+            raise UserError(f"{path}: {_NOT_RESTORED}: {reason}")
+        damaged[chosen] = reason
+        if os.path.exists(f"{path}.index"):
+            print(f"{path}: {_NOT_RESTORED}; trying the one before it: {reason}", file=sys.stderr)

@@ -12,6 +12,7 @@ from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.shards import WorkerShares
 from sagan_tf.generation.saving import save_generator
 from sagan_tf.training.callbacks import StepCallback
+from sagan_tf.training.guard import check_finite
 from sagan_tf.training.workers import make_all_reduce, read_worker
 
 _COUNT = "evaluation_samples"  # In every metrics line of an evaluation, and in no other.
@@ -82,6 +83,7 @@ class OnlineEvaluation(StepCallback):
             self.at_interval(self.last_step)
 
     def _evaluate(self):
+        check_finite(self.model, self.last_step, {})  # the levels of images that are not numbers are numbers
         try:
             with renamed_options(_OPTIONS):
                 features = self.collection.collect(self.last_step)

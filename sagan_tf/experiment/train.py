@@ -34,6 +34,7 @@ from sagan_tf.generation.sampler import Sampler
 from sagan_tf.runs.data_check import check_data, check_number_of_classes
 from sagan_tf.runs.folder import Run
 from sagan_tf.runs.portable import PATH_FIELDS
+from sagan_tf.runs.report import write_report
 from sagan_tf.training.callbacks import Progress
 from sagan_tf.training.distribution import make_strategy, prefetch_to_device, set_numerics
 from sagan_tf.training.guard import TrainingFailure
@@ -116,6 +117,7 @@ def _train_in_folder(config, strategy, worker, callbacks, allow_data_change, is_
         while True:
             with end_on_signal(worker):
                 wait_for_all(strategy, worker)  # until the chief has made the folder and recorded a recovery
+            num_recoveries = len(run.recoveries())
             with strategy.scope():
                 gan = build_gan(config, source, rate_factor(run))
             restore_latest(gan, run)
@@ -123,11 +125,13 @@ def _train_in_folder(config, strategy, worker, callbacks, allow_data_change, is_
                 # A worker that does not see the checkpoint of step 0 lacks the weights that the run starts from.
                 check_same_step(strategy, worker, int(gan.step.numpy()) if run.checkpoint_steps() else None)
             manager = make_manager(gan, run, config.output.checkpoints_to_keep) if worker.is_chief else None
+            with end_on_signal(worker):
+                wait_for_all(strategy, worker)  # until the chief has removed the metrics of later steps
             try:
                 run.stopped_by = fit(config, gan, source, run, manager, callbacks)
                 break
             except TrainingFailure as failure:
-                prepare_recovery(config.guard, run, failure, worker.is_chief)
+                prepare_recovery(config.guard, run, failure, num_recoveries, worker.is_chief)
         wait_for_all(strategy, worker)  # a worker that ended before the chief has saved would end the chief too
     return run
 
@@ -137,7 +141,8 @@ def _check_place(config):
     folder = config.data.name
     if config.run is None or folder in embedded.NAMES or not os.path.isdir(folder) or is_prepared(folder):
         return
-    if os.path.dirname(os.path.realpath(config.run)) == os.path.realpath(folder):
+    folders = (os.path.realpath(path) for path in (folder, os.path.join(folder, config.data.split)))
+    if os.path.dirname(os.path.realpath(config.run)) in folders:
         raise UserError(
             f"{config.run}: is in the folder of the data, {folder}, which the run could not be resumed with. Choose "
             "another folder with --run."
@@ -193,6 +198,8 @@ def fit(config, gan, source, run, manager, callbacks=()):
         if is_evaluation_missing(config, run, start_step):
             log = MetricsRecorder(run.metrics_log, writes=is_chief)
             OnlineEvaluation(config, run, gan, source, log).make_missing(gan)
+            if is_chief:
+                write_report([run], run.report_path)
         return None
     per_call = config.hardware.steps_per_execution
     if start_step % per_call:  # no call would end at a step where a line, a checkpoint or the end is due

@@ -64,5 +64,7 @@ def _result(evaluation):
         if figure["value"] is not None
     ]
     name = evaluation["reference"]
-    data = {"name": name, "type": re.sub(r"[^\w.-]+", "_", name), "split": evaluation["split"]}
+    data = {"name": name, "type": re.sub(r"[^\w.-]+", "_", name)}
+    if evaluation["split"]:
+        data["split"] = evaluation["split"]
     return {"task": {"type": _TASK}, "dataset": data, "metrics": metrics}

@@ -120,9 +120,10 @@ def _evaluation_section(evaluation):
     """Title and rows of a result of `sagan_tf.evaluate`; the title names the protocol."""
     rows = {title: figure["text"] for title, figure in evaluation["figures"].items()}
     samples = evaluation["samples"]
+    split = f", split {evaluation['split']}" if evaluation["split"] else ""
     title = (
         f"Evaluation: {samples['count']:,} samples from seed {samples['seeds'][0]}, truncation "
-        f"{truncation_text(samples['truncation'])}, against {evaluation['reference']}, split {evaluation['split']}, by "
+        f"{truncation_text(samples['truncation'])}, against {evaluation['reference']}{split}, by "
         f"{evaluation['features']}"
     )
     return title, rows | {f"made with: {name}": text for name, text in evaluation["how"].items()}

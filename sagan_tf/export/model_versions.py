@@ -10,6 +10,10 @@ from pathlib import Path
 from sagan_tf.files.atomic import flush_to_disk
 
 
+class VersionExistsError(FileExistsError):
+    """A version folder of that number exists."""
+
+
 class NewVersion:
     """A version folder that is being written.
 
@@ -29,7 +33,7 @@ def new_version(directory, version=None):
     """Yields a `NewVersion`, published at the end under a number (None: one above the highest).
 
     Raises:
-        FileExistsError: The version exists.
+        VersionExistsError: The version exists.
         ValueError: `version` is not an integer >= 1.
     """
     if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 1):
@@ -70,7 +74,7 @@ def _publish(path, directory, version):
 
 
 def _exists(path):
-    return FileExistsError(f"{path}: this version exists already.")
+    return VersionExistsError(f"{path}: this version exists already.")
 
 
 def _make_readable(folder):

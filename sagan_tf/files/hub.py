@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from sagan_tf.errors import UserError, install_hint, summarize
-from sagan_tf.files.hashing import sha256
+from sagan_tf.files.hashing import sha256, sha256_of_parts
 from sagan_tf.utils.progress import shows_bars
 
 SCHEME = "hf://"
@@ -15,6 +15,7 @@ _RUN_FILES = [
     "config.yaml", "generator.keras", "data/class_names.json", "data/fingerprint.json", "checkpoints/ckpt-*",
 ]  # fmt: skip
 _OWN_FOLDERS = ("checkpoints/", "tflite/")  # their files are replaced as a whole
+_TAG = re.compile(r"(?!.*\.\.)[\w-](?:[\w./-]*[\w-])?(?<!\.lock)", re.ASCII)  # a part of what Git allows
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -37,8 +38,10 @@ def repository_id(name):
 def output_folder(name):
     """Relative path for what is made of a repository, of each revision its own: `hub/owner/name@revision`."""
     parts = _parse(name)
-    revision = f"@{parts['revision'].replace('/', '_')}" if parts["revision"] else ""
-    return Path("hub") / f"{parts['id']}{revision}"
+    revision = parts["revision"]
+    if revision and "/" in revision:
+        revision = f"{revision.replace('/', '_')}_{sha256_of_parts([revision.encode()])[:8]}"
+    return Path("hub") / (f"{parts['id']}@{revision}" if revision else parts["id"])
 
 
 def download(name):
@@ -78,7 +81,8 @@ def upload(folder, name, private=False):
         str, the address of the commit.
 
     Raises:
-        UserError: As `download`; the token may not write, or the tag exists. The repository is unchanged then.
+        UserError: As `download`; the token may not write, or the tag exists. The files of the repository are unchanged
+            then, unless the tag alone failed.
     """
     parts, api = _parse(name), _api(name)
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -100,7 +104,10 @@ def upload(folder, name, private=False):
 
 def check_upload(name):
     """Raises UserError if `upload` would at once: before what is to be uploaded is made."""
-    if _parse(name)["revision"] == "main":
+    revision = _parse(name)["revision"]
+    if revision and not _TAG.fullmatch(revision):
+        raise UserError(f"{name}: `{revision}` is no name for a tag: letters, digits, `.`, `_` and `-`.")
+    if revision == "main":
         raise UserError(f"{name}: `main` is the branch that is written to, not a new tag. Leave `@main` out.")
     _api(name)
 

@@ -135,6 +135,8 @@ class Sampler:
         """
         fractions = tf.constant(fractions, tf.float32)
         seeds, labels = zip(start, end)
+        if (labels[0] is None) != (labels[1] is None):
+            raise ValueError(f"`start` and `end` must both have a label, or neither. Received: {start=}, {end=}.")
         rows = self._conditions(None if labels[0] is None else labels)
 
         def between(method, ends):

@@ -1,10 +1,12 @@
 """Results of `sagan_tf.evaluate` in a run folder, as the report and an export's model card show them."""
 
+import json
 import math
 
 from sagan_tf.errors import UserError
+from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.untrusted import read_json
-from sagan_tf.generation.truncation import NO_TRUNCATION
+from sagan_tf.generation.truncation import truncation_text
 from sagan_tf.runs.environment import hardware_text, versions_text
 from sagan_tf.runs.portable import dataset_name
 
@@ -17,8 +19,9 @@ def read_evaluations(run):
 
     Returns:
         list of dicts of JSON values: `step`, `best` (whether of the best generator during training), `features`,
-        `features_sha256`, `samples`, `batch_normalization`, `reference`, `split`, `figures`, `how` (label -> text: how
-        the figures were made) and `pictures` (paths of PNG files).
+        `features_sha256`, `samples`, `batch_normalization`, `reference`, `split` (or None), `protocol` (a hash of
+        features and reference), `figures`, `how` (label -> text: how the figures were made) and `pictures` (paths of
+        PNG files).
     """
     evaluations = []
     for path in sorted(run.evaluation_path.glob("*.json")):
@@ -27,7 +30,7 @@ def read_evaluations(run):
         except _DAMAGED:
             continue
         pictures = (path.with_name(f"{path.stem}_{kind}.png") for kind in PICTURES)
-        evaluation["best"] = path.name.startswith("best-")
+        evaluation["best"] = path.name.startswith("best_")
         evaluation["pictures"] = [picture for picture in pictures if picture.is_file()]
         evaluations.append(evaluation)
     return sorted(evaluations, key=lambda evaluation: evaluation["step"] or 0)
@@ -47,7 +50,8 @@ def _evaluation(result):
         },
         "batch_normalization": str(subject["batch_normalization"]),
         "reference": dataset_name(str(reference.get("data"))),
-        "split": str(reference.get("split")),
+        "split": None if reference.get("split") is None else str(reference["split"]),
+        "protocol": sha256_of_parts([json.dumps([features, reference], sort_keys=True).encode()]),
         "figures": {str(figure["title"]): _figure(figure) for figure in result["figures"].values()},
     }
     return evaluation | {"how": _how(evaluation, result)}
@@ -57,7 +61,7 @@ def _how(evaluation, result):
     """How the figures were made: dict, label -> text."""
     samples, reference, environment = evaluation["samples"], result["reference"], result.get("environment") or {}
     truncation = samples["truncation"]
-    truncated = "no truncation" if truncation >= NO_TRUNCATION else f"truncation {truncation:g}"
+    truncated = f"truncation {truncation_text(truncation)}"
     count = reference.get("count")
     network = evaluation["features"]
     if evaluation["features_sha256"]:
@@ -67,7 +71,8 @@ def _how(evaluation, result):
         "batch normalization": evaluation["batch_normalization"],
         "samples": f"{samples['count']:,}, seeds {samples['seeds'][0]} to {samples['seeds'][-1]}, {truncated}"
         + (f", labels {samples['labels']}" if samples["labels"] else ""),
-        "data": f"{evaluation['reference']}, split {evaluation['split']}"
+        "data": evaluation["reference"]
+        + (f", split {evaluation['split']}" if evaluation["split"] else "")
         + (f", {int(count):,} images" if count else ""),
         "features": network,
         "versions": versions_text(environment),

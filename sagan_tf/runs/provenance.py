@@ -53,7 +53,7 @@ def _newest_metrics(run):
 def _evaluations(run, step):
     """Results for the generator of a step, without paths of this machine."""
     return [
-        {name: value for name, value in evaluation.items() if name not in ("best", "pictures")}
+        {name: value for name, value in evaluation.items() if name not in ("best", "pictures", "protocol")}
         for evaluation in _largest(e for e in read_evaluations(run) if e["step"] == step and not e["best"])
     ]
 
@@ -62,9 +62,9 @@ def _largest(evaluations):
     """Keeps, of evaluations with the same protocol and figures, the one with the most samples."""
     kept, seen = [], set()
     for evaluation in sorted(evaluations, key=lambda e: -e["samples"]["count"]):
-        protocol = ("features_sha256", "batch_normalization", "reference", "split")
         samples = evaluation["samples"]
-        key = (*(evaluation[name] for name in protocol), samples["truncation"], samples["labels"])
+        protocol = evaluation["protocol"], evaluation["batch_normalization"]
+        key = (*protocol, samples["truncation"], samples["labels"])
         if any((*key, title) not in seen for title in evaluation["figures"]):
             kept.append(evaluation)
         seen |= {(*key, title) for title in evaluation["figures"]}

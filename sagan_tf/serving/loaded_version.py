@@ -1,7 +1,6 @@
 """A SavedModel in memory, run as TensorFlow Serving runs it: a session and the tensors named by its SignatureDefs."""
 
 import functools
-import itertools
 import math
 import os
 from collections.abc import Callable
@@ -59,10 +58,10 @@ class Signature:
 
     @property
     def can_batch(self):
-        """Whether requests can run as one batch: all inputs and outputs have a batch axis."""
-        return bool(self.inputs) and all(
-            info.has_batch_axis for info in itertools.chain(self.inputs.values(), self.outputs.values())
-        )
+        """Whether requests can run as one batch: along a first axis, and inputs have no other axis of any size."""
+        infos = [*self.inputs.values(), *self.outputs.values()]
+        has_fixed_rows = all(info.shape and None not in info.shape[1:] for info in self.inputs.values())
+        return bool(self.inputs) and has_fixed_rows and all(info.has_batch_axis for info in infos)
 
     def run(self, inputs):
         """Maps a dict of input arrays to a dict of output arrays; RequestError if the model refuses them."""

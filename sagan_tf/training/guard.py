@@ -67,7 +67,7 @@ class Guard:
         Raises:
             TrainingFailure: Training diverged, or collapsed and `stop_on_collapse` is set.
         """
-        self.check_finite(gan, step, means)
+        check_finite(gan, step, means)
         diversity = self.diversity()
         largest = self._signs.largest_diversity
         failing = self._signs.of({**means, "sample_diversity": diversity})
@@ -110,19 +110,6 @@ class Guard:
         # Over all pairs, the mean square of a difference is twice the variance.
         return float(np.sqrt(2 * small.var(axis=1).mean() * per_group / (per_group - 1)))
 
-    def check_finite(self, gan, step, means):
-        """Raises `TrainingFailure` if a mean, or a weight of a network, is not finite; arguments as in `check`."""
-        names = [name for name, value in means.items() if not np.isfinite(value)]
-        scaling = loss_scaling_optimizers(gan).items()
-        names += [f"{name}'s gradient" for name, one in scaling if float(one.dynamic_scale.numpy()) <= MINIMUM_SCALE]
-        if names or not bool(_all_finite(gan)):
-            subject = ", ".join(names) or "a weight"
-            raise TrainingFailure(
-                "divergence", step, f"training diverged: {subject} became infinite or NaN before step {step}. Likely "
-                "to help: lower learning rates, training.r1_weight 1, hardware.precision float32, another "
-                "training.seed."
-            )  # fmt: skip
-
     def _report(self, name, has_failed, step, message):
         """Raises or warns, once until the failure is over."""
         if not has_failed:
@@ -132,6 +119,20 @@ class Guard:
         elif name not in self._warned:
             self._warned.add(name)
             self._warn(f"Warning at step {step}: {message}")
+
+
+def check_finite(gan, step, means):
+    """Raises `TrainingFailure` if a mean, or a weight of a network, is not finite; arguments as in `Guard.check`."""
+    names = [name for name, value in means.items() if not np.isfinite(value)]
+    scaling = loss_scaling_optimizers(gan).items()
+    names += [f"{name}'s gradient" for name, one in scaling if float(one.dynamic_scale.numpy()) <= MINIMUM_SCALE]
+    if names or not bool(_all_finite(gan)):
+        subject = ", ".join(names) or "a weight"
+        raise TrainingFailure(
+            "divergence", step, f"training diverged: {subject} became infinite or NaN before step {step}. Likely "
+            "to help: lower learning rates, training.r1_weight 1, hardware.precision float32, another "
+            "training.seed."
+        )  # fmt: skip
 
 
 class FailureSigns:

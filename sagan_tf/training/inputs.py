@@ -90,7 +90,7 @@ def check_distribution(generator, label_distribution):
         (count,) = counts
         return (1.0 / count,) * count
     distribution = tuple(float(p) for p in label_distribution)
-    are_shares = min(distribution) >= 0 and abs(sum(distribution) - 1) <= 1e-6  # False for NaN, too
+    are_shares = min(distribution, default=-1) >= 0 and abs(sum(distribution) - 1) <= 1e-6  # False for NaN, too
     if (counts and counts != {len(distribution)}) or not are_shares:
         raise ValueError(
             f"`label_distribution` must be probabilities of the generator's classes {sorted(counts)}, summing to 1. "

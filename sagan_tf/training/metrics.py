@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from sagan_tf.layers import SelfAttention, spectral_normalizations
 from sagan_tf.training.callbacks import StepCallback
+from sagan_tf.training.guard import check_finite
 from sagan_tf.training.loss_scale import loss_scaling_optimizers
 
 
@@ -58,7 +59,7 @@ class Metrics(StepCallback):
 
     def on_train_end(self, logs=None):
         if self.last_step % self.interval and self.logs:
-            self.guard.check_finite(self.model, self.last_step, self._means())  # a checkpoint follows
+            check_finite(self.model, self.last_step, self._means())  # a checkpoint follows
             steps = self.last_step - self.line_step + (self.unfinished["steps"] if self.unfinished else 0)
             self.log.save_unfinished({"step": self.last_step, "steps": steps, "means": self._means()})
 

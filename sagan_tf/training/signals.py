@@ -57,6 +57,8 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._first_step = self._last_step = int(self.model.step.numpy())
+        if threading.current_thread() is not threading.main_thread():  # which alone may have handlers
+            return
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         self._thread = SignalThread(self._announce)
 

@@ -1,5 +1,6 @@
 """Images in rows and columns, with titles and captions: sample grids, contact sheets and tables; Pillow."""
 
+import bisect
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from sagan_tf.viewing.text import TextFont
 
 BACKGROUND, INK, FAINT = (250, 250, 248), (40, 40, 40), (120, 120, 116)
 _COLUMN_TITLE_HEIGHT, _ROW_TITLE_GAP, _MAX_ROW_TITLE_WIDTH = 20, 12, 320  # px
+_MAX_LETTERS = 400  # of a title that may fit
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,8 @@ def _check(images, columns, captions):
 
 
 def _cut(text, width, font):
-    if font.getlength(text) <= width:
+    if len(text) <= _MAX_LETTERS and font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
+    # A name may be of any length, and each measurement looks at all letters.
+    length = bisect.bisect_left(range(_MAX_LETTERS), True, key=lambda n: font.getlength(text[: n + 1] + "...") > width)
+    return text[:length] + "..."

@@ -17,6 +17,7 @@ MAX_POINTS = 1000  # per curve; more than a screen shows
 MAX_IMAGES = 24  # per slider
 _IMAGE_PX, _CONTACT_SHEET_PX = 1024, 1600  # longest side
 _WEBP_QUALITY = 82
+_LARGEST = 1e300  # of values that are drawn; their sums stay finite
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def curves(metrics, max_points=MAX_POINTS):
     points = {}
     for line in metrics:
         for name, value in line.items():
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
             if name != "step" and is_number:
                 points.setdefault(name, []).append((line["step"], float(value)))
     return {name: _thin(*zip(*pairs), max_points) for name, pairs in points.items()}
@@ -104,11 +105,13 @@ def _run_data(record):
     speeds = [line["images_per_second"] for line in record.metrics if line.get("images_per_second")]
     step, speed = max(record.step, last.get("step", 0)), float(np.median(speeds[-20:])) if speeds else None
     seconds_left = (record.steps - step) * record.images_per_step / speed if speed else None
+    if seconds_left is not None and not math.isfinite(seconds_left):
+        seconds_left = None  # at an implausible speed
     return {
         "name": record.name,
         "step": step,
         "steps": record.steps,
-        "images": max(last.get("images", 0), step * record.images_per_step),
+        "images": max(last.get("images") or 0, step * record.images_per_step),
         "speed": speed,
         "seconds_left": seconds_left if step < record.steps else 0,
         "curves": curves(record.metrics),

@@ -30,11 +30,9 @@ def test_results_of_other_paths_and_splits_have_other_names():
 
 def test_results_of_networks_of_one_name_have_other_names():
     """Two files of one name gave one result, the second in place of the first."""
-    networks = [SimpleNamespace(name="a.keras, features", sha256=digit * 64, is_inception=False) for digit in "12"]
+    networks = [SimpleNamespace(name="a.keras, features", sha256=digit * 64) for digit in "12"]
     names = [features_name(network) for network in networks]
     assert names == ["a.keras_features_11111111", "a.keras_features_22222222"]
-    inception = SimpleNamespace(name="Inception 2015, pool_3", sha256="3" * 64, is_inception=True)
-    assert features_name(inception) == "Inception_2015_pool_3"
 
 
 def test_long_stems_fit_into_a_file_name_and_differ():

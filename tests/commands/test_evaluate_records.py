@@ -45,7 +45,7 @@ def test_model_card_lists_evaluations(features, tmp_path):
     text = to_markdown(card)
     assert "20 samples from seed 0" in text and "by small.keras" in text and "0 disc, 1 ring" in text
     rows = dict(re.findall(r"^\| made with: ([^|]+) \| (.+) \|$", text, re.MULTILINE))
-    assert rows["samples"] == "20, seeds 0 to 19, no truncation, labels drawn with equal probabilities"
+    assert rows["samples"] == "20, seeds 0 to 19, truncation none, labels drawn with equal probabilities"
     assert rows["data"] == "twins, split train, 240 images" and "step 200" in rows["generator"]
     assert f"tensorflow {tf.__version__}" in rows["versions"] and "cores" in rows["hardware"]
     assert "kernel distance" in run.report_path.read_text(encoding="utf-8")

@@ -121,6 +121,28 @@ def test_sample_does_not_mix_single_files_with_others(run, tmp_path, capsys, ref
     assert contents(tmp_path / "samples") == before
 
 
+def test_sample_leaves_no_single_file_of_another_generator(run, tmp_path, monkeypatch):
+    """An interrupted command left its images among those of an earlier one with another truncation."""
+    arguments = [str(run.path), "--out", str(tmp_path), "--files", "70"]
+    sample.main(arguments)
+    save, written = sample_command.save_image, []
+
+    def stop(image, path):
+        if len(written) == 40:
+            raise KeyboardInterrupt
+        written.append(path)
+        save(image, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sample_command, "save_image", stop)
+        with pytest.raises(SystemExit):
+            sample.main([*arguments, "--truncation", "0.5"])
+    assert {path for path in (tmp_path / "samples").glob("*.png")} == set(written)
+    sample.main([*arguments, "--truncation", "0.5"])
+    sample.main([*arguments[:2], str(tmp_path / "other"), *arguments[3:], "--truncation", "0.5"])
+    assert contents(tmp_path / "samples") == contents(tmp_path / "other" / "samples")
+
+
 def become(monkeypatch, index, workers=2):
     cluster, task = {"worker": [f"a:{i + 1}" for i in range(workers)]}, {"type": "worker", "index": index}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))

@@ -11,7 +11,9 @@ from small_data import open_small, save_picture
 from sagan_tf.data.image_files import load_image
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.pipeline import make_dataset
+from sagan_tf.data.readers import ArrayReader
 from sagan_tf.data.sources import (
+    Source,
     class_distribution,
     contact_sheet_images,
     describe,
@@ -47,6 +49,15 @@ def test_class_folders_give_names_counts_and_contact_sheet(pictures):
     assert images.shape == (4, 32, 32, 3) and set(labels) == {1}
     with pytest.raises(UserError, match="no image of these classes"):
         spread_over_classes(source, 9, classes=(2,))
+
+
+def test_spread_over_classes_meets_every_class_of_a_large_folder():
+    """Of folders, which are read class by class, only the first 200 images per wanted one were looked at."""
+    labels = np.repeat(np.arange(10, dtype=np.int32), 700)
+    source = Source(
+        "large", "train", ArrayReader(np.zeros((7000, 2, 2, 3), np.uint8), labels), tuple("abcdefghij"), None, (2, 2, 3)
+    )
+    np.testing.assert_array_equal(spread_over_classes(source, 32)[1], np.repeat(np.arange(10), 3))
 
 
 def test_open_source_stops_at_or_skips_corrupt_files(pictures):

@@ -76,8 +76,10 @@ def test_prepare_reads_splits_and_other_sources(pictures, raw, tmp_path, monkeyp
         open_small(tmp_path / "a", split="val")
     run(raw, tmp_path / "again", "png")
     np.testing.assert_array_equal(open_small(tmp_path / "again").reader.images, open_small(raw).reader.images)
-    run("twins", tmp_path / "twins")
-    twins, again = open_small("twins"), open_small(tmp_path / "twins")
+    (tmp_path / "twins").mkdir()  # a folder of that name is another data set, as for training
+    monkeypatch.chdir(tmp_path)
+    run("twins", tmp_path / "ready")
+    twins, again = open_small("twins"), open_small(tmp_path / "ready")
     np.testing.assert_array_equal(again.reader.images, twins.reader.images)
     assert (again.class_names, again.class_counts) == (twins.class_names, twins.class_counts)
 

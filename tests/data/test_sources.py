@@ -1,5 +1,7 @@
 """TensorFlow Datasets: levels and labels of the records, and errors for missing, damaged and unsuitable ones."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -65,6 +67,35 @@ def test_open_source_reports_damaged_record_in_one_line(tmp_path, memory_limit_g
     with pytest.raises(UserError, match="data set `broken`: an image or record is damaged.*PNG"):
         with translate_data_errors("broken"):
             source = open_small("broken", data_dir=str(tmp_path), memory_limit_gib=memory_limit_gib)
+            next(iter(make_dataset(source, 6)))
+
+
+def test_open_source_names_why_a_download_fails(tmp_path, monkeypatch):
+    """TensorFlow Datasets has types of its own for it, which ended in a traceback."""
+    builder = tfds.builder("mnist", data_dir=tmp_path)
+    failures = [tfds.download.DownloadError("HTTP code: 404"), ImportError("No module named 'x'"), Exception("bad zip")]
+    for failure in failures:
+        monkeypatch.setattr(type(builder), "download_and_prepare", Mock(side_effect=failure))
+        with pytest.raises(UserError, match=f"`mnist` cannot be prepared: {failure}"):
+            open_small("mnist", data_dir=str(tmp_path), download=True)
+
+
+def test_open_source_names_a_file_format_that_is_not_read(tmp_path, monkeypatch):
+    image, pictures = tfds.features.Image(shape=(8, 8, 3), encoding_format="png"), np.zeros((6, 8, 8, 3), np.uint8)
+    write_records(tmp_path, "plain", image, pictures, [0, 1, 2] * 2)
+    monkeypatch.setattr(tfds.core.DatasetInfo, "file_format", tfds.core.FileFormat.ARRAY_RECORD)
+    with pytest.raises(UserError, match="`plain`: is prepared as array_record, and only tfrecord is read"):
+        open_small("plain", data_dir=str(tmp_path))
+
+
+def test_records_that_vanish_are_named(tmp_path):
+    image, pictures = tfds.features.Image(shape=(8, 8, 3), encoding_format="png"), np.zeros((6, 8, 8, 3), np.uint8)
+    write_records(tmp_path, "lost", image, pictures, [0, 1, 2] * 2)
+    source = open_small("lost", data_dir=str(tmp_path), memory_limit_gib=0.0)
+    for path in tmp_path.rglob("*tfrecord*"):
+        path.unlink()
+    with pytest.raises(UserError, match="tfrecord-00000-of-00001: cannot be read: No such file"):
+        with translate_data_errors("lost"):
             next(iter(make_dataset(source, 6)))
 
 

@@ -1,6 +1,7 @@
 """Feature networks: a stand-in for TF-GAN's Inception, Keras files, SavedModels, and files that are rejected."""
 
 import functools
+import gzip
 import http.server
 import re
 import tarfile
@@ -89,6 +90,30 @@ def test_load_inception_reads_folder_and_archive(folder, tmp_path):
         load_inception(folder, "abc")
 
 
+@pytest.mark.parametrize("position", [0.5, -8])
+def test_load_inception_rejects_a_damaged_archive(folder, tmp_path, cache, position):
+    """The end of an archive comes before the checksum of its compression, which was not compared."""
+    path = tmp_path / "inception.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=0) as file:
+        for each in folder.iterdir():
+            file.add(each, each.name)
+    content = bytearray(path.read_bytes())
+    content[int(position * len(content)) if position > 0 else position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not a complete archive"):
+        load_inception(path)
+    assert not list(cache.glob("inception-*"))
+
+
+def test_load_inception_rejects_an_archive_that_unpacks_to_too_much(tmp_path, cache):
+    member = tarfile.TarInfo("saved_model.pb")
+    member.size = 3 << 30
+    (tmp_path / "bomb.tar.gz").write_bytes(gzip.compress(member.tobuf()))
+    with pytest.raises(UserError, match="claims to unpack to 3.0 GiB"):
+        load_inception(tmp_path / "bomb.tar.gz")
+    assert not list(cache.glob("inception-*"))
+
+
 @pytest.fixture
 def server(folder, tmp_path, monkeypatch):
     """A server that returns the archive and counts requests."""
@@ -115,7 +140,11 @@ def server(folder, tmp_path, monkeypatch):
 def test_load_inception_downloads_once_and_detects_changes(server, cache, folder):
     first = open_features()
     assert open_features().sha256 == first.sha256 == sha256(folder) and len(server) == 1
-    assert sorted(path.name for path in cache.iterdir()) == ["inception", "inception.json"]
+    assert sorted(path.name for path in cache.iterdir()) == ["inception", "inception.json", "inception.lock"]
+    for record in ("", "[]"):  # a damaged one: downloaded again
+        (cache / "inception.json").write_text(record)
+        assert open_features().sha256 == first.sha256
+    assert len(server) == 3
     with open(cache / "inception" / "saved_model.pb", "ab") as file:
         file.write(b" ")
     with pytest.raises(UserError, match="has changed since the download"):
@@ -126,7 +155,7 @@ def test_load_inception_names_alternative_when_download_fails(monkeypatch, cache
     monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/nothing")
     with pytest.raises(UserError, match=r"cannot be downloaded .*--inception PATH.*--features") as caught:
         open_features()
-    assert "\n" not in str(caught.value) and not list(cache.iterdir())
+    assert "\n" not in str(caught.value) and [path.name for path in cache.iterdir()] == ["inception.lock"]
 
 
 @pytest.fixture(scope="module")
@@ -199,10 +228,14 @@ def test_open_features_rejects_other_files(classifier, tmp_path, folder):
     (tmp_path / "bad.keras").write_bytes(b"PK\x03\x04")
     (tmp_path / "bad.tar.gz").write_bytes(b"no archive")
     (tmp_path / "empty").mkdir()
+    with pytest.warns(UserWarning, match="not yet been built"):
+        keras.Sequential([keras.layers.Dense(2, name="dense")]).save(tmp_path / "unbuilt.keras")
     for call, message in [
         (lambda: open_features("nothing.keras"), "no file or folder"),
         (lambda: open_features(f"{classifier[1]}:pol"), "no layer `pol`; it has maps, pool, logits"),
         (lambda: open_features(str(tmp_path / "bad.keras")), "not a readable Keras model"),
+        (lambda: open_features(str(tmp_path / "unbuilt.keras")), "must take one batch of images"),
+        (lambda: open_features(f"{tmp_path / 'unbuilt.keras'}:dense"), "must take one batch of images"),
         (lambda: open_features(str(tmp_path / "empty")), "not a SavedModel"),
         (lambda: open_features(inception=str(tmp_path / "none")), "no file or folder"),
         (lambda: open_features(inception=str(tmp_path / "empty")), "not TF-GAN's Inception"),

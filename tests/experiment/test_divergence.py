@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from tiny_runs import Poison, tiny_config
 
+from sagan_tf.config import GuardConfig
 from sagan_tf.errors import UserError
+from sagan_tf.experiment.divergence import prepare_recovery
 from sagan_tf.experiment.train import train
 from sagan_tf.runs.folder import Run
+from sagan_tf.training.guard import TrainingFailure
 
 pytestmark = pytest.mark.usefixtures("quick_training")
 
@@ -26,6 +29,20 @@ def test_recovery_returns_to_checkpoint_with_lower_rate_until_it_does_not_help(t
     assert list(rates) == [1, 2, 3, 4, 5]
     np.testing.assert_allclose(list(rates.values()), [1, 1, 1 / 4, 1 / 4, 1 / 4], rtol=1e-6)
     assert [(recovery["kind"], recovery["step"]) for recovery in run.recoveries()] == [("divergence", 4)]
+
+
+def test_recovery_is_counted_once_by_all_workers(tmp_path):
+    """Another worker read the record that the chief had just written, and stopped at the last recovery allowed."""
+    run, failure = Run(tmp_path), TrainingFailure("divergence", 5, "training diverged.")
+    run.checkpoints_path.mkdir()
+    options = GuardConfig(on_divergence="recover", max_recoveries=1)
+    for is_chief in (True, False):
+        prepare_recovery(options, run, failure, 0, is_chief)
+    assert len(run.recoveries()) == 1
+    with pytest.raises(UserError, match="1 recoveries did not help"):
+        prepare_recovery(options, run, failure, 1, True)
+    with pytest.raises(UserError, match="guard.max_recoveries, 0, allows no recovery"):
+        prepare_recovery(GuardConfig(on_divergence="recover", max_recoveries=0), run, failure, 0, True)
 
 
 @pytest.mark.stress

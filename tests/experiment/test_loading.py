@@ -107,6 +107,23 @@ def test_restore_networks_rejects_checkpoint_of_other_networks(run, tmp_path):
         restore_networks(other, discriminator=True)
 
 
+def test_restore_networks_takes_the_checkpoint_before_a_damaged_one(run, tmp_path, capsys):
+    """As training does when it resumes."""
+    copy = Run.open(shutil.copytree(run.path, tmp_path / "run"))
+    for step in (300, 40):
+        index = copy.checkpoints_path / f"ckpt-{step}.index"
+        index.write_bytes(index.read_bytes()[:40])
+    assert restore_networks(copy, discriminator=True).step == 5
+    err = capsys.readouterr().err
+    assert err.count("; trying the one before it: ") == 2 and "ckpt-300: " in err and "ckpt-40: " in err
+    with pytest.raises(UserError, match="ckpt-300: cannot be restored"):
+        restore_networks(copy, 300)
+    index = copy.checkpoints_path / "ckpt-5.index"
+    index.write_bytes(index.read_bytes()[:40])
+    with pytest.raises(UserError, match="ckpt-300: cannot be restored"):
+        restore_networks(copy, discriminator=True)
+
+
 def test_restore_networks_names_a_path_that_tensorflow_takes_for_a_pattern(run, tmp_path):
     """As of a run that was moved: TensorFlow finds no file there, and its error does not say why."""
     copy = Run.open(shutil.copytree(run.path, tmp_path / "run [1]"))

@@ -16,6 +16,7 @@ from sagan_tf.experiment import online_evaluation
 from sagan_tf.experiment.online_evaluation import EvaluationInterrupted, OnlineEvaluation, SampleCollection
 from sagan_tf.runs.folder import Run
 from sagan_tf.training.callbacks import StepCallback
+from sagan_tf.training.guard import TrainingFailure
 from sagan_tf.training.workers import Worker, make_all_reduce
 
 
@@ -110,6 +111,7 @@ class InterruptedCollection:
 def test_online_evaluation_raises_when_interrupted_again(monkeypatch):
     monkeypatch.setattr(OnlineEvaluation, "__init__", lambda self: StepCallback.__init__(self, interval=2))
     monkeypatch.setattr(online_evaluation, "is_evaluation_missing", lambda config, run, step: step == 4)
+    monkeypatch.setattr(online_evaluation, "check_finite", lambda *_: None)
     evaluation = OnlineEvaluation()
     evaluation.config = evaluation.run = None
     evaluation.collection = InterruptedCollection()
@@ -119,6 +121,17 @@ def test_online_evaluation_raises_when_interrupted_again(monkeypatch):
     evaluation.model.step.assign(5)
     evaluation.on_train_begin()
     assert evaluation.evaluated_step == 5
+
+
+def test_online_evaluation_rejects_weights_that_are_not_finite():
+    """Their images are levels like others, of which a distance came out, and a best generator that nobody can load."""
+    evaluation = object.__new__(OnlineEvaluation)
+    generator = toy_generator()
+    generator.weights[0].assign(np.full(generator.weights[0].shape, np.nan))
+    evaluation.collection, evaluation.last_step = InterruptedCollection(), 3
+    evaluation._model = types.SimpleNamespace(weights=generator.weights)
+    with pytest.raises(TrainingFailure, match="a weight became infinite or NaN before step 3"):
+        evaluation._evaluate()
 
 
 def test_best_generator_of_other_options_is_replaced(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Training of tiny runs: exact resume, rejected configs."""
 
+import concurrent.futures
 import dataclasses
 import shutil
 import types
@@ -129,9 +130,18 @@ def test_train_refuses_a_run_folder_among_the_classes_of_the_data(tmp_path):
     """Its samples would be images nested too deep, from the second start on."""
     for i in range(4):
         save_picture(tmp_path / "data" / f"{i}.png", np.full((32, 32, 3), i, np.uint8))
-    with pytest.raises(UserError, match="run: is in the folder of the data, .*, which the run could not be resumed"):
-        train(tiny_config(tmp_path / "data" / "run", steps=1, data__name=tmp_path / "data"))
-    assert not (tmp_path / "data" / "run").exists()
+        save_picture(tmp_path / "split" / "train" / f"{i}.png", np.full((32, 32, 3), i, np.uint8))
+    for data, place in (("data", "data/run"), ("split", "split/run"), ("split", "split/train/run")):
+        with pytest.raises(UserError, match="run: is in the folder of the data, .*, which the run could not be resume"):
+            train(tiny_config(tmp_path / place, steps=1, data__name=tmp_path / data))
+        assert not (tmp_path / place).exists()
+
+
+def test_train_works_outside_of_the_main_thread(tmp_path):
+    """Signals can only be handled in the main thread: it failed after the folder was made."""
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        run = threads.submit(train, tiny_config(tmp_path / "run", steps=1)).result()
+    assert run.checkpoint_steps() == [1]
 
 
 def test_divergence_stops_training_before_checkpoint_of_last_step(tmp_path):

@@ -38,7 +38,7 @@ def test_name_may_be_a_path_and_each_revision_has_its_output(hub, folder):
     assert is_hub_name(Path(NAME)) and read(download(Path(NAME))) == FILES
     names = [NAME, f"{NAME}@v1", Path(f"{NAME}@v1"), f"{NAME}@refs/pr/1"]
     assert list(map(str, map(output_folder, names))) == [
-        "hub/me/toy", "hub/me/toy@v1", "hub/me/toy@v1", "hub/me/toy@refs_pr_1",
+        "hub/me/toy", "hub/me/toy@v1", "hub/me/toy@v1", "hub/me/toy@refs_pr_1_da766fe4",
     ]  # fmt: skip
 
 
@@ -46,6 +46,13 @@ def test_upload_to_a_tag_of_the_name_of_the_branch_is_refused(hub):
     with pytest.raises(UserError, match="`main` is the branch that is written to"):
         check_upload(f"{NAME}@main")
     assert not hub.refs
+
+
+@pytest.mark.parametrize("tag", ["v1..2", "v1.lock", ".v1", "v1/", "a~1"])
+def test_upload_to_a_tag_that_git_does_not_take_is_refused(hub, tag):
+    with pytest.raises(UserError, match="is no name for a tag"):
+        check_upload(f"{NAME}@{tag}")
+    check_upload(f"{NAME}@v1.2-rc/3")
 
 
 def test_upload_replaces_its_folders_and_keeps_files_of_the_owner(hub, folder):

@@ -163,6 +163,8 @@ def test_network_projection_discriminator_adds_the_embedding_product():
 def test_networks_are_unchanged_by_save_and_load(tmp_path):
     arguments = dict(image_size=32, channels=8, num_classes=3, attention_sizes=(16,), dtype="mixed_bfloat16")
     generator, discriminator = build_generator(**arguments), build_discriminator(**arguments)
+    for network in (generator, discriminator):
+        network.get_layer("attention_16").gamma.assign(0.5)  # else the attention would have no effect
     label = ops.array([0, 2])
     image = generator([ops.ones((2, 128)), label])
     assert keras.backend.standardize_dtype(image.dtype) == "float32"

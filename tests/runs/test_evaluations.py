@@ -33,7 +33,7 @@ def write(run, result, name="step_00000007-x"):
 
 def test_read_evaluations_says_how_figures_were_made(run):
     write(run, RESULT)
-    write(run, RESULT | {"subject": RESULT["subject"] | {"step": 3}, "features": None}, "best-x")
+    write(run, RESULT | {"subject": RESULT["subject"] | {"step": 3}, "features": None}, "best_step_00000003-x")
     first, second = read_evaluations(run)
     assert (first["step"], first["best"], first["features"]) == (3, True, "pixels") and not second["best"]
     assert second["figures"]["FID"]["text"] == "31.5 ± 0.25 (biased)"
@@ -49,6 +49,12 @@ def test_read_evaluations_says_how_figures_were_made(run):
     }
 
 
+def test_read_evaluations_names_no_split_of_statistics(run):
+    write(run, RESULT | {"reference": {"data": "fid.npz"}})
+    (evaluation,) = read_evaluations(run)
+    assert evaluation["split"] is None and evaluation["how"]["data"] == "fid.npz"
+
+
 def test_read_evaluations_skips_results_of_another_form(run):
     for place in places(RESULT):
         for value in (None, "x", -1, [], {}, [1], {"a": []}, float("nan"), float("inf"), 10**400):
@@ -62,8 +68,9 @@ def test_card_leaves_out_trials_with_fewer_samples(run):
     trial = RESULT | {"samples": RESULT["samples"] | {"count": 100}}
     data_labels = RESULT | {"samples": RESULT["samples"] | {"labels": "data", "count": 1000}}
     other = trial | {"figures": {"kernel_distance": RESULT["figures"]["frechet_distance"] | {"title": "KID"}}}
-    for name, result in {"a": trial, "b": RESULT, "c": other, "d": data_labels}.items():
+    other_data = trial | {"reference": RESULT["reference"] | {"data": "/public/pets"}}
+    for name, result in {"a": trial, "b": RESULT, "c": other, "d": data_labels, "e": other_data}.items():
         write(run, result, f"step_00000007-{name}")
     kept = _largest(read_evaluations(run))
     kept = [(each["samples"]["count"], list(each["figures"])) for each in kept]
-    assert kept == [(2000, ["FID"]), (1000, ["FID"]), (100, ["KID"])]
+    assert kept == [(2000, ["FID"]), (1000, ["FID"]), (100, ["KID"]), (100, ["FID"])]

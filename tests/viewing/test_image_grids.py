@@ -6,6 +6,7 @@ from PIL import Image
 from viewing.plain_images import plain_images
 
 from sagan_tf.viewing.image_grids import Table, save_contact_sheet, save_grid, save_table
+from sagan_tf.viewing.text import TextFont
 
 
 def test_image_grid_holds_every_image_row_by_row(tmp_path):
@@ -26,6 +27,21 @@ def test_contact_sheet_accepts_grey_floats_and_long_captions(tmp_path):
     with Image.open(tmp_path / "sheet.png") as sheet:
         levels = set(np.unique(np.asarray(sheet)))
     assert {0, 128, 255} <= levels
+
+
+def test_image_table_cuts_titles_of_any_length(tmp_path, monkeypatch):
+    """The whole name was measured anew for each letter less, which takes hours for 100,000."""
+    measure, measured = TextFont.getlength, []
+
+    def counting(font, text):
+        measured.append(len(text))
+        return measure(font, text)
+
+    monkeypatch.setattr(TextFont, "getlength", counting)
+    save_table(Table(plain_images(1, 2), ("a" * 100_000,)), tmp_path / "table.png")
+    assert sum(measured) < 10_000
+    with Image.open(tmp_path / "table.png") as picture:
+        assert picture.width < 2 * 96 + 400
 
 
 @pytest.mark.parametrize("images, columns", [(np.zeros((0, 4, 4, 3)), 1), (np.zeros((1, 4, 4, 2)), 1)])

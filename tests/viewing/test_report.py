@@ -227,6 +227,13 @@ def test_report_curves_omit_values_that_are_not_finite():
     assert result == {"a": ([1, 3], [1.0, 3.0]), "b": ([3], [2.0])}
 
 
+def test_report_accepts_any_numbers_of_a_metrics_log(record):
+    lines = [{"step": 1, "images": None, "images_per_second": 1e-320, "d_loss": 1.79769e308}, {"step": 2, "d_loss": 1}]
+    page = report_page([dataclasses.replace(record, metrics=lines[:1], steps=2000)], "now")
+    assert '"seconds_left":null' in page and '"curves":{"images_per_second"' in page.replace(": ", ":")
+    assert curves(lines) == {"images_per_second": ([1], [1e-320]), "d_loss": ([2], [1.0])}
+
+
 @settings(max_examples=30)
 @given(count=st.integers(1, 3000), max_points=st.integers(1, 200))
 def test_report_curves_are_averaged_when_too_long(count, max_points):
