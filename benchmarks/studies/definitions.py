@@ -210,7 +210,12 @@ _SMALL_DATA = {
     "evaluation.split": "train",
     "training.steps": 6000,
 }
-_AUGMENTED_OR_NOT = {"none": {}, "diffaugment": _DIFFAUGMENT}
+_REMEDIES = {
+    "none": {},
+    "diffaugment": _DIFFAUGMENT,
+    "ada": {"training.ada_target": 0.6, "training.ada_images": 20_000},
+    "lecam_diffaugment": {**_DIFFAUGMENT, "training.lecam_weight": 0.3},
+}
 
 STUDIES = [
     Study(
@@ -291,16 +296,10 @@ STUDIES = [
     ),
     Study(
         "small_data_cifar10", "What helps with a tenth of CIFAR-10?",
-        {**_SMALL_DATA, "data.split": "train[:5000]"},
-        {
-            **_AUGMENTED_OR_NOT,
-            "ada": {"training.ada_target": 0.6, "training.ada_images": 20_000},
-            "lecam_diffaugment": {**_DIFFAUGMENT, "training.lecam_weight": 0.3},
-        },
-        (0, 1),
+        {**_SMALL_DATA, "data.split": "train[:5000]"}, _REMEDIES, (0, 1),
     ),
     Study(
         "small_data_cifar10_500", "And with a hundredth?",
-        {**_SMALL_DATA, "data.split": "train[:500]", "training.steps": 10_000}, _AUGMENTED_OR_NOT, (0, 1),
+        {**_SMALL_DATA, "data.split": "train[:500]", "training.steps": 10_000}, _REMEDIES, (0, 1),
     ),
 ]  # fmt: skip
