@@ -35,6 +35,7 @@ def test_config_file_loads_and_names_its_command(file):
     commands = re.findall(r"python -m sagan_tf\.train(?: --[^\n(]*)?", text)
     name = file.relative_to(ROOT / "configs").with_suffix("").as_posix()
     assert any(re.search(rf"--config {name}\b", command) for command in commands)
+    assert load_config(["--config", name]) == load_config(["--config", str(file)])
     assert max(map(len, file.read_text().splitlines())) <= 120
 
 

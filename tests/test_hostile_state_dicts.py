@@ -1,9 +1,12 @@
 """Hostile or damaged state dicts of other projects: each converts or is rejected in one line, and runs no code."""
 
+import contextlib
 import io
 import json
 import os
 import pickle
+import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -105,6 +108,20 @@ def test_read_state_dict_rejects_repeated_numbers_without_using_memory(tmp_path)
     torch = pytest.importorskip("torch")
     torch.save({"weight": torch.zeros(1).expand(1 << 32)}, tmp_path / "state.pth")
     assert_refused_in_little_memory(lambda: read_state_dict(tmp_path / "state.pth"), "claims to unpack to 16.0 GiB")
+
+
+def test_read_state_dict_survives_a_dict_that_holds_itself(tmp_path, monkeypatch):
+    tensor = type("Tensor", (), {"numel": lambda _: 2, "float": lambda _: _, "numpy": lambda _: np.ones(2)})
+    state = {"weight": tensor(), 0: tensor()}
+    state["model"] = state
+    torch = types.SimpleNamespace(
+        Tensor=tensor,
+        load=lambda *_, **__: state,
+        serialization=types.SimpleNamespace(safe_globals=lambda _: contextlib.nullcontext()),
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    (tmp_path / "state.pth").touch()
+    assert list(read_state_dict(tmp_path / "state.pth")) == ["weight"]
 
 
 class Trap:

@@ -184,8 +184,9 @@ def _write_files(sampler, classes, options, folder, worker, generator):
             shared.add()
             if worker.is_chief:
                 show(shared.count())
-        if worker.is_chief:
+        if worker.count > 1 and worker.is_chief:
             shared.wait(_WORKERS_MINUTES, show)
+        if worker.is_chief:
             shared.close()
 
 

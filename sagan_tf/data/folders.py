@@ -275,7 +275,7 @@ def _make_decoder(image_shape, resize):
         try:
             return load_image(path, image_shape, resize)
         except UNREADABLE as error:  # changed since it was checked
-            raise DamagedImageError(f"{path}: {reason_in_one_line(error)}") from None
+            raise DamagedImageError(f"{path}: {reason_in_one_line(error)}. Repair or restore it.") from None
 
     def decode(path):
         return tf.ensure_shape(tf.numpy_function(read, [path], tf.uint8), image_shape)

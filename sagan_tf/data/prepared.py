@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.data.readers import DamagedImageError, IndexedReader, read_into_memory
+from sagan_tf.data.readers import PREPARE_AGAIN, DamagedImageError, IndexedReader, read_into_memory
 from sagan_tf.errors import UserError, format_image_size
 from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.untrusted import check_kind, read_json
@@ -281,7 +281,7 @@ class _Shards:
                 raise DamagedImageError(f"{path}: cannot be read: {error.strerror}.") from None
             if zlib.crc32(buffer) != checksum:
                 image = index - self._firsts[number]
-                raise DamagedImageError(f"{path}: image {image} is damaged: its checksum is wrong.")
+                raise DamagedImageError(f"{path}: image {image} is damaged: its checksum is wrong. {PREPARE_AGAIN}")
 
 
 def _make_decoder(encoding, shape):

@@ -16,8 +16,14 @@ from sagan_tf.utils.progress import progress_bar
 _FETCHED_TOGETHER = 64  # Items; a call of Python for each would cost as much as decoding a small image.
 
 
+PREPARE_AGAIN = "Remove what was prepared, and prepare the data again."
+
+
 class DamagedImageError(ValueError):
-    """An image or record cannot be read, or is not what was written; TensorFlow names this class and the message."""
+    """An image or record cannot be read, or is not what was written; the message says what to do about it.
+
+    TensorFlow names this class and the message.
+    """
 
 
 class Reader(Protocol):

@@ -14,7 +14,7 @@ import tensorflow as tf
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import open_folder
 from sagan_tf.data.prepared import is_prepared, open_prepared
-from sagan_tf.data.readers import ArrayReader, DamagedImageError, Reader
+from sagan_tf.data.readers import PREPARE_AGAIN, ArrayReader, DamagedImageError, Reader
 from sagan_tf.errors import UserError, format_image_size
 
 _FEW_IMAGES = 50  # Per class; with fewer, a conditional GAN has little to learn from.
@@ -181,14 +181,12 @@ def translate_data_errors(*names):
             raise
         reason = error.message.split("}} ")[-1].split("\n")[0].split(" [Op:")[0]
         reason = re.sub("^Error in user-defined function .* with iterator: [^ ]+: ", "", reason)
-        raise _damaged(names, reason) from None
+        raise _damaged(names, f"{reason} {PREPARE_AGAIN}") from None
 
 
 def _damaged(names, reason):
-    is_prepared_again = any(not os.path.isdir(name) or is_prepared(name) for name in filter(None, names))
-    advice = "Remove what was prepared, and prepare the data again." if is_prepared_again else "Repair or remove it."
     listed = " or ".join(f"`{name}`" for name in names)
-    return UserError(f"data set {listed}: an image or record is damaged and cannot be read: {reason} {advice}")
+    return UserError(f"data set {listed}: an image or record is damaged and cannot be read: {reason}")
 
 
 def class_distribution(source):

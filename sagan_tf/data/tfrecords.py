@@ -9,7 +9,7 @@ import google_crc32c
 import numpy as np
 import tensorflow as tf
 
-from sagan_tf.data.readers import DamagedImageError
+from sagan_tf.data.readers import PREPARE_AGAIN, DamagedImageError
 
 _HEADER, _FOOTER = 12, 4  # Bytes around a record: its length, uint64, and the checksum of that; its own checksum.
 _THREADS = 16  # Hide the latency of the disk.
@@ -52,7 +52,7 @@ def _read_bytes(path, offset, length):
     content, footer = record[:length], record[length:]
     # A flipped byte of a JPEG would give another image without an error.
     if int.from_bytes(footer, "little") != _checksum(content):
-        raise DamagedImageError(f"{path}: the record at byte {offset - _HEADER} is damaged.")
+        raise DamagedImageError(f"{path}: the record at byte {offset - _HEADER} is damaged. {PREPARE_AGAIN}")
     return content
 
 

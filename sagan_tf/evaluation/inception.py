@@ -112,10 +112,14 @@ def _user_folder(path):
 
 def _cached_folder():
     folder = user_cache_folder() / "inception"
+    record = folder.with_name("inception.json")
+    if _is_cached(folder, record):
+        return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(f"{folder}.lock", notice="Another process downloads Inception; waiting for it."):
-            _fetch_missing(folder, folder.with_name("inception.json"))
+            if not _is_cached(folder, record):
+                _fetch(folder, record)
     except (OSError, urllib.error.URLError) as error:
         reason = summarize(error)
         raise InceptionUnavailable(
@@ -126,12 +130,16 @@ def _cached_folder():
     return folder
 
 
-def _fetch_missing(folder, record):
+def _is_cached(folder, record):
     content = read_json(record) if record.is_file() else None
-    if folder.is_dir() and isinstance(content, dict):
-        if content.get("sha256") != sha256(folder):
-            raise UserError(f"{folder}: it has changed since the download (SHA-256). Delete it to download it again.")
-        return
+    if not folder.is_dir() or not isinstance(content, dict):
+        return False
+    if content.get("sha256") != sha256(folder):
+        raise UserError(f"{folder}: it has changed since the download (SHA-256). Delete it to download it again.")
+    return True
+
+
+def _fetch(folder, record):
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary_folder:
         archive = Path(temporary_folder) / "inception.tar.gz"
         _download(URL, archive)
@@ -151,7 +159,7 @@ def _download(url, path):
 
 def _unpack(archive, folder):
     try:
-        with atomic_folder(folder) as temporary_folder, tarfile.open(archive) as file:
+        with atomic_folder(folder) as temporary_folder, tarfile.open(archive, "r:gz") as file:
             claimed_bytes = 0
             for member in file:
                 claimed_bytes += member.size

@@ -104,11 +104,15 @@ def restore_networks(run, step=None, discriminator=False, best=False):
     if step is None and not discriminator:
         return Networks(generator, None, num_classes, own_step)
     if not steps:
-        raise UserError(f"{run.source}: there is no checkpoint, which alone holds the discriminator.")
+        raise _no_checkpoint(run)
     config = run.config()
     gan = SAGAN(*build_networks(config, num_classes), ema_decay=config.training.ema_decay)
     step = _restore(gan, run, step)
     return Networks(gan.ema_generator, gan.discriminator, num_classes, step, gan.generator)
+
+
+def _no_checkpoint(run):
+    return UserError(f"{run.source}: there is no checkpoint, which alone holds the discriminator.")
 
 
 def _restore_best(run, step):
@@ -130,6 +134,8 @@ def _restore(gan, run, step):
         # Training may remove and add checkpoints meanwhile.
         readable = (each for each in run.checkpoint_steps() if each not in damaged)
         chosen = max(readable, default=None) if step is None else step
+        if chosen is None and not damaged:
+            raise _no_checkpoint(run)
         if chosen is None:
             chosen = max(damaged)
             raise UserError(f"{run.checkpoint_path(chosen)}: {_NOT_RESTORED}: {damaged[chosen]}")

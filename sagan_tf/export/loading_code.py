@@ -11,15 +11,15 @@ def loading_code(folded, folder, files):
     Args:
         folded: `FoldedGenerator`.
         folder: pathlib.Path of the export.
-        files: pathlib.Paths of the exported files; of several of a format the last is loaded.
+        files: pathlib.Paths of the exported files; of several versions the highest is loaded.
     """
     code = {}
-    for path in files:
+    for path in sorted(files, key=lambda path: int(path.parent.name) if path.parent.name.isdecimal() else 0):
         if path.name == "saved_model.pb":
             code["saved_model"] = _saved_model(path.parent.relative_to(folder).as_posix(), folded)
         elif path.suffix == ".keras":
             code["keras"] = keras_code(path.relative_to(folder).as_posix(), folded)
-    return code
+    return {name: code[name] for name in ("saved_model", "keras") if name in code}
 
 
 def _saved_model(place, folded):

@@ -15,7 +15,8 @@ _RUN_FILES = [
     "config.yaml", "generator.keras", "data/class_names.json", "data/fingerprint.json", "checkpoints/ckpt-*",
 ]  # fmt: skip
 _OWN_FOLDERS = ("checkpoints/", "tflite/")  # their files are replaced as a whole
-_TAG = re.compile(r"(?!.*\.\.)[\w-](?:[\w./-]*[\w-])?(?<!\.lock)", re.ASCII)  # a part of what Git allows
+_TAG_PART = r"(?!.*\.\.)\w(?:[\w.+-]*[\w+-])?(?<!\.lock)"
+_TAG = re.compile(rf"{_TAG_PART}(?:/{_TAG_PART})*", re.ASCII)  # some of what Git allows
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -106,7 +107,9 @@ def check_upload(name):
     """Raises UserError if `upload` would at once: before what is to be uploaded is made."""
     revision = _parse(name)["revision"]
     if revision and not _TAG.fullmatch(revision):
-        raise UserError(f"{name}: `{revision}` is no name for a tag: letters, digits, `.`, `_` and `-`.")
+        raise UserError(
+            f"{name}: `{revision}` is no name for a tag: letters, digits, and `.`, `_`, `+`, `-` and `/` between them."
+        )
     if revision == "main":
         raise UserError(f"{name}: `main` is the branch that is written to, not a new tag. Leave `@main` out.")
     _api(name)

@@ -30,7 +30,7 @@ def read_evaluations(run):
         except _DAMAGED:
             continue
         pictures = (path.with_name(f"{path.stem}_{kind}.png") for kind in PICTURES)
-        evaluation["best"] = path.name.startswith("best_")
+        evaluation["best"] = path.name.startswith("best")
         evaluation["pictures"] = [picture for picture in pictures if picture.is_file()]
         evaluations.append(evaluation)
     return sorted(evaluations, key=lambda evaluation: evaluation["step"] or 0)

@@ -52,6 +52,7 @@ def test_attend_draws_and_measures_all_layers_of_both_networks(run, capsys):
     for each in summary:
         assert 0 <= each["entropy_bits"] <= np.log2(each["keys"]) and 0 < each["distance_px"] < 32
         assert each["gamma"] == pytest.approx(0.7) and each["step"] == 200 and each["images"] == 3
+    assert [(each["seed"], each["truncation"]) for each in summary] == [(0, 6.0)] * 4 + [(None, None)] * 2
     *table, means = capsys.readouterr().out.splitlines()[-8:]
     assert means == "Means over 3 generated images from seed 0, truncation none and 3 real images."
     assert table[0].startswith("network") and all(line.startswith(("generator", "discriminator")) for line in table[1:])

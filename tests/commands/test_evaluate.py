@@ -1,6 +1,7 @@
 """The command `python -m sagan_tf.evaluate`."""
 
 import dataclasses
+import shutil
 
 import keras
 import numpy as np
@@ -240,6 +241,22 @@ def test_evaluate_rejects_data_that_are_not_those_of_the_run(features, tmp_path,
     line = refusal(capsys, *options, "--reference", tmp_path / "data", "--labels", "data")
     assert "does not have the classes of the generator" in line
     assert "has no split `test`" in refusal(capsys, *options, "--split", "test")
+
+
+def test_evaluate_pairs_classes_of_a_run_without_record_only_with_as_many(run, features, tmp_path):
+    """As of a converted one: an intra-FID of labels 0 to 999 against those of other classes came out."""
+    images, labels = embedded.render("twins", range(40))
+    for kind in range(4):
+        save_pictures(tmp_path / "four" / embedded.KINDS[kind], images[labels == kind])
+        if kind < 2:
+            save_pictures(tmp_path / "two" / embedded.KINDS[kind], images[labels == kind])
+    unknown = Run(shutil.copytree(run.path, tmp_path / "run"))
+    for path in (unknown.fingerprint_path, unknown.class_names_path):
+        path.unlink(missing_ok=True)
+    for reference, is_left_out in (("four", False), ("two", True)):
+        measured(unknown.path, "--features", features, "--num_samples", 40, "--metrics", "fid,intra_fid",
+                 "--reference", tmp_path / reference, "--out", tmp_path / f"of_{reference}")  # fmt: skip
+        assert ("intra_fid" in read(tmp_path / f"of_{reference}")["left_out"]) == is_left_out
 
 
 def test_evaluate_is_a_verb_of_the_console_script(capsys):

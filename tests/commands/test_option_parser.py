@@ -89,6 +89,7 @@ def test_option_parser_reads_options_in_their_types():
             f"--version: `{10**18}` is not a whole number from 1 to {10**18 - 1}.",
         ),
         (options.ExportOptions, ["--name", "a\n"], "--name: `a `"),
+        (options.ExportOptions, ["--out", ""], "--out: the path is empty. Name one, or leave --out out."),
     ],
 )
 def test_option_parser_rejects_bad_option_with_name_and_value(cls, arguments, message):

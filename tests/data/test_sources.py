@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from small_data import SHARED, needs_shared_data, open_small
+from small_data import SHARED, needs_shared_data, open_small, save_picture
 
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.pipeline import make_dataset
@@ -86,6 +86,17 @@ def test_open_source_names_a_file_format_that_is_not_read(tmp_path, monkeypatch)
     monkeypatch.setattr(tfds.core.DatasetInfo, "file_format", tfds.core.FileFormat.ARRAY_RECORD)
     with pytest.raises(UserError, match="`plain`: is prepared as array_record, and only tfrecord is read"):
         open_small("plain", data_dir=str(tmp_path))
+
+
+def test_images_damaged_later_are_named_with_what_to_do(tmp_path):
+    for i in range(4):
+        save_picture(tmp_path / "plain" / f"{i}.png", np.full((32, 32, 3), i, np.uint8))
+    source = open_small(tmp_path / "plain", memory_limit_gib=0.0)
+    (tmp_path / "plain" / "2.png").write_bytes(b"half")
+    with pytest.raises(UserError, match="2.png: .* Repair or restore it.$") as caught:
+        with translate_data_errors(tmp_path / "plain", "cifar10"):
+            next(iter(make_dataset(source, 4)))
+    assert "ValueError" not in str(caught.value)
 
 
 def test_records_that_vanish_are_named(tmp_path):

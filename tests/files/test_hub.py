@@ -48,11 +48,11 @@ def test_upload_to_a_tag_of_the_name_of_the_branch_is_refused(hub):
     assert not hub.refs
 
 
-@pytest.mark.parametrize("tag", ["v1..2", "v1.lock", ".v1", "v1/", "a~1"])
+@pytest.mark.parametrize("tag", ["v1..2", "v1.lock", ".v1", "v1/", "a~1", "a/.b", "a//b", "a.lock/b"])
 def test_upload_to_a_tag_that_git_does_not_take_is_refused(hub, tag):
     with pytest.raises(UserError, match="is no name for a tag"):
         check_upload(f"{NAME}@{tag}")
-    check_upload(f"{NAME}@v1.2-rc/3")
+    check_upload(f"{NAME}@v1.2-rc+cu12/3")
 
 
 def test_upload_replaces_its_folders_and_keeps_files_of_the_owner(hub, folder):

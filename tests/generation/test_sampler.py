@@ -63,6 +63,12 @@ def test_sampler_interpolation_reaches_both_ends_exactly(sampler):
     assert (images[1] != images[0]).any() and (images[1] != images[2]).any()
 
 
+def test_sampler_interpolation_rejects_a_label_of_one_end_alone(sampler):
+    for ends in ([(3, 0), (9, None)], [(3, None), (9, 0)]):
+        with pytest.raises(ValueError, match="must both have a label, or neither"):
+            sampler.interpolate(*ends, [0.5])
+
+
 def test_sampler_returns_no_images_for_no_seeds(sampler):
     assert sampler.sample([], labels_of(sampler, [])).shape == (0, 32, 32, 3)
 

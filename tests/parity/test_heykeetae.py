@@ -34,6 +34,12 @@ def test_converted_generator_and_its_attention_match_pytorch(state, agrees):
         agrees(TORCH, "attention in heykeetae's layout", np.asarray(actual)[:, ::step], expected, 5e-4)
 
 
+def test_weights_without_a_sigma_are_refused(state):
+    name = next(name for name in state if name.endswith("weight_u"))
+    with pytest.raises(UserError, match="weight_u gives no sigma; it or the kernel is zero"):
+        convert_generator(state | {name: 0 * state[name]}, "test")
+
+
 def test_what_is_no_such_generator_is_refused(state):
     discriminator = {name: np.ones(shape) for name, shape in json.loads(str(DATA["discriminator_shapes"])).items()}
     assert is_heykeetae(state) and is_heykeetae(discriminator)

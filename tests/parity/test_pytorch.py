@@ -189,6 +189,8 @@ def test_conversion_rejects_a_class_table_without_its_vector():
     state = state_dict("studiogan", "generator")
     with pytest.raises(UserError, match="blocks.0.0.bn1.gain.weight_u is missing"):
         convert_state_dict({n: v for n, v in state.items() if n != "blocks.0.0.bn1.gain.weight_u"})
+    with pytest.raises(UserError, match="blocks.0.0.bn1.gain has no sigma; its u or its weights are zero"):
+        convert_state_dict(state | {"blocks.0.0.bn1.gain.weight_u": 0 * state["blocks.0.0.bn1.gain.weight_u"]})
 
 
 @pytest.mark.parametrize("name", ["bias", "u"])
