@@ -89,7 +89,7 @@ def _check_folder(folder, classes, options):
 
 
 def _find_directions(folded, count):
-    directions = principal_directions(folded, count or 0)
+    directions = principal_directions(folded, count) if count else ()
     if len(directions) < (count or 0):
         raise UserError(f"--directions: the generator has {len(directions)} directions, not {count}.")
     return directions

@@ -110,17 +110,19 @@ def _global(module, name):
 
 
 def _read_torch(path):
+    is_safetensors = str(path).endswith(".safetensors")
     try:
         import torch  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise UserError(
-            f"{path}: reading this file needs PyTorch. Install its CPU build, or save the state dict elsewhere with "
-            "numpy.savez(NAME, **{key: value.numpy() for key, value in state_dict.items()})."
-        ) from None
-    if str(path).endswith(".safetensors"):
-        # Comes with PyTorch where such files are used.
-        from safetensors.torch import load_file  # pyright: ignore[reportMissingImports]
 
+        if is_safetensors:
+            from safetensors.torch import load_file  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        needed = "PyTorch and safetensors. Install them" if is_safetensors else "PyTorch. Install its CPU build"
+        raise UserError(
+            f"{path}: reading this file needs {needed}, or save the state dict elsewhere with numpy.savez(NAME, "
+            "**{key: value.numpy() for key, value in state_dict.items()})."
+        ) from None
+    if is_safetensors:
         state = load_file(path)
     else:
         # Other pickles may run any code.

@@ -78,9 +78,8 @@ _MOVING_STATISTICS = {
     "moving_variance": ("stored_var", "bn.stored_var", "bn.running_var", "running_var", "norm.running_var"),
 }
 _EPSILON = {"biggan_pytorch": 1e-5, "studiogan": 1e-4, "mmagic": 1e-4}  # Of batch normalization.
-_LARGEST_MEAN_GAIN = 1.75  # with the 1 that is added
-# Logs and counters; v follows from u.
-_IGNORED = re.compile(r"(^steps|\.(sv\d+|num_batches_tracked|accumulation_counter|weight_v))$")
+_LARGEST_MEAN_GAIN = 1.4  # with the 1 that is added; others may be plain gains
+_IGNORED = re.compile(r"(^steps|\.(sv\d+|num_batches_tracked|accumulation_counter|weight_v))$")  # v follows from u
 # A file of mmagic has all networks, under these names.
 _PREFIXES = {"generator": ("generator_ema.", "generator."), "discriminator": ("discriminator.",)}
 # Axes of our weights that stand for the channels of the image, of both networks.
@@ -177,7 +176,7 @@ class _Reader:
     def __init__(self, state, names, source):
         self.state, self.names, self.source = state, names, source
         self.used, self.values = set(), {}
-        self.has_normalized_tables = True
+        self.has_normalized_tables = None  # without class tables
         self._normalized = set()  # Of True for a layer with spectral normalization and False for one without.
         self.modules = {name.rsplit(".", 1)[0] for name in state}
 
@@ -276,6 +275,10 @@ class _Reader:
         u = self.take(f"{module}.weight_u", f"{module}.u0")
         if u is None and f"{module}.weight_orig" in self.state:
             raise UserError(f"{self.source}: {module}.weight_u is missing.")
+        if self.has_normalized_tables not in (None, u is not None):
+            raise UserError(
+                f"{self.source}: spectral normalization in some layers only, not as other class tables in {module}."
+            )
         self.has_normalized_tables = u is not None
         if u is not None:
             v = u.reshape(-1) @ weight
@@ -369,13 +372,12 @@ def _complete_mmagic(reader, part, options, channel_order, relu_in_place):
                 reader.values[name] = np.flip(reader.values[name], axis)
     if part == "generator":
         gains = [np.mean(gain) for name, gain in reader.values.items() if re.search("_norm_[12]/gamma$", name)]
-        if gains and not reader.has_normalized_tables and np.mean(gains) > _LARGEST_MEAN_GAIN:
-            text = f"its class gains are {np.mean(gains) - 1:.2f} in the mean, not around 0, to which 1 is added"
-            advice = "mmagic's SAGAN with another `init_cfg` than type BigGAN or studio cannot be converted."
-            raise UserError(f"{reader.source}: {text}. {advice}")
+        if reader.has_normalized_tables is False and np.mean(gains) > _LARGEST_MEAN_GAIN:
+            text = f"its class gains are {np.mean(gains) - 1:.2f} in the mean, not around 0: they may lack the 1 to add"
+            raise UserError(f"{reader.source}: {text}, as with `init_cfg` of other types than BigGAN and studio.")
         # Its config without normalized tables, the schedule of BigGAN, has the epsilon of BigGAN-PyTorch too.
-        plain_tables = options["spectral_normalization"] and not reader.has_normalized_tables
-        return {"batch_normalization_epsilon": _EPSILON["biggan_pytorch"]} if plain_tables else {}
+        is_plain = options["spectral_normalization"] and reader.has_normalized_tables is False
+        return {"batch_normalization_epsilon": _EPSILON["biggan_pytorch"]} if is_plain else {}
     if options["image_size"] == 64:
         raise UserError(
             f"{reader.source}: a discriminator of mmagic for 64 px cannot be converted: it halves the map in all five "

@@ -12,8 +12,10 @@ SCHEME = "hf://"
 _NAME = re.compile(rf"{SCHEME}(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>\S+))?", re.ASCII)
 # What is downloaded; a repository may hold anything else, of any size.
 _RUN_FILES = [
-    "config.yaml", "generator.keras", "data/class_names.json", "data/fingerprint.json", "checkpoints/ckpt-*",
+    "config.yaml", "generator.keras", "data/class_names.json", "data/fingerprint.json",
+    "checkpoints/ckpt-[0-9]*.index", "checkpoints/ckpt-[0-9]*.data-*",
 ]  # fmt: skip
+_NESTED = "checkpoints/*/*"  # a star matches slashes too
 _OWN_FOLDERS = ("checkpoints/", "tflite/")  # their files are replaced as a whole
 _TAG_PART = r"(?!.*\.\.)\w(?:[\w.+-]*[\w+-])?(?<!\.lock)"
 _TAG = re.compile(rf"{_TAG_PART}(?:/{_TAG_PART})*", re.ASCII)  # some of what Git allows
@@ -61,8 +63,9 @@ def download(name):
             Hub cannot be reached, or a file is damaged.
     """
     parts, api = _parse(name), _api(name)
+    patterns = {"allow_patterns": _RUN_FILES, "ignore_patterns": _NESTED}
     with _one_line_errors(name):
-        folder = Path(api.snapshot_download(parts["id"], revision=parts["revision"], allow_patterns=_RUN_FILES))
+        folder = Path(api.snapshot_download(parts["id"], revision=parts["revision"], **patterns))
     for path in folder.rglob("*"):
         digest = path.resolve().name  # of large files the cache keeps one copy, named by its hash
         if path.is_symlink() and _SHA256.fullmatch(digest) and sha256(path) != digest:

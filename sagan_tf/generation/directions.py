@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from sagan_tf.errors import check_positive_int
 from sagan_tf.generation.sampler import Sampler
 
 _SEEDS = 16
@@ -24,8 +25,12 @@ def principal_directions(folded, count=6):
         (K, D) float32: orthonormal rows, the most stretched first; the entry of largest size in each is positive. K is
         `count`, or D if that is less, and 0 if the first layer is not a `Dense`.
 
+    Raises:
+        ValueError: `count` is not an integer >= 1.
+
     Source: Shen and Zhou 2021, "Closed-Form Factorization of Latent Semantics in GANs", equation 4.
     """
+    check_positive_int("count", count)
     latent = folded.model.inputs[0]
     for layer in folded.model.layers:
         if isinstance(layer, keras.layers.Dense) and layer.input is latent:

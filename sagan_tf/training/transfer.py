@@ -47,6 +47,11 @@ class Weights:
     settings: dict[str, dict[str, object]] = field(default_factory=dict)
     sigmas: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        names, count = self.class_names, self.num_classes
+        if names is not None and count is not None and len(names) != count:
+            raise ValueError(f"`class_names` must name the {count} classes. Received: {len(names)} names.")
+
     @classmethod
     def of(
         cls,
@@ -67,6 +72,7 @@ class Weights:
 
         Raises:
             TypeError: `networks` is none of these.
+            ValueError: There are more or fewer names than classes.
         """
         if hasattr(networks, "ema_generator"):
             networks = {name: getattr(networks, name) for name in _NETWORKS}

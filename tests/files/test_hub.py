@@ -68,7 +68,16 @@ def test_upload_replaces_its_folders_and_keeps_files_of_the_owner(hub, folder):
 def test_download_leaves_what_is_no_part_of_a_run(hub):
     hub.commit(
         "me/toy",
-        FILES | {"huge.bin": b"", "tflite/generator.tflite": b"", "data/x.json": b"", "checkpoints/ckpt-1.index": b"1"},
+        FILES
+        | {
+            "huge.bin": b"",
+            "tflite/generator.tflite": b"",
+            "data/x.json": b"",
+            "checkpoints/ckpt-1.index": b"1",
+            "checkpoints/ckpt-x/other.bin": b"",
+            "checkpoints/ckpt-1.bin": b"",
+            "checkpoints/ckpt-1.x/a.index": b"",
+        },
     )
     assert read(download(NAME)) == FILES | {"checkpoints/ckpt-1.index": b"1"}
 

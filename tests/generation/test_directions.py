@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from export.generators import LATENT_DIM, make_toy_generator
 
 from sagan_tf.generation.directions import name_directions, principal_directions
@@ -21,6 +22,12 @@ def test_principal_directions_are_singular_vectors_of_the_first_kernel():
     folded = fold_generator(generator)
     np.testing.assert_allclose(principal_directions(folded, 4), directions, atol=1e-6)
     assert len(principal_directions(folded, 99)) == LATENT_DIM
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5])
+def test_principal_directions_rejects_other_counts(count):
+    with pytest.raises(ValueError, match="`count` must be an integer >= 1"):
+        principal_directions(None, count)
 
 
 def test_directions_are_named_after_what_they_change():

@@ -80,9 +80,20 @@ def test_conversion_needs_what_the_state_dict_does_not_say():
             convert_state_dict({name: np.zeros(shape) for name, shape in shapes.items()}, **facts)
 
 
-def test_class_gains_that_are_not_stored_less_1_are_refused():
-    state = {name: 1 + value if "weight_embedding" in name else value for name, value in values_of("biggan").items()}
-    with pytest.raises(UserError, match="its class gains are 0.99 in the mean"):
+@pytest.mark.parametrize("gain", [0.6, 1.0])  # 0.6: learned from 1, or from 0 with 1 to add
+def test_class_gains_that_may_not_be_stored_less_1_are_refused(gain):
+    state = {name: gain + value if "weight_embedding" in name else value for name, value in values_of("biggan").items()}
+    with pytest.raises(UserError, match="its class gains are (0.59|0.99) in the mean"):
+        convert_state_dict(state, channel_order="rgb")
+
+
+def test_class_tables_of_which_some_are_normalized_are_refused():
+    """The last table alone decided what the others were taken for."""
+    state = values_of("biggan")
+    name = next(name for name in state if name.endswith("bias_embedding.weight"))
+    table = state.pop(name)
+    state |= {f"{name}_orig": table, f"{name}_u": np.ones(len(table)), f"{name}_v": np.ones(table.shape[1])}
+    with pytest.raises(UserError, match="spectral normalization in some layers only, not as other class tables in "):
         convert_state_dict(state, channel_order="rgb")
 
 

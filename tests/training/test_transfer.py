@@ -232,6 +232,12 @@ def test_kernels_that_were_not_divided_are_named():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("names", [["a"], list("abcde")])
+def test_weights_with_another_number_of_names_are_rejected(names):
+    with pytest.raises(ValueError, match="must name the 3 classes. Received: [15] names"):
+        Weights("source", {}, 3, names)
+
+
 def test_load_weights_from_rejects_equal_names_of_classes():
     gan = toy_gan(3, 0)
     for names in [("a", "b", "a"), ("a", "b", "c")], [("a", "b", "c"), ("x", "x", "b")]:
