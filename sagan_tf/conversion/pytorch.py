@@ -21,6 +21,7 @@ import re
 
 import numpy as np
 
+from sagan_tf.conversion import mmagic
 from sagan_tf.errors import UserError
 from sagan_tf.networks.architectures import (
     DISCRIMINATOR_DOWNSAMPLING,
@@ -54,39 +55,17 @@ _STUDIOGAN = {
     "output_dense": "linear1",
     "embedding": "embedding",
 }
-_MMAGIC = {
-    "first": ("from_rgb",),  # Block of the discriminator before those of the list.
-    "list": "conv_blocks",
-    "nesting": ("",),
-    "dense": "noise2feat",
-    "blocks": {
-        "conv_1": "conv_1.conv", "conv_2": "conv_2.conv", "skip": "shortcut.conv",
-        "norm_1": "norm_1", "norm_2": "norm_2",
-    },
-    "attention": {"query": "theta.conv", "key": "phi.conv", "value": "g.conv", "projection": "o.conv"},
-    "gamma": "gamma",
-    "output_norm": "to_rgb.bn",
-    "output_conv": "to_rgb.conv",
-    "output_dense": "decision",
-    "embedding": "proj_y",
-}  # fmt: skip
-LAYOUTS = {"biggan_pytorch": _BIGGAN, "studiogan": _STUDIOGAN, "mmagic": _MMAGIC}
+LAYOUTS = {"biggan_pytorch": _BIGGAN, "studiogan": _STUDIOGAN, "mmagic": mmagic.LAYOUT}
 # By layout; `embed0` and `embed1` are those of older StudioGANs.
 _TABLES = (("gain", "embed0", "weight_embedding"), ("bias", "embed1", "bias_embedding"))
 _MOVING_STATISTICS = {
     "moving_mean": ("stored_mean", "bn.stored_mean", "bn.running_mean", "running_mean", "norm.running_mean"),
     "moving_variance": ("stored_var", "bn.stored_var", "bn.running_var", "running_var", "norm.running_var"),
 }
-_EPSILON = {"biggan_pytorch": 1e-5, "studiogan": 1e-4, "mmagic": 1e-4}  # Of batch normalization.
-_LARGEST_MEAN_GAIN = 1.4  # with the 1 that is added; others may be plain gains
+_EPSILON = {"biggan_pytorch": 1e-5, "studiogan": 1e-4, "mmagic": mmagic.EPSILON}  # Of batch normalization.
 _IGNORED = re.compile(r"(^steps|\.(sv\d+|num_batches_tracked|accumulation_counter|weight_v))$")  # v follows from u
 # A file of mmagic has all networks, under these names.
 _PREFIXES = {"generator": ("generator_ema.", "generator."), "discriminator": ("discriminator.",)}
-# Axes of our weights that stand for the channels of the image, of both networks.
-_COLOR_AXES = {
-    "output_conv/kernel": 3, "output_conv/bias": 0, "output_conv/u": 0,
-    "block_1_conv_1/kernel": 2, "block_1_skip/kernel": 2,
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +119,7 @@ def convert_state_dict(state, source="state dict", part=None, channel_order=None
     always = (layout, part) == ("biggan_pytorch", "discriminator")  # It has no other, so that u may be left out.
     options["spectral_normalization"] = always or reader.is_normalized()
     if layout == "mmagic":
-        options |= _complete_mmagic(reader, part, options, channel_order, relu_in_place)
+        options |= mmagic.complete(reader, part, options, channel_order, relu_in_place)
     elif channel_order == "bgr" or relu_in_place is not None:
         raise UserError(f"{source}: is of {layout}; only files of mmagic need the channel order and ReLUs in place.")
     return Converted(part, layout, options, reader.values, tuple(sorted(set(reader.state) - reader.used)))
@@ -355,38 +334,6 @@ def _convert_discriminator(reader):
         "attention_sizes": tuple(attention_sizes),
         "hidden_channels": "output" if hidden_widths == widths else "input",
     }
-
-
-def _complete_mmagic(reader, part, options, channel_order, relu_in_place):
-    """Returns the options that a file of mmagic does not say, and makes the images RGB."""
-    if channel_order is None:
-        raise UserError(
-            f"{reader.source}: a file of mmagic does not say the order of the channels: --channel_order bgr for what "
-            "it trained, rgb for what it converted from StudioGAN."
-        )
-    if channel_order == "bgr":
-        for name, axis in _COLOR_AXES.items():
-            if name in reader.values:
-                reader.values[name] = np.flip(reader.values[name], axis)
-    if part == "generator":
-        gains = [np.mean(gain) for name, gain in reader.values.items() if re.search("_norm_[12]/gamma$", name)]
-        if reader.has_normalized_tables is False and np.mean(gains) > _LARGEST_MEAN_GAIN:
-            text = f"its class gains are {np.mean(gains) - 1:.2f} in the mean, not around 0: they may lack the 1 to add"
-            raise UserError(f"{reader.source}: {text}, as with `init_cfg` of other types than BigGAN and studio.")
-        # Its config without normalized tables, the schedule of BigGAN, has the epsilon of BigGAN-PyTorch too.
-        is_plain = options["spectral_normalization"] and reader.has_normalized_tables is False
-        return {"batch_normalization_epsilon": _EPSILON["biggan_pytorch"]} if is_plain else {}
-    if options["image_size"] == 64:
-        raise UserError(
-            f"{reader.source}: a discriminator of mmagic for 64 px cannot be converted: it halves the map in all five "
-            "blocks, ours in four."
-        )
-    if relu_in_place is None:
-        raise UserError(
-            f"{reader.source}: a file of mmagic does not say whether its ReLUs work in place: --relu_in_place no for "
-            "names with woReLUinplace, yes for those with wReLUinplace or converted from StudioGAN."
-        )
-    return {"activate_skip": relu_in_place}
 
 
 def _find_architecture(reader, widths, multipliers_by_size, skip):

@@ -87,6 +87,13 @@ def test_class_gains_that_may_not_be_stored_less_1_are_refused(gain):
         convert_state_dict(state, channel_order="rgb")
 
 
+def test_normalized_class_gains_that_start_from_1_are_refused():
+    state = {name: 1 + value if "weight_embedding.weight_orig" in name else value
+             for name, value in values_of("default").items()}  # fmt: skip
+    with pytest.raises(UserError, match="they may lack the 1 to add"):
+        convert_state_dict(state, channel_order="rgb")
+
+
 def test_class_tables_of_which_some_are_normalized_are_refused():
     """The last table alone decided what the others were taken for."""
     state = values_of("biggan")
