@@ -112,12 +112,13 @@ def test_checkpoint_manager_removes_old_checkpoints_after_restarts(run, gan, tmp
 
 @tries(5)
 @given(name=st.sampled_from(CHECKPOINTS[2:]), change=damage())
-def test_restore_networks_rejects_damaged_checkpoint(run, tmp_path_factory, name, change):
+def test_restore_networks_skips_damaged_checkpoint(run, tmp_path_factory, name, change):
     broken = copy_of(run, tmp_path_factory.mktemp("broken"))
     path = broken.checkpoints_path / name
     path.write_bytes(change(path.read_bytes()))
+    assert restore_networks(broken, discriminator=True).step in (40, 20)  # damage may change nothing
     with one_line_or_none():
-        assert restore_networks(broken, discriminator=True).step == 40
+        assert restore_networks(broken, 40, discriminator=True).step == 40
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS[2:])
