@@ -160,7 +160,7 @@ def _animation_frames(sampler, classes, options, kind):
 
 def _write_files(sampler, classes, options, folder, worker, generator):
     """Writes this worker's share of the single files, the classes in turn; the chief waits for the other workers."""
-    # What another checkpoint made must not fill a folder with this one's, in an earlier command or on another worker.
+    # Files of different checkpoints, of another worker or an earlier command, must not share a folder.
     digest = sha256_of_parts(weight.tobytes() for weight in generator.get_weights())
     about = {"generator": digest, "seed": options.seed, "truncation": options.truncation}
     labels, names = _labels_and_names(classes, options)

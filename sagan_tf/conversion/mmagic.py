@@ -1,4 +1,4 @@
-"""What is particular to state dicts of mmagic (mmgeneration): names, and what a file does not say.
+"""State dicts of mmagic (mmgeneration): names of layers, and settings that a file does not hold.
 
 Source: its configs/sagan, and its `SNConditionNorm` for class gains.
 """
@@ -37,7 +37,7 @@ _PLAIN_MEAN, _NORMALIZED_MEAN = 0.4, 0.8  # of stored gains, above which they ma
 
 
 def complete(reader, part, options, channel_order, relu_in_place):
-    """Returns the options that a file of mmagic does not say, and makes the images RGB.
+    """Returns the options that a file of mmagic does not hold, and makes the images RGB.
 
     Args:
         reader: Reader of its tensors, all converted.

@@ -255,7 +255,7 @@ class _Reader:
         if u is None and f"{module}.weight_orig" in self.state:
             raise UserError(f"{self.source}: {module}.weight_u is missing.")
         if self.has_normalized_tables not in (None, u is not None):
-            raise UserError(f"{self.source}: spectral normalization in some layers only, and not as here in {module}.")
+            raise UserError(f"{self.source}: spectral normalization in some layers only; {module} differs from others.")
         self.has_normalized_tables = u is not None
         if u is not None:
             v = u.reshape(-1) @ weight

@@ -83,7 +83,7 @@ class OnlineEvaluation(StepCallback):
             self.at_interval(self.last_step)
 
     def _evaluate(self):
-        check_finite(self.model, self.last_step, {})  # the levels of images that are not numbers are numbers
+        check_finite(self.model, self.last_step, {})  # NaN would become an ordinary pixel level
         try:
             with renamed_options(_OPTIONS):
                 features = self.collection.collect(self.last_step)

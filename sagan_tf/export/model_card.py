@@ -163,7 +163,7 @@ def _package_versions():
 
 
 def _files_of(paths):
-    """The files of files and folders."""
+    """Lists files, and the files in folders."""
     files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
     return [file for file in files if file.is_file()]
 
