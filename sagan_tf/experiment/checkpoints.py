@@ -110,7 +110,7 @@ def _key(group, path):
 
 
 def make_manager(gan, run, checkpoints_to_keep):
-    """Makes the writer of a run's checkpoints, and removes what a later step has left in the run folder.
+    """Makes the writer of a run's checkpoints, and removes metrics of later steps and unfinished files.
 
     Raises UserError if the disk has no room for the checkpoints.
     """
