@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sagan_tf.generation.folding import FoldedGenerator, fold_generator
 from sagan_tf.generation.labels import as_labels
 from sagan_tf.generation.latents import draw_latents
+from sagan_tf.generation.least_squares import minimize_squares
 from sagan_tf.generation.pixels import from_levels, to_levels
 from sagan_tf.generation.truncation import NO_TRUNCATION
 from sagan_tf.utils.progress import progress_bar
@@ -22,7 +23,9 @@ _POOL, _COARSE = 512, 8  # samples to start from, which are compared with the im
 _SCALES = 4  # of the pixel loss, each half as large as the one before
 _FEATURES = "output_relu"  # the discriminator's last feature map
 _START_WEIGHT = 0.9  # of the class of a start
-_POLISH_RATE = 0.2  # of the first learning rate
+_MOST = 0.5  # weight of a class from which it is tried as the only one
+_ROUNDING_LOSS = (2 / 255) ** 2 / 12 * sum(0.25**scale for scale in range(_SCALES))  # of pixels rounded to uint8
+_REACHED, _NEAR = 1.2, 10.0  # times that loss: reproduced up to rounding, and nearly
 _DECAYS, _EPSILON = (0.9, 0.99), 1e-8  # of Adam
 
 
@@ -55,17 +58,19 @@ def invert(
     *,
     steps: int = 300,
     restarts: int = 4,
+    refinements: int = 100,
     learning_rate: float = 0.1,
     feature_weight: float = 0.1,
     seed: int = 0,
     show_progress: bool = True,
 ) -> Inversion:
-    """Finds latents whose images are closest to given ones, by Adam from several starts.
+    """Finds latents whose images are closest to given ones, by Adam from several starts, then by Levenberg-Marquardt.
 
     The starts of an image are the samples most similar to it at 8 px. The loss is the mean squared error of the pixels,
     summed over four scales, and of the discriminator's last feature map, relative to its mean square. The best start
-    is optimized once more, at a lower rate. Latents are not kept near the normal distribution: those of images that the
-    generator cannot make may be far from it.
+    is refined by the Levenberg-Marquardt method, the class weights held, and once more at the class of the largest
+    weight alone if that is 0.5 or more; the closer one is kept. Latents are not kept near the normal distribution:
+    those of images that the generator cannot make may be far from it.
 
     Symbols: N images, H, W height and width of an image in px, C image channels, K classes.
 
@@ -76,11 +81,15 @@ def invert(
         labels: (N,) ints in 0 .. K-1, or names of classes that `generator` knows; or one for all images. None: the
             weights of a mixture of classes are optimized too.
         discriminator: keras.Model of `build_discriminator`, for the loss of features; None for pixels only.
-        steps: int >= 1, of Adam from the starts, and again from the best one.
+        steps: int >= 1, of Adam from the starts.
         restarts: int >= 1, starts per image.
+        refinements: int >= 0, Jacobians that each search by the Levenberg-Marquardt method computes at most. It ends
+            where it gains nothing more or, without `discriminator`, where the image is reproduced up to the rounding of
+            its pixels; where that is nearly so, the next start is refined too. Each costs 2 D images of the generator,
+            D latent dimensions, and about 200 more.
         learning_rate: float > 0, at first; it falls to 0 along a cosine.
         feature_weight: float >= 0, of the loss of features.
-        seed: int of 64 bits, of the samples that are starts.
+        seed: int of 64 bits, of the samples that are starts and of noise in the refinement.
         show_progress: bool. Show a progress bar.
 
     Returns:
@@ -91,30 +100,36 @@ def invert(
         TypeError: `generator` or `discriminator` is something else.
 
     Source: Zhu et al. 2016, section 3.1, https://arxiv.org/abs/1609.03552, for the optimization; Pan et al. 2020,
-        section 3.2, https://arxiv.org/abs/2003.13659, for the features of the discriminator.
+        section 3.2, https://arxiv.org/abs/2003.13659, for the features of the discriminator; `least_squares.py` for
+        the refinement.
     """
     model = generator if isinstance(generator, keras.Model | FoldedGenerator) else getattr(generator, "model", None)
     if model is None:
         raise TypeError(f"`generator` must be a network, or what `load_run` returns. Received: {generator!r}.")
     folded, levels = fold_generator(model), _levels(images)
-    _check(folded, levels, discriminator, steps, restarts, learning_rate, feature_weight, seed)
-    steps, restarts, seed = int(steps), int(restarts), int(seed)
+    _check(folded, levels, discriminator, steps, restarts, refinements, learning_rate, feature_weight, seed)
+    steps, restarts, refinements, seed = int(steps), int(restarts), int(refinements), int(seed)
     labels = None if labels is None else _numbers(labels, folded, getattr(generator, "class_names", None), len(levels))
     objective = _Objective(folded, discriminator, feature_weight, learns_classes=labels is None)
     targets = from_levels(levels)
     starts = _starts(objective, targets, labels, restarts, seed)  # each (N, restarts, D or K)
     per_batch, minimized = max(1, _BATCH // restarts), []
     batches = [slice(first, first + per_batch) for first in range(0, len(targets), per_batch)]
-    total = 2 * steps * len(batches)
+    total = steps * len(batches) + refinements * len(targets)
     with progress_bar(total=total, unit="step", desc="inverting", leave=False, disable=not show_progress) as bar:
         for batch in batches:
             values = [value[batch].reshape(-1, value.shape[-1]) for value in starts]
             goal = objective.goal(targets[batch])
             repeated = [np.repeat(part, restarts, axis=0) for part in goal]
             values, errors = objective.minimize(values, repeated, steps, learning_rate, bar)
-            best = errors.reshape(-1, restarts).argmin(1) + restarts * np.arange(len(goal[0]))
-            values = [value[best] for value in values]
-            minimized.append(objective.minimize(values, goal, steps, _POLISH_RATE * learning_rate, bar)[0])
+            ranks = errors.reshape(-1, restarts).argsort(1) + restarts * np.arange(len(goal[0]))[:, None]
+            ranked = [[[value[[row]] for value in values] for row in rows] for rows in ranks]  # the best start first
+            if refinements:
+                goals = [[part[i : i + 1] for part in goal] for i in range(len(goal[0]))]
+                best = [objective.refine(*pair, refinements, seed, bar) for pair in zip(ranked, goals)]
+            else:
+                best = [starts_of_image[0] for starts_of_image in ranked]
+            minimized.append([np.concatenate(parts) for parts in zip(*best)])
     return _result(objective, levels, [np.concatenate(parts) for parts in zip(*minimized)])
 
 
@@ -140,15 +155,17 @@ def _numbers(labels, folded, class_names, count):
     return labels
 
 
-def _check(folded, levels, discriminator, steps, restarts, learning_rate, feature_weight, seed):
+def _check(folded, levels, discriminator, steps, restarts, refinements, learning_rate, feature_weight, seed):
     if levels.ndim != 4 or levels.shape[1:] != folded.image_shape or not len(levels):
         raise ValueError(f"`images` must be (N, {', '.join(map(str, folded.image_shape))}). Received: {levels.shape}.")
-    numbers = (steps, restarts, seed)
+    numbers = (steps, restarts, refinements, seed)
     is_whole = all(isinstance(each, int | np.integer) and not isinstance(each, bool) for each in numbers)
-    if not is_whole or min(steps, restarts) < 1 or not 0 < learning_rate < np.inf or not 0 <= feature_weight < np.inf:
+    is_counted = is_whole and min(steps, restarts) >= 1 and refinements >= 0
+    if not is_counted or not 0 < learning_rate < np.inf or not 0 <= feature_weight < np.inf:
         raise ValueError(
-            "`steps` and `restarts` must be ints >= 1, `learning_rate` > 0, `feature_weight` >= 0, and `seed` an int. "
-            f"Received: {steps=}, {restarts=}, {learning_rate=}, {feature_weight=}, {seed=}."
+            "`steps` and `restarts` must be ints >= 1, `refinements` an int >= 0, `learning_rate` > 0, "
+            "`feature_weight` >= 0, and `seed` an int. "
+            f"Received: {steps=}, {restarts=}, {refinements=}, {learning_rate=}, {feature_weight=}, {seed=}."
         )
     if not -(2**63) <= seed < 2**63 - max(_POOL, restarts):
         raise ValueError(f"`seed` must leave room for {max(_POOL, restarts)} seeds of 64 bits. Received: {seed=}.")
@@ -174,6 +191,10 @@ class _Objective:
         values = [(folded.latent_dim,)] + ([(folded.num_classes,)] if folded.num_classes else [])
         values, goal = ([tf.TensorSpec([None, *shape]) for shape in shapes] for shapes in (values, goal))
         self._learned = len(values) if learns_classes else 1
+        self.residuals = tf.function(
+            lambda values, goal: self._residuals(self._images(values), goal),
+            input_signature=[values, goal], autograph=False,
+        )  # fmt: skip
         self.images = tf.function(self._images, input_signature=[values], autograph=False)
         slots, number = [(value, value) for value in values[: self._learned]], tf.TensorSpec([])
         self._step = tf.function(
@@ -193,23 +214,23 @@ class _Objective:
         """What the images should be: [images] and, with a discriminator, their features; arrays."""
         return [targets] if self._features is None else [targets, self._features_of(targets).numpy()]
 
-    def _losses(self, images, goal):
-        """(B,)."""
+    def _residuals(self, images, goal):
+        """(B, R), whose squares sum to the losses."""
         difference = images - goal[0]
-        losses = _mean_square(difference)
+        parts = [_root_of_mean(difference)]
         for _ in range(_SCALES - 1):
             difference = tf.nn.avg_pool2d(difference, 2, 2, "VALID")
-            losses += _mean_square(difference)
+            parts.append(_root_of_mean(difference))
         if self._features is not None:
-            features = _mean_square(self._features_of(images) - goal[1])
-            losses += self._weight * features / (_mean_square(goal[1]) + _EPSILON)
-        return losses
+            factors = tf.sqrt(self._weight / (_mean_square(goal[1]) + _EPSILON))
+            parts.append(factors[:, None] * _root_of_mean(self._features_of(images) - goal[1]))
+        return tf.concat(parts, 1)
 
     def _take_step(self, values, slots, goal, rate, count):
         """One step of Adam, of each image for itself: new values and slots."""
         with tf.GradientTape() as tape:
             tape.watch(values)
-            loss = tf.reduce_sum(self._losses(self._images(values), goal))
+            loss = tf.reduce_sum(self._residuals(self._images(values), goal) ** 2)
         values, slots = list(values), list(slots)
         for i, gradient in enumerate(tape.gradient(loss, values[: self._learned])):
             mean, square = slots[i]
@@ -229,6 +250,57 @@ class _Objective:
             bar.update()
         errors = _mean_square(self.images(values) - goal[0])
         return [np.asarray(value) for value in values], errors.numpy()
+
+    def refine(self, starts, goal, jacobians, seed, bar):
+        """Values, arrays, refined from the first start of an image, or from the next ones.
+
+        An image that is reproduced nearly, but not up to rounding, is one of the generator's, at another latent.
+        """
+        best, lowest = None, np.inf
+        for i, values in enumerate(starts):
+            bar.total += jacobians if i else 0
+            refined, loss = self._refine_start(values, goal, jacobians, seed, bar)
+            if loss < lowest or not i:
+                best, lowest = refined, loss
+            if not _REACHED < lowest / _ROUNDING_LOSS < _NEAR:
+                break
+        return best
+
+    def _refine_start(self, values, goal, jacobians, seed, bar):
+        """Refines the latent; the class weights stay, or become those of one class. New values and their loss."""
+        held = values[1:]
+        choices = [held]
+        if self._learned > 1 and tf.reduce_max(tf.nn.softmax(held[0])) >= _MOST:
+            choices.insert(0, [_class_logits(held[0].argmax(1), self.folded.num_classes, 1.0)])
+        best, lowest = None, np.inf
+        for i, choice in enumerate(choices):
+            bar.total += jacobians if i else 0
+            latent, loss = self._refine_latent(values[0], choice, goal, jacobians, seed, bar)
+            if loss < lowest or not i:
+                best, lowest = [latent, *choice], loss
+            if lowest <= _REACHED * _ROUNDING_LOSS:
+                break
+        return best, lowest
+
+    def _refine_latent(self, latent, held, goal, jacobians, seed, bar):
+        """Latent (1, D) and loss."""
+
+        def residuals(latents):
+            parts = np.array_split(latents, -(-len(latents) // _BATCH))
+            rows = [[np.repeat(value, len(part), axis=0) for value in held] for part in parts]
+            return np.concatenate([self.residuals([part, *row], goal) for part, row in zip(parts, rows)])
+
+        first, point = bar.n, latent[0]
+        for point in minimize_squares(residuals, latent[0], jacobians, _ROUNDING_LOSS, seed % 2**63):
+            bar.update()
+        bar.update(first + jacobians - bar.n)
+        return point[None], np.sum(np.float64(residuals(point[None])) ** 2)
+
+
+def _root_of_mean(tensor):
+    """(B, n), whose squares sum to the mean square."""
+    rows = tf.reshape(tensor, (tf.shape(tensor)[0], -1))
+    return rows / tf.sqrt(tf.cast(tf.shape(rows)[1], rows.dtype))
 
 
 def _mean_square(tensor):

@@ -43,19 +43,33 @@ def test_invert_recovers_latents_and_classes(folded, given):
         options = {"labels": labels, "discriminator": keras.Model(picture, features)}
     found = sagan_tf.invert(folded, images, steps=60, restarts=2, show_progress=False, **options)
     np.testing.assert_array_equal(found.labels, labels)
-    np.testing.assert_allclose(found.class_weights, np.eye(CLASSES)[labels], atol=0.0 if given else 0.1)
-    assert (np.linalg.norm(found.latents - latents, axis=1) < 0.1 * np.linalg.norm(latents, axis=1)).all()
+    np.testing.assert_array_equal(found.class_weights, np.eye(CLASSES)[labels])
+    assert (np.linalg.norm(found.latents - latents, axis=1) < 0.02 * np.linalg.norm(latents, axis=1)).all()
     rows = found.class_weights @ folded.class_rows.numpy()
     again = to_levels(folded.body([found.latents, rows])["image"].numpy())
     np.testing.assert_allclose(again, np.float32(found.images), atol=1)
     error = np.mean((np.float64(found.images) - images) ** 2, axis=(1, 2, 3))
-    np.testing.assert_allclose(found.psnr, 10 * np.log10(255**2 / error))
-    assert found.psnr.min() > 35
+    with np.errstate(divide="ignore"):  # where the image is reproduced exactly
+        np.testing.assert_allclose(found.psnr, 10 * np.log10(255**2 / error))
+    assert found.psnr.min() > 55
+
+
+def test_invert_finds_a_mixture_of_classes(folded):
+    weights = np.float32([[0.6, 0.4, 0.0], [0.1, 0.3, 0.6]])
+    latents = np.float32(np.random.default_rng(2).standard_normal((2, DIMENSIONS)))
+    images = to_levels(folded.body([latents, weights @ folded.class_rows.numpy()])["image"].numpy())
+    found = sagan_tf.invert(folded, images, steps=100, restarts=2, show_progress=False)
+    np.testing.assert_allclose(found.class_weights, weights, atol=0.1)
+    coarse = sagan_tf.invert(folded, images, steps=100, restarts=2, refinements=0, show_progress=False)
+    np.testing.assert_allclose(coarse.class_weights, found.class_weights, atol=1e-6)  # refinement holds them
+    assert found.psnr.sum() > coarse.psnr.sum() and found.psnr.min() > 40
 
 
 def test_invert_rejects_what_does_not_fit(folded):
     images = np.zeros((2, 8, 16, 3), np.uint8)
     for arguments, options in (
+        ((images,), {"refinements": -1}),
+        ((images,), {"refinements": 1.0}),
         ((images[:, :4],), {}),
         ((images[:0],), {}),
         ((images, [0, 1, 1]), {}),
@@ -80,9 +94,9 @@ def test_invert_rejects_what_does_not_fit(folded):
 def test_invert_takes_names_of_classes_and_names_other_arguments(folded):
     images = np.zeros((2, 8, 16, 3), np.uint8)
     named = SimpleNamespace(model=folded, class_names=("cat", "dog", "owl"))
-    found = sagan_tf.invert(named, images, ["owl", "cat"], steps=1, restarts=1, show_progress=False)
+    found = sagan_tf.invert(named, images, ["owl", "cat"], steps=1, restarts=1, refinements=0, show_progress=False)
     np.testing.assert_array_equal(found.labels, [2, 0])
-    found = sagan_tf.invert(named, images, "dog", steps=1, restarts=1, show_progress=False)
+    found = sagan_tf.invert(named, images, "dog", steps=1, restarts=1, refinements=0, show_progress=False)
     np.testing.assert_array_equal(found.labels, [1, 1])
     with pytest.raises(ValueError, match="There is no class `owls`. Did you mean `owl`?"):
         sagan_tf.invert(named, images, ["owl", "owls"])
@@ -97,4 +111,4 @@ def test_invert_takes_names_of_classes_and_names_other_arguments(folded):
 
 def test_invert_warns_of_images_that_are_not_scaled(folded):
     with pytest.warns(UserWarning, match="are all in \\[0, 1\\], taken for bright ones"):
-        sagan_tf.invert(folded, np.full((1, 8, 16, 3), 0.5), steps=1, restarts=1, show_progress=False)
+        sagan_tf.invert(folded, np.full((1, 8, 16, 3), 0.5), steps=1, restarts=1, refinements=0, show_progress=False)
