@@ -1,4 +1,7 @@
-"""Nonlinear least squares without derivatives: Levenberg-Marquardt, Broyden updates of the Jacobian, and kicks."""
+"""Nonlinear least squares without derivatives: Levenberg-Marquardt, Broyden updates of the Jacobian, and noise.
+
+SciPy's `least_squares` evaluates one point at a time, where a network takes many at once, and one step per Jacobian.
+"""
 
 import numpy as np
 
