@@ -23,7 +23,7 @@ _POOL, _COARSE = 512, 8  # samples to start from, which are compared with the im
 _SCALES = 4  # of the pixel loss, each half as large as the one before
 _FEATURES = "output_relu"  # the discriminator's last feature map
 _START_WEIGHT = 0.9  # of the class of a start
-_MOST = 0.5  # weight of a class from which it is tried as the only one
+_MAJORITY = 0.5  # weight of a class from which it is tried as the only one
 _ROUNDING_LOSS = (2 / 255) ** 2 / 12 * sum(0.25**scale for scale in range(_SCALES))  # of pixels rounded to uint8
 _REACHED, _NEAR = 1.2, 10.0  # times that loss: reproduced up to rounding, and nearly
 _DECAYS, _EPSILON = (0.9, 0.99), 1e-8  # of Adam
@@ -72,7 +72,7 @@ def invert(
     weight alone if that is 0.5 or more; the closer one is kept. Latents are not kept near the normal distribution:
     those of images that the generator cannot make may be far from it.
 
-    Symbols: N images, H, W height and width of an image in px, C image channels, K classes.
+    Symbols: N images, H, W height and width of an image in px, C image channels, D latent dimensions, K classes.
 
     Args:
         generator: keras.Model of `build_generator`, `FoldedGenerator`, or what `load_run`, `load_generator` or
@@ -85,8 +85,8 @@ def invert(
         restarts: int >= 1, starts per image.
         refinements: int >= 0, Jacobians that each search by the Levenberg-Marquardt method computes at most. It ends
             where it gains nothing more or, without `discriminator`, where the image is reproduced up to the rounding of
-            its pixels; where that is nearly so, the next start is refined too. Each costs 2 D images of the generator,
-            D latent dimensions, and about 200 more.
+            its pixels; where that is nearly so, the next start is refined too. Each costs 2 D images of the generator
+            and about 200 more.
         learning_rate: float > 0, at first; it falls to 0 along a cosine.
         feature_weight: float >= 0, of the loss of features.
         seed: int of 64 bits, of the samples that are starts and of noise in the refinement.
@@ -100,8 +100,8 @@ def invert(
         TypeError: `generator` or `discriminator` is something else.
 
     Source: Zhu et al. 2016, section 3.1, https://arxiv.org/abs/1609.03552, for the optimization; Pan et al. 2020,
-        section 3.2, https://arxiv.org/abs/2003.13659, for the features of the discriminator; `least_squares.py` for
-        the refinement.
+        section 3.2, https://arxiv.org/abs/2003.13659, for the features of the discriminator; Madsen et al. 2004,
+        "Methods for non-linear least squares problems", section 3.5, for the refinement.
     """
     model = generator if isinstance(generator, keras.Model | FoldedGenerator) else getattr(generator, "model", None)
     if model is None:
@@ -270,7 +270,7 @@ class _Objective:
         """Refines the latent; the class weights stay, or become those of one class. New values and their loss."""
         held = values[1:]
         choices = [held]
-        if self._learned > 1 and tf.reduce_max(tf.nn.softmax(held[0])) >= _MOST:
+        if self._learned > 1 and tf.reduce_max(tf.nn.softmax(held[0])) >= _MAJORITY:
             choices.insert(0, [_class_logits(held[0].argmax(1), self.folded.num_classes, 1.0)])
         best, lowest = None, np.inf
         for i, choice in enumerate(choices):

@@ -10,8 +10,8 @@ _DAMPINGS = 10.0 ** np.arange(-2, 3)  # tried at once, relative to the last one
 _FIRST_DAMPING, _LEAST_DAMPING = 1.0, 1e-9
 _RAISED, _RAISES = 1e3, 3  # damping, where no step by a new Jacobian lowers the loss
 _UPDATES = 40  # steps by one Jacobian at most
-_GAIN, _GAIN_OF_JACOBIAN, _GAIN_OF_KICK = 3e-4, 1e-3, 1e-2  # of the loss, relative; less ends each
-_KICK, _VAIN_KICKS = 0.1, 3  # standard deviation of each variable's; kicks in a row without gain end the search
+_GAIN, _GAIN_OF_JACOBIAN, _GAIN_OF_NOISE = 3e-4, 1e-3, 1e-2  # of the loss, relative; less ends each
+_NOISE, _PATIENCE = 0.1, 3  # its standard deviation; how often in a row it may gain nothing
 
 
 def minimize_squares(residuals, start, jacobians, goal=0.0, seed=0):
@@ -37,7 +37,7 @@ def minimize_squares(residuals, start, jacobians, goal=0.0, seed=0):
     """
     rng = np.random.default_rng(seed)
     best = state = _State(residuals, start)
-    at_kick, vain = np.inf, 0
+    loss_before_noise, without_gain = np.inf, 0
     for _ in range(jacobians if np.isfinite(best.loss) else 0):
         before = state.loss
         state.descend(_jacobian(residuals, state.point))
@@ -47,11 +47,11 @@ def minimize_squares(residuals, start, jacobians, goal=0.0, seed=0):
         if best.loss <= goal:
             return
         if state.loss > (1 - _GAIN_OF_JACOBIAN) * before:
-            vain = vain + 1 if best.loss > (1 - _GAIN_OF_KICK) * at_kick else 0
-            if vain == _VAIN_KICKS:
+            without_gain = without_gain + 1 if best.loss > (1 - _GAIN_OF_NOISE) * loss_before_noise else 0
+            if without_gain == _PATIENCE:
                 return
-            at_kick = best.loss
-            state = _State(residuals, best.point + _KICK * rng.standard_normal(len(best.point)))
+            loss_before_noise = best.loss
+            state = _State(residuals, best.point + _NOISE * rng.standard_normal(len(best.point)))
 
 
 class _State:
@@ -59,20 +59,20 @@ class _State:
 
     def __init__(self, residuals, point):
         self._residuals, self.point, self.damping = residuals, np.float32(point), _FIRST_DAMPING
-        (self._rest,), (self.loss,) = _measure(residuals, self.point[None])
+        (self._row,), (self.loss,) = _measure(residuals, self.point[None])
 
     def descend(self, jacobian):
         """Takes steps by one Jacobian, (R, V), as long as they lower the loss."""
         raises = steps = 0
         while steps < _UPDATES and np.isfinite(jacobian).all():
             dampings = self.damping * _DAMPINGS
-            points = np.float32(self.point + _steps(jacobian, self._rest, dampings))
-            rests, losses = _measure(self._residuals, points)
+            points = np.float32(self.point + _steps(jacobian, self._row, dampings))
+            rows, losses = _measure(self._residuals, points)
             i = losses.argmin()
             if losses[i] < self.loss and (points[i] != self.point).any():
                 moved, gain = np.float64(points[i]) - self.point, 1 - losses[i] / self.loss
-                jacobian += np.outer((rests[i] - self._rest - jacobian @ moved) / (moved @ moved), moved)
-                self.point, self._rest, self.loss = points[i], rests[i], losses[i]
+                jacobian += np.outer((rows[i] - self._row - jacobian @ moved) / (moved @ moved), moved)
+                self.point, self._row, self.loss = points[i], rows[i], losses[i]
                 self.damping = max(dampings[i], _LEAST_DAMPING)
                 steps += 1
                 if gain < _GAIN:
@@ -85,9 +85,9 @@ class _State:
 
 def _measure(residuals, points):
     """Residuals (B, R) float64, and losses (B,), infinite where they are not numbers."""
-    rests = np.float64(residuals(points))
-    losses = (rests**2).sum(1)
-    return rests, np.where(np.isfinite(losses), losses, np.inf)
+    rows = np.float64(residuals(points))
+    losses = (rows**2).sum(1)
+    return rows, np.where(np.isfinite(losses), losses, np.inf)
 
 
 def _jacobian(residuals, point):
@@ -97,8 +97,8 @@ def _jacobian(residuals, point):
     return (above - below).T / (2 * _DIFFERENCE)
 
 
-def _steps(jacobian, rest, dampings):
+def _steps(jacobian, row, dampings):
     """(len(dampings), V)."""
     values, vectors = np.linalg.eigh(jacobian.T @ jacobian)
-    slopes = vectors.T @ (jacobian.T @ rest)
+    slopes = vectors.T @ (jacobian.T @ row)
     return -(slopes / (values.clip(0) + dampings[:, None])) @ vectors.T

@@ -62,7 +62,7 @@ def test_noise_leads_out_of_shallow_minima(monkeypatch):
         return np.array(losses_of(found, rippled))
 
     with_noise = losses()
-    monkeypatch.setattr(least_squares, "_KICK", 0.0)
+    monkeypatch.setattr(least_squares, "_NOISE", 0.0)
     without = losses()
     assert (with_noise < 1.001 * without).all() and with_noise.max() < 0.98 * without.max()
 
