@@ -404,6 +404,46 @@ class ReluGrad : public OpKernel {
   }
 };
 
+class Patches : public OpKernel {
+ public:
+  explicit Patches(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("kernel_height", &kernel_height_));
+    OP_REQUIRES_OK(context, context->GetAttr("kernel_width", &kernel_width_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor& x = context->input(0);
+    OP_REQUIRES(context, x.dims() == 4 && kernel_height_ % 2 && kernel_width_ % 2,
+                absl::InvalidArgumentError("The map must be (B, H, W, C), and the kernel's height and width odd."));
+    const int64_t height = x.dim_size(1), width = x.dim_size(2), channels = x.dim_size(3);
+    const int64_t wide = kernel_height_ * kernel_width_ * channels;
+    Tensor* y;
+    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({x.dim_size(0), height, width, wide}), &y));
+    parallel_for(context, x.dim_size(0) * height, width * wide / 2, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t image = row / height;
+        Bits* to = bits(y) + row * width * wide;
+        for (int64_t j = 0; j < width; ++j) {
+          for (int64_t di = 0; di < kernel_height_; ++di) {
+            const int64_t from_row = row % height + di - kernel_height_ / 2;
+            for (int64_t dj = 0; dj < kernel_width_; ++dj, to += channels) {
+              const int64_t from_column = j + dj - kernel_width_ / 2;
+              if (from_row < 0 || from_row >= height || from_column < 0 || from_column >= width) {
+                std::fill_n(to, channels, Bits{0});
+              } else {
+                std::copy_n(bits(x) + ((image * height + from_row) * width + from_column) * channels, channels, to);
+              }
+            }
+          }
+        }
+      }
+    });
+  }
+
+ private:
+  int64_t kernel_height_, kernel_width_;
+};
+
 constexpr int64_t kKernelPart = 1 << 15;  // entries
 
 class SingularVectors : public OpKernel {
@@ -584,6 +624,25 @@ REGISTER_OP("SaganTfReluGrad")
     .Output("grad_x: bfloat16")
     .SetShapeFn([](InferenceContext* context) { return as_input(context, 0, 1); });
 
+// x (B, H, W, C) -> what a kernel covers at each position, with zeros around (B, H, W, kernel_height * kernel_width * C).
+REGISTER_OP("SaganTfPatches")
+    .Input("x: bfloat16")
+    .Attr("kernel_height: int >= 1")
+    .Attr("kernel_width: int >= 1")
+    .Output("y: bfloat16")
+    .SetShapeFn([](InferenceContext* context) {
+      ShapeHandle map, wide;
+      DimensionHandle channels;
+      int64_t height, width;
+      TF_RETURN_IF_ERROR(context->GetAttr("kernel_height", &height));
+      TF_RETURN_IF_ERROR(context->GetAttr("kernel_width", &width));
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 4, &map));
+      TF_RETURN_IF_ERROR(context->Multiply(context->Dim(map, 3), height * width, &channels));
+      TF_RETURN_IF_ERROR(context->ReplaceDim(map, 3, channels, &wide));
+      context->set_output(0, wide);
+      return absl::OkStatus();
+    });
+
 // Matrix W^T (P, F) and u (F,) -> u (F,), v (P,) and sigma () after `iterations` power iterations.
 REGISTER_OP("SaganTfSingularVectors")
     .Input("matrix: float")
@@ -625,6 +684,7 @@ FOR_CPU("SaganTfNormalize", Normalize);
 FOR_CPU("SaganTfNormalizeGrad", NormalizeGrad);
 FOR_CPU("SaganTfRelu", Relu);
 FOR_CPU("SaganTfReluGrad", ReluGrad);
+FOR_CPU("SaganTfPatches", Patches);
 FOR_CPU("SaganTfSingularVectors", SingularVectors);
 FOR_CPU("SaganTfScaleKernel", ScaleKernel);
 FOR_CPU("SaganTfScaleKernelGrad", ScaleKernelGrad);

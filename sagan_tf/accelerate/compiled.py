@@ -31,6 +31,7 @@ def kernels():
     return {
         "batch_normalize": Kernel(_batch_normalize, _is_bfloat16),
         "relu": Kernel(lambda x: load().sagan_tf_relu(x), _is_bfloat16),
+        "extract_patches": Kernel(_extract_patches, _is_bfloat16),
         "power_iterations": Kernel(_power_iterations, lambda matrices, *_: matrices[0].dtype == tf.float32),
         "divide_by_sigma": Kernel(_divide_by_sigma, _gives_bfloat16),
     }
@@ -126,6 +127,10 @@ def _relu_gradient(operation, upstream):
 @tf.RegisterGradient("SaganTfReluGrad")
 def _relu_second_gradient(operation, upstream):
     return load().sagan_tf_relu_grad(upstream, operation.inputs[1]), None
+
+
+def _extract_patches(x, height, width):
+    return load().sagan_tf_patches(x, kernel_height=height, kernel_width=width)
 
 
 def _power_iterations(matrices, vectors, iterations, epsilon):

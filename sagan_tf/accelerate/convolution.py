@@ -1,10 +1,12 @@
 """Convolution kernels for TensorFlow on a CPU: matrix products on small maps, resampling and convolution in one."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
-from sagan_tf.accelerate.registry import Kernel, set_default_kernels
+from sagan_tf.accelerate.registry import Kernel, operation, set_default_kernels
 
 # Largest feature maps, in px, on which matrix products are faster than oneDNN 3.7 in bfloat16 (docs/optimizations.md):
 # for the whole convolution, and for the gradient of the kernel alone. In float32 they are not.
@@ -50,11 +52,11 @@ def convolve_small(x, kernel):
 
     def gradient(upstream):
         taps = [kernel[i, j] for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
-        mirrored = zip(_shifted(upstream, kernel)[::-1], taps)
+        mirrored = zip(_shifted(upstream, *kernel.shape[:2])[::-1], taps)
         of_x = sum(ops.matmul(part, ops.transpose(tap)) for part, tap in mirrored)
         return of_x, _kernel_gradient(x, kernel, upstream)
 
-    return ops.matmul(_patches(x, kernel), ops.reshape(kernel, (-1, kernel.shape[-1]))), gradient
+    return ops.matmul(extract_patches(x, *kernel.shape[:2]), ops.reshape(kernel, (-1, kernel.shape[-1]))), gradient
 
 
 @ops.custom_gradient
@@ -69,22 +71,22 @@ def convolve_medium(x, kernel):
 
 
 def _kernel_gradient(x, kernel, upstream):
-    rows = ops.reshape(_patches(x, kernel), (-1, kernel.shape[0] * kernel.shape[1] * kernel.shape[2]))
+    rows = ops.reshape(extract_patches(x, *kernel.shape[:2]), (-1, math.prod(kernel.shape[:3])))
     product = ops.matmul(ops.transpose(rows), ops.reshape(upstream, (-1, kernel.shape[-1])))
     return ops.reshape(product, kernel.shape)
 
 
-def _patches(x, kernel):
-    """What the kernel covers at each position: (B, H, W, kh*kw*C)."""
-    return ops.concatenate(_shifted(x, kernel), axis=-1)
+@operation
+def extract_patches(x, height, width):
+    """What a kernel (height, width) covers at each position of x: (B, H, W, height * width * C)."""
+    return ops.concatenate(_shifted(x, height, width), axis=-1)
 
 
-def _shifted(x, kernel):
-    """x as each tap of the kernel meets it, row by row of the kernel: kh*kw maps (B, H, W, C)."""
-    _, height, width, _ = x.shape
-    rows, columns = kernel.shape[:2]
-    padded = ops.pad(x, ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0)))
-    return [padded[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
+def _shifted(x, height, width):
+    """x as each tap of a kernel meets it, row by row of the kernel: height * width maps (B, H, W, C)."""
+    _, rows, columns, _ = x.shape
+    padded = ops.pad(x, ((0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0)))
+    return [padded[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)]
 
 
 def convolve_upsampled(x, kernel):
