@@ -274,6 +274,20 @@ STUDIES = [
         attention_arms([16, 8]), tuple(range(5)), 400,
     ),
     Study(
+        "mirror_recipe", "Which changes to the quick start train on mirror in most runs?",
+        {"config": "quickstart", "data.name": "mirror", "hardware.native_operations": True},
+        {
+            "base": {},
+            "relativistic": {"training.loss": "relativistic", "training.r2_weight": 1.0},
+            "half_rates": {
+                **_rates(5e-4, 1e-3),
+                "generator_optimizer.final_learning_rate": 2e-4, "discriminator_optimizer.final_learning_rate": 4e-4,
+            },
+            "r1_4": {"training.r1_weight": 4.0},
+        },
+        tuple(range(100, 105)), 400,
+    ),
+    Study(
         "stability_twins_32", "Do spectral normalization in both networks and two rates keep training stable?",
         {**RECIPE, **_NO_ATTENTION, "data.name": "twins"},
         _STABILITY, tuple(range(5)), 200,
