@@ -1,5 +1,6 @@
 """Damaged, foreign and hostile files: they work or raise a one-line error, never another exception."""
 
+import contextlib
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from sagan_tf.data.preparing import prepare
 from sagan_tf.data.sources import contact_sheet_images
 from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import load_model
+from sagan_tf.files.atomic import atomic_write
 from sagan_tf.runs.folder import Run
 from sagan_tf.runs.provenance import describe_training
 from sagan_tf.runs.report import write_report
@@ -290,6 +292,20 @@ def test_run_remove_unfinished_does_not_follow_links(tmp_path):
     (run.checkpoints_path / "ckpt-4_temp").symlink_to(tmp_path / "foreign")
     run.remove_unfinished()
     assert (tmp_path / "foreign" / "part").exists() and not list(run.checkpoints_path.iterdir())
+
+
+@pytest.mark.parametrize("folder", [".", "samples", "attention", "data"])
+def test_run_remove_unfinished_removes_incomplete_files(tmp_path, folder):
+    run, path = Run(tmp_path), tmp_path / folder / "step_1.png"
+    path.parent.mkdir(exist_ok=True)
+    with contextlib.suppress(KeyboardInterrupt), atomic_write(path) as temporary_path:
+        temporary_path.touch()
+        (left,) = path.parent.glob(".*.partial")
+        kept = left.rename(tmp_path / "elsewhere")
+        raise KeyboardInterrupt
+    kept.rename(left)  # as a killed process leaves it
+    run.remove_unfinished()
+    assert not list(path.parent.glob(".*.partial"))
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (10_000, 10_000), (2**31 - 1, 1)])

@@ -80,13 +80,12 @@ def _check_frozen_blocks(config):
 def _check_attention(config):
     image_size = config.data.image_shape[:2]
     size_text = format_image_size(image_size)
-    for name, channels_at in (
-        ("generator", generator_attention_channels),
-        ("discriminator", discriminator_attention_channels),
+    generator, discriminator = config.generator, config.discriminator
+    for name, available in (
+        ("generator", generator_attention_channels(image_size, generator.channels, generator.initial_channels)),
+        ("discriminator", discriminator_attention_channels(image_size, discriminator.channels)),
     ):
-        network = getattr(config, name)
-        available = channels_at(image_size, network.channels)
-        for size in network.attention_sizes:
+        for size in getattr(config, name).attention_sizes:
             if size not in available:
                 sizes = ", ".join(map(str, sorted(available)))
                 raise ConfigError(
@@ -95,17 +94,19 @@ def _check_attention(config):
                 )
             if config.attention.block == "self_attention":
                 shape = [side * size // min(image_size) for side in image_size]
-                _check_block(config.attention, shape, available[size], name)
+                is_initial = name == "generator" and generator.initial_channels and size == min(available)
+                field = "generator.initial_channels" if is_initial else f"{name}.channels"
+                _check_block(config.attention, shape, available[size], name, field)
 
 
-def _check_block(attention, shape, channels, network):
+def _check_block(attention, shape, channels, network, channels_field):
     where = f"the {network}'s {format_image_size(shape)} px feature map"
     for field in ("key_reduction", "value_reduction"):
         reduction = getattr(attention, field)
         if reduction > channels:
             raise ConfigError(
                 f"attention.{field}",
-                f"must be at most {channels}, the channels of {where} (more with a larger `{network}.channels`). "
+                f"must be at most {channels}, the channels of {where} (more with a larger `{channels_field}`). "
                 f"Got {reduction}.",
             )
     if any(side % attention.pool_size for side in shape):

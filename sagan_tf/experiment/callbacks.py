@@ -10,7 +10,7 @@ from sagan_tf.experiment.online_evaluation import OnlineEvaluation
 from sagan_tf.generation.sampler import Sampler, grid_seeds
 from sagan_tf.runs.report import write_report
 from sagan_tf.training.callbacks import Report, StepCallback
-from sagan_tf.training.guard import GROUPS, SAMPLES, Guard
+from sagan_tf.training.guard import GROUPS, SAMPLES, FailureSigns, Guard
 from sagan_tf.training.image_callbacks import AttentionImages, Samples
 from sagan_tf.training.metrics import Metrics
 from sagan_tf.training.tensorboard import EventFile, TensorBoard, peak_memory_gib
@@ -59,12 +59,22 @@ def make_callbacks(config, run, gan, source, manager, callbacks=()):
 
 
 def make_guard(config, gan, run):
-    """Makes the guard of a run, which continues from the diversity of earlier processes."""
+    """Makes the guard of a run, which continues from the metrics lines of earlier processes."""
     seeds, labels = grid_seeds(GROUPS, SAMPLES // GROUPS, gan.num_classes)
     sampler = Sampler(gan.generator, SAMPLES, outputs=lambda images: (images,), show_progress=False)
-    diversities = [line.get("sample_diversity") or 0.0 for line in run.read_metrics()]
-    largest = max(diversities, default=0.0)
-    return Guard(lambda: sampler.sample(seeds, labels), config.guard.on_collapse != "warn", tqdm.write, largest)
+    signs = failure_signs(run)
+    return Guard(lambda: sampler.sample(seeds, labels), config.guard.on_collapse != "warn", tqdm.write, signs)
+
+
+def failure_signs(run):
+    """The `FailureSigns` of the metrics lines so far; lines before a recovery count for the diversity alone."""
+    recovered = max((recovery["step"] for recovery in run.recoveries()), default=0)
+    lines = [line for line in run.read_metrics() if line.get("sample_diversity") is not None]
+    before = [line["sample_diversity"] for line in lines if line["step"] <= recovered]
+    signs = FailureSigns(max(before, default=0.0))
+    for line in lines[len(before) :]:
+        signs.of(line)
+    return signs
 
 
 class FolderCheck(StepCallback):

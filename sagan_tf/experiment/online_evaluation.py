@@ -5,11 +5,13 @@ import dataclasses
 import math
 import shutil
 
+from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.data.sources import open_source
 from sagan_tf.errors import renamed_options
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
 from sagan_tf.evaluation.features import open_features
 from sagan_tf.evaluation.shards import WorkerShares
+from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.generation.saving import save_generator
 from sagan_tf.training.callbacks import StepCallback
 from sagan_tf.training.guard import check_finite
@@ -50,10 +52,10 @@ class OnlineEvaluation(StepCallback):
             network = open_features(options.features, options.inception, options.pixel_range)
         self.evaluator = Evaluator(network, strategy, show_progress=self.worker.is_chief)
         samples = SampleSet(options.num_samples, config.training.seed + 1)
-        # Values of other options cannot be compared.
-        self.protocol = [network.about(), samples.count, samples.seed, options.split or config.data.split]
         if self.worker.is_chief:
-            self.reference = self.evaluator.dataset_features(_open_reference(config, source))
+            reference = _open_reference(config, source)
+            self.reference = self.evaluator.dataset_features(reference)
+            self.protocol = protocol_of(network, samples, reference)
             print(
                 f"Evaluation: every {options.interval:,} steps, {samples.count:,} samples against "
                 f"{self.reference.count:,} images of the data, by {network.name}; the best generator: "
@@ -104,11 +106,17 @@ class OnlineEvaluation(StepCallback):
         metric = next(name for name in values if name in ("fid", "frechet_distance"))
         best = self.run.best()
         if best is not None and (best["metric"], best["protocol"]) != (metric, self.protocol):
-            print(f"The best generator, of step {best['step']}, was found by other evaluation options: it is replaced.")
+            print(f"The best generator, of step {best['step']}, was found by other options or data: it is replaced.")
             best = None
         if best is None or best["value"] > values[metric]:
             record = {"step": self.last_step, "metric": metric, "value": values[metric], "protocol": self.protocol}
             save_generator(self.model.ema_generator, self.run.best_generator_path, record)
+
+
+def protocol_of(network, samples, reference):
+    """Lists what distances depend on besides the generator, as JSON values: those of two protocols do not compare."""
+    hashes = portable_fingerprint(reference)["hashes"]
+    return [network.about(), samples.count, samples.seed, reference.split, sha256_of_parts(map(str.encode, hashes))]
 
 
 def is_evaluation_missing(config, run, step):

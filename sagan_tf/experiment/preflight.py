@@ -78,14 +78,14 @@ def bytes_needed(config):
     data, output = config.data, config.output
     g, d = config.generator.channels, config.discriminator.channels
     architecture = find_architecture(data.image_shape[:2])
-    first, *multipliers = architecture.generator
-    blocks = zip([first, *multipliers[:-1]], multipliers)
-    generator_weights = sum(9 * g * g * (inputs * outputs + outputs * outputs) for inputs, outputs in blocks)
+    first, *widths = (g * multiplier for multiplier in architecture.generator)
+    first = config.generator.initial_channels or first
+    generator_weights = sum(9 * outputs * (inputs + outputs) for inputs, outputs in zip([first, *widths], widths))
     multipliers = architecture.discriminator
     # The hidden width of a block is its input's or its output's.
     blocks = [sorted(block) for block in zip(multipliers, multipliers[1:])]
     discriminator_weights = sum(9 * d * d * (narrow * narrow + narrow * wide) for narrow, wide in blocks)
-    dense_weights = config.generator.latent_dim * math.prod(architecture.initial_shape) * first * g
+    dense_weights = config.generator.latent_dim * math.prod(architecture.initial_shape) * first
     image_values = math.prod(data.image_shape)
     sample_bytes = 4 * config.generator.latent_dim + image_values
     return {

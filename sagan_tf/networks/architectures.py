@@ -103,11 +103,12 @@ def _nearest_sizes(height, width):
     return heapq.nsmallest(2, (size for size in itertools.product(sides, sides) if _find_blocks(*size)), change)
 
 
-def generator_attention_channels(image_size, channels):
+def generator_attention_channels(image_size, channels, initial_channels=None):
     """Feature maps of the generator that can get attention: dict, size in px of the smaller side -> channels."""
     architecture = find_architecture(image_size)
     first = min(architecture.initial_shape)
-    return {first * 2**i: channels * multiplier for i, multiplier in enumerate(architecture.generator)}
+    sizes = {first * 2**i: channels * multiplier for i, multiplier in enumerate(architecture.generator)}
+    return sizes | {first: initial_channels or sizes[first]}
 
 
 def discriminator_attention_channels(image_size, channels):

@@ -273,7 +273,7 @@ class Run:
         for path in self.checkpoints_path.glob("ckpt-*_temp"):
             # TensorFlow would write through a link.
             path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
-        for folder in (self.path, self.samples_path, self.contact_sheet_path.parent):
+        for folder in (self.path, self.samples_path, self.attention_path, self.contact_sheet_path.parent):
             remove_temporary_files(folder)
 
     def check_space(self, bytes_needed: int) -> None:
@@ -308,7 +308,8 @@ class Run:
 
     def _check_generator_alone(self):
         """Raises UserError if training would replace a generator that no run here has made."""
-        began = (self.metrics_path, self.start_from_path)  # by a training here, which may have been killed
+        # By a training here, which may have been killed.
+        began = (self.metrics_path, self.metrics_log.unfinished_path, self.start_from_path)
         has_begun = bool(self.checkpoint_steps()) or any(path.exists() for path in began)
         if self.generator_path.exists() and not has_begun:
             raise UserError(

@@ -46,12 +46,12 @@ class Guard:
             [-1, 1], 8 for each of 8 labels in order. Not the averaged generator's, which would show a collapse late.
         stop_on_collapse: bool. Raise `TrainingFailure` for these, too, instead of one warning.
         warn: Function of a str.
-        largest_diversity: float, the largest of the run so far.
+        signs: `FailureSigns` of the metrics lines so far; None if there are none.
     """
 
-    def __init__(self, sample, stop_on_collapse=False, warn=print, largest_diversity=0.0):
+    def __init__(self, sample, stop_on_collapse=False, warn=print, signs=None):
         self._sample, self._stop_on_collapse, self._warn = sample, stop_on_collapse, warn
-        self._signs, self._warned = FailureSigns(largest_diversity), set()
+        self._signs, self._warned = signs or FailureSigns(), set()
 
     def check(self, gan, step, means):
         """Checks the networks and the means since the last metrics line.
@@ -151,7 +151,8 @@ class FailureSigns:
         accuracy, diversity = means["d_accuracy"], means["sample_diversity"]
         is_chance = GUESSED_ACCURACY[0] < accuracy < GUESSED_ACCURACY[1]
         self._lines_of_guessing = self._lines_of_guessing + 1 if is_chance else 0
-        is_dead = all(means.get(f"{letter}_gradient_norm") == 0 for letter in "dg")
+        # Without any update, as at the start in float16, there is no gradient to judge by.
+        is_dead = all(means.get(f"{x}_gradient_norm") == 0 and means.get(f"{x}_skipped", 0) < 1 for x in "dg")
         signs = {
             "saturated": accuracy >= SATURATED_ACCURACY and abs(means["d_loss"]) < SATURATED_LOSS,
             "guessing": self._lines_of_guessing >= GUESSING_LINES and not is_dead,

@@ -40,7 +40,7 @@ class Metrics(StepCallback):
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        if batch > 0:  # the first call traces the graph, which takes minutes
+        if self.last_step > self.first_step:  # the first call traces the graph, which takes minutes
             self.timed_seconds += time.perf_counter() - self.started
             self.timed_steps += self.first_step + batch + 1 - self.last_step
         self.logs = logs

@@ -1,5 +1,6 @@
 """Event files for TensorBoard, written without the tensorboard package."""
 
+import contextlib
 import functools
 import os
 import resource
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sagan_tf.errors import UserError, summarize
 from sagan_tf.training.image_callbacks import ImageCallback
 
 DETAILS = ("none", "scalars", "pictures", "histograms")  # Each includes the ones before it.
@@ -24,6 +26,9 @@ class EventFile:
     Args:
         folder: Path; created.
 
+    Raises:
+        UserError: From each method, if the file cannot be written.
+
     Source: tensorboard/plugins/{scalar,image,histogram}/metadata.py and summary_v2.py.
     """
 
@@ -36,7 +41,7 @@ class EventFile:
         for name, value in values.items():
             if value is not None:
                 self._write(step, name, np.float32(value), "scalars", 1)
-        self._writer.flush()
+        self._flush()
 
     def picture(self, step, name, path):
         """Writes the bytes of a PNG file."""
@@ -44,7 +49,7 @@ class EventFile:
             data = file.read()
         width, height = struct.unpack(">II", data[16:24])  # from the header
         self._write(step, name, np.array([str(width).encode(), str(height).encode(), data], object), "images", 3)
-        self._writer.flush()
+        self._flush()
 
     def histogram(self, step, name, values):
         """Writes the histogram of an array of floats."""
@@ -54,15 +59,31 @@ class EventFile:
     def close(self):
         """Closes the file."""
         if self._writer is not None:
-            self._writer.close()
+            with self._one_line_errors():
+                self._writer.close()
+
+    def _flush(self):
+        with self._one_line_errors():
+            self._writer.flush()
 
     def _write(self, step, name, array, plugin, data_class):
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(self.folder)
-        # TensorFlow caches every Python float, int and bytes that it converts, and no NumPy scalar: Python numbers
-        # would leak 0.7 KiB per step.
-        with self._writer.as_default():
-            tf.summary.write(sys.intern(name), array, step=np.int64(step), metadata=_metadata(plugin, data_class))
+        with self._one_line_errors():
+            if self._writer is None:
+                self._writer = tf.summary.create_file_writer(self.folder)
+            # TensorFlow caches every Python float, int and bytes that it converts, and no NumPy scalar: Python numbers
+            # would leak 0.7 KiB per step.
+            with self._writer.as_default():
+                tf.summary.write(sys.intern(name), array, step=np.int64(step), metadata=_metadata(plugin, data_class))
+
+    @contextlib.contextmanager
+    def _one_line_errors(self):
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"{self.folder}: the file for TensorBoard cannot be written ({summarize(error)}). Make it writable, or "
+                "set output.tensorboard to none."
+            ) from None
 
 
 @functools.cache

@@ -52,6 +52,15 @@ OUT_OF_RANGE = [
 ]
 
 
+def test_load_config_takes_first_map_with_its_initial_channels(refusal):
+    flags = ["--generator.attention_sizes", "[4]", "--attention.key_reduction", "8"]
+    load_config([*flags, "--generator.channels", "1", "--generator.initial_channels", "512"])
+    assert refusal(*flags, "--generator.initial_channels", "4") == (
+        "command line: `attention.key_reduction` must be at most 4, the channels of the generator's 4 px feature map "
+        "(more with a larger `generator.initial_channels`). Got 8."
+    )
+
+
 @pytest.mark.parametrize(("key", "value", "message"), OUT_OF_RANGE)
 def test_load_config_rejects_flag_out_of_range(refusal, key, value, message):
     assert refusal(f"--{key}={value}") == f"command line: `{key}` {message}"

@@ -1,5 +1,6 @@
 """Online evaluation by several workers: each computes its share; when one stops, all stop at the same batch."""
 
+import json
 import sys
 import threading
 import types
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_data import open_small, save_picture
 from toy_networks import toy_generator
 
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet
@@ -134,6 +136,20 @@ def test_online_evaluation_rejects_weights_that_are_not_finite():
         evaluation._evaluate()
 
 
+def test_protocol_tells_data_apart_and_knows_a_copy(tmp_path):
+    network = FeatureNetwork("seeds", "ab", "none", 3, None, False, None)
+    protocols = {}
+    for name, seed in (("one", 0), ("copy", 0), ("other", 1)):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            pixels = np.random.default_rng([seed, i]).integers(0, 256, (32, 32, 3), np.uint8)
+            save_picture(tmp_path / name / f"{i}.png", pixels)
+        source = open_small(tmp_path / name)
+        protocols[name] = online_evaluation.protocol_of(network, SampleSet(20, 1), source)
+    assert protocols["one"] == protocols["copy"] != protocols["other"]
+    assert json.loads(json.dumps(protocols["one"])) == protocols["one"]
+
+
 def test_best_generator_of_other_options_is_replaced(tmp_path, capsys):
     evaluation = object.__new__(OnlineEvaluation)
     evaluation.run, evaluation.log, evaluation.reference = Run(tmp_path), types.SimpleNamespace(append=print), None
@@ -148,7 +164,7 @@ def test_best_generator_of_other_options_is_replaced(tmp_path, capsys):
         return evaluation.run.best()["step"]
 
     assert [record(1, 3.1, ["a", 20]), record(2, 4.0, ["a", 20]), record(3, 2.9, ["a", 20])] == [1, 1, 3]
-    assert "other evaluation options" not in capsys.readouterr().out
+    assert "other options" not in capsys.readouterr().out
     # Another network's distances are larger.
     assert [record(4, 55.0, ["b", 20]), record(5, 60.0, ["b", 20]), record(6, 20.0, ["b", 20])] == [4, 4, 6]
-    assert capsys.readouterr().out.count("The best generator, of step 3, was found by other evaluation options") == 1
+    assert capsys.readouterr().out.count("The best generator, of step 3, was found by other options or data") == 1

@@ -12,9 +12,11 @@ from sagan_tf.experiment.preflight import bytes_needed, warn_of_short_average
 from sagan_tf.experiment.train import train
 
 
-@pytest.mark.parametrize("image_size", [32, 64])
-def test_bytes_needed_is_a_lower_bound_of_memory(image_size):
-    config = dataclasses.replace(QUICK_START, data=dataclasses.replace(QUICK_START.data, image_size=image_size))
+@pytest.mark.parametrize(("image_size", "initial_channels"), [(32, None), (64, None), (32, 1), (32, 1024)])
+def test_bytes_needed_is_a_lower_bound_of_memory(image_size, initial_channels):
+    data = dataclasses.replace(QUICK_START.data, image_size=image_size)
+    network = dataclasses.replace(QUICK_START.generator, initial_channels=initial_channels)
+    config = dataclasses.replace(QUICK_START, data=data, generator=network)
     needs = bytes_needed(config)
     generator, discriminator = build_networks(config, 4)
     for network, fields in (

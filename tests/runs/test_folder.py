@@ -145,8 +145,10 @@ def test_run_whose_start_was_killed_before_its_first_checkpoint_is_taken_up(tmp_
     Run.create_or_resume(tmp_path, QUICK_START).close()
     (tmp_path / "generator.keras").touch()
     assert "holds a generator, which training would replace" in refusal(tmp_path)
-    (tmp_path / "start_from.txt").touch()  # written before the generator
-    Run.create_or_resume(tmp_path, QUICK_START).close()
+    for name in ("start_from.txt", "unfinished_line.json"):  # written before the generator
+        (tmp_path / name).touch()
+        Run.create_or_resume(tmp_path, QUICK_START).close()
+        (tmp_path / name).unlink()
 
 
 def test_class_names_of_embedded_data_are_known_without_the_file(tmp_path):

@@ -61,6 +61,8 @@ def test_guard_detects_generator_that_ignores_latent():
         ({"d_accuracy": 1.0, "d_loss": -30.0}, None),
         ({"d_gradient_norm": 0.0, "g_gradient_norm": 0.0}, "gives all images the same logit"),
         ({"d_gradient_norm": 0.0, "g_gradient_norm": 1e-9}, None),
+        ({"d_gradient_norm": 0.0, "g_gradient_norm": 0.0, "d_skipped": 1.0, "g_skipped": 1.0}, None),
+        ({"d_gradient_norm": 0.0, "g_gradient_norm": 0.0, "d_skipped": 0.5}, "gives all images the same logit"),
     ],
 )
 def test_guard_detects_saturated_and_dead_discriminators(means, text):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import Image
 from training.tiny import make_gan
 
+from sagan_tf.errors import UserError
 from sagan_tf.training.tensorboard import EventFile, TensorBoard, peak_memory_gib
 
 
@@ -32,6 +33,12 @@ def test_tensorboard_scalars_are_written_without_none(tmp_path):
         (5, "images", "scalars", 160.0),
     ]
     events.close()
+
+
+def test_tensorboard_file_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="the file for TensorBoard cannot be written .*output.tensorboard to none"):
+        EventFile(tmp_path / "file").scalars(1, {"d_loss": 1.0})
 
 
 def test_tensorboard_values_are_not_cached(tmp_path):
