@@ -91,7 +91,7 @@ def evaluate_run(run, options):
     samples = SampleSet(options.num_samples, options.seed, options.truncation, shares)
     subject = describe_generator(run, networks, options, weights)
     out = Path(options.out or run.output_path / run.evaluation_path.name)
-    stem = out / run_stem(networks.step, features_name(evaluator.network), options)
+    stem = out / run_stem(run.name, weights, networks.step, features_name(evaluator.network), options)
     reader = SampleReader(evaluator.sampler(folded), samples)
     if evaluator.network is not None:
         measured = measure_samples(run, evaluator, reader, subject, stem, source, options)

@@ -42,7 +42,8 @@ def open_reference(options, image_shape, resize):
         raise UserError("--allow_data_change: is for the data of training; leave it out, or --reference.")
     height, width, channels = image_shape
     shape = {"image_height": height, "image_width": width, "image_channels": channels, "resize": resize}
-    return _open(_data(options, options.reference, split=options.split or "train", **shape))
+    with renamed_options({"data.name:": "--reference:"}):
+        return _open(_data(options, options.reference, split=options.split or "train", **shape))
 
 
 def open_images(folder, options):

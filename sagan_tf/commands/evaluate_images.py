@@ -3,7 +3,8 @@
 import numpy as np
 
 from sagan_tf.data import rules
-from sagan_tf.data.sources import first_of_each_class
+from sagan_tf.data.sources import some_of_each_class
+from sagan_tf.errors import UserError
 from sagan_tf.evaluation.metrics import MetricValue
 from sagan_tf.evaluation.ms_ssim import class_similarities, num_scales
 from sagan_tf.evaluation.pixel_neighbours import REDUCED_SIZE, pixel_neighbours
@@ -123,11 +124,16 @@ def _nearest_distances(reader, source, num_reference):
 
 def _rule_scores(reader, rule):
     count = min(_RULE_SAMPLES, reader.count)
-    readings, labels = [], []
+    readings, labels, is_grey = [], [], True
     for start in range(0, count, 1000):
         images, batch_labels = reader.read(range(start, min(start + 1000, count)))
         readings.append(rules.read_shapes(rule, images))
         labels.append(batch_labels)
+        is_grey &= images.shape[-1] == 3 and bool((images[..., :1] == images).all())
+    if is_grey:
+        raise UserError(
+            f"--metrics rule: the images are grey, and the rule of `{rule}` here is about colors. Leave out rule."
+        )
     labels = None if reader.num_classes is None else np.concatenate(labels)
     scores = rules.score_reading(rule, rules.Reading.join(readings), labels)
     note = f"rule of {rule}, {count:,} samples"
@@ -146,7 +152,7 @@ def _similarities(reader, source):
     details = {"by_class": {str(label): value for label, value in similarities.items()}}
     values = [MetricValue("ms_ssim_within_classes", _mean(similarities), None, note, details)]
     if source is not None and source.num_classes == reader.num_classes:
-        similarities = class_similarities(*first_of_each_class(source, per_class, per_class * classes))
+        similarities = class_similarities(*some_of_each_class(source, per_class, per_class * classes))
         if not similarities:  # no class has two images
             return values
         note = note.replace("samples", "images")

@@ -26,10 +26,15 @@ def describe_generator(run, networks, options, weights):
     }
 
 
-def run_stem(step, features, options):
-    """File name, without suffix, of the result of a run, with the options that change its numbers."""
+def run_stem(run_name, weights, step, features, options):
+    """File name, without suffix, of the result of a run, with the options that change its numbers.
+
+    In a folder of --out, which may hold results of several runs, it ends with the name of the run and the start of
+    `weights`, the SHA-256 of the generator's.
+    """
     best = "best_" if options.best else ""
-    return _stem([f"{best}step_{step or 0:08d}", features, *_parts(options), *_further_parts(options)])
+    source = [] if options.out is None else [f"run_{file_name_part(run_name)}_{weights[:8]}"]
+    return _stem([f"{best}step_{step or 0:08d}", features, *_parts(options), *_further_parts(options), *source])
 
 
 def folder_stem(folder, features, options):

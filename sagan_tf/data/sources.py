@@ -14,7 +14,7 @@ import tensorflow as tf
 from sagan_tf.data import embedded
 from sagan_tf.data.folders import open_folder
 from sagan_tf.data.prepared import is_prepared, open_prepared
-from sagan_tf.data.readers import PREPARE_AGAIN, ArrayReader, DamagedImageError, Reader
+from sagan_tf.data.readers import PREPARE_AGAIN, ArrayReader, DamagedImageError, Reader, RecordReader
 from sagan_tf.errors import UserError, format_image_size
 
 _FEW_IMAGES = 50  # Per class; with fewer, a conditional GAN has little to learn from.
@@ -239,32 +239,41 @@ def describe_skipped(source):
     return lines
 
 
-def first_of_each_class(source, per_class, limit, classes=None):
-    """Returns the first `per_class` images of each class, `limit` in all, uint8 (N, H, W, C), and their labels or -1.
+def some_of_each_class(source, per_class, limit, classes=None):
+    """Returns up to `per_class` images of each class, `limit` in all, uint8 (N, H, W, C), and their labels or -1.
 
-    Only the images returned are decoded. `classes` are the labels of the classes (None: all); UserError if they have no
-    image.
+    They are spread evenly over the images of a class, or of a data set without classes, whose files may be sorted; of
+    TFRecord files, which are shuffled and slow to read through, they are the first. Only the images returned are
+    decoded. `classes` are the labels of the classes (None: all); UserError if they have no image.
     """
-    counts, images, labels = collections.Counter(), [], []
-    for load, label in source.reader.in_order():
-        if counts[label] < per_class and (classes is None or label in classes):
-            counts[label] += 1
-            images.append(np.asarray(load()))
-            labels.append(label)
-            if len(images) == limit:
-                break
-    if not images:
+    reader, wanted = source.reader, []
+    labels = np.full(reader.num_images, -1) if reader.labels is None else np.asarray(reader.labels)
+    order = np.argsort(labels, kind="stable")
+    present, starts = np.unique(labels[order], return_index=True)
+    for label, indices in zip(present, np.split(order, starts[1:])):
+        if classes is None or label in classes:
+            count = min(per_class, len(indices))
+            is_first = isinstance(reader, RecordReader)
+            wanted.extend(indices[range(count) if is_first else np.linspace(0, len(indices) - 1, count).astype(int)])
+    wanted = sorted(wanted)[:limit]
+    if not wanted:
         raise UserError(f"{source.name}: the split {source.split} has no image of these classes.")
-    return np.stack(images), np.array(labels)
+    chosen, images = set(wanted), []
+    for index, (load, _) in enumerate(reader.in_order()):
+        if index in chosen:
+            images.append(np.asarray(load()))
+            if len(images) == len(wanted):
+                break
+    return np.stack(images), labels[wanted]
 
 
 def spread_over_classes(source, count, classes=None):
-    """Returns up to `count` images, the first of as many classes as fit, uint8 (N, H, W, C), and their labels or -1.
+    """Returns up to `count` images, of as many classes as fit, uint8 (N, H, W, C), and their labels or -1.
 
     `classes` are the labels of the classes; None: all.
     """
     per_class = max(1, count // (len(classes) if classes else source.num_classes or 1))
-    images, labels = first_of_each_class(source, per_class, count, classes)
+    images, labels = some_of_each_class(source, per_class, count, classes)
     order = np.argsort(labels, kind="stable")
     return images[order], labels[order]
 

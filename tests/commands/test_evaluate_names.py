@@ -7,8 +7,8 @@ from sagan_tf.commands.evaluate_names import features_name, folder_stem, run_ste
 from sagan_tf.commands.options import TRUNCATION_CURVE, EvaluateOptions
 
 
-def stem(**options):
-    return run_stem(7, "inception", EvaluateOptions(subject="run", **options))
+def stem(name="a", weights="0123456789", **options):
+    return run_stem(name, weights, 7, "inception", EvaluateOptions(subject="run", **options))
 
 
 def test_run_stem_names_the_truncations_of_a_curve():
@@ -26,6 +26,12 @@ def test_results_of_other_paths_and_splits_have_other_names():
     assert references[0] != references[1]
     splits = [stem(split=split) for split in ("test", "train[:50%]", "train[50%:]")]
     assert splits[0] == "step_00000007-inception-split_test" and len(set(splits)) == 3
+
+
+def test_results_of_runs_in_one_folder_have_other_names():
+    """Two runs at the same step gave one result in a folder of --out, the second in place of the first."""
+    stems = [stem(*run, out="results") for run in (("a", "12345678"), ("a", "12345679"), ("b", "12345678"))]
+    assert stems[0] == "step_00000007-inception-run_a_12345678" and len(set(stems)) == len(stems)
 
 
 def test_results_of_networks_of_one_name_have_other_names():

@@ -7,13 +7,17 @@ import pytest
 from commands.evaluations import measured, read, refusal
 
 from sagan_tf.evaluation.collector import Collector
-from sagan_tf.files.hashing import sha256
+from sagan_tf.experiment.loading import restore_networks
+from sagan_tf.files.hashing import sha256, sha256_of_parts
 
 pytestmark = pytest.mark.usefixtures("toy_networks", "small_evaluations")
 
 
-def hash_of(features):
-    return sha256(features)[:8]
+def stem_of(run, features, count):
+    """File name, without suffix, of a result in a folder of --out."""
+    weights = sha256_of_parts(weight.tobytes() for weight in restore_networks(run).generator.get_weights())
+    network = f"small.keras_input_of_classes_{sha256(features)[:8]}"
+    return f"step_00000200-{network}-count_{count}-run_{run.name}_{weights[:8]}"
 
 
 def test_evaluate_resumes_when_interrupted(run, features, tmp_path, monkeypatch, capsys):
@@ -80,16 +84,11 @@ def test_evaluate_names_the_missing_share(run, features, tmp_path, monkeypatch, 
     with pytest.raises(SystemExit) as caught:
         measured(*arguments)
     err = capsys.readouterr().err
-    assert (
-        caught.value.code == 2
-        and f"missing: step_00000200-small.keras_input_of_classes_{hash_of(features)}-count_40.share_2_of_2.npz" in err
-    )
+    assert caught.value.code == 2 and f"missing: {stem_of(run, features, 40)}.share_2_of_2.npz" in err
     assert not list(tmp_path.glob("*.json"))
 
 
 def test_evaluate_rejects_folder_in_use_by_another_process(run, features, tmp_path, capsys):
-    with filelock.FileLock(
-        tmp_path / f"step_00000200-small.keras_input_of_classes_{hash_of(features)}-count_20.0.lock"
-    ):
+    with filelock.FileLock(tmp_path / f"{stem_of(run, features, 20)}.0.lock"):
         arguments = ("--features", features, "--num_samples", 20, "--out", tmp_path)
         assert "another process measures the same" in refusal(capsys, run.path, *arguments)

@@ -60,6 +60,16 @@ def test_spread_over_classes_meets_every_class_of_a_large_folder():
     np.testing.assert_array_equal(spread_over_classes(source, 32)[1], np.repeat(np.arange(10), 3))
 
 
+@pytest.mark.parametrize("labels", [None, np.repeat(np.arange(2, dtype=np.int32), 50)])
+def test_spread_over_classes_takes_images_from_all_over_sorted_files(labels):
+    """The first ones were taken: those of a sorted folder without classes all showed its first subject."""
+    images = np.arange(100, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    names = None if labels is None else ("a", "b")
+    source = Source("sorted", "train", ArrayReader(images, labels), names, None, (1, 1, 1))
+    taken = spread_over_classes(source, 4)[0].ravel()
+    assert taken.tolist() == ([0, 33, 66, 99] if labels is None else [0, 49, 50, 99])
+
+
 def test_open_source_stops_at_or_skips_corrupt_files(pictures):
     broken = pictures / "犬" / "broken.jpg"
     content = (pictures / "犬" / "0.jpg").read_bytes()

@@ -188,6 +188,24 @@ def test_open_features_accepts_a_keras_layer(classifier, part, layer):
     assert network.num_classes == 5 and network.name.startswith("my.keras:")
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_rounded_class_probabilities_are_not_taken_for_logits(tmp_path, policy):
+    """Softmax outputs in bfloat16 miss a sum of 1 by 0.002, and got a second softmax."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D(name="pool")])
+    model.add(keras.layers.Dense(10, "softmax", kernel_initializer=keras.initializers.Zeros()))
+    model.layers[-1].bias.assign(np.random.default_rng(13).normal(size=10))  # rounded, they miss 1 by 0.002
+    model.save(tmp_path / "float32.keras")
+    rounded = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D(name="pool")])
+    rounded.add(keras.layers.Dense(10, "softmax", dtype=policy))
+    rounded.layers[-1].set_weights(model.layers[-1].get_weights())
+    rounded.save(tmp_path / "net.keras")
+    probabilities = open_features(str(tmp_path / "net.keras"))(PICTURES)[1]
+    wanted = open_features(str(tmp_path / "float32.keras"))(PICTURES)[1]
+    np.testing.assert_allclose(np.sum(probabilities, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(probabilities, wanted, atol=2e-3)
+
+
 def test_open_features_accepts_a_layer_with_the_name_that_keras_gives(tmp_path):
     """In a new process, a layer of ours would get the same name."""
     maps = keras.layers.Conv2D(4, 5, name="maps")
