@@ -4,7 +4,6 @@ import numpy as np
 
 from sagan_tf.data import rules
 from sagan_tf.data.sources import some_of_each_class
-from sagan_tf.errors import UserError
 from sagan_tf.evaluation.metrics import MetricValue
 from sagan_tf.evaluation.ms_ssim import class_similarities, num_scales
 from sagan_tf.evaluation.pixel_neighbours import REDUCED_SIZE, pixel_neighbours
@@ -130,12 +129,10 @@ def _rule_scores(reader, rule):
         readings.append(rules.read_shapes(rule, images))
         labels.append(batch_labels)
         is_grey &= images.shape[-1] == 3 and bool((images[..., :1] == images).all())
-    if is_grey:
-        raise UserError(
-            f"--metrics rule: the images are grey, and the rule of `{rule}` here is about colors. Leave out rule."
-        )
     labels = None if reader.num_classes is None else np.concatenate(labels)
     scores = rules.score_reading(rule, rules.Reading.join(readings), labels)
+    if is_grey:
+        return [], dict.fromkeys((f"rule_{name}" for name in scores), "the images are grey, the rule is about colors")
     note = f"rule of {rule}, {count:,} samples"
     undefined = {f"rule_{name}": "no sample follows the layout" for name, value in scores.items() if np.isnan(value)}
     values = [MetricValue(f"rule_{name}", value, None, note) for name, value in scores.items() if not np.isnan(value)]

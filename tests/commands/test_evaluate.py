@@ -198,8 +198,6 @@ def test_evaluate_rejects_bad_input_in_one_line(run, features, tmp_path, capsys,
         f"--num_samples: `1` is not a whole number from 2 to {2**62 - 1}."
     )
     assert refusal(capsys, run.path, "--features", features, "--reference", "./missing").startswith("--reference: ")
-    grey = refusal(capsys, tmp_path / "flat", "--reference", "twins", "--metrics", "rule")
-    assert grey.startswith("--metrics rule: the images are grey")
     missing = refusal(capsys, run.path, "--features", features, "--reference", "nothing_of_this_name")
     assert missing.endswith("neither a folder nor a TensorFlow Datasets name. --reference may be the path of a folder.")
     assert "no generator was evaluated" in refusal(capsys, run.path, "--features", features, "--best")
@@ -286,6 +284,16 @@ def test_evaluate_measures_a_folder_with_the_name_of_a_data_set(offline, tmp_pat
     measured("./twins", "--reference", "twins", "--metrics", "rule", "--out", "out")
     page = read(tmp_path / "out")
     assert page["subject"]["count"] == 12 and page["figures"]["rule_score"]["value"] == 0
+
+
+def test_evaluate_leaves_out_the_rule_of_colors_for_grey_images(offline, tmp_path, monkeypatch):
+    """All grey levels have one direction of color: independent halves agreed in all images."""
+    monkeypatch.chdir(tmp_path)
+    save_pictures(tmp_path / "grey", embedded.render("twins", range(12), channels=1)[0][..., 0])
+    measured("grey", "--reference", "twins", "--metrics", "rule,ms_ssim", "--out", "out")
+    page = read(tmp_path / "out")
+    assert not any(name.startswith("rule") for name in page["figures"]) and "ms_ssim_within_classes" in page["figures"]
+    assert "the images are grey" in page["left_out"]["rule_score"]
 
 
 def test_evaluate_reads_prepared_images_as_they_are(offline, tmp_path, monkeypatch, capsys):
