@@ -288,6 +288,14 @@ STUDIES = [
         tuple(range(100, 105)), 400,
     ),
     Study(
+        "attention_mirror_relativistic", "Does attention make far parts agree, in place too?",
+        {
+            "config": "quickstart", "data.name": "mirror", "hardware.native_operations": True,
+            "training.loss": "relativistic", "training.r2_weight": 1.0,
+        },
+        attention_arms([16, 8]), tuple(range(5)), 400,
+    ),
+    Study(
         "stability_twins_32", "Do spectral normalization in both networks and two rates keep training stable?",
         {**RECIPE, **_NO_ATTENTION, "data.name": "twins"},
         _STABILITY, tuple(range(5)), 200,
