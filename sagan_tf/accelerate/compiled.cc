@@ -624,7 +624,8 @@ REGISTER_OP("SaganTfReluGrad")
     .Output("grad_x: bfloat16")
     .SetShapeFn([](InferenceContext* context) { return as_input(context, 0, 1); });
 
-// x (B, H, W, C) -> what a kernel covers at each position, with zeros around (B, H, W, kernel_height * kernel_width * C).
+// x (B, H, W, C) -> what a kernel covers at each position, with zero padding:
+// (B, H, W, kernel_height * kernel_width * C).
 REGISTER_OP("SaganTfPatches")
     .Input("x: bfloat16")
     .Attr("kernel_height: int >= 1")

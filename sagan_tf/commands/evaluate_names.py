@@ -29,8 +29,8 @@ def describe_generator(run, networks, options, weights):
 def run_stem(run_name, weights, step, features, options):
     """File name, without suffix, of the result of a run, with the options that change its numbers.
 
-    In a folder of --out, which may hold results of several runs, it ends with the name of the run and the start of
-    `weights`, the SHA-256 of the generator's.
+    In a folder of --out, which may hold the results of several runs, it ends with the name of the run and the first
+    digits of `weights`, the SHA-256 of the generator's weights.
     """
     best = "best_" if options.best else ""
     source = [] if options.out is None else [f"run_{file_name_part(run_name)}_{weights[:8]}"]
