@@ -16,7 +16,7 @@ from sagan_tf.files.saved_models import FEATURE_OPERATIONS, checked_graph, regul
 from sagan_tf.files.untrusted import bounded_keras_file, check_graph_maps
 
 _ANY_SIZE = (32, 32)  # px: tried with a network that takes images of any size
-# How much class probabilities, each rounded, may miss a sum of 1 by: four roundings at 1, and 0.001 in other dtypes.
+# By how much the sum of rounded class probabilities may differ from 1: four times the dtype's epsilon; others 0.001.
 _SUM_TOLERANCES = {"bfloat16": 2**-5, "float16": 2**-8}
 
 

@@ -114,7 +114,7 @@ class OnlineEvaluation(StepCallback):
 
 
 def protocol_of(network, samples, reference):
-    """Lists what distances depend on besides the generator, as JSON values: those of two protocols do not compare."""
+    """Lists, as JSON values, what a distance depends on besides the generator; others make it incomparable."""
     hashes = portable_fingerprint(reference)["hashes"]
     return [network.about(), samples.count, samples.seed, reference.split, sha256_of_parts(map(str.encode, hashes))]
 
