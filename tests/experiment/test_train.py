@@ -70,6 +70,36 @@ def test_resume_is_exact_with_evaluations_when_killed(tmp_path, trained, undone_
     assert all(map(np.array_equal, last, kept)) == (best == 6)
 
 
+def test_resume_is_exact_with_all_state_of_the_penalties_and_of_ada(tmp_path):
+    """The kill falls between two executions of two steps, within a window of ADA and between two penalties."""
+    options = dict(
+        steps=6,
+        training__d_steps=3,
+        training__accumulation_steps=2,
+        training__r1_weight=1,
+        training__r2_weight=1,
+        training__r1_interval=4,
+        training__lecam_weight=0.3,
+        training__lecam_start_step=2,
+        training__augmentation="[]",
+        training__ada_target=0.05,
+        training__ada_images=500,
+        training__ema_start_step=3,
+        hardware__steps_per_execution=2,
+        output__log_interval=2,
+    )
+    whole, resumed = KeepModel(), KeepModel()
+    one = train(tiny_config(tmp_path / "whole", **options), [whole])
+    with pytest.raises(Killed):
+        train(tiny_config(tmp_path / "killed", **options), [StopAfter(4)])
+    two = train(tiny_config(tmp_path / "killed", **options), [resumed])
+    for a, b in zip(state_of(whole), state_of(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert untimed(one) == untimed(two) and len(two.starts()) == 2
+    assert any(line["ada_p"] for line in untimed(one))
+    assert whole.gan.ada_signs[1] and np.all(np.array(whole.gan.lecam_means))
+
+
 def test_train_does_nothing_when_all_steps_are_done(tmp_path, capsys, trained, undone_numerics, monkeypatch):
     """The precision stays that of the run, also where `auto` would give another for a new one."""
     monkeypatch.setattr(precision, "native_precision", lambda _: ("mixed_bfloat16", "a new machine"))
