@@ -16,6 +16,7 @@ from sagan_tf.evaluation.precision_recall import manifold_metrics
 from sagan_tf.files.hashing import sha256_of_parts
 
 _KERNEL_BLOCK = 1000  # rows at most
+_NEIGHBOURS = {"precision_recall": 3, "density_coverage": 5}
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,7 @@ class MetricValue:
         return TITLES.get(self.key, (plain, plain))[0 if is_inception else 1]
 
 
-def compute_metrics(
-    generated, reference, names=METRICS, at_infinity=False, neighbours=3, coverage_neighbours=5, show_progress=True
-):
+def compute_metrics(generated, reference, names=METRICS, at_infinity=False, show_progress=True):
     """Computes the metrics of generated images against a data set.
 
     Args:
@@ -52,7 +51,6 @@ def compute_metrics(
         reference: `FeatureSet`. Another program's statistics allow only the Fréchet distance.
         names: Some of `METRICS`.
         at_infinity: bool. Also extrapolate the Fréchet distance to infinitely many samples.
-        neighbours, coverage_neighbours: ints, as for `manifold_metrics`.
         show_progress: bool. Show progress bars.
 
     Returns:
@@ -63,7 +61,7 @@ def compute_metrics(
     """
     values, left_out = [], {}
     for name in names:
-        reason = _obstacle(name, generated, reference, coverage_neighbours)
+        reason = _obstacle(name, generated, reference)
         if reason:
             left_out[name] = reason
         elif name == "fid":
@@ -80,11 +78,11 @@ def compute_metrics(
             values.append(_intra(generated, reference))
         elif name == "precision_recall" or (name == "density_coverage" and "precision_recall" not in names):
             # Both pairs of metrics come from the same distances.
-            values += _manifolds(generated, reference, names, neighbours, coverage_neighbours, show_progress)
+            values += _manifolds(generated, reference, names, show_progress)
     return values, left_out
 
 
-def _obstacle(name, generated, reference, coverage_neighbours):
+def _obstacle(name, generated, reference):
     """Why a metric cannot be computed; None if it can."""
     if name == "is":
         if generated.count < 10:
@@ -101,7 +99,7 @@ def _obstacle(name, generated, reference, coverage_neighbours):
             return "there are no labels on both sides"
         return None if _common_classes(generated, reference) else "no class has two samples and two images"
     is_manifold = name in ("precision_recall", "density_coverage")
-    if is_manifold and min(len(generated.features), len(reference.features)) <= coverage_neighbours:
+    if is_manifold and min(len(generated.features), len(reference.features)) <= _NEIGHBOURS["density_coverage"]:
         return "there are too few images"
     return None
 
@@ -168,15 +166,14 @@ def _common_classes(generated, reference):
     return np.intersect1d(*sets).tolist()
 
 
-def _manifolds(generated, reference, names, neighbours, coverage_neighbours, show_progress):
+def _manifolds(generated, reference, names, show_progress):
     metrics = manifold_metrics(
-        generated.features, reference.features, neighbours, coverage_neighbours, show_progress, reference.own_distances
+        generated.features, reference.features, *_NEIGHBOURS.values(), show_progress, reference.own_distances
     )
     sizes = f"{len(generated.features):,} samples, {len(reference.features):,} images"
     keys = {"precision_recall": ("precision", "recall"), "density_coverage": ("density", "coverage")}
-    k = {"precision_recall": neighbours, "density_coverage": coverage_neighbours}
     return [
-        MetricValue(key, getattr(metrics, key), None, f"k = {k[name]}; {sizes}")
+        MetricValue(key, getattr(metrics, key), None, f"k = {_NEIGHBOURS[name]}; {sizes}")
         for name in keys
         if name in names
         for key in keys[name]
