@@ -45,9 +45,10 @@ def test_sagan_rejects_unknown_verb(capsys, verb, line):
     assert exit_of(capsys, cli.main, verb) == (2, "", line)
 
 
-def test_sagan_passes_arguments_and_name_to_the_verb(capsys):
-    code, out, _ = exit_of(capsys, cli.main, "train", "--help")
-    assert code == 0 and out.startswith("usage: sagan train [--config NAME")
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_sagan_passes_arguments_and_name_to_the_verb(capsys, verb):
+    code, out, _ = exit_of(capsys, cli.main, verb, "--help")
+    assert code == 0 and out.startswith(f"usage: sagan {verb} [")
 
 
 def test_sagan_prints_names_that_the_encoding_of_the_output_lacks(tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 from small_data import save_picture
 from small_runs import KINDS, make_run
 
-from sagan_tf import attend, cli
+from sagan_tf import attend
 from sagan_tf.commands.attention_results import AttentionReader
 from sagan_tf.commands.options import AttendOptions
 from sagan_tf.experiment.loading import restore_networks
@@ -188,9 +188,3 @@ def test_attend_rejects_data_with_other_classes_than_the_run(tmp_path, capsys, r
     run = make_run(tmp_path / "run", steps=(3,), data=str(tmp_path / "data"))
     attend.main([str(run.path), "--measured", "1", "--images", "1"])
     assert "Real images are left out: " in (err := capsys.readouterr().err) and "class `square` is gone" in err
-
-
-def test_attend_is_a_verb_of_the_console_script(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["attend", "--help"])
-    assert capsys.readouterr().out.startswith("usage: sagan attend ")

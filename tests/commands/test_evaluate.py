@@ -11,7 +11,7 @@ from PIL import Image
 from small_data import open_small
 from small_runs import make_run
 
-from sagan_tf import cli, evaluate
+from sagan_tf import cli
 from sagan_tf.data import embedded
 from sagan_tf.data.fingerprint import portable_fingerprint
 from sagan_tf.evaluation import frechet_distance, inception
@@ -256,14 +256,6 @@ def test_evaluate_pairs_classes_of_a_run_without_record_only_with_as_many(run, f
         measured(unknown.path, "--features", features, "--num_samples", 40, "--metrics", "fid,intra_fid",
                  "--reference", tmp_path / reference, "--out", tmp_path / f"of_{reference}")  # fmt: skip
         assert ("intra_fid" in read(tmp_path / f"of_{reference}")["left_out"]) == is_left_out
-
-
-def test_evaluate_is_a_verb_of_the_console_script(capsys):
-    for call in (lambda: cli.main(["evaluate", "--help"]), lambda: evaluate.main(["--help"])):
-        with pytest.raises(SystemExit) as caught:
-            call()
-        assert caught.value.code == 0
-        assert "--num_samples" in capsys.readouterr().out
 
 
 def test_evaluate_keeps_results_of_other_options(run, features, tmp_path):

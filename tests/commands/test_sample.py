@@ -13,7 +13,7 @@ from PIL import Image
 from small_runs import make_run
 from training.test_workers import TESTS, end_of, tf_config
 
-from sagan_tf import cli, sample
+from sagan_tf import sample
 from sagan_tf.commands import sample as sample_command
 from sagan_tf.experiment.loading import restore_networks
 from sagan_tf.generation.folding import fold_generator
@@ -308,9 +308,3 @@ def test_sample_rejects_run_without_generator(tmp_path, refusal):
     empty = make_run(tmp_path / "run", steps=())
     empty.generator_path.unlink()
     assert refusal(empty.path).startswith(f"{empty.generator_path}: there is no generator yet")
-
-
-def test_sample_is_a_verb_of_the_console_script(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["sample", "--help"])
-    assert capsys.readouterr().out.startswith("usage: sagan sample ")

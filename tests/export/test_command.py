@@ -17,7 +17,6 @@ from export.generators import LATENT_DIM, images_of, make_inputs, make_toy_gener
 from PIL import Image
 from small_runs import once
 
-from sagan_tf import cli
 from sagan_tf.commands import export
 from sagan_tf.config import QUICK_START, save_config
 from sagan_tf.export.__main__ import main
@@ -309,12 +308,6 @@ def test_export_help_names_every_format(capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert caught.value.code == 0
     assert f"Choose from {FORMAT_LIST}. (default: saved_model,tflite,keras)" in out
-
-
-def test_sagan_export_is_the_same_command(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["export", "--help"])
-    assert capsys.readouterr().out.startswith("usage: sagan export ")
 
 
 def test_export_module_exits_with_2_and_one_line(tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ import pytest
 from small_runs import make_run
 from toy_networks import toy_networks as toy_networks
 
-from sagan_tf import cli, report
+from sagan_tf import report
 from sagan_tf.config import QUICK_START
 from sagan_tf.runs.report import shell_command
 
@@ -103,9 +103,3 @@ def test_report_rejects_path_that_cannot_be_created(run, refusal):
     for path in ("/proc/x.html", "/proc/x/page.html"):
         line = refusal(run.path, "--out", path)
         assert line.startswith("cannot open or create `/proc/") and line.endswith("directory. Choose another path.")
-
-
-def test_sagan_report_is_the_same_command(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["report", "--help"])
-    assert capsys.readouterr().out.startswith("usage: sagan report ")
