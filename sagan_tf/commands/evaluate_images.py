@@ -223,14 +223,6 @@ def _save_neighbours(samples, distances, nearest, source, path, measure):
 
 
 def _load_images(source, indices):
-    """Loads images of a source by an array of indices; returns the shape of the array, and H, W, C."""
-    order = indices.ravel().tolist()
-    missing, images = set(order), {}
-    for index, (load, _) in enumerate(source.reader.in_order()):
-        if index in missing:
-            images[index] = np.asarray(load())
-            missing.remove(index)
-            if not missing:
-                break
-    stacked = np.stack([images[index] for index in order])
-    return stacked.reshape(*indices.shape, *stacked.shape[1:])
+    """Loads images of a source by an array of indices: an array of its shape, and H, W, C."""
+    different, positions = np.unique(indices, return_inverse=True)
+    return source.reader.load(different)[positions.reshape(indices.shape)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -50,8 +49,8 @@ class Reader(Protocol):
     def in_order_batches(self, batch_size, start=0):
         """Yields all images from number `start` on, once, as arrays (images,) or (images, labels)."""
 
-    def in_order(self):
-        """Yields (function that loads the image, label or -1) of every image, decoding none."""
+    def load(self, indices):
+        """Loads the images of n indices in [0, N): uint8 (n, H, W, C)."""
 
 
 def shuffled_orders(num_images, seed, position=0):
@@ -81,7 +80,7 @@ def shuffled_orders(num_images, seed, position=0):
 
 
 def without_autotuning(dataset, options=None):
-    """Returns the data set without TensorFlow's autotuning, of the further `tf.data.Options`.
+    """Returns the data set without TensorFlow's autotuning; `options`, if given, are its other `tf.data.Options`.
 
     Its thread may miss that the iterator ends; deleting the iterator then waits for the thread's next turn, up to a
     minute.
@@ -125,9 +124,8 @@ class ArrayReader:
             part = slice(first, first + batch_size)
             yield (self.images[part],) if self.labels is None else (self.images[part], self.labels[part])
 
-    def in_order(self):
-        for index in range(self.num_images):
-            yield (lambda i=index: self.images[i]), (-1 if self.labels is None else int(self.labels[index]))
+    def load(self, indices):
+        return self.images[indices]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,14 +176,9 @@ class IndexedReader:
             first += len(batch)
             yield (batch,) if self.labels is None else (batch, self.labels[part])
 
-    def in_order(self):
-        for index in range(self.num_images):
-            label = -1 if self.labels is None else int(self.labels[index])
-            yield functools.partial(self._load, index), label
-
-    def _load(self, index):
-        item = self.fetch(tf.constant([index], tf.int64))[0]
-        return (item if self.decode is None else self.decode(item)).numpy()
+    def load(self, indices):
+        items = (self.fetch(tf.constant([index], tf.int64))[0] for index in indices)
+        return np.stack([(item if self.decode is None else self.decode(item)).numpy() for item in items])
 
 
 @dataclasses.dataclass(frozen=True)

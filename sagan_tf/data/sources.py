@@ -258,13 +258,7 @@ def some_of_each_class(source, per_class, limit, classes=None):
     wanted = sorted(wanted)[:limit]
     if not wanted:
         raise UserError(f"{source.name}: the split {source.split} has no image of these classes.")
-    chosen, images = set(wanted), []
-    for index, (load, _) in enumerate(reader.in_order()):
-        if index in chosen:
-            images.append(np.asarray(load()))
-            if len(images) == len(wanted):
-                break
-    return np.stack(images), labels[wanted]
+    return reader.load(wanted), labels[wanted]
 
 
 def spread_over_classes(source, count, classes=None):

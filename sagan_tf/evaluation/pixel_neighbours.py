@@ -1,13 +1,11 @@
 """Nearest neighbors of images by their pixels, which need no feature network."""
 
-import itertools
-
 import numpy as np
 
 from sagan_tf.utils.progress import progress_bar
 
 REDUCED_SIZE = 32  # px; larger images are averaged down to about this
-_BLOCK = 4096  # images
+_BLOCK = 1024  # images; of 256 px, 200 MB
 
 
 def pixel_neighbours(queries, reader, count, limit):
@@ -46,11 +44,10 @@ def _blocks(reader, limit):
         for start, (images, *_) in enumerate(reader.in_order_batches(_BLOCK)):
             yield start * _BLOCK + np.arange(len(images)), _reduced(images)
         return
-    chosen = set(np.linspace(0, reader.num_images - 1, limit).astype(int).tolist())
-    loaders = ((index, load) for index, (load, _) in enumerate(reader.in_order()) if index in chosen)
-    while block := list(itertools.islice(loaders, _BLOCK)):
-        images = [_reduced(np.asarray(load())[None]) for _, load in block]
-        yield np.array([index for index, _ in block]), np.concatenate(images)
+    chosen = np.linspace(0, reader.num_images - 1, limit).astype(int)
+    for first in range(0, limit, _BLOCK):
+        block = chosen[first : first + _BLOCK]
+        yield block, _reduced(reader.load(block))
 
 
 def _reduced(images):
@@ -58,6 +55,5 @@ def _reduced(images):
     count, height, width, channels = images.shape
     factor = max(1, min(height, width) // REDUCED_SIZE)
     rows, columns = height // factor, width // factor
-    cropped = np.asarray(images[:, : rows * factor, : columns * factor], np.float64)
-    blocks = cropped.reshape(count, rows, factor, columns, factor, channels)
-    return blocks.mean((2, 4)).reshape(count, -1)
+    blocks = images[:, : rows * factor, : columns * factor].reshape(count, rows, factor, columns, factor, channels)
+    return blocks.mean((2, 4), dtype=np.float64).reshape(count, -1)
