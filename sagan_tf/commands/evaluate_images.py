@@ -171,7 +171,7 @@ def save_class_image(reader, names, path):
     images, _ = reader.read(indices, np.repeat(rows, _CLASS_COLUMNS) if names else None)
     titles = tuple(names[row] if names else "" for row in rows)
     grid = images.reshape(len(rows), _CLASS_COLUMNS, *images.shape[1:])
-    save_table(Table(grid, titles, (), "Samples, not chosen"), path)
+    save_table(Table(grid, titles, (), "Uncurated samples"), path)
     return path
 
 

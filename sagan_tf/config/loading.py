@@ -80,7 +80,7 @@ def _make_config(paths, settings):
 
 
 def _read_files(paths, follow_moves):
-    """Settings of config files; with `follow_moves`, that of a run folder says where it is now, and a line about it."""
+    """Settings of config files, and a note or None; with `follow_moves`, `run` of a moved run folder is its new path."""
     settings, note = {}, None
     for path in map(config_path, paths):
         file_settings = read_yaml(path)
@@ -98,7 +98,7 @@ def _is_of_run(path):
 
 
 def _run_in_place(path, setting):
-    """The setting of `run` that the config of a run folder stands for, and a line if it says another, or None."""
+    """The setting of `run` for the config of a run folder: where it is now; and a note if the folder was moved."""
     folder, old = Path(path).parent, setting and setting.value
     with contextlib.suppress(ValueError):  # a zero character in the file, which is rejected later
         if isinstance(old, str) and os.path.realpath(old) == os.path.realpath(folder):

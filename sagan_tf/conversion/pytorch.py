@@ -103,8 +103,8 @@ def convert_state_dict(state, source="state dict", part=None, channel_order=None
         Converted.
 
     Raises:
-        UserError: The names match no known layout, or the sizes no architecture of `sagan_tf.networks`; or what the
-            state dict does not say is missing.
+        UserError: The names match no known layout, or the sizes no architecture of `sagan_tf.networks`; or an
+            option that the state dict does not record is missing.
     """
     state = {name.removeprefix("module."): np.asarray(value) for name, value in _select(state, part).items()}
     layout = _find_layout(state, source)

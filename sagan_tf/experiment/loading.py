@@ -28,7 +28,7 @@ class Networks:
         discriminator: keras.Model; None if it was not asked for.
         trained_generator: keras.Model, the generator before averaging; None if the discriminator was not asked for.
         num_classes: int, or None without classes.
-        step: int; None for a generator that does not say.
+        step: int; None if its file does not record it.
     """
 
     generator: keras.Model

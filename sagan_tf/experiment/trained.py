@@ -125,7 +125,7 @@ class TrainedRun(TrainedGenerator):
     Attributes:
         path: pathlib.Path of the folder; of a repository, that of its copy in the cache.
         config: `Config` of the run.
-        step: int, the step of the generator; None if it does not say.
+        step: int, the step of the generator; None if its file does not record it.
     """
 
     def __init__(self, path: str | Path, step: int | None = None, best: bool = False):

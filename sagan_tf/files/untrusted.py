@@ -85,9 +85,9 @@ def check_records(path, max_records):
 
 
 def read_arrays(path):
-    """Reads the arrays of an `.npz` file by name, without pickles; damaged bytes raise any exception.
+    """Reads the arrays of an `.npz` file by name, without pickles.
 
-    Raises ValueError for a file that unpacks to far more than its size.
+    Raises ValueError for a file that unpacks to far more than its size. A damaged file can raise any exception.
     """
     check_kind(path)
     check_archive(path)

@@ -248,7 +248,7 @@ class Run:
         return read_record(self.environment_path, parse_starts, "a list of starts") or []
 
     def generator_step(self) -> int | None:
-        """Reads which step the generator is of; None if it does not say."""
+        """Reads the step of the generator; None if its file does not record it."""
         step = saved_record(self.generator_path).get("step")
         return step if type(step) is int else None
 

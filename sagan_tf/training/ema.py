@@ -23,7 +23,7 @@ class AveragedGenerator:
         generator: Built keras.Model.
         decay: float in [0, 1).
         start_step: int >= 0. The first `start_step` updates copy the generator, as in PyTorch-StudioGAN. BigGAN-PyTorch
-            counts from 1 and copies once less: its `ema_start` s is our s - 1.
+            counts from 1, so that its `ema_start` s is our s - 1.
 
     Source: Brock et al. 2019 (BigGAN), which has a start step too; Polyak and Juditsky 1992.
     """

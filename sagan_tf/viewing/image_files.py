@@ -76,7 +76,7 @@ def save_animation(frames, path):
 
 
 def check_animation(file_format):
-    """Raises UserError if a format, such as `mp4`, cannot be written for want of a package."""
+    """Raises UserError if a format, such as `mp4`, needs a package that is not installed."""
     if file_format == "mp4":
         _ffmpeg()
 
