@@ -80,7 +80,7 @@ def _make_config(paths, settings):
 
 
 def _read_files(paths, follow_moves):
-    """Settings of config files, and a note or None; with `follow_moves`, `run` of a moved run folder is its new path."""
+    """Settings of config files, and a note or None; with `follow_moves`, a moved run folder has its new path."""
     settings, note = {}, None
     for path in map(config_path, paths):
         file_settings = read_yaml(path)
