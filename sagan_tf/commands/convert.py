@@ -15,11 +15,11 @@ from sagan_tf.conversion import heykeetae
 from sagan_tf.conversion.biggan_pytorch import discriminator_arguments, generator_arguments, make_state_dict
 from sagan_tf.conversion.files import read_state_dict, write_state_dict
 from sagan_tf.conversion.pytorch import convert_state_dict
-from sagan_tf.errors import UserError, summarize
+from sagan_tf.errors import UserError, renamed_options, summarize
 from sagan_tf.experiment.build import network_options
 from sagan_tf.experiment.checkpoints import make_checkpoint
 from sagan_tf.experiment.loading import restore_networks
-from sagan_tf.files.atomic import atomic_write
+from sagan_tf.files.atomic import atomic_folder
 from sagan_tf.files.untrusted import bounded_variables
 from sagan_tf.generation.saving import save_generator
 from sagan_tf.networks import build_discriminator, build_generator
@@ -77,7 +77,7 @@ def convert_checkpoints(generator_path, discriminator_path, folder, data_name, c
             state, discriminator_path, "discriminator", channel_order, relu_in_place
         )
     config = _make_config(converted, converted_discriminator, folder, data_name)
-    _check_empty(folder)
+    _check_run_folder(folder)
     generator = _build(converted, generator_path, build_generator)
     lines = [_describe(converted, generator_path)]
     if converted_discriminator is None:
@@ -114,24 +114,32 @@ def write_biggan_pytorch(run_path, discriminator_path, folder):
         arguments = generator_arguments(generator_options)
     except UserError as error:
         raise UserError(f"{run_path}: its generator cannot be converted: {error}") from None
-    lines = [_write(networks.generator, "Generator", arguments, folder, "G_ema.pth")]
-    if not has_discriminator:
-        return [*lines, "The run has no checkpoint and so no discriminator."]
-    try:
-        arguments = discriminator_arguments(discriminator_options)
-    except UserError as error:
-        return [*lines, f"The discriminator is left out: {error}"]
-    return [*lines, _write(networks.discriminator, "Discriminator", arguments, folder, "D.pth")]
+    with atomic_folder(folder) as new:
+        lines = [_write(networks.generator, "Generator", arguments, new, folder, "G_ema.pth")]
+        if not has_discriminator:
+            return [*lines, "The run has no checkpoint and so no discriminator."]
+        try:
+            arguments = discriminator_arguments(discriminator_options)
+        except UserError as error:
+            return [*lines, f"The discriminator is left out: {error}"]
+        return [*lines, _write(networks.discriminator, "Discriminator", arguments, new, folder, "D.pth")]
 
 
-def _write(network, name, arguments, folder, file_name):
+def _write(network, name, arguments, temporary, folder, file_name):
+    write_state_dict(temporary / file_name, make_state_dict(weights_by_name(network), arguments["resolution"]))
     path = os.path.join(folder, file_name)
-    with atomic_write(path) as temporary_path:
-        write_state_dict(temporary_path, make_state_dict(weights_by_name(network), arguments["resolution"]))
     return f"{path}: {name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
 
 
+def _check_run_folder(folder):
+    with renamed_options({"--run": "--out"}):
+        Run(folder).check_path()
+    _check_empty(folder)
+
+
 def _check_empty(folder):
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UserError(f"{folder}: a file is in the way. Name a new folder with --out.")
     if os.path.isdir(folder) and os.listdir(folder):
         raise UserError(f"{folder}: is not empty. Name a new folder with --out.")
 
@@ -158,7 +166,7 @@ def _convert_heykeetae(state, path, folder, data_name, given):
         raise UserError(f"{path}: of heykeetae's Self-Attention-GAN the generator alone is read, without options.")
     with _named_shape_errors(path), _bounded(state):
         generator = heykeetae.convert_generator(state, str(path))
-    _check_empty(folder)
+    _check_run_folder(folder)
     latent_dim, channels = generator.input.shape[-1], generator.output.shape[-1]
     config = Config(
         run=str(folder),
@@ -172,7 +180,7 @@ def _convert_heykeetae(state, path, folder, data_name, given):
         ),
         training=TrainingConfig(ema_decay=None),
     )
-    with Run.create_or_resume(folder, config) as run:
+    with _new_run(folder, config) as run:
         save_generator(generator, run.generator_path, {"step": 0})
     line = (
         f"{path}: generator of heykeetae's Self-Attention-GAN, {heykeetae.IMAGE_SIZE} px, {latent_dim} latent "
@@ -239,11 +247,17 @@ def _build_new_discriminator(config, generator):
 
 def _write_run(config, gan, folder):
     gan.compile()
-    with Run.create_or_resume(folder, config) as run:
+    with _new_run(folder, config) as run:
         manager = tf.train.CheckpointManager(make_checkpoint(gan), str(run.checkpoints_path), max_to_keep=1)
         manager.save(checkpoint_number=0)
-        # Last, since a run folder with a generator is complete.
         save_generator(gan.ema_generator, run.generator_path, {"step": 0})
+
+
+@contextlib.contextmanager
+def _new_run(folder, config):
+    """Yields a `Run` that gets its name when it is complete: without weights it would be trained from scratch."""
+    with atomic_folder(folder) as new, Run.create_or_resume(new, config) as run:
+        yield run
 
 
 def _describe(converted, path):

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import functools
 import inspect
+import os
 import sys
 import typing
 from dataclasses import MISSING
@@ -19,6 +20,7 @@ from sagan_tf.config.values import (
     without_null,
 )
 from sagan_tf.errors import UserError, check_utf8, did_you_mean
+from sagan_tf.files.hub import is_hub_name
 
 
 def positional(metavar=None, default=MISSING, nargs=None) -> typing.Any:
@@ -106,11 +108,20 @@ def _default_text(default):
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
+def _check_path(name, text):
+    if not text:
+        raise UserError(f"{name}: the path is empty. Name one, or leave {name} out.")
+    if is_hub_name(text):
+        raise UserError(f"{name}: {text} is a repository of the Hub, not a path. `sagan push` writes to the Hub.")
+    if text.split(os.sep)[0] == "~":  # as in `--out=~/exports`
+        raise UserError(f"{name}: only a shell knows `~`, at the start of a word. Write the whole path.")
+
+
 def _read(name, hint, text):
     """Reads a value; several values of a tuple are separated by commas, and a last comma is allowed."""
     check_utf8(name, text)
-    if hint is Path and not text:
-        raise UserError(f"{name}: the path is empty. Name one, or leave {name} out.")
+    if hint is Path:
+        _check_path(name, text)
     if typing.get_origin(hint) is tuple:
         items = [item.strip() for item in text.strip().removesuffix(",").split(",")]
         if not any(items):

@@ -287,7 +287,7 @@ class ConvertOptions:
 
     generator: str = positional()
     discriminator: str | None = positional(default=None, nargs="?")
-    out: str
+    out: Path
     to: Literal["biggan_pytorch"] | None = None
     data: str = "imagenet2012"
     channel_order: Literal["rgb", "bgr"] | None = None

@@ -1,1 +1,1 @@
-"""Converts weights of other SAGAN implementations, TF-GAN's and PyTorch's."""
+"""Converts weights of other SAGAN implementations, in PyTorch."""

@@ -43,7 +43,7 @@ def read_state_dict(path):
         path: `.npz` file of named arrays, `.safetensors` file, or a checkpoint of torch.save (needs PyTorch).
 
     Returns:
-        dict, name -> NumPy array.
+        dict, name -> NumPy array, those of floats in float32.
 
     Raises:
         UserError: It is a run, does not exist, cannot be read, unpacks to far more than its size, or needs PyTorch,
@@ -56,7 +56,10 @@ def read_state_dict(path):
     try:
         check_archive(path)
         if str(path).endswith(".npz"):
-            return read_arrays(path)
+            arrays = read_arrays(path)
+            return {
+                name: value.astype("float32") if value.dtype.kind == "f" else value for name, value in arrays.items()
+            }
         return _read_torch(path)
     except UserError:
         raise

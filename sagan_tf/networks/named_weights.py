@@ -1,5 +1,7 @@
 """Names the weights of a network, and sets all of them or none."""
 
+import numpy as np
+
 from sagan_tf.errors import UserError, list_some
 from sagan_tf.layers.spectral_normalization import spectral_normalizations, update_all_u
 
@@ -29,7 +31,7 @@ def set_weights(network, values, source, unused=()):
         unused: Names at the source that were not converted.
 
     Raises:
-        UserError: A tensor is missing, unexpected or of the wrong shape; no weight is changed.
+        UserError: A tensor is missing, unexpected, of the wrong shape or not finite; no weight is changed.
     """
     weights = weights_by_name(network)
     missing = [name for name in weights if name not in values and not is_singular_vector(name)]
@@ -39,11 +41,9 @@ def set_weights(network, values, source, unused=()):
         for name, weight in weights.items()
         if name in values and tuple(values[name].shape) != tuple(weight.shape)
     ]
-    problems = [
-        f"{len(names)} {problem}: {list_some(names, _MAX_LISTED)}"
-        for problem, names in (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", wrong_shape))
-        if names
-    ]
+    not_finite = [name for name, value in values.items() if not np.isfinite(value).all()]
+    found = {"missing": missing, "unexpected": unexpected, "of the wrong shape": wrong_shape, "not finite": not_finite}
+    problems = [f"{len(names)} {problem}: {list_some(names, _MAX_LISTED)}" for problem, names in found.items() if names]
     if problems:
         raise UserError(f"{source}: does not fit the {network.name}: {'; '.join(problems)}.")
     for name, weight in weights.items():

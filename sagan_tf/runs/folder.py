@@ -116,7 +116,7 @@ class Run:
         if folder is None:
             raise UserError("`run` is null: name the folder of the run.")
         run = cls(folder)
-        run._check_path()
+        run.check_path()
         run._make_folder()
         busy = f"{run.path}: another process is training in this folder. Wait for it, or choose another with --run."
         run._lock.enter_context(exclusive(run.path / ".lock", error=busy))
@@ -291,7 +291,7 @@ class Run:
         for folder in (self.path, self.checkpoints_path, self.evaluation_path, self.tensorboard_path, *pictures):
             check_kinds(folder)
 
-    def _check_path(self):
+    def check_path(self):
         """Raises UserError for a name of the Hub, a `~`, and a path that TensorFlow would take for a pattern."""
         if str(self.path).startswith("hf:"):
             raise UserError(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pickle
 import zipfile
+from unittest import mock
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from small_runs import make_run
 import sagan_tf
 from sagan_tf import sample
 from sagan_tf.commands.attention_results import AttentionReader
+from sagan_tf.commands.convert import convert_checkpoints
 from sagan_tf.commands.options import AttendOptions
 from sagan_tf.conversion.files import read_state_dict
 from sagan_tf.conversion.pytorch import convert_state_dict
@@ -146,6 +148,9 @@ def test_convert_rejects_bad_input_in_one_line_and_writes_nothing(checkpoints, t
         ([discriminator, "--out", out], "contains a discriminator, expected a generator"),
         ([generator, generator, "--out", out], "contains a generator, expected a discriminator"),
         ([generator, "--out", tmp_path / "full"], "is not empty"),
+        ([generator, "--out", tmp_path / "full" / "file"], "a file is in the way. Name a new folder with --out"),
+        ([generator, "--out", tmp_path / "a[b]"], "must not contain `[`"),
+        ([generator, "--out", "hf://me/x"], "--out: hf://me/x is a repository of the Hub"),
         ([generator, "--out", out, "--channel_order", "bgr"], "is of studiogan"),
         ([generator], "--out"),
     ):
@@ -153,6 +158,29 @@ def test_convert_rejects_bad_input_in_one_line_and_writes_nothing(checkpoints, t
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1 and message in error
         assert not out.exists()
+
+
+@pytest.mark.parametrize("at", ["sagan_tf.commands.convert.save_generator", "tensorflow.train.CheckpointManager.save"])
+def test_convert_leaves_nothing_when_interrupted(checkpoints, tmp_path, monkeypatch, at):
+    """A run folder without weights would be trained from scratch."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(at, mock.Mock(side_effect=KeyboardInterrupt))
+        convert_checkpoints(*checkpoints.values(), tmp_path / "run", "cifar10")
+    assert {path.suffix for path in tmp_path.iterdir()} == {".npz"}
+    run, _ = convert_checkpoints(*checkpoints.values(), tmp_path / "run", "cifar10")
+    assert run.checkpoint_steps() == [0] and run.generator_path.exists()
+
+
+def test_convert_computes_in_float32_from_half_precision(checkpoints, tmp_path):
+    """1 + gain in float16 would lose three digits of the gain."""
+    with np.load(checkpoints["generator"]) as archive:
+        halves = {name: value.astype(np.float16) for name, value in archive.items()}
+    results = []
+    for kind in (np.float16, np.float32):
+        np.savez(tmp_path / "same.npz", **{name: value.astype(kind) for name, value in halves.items()})
+        results.append(convert_state_dict(read_state_dict(tmp_path / "same.npz")).values)
+    for name, value in results[1].items():
+        np.testing.assert_array_equal(results[0][name], value)
 
 
 class TensorUnpickler(pickle.Unpickler):

@@ -45,9 +45,9 @@ def test_option_parser_has_help_and_default_for_every_field(capsys, cls):
 
 
 def test_option_parser_reads_options_in_their_types():
-    arguments = "run --out ~ --num-samples 30 --truncation=0.5 --best --reference null --pixel_range -1,1".split()
+    arguments = "run --out null --num-samples 30 --truncation=0.5 --best --reference null --pixel_range -1,1".split()
     parsed = parse_options(options.EvaluateOptions, [*arguments, "--metrics", "fid, kid,"], "prog")
-    assert (parsed.subject, parsed.out, parsed.num_samples, parsed.truncation) == ("run", Path("~"), 30, 0.5)
+    assert (parsed.subject, parsed.out, parsed.num_samples, parsed.truncation) == ("run", Path("null"), 30, 0.5)
     assert (parsed.metrics, parsed.best, parsed.reference, parsed.pixel_range) == (("fid", "kid"), True, "null", "-1,1")
     assert parse_options(options.EvaluateOptions, ["run", "--truncation_curve"], "prog").truncation_curve[-1] == 2
     parsed = parse_options(options.EvaluateOptions, ["run", "--truncation_curve", "3"], "prog")
@@ -90,6 +90,8 @@ def test_option_parser_reads_options_in_their_types():
         ),
         (options.ExportOptions, ["--name", "a\n"], "--name: `a `"),
         (options.ExportOptions, ["--out", ""], "--out: the path is empty. Name one, or leave --out out."),
+        (options.ExportOptions, ["--out", "hf://me/y"], "--out: hf://me/y is a repository of the Hub, not a path."),
+        (options.ExportOptions, ["--out=~/a"], "--out: only a shell knows `~`, at the start of a word."),
     ],
 )
 def test_option_parser_rejects_bad_option_with_name_and_value(cls, arguments, message):

@@ -2,16 +2,11 @@
 
 The networks agree block by block. TF-GAN uses other names, stores tables of conditional batch normalization as
 (K, 1, 1, C), and stores the other singular vector: for a kernel matrix W (rest, outputs) and its vector u, ours is
-W^T u / |W^T u|, which starts the power iteration at the same point. Build the generator with
-`batch_normalization_epsilon=1e-3`, as in TF-GAN.
-
-One difference remains. TF-GAN divides kernels by max(1, sigma), we divide by sigma, as in the paper. `check_constraint`
-rejects weights for which that matters.
+W^T u / |W^T u|, which starts the power iteration at the same point.
 """
 
 import numpy as np
 
-from sagan_tf.errors import UserError
 from sagan_tf.networks.named_weights import set_weights
 
 _SIZES = (8, 16, 32, 64, 128)  # Feature map of generator block i, px.
@@ -20,21 +15,16 @@ _BLOCK_CONVOLUTIONS = {"conv1": "conv_1", "conv2": "conv_2", "conv3": "skip"}
 _SINGULAR_VECTOR = "spectral_norm_u"
 
 
-def load_tf_gan(values, generator=None, discriminator=None):
+def load_tf_gan(values, generator, discriminator):
     """Sets the weights of our networks from TF-GAN's variables.
 
     Args:
         values: dict, variable name as in TF-GAN's checkpoints, such as `generator/g_block1/cbn_0/gamma` -> array.
-            Names outside `generator/` and `discriminator/` are ignored.
-        generator, discriminator: 128 px networks with attention at 32 px, or None.
-
-    Raises:
-        UserError: A tensor is missing, unexpected or of the wrong shape; no weight of that network is changed.
+        generator, discriminator: 128 px networks with attention at 32 px.
     """
     converted = rename_variables(values)
     for part, network in (("generator", generator), ("discriminator", discriminator)):
-        if network is not None:
-            set_weights(network, converted[part], "TF-GAN's variables")
+        set_weights(network, converted[part], "TF-GAN's variables")
 
 
 def rename_variables(values):
@@ -44,25 +34,6 @@ def rename_variables(values):
         part: _rename_part({n: np.asarray(v) for n, v in values.items() if n.startswith(f"{part}/")}, layer)
         for part, layer in layers.items()
     }
-
-
-def check_constraint(values):
-    """Rejects kernels that TF-GAN leaves as they are and that we divide by sigma.
-
-    Args:
-        values: dict as for `load_tf_gan`.
-
-    Raises:
-        UserError: The sigma of a kernel is below 1.
-    """
-    for name, value in values.items():
-        if name.endswith(("/kernel", "embedding_map")):
-            sigma = np.linalg.norm(_kernel_matrix(name, value).astype(np.float64), 2)
-            if sigma < 1:
-                raise UserError(
-                    f"{name}: has a largest singular value of {sigma:.3f}. TF-GAN leaves kernels below 1 unchanged; "
-                    "spectral normalization as published scales them to 1."
-                )
 
 
 def _rename_part(values, layer_of):
