@@ -8,6 +8,7 @@ The same seed always gives the same image.
 
 import argparse
 import base64
+import http.client
 import json
 import sys
 import urllib.error
@@ -46,8 +47,8 @@ def sample_by_rest(seeds, labels=None, truncations=None, address=REST, model=MOD
             return [base64.b64decode(value["b64"]) for value in json.load(response)["predictions"]]
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"{error.code}: {_reason(error.read())}") from None
-    except OSError as error:
-        raise RuntimeError(f"{address} does not answer: {error}") from None
+    except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError) as error:
+        raise RuntimeError(f"{address} does not answer as TensorFlow Serving: {error!r}") from None
 
 
 def _reason(body):
@@ -105,9 +106,9 @@ def main(argv=None):
     labels = None if options.label is None else [options.label]
     try:
         (png,) = sample([options.seed], labels, [options.truncation], address, options.model, options.version)
-    except RuntimeError as error:
+        options.out.write_bytes(png)
+    except (RuntimeError, OSError, OverflowError, ValueError) as error:
         sys.exit(f"error: {error}")
-    options.out.write_bytes(png)
     print(f"{options.out}: {len(png)} bytes")
 
 

@@ -32,8 +32,11 @@ async def rest_caller(address, model, requests):
     url, rows = f"{address}/v1/models/{model}:predict", len(requests[0]["seed"])
 
     async def call(i):
-        async with session.post(url, data=bodies[i % len(bodies)]) as response:
-            return response.status == 200 and (await response.read()).count(_PNG_IN_BASE64) == rows
+        try:
+            async with session.post(url, data=bodies[i % len(bodies)]) as response:
+                return response.status == 200 and (await response.read()).count(_PNG_IN_BASE64) == rows
+        except (aiohttp.ClientError, TimeoutError):
+            return False
 
     return call, session.close
 

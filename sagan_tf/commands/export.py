@@ -10,7 +10,7 @@ from sagan_tf.errors import UserError
 from sagan_tf.experiment.loading import class_names, load_model
 from sagan_tf.export.formats import FORMATS
 from sagan_tf.export.model_card import make_model_card, write_model_card
-from sagan_tf.export.model_versions import VersionExistsError
+from sagan_tf.export.model_versions import VersionExistsError, check_is_new
 from sagan_tf.files.atomic import read_unreplaced
 from sagan_tf.files.patterns import pattern_letter
 from sagan_tf.generation.folding import fold_generator
@@ -45,6 +45,10 @@ def export_run(options):
             f"--out: TensorFlow could not load a SavedModel from {options.out}, since it takes `{letter}` in the path "
             "for a pattern. Choose another folder."
         )
+    try:
+        check_is_new(options.out / "saved_model" / options.name, options.version)
+    except VersionExistsError as error:
+        raise UserError(f"{error} Choose another with --version, or leave it out.") from None
     run = open_subject(options.run, options.pretrained)
     options = dataclasses.replace(options, run=run.name)
     run.check_generator()
@@ -53,11 +57,9 @@ def export_run(options):
     folded = fold_generator(model)
     _make_folder(options.out)
     artefacts = []
-    for name in dict.fromkeys(options.formats):
-        try:
-            paths = FORMATS[name](folded, options.out, options, training)
-        except VersionExistsError as error:
-            raise UserError(f"{error} Choose another with --version, or leave it out.") from None
+    # SavedModel last: servers load it at once, and another format may fail for want of a package.
+    for name in sorted(dict.fromkeys(options.formats), key="saved_model".__eq__):
+        paths = FORMATS[name](folded, options.out, options, training)
         for path in paths:
             yield name, path
         artefacts += paths

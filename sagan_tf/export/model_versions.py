@@ -9,6 +9,8 @@ from pathlib import Path
 
 from sagan_tf.files.atomic import flush_to_disk
 
+MAX_VERSION = 2**63 - 1  # both protocols of servers have 64 bits
+
 
 class VersionExistsError(FileExistsError):
     """A version folder of that number exists."""
@@ -34,14 +36,14 @@ def new_version(directory, version=None):
 
     Raises:
         VersionExistsError: The version exists.
-        ValueError: `version` is not an integer >= 1.
+        ValueError: `version` is not an integer from 1 to `MAX_VERSION`.
     """
-    if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 1):
-        raise ValueError(f"`version` must be an integer >= 1, or None. Received: {version=}.")
+    is_int = isinstance(version, int) and not isinstance(version, bool)
+    if version is not None and not (is_int and 1 <= version <= MAX_VERSION):
+        raise ValueError(f"`version` must be an integer from 1 to {MAX_VERSION}, or None. Received: {version=}.")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    if version is not None and (directory / str(version)).exists():
-        raise _exists(directory / str(version))
+    check_is_new(directory, version)
     # A server that polls `directory` for numbers does not see a name that starts with a dot.
     new = NewVersion(Path(tempfile.mkdtemp(prefix=".new-", dir=directory)))
     try:
@@ -55,8 +57,14 @@ def new_version(directory, version=None):
 
 def next_version(directory):
     """Returns one above the highest number that servers load among the folders of `directory`, a pathlib.Path."""
-    names = [path.name for path in directory.iterdir()]
-    return 1 + max((int(name) for name in names if re.fullmatch(r"[0-9]{1,18}", name)), default=0)
+    numbers = [int(path.name) for path in directory.iterdir() if re.fullmatch(r"[0-9]{1,19}", path.name)]
+    return 1 + max((number for number in numbers if number < MAX_VERSION), default=0)
+
+
+def check_is_new(directory, version):
+    """Raises VersionExistsError if a folder of that version exists; None is always new."""
+    if version is not None and (directory / str(version)).exists():
+        raise _exists(directory / str(version))
 
 
 def _publish(path, directory, version):

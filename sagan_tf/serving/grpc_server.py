@@ -111,7 +111,8 @@ class _MessageReceiver:
         """Returns the bytes of the first message of an iterator; RequestError if it is missing or slow."""
         if self._slots.locked():
             for timeout, start in self._running.items():
-                timeout.reschedule(start + self._crowded_seconds)
+                if not timeout.expired():
+                    timeout.reschedule(start + self._crowded_seconds)
         self._waiting += 1
         try:
             await self._slots.acquire()

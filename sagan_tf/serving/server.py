@@ -46,8 +46,8 @@ class Server:
             _check_port(self._host, port)
         try:
             rest_port = await self._rest.start(self._host, self._rest_port)
-        except OSError as error:  # of a second address of the host, a foreign host, or another process since
-            raise _refusal(self._host, self._rest_port, error.strerror or error) from None
+        except (OSError, UnicodeError) as error:  # of a second address of the host, a foreign host, or another process
+            raise _refusal(self._host, self._rest_port, error) from None
         self._grpc = make_server(self.service)
         try:
             port = self._grpc.add_insecure_port(_address(self._host, self._grpc_port))
@@ -130,9 +130,10 @@ def _check_port(host, port):
         with socket.socket(family) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-    except OSError as error:
-        raise _refusal(host, port, error.strerror or error) from None
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
+        raise _refusal(host, port, error) from None
 
 
-def _refusal(host, port, reason):
+def _refusal(host, port, error):
+    reason = getattr(error, "strerror", None) or error
     return UserError(f"cannot listen on {_address(host, port)}: {reason}. Choose another port or host.")

@@ -300,6 +300,14 @@ def test_export_command_rejects_existing_version_in_one_line(trained, tmp_path, 
     (tmp_path / "out" / "saved_model" / "sagan" / "3").mkdir(parents=True)
     line = refusal(trained.path, "--out", tmp_path / "out", "--version", "3")
     assert "sagan/3: this version exists already. Choose another with --version" in line
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["saved_model"]
+
+
+def test_export_publishes_no_version_when_another_format_fails(trained, tmp_path, refusal, monkeypatch):
+    """Servers that poll the folder would load it."""
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    line = refusal(trained.path, "--out", tmp_path / "out", "--formats", "saved_model,onnx")
+    assert line.startswith("ONNX: tf2onnx is not installed.") and not (tmp_path / "out" / "saved_model").exists()
 
 
 def test_export_help_names_every_format(capsys):

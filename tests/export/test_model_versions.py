@@ -23,6 +23,8 @@ def versions(directory):
         (["9", "10"], 11),
         (["007"], 8),
         (["2", "9" * 20], 3),
+        (["2", "1796058323896830123"], 1796058323896830124),  # of nanoseconds
+        (["2", str(2**63 - 1)], 3),
         (["new", ".new-1", "2x", "-5", "1.5"], 1),
     ],
 )
@@ -96,7 +98,10 @@ def test_new_version_numbers_are_unique_when_threads_publish_at_once(tmp_path):
     assert sorted((tmp_path / str(i) / "file").read_text() for i in range(1, 9)) == [str(i) for i in range(8)]
 
 
-@pytest.mark.parametrize("version", [0, -1, 1.0, "1", True])
+@pytest.mark.parametrize("version", [0, -1, 1.0, "1", True, 2**63])
 def test_new_version_rejects_invalid_number(tmp_path, version):
-    with pytest.raises(ValueError, match="`version` must be an integer >= 1.*Received"), new_version(tmp_path, version):
+    with (
+        pytest.raises(ValueError, match="`version` must be an integer from 1 to .*Received"),
+        new_version(tmp_path, version),
+    ):
         raise AssertionError("the body must not run")

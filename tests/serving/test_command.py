@@ -64,6 +64,7 @@ def test_serve_rejects_port_in_use(refusal, version_1):
 
 def test_serve_rejects_foreign_host(refusal, version_1):
     assert "cannot listen on 192.0.2.1:" in refusal(version_1.parent, "--host", "192.0.2.1")
+    assert refusal(version_1.parent, "--host", "a..b").startswith("cannot listen on a..b:")
     free = ("--port", 0, "--rest_port", 0)
     assert refusal(version_1.parent, "--host", "192.0.2.1", *free).startswith("cannot listen on 192.0.2.1:0: ")
 

@@ -279,14 +279,18 @@ def test_client_program_writes_image(server, client, tmp_path):
     assert same_images([picture.read_bytes()], client.sample_by_grpc([7], [3], address=server.grpc))
 
 
-def test_client_program_reports_rejected_request(server, client, capsys):
+def test_client_program_reports_failures_in_one_line(server, client, tmp_path):
     for where in (["--rest", server.rest], ["--grpc", server.grpc]):
         with pytest.raises(SystemExit) as caught:
             client.main(["--label", "9", *where])
         assert "`label` must be in 0 .. 4" in caught.value.code and "\n" not in caught.value.code
+    for address in ("http://127.0.0.1:9", "nowhere", f"http://{server.grpc}"):
+        with pytest.raises(SystemExit) as caught:
+            client.main(["--rest", address])
+        assert f"error: {address} does not answer as TensorFlow Serving: " in caught.value.code
     with pytest.raises(SystemExit) as caught:
-        client.main(["--rest", "http://127.0.0.1:9"])
-    assert "http://127.0.0.1:9 does not answer" in caught.value.code
+        client.main(["--label", "1", "--rest", server.rest, "--out", str(tmp_path / "nowhere" / "image.png")])
+    assert "No such file or directory" in caught.value.code
 
 
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
@@ -304,5 +308,6 @@ def test_load_test_counts_requests(server, protocol):
 
 
 def test_load_test_exits_with_1_when_requests_fail(server):
-    done = run_program("load_test.py", "--rest", server.rest, "--classes", 50, "--clients", "2", "--seconds", "0.1")
-    assert done.returncode == 1
+    for address in (server.rest, "http://127.0.0.1:9"):
+        done = run_program("load_test.py", "--rest", address, "--classes", 50, "--clients", "2", "--seconds", "0.1")
+        assert done.returncode == 1 and "Traceback" not in done.stderr and done.stdout.splitlines()[1][-1] != "0"
