@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import errno
+import numbers
 import os
 import signal
 import sys
@@ -34,9 +35,10 @@ def check_utf8(where, name):
 
 
 def check_positive_int(name, value):
-    """Raises ValueError unless an argument is an int >= 1, and not a bool."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    """Returns an argument as int; raises ValueError unless it is an integer >= 1, of NumPy too, and not a bool."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
+    return int(value)
 
 
 def format_size(num_bytes):

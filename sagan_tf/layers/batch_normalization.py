@@ -14,8 +14,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` of the last axis, with the same weights and results, in half the passes.
 
     Keras' layer keeps several float32 copies of the feature map for its gradient. Here the gradient is written out, and
-    only the feature map itself is kept, in its own dtype. Statistics and normalization are computed in float32 (float64
-    for a float64 layer) under any dtype policy. `axis`, `renorm` and masks are not supported.
+    only the feature map itself is kept, in its own dtype. Statistics and normalization are computed in float32 (on
+    TensorFlow float64 for a float64 layer) under any dtype policy. `axis`, `renorm` and masks are not supported.
 
     Symbols: B batch, H, W height and width in px, C channels.
 
@@ -29,7 +29,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         Feature map, (B, H, W, C).
 
     Raises:
-        ValueError: `axis` is not the last one, or `renorm` is set.
+        ValueError: `axis` is not the last one, `renorm` is set, or the inputs have a mask.
 
     Example:
         >>> tuple(BatchNormalization()(keras.ops.ones((2, 4, 4, 8))).shape)
@@ -46,7 +46,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 f"Received: {axis=}, renorm={getattr(self, 'renorm', False)}."
             )
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, mask=None):
+        if mask is not None:
+            raise ValueError("`BatchNormalization` takes no masks; `keras.layers.BatchNormalization` does.")
         dtype, row = keras.backend.result_type(self.compute_dtype, "float32"), (1, inputs.shape[-1])
         scale = ops.reshape(ops.cast(self.gamma, dtype), row) if self.scale else ops.ones(row, dtype)
         offset = ops.reshape(ops.cast(self.beta, dtype), row) if self.center else ops.zeros(row, dtype)

@@ -37,7 +37,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         Feature map, (B, H, W, C).
 
     Raises:
-        ValueError: `num_classes` below 1, the inputs are not such a pair, or their batch sizes differ.
+        ValueError: `num_classes` below 1, the inputs are not such a pair, or their batch sizes are known to differ.
 
     Example:
         >>> layer = ConditionalBatchNormalization(num_classes=10)
@@ -56,8 +56,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        check_positive_int("num_classes", num_classes)
-        self.num_classes = num_classes
+        self.num_classes = check_positive_int("num_classes", num_classes)
         self.momentum = momentum
         self.epsilon = epsilon
         self.synchronized = synchronized
@@ -85,7 +84,15 @@ class ConditionalBatchNormalization(keras.layers.Layer):
                 "`ConditionalBatchNormalization` takes a list of a feature map and its labels. "
                 f"Received: {input_shape=}."
             )
-        return tuple(input_shape[0])
+        maps, labels = input_shape
+        if len(labels) not in (1, 2) or (len(labels) == 2 and labels[1] not in (None, 1)):
+            raise ValueError(
+                "Labels must be integers, one for each feature map: `ops.argmax(one_hot, axis=-1)` of one-hot labels. "
+                f"Received: {input_shape=}."
+            )
+        if None not in (maps[0], labels[0]) and maps[0] != labels[0]:
+            raise ValueError(f"Each feature map needs one label. Received: {maps[0]} feature maps, {labels[0]} labels.")
+        return tuple(maps)
 
     def _add_table(self, name, initializer, channels):
         # In float32 under mixed policies too, as in Keras' layer.
@@ -94,14 +101,12 @@ class ConditionalBatchNormalization(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         feature_map, label = inputs
+        self._check_shape([tuple(each.shape) for each in inputs])
         if not keras.backend.is_int_dtype(label.dtype):
             raise ValueError(f"Labels must be integers. Received: {keras.backend.standardize_dtype(label.dtype)}.")
         if keras.backend.standardize_dtype(label.dtype) not in ("int32", "int64"):  # TensorFlow looks up no others
             label = ops.cast(label, "int32")
         label = functional.move_negative_out_of_range(ops.reshape(label, (-1,)), self.num_classes)
-        sizes = feature_map.shape[0], label.shape[0]
-        if None not in sizes and sizes[0] != sizes[1]:
-            raise ValueError(f"Each feature map needs one label. Received: {sizes[0]} feature maps, {sizes[1]} labels.")
         feature_map = ops.cast(feature_map, self.compute_dtype)  # integers, too
         dtype = keras.backend.result_type(feature_map.dtype, "float32")
         # Rows of both tables at once; and of a new tensor, so that the optimizer gets dense gradients of the tables.

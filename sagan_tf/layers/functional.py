@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from sagan_tf.accelerate.registry import operation
-from sagan_tf.layers.keras_compat import custom_gradient
+from sagan_tf.layers.keras_compat import KEEPS_INTERMEDIATES, custom_gradient
 
 
 @operation
@@ -22,6 +22,8 @@ def add_maps(x, y):
     # TensorFlow 2.21's graph optimizer (remapper) fails on a sum that follows a convolution and is read more than
     # once, and then gives up the whole graph. It does not recognize the same sum over flattened positions.
     _, height, width, channels = x.shape
+    if height is None or width is None:
+        return ops.add(x, y)
     positions = [ops.reshape(part, (-1, height * width, channels)) for part in (x, y)]
     return ops.reshape(ops.add(*positions), (-1, height, width, channels))
 
@@ -117,7 +119,7 @@ def _image_moments(x):
 
     def gradient(upstream):
         of_mean, of_variance = ops.split(upstream / count, 2, axis=-1)
-        centered, excess = _center(x, mean)
+        centered, excess = _center(x, mean if KEEPS_INTERMEDIATES else ops.mean(ops.cast(x, dtype), axis=axes))
         coefficient = 2 * of_variance
         return centered * _over_positions(coefficient, x) + _over_positions(of_mean - excess * coefficient, x)
 

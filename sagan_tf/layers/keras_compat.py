@@ -6,9 +6,15 @@ import functools
 import keras
 from keras import ops
 
+# Whether a gradient of `custom_gradient` may take what the function computed, and be differentiated again.
+KEEPS_INTERMEDIATES = keras.backend.backend() != "torch"
+
 
 def custom_gradient(function):
     """`keras.ops.custom_gradient` whose gradient takes the upstream gradient as its only argument on every backend.
+
+    On PyTorch the function runs unrecorded: in a second derivative, what its gradient takes from it counts as a constant
+    unless it is an input or an output (`KEEPS_INTERMEDIATES`).
 
     Args:
         function: Function of tensors that returns (outputs, function of the upstream gradient).
@@ -61,6 +67,12 @@ def owner_of(weight, layer):
     """The innermost layer in a layer, or itself, that a weight belongs to, such as that inside `TimeDistributed`."""
     # Outer layers come before inner ones.
     return [part for part in layer._flatten_layers() if any(each is weight for each in part.weights)][-1]
+
+
+def turn_off_remat(layer):
+    """Makes a layer and all inside keep their activations, also under `keras.RematScope`."""
+    for part in layer._flatten_layers():
+        part._remat_mode = None
 
 
 def set_trainable(layer, value):

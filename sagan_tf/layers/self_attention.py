@@ -8,7 +8,7 @@ from keras import ops
 
 from sagan_tf.errors import check_positive_int
 from sagan_tf.layers.convolution import Conv2D
-from sagan_tf.layers.keras_compat import custom_gradient
+from sagan_tf.layers.keras_compat import KEEPS_INTERMEDIATES, custom_gradient
 from sagan_tf.layers.spectral_normalization import SpectralNormalization
 
 # Largest score matrix of an image that is computed at once, and size of the blocks of a larger one (4 and 1 MiB).
@@ -91,19 +91,16 @@ class SelfAttention(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        check_positive_int("key_reduction", key_reduction)
-        check_positive_int("value_reduction", value_reduction)
-        check_positive_int("pool_size", pool_size)
+        self.key_reduction = check_positive_int("key_reduction", key_reduction)
+        self.value_reduction = check_positive_int("value_reduction", value_reduction)
+        self.pool_size = check_positive_int("pool_size", pool_size)
         if query_block_size is not None:
-            check_positive_int("query_block_size", query_block_size)
+            query_block_size = check_positive_int("query_block_size", query_block_size)
         if not output_projection and value_reduction != 1:
             raise ValueError(
                 "Without `output_projection` the value must keep all channels: `value_reduction` must be 1. "
                 f"Received: {output_projection=}, {value_reduction=}."
             )
-        self.key_reduction = key_reduction
-        self.value_reduction = value_reduction
-        self.pool_size = pool_size
         self.output_projection = output_projection
         self.spectral_normalization = spectral_normalization
         self.use_bias = use_bias
@@ -111,7 +108,6 @@ class SelfAttention(keras.layers.Layer):
         self.power_iterations = power_iterations
         self.epsilon = epsilon
         self.query_block_size = query_block_size
-        self.supports_masking = True
 
     def build(self, input_shape):
         height, width, channels = self._check_shape(input_shape)
@@ -164,7 +160,7 @@ class SelfAttention(keras.layers.Layer):
         return SpectralNormalization(convolution, self.power_iterations, self.epsilon, name=name)
 
     def call(self, inputs, training=None, return_attention_scores=False):
-        _, height, width, channels = inputs.shape
+        height, width, channels = self._check_shape(tuple(inputs.shape))
         query = self._positions(self.query(inputs, training=training))  # (B, N, C / key_reduction)
         key = self._positions(self._pool(self.key(inputs, training=training)))  # (B, M, C / key_reduction)
         value = self._positions(self._pool(self.value(inputs, training=training)))  # (B, M, C / value_reduction)
@@ -273,7 +269,7 @@ def _mix(dtype, keep_scores):
     def mix(query, key, value):
         scores = ops.cast(_scores(query, key), dtype)
         mixed = ops.matmul(scores, ops.cast(value, dtype))
-        kept = scores if keep_scores else None
+        kept = scores if keep_scores and KEEPS_INTERMEDIATES else None
 
         def gradient(upstream):
             scores = ops.cast(_scores(query, key), dtype) if kept is None else kept

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from keras import ops
 
 from sagan_tf.errors import check_positive_int
 from sagan_tf.layers import functional
-from sagan_tf.layers.keras_compat import RecordingScope, child_layers, dequantize, owner_of
+from sagan_tf.layers.keras_compat import RecordingScope, child_layers, dequantize, owner_of, turn_off_remat
 
 # Weights that are linear maps, by the names Keras gives them.
 KERNEL_NAMES = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "embeddings")
@@ -40,12 +41,14 @@ class SpectralNormalization(keras.layers.Wrapper):
 
     W is the kernel as a matrix of (outputs, the rest), as in the paper: transposed convolutions by their output
     channels, depthwise convolutions by input channel times multiplier, embeddings by their rows. sigma is computed in
-    float32 (float64 for a float64 layer) under any dtype policy. A kernel whose sigma is not above `epsilon`, such as
-    one of zeros, is used as it is. After Keras' `quantize("int8")` or `quantize("float8")`, W is the quantized kernel.
+    float32 (on TensorFlow float64 for a float64 layer) under any dtype policy. A kernel whose sigma is not above
+    `epsilon`, such as one of zeros, is used as it is. After Keras' `quantize("int8")` or `quantize("float8")`, W is the
+    quantized kernel.
 
     Args:
-        layer: Keras layer with a `kernel` or `embeddings` (Dense, Conv1D to 3D, transposed, depthwise and separable
-            convolutions, Embedding, EinsumDense, recurrent layers ...); each such weight is normalized on its own.
+        layer: Keras layer of one input with a `kernel` or `embeddings` (Dense, Conv1D to 3D, transposed, depthwise and
+            separable convolutions, Embedding, EinsumDense, LSTM, Bidirectional ...); each such weight is normalized on
+            its own. It keeps its activations under `keras.RematScope`, which would recompute with the raw kernel.
         power_iterations: int >= 1. Power iterations per call.
         epsilon: float > 0. Added to the norms that u and v are divided by. A smaller sigma is not divided by.
 
@@ -57,7 +60,8 @@ class SpectralNormalization(keras.layers.Wrapper):
         What the layer returns.
 
     Raises:
-        ValueError: The layer has no kernel or embeddings; `power_iterations` or `epsilon` out of range.
+        ValueError: The layer has no kernel or embeddings, or has LoRA weights, which are not normalized; a dtype is
+            given, which is the layer's; `power_iterations` or `epsilon` is out of range.
 
     Example:
         >>> layer = SpectralNormalization(keras.layers.Dense(4))
@@ -68,19 +72,20 @@ class SpectralNormalization(keras.layers.Wrapper):
     """
 
     def __init__(self, layer: keras.Layer, power_iterations: int = 1, epsilon: float = 1e-12, **kwargs: Any):
-        check_positive_int("power_iterations", power_iterations)
         if not epsilon > 0:
             raise ValueError(f"`epsilon` must be > 0. Received: {epsilon=}.")
+        if given := {"dtype", "autocast"} & kwargs.keys():
+            raise ValueError(f"`{min(given)}` is that of the wrapped layer: set it there. Received: {kwargs}.")
         # The wrapped layer has its own policy. Without autocast, the raw weights are read in full precision.
         kwargs.update(dtype=getattr(layer, "variable_dtype", None), autocast=False)
         super().__init__(layer, **kwargs)
-        self.power_iterations = power_iterations
+        turn_off_remat(self)
+        self.power_iterations = check_positive_int("power_iterations", power_iterations)
         self.epsilon = epsilon
         self.supports_masking = layer.supports_masking
 
     def build(self, input_shape=None):
         super().build(input_shape)
-        self._input_shape = input_shape
         kernels = self._kernels
         if not kernels:
             raise ValueError(
@@ -112,7 +117,12 @@ class SpectralNormalization(keras.layers.Wrapper):
                 "`SpectralNormalization` works with layers quantized to int8 or float8. For other modes, quantize the "
                 f"layer that `fold` returns. Received: {self.layer.name}, quantized to {mode}."
             )
-        return [weight for weight in self.layer.weights if weight.name in KERNEL_NAMES]
+        weights = self.layer.weights
+        if any(weight.name.startswith("lora_") for weight in weights):
+            raise ValueError(
+                f"`SpectralNormalization` works without LoRA. Received: {self.layer.name}, with LoRA enabled."
+            )
+        return [weight for weight in weights if weight.name in KERNEL_NAMES]
 
     @property
     def vectors(self):
@@ -216,7 +226,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         """
         self._check_built("fold")
         plain = type(self.layer).from_config(self.layer.get_config())
-        plain.build(self._input_shape)
+        plain.build_from_config(self.layer.get_build_config())
         values = {id(weight): weight for weight in self.layer.weights}
         values |= {id(variable): value for variable, value in self._normalized_weights()}
         # Quantization changes the order of weights, not their names.
@@ -294,16 +304,23 @@ def spectral_normalizations(model: keras.layers.Layer) -> dict[str, SpectralNorm
         model: A Keras layer or model.
 
     Returns:
-        dict, path of names such as `attention_32/query` -> layer, in the order of the model.
+        dict, path of names such as `attention_32/query` -> layer, in the order of the model; a number is added to a
+        path that another layer has.
     """
-    layers = {}
+    found = []
 
     def visit(layer, path):
         if isinstance(layer, SpectralNormalization):
-            layers["/".join(path)] = layer
+            found.append(("/".join(path), layer))
             return
         for child in child_layers(layer):
             visit(child, (*path, child.name))
 
     visit(model, ())
+    layers, seen = {}, set()
+    for path, layer in found:
+        if id(layer) not in seen:  # else a shared one
+            seen.add(id(layer))
+            paths = itertools.chain([path], (f"{path}_{i}" for i in itertools.count(1)))
+            layers[next(each for each in paths if each not in layers)] = layer
     return layers

@@ -92,11 +92,59 @@ def jax_gradients(layer, inputs):
     return result
 
 
+def penalty_gradients(layer, first, rest):
+    """Gradients of a penalty, the squared gradient of a training call in its first input, in that and the weights."""
+    weights = layer.trainable_variables
+    takes = {"training": True} if "training" in inspect.signature(layer.call).parameters else {}
+
+    def inputs_of(first):
+        return [first, *rest] if rest else first
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        state = [variable.value for variable in layer.non_trainable_variables]
+
+        def penalty(first, values):
+            def total(first):
+                return ops.sum(ops.sin(layer.stateless_call(values, state, inputs_of(first), **takes)[0]))
+
+            return ops.sum(jax.grad(total)(first) ** 2)
+
+        of_first, of_weights = jax.jit(jax.grad(penalty, (0, 1)))(first, [variable.value for variable in weights])
+        return [of_first, *of_weights]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        first = first.detach().requires_grad_()
+        total = ops.sum(ops.sin(layer(inputs_of(first), **takes)))
+        (gradient,) = torch.autograd.grad(total, first, create_graph=True)
+        return torch.autograd.grad(
+            ops.sum(gradient**2), [first, *(each.value for each in weights)], materialize_grads=True, allow_unused=True
+        )
+    import tensorflow as tf
+
+    with tf.GradientTape() as outer:
+        outer.watch(first)
+        with tf.GradientTape() as inner:
+            inner.watch(first)
+            total = ops.sum(ops.sin(layer(inputs_of(first), **takes)))
+        penalty = ops.sum(inner.gradient(total, first) ** 2)
+    sources = [first, *(variable.value for variable in weights)]
+    return outer.gradient(penalty, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+
 def run_layer(make, inputs):
     layer, inputs = make(), keras.tree.map_structure(ops.convert_to_tensor, inputs)
     layer(inputs)
     random_weights(layer)
     outputs = {"output": layer(inputs)}
+    first, *rest = inputs if isinstance(inputs, list) else [inputs]
+    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(first.dtype)):
+        before = [np.array(ops.convert_to_numpy(weight)) for weight in layer.weights]
+        penalties = penalty_gradients(layer, first, rest)
+        outputs |= {f"penalty_gradient_{i}": gradient for i, gradient in enumerate(penalties)}
+        layer.set_weights(before)
     outputs |= {f"gradient_{i}": gradient for i, gradient in enumerate(gradients(layer, inputs))}
     outputs |= {f"state_{i}": weight for i, weight in enumerate(layer.non_trainable_weights)}
     return outputs

@@ -109,3 +109,10 @@ def test_batch_normalization_is_as_exact_as_keras_when_mean_is_far(make, dtype, 
     # Gradients of a bfloat16 map are in bfloat16 from the start, those of Keras' layer at the end.
     errors = normalization_errors(make, mean, dtype)
     assert np.all(errors <= 1.01 * keras_errors(mean, dtype) + rounding * np.array([0, 1, 1]))
+
+
+def test_batch_normalization_rejects_a_mask():
+    """Padding would count in the statistics."""
+    model = keras.Sequential([keras.layers.Embedding(5, 3, mask_zero=True), BatchNormalization()])
+    with pytest.raises(ValueError, match="takes no masks"):
+        model(np.array([[1, 2, 0, 0]]))

@@ -159,7 +159,7 @@ def test_conditional_batch_normalization_tables_have_no_spectral_norm():
 
 
 @pytest.mark.parametrize("synchronized", [None, True, False])
-def test_conditional_batch_normalization_statistics_span_all_replicas(synchronized):
+def test_conditional_batch_normalization_passes_on_synchronized(synchronized):
     layer = ConditionalBatchNormalization(3, synchronized=synchronized)
     assert layer.normalization.synchronized is (synchronized is not False)
     assert layer.get_config()["synchronized"] is synchronized
@@ -177,6 +177,11 @@ def test_conditional_batch_normalization_rejects_another_number_of_labels(labels
     """One label would otherwise be taken for all images."""
     with pytest.raises(ValueError, match=f"Received: 2 feature maps, {labels} labels"):
         ConditionalBatchNormalization(3)([np.zeros((2, 4, 4, 3), "float32"), np.zeros(labels, "int32")])
+
+
+def test_conditional_batch_normalization_rejects_one_hot_labels():
+    with pytest.raises(ValueError, match="argmax.one_hot, axis=-1.` of one-hot labels"):
+        ConditionalBatchNormalization(3)([keras.Input((4, 4, 3)), keras.Input((3,), dtype="int32")])
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 4, 3), [(2, 4, 4, 3)], [(2,), (2,)]])

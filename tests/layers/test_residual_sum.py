@@ -8,6 +8,7 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from sagan_tf.layers import ResidualSum
 
@@ -25,6 +26,12 @@ def test_residual_sum_equals_an_addition(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded([one, other]), model([one, other]))
+
+
+def test_residual_sum_takes_maps_of_unknown_size():
+    add = tf.function(ResidualSum(), input_signature=[[tf.TensorSpec((None, None, None, 4))] * 2])
+    one, other = noise(2, 3, 5, 4), noise(2, 3, 5, 4, seed=1)
+    np.testing.assert_array_equal(add([one, other]), one + other)
 
 
 @pytest.mark.parametrize("others", [[(2, 4, 4, 2)], [(2, 1, 1, 3)], [(2, 1, 4, 3)], [(2, 4, 4, 3), (2, 4, 4, 3)]])

@@ -1,5 +1,7 @@
 """SelfAttention against a NumPy float64 oracle in its published forms, and its invariants."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -266,3 +268,21 @@ def test_self_attention_rejects_contradictory_arguments(arguments, message):
     with pytest.raises(ValueError) as error:
         SelfAttention(**arguments)
     assert str(error.value) == message
+
+
+def test_self_attention_rejects_another_shape_once_it_is_built():
+    """Pooling would drop the last keys."""
+    layer = SelfAttention()
+    layer(np.zeros((1, 8, 8, 16), "float32"))
+    assert layer(np.zeros((1, 4, 6, 16), "float32")).shape == (1, 4, 6, 16)
+    with pytest.raises(ValueError, match=re.escape(f"{UNEVEN}. Received: pool_size=2, input_shape=(1, 9, 9, 16)")):
+        layer(np.zeros((1, 9, 9, 16), "float32"))
+    with pytest.raises(ValueError, match="`SelfAttention` needs a known height, width"):
+        tf.function(layer).get_concrete_function(tf.TensorSpec((1, None, None, 16)))
+
+
+def test_self_attention_takes_integers_of_numpy(tmp_path):
+    inputs = keras.Input((4, 4, 16))
+    model = keras.Model(inputs, SelfAttention(key_reduction=np.int64(4), query_block_size=np.array([9]).max())(inputs))
+    model.save(tmp_path / "model.keras")
+    assert keras.models.load_model(tmp_path / "model.keras").layers[-1].key_reduction == 4

@@ -1,5 +1,6 @@
 """SpectralNormalization in models: state, saving, folding, and other features of wrapped layers."""
 
+import contextlib
 import zipfile
 
 import h5py
@@ -243,6 +244,7 @@ def test_spectral_normalizations_finds_all_layers_by_path():
         ({"power_iterations": 1.5}, "`power_iterations` must be an integer >= 1. Received: power_iterations=1.5."),
         ({"power_iterations": True}, "`power_iterations` must be an integer >= 1. Received: power_iterations=True."),
         ({"epsilon": 0}, "`epsilon` must be > 0. Received: epsilon=0."),
+        ({"dtype": "float16"}, "`dtype` is that of the wrapped layer: set it there. Received: {'dtype': 'float16'}."),
         ({"epsilon": float("nan")}, "`epsilon` must be > 0. Received: epsilon=nan."),
     ],
 )
@@ -300,3 +302,58 @@ def test_spectral_normalization_rejects_a_layer_quantized_to_int4():
     layer.layer.quantize("int4")
     with pytest.raises(ValueError, match="int8 or float8"):
         layer(noise(2, 16))
+
+
+def test_spectral_normalization_rejects_lora():
+    """Its product would be added to W / sigma, so that the sum is not normalized."""
+    layer = SpectralNormalization(layers.Dense(6))
+    layer(noise(3, 5))
+    layer.layer.enable_lora(2)
+    with pytest.raises(ValueError, match="without LoRA"):
+        layer(noise(3, 5))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: layers.Dense(6), lambda: keras.Sequential([layers.Dense(6), layers.Dense(2)])]
+)
+def test_spectral_normalization_under_remat_has_the_same_gradients(make):
+    """A recomputation would read the raw kernel, whose gradient would be 0."""
+    x, results = tf.constant(noise(3, 5)), []
+    for scope in (contextlib.nullcontext(), keras.RematScope(mode="full")):
+        keras.utils.set_random_seed(0)
+        with scope:
+            layer = SpectralNormalization(make())
+        layer(x)
+        kernels = [weight.value for weight in layer.trainable_weights]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(layer(x, training=True) ** 3)
+        results.append([*tape.gradient(loss, [x, *kernels]), layer.u])
+    for plain, under_remat in zip(*results, strict=True):
+        np.testing.assert_array_equal(plain, under_remat)
+
+
+def test_spectral_normalization_folds_a_layer_that_was_built_before():
+    dense = layers.Dense(6)
+    dense.build((None, 5))
+    layer = SpectralNormalization(dense)
+    layer.build()
+    np.testing.assert_allclose(layer.fold()(noise(3, 5)), layer(noise(3, 5)), rtol=1e-5, atol=1e-6)
+
+
+class Twice(layers.Layer):
+    """Two layers of one name, which Keras allows outside of functional models, and one of them twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (SpectralNormalization(layers.Dense(5), name="dense") for _ in range(2))
+        self.again = self.first
+
+    def call(self, inputs):
+        return self.again(self.second(self.first(inputs)))
+
+
+def test_spectral_normalizations_finds_layers_of_one_name():
+    block = Twice()
+    block(noise(3, 5))
+    assert spectral_normalizations(block) == {"dense": block.first, "dense_1": block.second}
