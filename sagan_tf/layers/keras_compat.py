@@ -13,8 +13,8 @@ KEEPS_INTERMEDIATES = keras.backend.backend() != "torch"
 def custom_gradient(function):
     """`keras.ops.custom_gradient` whose gradient takes the upstream gradient as its only argument on every backend.
 
-    On PyTorch the function runs unrecorded: in a second derivative, what its gradient takes from it counts as a constant
-    unless it is an input or an output (`KEEPS_INTERMEDIATES`).
+    PyTorch does not record the function: in a second derivative, what its gradient takes from it is a constant, unless
+    it is an input or an output (`KEEPS_INTERMEDIATES`).
 
     Args:
         function: Function of tensors that returns (outputs, function of the upstream gradient).
