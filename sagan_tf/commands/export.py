@@ -57,7 +57,7 @@ def export_run(options):
     folded = fold_generator(model)
     _make_folder(options.out)
     artefacts = []
-    # SavedModel last: servers load it at once, and another format may fail for want of a package.
+    # SavedModel last: servers load it at once, and another format may fail, such as one whose package is missing.
     for name in sorted(dict.fromkeys(options.formats), key="saved_model".__eq__):
         paths = FORMATS[name](folded, options.out, options, training)
         for path in paths:
