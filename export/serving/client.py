@@ -46,16 +46,18 @@ def sample_by_rest(seeds, labels=None, truncations=None, address=REST, model=MOD
         with urllib.request.urlopen(f"{address}{path}:predict", data=body, timeout=TIMEOUT_SECONDS) as response:
             return [base64.b64decode(value["b64"]) for value in json.load(response)["predictions"]]
     except urllib.error.HTTPError as error:
-        raise RuntimeError(f"{error.code}: {_reason(error.read())}") from None
-    except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError) as error:
-        raise RuntimeError(f"{address} does not answer as TensorFlow Serving: {error!r}") from None
+        raise RuntimeError(f"{error.code}: {_reason(error)}") from None
+    except OSError as error:
+        raise RuntimeError(f"{address} does not answer: {error}") from None
+    except (http.client.HTTPException, LookupError, TypeError, ValueError) as error:
+        raise RuntimeError(f"{address} does not answer as TensorFlow Serving does: {error!r}") from None
 
 
-def _reason(body):
+def _reason(error):
     try:
-        return json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
-        return body.decode(errors="replace")
+        return json.load(error)["error"]
+    except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError):  # not of TensorFlow Serving
+        return error.reason
 
 
 def sample_by_grpc(seeds, labels=None, truncations=None, address="127.0.0.1:8500", model=MODEL, version=None):

@@ -19,7 +19,7 @@ from sagan_tf.errors import UserError, renamed_options, summarize
 from sagan_tf.experiment.build import network_options
 from sagan_tf.experiment.checkpoints import make_checkpoint
 from sagan_tf.experiment.loading import restore_networks
-from sagan_tf.files.atomic import atomic_folder
+from sagan_tf.files.atomic import new_contents
 from sagan_tf.files.untrusted import bounded_variables
 from sagan_tf.generation.saving import save_generator
 from sagan_tf.networks import build_discriminator, build_generator
@@ -114,7 +114,7 @@ def write_biggan_pytorch(run_path, discriminator_path, folder):
         arguments = generator_arguments(generator_options)
     except UserError as error:
         raise UserError(f"{run_path}: its generator cannot be converted: {error}") from None
-    with atomic_folder(folder) as new:
+    with new_contents(folder, last="D.pth") as new:
         lines = [_write(networks.generator, "Generator", arguments, new, folder, "G_ema.pth")]
         if not has_discriminator:
             return [*lines, "The run has no checkpoint and so no discriminator."]
@@ -255,8 +255,8 @@ def _write_run(config, gan, folder):
 
 @contextlib.contextmanager
 def _new_run(folder, config):
-    """Yields a `Run` that gets its name when it is complete: without weights it would be trained from scratch."""
-    with atomic_folder(folder) as new, Run.create_or_resume(new, config) as run:
+    """Yields a `Run` that becomes one in `folder` when it is complete: without weights it would be trained anew."""
+    with new_contents(folder, last="config.yaml") as new, Run.create_or_resume(new, config) as run:
         yield run
 
 

@@ -28,7 +28,7 @@ WholeNumber = _whole_numbers("WholeNumber", 0)
 Count = _whole_numbers("Count", 1)
 Columns = _whole_numbers("Columns", 1, 1000)
 TwoOrMore = _whole_numbers("TwoOrMore", 2)
-Version = _whole_numbers("Version", 1, 10**18 - 1)
+Version = _whole_numbers("Version", 1, 2**63 - 1)  # as `export.model_versions.MAX_VERSION`
 ImageSize = _whole_numbers("ImageSize", 1, 1024)
 Quality = _whole_numbers("Quality", 1, 100)
 Port = restricted_number_type("Port", int, [(">=", 0), ("<", 2**16)], docstring="a port, 0 to 65535")

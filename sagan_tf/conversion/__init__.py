@@ -1,1 +1,1 @@
-"""Converts weights of other SAGAN implementations, in PyTorch."""
+"""Converts weights from and to SAGAN implementations in PyTorch."""

@@ -85,6 +85,29 @@ def atomic_folder(path):
             raise
 
 
+@contextlib.contextmanager
+def new_contents(folder, last):
+    """Yields a folder whose entries move into a new or empty one at the end, unless the block raises.
+
+    Unlike `atomic_folder` it keeps the folder, which may be the current one or a mount point. The entry `last` is moved
+    last.
+    """
+    is_new = not os.path.lexists(folder)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=folder) as temporary:
+            yield Path(temporary)
+            flush_to_disk(Path(temporary))
+            for path in sorted(Path(temporary).iterdir(), key=lambda path: path.name == last):
+                os.rename(path, folder / path.name)
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
 def carry_over(path, target):
     """Makes what is at `path`, a file, a link or a folder, appear at `target` too, without a second copy if possible.
 

@@ -85,7 +85,7 @@ class ConditionalBatchNormalization(keras.layers.Layer):
                 f"Received: {input_shape=}."
             )
         maps, labels = input_shape
-        if len(labels) not in (1, 2) or (len(labels) == 2 and labels[1] not in (None, 1)):
+        if not labels or any(size not in (None, 1) for size in labels[1:]):
             raise ValueError(
                 "Labels must be integers, one for each feature map: `ops.argmax(one_hot, axis=-1)` of one-hot labels. "
                 f"Received: {input_shape=}."
@@ -101,7 +101,8 @@ class ConditionalBatchNormalization(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         feature_map, label = inputs
-        self._check_shape([tuple(each.shape) for each in inputs])
+        if all(getattr(each.shape, "rank", 0) is not None for each in inputs):  # of TensorFlow
+            self._check_shape([tuple(each.shape) for each in inputs])
         if not keras.backend.is_int_dtype(label.dtype):
             raise ValueError(f"Labels must be integers. Received: {keras.backend.standardize_dtype(label.dtype)}.")
         if keras.backend.standardize_dtype(label.dtype) not in ("int32", "int64"):  # TensorFlow looks up no others

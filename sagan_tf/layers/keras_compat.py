@@ -70,7 +70,7 @@ def owner_of(weight, layer):
 
 
 def turn_off_remat(layer):
-    """Makes a layer and all inside keep their activations, also under `keras.RematScope`."""
+    """Makes a layer and all inside keep their activations, also those made under `keras.RematScope`."""
     for part in layer._flatten_layers():
         part._remat_mode = None
 

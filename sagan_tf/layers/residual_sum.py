@@ -12,7 +12,7 @@ class ResidualSum(keras.layers.Add):
     Symbols: B batch, H, W height and width in px, C channels.
 
     Call arguments:
-        inputs: List of two feature maps, (B, H, W, C), H and W known.
+        inputs: List of two feature maps, (B, H, W, C).
 
     Returns:
         Feature map, (B, H, W, C).

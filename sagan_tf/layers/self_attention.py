@@ -8,7 +8,7 @@ from keras import ops
 
 from sagan_tf.errors import check_positive_int
 from sagan_tf.layers.convolution import Conv2D
-from sagan_tf.layers.keras_compat import KEEPS_INTERMEDIATES, custom_gradient
+from sagan_tf.layers.keras_compat import KEEPS_INTERMEDIATES, custom_gradient, turn_off_remat
 from sagan_tf.layers.spectral_normalization import SpectralNormalization
 
 # Largest score matrix of an image that is computed at once, and size of the blocks of a larger one (4 and 1 MiB).
@@ -91,6 +91,7 @@ class SelfAttention(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        turn_off_remat(self)  # else each backward pass would make power iterations of its own
         self.key_reduction = check_positive_int("key_reduction", key_reduction)
         self.value_reduction = check_positive_int("value_reduction", value_reduction)
         self.pool_size = check_positive_int("pool_size", pool_size)

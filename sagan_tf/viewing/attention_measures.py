@@ -8,7 +8,7 @@ import numpy as np
 _COLUMNS = (
     ("network", "{network}"),
     ("layer", "{layer}"),
-    ("pictures", "{pictures}"),
+    ("images", "{pictures}"),
     ("gamma", "{gamma:.3f}"),
     ("distance px", "{distance_px:.1f}"),
     ("convolution", "{convolution_distance_px:.1f}"),

@@ -167,8 +167,10 @@ def test_convert_leaves_nothing_when_interrupted(checkpoints, tmp_path, monkeypa
         patch.setattr(at, mock.Mock(side_effect=KeyboardInterrupt))
         convert_checkpoints(*checkpoints.values(), tmp_path / "run", "cifar10")
     assert {path.suffix for path in tmp_path.iterdir()} == {".npz"}
-    run, _ = convert_checkpoints(*checkpoints.values(), tmp_path / "run", "cifar10")
-    assert run.checkpoint_steps() == [0] and run.generator_path.exists()
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    run, _ = convert_checkpoints(*checkpoints.values(), ".", "cifar10")
+    assert run.checkpoint_steps() == [0] and (tmp_path / "run" / "generator.keras").exists()
 
 
 def test_convert_computes_in_float32_from_half_precision(checkpoints, tmp_path):

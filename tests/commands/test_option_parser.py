@@ -15,6 +15,7 @@ from sagan_tf.commands.option_parser import parse_options
 from sagan_tf.config.values import field_helps
 from sagan_tf.errors import UserError
 from sagan_tf.evaluation import defaults, metric_names
+from sagan_tf.export.model_versions import MAX_VERSION
 from sagan_tf.generation import truncation
 
 COMMANDS = {
@@ -85,8 +86,8 @@ def test_option_parser_reads_options_in_their_types():
         (options.AttendOptions, ["--points", "1,²"], "--points: `1,²` is not a point."),
         (
             options.ExportOptions,
-            ["--version", str(10**18)],
-            f"--version: `{10**18}` is not a whole number from 1 to {10**18 - 1}.",
+            ["--version", str(2**63)],
+            f"--version: `{2**63}` is not a whole number from 1 to {MAX_VERSION}.",
         ),
         (options.ExportOptions, ["--name", "a\n"], "--name: `a `"),
         (options.ExportOptions, ["--out", ""], "--out: the path is empty. Name one, or leave --out out."),

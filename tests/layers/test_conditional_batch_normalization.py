@@ -179,6 +179,13 @@ def test_conditional_batch_normalization_rejects_another_number_of_labels(labels
         ConditionalBatchNormalization(3)([np.zeros((2, 4, 4, 3), "float32"), np.zeros(labels, "int32")])
 
 
+def test_conditional_batch_normalization_takes_labels_of_unknown_rank():
+    layer, x = built(), feature_map()
+    specs = tf.TensorSpec((None, 5, 4, 3)), tf.TensorSpec(None, tf.int32)
+    outputs = tf.function(lambda x, labels: layer([x, labels]), input_signature=specs)(x, LABELS)
+    np.testing.assert_allclose(outputs, layer([x, LABELS]), rtol=1e-5, atol=1e-6)
+
+
 def test_conditional_batch_normalization_rejects_one_hot_labels():
     with pytest.raises(ValueError, match="argmax.one_hot, axis=-1.` of one-hot labels"):
         ConditionalBatchNormalization(3)([keras.Input((4, 4, 3)), keras.Input((3,), dtype="int32")])

@@ -1,5 +1,6 @@
 """SelfAttention against a NumPy float64 oracle in its published forms, and its invariants."""
 
+import contextlib
 import re
 
 import keras
@@ -286,3 +287,19 @@ def test_self_attention_takes_integers_of_numpy(tmp_path):
     model = keras.Model(inputs, SelfAttention(key_reduction=np.int64(4), query_block_size=np.array([9]).max())(inputs))
     model.save(tmp_path / "model.keras")
     assert keras.models.load_model(tmp_path / "model.keras").layers[-1].key_reduction == 4
+
+
+def test_self_attention_under_remat_has_the_same_gradients():
+    """A recomputation would make further power iterations."""
+    x, results = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 4, 16)).astype("float32")), []
+    for scope in (contextlib.nullcontext(), keras.RematScope(mode="full")):
+        keras.utils.set_random_seed(0)
+        with scope:
+            layer = SelfAttention()
+        layer(x)
+        layer.gamma.assign(1.0)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x, training=True) ** 3)
+        results.append([*tape.gradient(loss, layer.trainable_variables), *layer.non_trainable_variables])
+    for plain, under_remat in zip(*results, strict=True):
+        np.testing.assert_array_equal(plain, under_remat)
