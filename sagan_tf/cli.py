@@ -1,4 +1,4 @@
-"""The console script `sagan`: the commands as verbs."""
+"""The console script `sagan COMMAND`."""
 
 import importlib
 import sys
@@ -6,8 +6,8 @@ import sys
 from sagan_tf import __version__
 from sagan_tf.errors import UserError, did_you_mean, one_line_errors
 
-# Verb -> (module with `main(argv, prog)`, what it does). Modules are imported when used.
-VERBS = {
+# Command -> (module with `main(argv, prog)`, what it does). Modules are imported when used.
+COMMANDS = {
     "train": ("sagan_tf.train", "train as a config says, or resume an interrupted run"),
     "configs": ("sagan_tf.configs", "list the configs that come with the package"),
     "prepare": ("sagan_tf.prepare", "decode, crop and resize a large data set once, for fast training"),
@@ -23,24 +23,24 @@ VERBS = {
 
 
 def main(argv=None):
-    """Runs the verb that the first argument names; None takes the arguments of this process."""
+    """Runs the command that the first argument names; None takes the arguments of this process."""
     argv = sys.argv[1:] if argv is None else argv
     with one_line_errors():
         if not argv or argv[0] in ("-h", "--help", "help"):
             print(_usage())
         elif argv[0] == "--version":
             print(f"sagan_tf {__version__}")
-        elif argv[0] in VERBS:
-            module, _ = VERBS[argv[0]]
+        elif argv[0] in COMMANDS:
+            module, _ = COMMANDS[argv[0]]
             importlib.import_module(module).main(argv[1:], prog=f"sagan {argv[0]}")
         else:
-            suggestion = did_you_mean(argv[0], VERBS) or f" Choose from {', '.join(VERBS)}."
-            raise UserError(f"unknown verb `{argv[0]}`.{suggestion}")
+            suggestion = did_you_mean(argv[0], COMMANDS) or f" Choose from {', '.join(COMMANDS)}."
+            raise UserError(f"unknown command `{argv[0]}`.{suggestion}")
 
 
 def _usage():
-    verbs = [f"  {verb:10}{purpose}" for verb, (_, purpose) in VERBS.items()]
-    return "\n".join(["usage: sagan VERB [OPTIONS]", "", *verbs, "", "sagan VERB --help lists the options of a verb."])
+    lines = [f"  {command:10}{purpose}" for command, (_, purpose) in COMMANDS.items()]
+    return "\n".join(["usage: sagan COMMAND [OPTIONS]", "", *lines, "", "sagan COMMAND --help lists its options."])
 
 
 if __name__ == "__main__":

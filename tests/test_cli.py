@@ -1,4 +1,4 @@
-"""The commands `sagan` and `python -m sagan_tf.train`: verbs, exit codes, one line on bad input."""
+"""The commands `sagan` and `python -m sagan_tf.train`: exit codes, one line on bad input."""
 
 import os
 import subprocess
@@ -28,27 +28,27 @@ def test_sagan_prints_version(capsys):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
-def test_sagan_help_lists_every_verb(capsys, arguments):
+def test_sagan_help_lists_every_command(capsys, arguments):
     cli.main(arguments)
     out = capsys.readouterr().out
-    assert all(f"\n  {verb} " in out and purpose in out for verb, (_, purpose) in cli.VERBS.items())
+    assert all(f"\n  {command} " in out and purpose in out for command, (_, purpose) in cli.COMMANDS.items())
 
 
 @pytest.mark.parametrize(
-    ("verb", "line"),
+    ("command", "line"),
     [
-        ("tain", "error: unknown verb `tain`. Did you mean `train`?\n"),
-        ("zzz", f"error: unknown verb `zzz`. Choose from {', '.join(cli.VERBS)}.\n"),
+        ("tain", "error: unknown command `tain`. Did you mean `train`?\n"),
+        ("zzz", f"error: unknown command `zzz`. Choose from {', '.join(cli.COMMANDS)}.\n"),
     ],
 )
-def test_sagan_rejects_unknown_verb(capsys, verb, line):
-    assert exit_of(capsys, cli.main, verb) == (2, "", line)
+def test_sagan_rejects_unknown_command(capsys, command, line):
+    assert exit_of(capsys, cli.main, command) == (2, "", line)
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
-def test_sagan_passes_arguments_and_name_to_the_verb(capsys, verb):
-    code, out, _ = exit_of(capsys, cli.main, verb, "--help")
-    assert code == 0 and out.startswith(f"usage: sagan {verb} [")
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_sagan_passes_arguments_and_name_to_the_command(capsys, command):
+    code, out, _ = exit_of(capsys, cli.main, command, "--help")
+    assert code == 0 and out.startswith(f"usage: sagan {command} [")
 
 
 def test_sagan_prints_names_that_the_encoding_of_the_output_lacks(tmp_path):

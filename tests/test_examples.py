@@ -15,7 +15,7 @@ import tensorflow as tf
 from small_runs import make_run
 
 import sagan_tf
-from sagan_tf.cli import VERBS
+from sagan_tf import cli
 from sagan_tf.commands import options
 from sagan_tf.commands.option_parser import parse_options
 from sagan_tf.config import load_command_line
@@ -82,14 +82,14 @@ def test_page_python_runs(page, run, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", COMMANDS, ids=relative)
 def test_page_commands_parse(page, monkeypatch):
     monkeypatch.chdir(ROOT)
-    for _, verb, *argv in COMMANDS[page]:
-        if verb == "train":
+    for _, name, *argv in COMMANDS[page]:
+        if name == "train":
             parse(load_command_line, argv, "sagan train")
-        elif verb == "configs":
+        elif name == "configs":
             assert argv == []
-        elif verb != "VERB":
-            assert verb in VERBS
-            parse(parse_options, getattr(options, f"{verb.capitalize()}Options"), argv, f"sagan {verb}")
+        elif name != "COMMAND":
+            assert name in cli.COMMANDS
+            parse(parse_options, getattr(options, f"{name.capitalize()}Options"), argv, f"sagan {name}")
 
 
 def parse(function, *arguments):

@@ -112,17 +112,17 @@ def notebook_page(notebook, stem):
 
 def commands_page():
     """The options of every command but `train`, from its parser."""
-    from sagan_tf.cli import VERBS
+    from sagan_tf.cli import COMMANDS
     from sagan_tf.commands import options
     from sagan_tf.commands.option_parser import make_parser
 
-    parts = ["# Commands\n\n`sagan VERB` and `python -m sagan_tf.VERB` are the same. The options of `sagan train` are "
-             "the fields of a [config](config.md); `sagan configs` has none."]  # fmt: skip
-    for verb in VERBS:
-        cls = getattr(options, f"{verb.capitalize()}Options", None)
+    parts = ["# Commands\n\n`sagan COMMAND` and `python -m sagan_tf.COMMAND` are the same. The options of `sagan train` "
+             "are the fields of a [config](config.md); `sagan configs` has none."]  # fmt: skip
+    for command in COMMANDS:
+        cls = getattr(options, f"{command.capitalize()}Options", None)
         if cls is not None:
-            parser = make_parser(cls, f"sagan {verb}")
-            parts += [f"## sagan {verb}\n\n{parser.description}", options_table(parser._actions)]
+            parser = make_parser(cls, f"sagan {command}")
+            parts += [f"## sagan {command}\n\n{parser.description}", options_table(parser._actions)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,1 +1,1 @@
-"""What each verb does once its arguments are parsed; one module per verb."""
+"""What each command does once its arguments are parsed; one module per command."""

@@ -45,7 +45,7 @@ def describe_run(run):
         contact_sheet=run.contact_sheet_path if run.contact_sheet_path.is_file() else None,
         commands=(
             *([shell_command(started_by)] if started_by else []),
-            *(shlex.join(["sagan", verb, run.source]) for verb in _READERS),
+            *(shlex.join(["sagan", command, run.source]) for command in _READERS),
             _loading_code(run),
         ),
         class_names=tuple(run.class_names() or ()),

@@ -47,15 +47,15 @@ def test_replicas_that_are_not_there_are_named_as_the_command_calls_them(run, fe
     assert refusal(capsys, run.path, *options).startswith("--replicas: 9 CPU replicas must be made before TensorFlow")
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "sample", "attend"])
-def test_memory_of_the_device_that_runs_out_is_named(run, features, tmp_path, capsys, monkeypatch, verb):
+@pytest.mark.parametrize("command", ["evaluate", "sample", "attend"])
+def test_memory_of_the_device_that_runs_out_is_named(run, features, tmp_path, capsys, monkeypatch, command):
     def run_out(*_, **__):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    options = {"evaluate": ("--features", features, "--num_samples", 20, "--metrics", "fid")}.get(verb, ())
+    options = {"evaluate": ("--features", features, "--num_samples", 20, "--metrics", "fid")}.get(command, ())
     monkeypatch.setattr(Sampler, "_run", run_out)
     monkeypatch.setattr(AttentionReader, "results", run_out)
-    main = {"sample": sample.main, "attend": attend.main}.get(verb)
+    main = {"sample": sample.main, "attend": attend.main}.get(command)
     message = refusal(capsys, run.path, *options, "--out", tmp_path / "out", main=main)
     assert message.startswith("out of memory or disk space (OOM when allocating tensor). Choose a smaller --")
     assert not list(tmp_path.glob("out/*"))

@@ -122,9 +122,9 @@ def test_help_imports_neither_keras_nor_the_commands():
 import contextlib, sys
 from sagan_tf import cli
 before = set(sys.modules)
-for verb in cli.VERBS:
+for command in cli.COMMANDS:
     with contextlib.suppress(SystemExit):
-        cli.main([verb, "--help"])
+        cli.main([command, "--help"])
 slow = ("tensorflow", "keras", "numpy", "sagan_tf.training.gan", "sagan_tf.runs", "sagan_tf.experiment")
 print([name for name in set(sys.modules) - before if name.startswith(slow)])
 """

@@ -41,7 +41,7 @@ def test_report_command_writes_page_into_run_folder(run, capsys):
     assert [picture["step"] for picture in told["samples"]] == [100, 200]
     assert ["training.loss", "hinge"] in told["config"]
     assert {"tensorflow", "cpu"} <= {name for name, _ in told["environment"]}
-    assert told["commands"][1:-1] == [f"sagan {verb} {run.path}" for verb in ("sample", "attend", "evaluate")]
+    assert told["commands"][1:-1] == [f"sagan {command} {run.path}" for command in ("sample", "attend", "evaluate")]
     assert told["class_names"] == ["disc", "ring", "square", "cross"] and told["commands"][-1].count("\n") == 4
     space = {}
     exec(told["commands"][-1], space)  # the lines run as they stand

@@ -133,7 +133,7 @@ def test_serve_options_set_the_limits():
 
 
 def test_sagan_serve_is_the_same_command():
-    assert cli.VERBS["serve"][0] == "sagan_tf.serve"
+    assert cli.COMMANDS["serve"][0] == "sagan_tf.serve"
 
 
 class Process:
