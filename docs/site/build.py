@@ -116,8 +116,8 @@ def commands_page():
     from sagan_tf.commands import options
     from sagan_tf.commands.option_parser import make_parser
 
-    parts = ["# Commands\n\n`sagan COMMAND` and `python -m sagan_tf.COMMAND` are the same. The options of `sagan train` "
-             "are the fields of a [config](config.md); `sagan configs` has none."]  # fmt: skip
+    parts = ["# Commands\n\n`sagan COMMAND` and `python -m sagan_tf.COMMAND` are the same. The options of `sagan "
+             "train` are the fields of a [config](config.md); `sagan configs` has none."]  # fmt: skip
     for command in COMMANDS:
         cls = getattr(options, f"{command.capitalize()}Options", None)
         if cls is not None:

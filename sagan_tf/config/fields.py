@@ -141,7 +141,7 @@ class TrainingConfig:
             logit when the image is flipped and moved, for small data sets (Zhao et al. 2021: 10); 0 for none.
         consistency_fake_weight: The same on generated images (Zhao et al. 2021: 10).
         ada_target: Adaptive augmentation (ADA) instead of `augmentation`, for small data sets: the mean sign of real
-            logits that its probability is steered toward (Karras et al. 2020: 0.6); 0 for none.
+            logits that its probability is adapted to (Karras et al. 2020: 0.6); 0 for none.
         ada_images: Real images that move the probability of ADA from 0 to 1 (Karras et al. 2020: 500,000).
         share_fake_batch: Train the generator on the images of the last discriminator update instead of new ones. The
             step is faster; random draws differ, and batch statistics move once less per step.

@@ -1,4 +1,4 @@
-"""Adaptive discriminator augmentation (ADA): invertible changes of images, with a probability that is steered."""
+"""Adaptive discriminator augmentation (ADA): invertible changes of images, with an adaptive probability."""
 
 import functools
 import math
@@ -69,7 +69,7 @@ def augment(gan, images, randomness, purpose):
     return ada_augment(images, gan.ada_p, uniforms, normals)
 
 
-def steer(gan, real_logit):
+def adapt_probability(gan, real_logit):
     """Counts the signs of a batch's real logits and moves p of a SAGAN at every fourth update of the discriminator.
 
     p moves toward 1 where the mean sign is above the target, which tells of overfitting, else toward 0.
@@ -87,8 +87,8 @@ def steer(gan, real_logit):
     gan.record({"ada_p": p, "ada_sign": sign})
 
 
-def check_steering(target, loss, augmentation):
-    """Raises ValueError if p of ADA cannot be steered by the signs of an `AdversarialLoss`, or images change twice."""
+def check_adaptive(target, loss, augmentation):
+    """Raises ValueError if p of ADA cannot be adapted by the signs of an `AdversarialLoss`, or images change twice."""
     if target and (loss.relativistic or loss.name in ("wasserstein", "least_squares")):
         raise ValueError(
             "`ada_target` needs a loss that separates the logits at 0, such as hinge or non_saturating. "

@@ -12,7 +12,7 @@ from sagan_tf.accelerate.selection import kernels_for
 from sagan_tf.networks.freezing import freeze_blocks, unfrozen
 from sagan_tf.training import losses
 from sagan_tf.training.adam import FusedAdam
-from sagan_tf.training.adaptive_augmentation import check_steering
+from sagan_tf.training.adaptive_augmentation import check_adaptive
 from sagan_tf.training.augmentation import check_operations
 from sagan_tf.training.batch_statistics import has_global_statistics
 from sagan_tf.training.distributed_model import DistributedModel
@@ -230,7 +230,7 @@ class SAGAN(DistributedModel):
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
         self.optimizer = TwoOptimizers(self.generator_optimizer, self.discriminator_optimizer)
         self.adversarial_loss = losses.get(loss)
-        check_steering(ada_target, self.adversarial_loss, self.augmentation)
+        check_adaptive(ada_target, self.adversarial_loss, self.augmentation)
         for name, value in options.items():
             setattr(self, name, value)
         self.native_operations = native_operations

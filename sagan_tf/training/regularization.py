@@ -15,7 +15,7 @@ def logit_terms(gan, logits):
 
     Args:
         gan: SAGAN, compiled.
-        logits: List of (B, 1): of real, of generated, and of further images of `with_changed`.
+        logits: List of (B, 1): of real, of generated, and of further images of `with_augmented`.
 
     Returns:
         dict, name of the metric -> scalar.
@@ -60,8 +60,8 @@ def lazy_gradient_terms(gan, real, fake):
     )
 
 
-def with_changed(gan, images, labels, randomness, purpose):
-    """Appends changed copies of real and generated images, and their labels, where consistency has a weight.
+def with_augmented(gan, images, labels, randomness, purpose):
+    """Appends augmented copies of real and generated images, and their labels, where consistency has a weight.
 
     Source: Zhao et al. 2021 (bCR-GAN), https://arxiv.org/abs/2002.04724, algorithm 1.
     """

@@ -7,13 +7,13 @@ compile what the replicas exchange. It compiles one update of each network, what
 import tensorflow as tf
 from keras import ops
 
-from sagan_tf.training.adaptive_augmentation import augment, steer
+from sagan_tf.training.adaptive_augmentation import adapt_probability, augment
 from sagan_tf.training.augmentation import UNIFORMS, diff_augment
 from sagan_tf.training.batch_statistics import average_local_statistics
 from sagan_tf.training.inputs import call_network, check_parts
 from sagan_tf.training.loss_scale import SkippedStep
 from sagan_tf.training.randomness import StepRandomness
-from sagan_tf.training.regularization import gradient_terms, lazy_gradient_terms, logit_terms, with_changed
+from sagan_tf.training.regularization import gradient_terms, lazy_gradient_terms, logit_terms, with_augmented
 from sagan_tf.training.step_metrics import record_logits, record_update
 from sagan_tf.training.updates import apply_gradients, mean_gradients
 
@@ -172,14 +172,14 @@ def discriminator_loss(gan, real, label, randomness, purpose, fake=None):
     fake = ops.stop_gradient(fake)
     real = _augment(gan, ops.cast(real, fake.dtype), randomness, f"{purpose}/real")
     fake = _augment(gan, fake, randomness, f"{purpose}/fake")
-    images, labels = with_changed(gan, [real, fake], [label, fake_label], randomness, purpose)
+    images, labels = with_augmented(gan, [real, fake], [label, fake_label], randomness, purpose)
     labels = None if label is None else ops.concatenate(labels, axis=0)
     logit = call_network(gan.discriminator, ops.concatenate(images, axis=0), labels, training=True)
     penalties = _layer_losses(gan.discriminator)  # before another call
     logits = ops.split(logit, len(images), axis=0)
     record_logits(gan, *logits[:2])
     if gan.ada_target:
-        steer(gan, logits[0])
+        adapt_probability(gan, logits[0])
     loss = gan.adversarial_loss.discriminator(*logits[:2])
     pair = (real, label), (fake, fake_label)
     terms = logit_terms(gan, logits) | (gradient_terms(gan, *pair) if gan.r1_interval == 1 else {})

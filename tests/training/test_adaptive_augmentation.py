@@ -1,4 +1,4 @@
-"""ADA against the published matrices in float64 and SciPy's resampling, and the steering of its probability by hand."""
+"""ADA against the published matrices in float64 and SciPy's resampling; its probability is adapted as by hand."""
 
 import math
 
@@ -15,7 +15,7 @@ from sagan_tf.training.adaptive_augmentation import (
     ADA_UNIFORMS,
     TRANSFORMATIONS,
     ada_augment,
-    steer,
+    adapt_probability,
 )
 
 SYM6 = np.array([
@@ -207,7 +207,7 @@ def test_ada_p_moves_by_the_signs_of_four_updates(accumulation_steps):
         # Above the target at first, then below.
         logit = rng.normal(2 if batch < 24 * accumulation_steps else 0, 1, (8, 1))
         signs.append(np.sign(logit))
-        steer(gan, tf.constant(logit, tf.float32))
+        adapt_probability(gan, tf.constant(logit, tf.float32))
         if len(signs) == 4 * accumulation_steps:
             step = 8 * len(signs) / 200
             wanted = min(max(wanted + (step if np.mean(signs) > 0.5 else -step), 0.0), 1.0)

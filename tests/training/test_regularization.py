@@ -147,7 +147,7 @@ def test_custom_loss_loads_also_from_a_file_without_relativistic():
     assert losses.AdversarialLoss.from_config(config) == losses.AdversarialLoss("own", own_pairing, own_pairing, False)
 
 
-def test_consistency_step_compares_images_with_changed_ones():
+def test_consistency_step_compares_images_with_augmented_ones():
     options = dict(consistency_real_weight=3.0, consistency_fake_weight=2.0)
     gan, twin, randomness = make_seeded(**options), make_seeded(), StepRandomness(0, 0)
     history = fit(gan, make_data(4, 1))
