@@ -318,7 +318,7 @@ def test_commands_reject_damaged_run_in_one_line_and_write_nothing(run, tmp_path
 
 
 @pytest.mark.parametrize("size", [None, 13])
-def test_load_generator_is_the_same_or_refused_when_a_layer_says_another_shape(run, tmp_path, size):
+def test_load_generator_is_the_same_when_a_layer_says_another_shape(run, tmp_path, size):
     def change(config):
         (dense,) = (layer for layer in config["config"]["layers"] if layer["config"].get("name") == "dense")
         dense["build_config"]["input_shape"][1] = size
@@ -327,10 +327,6 @@ def test_load_generator_is_the_same_or_refused_when_a_layer_says_another_shape(r
     other = Run(tmp_path / "other")
     other.path.mkdir()
     rewrite_config(run.generator_path, other.generator_path, change)
-    if size is None:
-        folded = [fold_generator(load_model(each)) for each in (run, other)]
-        for weight, same in zip(*(each.model.weights for each in folded), strict=True):
-            np.testing.assert_array_equal(weight, same)
-    else:
-        with pytest.raises(UserError):
-            load_model(other)
+    folded = [fold_generator(load_model(each)) for each in (run, other)]
+    for weight, same in zip(*(each.model.weights for each in folded), strict=True):
+        np.testing.assert_array_equal(weight, same)
