@@ -58,7 +58,7 @@ def export_run(options):
     _make_folder(options.out)
     artefacts = []
     # SavedModel last: servers load it at once, and another format may fail, such as one whose package is missing.
-    for name in sorted(dict.fromkeys(options.formats), key="saved_model".__eq__):
+    for name in sorted(dict.fromkeys(options.formats), key=lambda name: name == "saved_model"):
         paths = FORMATS[name](folded, options.out, options, training)
         for path in paths:
             yield name, path

@@ -48,7 +48,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         if mask is not None:
-            raise ValueError("`BatchNormalization` takes no masks; `keras.layers.BatchNormalization` does.")
+            raise ValueError("`BatchNormalization` does not support masks. Use `keras.layers.BatchNormalization`.")
         dtype, row = keras.backend.result_type(self.compute_dtype, "float32"), (1, inputs.shape[-1])
         scale = ops.reshape(ops.cast(self.gamma, dtype), row) if self.scale else ops.ones(row, dtype)
         offset = ops.reshape(ops.cast(self.beta, dtype), row) if self.center else ops.zeros(row, dtype)

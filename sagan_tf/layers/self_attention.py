@@ -91,7 +91,7 @@ class SelfAttention(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        turn_off_remat(self)  # else each backward pass would make power iterations of its own
+        turn_off_remat(self)  # a recomputation would run further power iterations
         self.key_reduction = check_positive_int("key_reduction", key_reduction)
         self.value_reduction = check_positive_int("value_reduction", value_reduction)
         self.pool_size = check_positive_int("pool_size", pool_size)

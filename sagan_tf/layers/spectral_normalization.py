@@ -48,8 +48,8 @@ class SpectralNormalization(keras.layers.Wrapper):
     Args:
         layer: Keras layer of one input with a `kernel` or `embeddings` (Dense, Conv1D to 3D, transposed, depthwise and
             separable convolutions, Embedding, EinsumDense, LSTM, Bidirectional ...); each such weight is normalized on
-            its own. It keeps its activations under `keras.RematScope`; make layers and models around it outside of the
-            scope, since to recompute them makes further power iterations.
+            its own. It keeps its activations under `keras.RematScope`. Create layers and models around it outside of
+            the scope: recomputing them would run further power iterations.
         power_iterations: int >= 1. Power iterations per call.
         epsilon: float > 0. Added to the norms that u and v are divided by. A smaller sigma is not divided by.
 
@@ -121,7 +121,7 @@ class SpectralNormalization(keras.layers.Wrapper):
         weights = self.layer.weights
         if any(weight.name.startswith("lora_") for weight in weights):
             raise ValueError(
-                f"`SpectralNormalization` works without LoRA. Received: {self.layer.name}, with LoRA enabled."
+                f"`SpectralNormalization` does not support LoRA. Received: {self.layer.name}, with LoRA enabled."
             )
         return [weight for weight in weights if weight.name in KERNEL_NAMES]
 

@@ -309,7 +309,7 @@ def test_spectral_normalization_rejects_lora():
     layer = SpectralNormalization(layers.Dense(6))
     layer(noise(3, 5))
     layer.layer.enable_lora(2)
-    with pytest.raises(ValueError, match="without LoRA"):
+    with pytest.raises(ValueError, match="does not support LoRA"):
         layer(noise(3, 5))
 
 
