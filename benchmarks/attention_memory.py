@@ -141,7 +141,7 @@ def table(rows):
     return markdown_table(heads, lines)
 
 
-COLOURS = {"plain": "#d9541e", "auto": "#1b66b3"}
+COLORS = {"plain": "#d9541e", "auto": "#1b66b3"}
 
 
 def draw(result, path):
@@ -152,15 +152,15 @@ def draw(result, path):
     line_styles = {pool: "-" if pool == 1 else "--" for pool in result["options"]["pool_sizes"]}
     for axes, (key, title) in zip(panels, {"peak_mib": "Memory, MiB", "milliseconds": "Time, ms"}.items()):
         for pool, style in line_styles.items():
-            for variant, colour in COLOURS.items():
+            for variant, color in COLORS.items():
                 rows = [row for row in result["rows"] if (row["pool_size"], row["path"]) == (pool, variant)]
                 x, y = [row["size"] ** 2 for row in rows], [row[key] for row in rows]
-                axes.plot(x, y, style, marker="o", markersize=4, color=colour)
+                axes.plot(x, y, style, marker="o", markersize=4, color=color)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xlabel("positions")
         axes.set_title(f"{title}, forward and backward pass", loc="left")
-    handles = [Line2D([], [], color=COLOURS[name], linewidth=2.5, label=TITLES[name]) for name in VARIANTS]
+    handles = [Line2D([], [], color=COLORS[name], linewidth=2.5, label=TITLES[name]) for name in VARIANTS]
     for pool, style in line_styles.items():
         label = "no pooling" if pool == 1 else f"keys pooled by {pool}"
         handles.append(Line2D([], [], color="#555555", linestyle=style, label=label))

@@ -228,7 +228,7 @@ def print_table(results):
     print(markdown_table(["", *(NAMES[name] for name in results)], rows))
 
 
-COLOURS = {"ours": "#1b66b3", "keras": "#d9541e", "addons": "#222222"}
+COLORS = {"ours": "#1b66b3", "keras": "#d9541e", "addons": "#222222"}
 PANELS = {
     "alignment": ("Alignment of the gradient with the kernel", "|cos(gradient, kernel)|"),
     "rank": ("Stable rank of the kernel the network computes with", "(Frobenius norm / largest singular value)²"),
@@ -240,7 +240,7 @@ def draw_errors(axes, results):
     for place, (name, result) in enumerate(results.items()):
         for kind, errors in enumerate(result["gradient_error"].values()):
             x = np.full(len(errors), kind + 0.25 * (place - 1))
-            axes.scatter(x, errors, color=COLOURS[name], marker="x" if name == "addons" else "o", s=28)
+            axes.scatter(x, errors, color=COLORS[name], marker="x" if name == "addons" else "o", s=28)
     axes.set_yscale("log")
     axes.set_ylim(1e-11, 10)
     axes.set_xticks([0, 1], ["Dense", "Conv2D"])
@@ -252,7 +252,7 @@ def draw_errors(axes, results):
 def draw_curves(axes, results, key):
     for name, result in results.items():
         for curve in over_runs(result, key):
-            axes.plot(curve, color=COLOURS[name], linewidth=1.2, linestyle=":" if name == "addons" else "-")
+            axes.plot(curve, color=COLORS[name], linewidth=1.2, linestyle=":" if name == "addons" else "-")
     title, label = PANELS[key]
     axes.set_title(title, loc="left")
     axes.set_ylabel(label)
@@ -271,7 +271,7 @@ def draw(results, path):
     for axes, key in zip(grid.flat[1:], PANELS):
         draw_curves(axes, results, key)
     handles = [
-        Line2D([], [], color=COLOURS[name], linestyle=":" if name == "addons" else "-", linewidth=2.5)
+        Line2D([], [], color=COLORS[name], linestyle=":" if name == "addons" else "-", linewidth=2.5)
         for name in results
     ]
     labels = [f"{NAMES[name]} (Keras {result['keras']})" for name, result in results.items()]

@@ -108,9 +108,9 @@ def called_functions(node):
 def optimized_nodes(function, batch):
     """Lists the nodes that TensorFlow's optimizer makes of a concrete function, as before a call on this machine."""
     context.context().enable_run_metadata()
-    cancelled = cancellation.CancellationManager()
-    cancelled.start_cancel()
-    with cancellation.CancellationManagerContext(cancelled), contextlib.suppress(tf.errors.CancelledError):
+    canceled = cancellation.CancellationManager()
+    canceled.start_cancel()
+    with cancellation.CancellationManagerContext(canceled), contextlib.suppress(tf.errors.CancelledError):
         function(*batch)
     tf.identity(batch[0])  # the next operation that succeeds hands the graphs over
     calls = context.context().export_run_metadata().function_graphs

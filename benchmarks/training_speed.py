@@ -232,10 +232,10 @@ def draw(result, path):
     figure, grid = pyplot.subplots(2, len(sizes), figsize=figure_size, sharey=True, squeeze=False, layout="constrained")
     for column, comparison in enumerate(sizes):
         rows = comparison["rows"]
-        colours = ["#d9541e" if row["contender"].startswith("peer") else "#1b66b3" for row in rows]
+        colors = ["#d9541e" if row["contender"].startswith("peer") else "#1b66b3" for row in rows]
         panels = {"images_per_second": f"{heading(comparison)}: images/s", "peak_mib": "peak memory, MiB"}
         for axes, (key, text) in zip(grid[:, column], panels.items()):
-            bars = axes.barh(names, [row[key] for row in rows], color=colours)
+            bars = axes.barh(names, [row[key] for row in rows], color=colors)
             axes.bar_label(bars, fmt="{:,.3g}" if key != "peak_mib" else "{:,.0f}", padding=3, fontsize=9)
             axes.margins(x=0.18)
             axes.set_title(text, loc="left")

@@ -14,7 +14,7 @@ STEPS, BATCH_SIZE, SAMPLES = 500, 16, 1000
 
 
 def train(seed):
-    """The averaged generator of grey `twins`."""
+    """The averaged generator of gray `twins`."""
     keras.utils.set_random_seed(seed)
     options = dict(image_size=32, channels=8, num_classes=4, image_channels=1, attention_sizes=(16,))
     generator = build_generator(**options, batch_normalization_momentum=0.9)

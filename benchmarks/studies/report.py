@@ -176,14 +176,14 @@ def draw_curves(study, runs, path):
     measures = [name for name in ("score", *_DISTANCES) if any(name in line for run in runs for line in run["scores"])]
     figure, panels = pyplot.subplots(1, len(measures), figsize=(5.5 * len(measures), 4), squeeze=False)
     for panel, measure in zip(panels[0], measures):
-        for arm, colour in zip(study.arms, pyplot.cm.tab10.colors):
+        for arm, color in zip(study.arms, pyplot.cm.tab10.colors):
             own = [run["scores"] for run in runs if run["arm"] == arm]
             curves = [[(line["step"], line[measure]) for line in scores if measure in line] for scores in own]
             for curve in curves:
-                panel.plot(*zip(*curve), color=colour, linewidth=0.6, alpha=0.5)
+                panel.plot(*zip(*curve), color=color, linewidth=0.6, alpha=0.5)
             steps = sorted({step for curve in curves for step, _ in curve})
             at = [[dict(curve)[step] for curve in curves if step in dict(curve)] for step in steps]
-            panel.plot(steps, [np.median(values) for values in at], color=colour, linewidth=2.2, label=arm)
+            panel.plot(steps, [np.median(values) for values in at], color=color, linewidth=2.2, label=arm)
         panel.set(xlabel="steps", title=MEASURES[measure])
         if measure in _DISTANCES:
             set_log_scale(panel)

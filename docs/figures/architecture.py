@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = Path(__file__).with_suffix(".svg")
 WIDTH, ROW, GAP = 1040, 26, 12
-COLOURS = ["#eef3fb", "#eaf6ee", "#fdf3e4", "#f6edf8", "#eef7f7"]
+COLORS = ["#eef3fb", "#eaf6ee", "#fdf3e4", "#f6edf8", "#eef7f7"]
 
 
 def contract_rows():
@@ -39,7 +39,7 @@ def draw():
         height = ROW * len(names) + GAP
         parts.append(
             f'<rect x="{GAP}" y="{y}" width="{WIDTH - 2 * GAP}" height="{height}" rx="6" '
-            f'fill="{COLOURS[number % len(COLOURS)]}" stroke="#9aa5b1"/>'
+            f'fill="{COLORS[number % len(COLORS)]}" stroke="#9aa5b1"/>'
         )
         for i, name in enumerate(names):
             base = y + GAP / 2 + ROW * (i + 0.68)

@@ -110,7 +110,7 @@ function drawOverlay() {
   const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * devicePixelRatio));
   Object.assign(canvas, { width, height });
   const queried = queriedRow();
-  $("image").classList.toggle("grey", queried !== null); // so that hue belongs to the map
+  $("image").classList.toggle("gray", queried !== null); // so that hue belongs to the map
   if (!queried) return showLegend(null);
   const { row, queryGrid, keyGrid, column, line } = queried;
   const brightest = row.reduce((a, b) => Math.max(a, b));
@@ -124,10 +124,10 @@ function drawOverlay() {
   context.globalAlpha = 1;
   const [x, y] = [((column + 0.5) / queryGrid[1]) * width, ((line + 0.5) / queryGrid[0]) * height];
   const radius = Math.max(height / queryGrid[0] / 2, 6 * devicePixelRatio);
-  for (const [colour, lineWidth] of [["black", 4], ["white", 2]]) {
+  for (const [color, lineWidth] of [["black", 4], ["white", 2]]) {
     context.beginPath();
     context.arc(x, y, radius, 0, 2 * Math.PI);
-    context.strokeStyle = colour;
+    context.strokeStyle = color;
     context.lineWidth = lineWidth * devicePixelRatio;
     context.stroke();
   }

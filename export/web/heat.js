@@ -8,7 +8,7 @@ const STOPS = [
   [227, 89, 51], [249, 142, 9], [249, 203, 53], [252, 255, 164],
 ];
 
-function heatColour(level) {
+function heatColor(level) {
   const place = level * (STOPS.length - 1);
   const i = Math.min(STOPS.length - 2, Math.floor(place));
   return STOPS[i].map((channel, k) => channel + (place - i) * (STOPS[i + 1][k] - channel));
@@ -26,8 +26,8 @@ export function heatCanvas(row, [height, width], brightest) {
   const inside = (index, count) => Math.min(count - 1, Math.max(0, index - 1));
   for (let y = 0; y < height + 2; y++) {
     for (let x = 0; x < width + 2; x++) {
-      const colour = heatColour(row[inside(y, height) * width + inside(x, width)] / brightest);
-      pixels.data.set([...colour, 255], 4 * (y * (width + 2) + x));
+      const color = heatColor(row[inside(y, height) * width + inside(x, width)] / brightest);
+      pixels.data.set([...color, 255], 4 * (y * (width + 2) + x));
     }
   }
   canvas.getContext("2d").putImageData(pixels, 0, 0);

@@ -23,7 +23,7 @@ from sagan_tf.commands.evaluate_images import (
     SampleReader,
     image_metrics,
     save_class_image,
-    save_pixel_neighbours,
+    save_pixel_neighbors,
 )
 from sagan_tf.commands.evaluate_names import beside, describe_generator, features_name, folder_stem, run_stem
 from sagan_tf.commands.options import image_sides
@@ -104,7 +104,7 @@ def evaluate_run(run, options):
     files = measured.files
     of_images = image_metrics(reader, source, image_names, rule, options.num_reference)
     if "nearest" in image_names and source is not None and not files:
-        files = [save_pixel_neighbours(reader, source, options.num_reference, beside(stem, "_neighbours.png"))]
+        files = [save_pixel_neighbors(reader, source, options.num_reference, beside(stem, "_neighbors.png"))]
     files.insert(0, save_class_image(reader, class_names(run, folded.num_classes), beside(stem, "_samples.png")))
     about = {
         "samples": {

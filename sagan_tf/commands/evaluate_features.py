@@ -4,7 +4,7 @@ import dataclasses
 import functools
 
 from sagan_tf.commands.evaluate_data import reference_features
-from sagan_tf.commands.evaluate_images import save_feature_neighbours, save_truncation_curve
+from sagan_tf.commands.evaluate_images import save_feature_neighbors, save_truncation_curve
 from sagan_tf.commands.evaluate_names import beside
 from sagan_tf.evaluation.metric_names import CURVE_METRICS, METRICS
 from sagan_tf.evaluation.shards import WorkerShares
@@ -65,7 +65,7 @@ def measure_samples(run, evaluator, reader, subject, stem, source, options):
         left_out["truncation_curve"] = left_out[curve_metric_names(options)[0]]
     files = []
     if source is not None and reference.features is not None:
-        files = [save_feature_neighbours(generated, reference, reader, source, beside(stem, "_neighbours.png"))]
+        files = [save_feature_neighbors(generated, reference, reader, source, beside(stem, "_neighbors.png"))]
     path = beside(stem, "_truncation_curve.png")
     if curve:
         files.append(save_truncation_curve(curve, evaluator.is_inception, reader.count, path))

@@ -6,8 +6,8 @@ from sagan_tf.data import rules
 from sagan_tf.data.sources import some_of_each_class
 from sagan_tf.evaluation.metrics import MetricValue
 from sagan_tf.evaluation.ms_ssim import class_similarities, num_scales
-from sagan_tf.evaluation.pixel_neighbours import REDUCED_SIZE, pixel_neighbours
-from sagan_tf.evaluation.precision_recall import nearest_neighbours
+from sagan_tf.evaluation.pixel_neighbors import REDUCED_SIZE, pixel_neighbors
+from sagan_tf.evaluation.precision_recall import nearest_neighbors
 from sagan_tf.generation.truncation import truncation_text
 from sagan_tf.viewing.image_files import save_png
 from sagan_tf.viewing.image_grids import Table, save_table
@@ -15,7 +15,7 @@ from sagan_tf.viewing.line_charts import LineChart, draw_charts
 
 _RULE_SAMPLES = 10_000
 _NEAREST_SAMPLES = 500
-_NEIGHBOUR_ROWS, _NEIGHBOURS = 8, 7
+_NEIGHBOR_ROWS, _NEIGHBORS = 8, 7
 _CLASS_ROWS, _CLASS_COLUMNS = 20, 10
 
 
@@ -103,7 +103,7 @@ def _obstacle(name, reader, source, rule):
 def _nearest_distances(reader, source, num_reference):
     """Distances from samples, and from images of the data, to the nearest other image of the data."""
     queries, _ = reader.read(range(min(_NEAREST_SAMPLES, reader.count)))
-    distances, _ = pixel_neighbours(queries, source.reader, 1, num_reference)
+    distances, _ = pixel_neighbors(queries, source.reader, 1, num_reference)
     searched = min(num_reference, source.num_images)
     note = (
         f"median root mean square of {len(queries):,} samples, in levels of 0 to 255 at about {REDUCED_SIZE} px, "
@@ -113,7 +113,7 @@ def _nearest_distances(reader, source, num_reference):
     values = [MetricValue("nearest_picture", float(np.median(distances)), None, note, details)]
     if searched >= 2:
         chosen = np.linspace(0, source.num_images - 1, min(_NEAREST_SAMPLES, source.num_images)).astype(int)
-        distances, nearest = pixel_neighbours(_load_images(source, chosen), source.reader, 2, num_reference)
+        distances, nearest = pixel_neighbors(_load_images(source, chosen), source.reader, 2, num_reference)
         # The image itself is among them if it was searched.
         distances = np.where(nearest[:, 0] == chosen, distances[:, 1], distances[:, 0])
         note = f"median of {len(chosen):,} images; samples far below it are copies"
@@ -123,16 +123,16 @@ def _nearest_distances(reader, source, num_reference):
 
 def _rule_scores(reader, rule):
     count = min(_RULE_SAMPLES, reader.count)
-    readings, labels, is_grey = [], [], True
+    readings, labels, is_gray = [], [], True
     for start in range(0, count, 1000):
         images, batch_labels = reader.read(range(start, min(start + 1000, count)))
         readings.append(rules.read_shapes(rule, images))
         labels.append(batch_labels)
-        is_grey &= images.shape[-1] == 3 and bool((images[..., :1] == images).all())
+        is_gray &= images.shape[-1] == 3 and bool((images[..., :1] == images).all())
     labels = None if reader.num_classes is None else np.concatenate(labels)
     scores = rules.score_reading(rule, rules.Reading.join(readings), labels)
-    if is_grey:
-        return [], dict.fromkeys((f"rule_{name}" for name in scores), "the images are grey, the rule is about colors")
+    if is_gray:
+        return [], dict.fromkeys((f"rule_{name}" for name in scores), "the images are gray, the rule is about colors")
     note = f"rule of {rule}, {count:,} samples"
     undefined = {f"rule_{name}": "no sample follows the layout" for name, value in scores.items() if np.isnan(value)}
     values = [MetricValue(f"rule_{name}", value, None, note) for name, value in scores.items() if not np.isnan(value)]
@@ -186,7 +186,7 @@ def save_truncation_curve(curve, is_inception, count, path):
     return path
 
 
-def save_feature_neighbours(generated, reference, reader, source, path):
+def save_feature_neighbors(generated, reference, reader, source, path):
     """Saves samples beside their nearest neighbors in the data by features, which shows memorized images.
 
     Args:
@@ -198,22 +198,22 @@ def save_feature_neighbours(generated, reference, reader, source, path):
     Returns:
         path.
     """
-    rows = np.linspace(0, len(generated.features) - 1, _NEIGHBOUR_ROWS).astype(int)
-    count = min(_NEIGHBOURS, len(reference.features))
-    distances, nearest = nearest_neighbours(generated.features[rows], reference.features, count)
+    rows = np.linspace(0, len(generated.features) - 1, _NEIGHBOR_ROWS).astype(int)
+    count = min(_NEIGHBORS, len(reference.features))
+    distances, nearest = nearest_neighbors(generated.features[rows], reference.features, count)
     samples, _ = reader.read(generated.indices[rows])
-    return _save_neighbours(samples, distances, reference.indices[nearest], source, path, "features")
+    return _save_neighbors(samples, distances, reference.indices[nearest], source, path, "features")
 
 
-def save_pixel_neighbours(reader, source, num_reference, path):
+def save_pixel_neighbors(reader, source, num_reference, path):
     """Saves samples beside their nearest neighbors in the data by pixels; arguments as in `image_metrics`."""
-    samples, _ = reader.read(np.linspace(0, reader.count - 1, min(_NEIGHBOUR_ROWS, reader.count)).astype(int))
-    count = min(_NEIGHBOURS, num_reference, source.num_images)
-    distances, nearest = pixel_neighbours(samples, source.reader, count, num_reference)
-    return _save_neighbours(samples, distances, nearest, source, path, "pixels")
+    samples, _ = reader.read(np.linspace(0, reader.count - 1, min(_NEIGHBOR_ROWS, reader.count)).astype(int))
+    count = min(_NEIGHBORS, num_reference, source.num_images)
+    distances, nearest = pixel_neighbors(samples, source.reader, count, num_reference)
+    return _save_neighbors(samples, distances, nearest, source, path, "pixels")
 
 
-def _save_neighbours(samples, distances, nearest, source, path, measure):
+def _save_neighbors(samples, distances, nearest, source, path, measure):
     titles = tuple(f"at {row[0]:.3g}" for row in distances)
     columns = ("sample", *(f"no. {i + 1}" for i in range(nearest.shape[1])))
     title = f"Samples and their nearest neighbors in the {source.split} split, by {measure}"

@@ -56,16 +56,16 @@ def export_run(options):
     training, model = read_unreplaced(run.generator_path, lambda: (describe_training(run), load_model(run)))
     folded = fold_generator(model)
     _make_folder(options.out)
-    artefacts = []
+    artifacts = []
     # SavedModel last: servers load it at once, and another format may fail, such as one whose package is missing.
     for name in sorted(dict.fromkeys(options.formats), key=lambda name: name == "saved_model"):
         paths = FORMATS[name](folded, options.out, options, training)
         for path in paths:
             yield name, path
-        artefacts += paths
+        artifacts += paths
     samples = save_samples(folded, class_names(run, folded.num_classes), options.out / "samples.png")
     yield "samples", samples
-    card = make_model_card(options.name, folded, options.out, artefacts, training, samples)
+    card = make_model_card(options.name, folded, options.out, artifacts, training, samples)
     yield "model card", write_model_card(card, options.out)[-1]
 
 

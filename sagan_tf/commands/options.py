@@ -244,7 +244,7 @@ class PrepareOptions:
         image_size: Height and width in px of square images, after the central crop and resize. Defaults to 128.
         image_height: Height in px of images that are not square, with --image_width in place of --image_size.
         image_width: Width in px; see --image_height.
-        image_channels: 1 (grey) or 3 (RGB).
+        image_channels: 1 (gray) or 3 (RGB).
         resize: Resize filter, antialiased.
         encoding: Pixels as they are (raw), the same in less space (png), or with loss (jpeg).
         quality: Quality of jpeg. Defaults to 95.

@@ -13,7 +13,7 @@ def decode_image(encoded, image_shape, resize="bilinear"):
 
     Args:
         encoded: Scalar string tensor, the bytes of a JPEG, PNG, BMP or GIF (first frame).
-        image_shape: (height, width, channels) of the result; 1 channel (grey, ITU-R BT.601 luma) or 3 (RGB).
+        image_shape: (height, width, channels) of the result; 1 channel (gray, ITU-R BT.601 luma) or 3 (RGB).
         resize: Filter of `tf.image.resize`; antialiased.
 
     Returns:

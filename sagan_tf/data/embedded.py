@@ -24,10 +24,10 @@ REFERENCE_SIZE = 32  # px; the lengths below refer to it.
 COLORS = np.array(
     [[230, 60, 50], [240, 160, 40], [90, 190, 70], [50, 170, 200], [80, 90, 220], [200, 80, 190]], np.float64
 )
-GREYS = np.array([[105], [135], [165], [195], [225], [255]], np.float64)
+GRAYS = np.array([[105], [135], [165], [195], [225], [255]], np.float64)
 TWINS_SIDE, TWINS_MAX_X, TWINS_MIN_Y, TWINS_MAX_Y = 12, 3, 1, 19
 MIRROR_SIDE, MIRROR_MAX_Y, MIRROR_BAND, MIRROR_BANDS = 8, 2, 10, 3
-_NOISE_SD = 4.0  # Grey levels.
+_NOISE_SD = 4.0  # Gray levels.
 # By channels: minimum and maximum level, and its change from the center to a border.
 _BACKGROUND = {3: (20.0, 90.0, 25.0), 1: (10.0, 50.0, 12.0)}
 _NUM_DRAWS = 32  # Raw words that precede the noise.
@@ -42,7 +42,7 @@ def render(name, indices, *, split="train", image_size=32, channels=3, seed=0, m
         indices: Sequence of N ints >= 0.
         split: Key of `SPLITS`; splits share no image.
         image_size: Height and width, S, 32 to 256 px.
-        channels: 3, or 1 for grey, with six grey levels in place of the colors.
+        channels: 3, or 1 for gray, with six gray levels in place of the colors.
         seed: int >= 0. Each seed gives another data set of the same kind.
         matched: bool. False draws the right half independently, which gives chance levels of agreement.
 
@@ -81,7 +81,7 @@ def shape_masks(side):
 
 
 def _raw_draws(name, indices, split, image_size, channels, seed):
-    """Returns uniform draws (N, _NUM_DRAWS) in [0, 1) and noise in grey levels (N, S, S, C)."""
+    """Returns uniform draws (N, _NUM_DRAWS) in [0, 1) and noise in gray levels (N, S, S, C)."""
     values = image_size * image_size * channels
     words = np.empty((len(indices), _NUM_DRAWS + (values + 1) // 2), np.uint64)
     stream = NAMES.index(name) * 16 + tuple(SPLITS).index(split)
@@ -148,8 +148,8 @@ def _integer(draw, low, high):
 
 
 def _color(canvas, hue, brightness):
-    """Returns colors (N, C). Brightness does not vary grey levels, which it alone tells apart."""
-    return COLORS[hue] * brightness[:, None] if canvas.shape[-1] == 3 else GREYS[hue]
+    """Returns colors (N, C). Brightness does not vary gray levels, which it alone tells apart."""
+    return COLORS[hue] * brightness[:, None] if canvas.shape[-1] == 3 else GRAYS[hue]
 
 
 def _draw_masks(canvas, masks, top, left, colors):

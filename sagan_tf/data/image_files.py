@@ -1,4 +1,4 @@
-"""Image files: reads any format, depth and orientation as 8-bit RGB or grey of one size."""
+"""Image files: reads any format, depth and orientation as 8-bit RGB or gray of one size."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def load_image(path, image_shape, resize="bilinear"):
 
     Args:
         path: Path of the file.
-        image_shape: (height, width, channels) of the result; 1 channel (grey) or 3 (RGB).
+        image_shape: (height, width, channels) of the result; 1 channel (gray) or 3 (RGB).
         resize: Filter of `tf.image.resize`; antialiased.
 
     Returns:
@@ -127,7 +127,7 @@ def _read_deep_png(path):
 
 
 def _crop(image, image_shape, black=0, white=65535):
-    """Returns the central part as uint8 RGB (H, W, 3): deep grey scaled down, transparency on white."""
+    """Returns the central part as uint8 RGB (H, W, 3): deep gray scaled down, transparency on white."""
     top, left, rows, columns = central_box(image.height, image.width, image_shape)
     image = image.crop((left, top, left + columns, top + rows))
     if image.mode.startswith("I"):

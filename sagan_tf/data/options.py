@@ -28,11 +28,11 @@ class DataOptions:
         image_height: Height in px of images that are not square, with image_width in place of image_size, such as 64
             and 96. The smaller side is 3 to 7 times 8, 16, 32 or 64 px, the larger a multiple of the same number.
         image_width: Width in px; see image_height.
-        image_channels: 1 (grey) or 3 (RGB).
+        image_channels: 1 (gray) or 3 (RGB).
         conditional: Train on class labels; null: if the data set has two classes or more.
         resize: Resize filter, antialiased.
         flip: Mirror images left to right at random (not for text or digits).
-        dequantize: Add uniform noise of one grey level, so that values are continuous; rounding removes it exactly.
+        dequantize: Add uniform noise of one gray level, so that values are continuous; rounding removes it exactly.
         corrupt: `stop` at unreadable images of a folder, or `skip` and list them; other sources always stop.
         memory_limit_gib: Keep data sets up to this size, decoded, in memory (GiB).
     """

@@ -151,15 +151,15 @@ class IndexedReader:
     def batches(self, batch_size, seed, start_step):
         labels = None if self.labels is None else tf.constant(self.labels, tf.int32)
 
-        def fetch_labelled(indices):
+        def fetch_labeled(indices):
             fetched = self.fetch(tf.cast(indices, tf.int64))
             return (fetched,) if labels is None else (fetched, tf.gather(labels, indices))
 
         indices = shuffled_orders(self.num_images, seed, start_step * batch_size)
         if self.decode is None:
-            return _map_in_parallel(indices.rebatch(batch_size), fetch_labelled)
+            return _map_in_parallel(indices.rebatch(batch_size), fetch_labeled)
         indices = indices.rebatch(_FETCHED_TOGETHER)
-        items = _map_in_parallel(indices, fetch_labelled).unbatch()
+        items = _map_in_parallel(indices, fetch_labeled).unbatch()
         images = _map_in_parallel(items, lambda item, *label: (self.decode(item), *label))
         return images.batch(batch_size, drop_remainder=True)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from sagan_tf.data.embedded import (
     COLORS,
-    GREYS,
+    GRAYS,
     KINDS,
     MIRROR_BAND,
     MIRROR_BANDS,
@@ -30,7 +30,7 @@ from sagan_tf.data.embedded import (
 )
 
 MIN_CORRELATION = 0.7  # Of a shape with its template.
-_MIN_CONTRAST = 5.0  # Grey levels; keeps flat areas from correlating by accident.
+_MIN_CONTRAST = 5.0  # Gray levels; keeps flat areas from correlating by accident.
 _CHUNK_VALUES = 1 << 22  # Pixel values processed at a time.
 
 
@@ -41,7 +41,7 @@ class Reading:
     Args:
         correlation: float in [-1, 1], with the best template.
         kind: int, 0 to 3, index into `embedded.KINDS`.
-        hue: int, 0 to 5, index into the colors (grey levels with one channel).
+        hue: int, 0 to 5, index into the colors (gray levels with one channel).
         row, column: int px, position of the shape; columns count from the image border on its side.
         image_size: px.
     """
@@ -197,13 +197,13 @@ def _cross_correlate(images, templates):
 
 
 def _hues(area, masks, row, column):
-    """Index of the color nearest to the mean under each mask: by direction, since brightness varies; grey by level."""
+    """Index of the color nearest to the mean under each mask: by direction, since brightness varies; gray by level."""
     side = np.arange(masks.shape[1])
     rows, columns = (row[:, None] + side)[:, :, None], (column[:, None] + side)[:, None]
     weights = masks[..., None] / masks.sum(axis=(1, 2))[:, None, None, None]
     color = (area[np.arange(len(area))[:, None, None], rows, columns] * weights).sum(axis=(1, 2))
     if color.shape[1] == 1:
-        return abs(color - GREYS[:, 0]).argmin(axis=1)
+        return abs(color - GRAYS[:, 0]).argmin(axis=1)
     return (color @ (COLORS / np.linalg.norm(COLORS, axis=1, keepdims=True)).T).argmax(axis=1)
 
 

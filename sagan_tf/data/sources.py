@@ -87,7 +87,7 @@ def open_source(options, show_progress=True):
     reader, class_names, files, skipped, digest = open_reader(options, show_progress)
     if not reader.num_images:
         raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no images.")
-    if _is_unlabelled(options, reader.labels, class_names):
+    if _is_unlabeled(options, reader.labels, class_names):
         class_names = None
     if not _uses_labels(options, class_names):
         reader, class_names, counts = dataclasses.replace(reader, labels=None), None, None
@@ -138,7 +138,7 @@ def _render_embedded(options):
     return ArrayReader(images, labels)
 
 
-def _is_unlabelled(options, labels, class_names):
+def _is_unlabeled(options, labels, class_names):
     """Whether every label is -1, as in unlabeled splits of TensorFlow Datasets."""
     if labels is None or class_names is None or (labels == -1).all():
         return True

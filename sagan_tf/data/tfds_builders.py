@@ -20,11 +20,11 @@ _CHUNK = 500
 
 @dataclasses.dataclass
 class EmbeddedConfig(tfds.core.BuilderConfig):
-    """Image size and channels; they give the name, such as `64px` or `64px_grey`.
+    """Image size and channels; they give the name, such as `64px` or `64px_gray`.
 
     Args:
         image_size: Height and width, S, 32 to 256 px.
-        channels: 3, or 1 for grey.
+        channels: 3, or 1 for gray.
     """
 
     name: str = ""
@@ -32,7 +32,7 @@ class EmbeddedConfig(tfds.core.BuilderConfig):
     channels: int = 3
 
     def __post_init__(self):
-        self.name = f"{self.image_size}px" + ("_grey" if self.channels == 1 else "")
+        self.name = f"{self.image_size}px" + ("_gray" if self.channels == 1 else "")
         self.description = f"{self.image_size} x {self.image_size} px, {self.channels} channel(s)"
 
 

@@ -162,11 +162,11 @@ def _input_size(shape):
 
 def _user_network(name, path, compute, size, channels, pixel_range):
     resizing = f"resized to {format_image_size(size)} px (bilinear, antialiased), " if size else ""
-    grey = "grey, " if channels == 1 else ""
+    gray = "gray, " if channels == 1 else ""
     return FeatureNetwork(
         name=name,
         sha256=sha256(path),
-        preprocessing=f"uint8, {grey}{resizing}black and white at {pixel_range}",
+        preprocessing=f"uint8, {gray}{resizing}black and white at {pixel_range}",
         is_inception=False,
         compute=compute,
         **_sizes(_checked(compute, path, size or _ANY_SIZE), size or _ANY_SIZE),

@@ -16,7 +16,7 @@ from sagan_tf.evaluation.precision_recall import manifold_metrics
 from sagan_tf.files.hashing import sha256_of_parts
 
 _KERNEL_BLOCK = 1000  # rows at most
-_NEIGHBOURS = {"precision_recall": 3, "density_coverage": 5}
+_NEIGHBORS = {"precision_recall": 3, "density_coverage": 5}
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _obstacle(name, generated, reference):
             return "there are no labels on both sides"
         return None if _common_classes(generated, reference) else "no class has two samples and two images"
     is_manifold = name in ("precision_recall", "density_coverage")
-    if is_manifold and min(len(generated.features), len(reference.features)) <= _NEIGHBOURS["density_coverage"]:
+    if is_manifold and min(len(generated.features), len(reference.features)) <= _NEIGHBORS["density_coverage"]:
         return "there are too few images"
     return None
 
@@ -168,12 +168,12 @@ def _common_classes(generated, reference):
 
 def _manifolds(generated, reference, names, show_progress):
     metrics = manifold_metrics(
-        generated.features, reference.features, *_NEIGHBOURS.values(), show_progress, reference.own_distances
+        generated.features, reference.features, *_NEIGHBORS.values(), show_progress, reference.own_distances
     )
     sizes = f"{len(generated.features):,} samples, {len(reference.features):,} images"
     keys = {"precision_recall": ("precision", "recall"), "density_coverage": ("density", "coverage")}
     return [
-        MetricValue(key, getattr(metrics, key), None, f"k = {_NEIGHBOURS[name]}; {sizes}")
+        MetricValue(key, getattr(metrics, key), None, f"k = {_NEIGHBORS[name]}; {sizes}")
         for name in keys
         if name in names
         for key in keys[name]

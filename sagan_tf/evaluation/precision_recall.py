@@ -37,7 +37,7 @@ class ManifoldMetrics:
 
 
 def manifold_metrics(
-    features, reference, neighbours=3, coverage_neighbours=5, show_progress=False, reference_distances=None
+    features, reference, neighbors=3, coverage_neighbors=5, show_progress=False, reference_distances=None
 ):
     """Computes precision, recall, density and coverage of (N, D) features against a (M, D) reference.
 
@@ -45,10 +45,10 @@ def manifold_metrics(
     row.
 
     Args:
-        features: (N, D), N > `neighbours`.
-        reference: (M, D), M > `coverage_neighbours`.
-        neighbours: int >= 1, k of precision and recall.
-        coverage_neighbours: int >= `neighbours`, k of density and coverage.
+        features: (N, D), N > `neighbors`.
+        reference: (M, D), M > `coverage_neighbors`.
+        neighbors: int >= 1, k of precision and recall.
+        coverage_neighbors: int >= `neighbors`, k of density and coverage.
         show_progress: bool. Show a progress bar.
         reference_distances: Result of `own_distances(reference)`, if known; saves a third of the time. One of too few
             columns is computed anew.
@@ -57,27 +57,27 @@ def manifold_metrics(
         ManifoldMetrics.
 
     Raises:
-        ValueError: A number of neighbours is out of its range, the shapes do not match, or a value is not finite.
+        ValueError: A number of neighbors is out of its range, the shapes do not match, or a value is not finite.
 
     Source: Kynkäänniemi et al. 2019, equations 1 and 2, https://arxiv.org/abs/1904.06991; Naeem et al. 2020, equations
         4 and 5, https://arxiv.org/abs/2002.09797.
     """
-    if not 1 <= neighbours <= coverage_neighbours < len(reference) or not neighbours < len(features):
+    if not 1 <= neighbors <= coverage_neighbors < len(reference) or not neighbors < len(features):
         raise ValueError(
-            "`neighbours` and `coverage_neighbours` must be less than the number of rows, and the former at most the "
-            f"latter. Received: {neighbours=}, {coverage_neighbours=}, {len(features)} and {len(reference)} rows."
+            "`neighbors` and `coverage_neighbors` must be less than the number of rows, and the former at most the "
+            f"latter. Received: {neighbors=}, {coverage_neighbors=}, {len(features)} and {len(reference)} rows."
         )
     features, reference = check_features(features, reference, convert=False, least=1)
-    known = reference_distances is not None and reference_distances.shape[1] > coverage_neighbours
+    known = reference_distances is not None and reference_distances.shape[1] > coverage_neighbors
     blocks = len(_starts(len(features), len(reference))) + len(_starts(len(features), len(features)))
     blocks += 0 if known else len(_starts(len(reference), len(reference)))
     with progress_bar(total=blocks, desc="distances", unit="block", leave=False, disable=not show_progress) as bar:
         if not known:
-            reference_distances = _smallest(reference, reference, coverage_neighbours + 1, bar)[0]
+            reference_distances = _smallest(reference, reference, coverage_neighbors + 1, bar)[0]
         # Column 0 is the distance of a row to itself.
-        narrow, wide = (np.float64(reference_distances[:, k]) for k in (neighbours, coverage_neighbours))
-        own = _smallest(features, features, neighbours + 1, bar)[0][:, neighbours]
-        return _overlap(features, reference, narrow, wide, own, coverage_neighbours, bar)
+        narrow, wide = (np.float64(reference_distances[:, k]) for k in (neighbors, coverage_neighbors))
+        own = _smallest(features, features, neighbors + 1, bar)[0][:, neighbors]
+        return _overlap(features, reference, narrow, wide, own, coverage_neighbors, bar)
 
 
 def own_distances(rows, show_progress=False):
@@ -99,7 +99,7 @@ def own_distances(rows, show_progress=False):
         return _smallest(rows, rows, min(_OWN, len(rows)), bar)[0]
 
 
-def _overlap(features, reference, narrow, wide, own, coverage_neighbours, bar):
+def _overlap(features, reference, narrow, wide, own, coverage_neighbors, bar):
     inside, counts = [], 0
     recalled, covered = np.zeros(len(reference), bool), np.zeros(len(reference), bool)
     reference = tf.constant(reference, tf.float64)
@@ -112,7 +112,7 @@ def _overlap(features, reference, narrow, wide, own, coverage_neighbours, bar):
         recalled |= recalls
         covered |= covers
         bar.update(1)
-    density = counts / (coverage_neighbours * len(features))
+    density = counts / (coverage_neighbors * len(features))
     precision = np.concatenate(inside).mean()
     return ManifoldMetrics(float(precision), float(recalled.mean()), float(density), float(covered.mean()))
 
@@ -129,13 +129,13 @@ def _compare(rows, reference, narrow, wide, own):
     )
 
 
-def nearest_neighbours(queries, reference, count):
+def nearest_neighbors(queries, reference, count):
     """Finds the nearest rows of a reference.
 
     Args:
         queries: (N, D), N >= 1.
         reference: (M, D).
-        count: int in 1 .. M, neighbours per query.
+        count: int in 1 .. M, neighbors per query.
 
     Returns:
         (distances float64, indices int32), (N, count) each, nearest first.

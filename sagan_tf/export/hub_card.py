@@ -39,17 +39,17 @@ def hub_loading_code(folded, name, tflite_path):
     }
 
 
-def hub_card(card, pictures=(), licence=None):
+def hub_card(card, pictures=(), license_id=None):
     """Renders the dict of `make_model_card` as a README.md of the Hub.
 
     Args:
         card: dict.
         pictures: (title, path in the repository) of further images.
-        licence: str, the Hub's identifier of a license; None leaves it open.
+        license_id: str, the Hub's identifier of a license; None leaves it open.
     """
     data = {"library_name": "keras", "pipeline_tag": _TASK, "tags": _TAGS}
-    if licence is not None:
-        data["license"] = licence
+    if license_id is not None:
+        data["license"] = license_id
     if results := [_result(evaluation) for evaluation in card["training"]["evaluations"]]:
         data["model-index"] = [{"name": card["name"], "results": results}]
     shown = "".join(f"\n## {title}\n![{title}]({path})\n" for title, path in pictures)

@@ -15,7 +15,7 @@ from sagan_tf.files.hashing import sha256
 from sagan_tf.files.untrusted import read_json
 from sagan_tf.generation.truncation import truncation_text
 
-LICENCE_NOTE = (
+LICENSE_NOTE = (
     "The code is under Apache-2.0. What the weights may be used for depends on the data they were trained on: see the "
     "terms of the data set."
 )
@@ -53,7 +53,7 @@ def make_model_card(name, folded, folder, paths, training, samples=None):
         "loading": loading_code(folded, folder, files),
         "samples": None if samples is None else samples.relative_to(folder).as_posix(),
         "training": training,
-        "licence": LICENCE_NOTE,
+        "license": LICENSE_NOTE,
         "versions": {"sagan_tf": sagan_tf.__version__, "python": platform.python_version(), **_package_versions()},
         "files": sorted((_describe(folder, file) for file in files), key=lambda about: about["path"]),
     }
@@ -85,7 +85,7 @@ def to_markdown(card, place="In this folder:"):
         f"# {_escape(card['name'])}\n\nA Self-Attention GAN generator: random numbers in, an image out. Exported "
         f"{card['exported_at']}; everything below is in `model_card.json` too.\n\n{samples}"
         f"{_loading_section(card['loading'], place)}{_class_section(training['class_names'])}{tables}\n"
-        f"## License\n{card['licence']}\n"
+        f"## License\n{card['license']}\n"
     )
 
 

@@ -30,7 +30,7 @@ def export_saved_model(
 
     Raises:
         FileExistsError: The version exists.
-        ValueError: The generator cannot be folded, its images are neither grey nor RGB, or `version` is not an integer
+        ValueError: The generator cannot be folded, its images are neither gray nor RGB, or `version` is not an integer
             >= 1.
     """
     folded = fold_generator(generator)

@@ -93,15 +93,15 @@ def _attributes(images):
     """The `_ATTRIBUTES` (N, 8) of images (N, H, W, 1 or 3) in [-1, 1]."""
     images = np.broadcast_to((np.float64(images) + 1) / 2, (*images.shape[:3], 3))
     red, green, blue = np.moveaxis(images, -1, 0)
-    grey = images @ [0.299, 0.587, 0.114]
-    change = np.abs(np.diff(grey, axis=1)).mean((1, 2)) + np.abs(np.diff(grey, axis=2)).mean((1, 2))
+    gray = images @ [0.299, 0.587, 0.114]
+    change = np.abs(np.diff(gray, axis=1)).mean((1, 2)) + np.abs(np.diff(gray, axis=2)).mean((1, 2))
     # The center of mass of what differs from the background.
-    figure = np.abs(grey - np.median(grey, (1, 2), keepdims=True)) + 1e-9
+    figure = np.abs(gray - np.median(gray, (1, 2), keepdims=True)) + 1e-9
     mass = figure.sum((1, 2))
-    across, down = np.linspace(0, 1, grey.shape[2]), np.linspace(0, 1, grey.shape[1])
+    across, down = np.linspace(0, 1, gray.shape[2]), np.linspace(0, 1, gray.shape[1])
     columns = [
-        grey.mean((1, 2)),
-        grey.std((1, 2)),
+        gray.mean((1, 2)),
+        gray.std((1, 2)),
         (images.max(-1) - images.min(-1)).mean((1, 2)),
         (blue - red).mean((1, 2)),
         (green - (red + blue) / 2).mean((1, 2)),

@@ -111,7 +111,7 @@ def build_generator(
             x = style.attention(x, f"attention_{size}")
 
     x = style.relu(style.batch_normalization("output_norm")(x), "output_relu")
-    # In the dtype of the policy, at a third of the time: in bfloat16 an image is off by some tenths of a grey level.
+    # In the dtype of the policy, at a third of the time: in bfloat16 an image is off by some tenths of a gray level.
     x = style.convolution(image_channels, 3, "output_conv")(x)
     image = keras.layers.Activation("tanh", dtype="float32", name="image")(x)
     return keras.Model(latent if label is None else [latent, label], image, name=name)

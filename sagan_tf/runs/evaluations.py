@@ -10,7 +10,7 @@ from sagan_tf.generation.truncation import truncation_text
 from sagan_tf.runs.environment import hardware_text, versions_text
 from sagan_tf.runs.portable import dataset_name
 
-PICTURES = ("samples", "neighbours", "truncation_curve")  # kinds of images beside a result
+PICTURES = ("samples", "neighbors", "truncation_curve")  # kinds of images beside a result
 _DAMAGED = (UserError, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 

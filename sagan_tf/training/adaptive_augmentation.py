@@ -211,6 +211,6 @@ def _color(images, pick, uniforms, normals):
     angle = per_image("hue", 2 * math.pi * (uniforms[1] - 0.5), 0.0)
     saturation = per_image("saturation", 2.0 ** normals[2], 1.0)
     chroma = images - luma
-    # The cross product of the grey axis and the chroma, which the rotation by a quarter would give.
+    # The cross product of the gray axis and the chroma, which the rotation by a quarter would give.
     crossed = (ops.roll(chroma, 1, axis=-1) - ops.roll(chroma, -1, axis=-1)) / math.sqrt(3)
     return changed + contrast * saturation * (ops.cos(angle) * chroma + ops.sin(angle) * crossed)

@@ -54,8 +54,8 @@ def flip_and_translate(images, uniforms):
 def _color(images, uniforms):
     brightness, saturation, contrast = (ops.reshape(uniforms[:, i], (-1, 1, 1, 1)) for i in range(3))
     images = images + (brightness - 0.5)
-    grey = ops.mean(images, axis=-1, keepdims=True)
-    images = (images - grey) * (2.0 * saturation) + grey
+    gray = ops.mean(images, axis=-1, keepdims=True)
+    images = (images - gray) * (2.0 * saturation) + gray
     mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
     return (images - mean) * (contrast + 0.5) + mean
 

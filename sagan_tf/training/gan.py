@@ -92,7 +92,7 @@ class SAGAN(DistributedModel):
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
-        # Set where the images are known to be scaled: all of a first batch may be above the middle grey.
+        # Set where the images are known to be scaled: all of a first batch may be above the middle gray.
         self.accepts_bright_batches = False
         # Function of (uint8 images, `StepRandomness`) that returns images in [-1, 1]. None: `fit` refuses uint8.
         self.prepare_images = None

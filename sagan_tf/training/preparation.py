@@ -8,7 +8,7 @@ _NOISE_WIDTH = 1.0 - 2.0**-12  # Of a level: less than 1, so that rounding in fl
 
 
 def to_float(images):
-    """Maps grey levels 0 to 255 to float32 in [-1, 1]: 2 x / 255 - 1."""
+    """Maps gray levels 0 to 255 to float32 in [-1, 1]: 2 x / 255 - 1."""
     return tf.cast(images, tf.float32) * (2.0 / 255.0) - 1.0
 
 

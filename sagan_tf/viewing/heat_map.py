@@ -30,12 +30,12 @@ def colors(levels):
 
 
 def overlay(picture, map_):
-    """Covers an RGB image, in grey, with the colors of a map (h, w) relative to its maximum."""
+    """Covers an RGB image, in gray, with the colors of a map (h, w) relative to its maximum."""
     level = Image.fromarray((np.asarray(map_) / max(np.max(map_), 1e-12)).astype(np.float32))
     level = np.asarray(level.resize(picture.size, Image.Resampling.BILINEAR))
-    grey = np.asarray(ImageOps.autocontrast(picture.convert("L"), cutoff=1), np.float32)[..., None]
-    grey = DARKEST + (1 - DARKEST / 255) * grey
-    return Image.fromarray(np.rint((1 - OPACITY) * grey + OPACITY * colors(level)).astype(np.uint8))
+    gray = np.asarray(ImageOps.autocontrast(picture.convert("L"), cutoff=1), np.float32)[..., None]
+    gray = DARKEST + (1 - DARKEST / 255) * gray
+    return Image.fromarray(np.rint((1 - OPACITY) * gray + OPACITY * colors(level)).astype(np.uint8))
 
 
 def strongest_region(map_):

@@ -44,7 +44,7 @@ def choose_points(features, image, count=5):
     for k in np.argsort([-weight[mask].mean() if mask.any() else 0 for mask in members]):
         distance = ((points - centers[k]) ** 2).sum(1)
         mean_distance = distance[members[k]].mean() + 1e-12 if members[k].any() else 1.0
-        cost = distance / mean_distance - 2 * _neighbours(members[k].reshape(height, width).astype(float))
+        cost = distance / mean_distance - 2 * _neighbors(members[k].reshape(height, width).astype(float))
         cost[[row * width + column for row, column in chosen]] = np.inf
         chosen.append(divmod(int(cost.argmin()), width))
     return chosen
@@ -84,7 +84,7 @@ def _k_means(points, weight, count):
     return cluster, centers
 
 
-def _neighbours(mask):
+def _neighbors(mask):
     """The fraction of the 3x3 positions around each one that are in the mask: (N,)."""
     height, width = mask.shape
     padded = np.pad(mask, 1)

@@ -81,7 +81,7 @@ def test_evaluate_without_inception_measures_what_needs_no_features(run, offline
     assert line.startswith("fid, kid, is, ") and "--features" in line and not any(" nan " in line for line in lines)
     assert (page["reference"]["data"], page["reference"]["count"]) == ("twins", 240)
     stem = f"step_00000200-pixels-count_50-curve-run_{run.name}_{page['subject']['weights_sha256'][:8]}"
-    names = [f"{stem}{suffix}" for suffix in (".json", "_neighbours.png", "_samples.png")]
+    names = [f"{stem}{suffix}" for suffix in (".json", "_neighbors.png", "_samples.png")]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert "cannot be downloaded" in refusal(capsys, run.path, "--metrics", "fid", "--out", tmp_path)
 
@@ -278,20 +278,20 @@ def test_evaluate_measures_a_folder_with_the_name_of_a_data_set(offline, tmp_pat
     assert page["subject"]["count"] == 12 and page["figures"]["rule_score"]["value"] == 0
 
 
-def test_evaluate_leaves_out_the_rule_of_colors_for_grey_images(offline, tmp_path, monkeypatch):
-    """All grey levels have one direction of color: independent halves agreed in all images."""
+def test_evaluate_leaves_out_the_rule_of_colors_for_gray_images(offline, tmp_path, monkeypatch):
+    """All gray levels have one direction of color: independent halves agreed in all images."""
     monkeypatch.chdir(tmp_path)
-    save_pictures(tmp_path / "grey", embedded.render("twins", range(12), channels=1)[0][..., 0])
-    measured("grey", "--reference", "twins", "--metrics", "rule,ms_ssim", "--out", "out")
+    save_pictures(tmp_path / "gray", embedded.render("twins", range(12), channels=1)[0][..., 0])
+    measured("gray", "--reference", "twins", "--metrics", "rule,ms_ssim", "--out", "out")
     page = read(tmp_path / "out")
     assert not any(name.startswith("rule") for name in page["figures"]) and "ms_ssim_within_classes" in page["figures"]
-    assert "the images are grey" in page["left_out"]["rule_score"]
+    assert "the images are gray" in page["left_out"]["rule_score"]
 
 
 def test_evaluate_reads_prepared_images_as_they_are(offline, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    save_pictures(tmp_path / "grey", embedded.render("twins", range(12), channels=1)[0][..., 0])
-    cli.main("prepare grey --out ready --image_size 32 --image_channels 1 --resize bicubic".split())
+    save_pictures(tmp_path / "gray", embedded.render("twins", range(12), channels=1)[0][..., 0])
+    cli.main("prepare gray --out ready --image_size 32 --image_channels 1 --resize bicubic".split())
     measured("ready", "--reference", "ready", "--metrics", "ms_ssim,nearest", "--out", "out")
     assert read(tmp_path / "out")["figures"]["nearest_picture"]["value"] == 0
     refused = refusal(capsys, "ready", "--reference", "ready", "--seed", "5")

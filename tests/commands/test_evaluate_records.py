@@ -24,7 +24,7 @@ def test_model_card_lists_evaluations(features, tmp_path):
     card = {
         "name": "sagan",
         "exported_at": "now",
-        "licence": "",
+        "license": "",
         "versions": {},
         "files": [],
         "generator": {

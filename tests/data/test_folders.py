@@ -32,7 +32,7 @@ def pictures(tmp_path):
     for name, shape in [("kätze", (40, 60, 3)), ("犬", (70, 50, 3))]:
         for i in range(3):
             save_picture(folder / name / f"{i}.jpg", rng.integers(0, 255, shape, dtype=np.uint8))
-    save_picture(folder / "犬" / "grey.PNG", np.full((40, 40), 99, np.uint8))
+    save_picture(folder / "犬" / "gray.PNG", np.full((40, 40), 99, np.uint8))
     (folder / ".hidden").mkdir()
     (folder / "__MACOSX").mkdir()
     return folder

@@ -58,7 +58,7 @@ def test_orientations_are_those_of_pillow(tmp_path, orientation, suffix):
 
 
 def write_tiff(path, bits, photometric, content, more=None):
-    """Writes a little-endian uncompressed TIFF of 8x8 grey pixels; `more` tags are numbers too."""
+    """Writes a little-endian uncompressed TIFF of 8x8 gray pixels; `more` tags are numbers too."""
     tags = {256: 8, 257: 8, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 8, 279: len(content)}
     entries = sorted((tags | (more or {})).items())
     directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", tag, 4, 1, v) for tag, v in entries)
@@ -73,7 +73,7 @@ def pack(values, bits):
 
 
 @pytest.mark.parametrize(("bits", "photometric"), [(8, 0), (8, 1), (12, 1), (16, 0), (16, 1)])
-def test_grey_tiffs_of_all_depths_have_the_same_levels(tmp_path, bits, photometric):
+def test_gray_tiffs_of_all_depths_have_the_same_levels(tmp_path, bits, photometric):
     shares = np.linspace(0, 1, 64)
     stored = np.round((shares if photometric else 1 - shares) * (2**bits - 1)).astype(int)
     write_tiff(tmp_path / "a.tif", bits, photometric, pack(stored, bits))

@@ -132,18 +132,18 @@ def test_records_hold_the_levels_that_were_written(tmp_path, dtype, memory_limit
 
 
 @in_memory_and_on_disk
-def test_unlabelled_records_are_unconditional(tmp_path, memory_limit_gib):
+def test_unlabeled_records_are_unconditional(tmp_path, memory_limit_gib):
     image, pictures = tfds.features.Image(shape=(32, 32, 3)), np.zeros((6, 32, 32, 3), np.uint8)
-    write_records(tmp_path, "unlabelled", image, pictures, [-1] * 6)
+    write_records(tmp_path, "unlabeled", image, pictures, [-1] * 6)
     options = {"data_dir": str(tmp_path), "memory_limit_gib": memory_limit_gib}
-    source = open_small("unlabelled", **options)
+    source = open_small("unlabeled", **options)
     assert source.class_names is None and len(next(iter(make_dataset(source, 2)))) == 1
-    with pytest.raises(UserError, match="data.conditional: data set `unlabelled` has no labels"):
-        open_small("unlabelled", conditional=True, **options)
+    with pytest.raises(UserError, match="data.conditional: data set `unlabeled` has no labels"):
+        open_small("unlabeled", conditional=True, **options)
 
 
 @in_memory_and_on_disk
-def test_open_source_rejects_partly_labelled_records_unless_unconditional(tmp_path, memory_limit_gib):
+def test_open_source_rejects_partly_labeled_records_unless_unconditional(tmp_path, memory_limit_gib):
     image, pictures = tfds.features.Image(shape=(32, 32, 3)), np.zeros((6, 32, 32, 3), np.uint8)
     write_records(tmp_path, "partly", image, pictures, [0, 1, -1, 2, -1, 0])
     options = {"data_dir": str(tmp_path), "memory_limit_gib": memory_limit_gib}

@@ -32,7 +32,7 @@ def test_tfds_builder_names_configs_by_size_and_channels(tmp_path):
     config = EmbeddedConfig(image_size=48, channels=1)
     builder = tfds.builder("twins", data_dir=tmp_path, config=config)
     builder.download_and_prepare()
-    assert builder.info.full_name == f"twins/48px_grey/{embedded.VERSION}"
+    assert builder.info.full_name == f"twins/48px_gray/{embedded.VERSION}"
     assert builder.info.features["image"].shape == (48, 48, 1)
     assert tfds.builder("mirror/64px", data_dir=tmp_path).info.features["image"].shape == (64, 64, 3)
     images = embedded.render("twins", range(20), split="test", image_size=48, channels=1)[0]

@@ -68,8 +68,8 @@ def test_to_inception_input_matches_the_graph_of_2015(size):
     # The rule of Keras and TensorFlow 2 differs by far more than rounding.
     modern = (tf.image.resize(images, [299, 299]).numpy() - 128) / 128
     assert size == 299 or np.abs(modern - expected).max() > 0.05
-    grey = to_inception_input(images[..., :1])
-    np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
+    gray = to_inception_input(images[..., :1])
+    np.testing.assert_array_equal(gray[..., 0], gray[..., 2])
 
 
 def test_load_inception_reads_folder_and_archive(folder, tmp_path):
@@ -220,8 +220,8 @@ def test_open_features_adapts_images_to_the_network(classifier):
     network = open_features(str(classifier[1]))
     large = PICTURES.repeat(2, axis=1).repeat(2, axis=2)
     np.testing.assert_allclose(network(large)[0], network(PICTURES)[0], atol=0.02)
-    grey = np.repeat(PICTURES[..., :1], 3, axis=-1)
-    np.testing.assert_allclose(network(grey[..., :1])[0], network(grey)[0], rtol=1e-6)
+    gray = np.repeat(PICTURES[..., :1], 3, axis=-1)
+    np.testing.assert_allclose(network(gray[..., :1])[0], network(gray)[0], rtol=1e-6)
 
 
 def test_open_features_accepts_a_saved_model_output(tmp_path):

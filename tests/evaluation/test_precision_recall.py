@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from sagan_tf.evaluation import precision_recall
-from sagan_tf.evaluation.precision_recall import manifold_metrics, nearest_neighbours
+from sagan_tf.evaluation.precision_recall import manifold_metrics, nearest_neighbors
 
 
 def definitions(features, reference, k, k_wide):
@@ -67,9 +67,9 @@ def test_manifold_metrics_are_exact_for_tight_clusters_far_apart(width):
 def test_manifold_metrics_do_not_depend_on_the_block_size(monkeypatch):
     rng = np.random.default_rng(0)
     features, reference = rng.normal(size=(50, 4)), rng.normal(size=(70, 4)) + 0.5
-    unblocked = manifold_metrics(features, reference), nearest_neighbours(features, reference, 3)
+    unblocked = manifold_metrics(features, reference), nearest_neighbors(features, reference, 3)
     monkeypatch.setattr(precision_recall, "_BLOCK_VALUES", 70 * 7)  # blocks of seven rows, the last one shorter
-    blocked = manifold_metrics(features, reference), nearest_neighbours(features, reference, 3)
+    blocked = manifold_metrics(features, reference), nearest_neighbors(features, reference, 3)
     assert blocked[0] == unblocked[0]
     known = precision_recall.own_distances(reference)
     assert known.shape == (70, 11) and manifold_metrics(features, reference, reference_distances=known) == unblocked[0]
@@ -88,11 +88,11 @@ def test_manifold_metrics_are_exact_for_equal_distant_and_collapsed_sets():
     assert collapsed.precision == 1 and collapsed.recall < 0.2 and collapsed.coverage < 0.6
 
 
-def test_nearest_neighbours_match_all_distances():
+def test_nearest_neighbors_match_all_distances():
     rng = np.random.default_rng(2)
     queries, reference = rng.normal(size=(9, 5)), rng.normal(size=(40, 5))
     apart = np.linalg.norm(queries[:, None] - reference[None], axis=-1)
-    distances, indices = nearest_neighbours(queries, reference, 4)
+    distances, indices = nearest_neighbors(queries, reference, 4)
     np.testing.assert_array_equal(indices, np.argsort(apart, axis=1)[:, :4])
     np.testing.assert_allclose(distances, np.sort(apart, axis=1)[:, :4], rtol=1e-5)
 
@@ -104,7 +104,7 @@ def test_nearest_neighbours_match_all_distances():
         (lambda: manifold_metrics(np.zeros((9, 2)), np.zeros((5, 2))), "less than the number of rows"),
         (lambda: manifold_metrics(np.zeros((9, 2)), np.zeros((9, 3))), r"\(N, D\) and \(M, D\)"),
         (lambda: manifold_metrics(np.full((9, 2), np.nan), np.zeros((9, 2))), "finite"),
-        (lambda: nearest_neighbours(np.zeros((3, 2)), np.zeros((9, 2)), 10), "`count`"),
+        (lambda: nearest_neighbors(np.zeros((3, 2)), np.zeros((9, 2)), 10), "`count`"),
     ],
 )
 def test_manifold_metrics_reject_bad_arguments(call, message):

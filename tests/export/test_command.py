@@ -148,7 +148,7 @@ def test_model_card_describes_training_and_files(trained, tmp_path):
     assert card["generator"]["num_classes"] == 5 and card["generator"]["latent_dim"] == LATENT_DIM
     assert card["generator"]["attention_maps"] == {"attention_8": [96, 24], "attention_16": [384, 96]}
     assert (card["generator"]["image_height"], card["generator"]["image_width"]) == (32, 48)
-    assert card["versions"]["keras"] == keras.__version__ and "data set" in card["licence"]
+    assert card["versions"]["keras"] == keras.__version__ and "data set" in card["license"]
     assert [file["path"] for file in card["files"]] == ["keras/generator.keras"]
     file = out / "keras" / "generator.keras"
     assert card["files"][0]["sha256"] == sha256(file) and card["files"][0]["bytes"] == file.stat().st_size

@@ -354,7 +354,7 @@ def test_export_saved_model_leaves_nothing_when_it_fails(toy, empty_archives, tm
     assert warm_up.write_warm_up is not fail
 
 
-def test_export_saved_model_accepts_unconditional_grey_generator_of_rectangles(tmp_path):
+def test_export_saved_model_accepts_unconditional_gray_generator_of_rectangles(tmp_path):
     generator = make_toy_generator(None, image_size=(32, 48), image_channels=1, attention_sizes=())
     session = Session(export_saved_model(generator, tmp_path, warm_up=False))
     inputs = {name: set(session.signatures[name].inputs) for name in session.signatures if name in CONDITIONAL}

@@ -15,7 +15,7 @@ TOLERANCE = 3e-5
 GENERATORS = {
     "conditional": {},
     "unconditional": {"num_classes": None},
-    "grey": {"image_channels": 1},
+    "gray": {"image_channels": 1},
     "one_class": {"num_classes": 1},
     "no_attention": {"attention_sizes": ()},
     "residual_control": {"attention_block": "residual"},

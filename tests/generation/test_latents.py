@@ -37,7 +37,7 @@ def test_latents_match_scipy_inverse_of_philox_numbers():
     np.testing.assert_allclose(latents([7], 1.5)[0], scipy.stats.truncnorm(-1.5, 1.5).ppf(u), atol=1e-6)
 
 
-def test_latents_of_neighbouring_seeds_are_uncorrelated():
+def test_latents_of_neighboring_seeds_are_uncorrelated():
     z = latents(range(400), 6.0)
     correlation = np.corrcoef(z)[np.triu_indices(400, 1)]
     assert abs(correlation).max() < 6 / np.sqrt(DIM) and abs(correlation.std() * np.sqrt(DIM) - 1) < 0.05

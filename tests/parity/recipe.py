@@ -81,7 +81,7 @@ def activations():
 
 
 def small_images():
-    """Makes noise around grey, uint8 (2, 32, 32, 3)."""
+    """Makes noise around gray, uint8 (2, 32, 32, 3)."""
     return np.clip(128 + 60 * normal("small_images", (2, 32, 32, 3), np.float64), 0, 255).astype(np.uint8)
 
 

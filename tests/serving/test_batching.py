@@ -145,15 +145,15 @@ def test_batcher_runs_only_full_batches_in_parallel(parallel, most):
     assert seen[-1] == [1]  # a batch that is not full waits until none runs
 
 
-def test_batcher_skips_cancelled_request():
+def test_batcher_skips_canceled_request():
     run = Recorder()
 
     async def main():
         batcher = Batcher(run, Limits(batch_timeout=0.05), lambda rows: None)
-        cancelled = asyncio.create_task(batcher.submit({"x": np.array([1])}, 1))
+        canceled = asyncio.create_task(batcher.submit({"x": np.array([1])}, 1))
         other = asyncio.create_task(batcher.submit({"x": np.array([2])}, 1))
         await asyncio.sleep(0)
-        cancelled.cancel()
+        canceled.cancel()
         answer = await other
         await batcher.close()
         return answer

@@ -119,7 +119,7 @@ def published_color(names, uniforms, normals):
     """The matrix C of the paper's appendix B on (red, green, blue, 1)."""
     u, n, matrix = np.float64(uniforms[-2:]), np.float64(normals[-3:]), np.eye(4)
     axis = np.array([1, 1, 1, 0]) / math.sqrt(3)
-    grey, rgb = np.outer(axis, axis), np.diag([1, 1, 1, 0])
+    gray, rgb = np.outer(axis, axis), np.diag([1, 1, 1, 0])
     angle = (2 * u[1] - 1) * math.pi
     cross = np.array([[0, -1, 1, 0], [1, 0, -1, 0], [-1, 1, 0, 0], [0, 0, 0, 0]]) / math.sqrt(3)
     brightness = np.eye(4)
@@ -127,9 +127,9 @@ def published_color(names, uniforms, normals):
     steps = (
         brightness,
         np.diag([*3 * [2 ** (0.5 * n[1])], 1]),
-        np.eye(4) - 2 * grey * math.floor(2 * u[0]),
-        np.diag([0, 0, 0, 1]) + grey + math.cos(angle) * (rgb - grey) + math.sin(angle) * cross,  # Rodrigues
-        grey + (np.eye(4) - grey) @ np.diag([*3 * [2 ** n[2]], 1]),
+        np.eye(4) - 2 * gray * math.floor(2 * u[0]),
+        np.diag([0, 0, 0, 1]) + gray + math.cos(angle) * (rgb - gray) + math.sin(angle) * cross,  # Rodrigues
+        gray + (np.eye(4) - gray) @ np.diag([*3 * [2 ** n[2]], 1]),
     )
     for name, step in zip(COLOR, steps):
         matrix = step @ matrix if name in names else matrix
@@ -146,13 +146,13 @@ def test_color_matches_published_matrix(names):
         np.testing.assert_allclose(got, image @ matrix[:3, :3].T + matrix[:3, 3], atol=1e-5)
 
 
-def test_color_of_a_grey_image_is_that_of_equal_channels_and_of_others_stays():
+def test_color_of_a_gray_image_is_that_of_equal_channels_and_of_others_stays():
     uniforms, normals = draw(COLOR)
     one, two = (noise(channels) for channels in (1, 2))
     changed = ada_augment(np.repeat(one, 3, axis=-1), 0.5, uniforms, normals)
-    grey = ada_augment(one, 0.5, uniforms, normals)
-    np.testing.assert_allclose(np.repeat(grey, 3, axis=-1), changed, atol=1e-5)
-    assert np.abs(grey - one).max() > 0.01
+    gray = ada_augment(one, 0.5, uniforms, normals)
+    np.testing.assert_allclose(np.repeat(gray, 3, axis=-1), changed, atol=1e-5)
+    assert np.abs(gray - one).max() > 0.01
     np.testing.assert_array_equal(ada_augment(two, 0.5, uniforms, normals), two)
 
 

@@ -19,8 +19,8 @@ def numpy_augment(image, u, operations):
     height, width, _ = image.shape
     if "color" in operations:
         image = image + u[0] - 0.5
-        grey = image.mean(-1, keepdims=True)
-        image = (image - grey) * 2 * u[1] + grey
+        gray = image.mean(-1, keepdims=True)
+        image = (image - gray) * 2 * u[1] + gray
         image = (image - image.mean()) * (u[2] + 0.5) + image.mean()
     if "translation" in operations:
         by = [int(np.floor(u[3 + i] * (2 * (s // 8) + 1))) - s // 8 for i, s in enumerate((height, width))]

@@ -17,7 +17,7 @@ from sagan_tf.viewing.heat_map import (
     strongest_region,
 )
 
-GREY = Image.new("RGB", (128, 128), (128, 128, 128))
+GRAY = Image.new("RGB", (128, 128), (128, 128, 128))
 
 
 @settings(max_examples=30)
@@ -47,11 +47,11 @@ def test_strongest_region_stands_out_only_when_the_map_is_not_uniform(side):
 def test_heat_map_gives_the_maximum_and_zero_the_ends_of_the_scale():
     map_ = np.zeros((4, 4))
     map_[1, 2], map_[3, 3] = 0.75, 0.25
-    pixels = np.asarray(overlay(GREY, map_)).astype(float)
-    grey = pixels[16, 16]  # the center of a key without attention
+    pixels = np.asarray(overlay(GRAY, map_)).astype(float)
+    gray = pixels[16, 16]  # the center of a key without attention
     center = lambda row, column: pixels[32 * row + 16, 32 * column + 16]  # noqa: E731
     for key, level in (((1, 2), 1), ((3, 3), 1 / 3), ((2, 0), 0)):
-        expected = grey + OPACITY * (colors(level) - STOPS[0])
+        expected = gray + OPACITY * (colors(level) - STOPS[0])
         np.testing.assert_allclose(center(*key), expected, atol=16)  # keys are blended at their edges
 
 

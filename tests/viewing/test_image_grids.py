@@ -21,7 +21,7 @@ def test_image_grid_holds_every_image_row_by_row(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["grid.png"]
 
 
-def test_contact_sheet_accepts_grey_floats_and_long_captions(tmp_path):
+def test_contact_sheet_accepts_gray_floats_and_long_captions(tmp_path):
     images = np.linspace(-1, 1, 3)[:, None, None, None] * np.ones((1, 32, 32, 1))
     save_contact_sheet(images, ["a", "b" * 99, "犬"], tmp_path / "sheet.png", 2, "title")
     with Image.open(tmp_path / "sheet.png") as sheet:

@@ -70,22 +70,22 @@ function strongestRegion(map, h, w) {
 }
 
 // The color of a level from 0 to 1: [red, green, blue].
-function heatColour(level) {
+function heatColor(level) {
   const {stops} = data.heat;
   const place = level * (stops.length - 1);
   const i = Math.min(stops.length - 2, Math.floor(place));
   return stops[i].map((channel, k) => channel + (place - i) * (stops[i + 1][k] - channel));
 }
 
-// A picture in grey with full contrast, but not too dark, so that it is seen under the map and hue belongs to the map.
-const greyPictures = new Map();
-function greyPicture(image) {
-  if (greyPictures.has(image)) return greyPictures.get(image);
-  const grey = document.createElement("canvas");
-  [grey.width, grey.height] = [image.naturalWidth, image.naturalHeight];
-  const greyContext = grey.getContext("2d");
-  greyContext.drawImage(image, 0, 0);
-  const pixels = greyContext.getImageData(0, 0, grey.width, grey.height);
+// A picture in gray with full contrast, but not too dark, so that it is seen under the map and hue belongs to the map.
+const grayPictures = new Map();
+function grayPicture(image) {
+  if (grayPictures.has(image)) return grayPictures.get(image);
+  const gray = document.createElement("canvas");
+  [gray.width, gray.height] = [image.naturalWidth, image.naturalHeight];
+  const grayContext = gray.getContext("2d");
+  grayContext.drawImage(image, 0, 0);
+  const pixels = grayContext.getImageData(0, 0, gray.width, gray.height);
   const values = Float32Array.from({length: pixels.data.length / 4}, (_, i) =>
     0.299 * pixels.data[4 * i] + 0.587 * pixels.data[4 * i + 1] + 0.114 * pixels.data[4 * i + 2]);
   const [low, high] = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
@@ -94,9 +94,9 @@ function greyPicture(image) {
     const level = high > low ? (value - low) / (high - low) : value / 255;
     pixels.data.fill(darkest + (255 - darkest) * level, 4 * i, 4 * i + 3);
   });
-  greyContext.putImageData(pixels, 0, 0);
-  greyPictures.set(image, grey);
-  return grey;
+  grayContext.putImageData(pixels, 0, 0);
+  grayPictures.set(image, gray);
+  return gray;
 }
 
 const heat = document.createElement("canvas");
@@ -110,7 +110,7 @@ function drawHeat(map, h, w) {
   for (let r = 0; r < h + 2; r++)
     for (let c = 0; c < w + 2; c++) {
       const i = Math.min(h - 1, Math.max(0, r - 1)) * w + Math.min(w - 1, Math.max(0, c - 1));
-      pixels.data.set([...heatColour(map[i] / highest), 255], 4 * (r * (w + 2) + c));
+      pixels.data.set([...heatColor(map[i] / highest), 255], 4 * (r * (w + 2) + c));
     }
   heatContext.putImageData(pixels, 0, 0);
   context.save();
@@ -159,7 +159,7 @@ async function draw() {
   const from = {y: (state.row + 0.5) / H, x: (state.column + 0.5) / W};
   const to = strongestRegion(map, h, w);
   context.imageSmoothingEnabled = Math.min(naturalWidth, naturalHeight) > 128;
-  context.drawImage(greyPicture(image), 0, 0, width, height);
+  context.drawImage(grayPicture(image), 0, 0, width, height);
   const highest = drawHeat(map, h, w);
   const standsOut = to.contrast >= data.heat.stands_out;
   if (standsOut) drawArrow(from, to);
@@ -186,8 +186,8 @@ const toCanvas = position => [position.x * canvas.width, position.y * canvas.hei
 
 function drawDot(from) {
   const unit = markUnit();
-  for (const [radius, colour] of [[7, "rgba(0,0,0,.7)"], [6.2, "#fff"], [state.locked ? 5.4 : 4.6, "#1e90ff"]]) {
-    context.fillStyle = colour;
+  for (const [radius, color] of [[7, "rgba(0,0,0,.7)"], [6.2, "#fff"], [state.locked ? 5.4 : 4.6, "#1e90ff"]]) {
+    context.fillStyle = color;
     context.beginPath();
     context.arc(...toCanvas(from), radius * unit, 0, 7);
     context.fill();
@@ -200,8 +200,8 @@ function drawArrow(from, to) {
   const length = Math.hypot(end[0] - start[0], end[1] - start[1]);
   context.lineCap = "butt";
   context.lineJoin = "round";
-  for (const [outline, colour] of [[2.4 * unit, "rgba(0,0,0,.7)"], [0, "#fff"]]) {
-    context.strokeStyle = context.fillStyle = colour;
+  for (const [outline, color] of [[2.4 * unit, "rgba(0,0,0,.7)"], [0, "#fff"]]) {
+    context.strokeStyle = context.fillStyle = color;
     if (length > 14 * unit) {
       const dx = (end[0] - start[0]) / length;
       const dy = (end[1] - start[1]) / length;
@@ -292,8 +292,8 @@ function fillControls() {
 
 function fillLegend() {
   const {stops, opacity, darkest} = data.heat;
-  const grey = 128 + darkest / 2; // of a picture of medium lightness
-  const blended = stops.map(stop => `rgb(${stop.map(channel => opacity * channel + (1 - opacity) * grey).join(" ")})`);
+  const gray = 128 + darkest / 2; // of a picture of medium lightness
+  const blended = stops.map(stop => `rgb(${stop.map(channel => opacity * channel + (1 - opacity) * gray).join(" ")})`);
   $("bar").style.background = `linear-gradient(to right, ${blended.join(", ")})`;
 }
 

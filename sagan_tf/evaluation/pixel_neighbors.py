@@ -8,7 +8,7 @@ REDUCED_SIZE = 32  # px; larger images are averaged down to about this
 _BLOCK = 1024  # images; of 256 px, 200 MB
 
 
-def pixel_neighbours(queries, reader, count, limit):
+def pixel_neighbors(queries, reader, count, limit):
     """Finds the images of a data set that are nearest to others by their pixels; shows a bar if there are many.
 
     Args:
