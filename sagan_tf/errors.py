@@ -136,7 +136,7 @@ def _exit(message, code):
 
 
 def _one_line(text):
-    return " ".join(text.split())
+    return " ".join(filter(None, map(str.strip, text.splitlines())))  # keeps two spaces in the name of a file
 
 
 @contextlib.contextmanager

@@ -19,6 +19,10 @@ def test_format_size_chooses_its_unit(num_bytes, text):
     assert format_size(num_bytes) == text
 
 
+def test_error_line_keeps_the_names_of_files():
+    assert str(UserError("two  spaces.png:\n  damaged.\n")) == "two  spaces.png: damaged."
+
+
 def test_renamed_options_changes_the_message_alone():
     with pytest.raises(UserError, match=r"^SOURCE: `x`; set --data_dir\.$"):
         with renamed_options({"data.name:": "SOURCE:", "data.data_dir": "--data_dir"}):

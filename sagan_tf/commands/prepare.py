@@ -4,13 +4,18 @@ import os
 import shlex
 
 from sagan_tf.commands.options import image_sides
+from sagan_tf.config.loading import QUICK_START
 from sagan_tf.data import embedded
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.prepared import prepared_shape, split_folder
 from sagan_tf.data.preparing import prepare
 from sagan_tf.data.sources import translate_data_errors
 from sagan_tf.errors import UserError, format_size, renamed_options
-from sagan_tf.networks.architectures import find_architecture
+from sagan_tf.networks.architectures import (
+    discriminator_attention_channels,
+    find_architecture,
+    generator_attention_channels,
+)
 
 _QUALITY = 95
 _SKIPPED_SHOWN = 10
@@ -75,7 +80,20 @@ def _train_command(options):
     # The size always: the quick start has another than the default.
     for name, value in {**_sides(options), **changes}.items():
         command += [f"--data.{name}", str(value)]
+    sizes = _attention_sizes(options)
+    for network in () if sizes is None else ("generator", "discriminator"):
+        command += [f"--{network}.attention_sizes", f"[{sizes}]"]
     return command
+
+
+def _attention_sizes(options):
+    """Maps of both networks for the size of the images; None if these have the quick start's."""
+    image_size = DataOptions(name=options.source, **_sides(options)).image_shape[:2]
+    maps = set(generator_attention_channels(image_size, 1)) & set(discriminator_attention_channels(image_size, 1))
+    wanted = QUICK_START.generator.attention_sizes
+    if maps.issuperset(wanted):
+        return None
+    return ",".join(str(size) for size in sorted(maps) if min(wanted) <= size <= 2 * max(wanted) and size % 2 == 0)
 
 
 def _describe(path, manifest, repaired):

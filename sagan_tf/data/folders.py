@@ -53,12 +53,34 @@ def open_folder(options, show_progress):
         hint = "Repair or remove them; `train` also takes --data.corrupt skip."
         raise unreadable_error(folder, list(unreadable.items()), len(paths), hint)
     readable = [i for i, path in enumerate(paths) if path not in unreadable]
-    labels = None if labels is None else np.asarray(labels, np.int32)[readable]
     files, skipped = tuple(paths[i] for i in readable), (*skipped, *unreadable.items())
+    if labels is not None:
+        labels = np.asarray(labels, np.int32)
+        labels, class_names, classes = without_unreadable_classes(labels[readable], labels, class_names, paths)
+        skipped += tuple(classes)
     if in_memory:
         return ArrayReader(np.stack(images), labels), class_names, files, skipped
     table, decode = tf.constant(files), _make_decoder(image_shape, options.resize)
     return IndexedReader(lambda i: tf.gather(table, i), decode, labels, files), class_names, files, skipped
+
+
+def without_unreadable_classes(readable_labels, labels, class_names, paths):
+    """Leaves out the classes that have images, of which none can be read.
+
+    Args:
+        readable_labels: int array, labels of the images that can be read.
+        labels: int array (N,), of all images.
+        class_names: Names by label.
+        paths: N paths.
+
+    Returns:
+        (int32 array of the new labels of the readable images, tuple of names, list of (folder of a class, reason)).
+    """
+    unreadable = np.setdiff1d(labels, readable_labels)
+    kept = np.setdiff1d(np.arange(len(class_names)), unreadable)
+    folders = sorted({os.path.dirname(path) for path, label in zip(paths, labels) if label in unreadable})
+    skipped = [(os.path.join(folder, ""), "class without an image that can be read") for folder in folders]
+    return np.searchsorted(kept, readable_labels).astype(np.int32), tuple(class_names[i] for i in kept), skipped
 
 
 def _read_all(paths, options, bar):
@@ -100,7 +122,7 @@ def _read_in_threads(paths, read):
             return reason_in_one_line(error)
 
     parts = [paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)]
-    with in_order(functools.partial(lambda part: [read_one(path) for path in part], part) for part in parts) as lists:
+    with in_order(functools.partial(map, read_one, part) for part in parts) as lists:
         yield itertools.chain.from_iterable(lists)
 
 

@@ -7,9 +7,10 @@ import struct
 
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, TiffImagePlugin, features
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 
 from sagan_tf.data.decoding import central_box, decode_png, resize_image
+from sagan_tf.data.threads import Budget
 
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # by their names in Pillow
 _NOT_IMAGES = (".avifs", ".pfm")  # suffixes of the same formats: films, and numbers of any range
@@ -18,6 +19,7 @@ UNREADABLE = (
     *(OSError, ValueError, TypeError, SyntaxError, RuntimeError, EOFError, struct.error),
     *(Image.DecompressionBombError, tf.errors.OpError),
 )
+_DECODING = Budget(1 << 27)  # pixels; all threads together
 MAX_PIXELS = 1 << 26  # of an image, a quarter with 16 bits per channel: decoding takes up to 35 and 85 bytes per pixel
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,7 +33,9 @@ _TO_UPRIGHT = {
 
 
 def reason_in_one_line(error):
-    """The text of an error of `UNREADABLE`, without what TensorFlow adds."""
+    """The text of an error of `UNREADABLE`, without what TensorFlow adds, and without the path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image of a format that is read"
     return " ".join(str(error).split("}} ")[-1].split(" [Op")[0].split())[:120]
 
 
@@ -93,7 +97,7 @@ def read_image(path, image_shape):
 
     Raises one of `UNREADABLE`, as `load_image`.
     """
-    with open_image(path) as image:
+    with open_image(path) as image, _DECODING.use(image.width * image.height):
         is_deep_png, black_and_white = _is_deep_png(image), _black_and_white(image)
         image.load()  # Metadata may follow the pixels, and Pillow turns a TIFF here.
         transposition = _transposition(image)

@@ -208,7 +208,7 @@ def _fits(lengths, manifest):
     pixels = math.prod(prepared_shape(options))
     low, high = (pixels, pixels) if options["encoding"] == "raw" else (1, 2 * pixels + 4096)
     ends = np.cumsum([0, *(shard["images"] for shard in manifest["shards"])])
-    sizes = np.diff(np.cumsum([0, *lengths], dtype=np.int64)[ends])
+    sizes = np.diff(np.append(0, np.cumsum(lengths, dtype=np.int64))[ends])
     return low <= lengths.min() <= lengths.max() <= high and sizes.tolist() == [s["bytes"] for s in manifest["shards"]]
 
 

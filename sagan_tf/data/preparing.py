@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from sagan_tf.data import embedded
-from sagan_tf.data.folders import list_images, unreadable_error
+from sagan_tf.data.folders import list_images, unreadable_error, without_unreadable_classes
 from sagan_tf.data.image_files import UNREADABLE, load_image, reason_in_one_line
 from sagan_tf.data.prepared import (
     ADVICE,
@@ -40,7 +40,7 @@ from sagan_tf.data.prepared import (
 )
 from sagan_tf.data.sources import open_reader
 from sagan_tf.data.threads import NUM_THREADS, TOGETHER, in_order
-from sagan_tf.errors import UserError, check_utf8, format_image_size, format_size
+from sagan_tf.errors import UserError, check_utf8, format_image_size, format_size, list_some
 from sagan_tf.files.atomic import atomic_write, remove_temporary_files, write_bytes, write_text
 from sagan_tf.files.hashing import sha256, sha256_of_parts
 from sagan_tf.files.locks import exclusive
@@ -113,9 +113,9 @@ def _describe(options, encoding, quality):
 
 
 def _read_complete(path, new):
-    """Reads the manifest of a complete folder; None of another. One of other options is refused, complete or not."""
+    """Reads the manifest of a complete folder; None of another. One of other options is refused if it has a shard."""
     manifest = read_manifest(path)
-    if manifest is None:
+    if manifest is None or ("shards" not in manifest and not any(path.glob("shard_*"))):
         return None
     old = manifest["options"]
     changes = [
@@ -148,6 +148,12 @@ class _Folder:
         self.paths, self.count = paths, len(paths)
         self.labels = np.full(len(paths), -1) if labels is None else np.asarray(labels)
 
+    def used_classes(self, readable_labels):
+        """Returns labels and class names without the classes of which no image can be read, and those as skipped."""
+        if self.class_names is None:
+            return readable_labels, None, []
+        return without_unreadable_classes(readable_labels, self.labels, self.class_names, self.paths)
+
     def identity(self, first, last):
         """Hash of names, sizes, times and labels of some images."""
         digest = hashlib.sha256()
@@ -158,12 +164,9 @@ class _Folder:
         return digest.hexdigest()
 
     def batches(self, first, last):
-        """Yields functions that return up to `TOGETHER` images, each uint8 (H, W, C) or (path, reason)."""
+        """Yields functions that return an iterator of up to `TOGETHER` images, uint8 (H, W, C) or (path, reason)."""
         for start in range(first, last, TOGETHER):
-            yield functools.partial(self._load, self.paths[start : min(start + TOGETHER, last)])
-
-    def _load(self, paths):
-        return [self.load_one(path) for path in paths]
+            yield functools.partial(map, self.load_one, self.paths[start : min(start + TOGETHER, last)])
 
     def load_one(self, path):
         """Returns uint8 (H, W, C), or (path, reason)."""
@@ -185,13 +188,16 @@ class _Records:
             self.labels = np.full(self.count, -1)
         self._files = [digest, *((os.path.basename(file), os.path.getsize(file)) for file in files)]
 
+    def used_classes(self, readable_labels):
+        return readable_labels, self.class_names, []
+
     def identity(self, first, last):
         return sha256_of_parts([json.dumps([self._files, first, last]).encode(), self.labels[first:last].astype("<i4")])
 
     def batches(self, first, last):
         batches = self._reader.in_order_batches(TOGETHER, first)
         for images, *_ in itertools.islice(batches, -(-(last - first) // TOGETHER)):
-            yield functools.partial(list, images)
+            yield functools.partial(iter, images)
 
 
 def _open(options):
@@ -278,7 +284,7 @@ def _encoded_batches(source, ranges, encode):
     """As a context manager, yields an iterator of the batches, each a list of bytes or (path, reason)."""
 
     def work(load):
-        return [item if isinstance(item, tuple) else encode(item) for item in load()]
+        return (item if isinstance(item, tuple) else encode(item) for item in load())
 
     loads = itertools.chain.from_iterable(source.batches(*ends) for ends in _merged(ranges))
     return in_order(functools.partial(work, load) for load in loads)
@@ -361,15 +367,18 @@ def _finish(source, path, options, about, shards, show_progress):
         raise unreadable_error(options.name, unreadable, source.count, hint)
     if not num_images:
         raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no images.")
-    for number in _find_damaged(path, shards, show_progress):
-        _record_path(path, number).unlink()
-        raise UserError(f"{path / shard_name(number)}: differs from what was written. Run the same command again.")
-    index = b"".join(bytes.fromhex(shard["index"]) for shard in shards)
-    write_bytes(path / INDEX, index)
+    if damaged := _find_damaged(path, shards, show_progress):
+        for number in damaged:
+            _record_path(path, number).unlink()
+        names = list_some([shard_name(number) for number in damaged], 3)
+        raise UserError(f"{path}: on the disk differs from what was written: {names}. Run the same command again.")
+    index = np.frombuffer(b"".join(bytes.fromhex(shard["index"]) for shard in shards), INDEX_DTYPE).copy()
+    index["label"], names, classes = source.used_classes(index["label"])
+    write_bytes(path / INDEX, index.tobytes())
     manifest = {
         "format": FORMAT, "options": about, "num_images": num_images,
-        "class_names": None if source.class_names is None else list(source.class_names),
-        "skipped": [*source.skipped, *unreadable], "index_sha256": sha256_of_parts([index]),
+        "class_names": names and list(names), "skipped": [*source.skipped, *unreadable, *classes],
+        "index_sha256": sha256_of_parts([index.tobytes()]),
         "shards": [{key: shard[key] for key in ("images", "bytes", "sha256")} for shard in shards],
     }  # fmt: skip
     write_text(path / MANIFEST, _to_json(manifest))

@@ -52,10 +52,11 @@ def _make_builder(options):
         raise _unknown_name(name) from None
     except ImportError as error:  # some data sets need further packages
         raise UserError(f"data.name: `{name}` needs a package: {error}. Install it with pip.") from None
-    except (AssertionError, ValueError, OSError) as error:
+    except Exception as error:  # of the files, or of the network: `huggingface:` names
         if str(error).startswith("Parsing builder name"):  # it has a character that no name has
             raise _unknown_name(name) from None
-        raise UserError(f"data.name: `{name}` cannot be opened: {str(error).strip().splitlines()[0]}") from None
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"data.name: `{name}` cannot be opened: {reason}") from None
 
 
 def _unknown_name(name):
@@ -122,5 +123,16 @@ def _list_files(builder, options):
     files = [(i.filename, i.skip, i.examples_in_shard - i.skip if i.take == -1 else i.take) for i in instructions]
     if not files:
         raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no images.")
+    if any(part.to <= part.from_ for part in _parts(builder, options.split)):
+        # Such as train[5:2]. TensorFlow Datasets would read another number of images.
+        raise UserError(f"data set `{options.name}`, split `{options.split}`: a part of it ends before it begins.")
     paths, skips, takes = zip(*files)
     return tuple(map(str, paths)), np.asarray(skips, np.int64), np.asarray(takes, np.int64)
+
+
+def _parts(builder, split):
+    """The parts of a split such as train[:100]+test, with where they begin and end; none of a name."""
+    splits = builder.info.splits
+    if split in splits or split == "all":
+        return []
+    return tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)

@@ -69,7 +69,8 @@ def find_architecture(image_size):
         others = " or ".join(format_image_size(size) for size in _nearest_sizes(*image_size))
         raise ValueError(
             "must have a smaller side of 3 to 7 times 8, 16, 32 or 64 px and a larger side that is a multiple of the "
-            f"same number; the nearest sizes are {others} px. Got {format_image_size(image_size)}."
+            f"same number, at most {_MAX_SIDE:,} px; the nearest sizes are {others} px. "
+            f"Got {format_image_size(image_size)}."
         )
     tables = (GENERATOR_MULTIPLIERS, DISCRIMINATOR_MULTIPLIERS, DISCRIMINATOR_DOWNSAMPLING)
     initial_shape = tuple(side * INITIAL_SIZE // blocks for side in image_size)

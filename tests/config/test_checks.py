@@ -23,7 +23,7 @@ OUT_OF_RANGE = [
         "data.image_size",
         "50",
         "must have a smaller side of 3 to 7 times 8, 16, 32 or 64 px and a larger side that is a multiple of the "
-        "same number; the nearest sizes are 48 or 56 px. Got 50.",
+        "same number, at most 1,024 px; the nearest sizes are 48 or 56 px. Got 50.",
     ),
     ("data.image_channels", "0", "must be 1 or 3. Got 0."),
     ("data.image_channels", "2", "must be 1 or 3. Got 2."),

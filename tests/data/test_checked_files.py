@@ -83,7 +83,7 @@ def test_interrupted_check_continues(class_folders, decoded, monkeypatch):
 def test_image_damaged_after_the_check_is_named(class_folders, decoded):
     source = reopen(class_folders, decoded)
     (class_folders / "b" / "3.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match="b/3.png: cannot identify"), translate_data_errors("data"):
+    with pytest.raises(UserError, match="b/3.png: not an image"), translate_data_errors("data"):
         next(iter(make_dataset(source, 10)))
 
 

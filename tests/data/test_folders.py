@@ -217,6 +217,19 @@ def test_describe_names_and_counts_what_is_not_used(pictures):
     }
 
 
+def test_class_without_a_readable_image_is_no_class(pictures):
+    (pictures / "broken").mkdir()
+    for name in ("0.jpg", "1.jpg"):
+        (pictures / "broken" / name).write_bytes(b"no image")
+    for memory_limit_gib in (2.0, 0.0):
+        source = open_small(pictures, corrupt="skip", memory_limit_gib=memory_limit_gib)
+        assert (source.class_names, source.class_counts) == (("kätze", "犬"), (3, 4))
+        assert source.reader.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    lines = describe(source).splitlines()
+    assert f"  {pictures}/broken/0.jpg and 1 more: not an image of a format that is read" in lines
+    assert f"  {pictures}/broken/: class without an image that can be read" in lines
+
+
 def test_load_image_rejects_formats_and_ranges_that_are_not_read(tmp_path):
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "float.tif")
     Image.fromarray(np.ones((8, 8), np.int32)).save(tmp_path / "whole.tif")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from PIL import Image
 from small_data import open_small, save_picture
 
 from sagan_tf import cli
+from sagan_tf.commands.options import PrepareOptions
+from sagan_tf.commands.prepare import _train_command
 from sagan_tf.config import load_config
 from sagan_tf.data import prepared, preparing
 from sagan_tf.data.fingerprint import fingerprint, fingerprint_differences, portable_fingerprint
@@ -136,6 +139,24 @@ def test_prepare_stops_at_or_skips_corrupt_images_and_reads_repaired_ones(pictur
     assert ours.pop("prepared.json") and expected.pop("prepared.json") and ours == expected
 
 
+def test_prepare_leaves_out_a_class_without_a_readable_image(pictures, tmp_path):
+    source = shutil.copytree(pictures, tmp_path / "pictures")
+    (source / "train" / "broken").mkdir()
+    (source / "train" / "broken" / "0.png").write_bytes(b"no image")
+    manifest, _ = run(source, tmp_path / "out", corrupt="skip")
+    assert (f"{source}/train/broken/", "class without an image that can be read") in manifest["skipped"]
+    prepared_source, expected = open_small(tmp_path / "out"), open_small(pictures)
+    assert prepared_source.class_names == expected.class_names
+    np.testing.assert_array_equal(prepared_source.reader.labels, expected.reader.labels)
+
+
+def test_prepare_without_space_for_pixels_takes_another_encoding(pictures, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="120.0 KiB are needed and 1.0 KiB free"):
+        patch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1024))
+        run(pictures, tmp_path / "out")
+    assert run(pictures, tmp_path / "out", "png")[0]["options"]["encoding"] == "png"
+
+
 def test_prepare_reads_an_image_again_that_failed_for_a_while(pictures, raw, tmp_path, monkeypatch):
     def fail_twice(path, *arguments):
         loaded.append(path)
@@ -194,15 +215,18 @@ def test_prepare_is_refused_when_other_options_overtake_it(pictures, tmp_path, m
     assert before and contents(tmp_path / "out") == before
 
 
-def test_prepare_finds_shard_damaged_while_it_works(pictures, raw, tmp_path, monkeypatch):
+def test_prepare_finds_shards_damaged_while_it_works(pictures, raw, tmp_path, monkeypatch):
+    """All of them at once: each check reads everything."""
+
     def damage(*arguments):
-        shard = tmp_path / "out" / "train" / "shard_00000.bin"
-        shard.write_bytes(b"x" * shard.stat().st_size)
+        for number in (0, 2):
+            shard = tmp_path / "out" / "train" / f"shard_0000{number}.bin"
+            shard.write_bytes(b"x" * shard.stat().st_size)
         return check(*arguments)
 
     check = preparing._find_damaged
     monkeypatch.setattr(preparing, "_find_damaged", damage)
-    with pytest.raises(UserError, match="shard_00000.bin: differs from what was written"):
+    with pytest.raises(UserError, match="differs from what was written: shard_00000.bin, shard_00002.bin."):
         run(pictures, tmp_path / "out")
     monkeypatch.setattr(preparing, "_find_damaged", check)
     run(pictures, tmp_path / "out")
@@ -259,7 +283,7 @@ def test_prepared_data_of_another_aspect_are_refused(pictures, tmp_path, capsys)
     command = ["prepare", str(pictures), "--out", str(tmp_path), "--image_height", "24", "--image_width", "40"]
     cli.main(command)
     assert "40 images of 24x40x3" in (out := capsys.readouterr().out)
-    assert out.endswith(" --data.image_height 24 --data.image_width 40\n")
+    assert " --data.image_height 24 --data.image_width 40 --generator.attention_sizes '[12]' " in out
     with pytest.raises(SystemExit, match="2"):
         cli.main([*command, "--image_size", "32"])
     assert "--image_size: sets a square" in capsys.readouterr().err
@@ -304,6 +328,14 @@ def test_prepare_prints_a_command_that_trains_on_its_folder(pictures, tmp_path, 
     assert line == f"Train with: sagan train --data.name {name} --data.image_size 32"
     assert load_config(line.split()[4:]).data.name == name
     assert open_small(name).class_names == ("kätze", "犬")
+
+
+@pytest.mark.parametrize("image_size", [24, 32, 48, 80, 96, 128, 160, 192, 224, 256, 320, 448])
+def test_command_that_prepare_prints_is_accepted(tmp_path, image_size):
+    options = PrepareOptions(source="pictures", out=tmp_path, image_size=image_size)
+    config = load_config(_train_command(options)[2:])
+    assert config.data.image_size == image_size
+    assert all(8 <= size <= 32 for size in config.discriminator.attention_sizes)
 
 
 @pytest.mark.parametrize("options", [{}, ON_DISK, {"conditional": False}])

@@ -41,6 +41,23 @@ def test_open_source_names_a_package_that_the_data_set_needs(tmp_path, monkeypat
         open_small("dices", data_dir=str(tmp_path))
 
 
+def test_open_source_names_why_the_hub_of_data_sets_cannot_be_reached(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ConnectionAbortedError
+
+    monkeypatch.setattr(tfds, "builder", fail)
+    with pytest.raises(UserError, match="data.name: `huggingface:mnist` cannot be opened: ConnectionAbortedError"):
+        open_small("huggingface:mnist", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("split", ["train[2:1]", "train[:2]+train[2:1]"])
+def test_open_source_refuses_a_slice_that_ends_before_it_begins(tmp_path, split):
+    pictures = [np.zeros((32, 32, 3), np.uint8)] * 3
+    write_records(tmp_path, "three", tfds.features.Image(shape=(32, 32, 3)), pictures, [0, 1, 2])
+    with pytest.raises(UserError, match=r"`train.*`: a part of it ends before it begins"):
+        open_small("three", data_dir=str(tmp_path), split=split)
+
+
 def write_records(folder, name, image, pictures, labels, damage_last=False):
     """Writes a prepared TensorFlow Datasets data set of three classes."""
     features = tfds.features.FeaturesDict({"image": image, "label": tfds.features.ClassLabel(num_classes=3)})

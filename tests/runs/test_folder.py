@@ -62,8 +62,9 @@ def test_run_resume_records_every_start(tmp_path):
         changed("training", steps=3_000),
         changed("output", log_interval=25),
         changed("hardware", precision="mixed_bfloat16"),
+        changed("data", data_dir="elsewhere", memory_limit_gib=0.5),
     ],
-    ids=["run", "steps", "output", "hardware"],
+    ids=["run", "steps", "output", "hardware", "data"],
 )
 def test_run_resume_saves_config_when_changeable_fields_differ(tmp_path, config):
     Run.create_or_resume(tmp_path / "run", QUICK_START).close()
