@@ -69,7 +69,8 @@ def make_guard(config, gan, run):
 def failure_signs(run):
     """The `FailureSigns` of the metrics lines so far; lines before a recovery count for the diversity alone."""
     recovered = max((recovery["step"] for recovery in run.recoveries()), default=0)
-    lines = [line for line in run.read_metrics() if line.get("sample_diversity") is not None]
+    judged = ("sample_diversity", "d_accuracy", "d_loss")
+    lines = [line for line in run.read_metrics() if all(line.get(name) is not None for name in judged)]
     before = [line["sample_diversity"] for line in lines if line["step"] <= recovered]
     signs = FailureSigns(max(before, default=0.0))
     for line in lines[len(before) :]:
@@ -93,6 +94,8 @@ class FolderCheck(StepCallback):
             is_same = os.path.samestat(os.stat(self.path), self.status)
         except FileNotFoundError:
             is_same = False
+        except OSError:  # of a network disk, for a while
+            return
         if not is_same:
             raise UserError(
                 f"{self.path}: the run folder was removed or renamed during training, at step {step}. Move it back, or "

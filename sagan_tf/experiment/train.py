@@ -155,11 +155,33 @@ def start_run(config, run, source, fingerprint, allow_data_change, is_compiled):
         if allow_data_change:
             check_number_of_classes(run, fingerprint)
         check_data(run, fingerprint, allow_data_change)
+        _check_steps(config, run)
     run.record_start(config, is_compiled)
     report_data(source, run, is_new=run.fingerprint() != fingerprint)
     run.save_fingerprint(fingerprint)
     warn_of_short_average(config.training)
     print(f"XLA: {'on' if is_compiled else 'off'} (hardware.jit_compile: {as_yaml(config.hardware.jit_compile)})")
+
+
+def _check_steps(config, run):
+    """Raises UserError for steps that a run cannot continue with; says that another end moves the learning rates."""
+    steps, newest = config.training.steps, max(run.checkpoint_steps(), default=0)
+    if steps < newest:
+        raise UserError(f"training.steps: must be at least {newest}, which the run has made. Got {steps}.")
+    if newest < steps:
+        _check_divides(config.hardware.steps_per_execution, newest)
+    schedules = {config.generator_optimizer.schedule, config.discriminator_optimizer.schedule}
+    if (old := run.config().training.steps) != steps and schedules != {"constant"}:
+        print(f"Note: learning rates that fell until step {old} fall until step {steps} now, and change at once.")
+
+
+def _check_divides(steps_per_execution, step):
+    """Raises UserError if no call would end at a step where a line, a checkpoint or the end is due."""
+    if step % steps_per_execution:
+        raise UserError(
+            f"hardware.steps_per_execution: must divide {step}, the step from which the run continues, as 1 does. "
+            f"Got {steps_per_execution}."
+        )
 
 
 def report_data(source, run, is_new):
@@ -201,12 +223,7 @@ def fit(config, gan, source, run, manager, callbacks=()):
             if is_chief:
                 write_report([run], run.report_path)
         return None
-    per_call = config.hardware.steps_per_execution
-    if start_step % per_call:  # no call would end at a step where a line, a checkpoint or the end is due
-        raise UserError(
-            f"hardware.steps_per_execution: must divide {start_step}, the step from which the run continues, as 1 "
-            f"does. Got {per_call}."
-        )
+    _check_divides(config.hardware.steps_per_execution, start_step)
     dataset = make_dataset(source, training.images_per_step, seed=training.seed, start_step=start_step)
     dataset = prefetch_to_device(dataset, gan.distribute_strategy)
     stop, progress, started_at = StopOnSignal(), Progress(training.steps), time.monotonic()

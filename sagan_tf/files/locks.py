@@ -1,6 +1,7 @@
 """Locks between processes, on files."""
 
 import contextlib
+import errno
 from pathlib import Path
 
 import filelock
@@ -19,6 +20,12 @@ def exclusive(path, *, error=None, notice=None, remove=False):
             raise UserError(error) from None
         print(notice)
         lock.acquire()
+    except OSError as problem:
+        if problem.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
+        raise UserError(
+            f"{path}: its disk has no file locks ({problem.strerror}). Choose a folder elsewhere."
+        ) from None
     try:
         yield
     finally:

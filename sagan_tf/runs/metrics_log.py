@@ -6,8 +6,10 @@ import os
 
 from sagan_tf.errors import UserError
 from sagan_tf.files.atomic import write_text
-from sagan_tf.files.untrusted import read_text
+from sagan_tf.files.untrusted import check_kind
 from sagan_tf.runs.records import read_record
+
+_MAX_LINE = 1 << 20  # characters
 
 
 class MetricsLog:
@@ -49,13 +51,20 @@ class MetricsLog:
         return read_record(self.unfinished_path, _parse_unfinished, "the means of an unfinished metrics line")
 
     def _lines(self):
+        """Yields the lines, of a file of any length."""
         if not self.path.exists():
-            return []
-        *lines, _ = read_text(self.path).split("\n")
-        for number, line in enumerate(lines, start=1):
-            if not _is_metrics_line(line):
-                raise UserError(f"{self.path}, line {number}: not a line of metrics. Remove it.")
-        return lines
+            return
+        check_kind(self.path)
+        try:
+            with open(self.path, encoding="utf-8", errors="replace", newline="\n") as file:
+                for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), start=1):
+                    if not line.endswith("\n") and len(line) < _MAX_LINE:
+                        return
+                    if not _is_metrics_line(line):
+                        raise UserError(f"{self.path}, line {number}: not a line of metrics. Remove it.")
+                    yield line.removesuffix("\n")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read: {error.strerror}.") from None
 
 
 def _open_without_following(path, flags):

@@ -57,7 +57,10 @@ def parse_best(value):
 
 def parse_recoveries(value):
     """Recoveries: list of dicts of `kind`, `step` and `rate_factor`."""
-    recoveries = [{**recovery, "rate_factor": float(recovery["rate_factor"])} for recovery in value]
+    recoveries = [
+        {"kind": str(recovery["kind"]), "step": int(recovery["step"]), "rate_factor": float(recovery["rate_factor"])}
+        for recovery in value
+    ]
     if not all(0 < recovery["rate_factor"] <= 1 for recovery in recoveries):
         raise ValueError
     return recoveries

@@ -207,15 +207,12 @@ class SAGAN(DistributedModel):
                 several replicas.
             UserError: The kernels cannot be compiled on this machine.
         """
-        arguments = locals()
-        options = {name: arguments[name] for name in STEP_OPTIONS}
+        options = {name: value for name, value in locals().items() if name in STEP_OPTIONS}
         self.jit_compile_choice = jit_compile
         jit_compile = self._resolve_jit_compile(jit_compile, native_operations or run_eagerly, lecam_weight, ada_target)
         check_step_options(options)
         if native_operations and jit_compile:
-            raise ValueError(
-                "XLA cannot compile `native_operations`. Received: native_operations=True, jit_compile=True."
-            )
+            raise ValueError("XLA cannot compile `native_operations`. Received: True for both.")
         super().compile(None, jit_compile=jit_compile, steps_per_execution=steps_per_execution, run_eagerly=run_eagerly)
         generator_optimizer = generator_optimizer or FusedAdam(1e-4, beta_1=0.0, beta_2=0.9)
         discriminator_optimizer = discriminator_optimizer or FusedAdam(4e-4, beta_1=0.0, beta_2=0.9)
@@ -282,7 +279,9 @@ class SAGAN(DistributedModel):
     def fit(self, x=None, *args, **kwargs):
         """As `keras.Model.fit`; raises ValueError for images that are all in [0, 1]."""
         self._check_scale(x)
-        return super().fit(x, *args, **kwargs)
+        history = super().fit(x, *args, **kwargs)
+        self.optimizer.finalize(self.generator, self.discriminator)
+        return history
 
     def evaluate(self, x=None, *args, **kwargs):
         """As `keras.Model.evaluate`; raises ValueError for images that are all in [0, 1]."""

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from sagan_tf.training.loss_scale import MINIMUM_SCALE, loss_scaling_optimizers
+from sagan_tf.training.step_metrics import PENALTIES
 
 # One batch of all classes; diversity is measured within each group of one class.
 SAMPLES, GROUPS = 64, 8
@@ -77,7 +78,7 @@ class Guard:
             failing.discard("guessing")
         self._report("saturated", "saturated" in failing, step, (
             f"the discriminator tells all real and generated images apart (accuracy {means['d_accuracy']:.3f}, loss "
-            f"{means['d_loss']:.4f}) and leaves the generator no gradient. Likely to help: a lower "
+            f"{_without_penalties(means):.4f}) and leaves the generator no gradient. Likely to help: a lower "
             f"discriminator_optimizer.learning_rate, {augmentation}more images."
         ))  # fmt: skip
         self._report("guessing", "guessing" in failing, step, (
@@ -154,13 +155,18 @@ class FailureSigns:
         # Without any update, as at the start in float16, there is no gradient to judge by.
         is_dead = all(means.get(f"{x}_gradient_norm") == 0 and means.get(f"{x}_skipped", 0) < 1 for x in "dg")
         signs = {
-            "saturated": accuracy >= SATURATED_ACCURACY and abs(means["d_loss"]) < SATURATED_LOSS,
+            "saturated": accuracy >= SATURATED_ACCURACY and abs(_without_penalties(means)) < SATURATED_LOSS,
             "guessing": self._lines_of_guessing >= GUESSING_LINES and not is_dead,
             "dead": is_dead,
             "collapsed": diversity < COLLAPSED_SHARE * self.largest_diversity,
         }
         self.largest_diversity = max(self.largest_diversity, diversity)
         return {name for name, holds in signs.items() if holds}
+
+
+def _without_penalties(means):
+    """The adversarial loss of the discriminator, whose own line holds the sum."""
+    return means["d_loss"] - sum(means.get(name) or 0.0 for name in PENALTIES)
 
 
 def _all_finite(gan):

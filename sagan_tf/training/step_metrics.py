@@ -6,7 +6,8 @@ from keras import ops
 from sagan_tf.training.loss_scale import loss_scaling_optimizers
 
 EVALUATED = ("d_loss", "g_loss", "real_logit", "fake_logit", "d_accuracy")
-# Penalties of the discriminator's loss, and ADA, each with the arguments of `compile` that turn it on.
+PENALTIES = ("r1", "r2", "lecam", "consistency")  # in `d_loss`
+# The same, and ADA, each with the arguments of `compile` that turn it on.
 _OPTIONAL = {
     "r1": ("r1_weight",), "r2": ("r2_weight",), "lecam": ("lecam_weight",),
     "consistency": ("consistency_real_weight", "consistency_fake_weight"),

@@ -22,3 +22,8 @@ class TwoOptimizers:
     def variables(self):
         """Variables of both."""
         return [variable for optimizer in self.optimizers for variable in optimizer.variables]
+
+    def finalize(self, *networks):
+        """Puts the averages of optimizers with `use_ema` in place of the weights, as Keras does at the end of `fit`."""
+        for optimizer, network in zip(self.optimizers, networks):
+            optimizer.finalize_variable_values(network.trainable_variables)

@@ -1,7 +1,10 @@
 """The guard of a resumed run continues from the metrics lines of earlier processes."""
 
+import json
+
 import pytest
 
+from sagan_tf.errors import UserError
 from sagan_tf.experiment.callbacks import failure_signs
 from sagan_tf.runs.folder import Run
 from sagan_tf.training.guard import GUESSING_LINES
@@ -32,3 +35,19 @@ def test_largest_diversity_is_that_of_all_lines(tmp_path, recovered):
     signs = failure_signs(run)
     assert signs.largest_diversity == 0.9
     assert "collapsed" in signs.of({**GUESSING, "sample_diversity": 0.1})
+
+
+@pytest.mark.parametrize("line", [{}, {"d_accuracy": None, "d_loss": None}, {"d_accuracy": 1.0}])
+def test_lines_without_what_the_guard_judges_are_left_out(tmp_path, line):
+    """Such as of a file that was edited."""
+    run = Run(tmp_path)
+    run.metrics_log.append({"step": 1, "sample_diversity": 0.9, **line})
+    assert failure_signs(run).largest_diversity == 0.0
+
+
+@pytest.mark.parametrize("recovery", [{"rate_factor": 0.5}, {"rate_factor": 0.5, "kind": "x", "step": "a"}])
+def test_recoveries_without_kind_or_step_are_refused(tmp_path, recovery):
+    run = Run(tmp_path)
+    run.recoveries_path.write_text(json.dumps([recovery]))
+    with pytest.raises(UserError, match="recoveries.json: does not hold a list of recoveries"):
+        failure_signs(run)

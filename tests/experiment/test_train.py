@@ -129,7 +129,18 @@ def test_resume_rejects_steps_per_execution_that_does_not_divide_the_step(tmp_pa
     config = tiny_config(tmp_path, steps=4, hardware__steps_per_execution=2, output__log_interval=2)
     with pytest.raises(UserError, match="hardware.steps_per_execution: must divide 1, the step .* Got 2"):
         train(config)
-    assert run.checkpoint_steps() == [1]
+    assert run.checkpoint_steps() == [1] and run.config().hardware.steps_per_execution == 1
+
+
+def test_resume_rejects_fewer_steps_than_were_made_and_notes_another_end(tmp_path, trained, capsys):
+    run = trained.copy(tmp_path / "run")
+    with pytest.raises(UserError, match="training.steps: must be at least 6, which the run has made. Got 2."):
+        train(trained.config(run.path, training__steps=2))
+    assert run.config().training.steps == 6
+    config = tiny_config(tmp_path / "decaying", steps=1, generator_optimizer__schedule="linear")
+    train(config)
+    train(tiny_config(tmp_path / "decaying", steps=2, generator_optimizer__schedule="linear"))
+    assert "learning rates that fell until step 1 fall until step 2 now, and change at once" in capsys.readouterr().out
 
 
 def test_resume_rejects_changed_data_and_leaves_run_as_it_is(tmp_path, capsys):

@@ -1,7 +1,10 @@
 """A lock between processes raises an error or waits."""
 
+import errno
+import os
 import threading
 
+import filelock
 import pytest
 
 from sagan_tf.errors import UserError
@@ -37,3 +40,14 @@ def test_exclusive_removes_lock_file_when_asked(tmp_path):
     with exclusive(tmp_path / ".lock", remove=True):
         assert (tmp_path / ".lock").exists()
     assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_exclusive_names_a_disk_without_locks(tmp_path, monkeypatch, number):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", fail)
+    with pytest.raises(UserError, match=r"\.lock: its disk has no file locks \(.*\). Choose a folder elsewhere"):
+        with exclusive(tmp_path / ".lock", error="busy"):
+            raise AssertionError("the block must not run")

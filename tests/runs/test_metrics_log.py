@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagan_tf.errors import UserError
+from sagan_tf.files import untrusted
+from sagan_tf.runs import metrics_log
 from sagan_tf.runs.folder import Run
 
 NUMBERS = st.integers(-(2**53), 2**53) | st.floats()
@@ -68,3 +70,20 @@ def test_metrics_log_is_empty_without_file(tmp_path):
     run = Run(tmp_path)
     run.metrics_log.truncate_after(5)
     assert run.read_metrics() == [] and os.listdir(tmp_path) == []
+
+
+def test_metrics_log_of_a_very_long_run_is_read(tmp_path, monkeypatch):
+    """A limit on the whole file locked a run out of its own folder."""
+    monkeypatch.setattr(untrusted, "MAX_TEXT_BYTES", 1000)
+    run = Run(tmp_path)
+    for step in range(100):
+        run.metrics_log.append({"step": step, "d_loss": 1.5})
+    assert run.metrics_path.stat().st_size > 2000 and len(run.read_metrics()) == 100
+
+
+def test_metrics_log_refuses_an_endless_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics_log, "_MAX_LINE", 1000)
+    run = Run(tmp_path)
+    run.metrics_path.write_text('{"step": 1, "' + "x" * 2000)
+    with pytest.raises(UserError, match="metrics.jsonl, line 1: not a line of metrics"):
+        run.read_metrics()

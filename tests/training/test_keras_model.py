@@ -327,6 +327,21 @@ def test_epochs_with_callbacks_of_keras(tmp_path):
     assert (tmp_path / "board").exists() == bool(importlib.util.find_spec("tensorboard"))
 
 
+def test_fit_puts_the_averages_of_optimizers_in_place_of_the_weights():
+    """As Keras does with `use_ema`: with much momentum, those of the first step nearly stay."""
+
+    def kernel_after(steps, momentum):
+        gan = make_small("float32", **EAGER)
+        options = dict(learning_rate=0.1, use_ema=True, ema_momentum=momentum)
+        gan.compile(keras.optimizers.SGD(**options), keras.optimizers.SGD(**options), **EAGER)
+        fit(gan, make_images(steps), epochs=1)
+        return gan.generator.get_weights()[0]
+
+    first = kernel_after(1, 0.999)
+    changes = [np.abs(kernel_after(3, momentum) - first).max() for momentum in (0.0, 0.999)]
+    assert 0 < changes[1] < 0.1 * changes[0]
+
+
 @pytest.mark.slow
 def test_callbacks_of_keras_set_both_learning_rates(tmp_path):
     gan = make_small("float32", **EAGER)
