@@ -335,7 +335,7 @@ def test_fit_puts_the_averages_of_optimizers_in_place_of_the_weights():
         options = dict(learning_rate=0.1, use_ema=True, ema_momentum=momentum)
         gan.compile(keras.optimizers.SGD(**options), keras.optimizers.SGD(**options), **EAGER)
         fit(gan, make_images(steps), epochs=1)
-        return gan.generator.get_weights()[0]
+        return gan.generator.trainable_variables[0].numpy()
 
     first = kernel_after(1, 0.999)
     changes = [np.abs(kernel_after(3, momentum) - first).max() for momentum in (0.0, 0.999)]
