@@ -234,6 +234,13 @@ def test_pretrained_cifar10_makes_ten_classes_of_photographs():
     assert ships[2] > ships[0] and frogs[2] < frogs[0]
 
 
+def test_sample_takes_no_seeds_and_refuses_those_that_would_wrap():
+    generator = sagan_tf.pretrained("twins")
+    assert generator.sample([], []).shape == (0, 32, 32, 3)
+    with pytest.raises(ValueError, match="`seeds` must be an int or"):
+        generator.sample([2**64 - 1], [0])
+
+
 def test_pretrained_names_its_weights_when_there_are_none_of_that_name():
     with pytest.raises(UserError, match=r"no weights `twin`. Did you mean `twins`?"):
         sagan_tf.pretrained("twin")

@@ -1,6 +1,7 @@
 """The classes that a user chose."""
 
 from sagan_tf.errors import UserError, did_you_mean, list_some
+from sagan_tf.generation.labels import find_class
 
 DEFAULT_CLASSES = 10
 
@@ -31,8 +32,8 @@ def choose_classes(chosen, names):
 
 
 def _find_class(text, names):
-    if text in names:
-        return names.index(text)
+    if (label := find_class(text, names)) is not None:
+        return label
     try:
         label = int(text)
     except ValueError:

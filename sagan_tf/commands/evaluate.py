@@ -1,5 +1,6 @@
 """`sagan evaluate`: measures a run's generator, or a folder of images."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -117,8 +118,11 @@ def evaluate_run(run, options):
     }
     result = _write_result(stem, subject, measured, of_images, about, evaluator, files)
     if options.out is None and run.output_path == run.path:
-        write_report([run], run.report_path)
-        result.files.append(run.report_path)
+        try:
+            write_report([run], run.report_path)
+            result.files.append(run.report_path)
+        except UserError as error:  # of a file of the run; the result is there
+            print(f"Warning: the report is not written: {error}", file=sys.stderr)
     return result
 
 

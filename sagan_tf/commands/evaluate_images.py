@@ -145,15 +145,17 @@ def _similarities(reader, source):
     per_class = max(4, min(30, 3000 // classes))
     images, labels = reader.read(range(min(reader.count, per_class * classes)))
     scales, similarities = num_scales(min(images.shape[1:3])), class_similarities(images, labels)
-    note = f"mean of {len(similarities)} class(es), random pairs of {len(images):,} samples, {scales} scales"
+    note = "mean of {} class(es), random pairs of {:,} {}, {} scales"
     details = {"by_class": {str(label): value for label, value in similarities.items()}}
-    values = [MetricValue("ms_ssim_within_classes", _mean(similarities), None, note, details)]
+    of_samples = note.format(len(similarities), len(images), "samples", scales)
+    values = [MetricValue("ms_ssim_within_classes", _mean(similarities), None, of_samples, details)]
     if source is not None and source.num_classes == reader.num_classes:
-        similarities = class_similarities(*some_of_each_class(source, per_class, per_class * classes))
+        images, labels = some_of_each_class(source, per_class, per_class * classes)
+        similarities = class_similarities(images, labels)
         if not similarities:  # no class has two images
             return values
-        note = note.replace("samples", "images")
-        values.append(MetricValue("ms_ssim_of_the_data", _mean(similarities), None, note))
+        of_data = note.format(len(similarities), len(images), "images", scales)
+        values.append(MetricValue("ms_ssim_of_the_data", _mean(similarities), None, of_data))
     return values
 
 

@@ -4,6 +4,7 @@ import os
 
 from sagan_tf.commands.evaluate_checks import is_set
 from sagan_tf.commands.options import TRUNCATION_CURVE
+from sagan_tf.data import embedded
 from sagan_tf.evaluation.evaluator import file_name_part
 from sagan_tf.evaluation.standing_statistics import BATCH_SIZE
 from sagan_tf.files.hashing import sha256_of_parts
@@ -39,7 +40,7 @@ def run_stem(run_name, weights, step, features, options):
 
 def folder_stem(folder, features, options):
     """File name, without suffix, of the result of a folder of images, a pathlib.Path."""
-    return _stem([_distinct_part(str(folder)), features, *_further_parts(options)])
+    return _stem([_place(folder), features, *_further_parts(options)])
 
 
 def beside(stem, suffix):
@@ -55,8 +56,14 @@ def _stem(parts):
     return f"{name[:_LONGEST_STEM].decode(errors='ignore')}-{sha256_of_parts([name])[:16]}"
 
 
+def _place(path):
+    """A path as part of a file name; a hash tells apart folders and files of one name."""
+    place = os.path.realpath(path)
+    return f"{file_name_part(os.path.basename(place))}_{sha256_of_parts([os.fsencode(place)])[:8]}"
+
+
 def _distinct_part(text):
-    """A path or split as part of a file name; a hash tells apart those of which it leaves out something."""
+    """A name as part of a file name; a hash tells apart those of which it leaves out something."""
     part = file_name_part(text)
     return part if part == text else f"{part}_{sha256_of_parts([text.encode()])[:8]}"
 
@@ -76,7 +83,10 @@ def _parts(options):
 
 
 def _further_parts(options):
-    parts = [f"against_{_distinct_part(os.path.normpath(options.reference))}"] if is_set(options, "reference") else []
+    parts = []
+    if is_set(options, "reference"):
+        is_name = options.reference in embedded.NAMES or not os.path.exists(options.reference)
+        parts += [f"against_{_distinct_part(options.reference) if is_name else _place(options.reference)}"]
     parts += [f"split_{_distinct_part(options.split)}"] if is_set(options, "split") else []
     for name in ("image_size", "image_height", "image_width", "pixel_range", "num_reference"):
         parts += [f"{name}_{file_name_part(getattr(options, name))}"] if is_set(options, name) else []

@@ -14,6 +14,7 @@ from sagan_tf.evaluation.metrics import compute_metrics
 from sagan_tf.evaluation.precision_recall import own_distances
 from sagan_tf.evaluation.statistics import FORMAT, mismatch, read_statistics, save_statistics
 from sagan_tf.files.cache import user_cache_folder
+from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.locks import exclusive
 from sagan_tf.generation.pixels import to_levels
 from sagan_tf.generation.replicas import on_all_replicas
@@ -195,7 +196,8 @@ class Evaluator:
     def statistics_path(self, source):
         """Path of a data set's statistics in the cache."""
         size = f"{format_image_size(source.image_shape[:2])}px"
-        parts = (source.name, source.split, size, self.network.name, self.network.sha256[:8])
+        network = sha256_of_parts([self.network.sha256.encode(), self.network.preprocessing.encode()])
+        parts = (source.name, source.split, size, self.network.name, network[:8])
         return user_cache_folder() / "statistics" / f"{'-'.join(file_name_part(part) for part in parts)}.npz"
 
     def metrics(self, generated, reference, names=METRICS, at_infinity=False):
@@ -210,12 +212,14 @@ class Evaluator:
         with progress_bar(total=end - first, initial=done, unit="img", desc=title, disable=is_hidden) as bar:
             try:
                 for features, probabilities, labels in batches(first + done, end):
-                    if not np.isfinite(features).all():
+                    probabilities = probabilities if network.num_classes else None
+                    if not all(np.isfinite(x).all() for x in (features, probabilities) if x is not None):
                         raise UserError(
-                            f"{network.name}: gives features that are not finite numbers. Choose another layer or "
-                            "network with --features, or the pixel range that it expects with --pixel_range."
+                            f"{network.name}: gives features or probabilities that are not finite numbers. Choose "
+                            "another layer or network with --features, or the pixel range that it expects with "
+                            "--pixel_range."
                         )
-                    collector.add(features, probabilities if network.num_classes else None, labels)
+                    collector.add(features, probabilities, labels)
                     bar.update(len(features))
             except KeyboardInterrupt:
                 collector.save()

@@ -116,9 +116,10 @@ def _open_keras(path, layer_name, pixel_range):
         raise UserError(f"--features: {path}: must take one batch of images and have one feature tensor.")
     model_with_features = keras.Model(model.inputs[0], [chosen, model.outputs[0]])
     size, channels = _input_size(model.inputs[0].shape), model.inputs[0].shape[3]
+    dtype = _input_dtype(path, model.inputs[0].dtype, pixel_range)
 
     def compute(images):
-        features, outputs = model_with_features(_prepare(images, size, channels, pixel_range), training=False)
+        features, outputs = model_with_features(_prepare(images, size, channels, pixel_range, dtype), training=False)
         return _pooled(features), _probabilities(outputs)
 
     name = f"{path.name}:{layer_name or 'input of ' + model.layers[-1].name}"
@@ -144,9 +145,10 @@ def _open_saved_model(path, output, pixel_range):
     output = output or next(iter(outputs))
     size, channels = _input_size(spec.shape), spec.shape[3]
     classes = next((name for name in ("logits", "probabilities") if name in outputs), None)
+    dtype = _input_dtype(path, spec.dtype, pixel_range)
 
     def compute(images):
-        outputs = signature(**{input_name: tf.cast(_prepare(images, size, channels, pixel_range), spec.dtype)})
+        outputs = signature(**{input_name: _prepare(images, size, channels, pixel_range, dtype)})
         probabilities = None if classes is None else _probabilities(outputs[classes])
         return _pooled(outputs[output]), probabilities
 
@@ -158,6 +160,14 @@ def _input_size(shape):
     """(height, width) of the images that a network takes; None if it takes any."""
     size = tuple(shape[1:3])
     return None if None in size else size
+
+
+def _input_dtype(path, dtype, pixel_range):
+    """The tf.DType of a network's input; raises UserError for whole numbers, unless these are the range."""
+    dtype = tf.as_dtype(dtype)
+    if not dtype.is_floating and pixel_range != "0,255":
+        raise UserError(f"--features: {path}: takes whole numbers ({dtype.name}). Add --pixel_range 0,255.")
+    return dtype
 
 
 def _user_network(name, path, compute, size, channels, pixel_range):
@@ -194,7 +204,7 @@ def _sizes(compute, size):
     return {"dimensions": int(features.shape[1]), "num_classes": classes}
 
 
-def _prepare(images, size, channels, pixel_range):
+def _prepare(images, size, channels, pixel_range, dtype):
     images = tf.cast(images, tf.float32)
     if channels == 1 and images.shape[-1] == 3:
         images = tf.image.rgb_to_grayscale(images)
@@ -203,7 +213,8 @@ def _prepare(images, size, channels, pixel_range):
     if size and tuple(images.shape[1:3]) != size:
         images = tf.image.resize(images, size, method="bilinear", antialias=True)
     low, high = PIXEL_RANGES[pixel_range]
-    return images * ((high - low) / 255.0) + low
+    images = images * ((high - low) / 255.0) + low
+    return tf.cast(images if dtype.is_floating else tf.round(images), dtype)
 
 
 def _pooled(features):

@@ -71,7 +71,7 @@ def _figures(metrics, is_inception):
         metric.key: {
             "title": metric.title(is_inception),
             "value": float(metric.value) if np.isfinite(metric.value) else None,
-            "error": metric.error,
+            "error": metric.error if metric.error is None or np.isfinite(metric.error) else None,
             "note": metric.note,
             **(metric.details or {}),
         }

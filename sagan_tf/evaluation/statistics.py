@@ -1,6 +1,7 @@
 """Cached features of a data set, in a file that records what they were computed from."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -118,12 +119,17 @@ def mismatch(about, expected):
     Returns:
         str, on the first key of `expected` whose value differs in `about`; None if none does.
     """
-    for key, value in expected.items():
-        if about.get(key) != json.loads(json.dumps(value)):
-            return f"`{key}` is {_short(about.get(key))}, expected {_short(value)}"
+    for key, value in json.loads(json.dumps(expected)).items():
+        found = about.get(key)
+        if isinstance(found, dict) and isinstance(value, dict) and (reason := mismatch(found, value)) is not None:
+            return reason
+        if found != value:
+            return f"`{key}` is {_short(found, value)}, expected {_short(value, found)}"
     return None
 
 
-def _short(value):
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _short(value, other):
+    """A value as JSON; of a long one, the part where it begins to differ from the other."""
+    text, other = (json.dumps(one, ensure_ascii=False) for one in (value, other))
+    start = max(0, len(os.path.commonprefix([text, other])) - 20) if len(text) > 60 else 0
+    return ("..." if start else "") + text[start : start + 60] + ("..." if len(text) > start + 60 else "")

@@ -104,7 +104,8 @@ class TrainedGenerator:
     def _checked(self, seeds, labels, truncation):
         """(N,) ints of seeds and of labels, or None, and (N,) truncations."""
         seeds, truncation = np.atleast_1d(seeds), np.asarray(truncation, np.float32)
-        if seeds.ndim != 1 or seeds.dtype.kind not in "iu":
+        seeds = seeds if seeds.size else seeds.astype(np.int64)
+        if seeds.ndim != 1 or seeds.dtype.kind not in "iu" or np.any(seeds > np.iinfo(np.int64).max):
             raise ValueError(f"`seeds` must be an int or (N,) ints. Received: {seeds.dtype.name} {seeds.shape}.")
         if not (np.isfinite(truncation).all() and (truncation > 0).all()):
             raise ValueError(f"`truncation` must be above 0. Received: {truncation}.")

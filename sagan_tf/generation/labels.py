@@ -1,5 +1,7 @@
 """Labels that users give: ints or names of classes, one for all images or one each."""
 
+import unicodedata
+
 import numpy as np
 
 from sagan_tf.errors import did_you_mean
@@ -30,8 +32,14 @@ def as_labels(labels, class_names, count):
     return labels
 
 
+def find_class(name, names):
+    """The label of a class by its name, in any Unicode form; None if there is none."""
+    normal = [unicodedata.normalize("NFC", text) for text in (name, *names)]
+    return normal.index(normal[0], 1) - 1 if normal[0] in normal[1:] else None
+
+
 def _number(name, names):
-    if name not in names:
+    if (label := find_class(name, names)) is None:
         known = " `class_names` lists the classes." if names else " The generator does not name its classes."
         raise ValueError(f"There is no class `{name}`.{did_you_mean(name, names) or known}")
-    return names.index(name)
+    return label

@@ -46,7 +46,8 @@ def check_number_of_classes(run, fingerprint):
 def has_classes_of(run, class_names):
     """Whether classes (None: no classes) are those of a run, in this order; true if those of the run are unknown."""
     old = _read_fingerprint(run)
-    return old is None or old["class_names"] == (None if class_names is None else list(class_names))
+    known = run.known_class_names() if old is None else old["class_names"]
+    return (old or known) is None or known == (None if class_names is None else list(class_names))
 
 
 def _read_fingerprint(run):

@@ -252,10 +252,14 @@ def test_evaluate_pairs_classes_of_a_run_without_record_only_with_as_many(run, f
     unknown = Run(shutil.copytree(run.path, tmp_path / "run"))
     for path in (unknown.fingerprint_path, unknown.class_names_path):
         path.unlink(missing_ok=True)
-    for reference, is_left_out in (("four", False), ("two", True)):
+    config = unknown.config_path.read_text()
+    assert config.count("name: twins\n") == 1
+    # Those of embedded data are known by their name, and are in another order than the folders.
+    for reference, name, is_left_out in (("four", "other", False), ("two", "other", True), ("four", "twins", True)):
+        unknown.config_path.write_text(config.replace("name: twins\n", f"name: {name}\n"))
         measured(unknown.path, "--features", features, "--num_samples", 40, "--metrics", "fid,intra_fid",
-                 "--reference", tmp_path / reference, "--out", tmp_path / f"of_{reference}")  # fmt: skip
-        assert ("intra_fid" in read(tmp_path / f"of_{reference}")["left_out"]) == is_left_out
+                 "--reference", tmp_path / reference, "--out", tmp_path / f"{name}_of_{reference}")  # fmt: skip
+        assert ("intra_fid" in read(tmp_path / f"{name}_of_{reference}")["left_out"]) == is_left_out
 
 
 def test_evaluate_keeps_results_of_other_options(run, features, tmp_path):

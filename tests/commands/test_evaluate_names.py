@@ -21,11 +21,26 @@ def test_results_of_other_paths_and_splits_have_other_names():
     end = "pictures/samples_of_the_generator_after_training"
     folders = ["samples", "../samples", f"/data/first/{end}", f"/data/second/{end}", ".", "..", "a_b", "a/b"]
     stems = [folder_stem(Path(folder), "pixels", EvaluateOptions(subject="x")) for folder in folders]
-    assert stems[0] == "samples-pixels" and len(set(stems)) == len(folders)
+    assert stems[0].startswith("samples_") and len(set(stems)) == len(folders)
     references = [stem(reference=f"/data/{name}/{end}.npz") for name in ("first", "second")]
     assert references[0] != references[1]
     splits = [stem(split=split) for split in ("test", "train[:50%]", "train[50%:]")]
     assert splits[0] == "step_00000007-inception-split_test" and len(set(splits)) == 3
+
+
+def test_results_of_one_relative_path_in_two_places_have_other_names(tmp_path, monkeypatch):
+    names = set()
+    for place in ("a", "b"):
+        (tmp_path / place / "pictures").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / place)
+        options = EvaluateOptions(subject="x", reference="pictures")
+        names |= {
+            folder_stem(Path("pictures"), "pixels", EvaluateOptions(subject="x")),
+            folder_stem(Path(), "", options),
+        }
+        monkeypatch.chdir(tmp_path)
+        assert folder_stem(Path(place, "pictures"), "pixels", EvaluateOptions(subject="x")) in names
+    assert len(names) == 4
 
 
 def test_results_of_runs_in_one_folder_have_other_names():

@@ -1,5 +1,6 @@
 """Samples by seed, cached statistics, and equal features on one and several devices."""
 
+import math
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from toy_networks import toy_networks as toy_networks
 
 from sagan_tf.data.options import DataOptions
 from sagan_tf.data.sources import open_source
+from sagan_tf.errors import UserError
 from sagan_tf.evaluation import kernel_distance
 from sagan_tf.evaluation.evaluator import Evaluator, SampleSet, file_name_part
 from sagan_tf.evaluation.features import FeatureNetwork
@@ -62,6 +64,20 @@ def test_sample_features_are_those_of_seed_in_any_batch(tmp_path):
     images = Sampler(folded).sample(np.arange(5, 25), labels)
     np.testing.assert_allclose(found[0], network()(images)[0], atol=2e-3)
     np.testing.assert_array_equal(features.labels, labels)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_features_and_probabilities_must_be_finite(part):
+    def compute(images):
+        rows = tf.shape(images)[0]
+        outputs = [tf.zeros((rows, 6)), tf.fill((rows, 4), 0.25)]
+        outputs[part] *= math.nan
+        return tuple(outputs)
+
+    broken = FeatureNetwork("broken", "ab", "uint8", 6, 4, False, compute)
+    evaluator = Evaluator(broken, tf.distribute.get_strategy(), 8, show_progress=False)
+    with pytest.raises(UserError, match="broken: gives features or probabilities that are not finite numbers"):
+        evaluator.dataset_features(source())
 
 
 @pytest.mark.parametrize("shares", [None, (0.5, 0.3, 0.0, 0.2)])

@@ -188,6 +188,27 @@ def test_open_features_accepts_a_keras_layer(classifier, part, layer):
     assert network.num_classes == 5 and network.name.startswith("my.keras:")
 
 
+@pytest.mark.parametrize("is_saved_model", [False, True])
+def test_network_of_whole_numbers_gets_those_of_its_range(classifier, tmp_path, is_saved_model):
+    """Floats in -1..1 were cut to 0, so that all images were equal and every distance was 0."""
+    float_model, float_path = classifier
+    inputs = keras.Input((32, 32, 3), dtype="uint8")
+    pooled = keras.Model(float_model.inputs[0], [float_model.get_layer("pool").output, float_model.outputs[0]])
+    features, logits = pooled(keras.layers.Rescaling(1 / 255)(inputs))
+    if is_saved_model:
+        path = tmp_path / "saved"
+        keras.Model(inputs, {"features": features, "logits": logits}).export(path, verbose=False)
+        name = f"{path}:features"
+    else:
+        path = name = str(tmp_path / "whole.keras")
+        keras.Model(inputs, keras.layers.Dense(2)(features)).save(path)
+    for pixel_range in ("-1,1", "0,1"):
+        with pytest.raises(UserError, match=r"takes whole numbers \(uint8\). Add --pixel_range 0,255."):
+            open_features(name, pixel_range=pixel_range)
+    expected = open_features(str(float_path), pixel_range="0,1")(PICTURES)[0]
+    np.testing.assert_allclose(open_features(name, pixel_range="0,255")(PICTURES)[0], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_rounded_class_probabilities_are_not_taken_for_logits(tmp_path, policy):
     """Softmax outputs in bfloat16 miss a sum of 1 by 0.002, and got a second softmax."""

@@ -102,5 +102,9 @@ def test_statistics_mismatch_names_the_first_difference():
     about = feature_set().about
     assert mismatch(about, about) is None and mismatch({**about, "more": 1}, about) is None
     assert mismatch(about, {**about, "count": 10}) == "`count` is 9, expected 10"
-    assert "`features`" in mismatch(about, {**about, "features": {"name": "Inception", "sha256": "cd"}})
+    other = {**about, "features": {"name": "Inception", "sha256": "cd"}}
+    assert mismatch(about, other) == '`sha256` is "ab", expected "cd"'
+    long = {"preprocessing": "resized to 32 px (bilinear, antialiased), black and white at -1,1, or so"}
+    reason = mismatch(long, {"preprocessing": long["preprocessing"].replace("-1,1", "0,255")})
+    assert "white at -1,1, or so" in reason and "white at 0,255, or so" in reason and len(reason) < 150
     assert mismatch({}, {"split": "test"}) == '`split` is null, expected "test"'
