@@ -210,6 +210,7 @@ def _check_intervals(config):
         )
     for key, steps in (
         ("training.steps", config.training.steps),
+        ("training.ema_statistics_interval", config.training.ema_statistics_interval),
         ("output.log_interval", output.log_interval),
         ("output.sample_interval", output.sample_interval),
         ("output.checkpoint_interval", output.checkpoint_interval),

@@ -63,6 +63,7 @@ RANGES = {
     **{f"training.{name}": allowed for name, allowed in STEP_OPTIONS.items() if allowed is not None},
     "training.ema_decay": DECAY,
     "training.ema_start_step": AT_LEAST_ZERO,
+    "training.ema_statistics_interval": AT_LEAST_ZERO,
     "training.seed": SEED,
     "hardware.replicas": UP_TO_256,
     "hardware.steps_per_execution": AT_LEAST_ONE,

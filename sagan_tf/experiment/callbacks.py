@@ -5,6 +5,7 @@ import os
 from tqdm.auto import tqdm
 
 from sagan_tf.errors import UserError
+from sagan_tf.evaluation.standing_statistics import set_standing_statistics
 from sagan_tf.experiment.checkpoints import Checkpoints
 from sagan_tf.experiment.online_evaluation import OnlineEvaluation
 from sagan_tf.generation.sampler import Sampler, grid_seeds
@@ -16,6 +17,7 @@ from sagan_tf.training.metrics import Metrics
 from sagan_tf.training.tensorboard import EventFile, TensorBoard, peak_memory_gib
 
 _ATTENTION_IMAGES = 3  # per file
+_STATISTICS_BATCHES = 32
 
 
 def make_callbacks(config, run, gan, source, manager, callbacks=()):
@@ -36,6 +38,8 @@ def make_callbacks(config, run, gan, source, manager, callbacks=()):
     events = EventFile(run.tensorboard_path)
     log = MetricsRecorder(run.metrics_log, events if output.tensorboard != "none" else None, is_chief)
     chosen = [Metrics(log, output.log_interval, config.training.images_per_step, make_guard(config, gan, run))]
+    if config.training.ema_decay is not None and config.training.ema_statistics_interval:
+        chosen.append(AverageStatistics(config.training.ema_statistics_interval))
     if config.evaluation.interval:
         chosen.append(OnlineEvaluation(config, run, gan, source, log))
     if not is_chief:
@@ -101,6 +105,14 @@ class FolderCheck(StepCallback):
                 f"{self.path}: the run folder was removed or renamed during training, at step {step}. Move it back, or "
                 "name its new place with --run: the same command continues from its last checkpoint."
             )
+
+
+class AverageStatistics(StepCallback):
+    """Recomputes the batch statistics of the averaged generator, by 32 batches; nothing that is trained changes."""
+
+    def at_interval(self, step):
+        with self.model.distribute_strategy.scope():
+            set_standing_statistics(self.model.ema_generator, self.model.num_classes, batches=_STATISTICS_BATCHES)
 
 
 class MetricsRecorder:

@@ -36,7 +36,7 @@ from sagan_tf.runs.records import (
 # Fields that may change when a run resumes; none of them changes the steps made so far. (A decaying learning rate gets
 # its new end.) Where the data lie may change because their fingerprint is checked.
 CHANGEABLE_FIELDS = (
-    *("run", "training.steps"),
+    *("run", "training.steps", "training.ema_statistics_interval"),
     *("data.data_dir", "data.manual_dir", "data.download", "data.memory_limit_gib"),
 )
 CHANGEABLE_SECTIONS = ("hardware", "output", "guard", "evaluation")

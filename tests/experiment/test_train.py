@@ -20,6 +20,7 @@ from sagan_tf.accelerate import compiled
 from sagan_tf.config import Config, DataConfig
 from sagan_tf.data.sources import open_source
 from sagan_tf.errors import UserError
+from sagan_tf.evaluation.standing_statistics import set_standing_statistics
 from sagan_tf.experiment import precision
 from sagan_tf.experiment import train as experiment
 from sagan_tf.experiment.loading import restore_networks
@@ -98,6 +99,20 @@ def test_resume_is_exact_with_all_state_of_the_penalties_and_of_ada(tmp_path):
     assert untimed(one) == untimed(two) and len(two.starts()) == 2
     assert any(line["ada_p"] for line in untimed(one))
     assert whole.gan.ada_signs[1] and np.all(np.array(whole.gan.lecam_means))
+
+
+def test_average_gets_statistics_of_its_own_and_nothing_else_changes(tmp_path):
+    """Those of step 4 count, whatever was averaged and recomputed before."""
+    options = dict(training__ema_decay=0.9)
+    plain, own = KeepModel(), KeepModel()
+    train(tiny_config(tmp_path / "plain", **options), [plain])
+    train(tiny_config(tmp_path / "own", **options, training__ema_statistics_interval=2), [own])
+    averaged = [weight.numpy() for weight in plain.gan.ema_generator.weights]
+    set_standing_statistics(plain.gan.ema_generator, plain.gan.num_classes, batches=32)
+    for a, b in zip(state_of(plain), state_of(own), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    changed = [not np.allclose(a, b.numpy()) for a, b in zip(averaged, own.gan.ema_generator.weights)]
+    assert any(changed) and not all(changed)
 
 
 def test_train_does_nothing_when_all_steps_are_done(tmp_path, capsys, trained, undone_numerics, monkeypatch):
