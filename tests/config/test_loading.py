@@ -232,7 +232,7 @@ def test_load_config_rejects_folder_as_file(refusal, tmp_path):
         ("generator.attention_sizes", "8", "a list of whole numbers such as [8, 16]"),
         ("generator.attention_sizes", "[8.5]", "a list of whole numbers such as [8, 16]"),
         ("generator.attention_sizes", "null", "a list of whole numbers such as [8, 16]"),
-        ("training.augmentation", "[color]", "a list such as [color, translation], of color, translation, cutout"),
+        ("training.augmentation", "[tint]", "a list such as [color, translation], of color, translation, cutout"),
     ],
 )
 def test_load_config_rejects_wrong_type_in_plain_words(refusal, yaml_file, key, value, words):
