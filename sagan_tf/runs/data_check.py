@@ -47,7 +47,8 @@ def has_classes_of(run, class_names):
     """Whether classes (None: no classes) are those of a run, in this order; true if those of the run are unknown."""
     old = _read_fingerprint(run)
     known = run.known_class_names() if old is None else old["class_names"]
-    return (old or known) is None or known == (None if class_names is None else list(class_names))
+    is_unknown = old is None and known is None
+    return is_unknown or known == (None if class_names is None else list(class_names))
 
 
 def _read_fingerprint(run):
