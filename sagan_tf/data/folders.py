@@ -78,8 +78,9 @@ def without_unreadable_classes(readable_labels, labels, class_names, paths):
     """
     unreadable = np.setdiff1d(labels, readable_labels)
     kept = np.setdiff1d(np.arange(len(class_names)), unreadable)
-    folders = sorted({os.path.dirname(path) for path, label in zip(paths, labels) if label in unreadable})
-    skipped = [(os.path.join(folder, ""), "class without an image that can be read") for folder in folders]
+    folders = [os.path.dirname(paths[np.flatnonzero(labels == label)[0]]) for label in unreadable]
+    reasons = [f"no image of the class `{class_names[label]}` can be read" for label in unreadable]
+    skipped = [(os.path.join(folder, ""), reason) for folder, reason in zip(folders, reasons)]
     return np.searchsorted(kept, readable_labels).astype(np.int32), tuple(class_names[i] for i in kept), skipped
 
 

@@ -115,7 +115,7 @@ def _describe(options, encoding, quality):
 def _read_complete(path, new):
     """Reads the manifest of a complete folder; None of another. One of other options is refused if it has a shard."""
     manifest = read_manifest(path)
-    if manifest is None or ("shards" not in manifest and not any(path.glob("shard_*"))):
+    if manifest is None or ("shards" not in manifest and not any(path.glob("shard_*.bin"))):
         return None
     old = manifest["options"]
     changes = [

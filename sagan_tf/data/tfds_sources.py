@@ -115,7 +115,7 @@ def _list_files(builder, options):
     """Returns paths, records to skip and records to take, one per file of the split."""
     try:
         instructions = builder.info.splits[options.split].file_instructions
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, NotImplementedError):
         available = ", ".join(builder.info.splits) or "none"
         raise UserError(
             f"data set `{options.name}`: has no split `{options.split}`. Choose from {available}."
@@ -123,7 +123,7 @@ def _list_files(builder, options):
     files = [(i.filename, i.skip, i.examples_in_shard - i.skip if i.take == -1 else i.take) for i in instructions]
     if not files:
         raise UserError(f"data set `{options.name}`, split `{options.split}`: contains no images.")
-    if any(part.to is not None and part.to <= (part.from_ or 0) for part in _parts(builder, options.split)):
+    if any(part.to is not None and part.to < (part.from_ or 0) for part in _parts(builder, options.split)):
         # Such as train[5:2]. TensorFlow Datasets would read another number of images.
         raise UserError(f"data set `{options.name}`, split `{options.split}`: a part of it ends before it begins.")
     paths, skips, takes = zip(*files)

@@ -33,7 +33,9 @@ def as_labels(labels, class_names, count):
 
 
 def find_class(name, names):
-    """The label of a class by its name, in any Unicode form; None if there is none."""
+    """The label of a class by its name, or else by another Unicode form of it; None if there is none."""
+    if name in names:
+        return names.index(name)
     normal = [unicodedata.normalize("NFC", text) for text in (name, *names)]
     return normal.index(normal[0], 1) - 1 if normal[0] in normal[1:] else None
 

@@ -34,7 +34,8 @@ from sagan_tf.runs.records import (
 )
 
 # Fields that may change when a run resumes; none of them changes the steps made so far. (A decaying learning rate gets
-# its new end.) Where the data lie may change because their fingerprint is checked.
+# its new end.) Where the data lie may change because their fingerprint is checked, and the batch statistics of the
+# average because nothing that is trained depends on them.
 CHANGEABLE_FIELDS = (
     *("run", "training.steps", "training.ema_statistics_interval"),
     *("data.data_dir", "data.manual_dir", "data.download", "data.memory_limit_gib"),

@@ -207,7 +207,8 @@ class SAGAN(DistributedModel):
                 several replicas.
             UserError: The kernels cannot be compiled on this machine.
         """
-        options = {name: value for name, value in locals().items() if name in STEP_OPTIONS}
+        arguments = locals()
+        options = {name: arguments[name] for name in STEP_OPTIONS}
         self.jit_compile_choice = jit_compile
         jit_compile = self._resolve_jit_compile(jit_compile, native_operations or run_eagerly, lecam_weight, ada_target)
         check_step_options(options)

@@ -23,5 +23,7 @@ def test_classes_are_found_in_any_unicode_form():
     assert composed != names[1]
     assert choose_classes((composed, "猫"), names) == {1: names[1], 2: names[2]}
     assert as_labels([composed, "chat"], names, 2).tolist() == [1, 0]
+    both = [names[1], composed]  # two folders on Linux
+    assert [as_labels(name, both, 1)[0] for name in both] == [0, 1]
     with pytest.raises(ValueError, match="There is no class `hond`"):
         as_labels("hond", names, 1)

@@ -227,7 +227,7 @@ def test_class_without_a_readable_image_is_no_class(pictures):
         assert source.reader.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     lines = describe(source).splitlines()
     assert f"  {pictures}/broken/0.jpg and 1 more: not an image of a format that is read" in lines
-    assert f"  {pictures}/broken/: class without an image that can be read" in lines
+    assert f"  {pictures}/broken/: no image of the class `broken` can be read" in lines
 
 
 def test_load_image_rejects_formats_and_ranges_that_are_not_read(tmp_path):

@@ -144,7 +144,7 @@ def test_prepare_leaves_out_a_class_without_a_readable_image(pictures, tmp_path)
     (source / "train" / "broken").mkdir()
     (source / "train" / "broken" / "0.png").write_bytes(b"no image")
     manifest, _ = run(source, tmp_path / "out", corrupt="skip")
-    assert (f"{source}/train/broken/", "class without an image that can be read") in manifest["skipped"]
+    assert (f"{source}/train/broken/", "no image of the class `broken` can be read") in manifest["skipped"]
     prepared_source, expected = open_small(tmp_path / "out"), open_small(pictures)
     assert prepared_source.class_names == expected.class_names
     np.testing.assert_array_equal(prepared_source.reader.labels, expected.reader.labels)

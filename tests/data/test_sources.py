@@ -56,6 +56,9 @@ def test_open_source_refuses_a_slice_that_ends_before_it_begins(tmp_path, split)
     write_records(tmp_path, "three", tfds.features.Image(shape=(32, 32, 3)), pictures, [0, 1, 2])
     with pytest.raises(UserError, match=r"`train.*`: a part of it ends before it begins"):
         open_small("three", data_dir=str(tmp_path), split=split)
+    assert open_small("three", data_dir=str(tmp_path), split="train[1:1]+train[:2]").num_images == 2
+    with pytest.raises(UserError, match="has no split `all"):
+        open_small("three", data_dir=str(tmp_path), split="all[:2]")
 
 
 def write_records(folder, name, image, pictures, labels, damage_last=False):

@@ -16,7 +16,7 @@ TOLERANCE = 3e-5
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
+def labeled(tmp_path_factory):
     """Keras models with labels, and an input for each."""
     generator = make_generator()
     exported = keras.models.load_model(export_keras(generator, tmp_path_factory.mktemp("keras") / "generator.keras"))
@@ -26,9 +26,9 @@ def labelled(tmp_path_factory):
 
 
 @pytest.mark.parametrize("label", [-1, -NUM_CLASSES, NUM_CLASSES])
-def test_keras_models_reject_a_label_out_of_range(labelled, label):
+def test_keras_models_reject_a_label_out_of_range(labeled, label):
     labels = np.array([0, label], np.int32)
-    for model, x in labelled:
+    for model, x in labeled:
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"indices\[1\] = \d+ is not in \[0, 5\)"):
             model([x, labels])
 
