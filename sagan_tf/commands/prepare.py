@@ -87,7 +87,7 @@ def _train_command(options):
 
 
 def _attention_sizes(options):
-    """Maps of both networks for the size of the images; None if these have the quick start's."""
+    """Sizes of the maps that get attention, such as `12,24`; None where the networks have those of the quick start."""
     image_size = DataOptions(name=options.source, **_sides(options)).image_shape[:2]
     maps = set(generator_attention_channels(image_size, 1)) & set(discriminator_attention_channels(image_size, 1))
     wanted = QUICK_START.generator.attention_sizes
