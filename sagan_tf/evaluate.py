@@ -6,7 +6,7 @@ from sagan_tf.utils.startup import quiet_imports
 
 def main(argv=None, prog="python -m sagan_tf.evaluate"):
     """Evaluates, prints a table, and writes JSON and images."""
-    with one_line_errors("The same command continues; until then the features so far are in a `.collecting` folder."):
+    with one_line_errors("The same command continues from the features in the `.collecting` folder."):
         from sagan_tf.commands.option_parser import parse_options
         from sagan_tf.commands.options import EvaluateOptions
 

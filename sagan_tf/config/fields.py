@@ -150,8 +150,8 @@ class TrainingConfig:
         fake_labels: Distribution of the labels of generated images: `uniform`, or that of the `data`.
         ema_decay: Decay per step of the generator's exponential moving average; null for no average.
         ema_start_step: Steps that copy the generator before averaging starts (BigGAN-PyTorch's ema_start minus 1).
-        ema_statistics_interval: Steps from one recomputation of the averaged generator's batch statistics to the next,
-            for long averages, whose weights have other statistics than averaged ones; 0 averages them.
+        ema_statistics_interval: Steps between recomputations of the averaged generator's batch statistics, which a long
+            average needs (Brock et al. 2019, standing statistics); 0 averages them like the weights.
         seed: Seed of the weights, the order of the data, the latents and the augmentation.
         start_from: Run folder, `generator.keras` of one, or hf://owner/name, whose weights the run starts from; those
             that fit are taken by name and shape, class tables by class name.

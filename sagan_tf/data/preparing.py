@@ -371,7 +371,7 @@ def _finish(source, path, options, about, shards, show_progress):
         for number in damaged:
             _record_path(path, number).unlink()
         names = list_some([shard_name(number) for number in damaged], 3)
-        raise UserError(f"{path}: on the disk differs from what was written: {names}. Run the same command again.")
+        raise UserError(f"{path}: shards differ from what was written: {names}. Run the same command again.")
     index = np.frombuffer(b"".join(bytes.fromhex(shard["index"]) for shard in shards), INDEX_DTYPE).copy()
     index["label"], names, classes = source.used_classes(index["label"])
     write_bytes(path / INDEX, index.tobytes())

@@ -172,7 +172,7 @@ def _check_steps(config, run):
         _check_divides(config.hardware.steps_per_execution, newest)
     schedules = {config.generator_optimizer.schedule, config.discriminator_optimizer.schedule}
     if (old := run.config().training.steps) != steps and schedules != {"constant"}:
-        print(f"Note: learning rates that fell until step {old} fall until step {steps} now, and change at once.")
+        print(f"Note: learning rates that fell until step {old} fall until step {steps} now: they jump.")
 
 
 def _check_divides(steps_per_execution, step):

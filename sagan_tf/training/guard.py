@@ -165,7 +165,7 @@ class FailureSigns:
 
 
 def _without_penalties(means):
-    """The adversarial loss of the discriminator, whose own line holds the sum."""
+    """The adversarial loss of the discriminator; `d_loss` includes the penalties."""
     return means["d_loss"] - sum(means.get(name) or 0.0 for name in PENALTIES)
 
 

@@ -226,7 +226,7 @@ def test_prepare_finds_shards_damaged_while_it_works(pictures, raw, tmp_path, mo
 
     check = preparing._find_damaged
     monkeypatch.setattr(preparing, "_find_damaged", damage)
-    with pytest.raises(UserError, match="differs from what was written: shard_00000.bin, shard_00002.bin."):
+    with pytest.raises(UserError, match="shards differ from what was written: shard_00000.bin, shard_00002.bin."):
         run(pictures, tmp_path / "out")
     monkeypatch.setattr(preparing, "_find_damaged", check)
     run(pictures, tmp_path / "out")

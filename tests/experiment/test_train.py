@@ -155,7 +155,7 @@ def test_resume_rejects_fewer_steps_than_were_made_and_notes_another_end(tmp_pat
     config = tiny_config(tmp_path / "decaying", steps=1, generator_optimizer__schedule="linear")
     train(config)
     train(tiny_config(tmp_path / "decaying", steps=2, generator_optimizer__schedule="linear"))
-    assert "learning rates that fell until step 1 fall until step 2 now, and change at once" in capsys.readouterr().out
+    assert "learning rates that fell until step 1 fall until step 2 now: they jump" in capsys.readouterr().out
 
 
 def test_resume_rejects_changed_data_and_leaves_run_as_it_is(tmp_path, capsys):
