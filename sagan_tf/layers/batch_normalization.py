@@ -29,7 +29,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         Feature map, (B, H, W, C).
 
     Raises:
-        ValueError: `axis` is not the last one, `renorm` is set, or the inputs have a mask.
+        ValueError: `axis` is not the last one, `renorm` is set, `momentum` is not in [0, 1), `epsilon` is not above 0,
+            or the inputs have a mask.
 
     Example:
         >>> tuple(BatchNormalization()(keras.ops.ones((2, 4, 4, 8))).shape)
@@ -44,6 +45,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
             raise ValueError(
                 "`BatchNormalization` normalizes the last axis, without `renorm`. "
                 f"Received: {axis=}, renorm={getattr(self, 'renorm', False)}."
+            )
+        if not (0 <= self.momentum < 1 and self.epsilon > 0):
+            raise ValueError(
+                "`momentum` must be at least 0 and below 1, and `epsilon` above 0. "
+                f"Received: momentum={self.momentum}, epsilon={self.epsilon}."
             )
 
     def call(self, inputs, training=None, mask=None):

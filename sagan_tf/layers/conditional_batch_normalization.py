@@ -37,7 +37,8 @@ class ConditionalBatchNormalization(keras.layers.Layer):
         Feature map, (B, H, W, C).
 
     Raises:
-        ValueError: `num_classes` below 1, the inputs are not such a pair, or their batch sizes are known to differ.
+        ValueError: `num_classes` below 1, `momentum` or `epsilon` is out of range, the inputs are not such a pair, or
+            their batch sizes are known to differ.
 
     Example:
         >>> layer = ConditionalBatchNormalization(num_classes=10)

@@ -31,7 +31,7 @@ class LayerStyle:
         epsilon: Added to the variance in batch normalization.
         synchronized: Batch statistics over all replicas, where the backend supports it.
         attention_block: `self_attention` or `residual`.
-        attention_options: Keyword arguments of `SelfAttention`.
+        attention_options: Keyword arguments of `SelfAttention`, except `name`.
     """
 
     spectral_normalization: bool = True
@@ -110,12 +110,10 @@ class LayerStyle:
             return residual_control_block(self, x, name)
         options = dict(self.attention_options or {})
         normalizes = options.pop("spectral_normalization", True)
+        defaults = {"kernel_initializer": self.kernel_initializer, "dtype": self.dtype}
         return SelfAttention(
+            **{**defaults, **options, "name": name},
             spectral_normalization=normalizes and self.spectral_normalization,
-            kernel_initializer=self.kernel_initializer,
-            dtype=self.dtype,
-            name=name,
-            **options,
         )(x)
 
 

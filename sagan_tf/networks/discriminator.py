@@ -44,7 +44,7 @@ def build_discriminator(
         attention_sizes: Sizes in px of the feature maps that get attention, of their smaller side; empty for none.
         image_channels: int >= 1.
         attention_block: `self_attention`, or `residual` for the paper's control (Table 1).
-        attention_options: dict, keyword arguments of `SelfAttention`.
+        attention_options: dict, keyword arguments of `SelfAttention`, except `name`.
         spectral_normalization: bool.
         hidden_channels: Width inside a block: that of its `output` (SAGAN) or of its `input` (SNGAN-projection, the
             paper's Table 2); in the first block that of its output in both cases.

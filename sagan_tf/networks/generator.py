@@ -49,7 +49,7 @@ def build_generator(
         image_channels: int >= 1.
         initial_channels: int >= 1, channels of the first map. None: by image size, as in `architectures.py`.
         attention_block: `self_attention`, or `residual` for the paper's control (Table 1).
-        attention_options: dict, keyword arguments of `SelfAttention`.
+        attention_options: dict, keyword arguments of `SelfAttention`, except `name`.
         spectral_normalization: bool.
         batch_normalization_momentum: float in [0, 1).
         batch_normalization_epsilon: float > 0.

@@ -51,6 +51,8 @@ def check_network(
         check_positive_int("num_classes", num_classes)
     if attention_block not in ("self_attention", "residual"):
         raise ValueError(f"`attention_block` must be 'self_attention' or 'residual'. Received: {attention_block=}.")
+    if not isinstance(attention_sizes, (tuple, list, set, frozenset)):
+        raise ValueError(f"`attention_sizes` must be a tuple of sizes in px. Received: {attention_sizes=}.")
     available = attention_channels(image_size, channels)
     for size in attention_sizes:
         if size not in available:

@@ -77,7 +77,7 @@ def adapt_probability(gan, real_logit):
     Source: Karras et al. 2020, section 3.1, the heuristic r_t.
     """
     p = ops.convert_to_tensor(gan.ada_p)
-    sign = mean_over_replicas(ops.mean(ops.sign(ops.cast(ops.stop_gradient(real_logit), "float32"))))
+    sign = mean_over_replicas(ops.mean(ops.sign(ops.stop_gradient(real_logit))))
     signs = gan.ada_signs + ops.stack([sign, 1.0])
     is_due = signs[1] >= INTERVAL * gan.accumulation_steps
     images = signs[1] * ops.cast(ops.shape(real_logit)[0] * gan.distribute_strategy.num_replicas_in_sync, "float32")

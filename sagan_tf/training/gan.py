@@ -19,6 +19,7 @@ from sagan_tf.training.distributed_model import DistributedModel
 from sagan_tf.training.distribution import check_clipping, of_all_replicas, resolve_jit_compile, xla_obstacle
 from sagan_tf.training.ema import AveragedGenerator
 from sagan_tf.training.inputs import (
+    call_discriminator,
     call_network,
     call_with_any_rows,
     check_batch,
@@ -346,12 +347,11 @@ class SAGAN(DistributedModel):
     def _measure(self, image, label, randomness):
         latent, fake_label = draw_inputs(self, ops.shape(image)[0], randomness, "evaluation", label)
         fake = call_network(self.generator, latent, fake_label, training=False)
-        real_logit = call_network(self.discriminator, ops.cast(image, fake.dtype), label, training=False)
-        fake_logit = call_network(self.discriminator, fake, fake_label, training=False)
-        d_loss = self.adversarial_loss.discriminator(real_logit, fake_logit)
-        g_loss = self.adversarial_loss.generator_loss(real_logit, fake_logit)
-        self.record({"d_loss": d_loss, "g_loss": g_loss}, weight=ops.shape(image)[0])
-        record_logits(self, real_logit, fake_logit)
+        pairs = (ops.cast(image, fake.dtype), label), (fake, fake_label)
+        loss, logits = self.adversarial_loss, [call_discriminator(self.discriminator, *pair, False) for pair in pairs]
+        means = {"d_loss": loss.discriminator(*logits), "g_loss": loss.generator_loss(*logits)}
+        self.record(means, weight=ops.shape(image)[0])
+        record_logits(self, *logits)
         return True
 
     def record(self, values, weight=None):

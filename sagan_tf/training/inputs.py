@@ -19,6 +19,11 @@ def call_network(network, x, label, training):
         return network(x if label is None else [x, label], training=training)
 
 
+def call_discriminator(discriminator, image, label, training):
+    """Calls a discriminator, as `call_network`; its logits in float32, whatever its own dtype is."""
+    return ops.cast(call_network(discriminator, image, label, training), "float32")
+
+
 def call_with_any_rows(network, inputs, num_replicas):
     """Calls a network as in inference; one of several replicas may get no row of a last batch."""
     if num_replicas == 1:
@@ -38,8 +43,9 @@ def check_pair(generator, discriminator):
         generator, discriminator: Built keras.Models.
 
     Raises:
-        ValueError: A network is not functional or has no trainable weights, the generator does not take latents first,
-            the discriminator takes other images than the generator makes, or only one of them takes labels.
+        ValueError: A network is not functional, has no trainable weights or several outputs, the generator does not
+            take latents first, the discriminator takes other images than the generator makes or makes several logits,
+            only one of them takes labels, or they share weights.
     """
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         if not getattr(network, "inputs", None):  # of a subclass, or of a Sequential that is not built
@@ -49,6 +55,9 @@ def check_pair(generator, discriminator):
             )
         if not network.trainable_weights:
             raise ValueError(f"The {name} has no trainable weights. Set `{name}.trainable = True` before.")
+        if len(network.outputs) != 1:
+            shapes = [tuple(tensor.shape) for tensor in network.outputs]
+            raise ValueError(f"The {name} must have one output. Received: outputs {shapes}.")
     if len(generator.inputs[0].shape) != 2:
         shapes = [tuple(tensor.shape) for tensor in generator.inputs]
         raise ValueError(f"The generator must take latent (B, D), or [latent, label (B,)]. Received: inputs {shapes}.")
@@ -58,6 +67,13 @@ def check_pair(generator, discriminator):
             "The discriminator must take the images of the generator. "
             f"Received: images {tuple(made)} of the generator, {tuple(taken)} of the discriminator."
         )
+    logits = tuple(discriminator.outputs[0].shape)
+    if logits[-1:] != (1,):
+        raise ValueError(f"The discriminator must make logits (B, 1), or (B, ..., 1). Received: {logits}.")
+    shared = {id(weight) for weight in generator.weights} & {id(weight) for weight in discriminator.weights}
+    if shared:  # neither optimizer would own them, and a saved model could not be loaded
+        paths = [weight.path for weight in generator.weights if id(weight) in shared]
+        raise ValueError(f"Generator and discriminator must not share weights. Received: both have {paths}.")
     if len(generator.inputs) != len(discriminator.inputs):
         raise ValueError(
             "Generator and discriminator must both take labels or neither. "

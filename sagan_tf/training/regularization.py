@@ -5,7 +5,7 @@ from keras import ops
 
 from sagan_tf.training.augmentation import flip_and_translate
 from sagan_tf.training.distribution import mean_over_replicas
-from sagan_tf.training.inputs import call_network
+from sagan_tf.training.inputs import call_discriminator
 from sagan_tf.training.loss_scale import inner_loss_scale
 from sagan_tf.training.updates import LazyTerms
 
@@ -86,7 +86,7 @@ def _consistency_weights(gan):
 
 def lecam_term(gan, real_logit, fake_logit):
     """The LeCam penalty of a SAGAN, whose running means it moves; 0 before its start."""
-    logits = [ops.cast(logit, "float32") for logit in (real_logit, fake_logit)]
+    logits = real_logit, fake_logit
     is_started = gan.step >= gan.lecam_start_step
     rate = 1.0 - gan.lecam_decay ** (1 / gan.accumulation_steps)  # of each batch of an update
     means = update_running_means(gan.lecam_means, *logits, ops.where(is_started, rate, 1.0))
@@ -113,7 +113,7 @@ def mean_squared_gradient(discriminator, image, label, scale=1.0):
     """
     with tf.GradientTape() as tape:
         tape.watch(image)
-        logit = scale * call_network(discriminator, image, label, training=False)
+        logit = scale * call_discriminator(discriminator, image, label, training=False)
     gradient = ops.cast(tape.gradient(logit, image), "float32") / scale
     return ops.mean(ops.sum(ops.square(gradient), axis=(1, 2, 3)))
 

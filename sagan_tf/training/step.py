@@ -10,7 +10,7 @@ from keras import ops
 from sagan_tf.training.adaptive_augmentation import adapt_probability, augment
 from sagan_tf.training.augmentation import UNIFORMS, diff_augment
 from sagan_tf.training.batch_statistics import average_local_statistics
-from sagan_tf.training.inputs import call_network, check_parts
+from sagan_tf.training.inputs import call_discriminator, call_network, check_parts
 from sagan_tf.training.loss_scale import SkippedStep
 from sagan_tf.training.randomness import StepRandomness
 from sagan_tf.training.regularization import gradient_terms, lazy_gradient_terms, logit_terms, with_augmented
@@ -174,7 +174,7 @@ def discriminator_loss(gan, real, label, randomness, purpose, fake=None):
     fake = _augment(gan, fake, randomness, f"{purpose}/fake")
     images, labels = with_augmented(gan, [real, fake], [label, fake_label], randomness, purpose)
     labels = None if label is None else ops.concatenate(labels, axis=0)
-    logit = call_network(gan.discriminator, ops.concatenate(images, axis=0), labels, training=True)
+    logit = call_discriminator(gan.discriminator, ops.concatenate(images, axis=0), labels, training=True)
     penalties = _layer_losses(gan.discriminator)  # before another call
     logits = ops.split(logit, len(images), axis=0)
     record_logits(gan, *logits[:2])
@@ -192,11 +192,11 @@ def generator_loss(gan, real, real_label, randomness, purpose, fake=None):
     image, label = fake or generate(gan, ops.shape(real)[0], randomness, purpose, real_label)
     image = _augment(gan, image, randomness, purpose)
     # training=False: u stays as the update of the discriminator left it.
-    logit = call_network(gan.discriminator, image, label, training=False)
+    logit = call_discriminator(gan.discriminator, image, label, training=False)
     real_logit = None
     if gan.adversarial_loss.relativistic:
         real = _augment(gan, ops.cast(real, image.dtype), randomness, f"{purpose}/real")
-        real_logit = ops.stop_gradient(call_network(gan.discriminator, real, real_label, training=False))
+        real_logit = ops.stop_gradient(call_discriminator(gan.discriminator, real, real_label, training=False))
     loss = gan.adversarial_loss.generator_loss(real_logit, logit)
     return sum(_layer_losses(gan.generator), loss), None
 

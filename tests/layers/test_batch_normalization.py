@@ -31,6 +31,15 @@ def test_batch_normalization_meets_contract(check, tmp_path):
     check(subject, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "options", [{"momentum": 1.5}, {"momentum": -0.1}, {"epsilon": 0.0}, {"epsilon": np.nan}], ids=str
+)
+def test_batch_normalization_rejects_arguments_out_of_range(options):
+    for make in (BatchNormalization, lambda **options: ConditionalBatchNormalization(3, **options)):
+        with pytest.raises(ValueError, match="`momentum` must be at least 0 and below 1, and `epsilon` above 0"):
+            make(**options)
+
+
 def derivatives(layer, x):
     """Output, gradients of a non-quadratic loss, the gradient of their norm, moving statistics."""
     x, weights = tf.constant(x), [weight.value for weight in layer.trainable_weights]

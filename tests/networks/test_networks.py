@@ -135,6 +135,20 @@ def test_network_attention_options_reach_the_layer():
     assert (layer.value_reduction, layer.pool_size, layer.spectral_normalization) == (8, 1, False)
 
 
+@pytest.mark.parametrize("build", [build_generator, build_discriminator])
+def test_network_attention_options_replace_those_of_the_network(build):
+    options = dict(kernel_initializer="orthogonal", dtype="float64")
+    network = build(32, 8, None, attention_sizes=(16,), attention_options=options)
+    (layer,) = (layer for layer in network.layers if isinstance(layer, SelfAttention))
+    assert (layer.kernel_initializer.__class__.__name__, layer.compute_dtype) == ("Orthogonal", "float64")
+
+
+@pytest.mark.parametrize("build", [build_generator, build_discriminator])
+def test_network_rejects_an_attention_size_that_is_no_tuple(build):
+    with pytest.raises(ValueError, match="`attention_sizes` must be a tuple of sizes in px. Received: .*=16"):
+        build(32, 8, None, attention_sizes=16)
+
+
 def test_network_label_changes_image_and_logit():
     arguments = dict(image_size=32, channels=8, num_classes=3, attention_sizes=())
     generator, discriminator = build_generator(**arguments), build_discriminator(**arguments)

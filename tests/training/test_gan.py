@@ -79,6 +79,55 @@ def test_sagan_rejects_networks_without_known_inputs_and_in_another_order():
         SAGAN(turned, gan.discriminator, label_distribution=(0.5, 0.25, 0.25))
 
 
+def flat_networks(dtype=None, **dense):
+    """Small networks without labels for 8 px images: (generator, discriminator)."""
+    latent, image = keras.Input((5,)), keras.Input((8, 8, 3))
+    pixels = keras.layers.Dense(192, "tanh", dtype=dtype, **dense)(latent)
+    logit = keras.layers.Dense(1, dtype=dtype, **dense)(keras.layers.Flatten(dtype=dtype)(image))
+    return keras.Model(latent, keras.layers.Reshape((8, 8, 3), dtype=dtype)(pixels)), keras.Model(image, logit)
+
+
+def test_sagan_rejects_several_outputs_and_several_logits():
+    generator, discriminator = flat_networks()
+    (image,) = discriminator.inputs
+    flat = keras.layers.Flatten()(image)
+    both = keras.Model(image, [discriminator.outputs[0], keras.layers.Dense(1)(flat)])
+    with pytest.raises(ValueError, match=r"must have one output. Received: outputs \[\(None, 1\), \(None, 1\)\]"):
+        SAGAN(generator, both)
+    with pytest.raises(ValueError, match=r"must make logits \(B, 1\), or .* Received: \(None, 10\)"):
+        SAGAN(generator, keras.Model(image, keras.layers.Dense(10)(flat)))
+    SAGAN(generator, keras.Model(image, keras.layers.Conv2D(1, 3)(image)))  # of patches
+
+
+def test_sagan_rejects_networks_that_share_a_layer():
+    generator, discriminator = flat_networks()
+    (image,), (latent,) = discriminator.inputs, generator.inputs
+    shared = keras.layers.Dense(192, name="shared")
+    pixels = keras.layers.Reshape((8, 8, 3))(shared(keras.layers.Dense(192)(latent)))
+    logit = keras.layers.Dense(1)(shared(keras.layers.Flatten()(image)))
+    with pytest.raises(
+        ValueError, match=r"must not share weights. Received: both have \['shared/kernel', 'shared/bias'"
+    ):
+        SAGAN(keras.Model(latent, pixels), keras.Model(image, logit))
+
+
+@pytest.mark.parametrize("r1_interval", [1, 2])
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16", "float64"])
+def test_sagan_computes_losses_of_logits_of_any_dtype_in_float32(dtype, r1_interval):
+    options = dict(r1_weight=0.1, r2_weight=0.1, r1_interval=r1_interval, lecam_weight=0.1, consistency_real_weight=0.1)
+    images = np.random.default_rng(0).uniform(-1, 1, (16, 8, 8, 3)).astype("float32")
+    means, weights = [], None
+    for used in (dtype, "float32"):
+        gan = SAGAN(*flat_networks(used, kernel_regularizer="l2"))
+        weights = weights or gan.get_weights()
+        gan.set_weights(weights)
+        gan.compile(keras.optimizers.SGD(1e-3), keras.optimizers.SGD(1e-3), ada_target=0.5, **options)
+        means.append(gan.fit(images, batch_size=8, verbose=0, shuffle=False).history)
+        gan.evaluate(images, batch_size=8, verbose=0)
+    for name in ("d_loss", "g_loss", "r1", "lecam", "real_logit"):
+        np.testing.assert_allclose(means[0][name], means[1][name], rtol=0.05, atol=0.02, err_msg=name)
+
+
 def test_sagan_step_rejects_labels_out_of_range(traced):
     for label in (-1, 3):
         data = make_data(8, 1).map(lambda image, _: (image, tf.constant([0, 1, 2, label] * 2)))
