@@ -95,6 +95,8 @@ async def measure(call, clients, seconds, warm_up=1.0):
                 latencies.append(time.perf_counter() - begun)
 
     await asyncio.gather(*(client() for _ in range(clients)))
+    if not latencies:
+        sys.exit(f"error: no request began after {warm_up:g} s of warm-up. Use more --seconds, or fewer --rows.")
     took = time.perf_counter() - start
     quantiles = statistics.quantiles(latencies, n=100) if len(latencies) > 1 else latencies * 99
     return {
@@ -109,10 +111,12 @@ async def run(options):
     make_caller, address = (grpc_caller, options.grpc) if options.grpc else (rest_caller, options.rest)
     call, close = await make_caller(address, options.model, requests)
     results = []
-    for clients in options.clients:
-        results.append(await measure(call, clients, options.seconds))
-        report(results[-1], options)
-    await close()
+    try:
+        for clients in options.clients:
+            results.append(await measure(call, clients, options.seconds))
+            report(results[-1], options)
+    finally:
+        await close()
     return results
 
 

@@ -53,7 +53,7 @@ def export_web(generator, folder, *, name="sagan", training=None, node_modules=N
         pathlib.Path of the folder.
 
     Raises:
-        UserError: LiteRT.js is not available, or the folder holds other files.
+        UserError: LiteRT.js is not available, or the folder holds other files or is a mount point.
         ValueError: The generator cannot be folded.
     """
     folded = fold_generator(generator)
@@ -63,6 +63,8 @@ def export_web(generator, folder, *, name="sagan", training=None, node_modules=N
     folder = Path(folder)
     if folder.exists() and not (folder / MARK).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"web: {folder}: this is not an exported page. Move it away, or choose another folder.")
+    if os.path.ismount(os.path.realpath(folder)):
+        raise UserError(f"web: {folder}: a mount point cannot be replaced. Choose a folder in it, or mount its parent.")
     with atomic_folder(folder) as temporary_folder:
         for file in _PAGE_FILES:
             shutil.copyfile(_PAGE / file, temporary_folder / file)

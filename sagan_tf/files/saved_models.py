@@ -13,14 +13,15 @@ from sagan_tf.files.untrusted import check_kind
 
 EXPORT_OPERATIONS = frozenset({
     "Acos", "AddV2", "All", "Assert", "BatchMatMulV2", "BiasAdd", "BitwiseOr", "Cast", "ConcatV2", "Const",
-    "Conv2D", "EncodePng", "Equal", "Erf", "Erfinv", "Greater", "GreaterEqual", "Identity", "If", "IsFinite",
-    "LeftShift", "Less", "LessEqual", "LogicalAnd", "MatMul", "MaxPool", "Maximum", "Minimum", "Mul", "Neg",
-    "NoOp", "Pack", "PartitionedCall", "Placeholder", "PlaceholderWithDefault", "Range", "Rank", "ReadVariableOp",
-    "RealDiv", "Relu", "Reshape", "ResizeNearestNeighbor", "ResourceGather", "Round", "Rsqrt", "SelectV2",
-    "Shape", "Sin", "Size", "Softmax", "SplitV", "Square", "Squeeze", "StatefulPartitionedCall",
-    "StatelessRandomUniformFullIntV2", "StatelessRandomUniformV2", "StatelessWhile", "StridedSlice", "StringJoin",
-    "Sub", "Sum", "Tanh", "TensorListFromTensor", "TensorListGetItem", "TensorListReserve", "TensorListSetItem",
-    "TensorListStack", "Transpose", "VarHandleOp",
+    "Conv2D", "Conv2DBackpropInput", "EncodePng", "Equal", "Erf", "Erfinv", "Greater", "GreaterEqual",
+    "Identity", "If", "IsFinite", "LeftShift", "Less", "LessEqual", "LogicalAnd", "MatMul", "MaxPool",
+    "Maximum", "Minimum", "Mul", "Neg", "NoOp", "Pack", "PartitionedCall", "Placeholder",
+    "PlaceholderWithDefault", "Range", "Rank", "ReadVariableOp", "RealDiv", "Relu", "Reshape",
+    "ResizeNearestNeighbor", "ResourceGather", "Round", "Rsqrt", "SelectV2", "Shape", "Sin", "Size", "Softmax",
+    "SplitV", "Square", "Squeeze", "StatefulPartitionedCall", "StatelessRandomUniformFullIntV2",
+    "StatelessRandomUniformV2", "StatelessWhile", "StridedSlice", "StringJoin", "Sub", "Sum", "Tanh",
+    "TensorListFromTensor", "TensorListGetItem", "TensorListReserve", "TensorListSetItem", "TensorListStack",
+    "Transpose", "VarHandleOp",
 })  # fmt: skip
 # What Inception and usual image classifiers need besides: arithmetic, and variables of the model itself.
 FEATURE_OPERATIONS = EXPORT_OPERATIONS | {

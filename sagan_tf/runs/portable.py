@@ -7,8 +7,12 @@ import re
 
 
 def dataset_name(name):
-    """The name of a data set, or of the folder at an absolute path, which is this machine's."""
-    return os.path.basename(os.path.normpath(name)) if os.path.isabs(name) else name
+    """The name of a data set or repository as it is; of a folder only the last part, as its path is this machine's."""
+    if ":" in name.partition("/")[0]:  # hf://owner/name, huggingface:owner/name
+        return name
+    # TensorFlow Datasets' names have one slash at most.
+    is_folder = name.startswith((".", "/", "~")) or name.strip("/").count("/") > 1 or os.path.isdir(name)
+    return os.path.basename(os.path.abspath(name)) if is_folder else name
 
 
 def file_name(path):

@@ -26,7 +26,7 @@ _CODES = {
 }
 _RECEIVED_TOGETHER, _CROWDED_SECONDS = 8, 1.0
 _MAX_DESCRIBE_BYTES = 1 << 15
-_MAX_DETAILS = 1000  # characters; larger metadata breaks the call
+_MAX_DETAILS = 600  # characters, each up to 12 bytes of metadata, of which more than 8 KiB break the call
 _FIELDS = {"float32": "float_val", "float64": "double_val", "int32": "int_val", "int64": "int64_val"}
 
 

@@ -13,6 +13,7 @@ import orjson
 from sagan_tf.serving.errors import RequestError
 from sagan_tf.serving.loaded_version import check_shape
 
+_MAX_VALUES_AT_ONCE = 1 << 16  # of a row in a response
 _MAX_VALUES, _MAX_PARTS = 1 << 18, 1 << 15  # many lists or keys take ten times as long as as many numbers
 # TensorFlow Serving refuses what NumPy would convert: 1.0 and true for an integer, "1" for a number.
 _JSON_TYPES = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}, "O": {str, dict}}
@@ -172,7 +173,12 @@ def _dump(value):
 
 
 def _dump_rows(rows):
-    return b"[%b]" % b",".join([_dumps(row) for row in rows])
+    return b"[%b]" % b",".join([_dump_row(row) for row in rows])
+
+
+def _dump_row(row):
+    is_large = getattr(row, "ndim", 0) > 1 and row.size > _MAX_VALUES_AT_ONCE
+    return _dump_rows(row) if is_large else _dumps(row)
 
 
 _dumps = functools.partial(orjson.dumps, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -8,7 +8,7 @@ class Limits:
     """Limits of a server.
 
     Args:
-        max_batch_size: Maximum number of rows of a batch and of a request.
+        max_batch_size: Maximum number of rows of a batch and of a request; `max_rows` makes it fewer.
         batch_timeout: Seconds that a request waits at most for others.
         max_enqueued_batches: Full batches that may wait per signature; further requests are refused with status 503.
         max_body: Maximum bytes of a request, also when decompressed.
@@ -38,3 +38,7 @@ class Limits:
     def max_bodies(self):
         """Maximum bytes of all large bodies in memory together."""
         return 4 * self.max_body
+
+    def max_rows(self, bytes_per_row):
+        """Maximum number of rows of a batch, whose outputs may take four times the bytes of a body."""
+        return max(min(self.max_batch_size, 4 * self.max_body // bytes_per_row), 1)

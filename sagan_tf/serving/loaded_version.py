@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+from sagan_tf.errors import UserError
 from sagan_tf.files.saved_models import EXPORT_OPERATIONS, checked_graph, regular_files
 from sagan_tf.files.untrusted import check_records
 from sagan_tf.serving.errors import RequestError, UnknownSignatureError
@@ -19,6 +20,7 @@ _MAX_WARM_UP_REQUESTS = 1000  # as in TensorFlow Serving
 _MAX_WARM_UP_VALUES = 1 << 24  # per tensor, which may hold one value for all elements
 _WARM_UP_PATH = os.path.join("assets.extra", "tf_serving_warmup_requests")
 _INITIALIZER = "__saved_model_init_op"
+_VARIABLES = ("VarHandleOp", "Variable", "VariableV2")
 _BAD_INPUT = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, tf.errors.UnimplementedError, ValueError)
 
 
@@ -41,6 +43,11 @@ class TensorInfo:
         """Whether the first axis exists and may have any size."""
         return bool(self.shape) and self.shape[0] is None
 
+    @property
+    def has_row_size(self):
+        """Whether the size of a row is known."""
+        return self.has_batch_axis and None not in self.shape[1:] and self.dtype != np.dtype(object)
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -62,6 +69,12 @@ class Signature:
         infos = [*self.inputs.values(), *self.outputs.values()]
         has_fixed_rows = all(info.shape and None not in info.shape[1:] for info in self.inputs.values())
         return bool(self.inputs) and has_fixed_rows and all(info.has_batch_axis for info in infos)
+
+    @property
+    def bytes_per_row(self):
+        """Bytes that a row takes in the outputs of known size, at least 1."""
+        sizes = [math.prod(info.shape[1:]) * info.dtype.itemsize for info in self.outputs.values() if info.has_row_size]
+        return max(sum(sizes), 1)
 
     def run(self, inputs):
         """Maps a dict of input arrays to a dict of output arrays; RequestError if the model refuses them."""
@@ -149,12 +162,20 @@ def _load_any(session, folder):
 def _load_checked(session, folder):
     meta_graph = checked_graph(folder, EXPORT_OPERATIONS)
     saver = tf.compat.v1.train.import_meta_graph(meta_graph)
-    variables = os.path.join(folder, "variables", "variables")
-    if saver and os.path.exists(f"{variables}.index"):
-        saver.restore(session, variables)
+    if _has_saved_variables(meta_graph, folder):
+        saver.restore(session, os.path.join(folder, "variables", "variables"))
     for info in meta_graph.signature_def[_INITIALIZER].outputs.values():
         session.run(info.name)
     return meta_graph
+
+
+def _has_saved_variables(meta_graph, folder):
+    """Whether a graph has variables; UserError if their files are missing."""
+    if all(node.op not in _VARIABLES for node in meta_graph.graph_def.node):
+        return False
+    if not os.path.exists(os.path.join(folder, "variables", "variables.index")):
+        raise UserError("the files of its variables are missing.")
+    return True
 
 
 def count_rows(arrays, infos):

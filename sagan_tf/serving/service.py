@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import time
 from typing import NamedTuple
@@ -36,7 +37,8 @@ class _ServedVersion:
         self.seconds = {name: metrics.seconds.labels(model, name) for name in loaded.signatures}
         self.batchers = {
             name: Batcher(
-                functools.partial(self._run, signature, metrics.run_seconds.labels(model, name)), limits,
+                functools.partial(self._run, signature, metrics.run_seconds.labels(model, name)),
+                dataclasses.replace(limits, max_batch_size=limits.max_rows(signature.bytes_per_row)),
                 metrics.rows.labels(model, name).observe, signature.can_batch,
             )
             for name, signature in loaded.signatures.items()

@@ -69,13 +69,18 @@ def test_export_web_writes_every_file_that_the_page_requests(folded, node_module
     assert not re.search(r"https?://", "".join((folder / file).read_text() for file in web._PAGE_FILES))
 
 
-def test_export_web_replaces_older_page_and_no_other_folder(folded, node_modules, tmp_path, quick):
+def test_export_web_replaces_older_page_and_no_other_folder(folded, node_modules, tmp_path, monkeypatch, quick):
     folder = tmp_path / "web"
     export_web(folded, folder, node_modules=node_modules)
     (folder / "generator_int8.tflite").touch()
     export_web(folded, folder, name="second", node_modules=node_modules)
     assert "generator_int8.tflite" not in files_in(folder)
     assert json.loads((folder / MARK).read_text())["name"] == "second"
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.path.ismount", str(folder).__eq__)
+        with pytest.raises(UserError, match=r"^web: .*web: a mount point cannot be replaced. Choose a folder in it"):
+            export_web(folded, folder, node_modules=node_modules)
 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")

@@ -7,6 +7,7 @@ from export.generators import make_generator
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
+from sagan_tf.conversion import heykeetae
 from sagan_tf.errors import UserError
 from sagan_tf.export import export_saved_model
 from sagan_tf.files.saved_models import EXPORT_OPERATIONS, FEATURE_OPERATIONS, checked_graph, regular_files
@@ -51,6 +52,11 @@ def edited(exported, tmp_path):
 )  # fmt: skip
 def test_checked_graph_accepts_every_kind_of_export(options, tmp_path):
     checked_graph(export_saved_model(make_generator(**options), tmp_path, warm_up=False), EXPORT_OPERATIONS)
+
+
+def test_checked_graph_accepts_the_transposed_convolutions_of_a_converted_generator(tmp_path):
+    generator = heykeetae.build_generator(8, (16, 16, 16, 8), 3)
+    checked_graph(export_saved_model(generator, tmp_path, warm_up=False), EXPORT_OPERATIONS)
 
 
 def test_checked_graph_removes_the_function_that_saves(exported):

@@ -3,7 +3,7 @@
 import pytest
 
 from sagan_tf.config import load_config
-from sagan_tf.runs.portable import portable_config, without_paths
+from sagan_tf.runs.portable import dataset_name, portable_config, without_paths
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,25 @@ def test_portable_config_keeps_the_name_of_a_network(given, left):
     config = load_config(["--evaluation.features", given, "--evaluation.inception", given])
     assert portable_config(config).evaluation.features == left
     assert without_paths(config)["evaluation"]["inception"] == left
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ("/mnt/data/faces/", "faces"),
+        ("../secret/faces", "faces"),
+        ("./faces", "faces"),
+        ("~/faces", "faces"),
+        ("clients/acme/faces", "faces"),
+        ("acme/here", "here"),  # a folder
+        ("twins", "twins"),
+        ("imagenet2012", "imagenet2012"),
+        ("imagenet_resized/32x32:1.0.0", "imagenet_resized/32x32:1.0.0"),
+        ("huggingface:owner/name", "huggingface:owner/name"),
+        ("hf://owner/name@v1", "hf://owner/name@v1"),
+    ],
+)
+def test_dataset_name_has_no_path_of_this_machine(given, left, tmp_path, monkeypatch):
+    (tmp_path / "acme" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert dataset_name(given) == left

@@ -3,6 +3,7 @@
 Tests of a running server use ours, and also TensorFlow Serving itself if `TF_MODEL_SERVER` names its program.
 """
 
+import asyncio
 import importlib.util
 import io
 import json
@@ -305,6 +306,18 @@ def test_load_test_counts_requests(server, protocol):
     for line in lines:
         assert line["failures"] == 0 and line["requests_per_second"] > 1
         assert 0 < line["p50_ms"] <= line["p95_ms"] <= line["p99_ms"] < 10_000
+
+
+def test_load_test_says_when_no_request_began_after_the_warm_up(monkeypatch):
+    monkeypatch.syspath_prepend(str(SERVING))
+    load_test = importlib.import_module("load_test")
+
+    async def call(i):
+        await asyncio.sleep(0.2)
+        return True
+
+    with pytest.raises(SystemExit, match=r"^error: no request began after 0.05 s of warm-up. Use more --seconds"):
+        asyncio.run(load_test.measure(call, clients=2, seconds=0.05, warm_up=0.05))
 
 
 def test_load_test_exits_with_1_when_requests_fail(server):

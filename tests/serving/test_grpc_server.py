@@ -111,6 +111,7 @@ def forge(request, shape, **fields):
 
 BAD = {
     "model": (make_request(model="other", **arrays(1)), CODE.NOT_FOUND, "Latest(other)"),
+    "long name": (make_request(model="😀" * 3000, **arrays(1)), CODE.NOT_FOUND, "Latest(😀😀"),
     "version": (make_request(version=9, **arrays(1)), CODE.NOT_FOUND, "Specific(sagan, 9)"),
     "label of a version": (
         changed(lambda q: label_for(q, "stable")), CODE.INVALID_ARGUMENT, "Unrecognized servable version label: stable"

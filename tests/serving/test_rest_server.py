@@ -10,6 +10,7 @@ from serving.models import make_inputs
 from serving.servers import QUICK, running
 from tensorflow_serving.apis import get_model_metadata_pb2
 
+from sagan_tf.serving.json_codec import encode_outputs
 from sagan_tf.serving.limits import Limits
 
 
@@ -29,6 +30,16 @@ def test_rest_predict_matches_direct_call_by_rows_and_columns(live, call, rows):
     assert row.status == column.status == 200
     np.testing.assert_allclose(row.json["predictions"], expected, rtol=1e-6)
     np.testing.assert_array_equal(row.json["predictions"], column.json["outputs"])
+
+
+@pytest.mark.parametrize("shape", [(2, 400, 300), (1, 2, 300, 300), (2, 70_000), (2, 3), (3,)], ids=str)
+def test_encode_outputs_encodes_large_rows_in_parts(shape):
+    array = np.random.default_rng(0).normal(size=shape).astype("float32")
+    one, two = {"x": array}, {"x": array, "y": -array}
+    np.testing.assert_array_equal(np.float32(json.loads(encode_outputs(one, "instances"))["predictions"]), array)
+    np.testing.assert_array_equal(np.float32(json.loads(encode_outputs(two, "inputs"))["outputs"]["y"]), -array)
+    rows = json.loads(encode_outputs(two, "instances"))["predictions"]
+    np.testing.assert_array_equal(np.float32([row["y"] for row in rows]), -array)
 
 
 def test_rest_predict_names_several_outputs(live, call):

@@ -16,7 +16,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from sagan_tf.serving.folders import find_models, find_versions
 from sagan_tf.serving.limits import Limits
-from sagan_tf.serving.loaded_version import LoadedVersion
+from sagan_tf.serving.loaded_version import LoadedVersion, Signature, TensorInfo
 
 INPUTS = make_inputs(1)
 VALUE = sum(INPUTS["latent"][0]) + INPUTS["label"][0]
@@ -135,6 +135,43 @@ def test_service_reports_broken_version_once_and_loads_it_after_repair(folder, d
 def test_find_versions_skips_version_without_variables(folder):
     (folder / "1" / "variables" / "variables.index").unlink()
     assert find_versions(folder) == [] and find_models(folder) == {}
+
+
+@pytest.mark.parametrize("allow_any_graph", [False, True])
+def test_service_refuses_a_version_whose_variables_are_missing_until_they_arrive(folder, doubled, allow_any_graph):
+    copy_version(doubled, folder, 2)
+    shutil.move(folder / "2" / "variables", folder / ".variables")  # copied last
+    shutil.rmtree(folder / "2" / "assets.extra", ignore_errors=True)
+    with running(folder, Limits(poll_interval=0.1, allow_any_graph=allow_any_graph)) as server:
+        wait_until(lambda: [line for line in server.lines if "cannot load" in line])
+        (line,) = (line for line in server.lines if "cannot load" in line)
+        assert line.startswith(f"cannot load {folder}/2: ")
+        assert allow_any_graph or "the files of its variables are missing." in line
+        assert served(server) == [1]
+        assert value_of(server.predict({"inputs": INPUTS})) == pytest.approx(VALUE)
+        shutil.move(folder / ".variables", folder / "2" / "variables")
+        wait_until(lambda: served(server) == [2])
+        assert value_of(server.predict({"inputs": INPUTS})) == pytest.approx(2 * VALUE)
+
+
+def test_service_takes_fewer_rows_where_outputs_are_large(folder, monkeypatch):
+    monkeypatch.setattr(Signature, "bytes_per_row", 1 << 20)
+    with running(folder, Limits(max_batch_size=8, max_body=1 << 20)) as server:  # outputs of four rows
+        assert server.predict({"inputs": make_inputs(4)}).status == 200
+        answer = server.predict({"inputs": make_inputs(5)})
+        assert answer.status == 400 and "Task size 5 is larger than maximum input batch size 4" in str(answer.json)
+
+
+def test_signature_counts_the_bytes_of_a_row_of_known_size():
+    infos = {
+        "image": TensorInfo(np.dtype("float32"), (None, 8, 8, 3), ""),
+        "attention": TensorInfo(np.dtype("float16"), (None, 64, 16), ""),
+        "text": TensorInfo(np.dtype(object), (None,), ""),
+        "any": TensorInfo(np.dtype("float32"), (None, None), ""),
+        "unknown": TensorInfo(np.dtype("float32"), None, ""),
+    }
+    assert Signature({}, infos, None).bytes_per_row == 8 * 8 * 3 * 4 + 64 * 16 * 2
+    assert Signature({}, {}, None).bytes_per_row == 1
 
 
 def test_find_models_accepts_model_folder_of_models_and_export(folder, tmp_path):
