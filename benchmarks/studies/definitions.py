@@ -120,6 +120,7 @@ def _rates(generator, discriminator):
 _R1 = {"training.r1_weight": 0.1, "training.r1_interval": 4}
 _STRONG_R1 = {**_R1, "training.r1_weight": 0.5}
 _RELATIVISTIC = {"training.loss": "relativistic", **_STRONG_R1, "training.r2_weight": 0.5}
+_HALF = {"training.loss": "relativistic", "training.r1_weight": 0.5, "training.r2_weight": 0.5}
 _LONG = _schedule(3600, 0.996)
 _FAST = _rates(2e-3, 4e-3)
 # At 16 px there are only 64 and 32 channels.
@@ -231,6 +232,21 @@ STUDIES = [
     Study(
         "quick_start_recipe_3", "The same with all of the time",
         {**_SECOND, **_schedule(4000, 0.996)}, _LAST_CANDIDATES, tuple(range(100, 105)), 400,
+    ),
+    Study(
+        "quick_start_recipe_4", "Which changes to the quick start make more of the colors?",
+        {"config": "quickstart", "hardware.native_operations": True, **_schedule(5400, 0.998)},
+        {
+            "r1_2": {"training.r1_weight": 2.0},
+            "relativistic": {"training.loss": "relativistic", "training.r2_weight": 1.0},
+            "relativistic_slow_end": {
+                "training.loss": "relativistic", "training.r2_weight": 1.0, **_schedule(5600, 0.998),
+                "generator_optimizer.final_learning_rate": 2e-4, "discriminator_optimizer.final_learning_rate": 4e-4,
+            },
+            "relativistic_half": {**_HALF, **_schedule(5600, 0.998)},
+            "relativistic_half_5000": {**_HALF, **_schedule(5000, 0.998)},
+        },
+        tuple(range(100, 103)), 200,
     ),
     Study(
         "quick_start", "What does `python -m sagan_tf.train` give?", {"hardware.native_operations": True},
