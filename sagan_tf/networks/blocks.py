@@ -112,8 +112,9 @@ class LayerStyle:
         normalizes = options.pop("spectral_normalization", True)
         defaults = {"kernel_initializer": self.kernel_initializer, "dtype": self.dtype}
         return SelfAttention(
-            **{**defaults, **options, "name": name},
+            **(defaults | options),
             spectral_normalization=normalizes and self.spectral_normalization,
+            name=name,
         )(x)
 
 

@@ -7,12 +7,15 @@ import re
 
 
 def dataset_name(name):
-    """The name of a data set or repository as it is; of a folder only the last part, as its path is this machine's."""
-    if ":" in name.partition("/")[0]:  # hf://owner/name, huggingface:owner/name
-        return name
-    # TensorFlow Datasets' names have one slash at most.
-    is_folder = name.startswith((".", "/", "~")) or name.strip("/").count("/") > 1 or os.path.isdir(name)
-    return os.path.basename(os.path.abspath(name)) if is_folder else name
+    """The name of a data set as it is; of a folder only the last part, as its path is this machine's."""
+    # TensorFlow Datasets' names have one slash at most, but for those of a namespace, such as huggingface:owner/name.
+    is_path = name.startswith((".", "/", "~")) or (name.strip("/").count("/") > 1 and ":" not in name.partition("/")[0])
+    return last_part(name) if is_path or os.path.isdir(name) else name
+
+
+def last_part(path):
+    """The last part of a path; a repository, hf://owner/name, as it is."""
+    return path if path.startswith("hf://") else os.path.basename(os.path.abspath(path))
 
 
 def file_name(path):
@@ -26,7 +29,7 @@ PATH_FIELDS = {
     "data.name": dataset_name,
     "data.data_dir": None,
     "data.manual_dir": None,
-    "training.start_from": dataset_name,
+    "training.start_from": last_part,
     "evaluation.features": file_name,
     "evaluation.inception": file_name,
 }

@@ -13,7 +13,7 @@ import orjson
 from sagan_tf.serving.errors import RequestError
 from sagan_tf.serving.loaded_version import check_shape
 
-_MAX_VALUES_AT_ONCE = 1 << 16  # of a row in a response
+_MAX_VALUES_AT_ONCE = 1 << 14  # of a response, about 1 ms
 _MAX_VALUES, _MAX_PARTS = 1 << 18, 1 << 15  # many lists or keys take ten times as long as as many numbers
 # TensorFlow Serving refuses what NumPy would convert: 1.0 and true for an integer, "1" for a number.
 _JSON_TYPES = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}, "O": {str, dict}}
@@ -164,21 +164,20 @@ def encode_outputs(outputs, layout):
         return b'{"predictions":%b}' % rows
     if single is not None:
         return b'{"outputs":%b}' % _dump(single)
-    return b'{"outputs":{%b}}' % b",".join([orjson.dumps(name) + b":" + _dump(value) for name, value in values.items()])
+    return b'{"outputs":%b}' % _dump(values)
 
 
 def _dump(value):
-    # Row by row, since each call keeps the GIL.
-    return _dump_rows(value) if isinstance(value, list) or getattr(value, "ndim", 0) > 1 else _dumps(value)
+    # In parts, since each call keeps the GIL.
+    if isinstance(value, dict):
+        return b"{%b}" % b",".join([orjson.dumps(name) + b":" + _dump(one) for name, one in value.items()])
+    if isinstance(value, list) or (getattr(value, "ndim", 0) > 1 and value.size > _MAX_VALUES_AT_ONCE):
+        return _dump_rows(value)
+    return _dumps(value)
 
 
 def _dump_rows(rows):
-    return b"[%b]" % b",".join([_dump_row(row) for row in rows])
-
-
-def _dump_row(row):
-    is_large = getattr(row, "ndim", 0) > 1 and row.size > _MAX_VALUES_AT_ONCE
-    return _dump_rows(row) if is_large else _dumps(row)
+    return b"[%b]" % b",".join([_dump(row) for row in rows])
 
 
 _dumps = functools.partial(orjson.dumps, option=orjson.OPT_SERIALIZE_NUMPY)

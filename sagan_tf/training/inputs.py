@@ -55,9 +55,8 @@ def check_pair(generator, discriminator):
             )
         if not network.trainable_weights:
             raise ValueError(f"The {name} has no trainable weights. Set `{name}.trainable = True` before.")
-        if len(network.outputs) != 1:
-            shapes = [tuple(tensor.shape) for tensor in network.outputs]
-            raise ValueError(f"The {name} must have one output. Received: outputs {shapes}.")
+        if len(network.outputs) != 1 or isinstance(network.output, dict):
+            raise ValueError(f"The {name} must have one output. Received: {network.output}.")
     if len(generator.inputs[0].shape) != 2:
         shapes = [tuple(tensor.shape) for tensor in generator.inputs]
         raise ValueError(f"The generator must take latent (B, D), or [latent, label (B,)]. Received: inputs {shapes}.")
@@ -68,10 +67,10 @@ def check_pair(generator, discriminator):
             f"Received: images {tuple(made)} of the generator, {tuple(taken)} of the discriminator."
         )
     logits = tuple(discriminator.outputs[0].shape)
-    if logits[-1:] != (1,):
-        raise ValueError(f"The discriminator must make logits (B, 1), or (B, ..., 1). Received: {logits}.")
+    if len(logits) > 1 and logits[-1] != 1:
+        raise ValueError(f"The discriminator must make logits (B, 1), (B,) or (B, ..., 1). Received: {logits}.")
     shared = {id(weight) for weight in generator.weights} & {id(weight) for weight in discriminator.weights}
-    if shared:  # neither optimizer would own them, and a saved model could not be loaded
+    if shared:  # a saved model could not be loaded
         paths = [weight.path for weight in generator.weights if id(weight) in shared]
         raise ValueError(f"Generator and discriminator must not share weights. Received: both have {paths}.")
     if len(generator.inputs) != len(discriminator.inputs):

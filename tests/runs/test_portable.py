@@ -35,10 +35,20 @@ def test_portable_config_keeps_the_name_of_a_network(given, left):
         ("imagenet2012", "imagenet2012"),
         ("imagenet_resized/32x32:1.0.0", "imagenet_resized/32x32:1.0.0"),
         ("huggingface:owner/name", "huggingface:owner/name"),
-        ("hf://owner/name@v1", "hf://owner/name@v1"),
+        ("my:own/data/here", "here"),  # a folder
     ],
 )
 def test_dataset_name_has_no_path_of_this_machine(given, left, tmp_path, monkeypatch):
-    (tmp_path / "acme" / "here").mkdir(parents=True)
+    for folder in ("acme/here", "my:own/data/here"):
+        (tmp_path / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert dataset_name(given) == left
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [("acme/g.keras", "g.keras"), ("runs/first/", "first"), ("hf://owner/name@v1", "hf://owner/name@v1")],
+)
+def test_portable_config_keeps_the_last_part_of_a_start(given, left):
+    config = load_config(["--training.start_from", given])
+    assert portable_config(config).training.start_from == left

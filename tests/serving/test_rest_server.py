@@ -10,6 +10,7 @@ from serving.models import make_inputs
 from serving.servers import QUICK, running
 from tensorflow_serving.apis import get_model_metadata_pb2
 
+from sagan_tf.serving import json_codec
 from sagan_tf.serving.json_codec import encode_outputs
 from sagan_tf.serving.limits import Limits
 
@@ -33,13 +34,16 @@ def test_rest_predict_matches_direct_call_by_rows_and_columns(live, call, rows):
 
 
 @pytest.mark.parametrize("shape", [(2, 400, 300), (1, 2, 300, 300), (2, 70_000), (2, 3), (3,)], ids=str)
-def test_encode_outputs_encodes_large_rows_in_parts(shape):
+def test_encode_outputs_encodes_large_rows_in_parts(shape, monkeypatch):
+    sizes, dumps = [], json_codec._dumps
+    monkeypatch.setattr(json_codec, "_dumps", lambda value: sizes.append(np.size(value)) or dumps(value))
     array = np.random.default_rng(0).normal(size=shape).astype("float32")
     one, two = {"x": array}, {"x": array, "y": -array}
     np.testing.assert_array_equal(np.float32(json.loads(encode_outputs(one, "instances"))["predictions"]), array)
     np.testing.assert_array_equal(np.float32(json.loads(encode_outputs(two, "inputs"))["outputs"]["y"]), -array)
     rows = json.loads(encode_outputs(two, "instances"))["predictions"]
     np.testing.assert_array_equal(np.float32([row["y"] for row in rows]), -array)
+    assert max(sizes) <= max(1 << 14, shape[-1])
 
 
 def test_rest_predict_names_several_outputs(live, call):

@@ -50,9 +50,9 @@ MUTATIONS = {
     ],
     "real and fake images in separate updates of u": [
         ("training/step.py",
-         "logit = call_network(gan.discriminator, ops.concatenate(images, axis=0), labels, training=True)",
+         "logit = call_discriminator(gan.discriminator, ops.concatenate(images, axis=0), labels, training=True)",
          "parts = [None] * len(images) if labels is None else ops.split(labels, len(images))\n"
-         "    logit = ops.concatenate([call_network(gan.discriminator, *pair, training=True)"
+         "    logit = ops.concatenate([call_discriminator(gan.discriminator, *pair, training=True)"
          " for pair in zip(images, parts)])"),
     ],
     "latents reused": [

@@ -212,7 +212,7 @@ def test_kernels_that_were_not_divided_are_named():
     def build(wrap):
         image = keras.Input((32, 32, 3))
         x = wrap(keras.layers.SeparableConv2D(4, 3, name="several"))(image)
-        x = wrap(keras.layers.Conv2D(2, 3, name="one"))(x)
+        x = wrap(keras.layers.Conv2D(1, 3, name="one"))(x)
         network = keras.Model(image, Reshape(name="reshape")(x))
         network.unused = wrap(keras.layers.Dense(2))
         return network
