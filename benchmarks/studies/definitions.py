@@ -120,7 +120,7 @@ def _rates(generator, discriminator):
 _R1 = {"training.r1_weight": 0.1, "training.r1_interval": 4}
 _STRONG_R1 = {**_R1, "training.r1_weight": 0.5}
 _RELATIVISTIC = {"training.loss": "relativistic", **_STRONG_R1, "training.r2_weight": 0.5}
-_HALF = {"training.loss": "relativistic", "training.r1_weight": 0.5, "training.r2_weight": 0.5}
+_RELATIVISTIC_HALF = {"training.loss": "relativistic", "training.r1_weight": 0.5, "training.r2_weight": 0.5}
 _LONG = _schedule(3600, 0.996)
 _FAST = _rates(2e-3, 4e-3)
 # At 16 px there are only 64 and 32 channels.
@@ -243,8 +243,8 @@ STUDIES = [
                 "training.loss": "relativistic", "training.r2_weight": 1.0, **_schedule(5600, 0.998),
                 "generator_optimizer.final_learning_rate": 2e-4, "discriminator_optimizer.final_learning_rate": 4e-4,
             },
-            "relativistic_half": {**_HALF, **_schedule(5600, 0.998)},
-            "relativistic_half_5000": {**_HALF, **_schedule(5000, 0.998)},
+            "relativistic_half": {**_RELATIVISTIC_HALF, **_schedule(5600, 0.998)},
+            "relativistic_half_5000": {**_RELATIVISTIC_HALF, **_schedule(5000, 0.998)},
         },
         tuple(range(100, 103)), 200,
     ),

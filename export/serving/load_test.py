@@ -96,7 +96,7 @@ async def measure(call, clients, seconds, warm_up=1.0):
 
     await asyncio.gather(*(client() for _ in range(clients)))
     if not latencies:
-        sys.exit(f"error: no request began after {warm_up:g} s of warm-up. Use more --seconds, or fewer --rows.")
+        sys.exit(f"error: all requests began within the warm-up of {warm_up:g} s. Use more --seconds, or fewer --rows.")
     took = time.perf_counter() - start
     quantiles = statistics.quantiles(latencies, n=100) if len(latencies) > 1 else latencies * 99
     return {

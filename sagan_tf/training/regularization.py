@@ -86,11 +86,10 @@ def _consistency_weights(gan):
 
 def lecam_term(gan, real_logit, fake_logit):
     """The LeCam penalty of a SAGAN, whose running means it moves; 0 before its start."""
-    logits = real_logit, fake_logit
     is_started = gan.step >= gan.lecam_start_step
     rate = 1.0 - gan.lecam_decay ** (1 / gan.accumulation_steps)  # of each batch of an update
-    means = update_running_means(gan.lecam_means, *logits, ops.where(is_started, rate, 1.0))
-    return ops.where(is_started, gan.lecam_weight * lecam_penalty(*logits, means), 0.0)
+    means = update_running_means(gan.lecam_means, real_logit, fake_logit, ops.where(is_started, rate, 1.0))
+    return ops.where(is_started, gan.lecam_weight * lecam_penalty(real_logit, fake_logit, means), 0.0)
 
 
 def gradient_term(gan, weight, image, label):

@@ -316,7 +316,9 @@ def test_load_test_says_when_no_request_began_after_the_warm_up(monkeypatch):
         await asyncio.sleep(0.2)
         return True
 
-    with pytest.raises(SystemExit, match=r"^error: no request began after 0.05 s of warm-up. Use more --seconds"):
+    with pytest.raises(
+        SystemExit, match=r"^error: all requests began within the warm-up of 0.05 s. Use more --seconds"
+    ):
         asyncio.run(load_test.measure(call, clients=2, seconds=0.05, warm_up=0.05))
 
 
