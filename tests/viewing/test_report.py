@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sagan_tf.training.step_metrics import make_means
 from sagan_tf.viewing.report import MAX_IMAGES, RunRecord, curves, differing_fields, report_page, select_steps
 
 HOSTILE = "</script><script>throw 1</script>"
@@ -87,6 +88,18 @@ def test_report_shows_values_of_running_training(browser, record, tmp_path):
         assert evaluation.locator("h3").all_text_contents() == [f"Step 500, {HOSTILE}"]
         assert evaluation.locator("img").count() == 1
         assert page.locator("#samples details p").text_content() == f"disc, {HOSTILE}"
+
+
+def test_report_takes_no_metric_of_the_step_for_an_evaluation(browser, record, tmp_path):
+    names = list(make_means())
+    lines = [line | dict.fromkeys(names, 0.5) for line in metrics_lines(3)]
+    other = dataclasses.replace(record, name="other", metrics=lines)
+    for records in ([other], [record, other]):
+        with opened(browser, write_page(records, tmp_path / "report.html")) as page:
+            titles = page.locator(".card h3").all_text_contents()
+            labels = page.locator(".tile span").all_text_contents()
+            assert not {*titles, *labels} & set(names)
+            assert {"Penalties, in the discriminator's loss", "R2 penalty"} & set(titles)
 
 
 def test_report_slider_shows_samples_by_step(browser, record, tmp_path):

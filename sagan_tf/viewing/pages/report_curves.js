@@ -96,6 +96,7 @@ function addChart(parent, title, series, range) {
 
 const unitRange = () => [0, 1];
 const fromZero = (plot, low, high) => [0, high * 1.1];
+const penalties = [["r1", "R1"], ["r2", "R2"], ["lecam", "LeCam"], ["consistency", "consistency"]];
 
 function addChartsOfRun(parent, run) {
   const chart = (title, labels, range) =>
@@ -103,7 +104,9 @@ function addChartsOfRun(parent, run) {
   const layers = (prefix, shorten) => keysWithPrefix(prefix).map(key => [key, shorten(key)]);
   const networkOf = key => key.replace("gamma/g/", "generator ").replace("gamma/d/", "discriminator ");
   for (const key of evaluationKeys) chart(key, [[key, key]]);
-  chart("Losses", [["d_loss", "discriminator"], ["g_loss", "generator"], ["r1", "R1 penalty"]]);
+  chart("Losses", [["d_loss", "discriminator"], ["g_loss", "generator"]]);
+  chart("Penalties, in the discriminator's loss", penalties);
+  chart("Adaptive augmentation", [["ada_p", "probability"], ["ada_sign", "mean sign of real logits"]]);
   chart("Discriminator logits", [["real_logit", "real"], ["fake_logit", "generated"]]);
   chart("Discriminator accuracy", [["d_accuracy", "accuracy"]], unitRange);
   chart("Sample diversity at fixed latents", [["sample_diversity", "distance within a class"]], fromZero);
@@ -138,6 +141,9 @@ function addChartsOfRuns(parent) {
   for (const key of evaluationKeys) chartOfKey(key);
   chartOfKey("d_loss", "Discriminator loss");
   chartOfKey("g_loss", "Generator loss");
+  for (const [key, label] of penalties) chartOfKey(key, label + " penalty");
+  chartOfKey("ada_p", "Probability of augmentation");
+  chartOfKey("ada_sign", "Mean sign of real logits");
   chartOfKey("real_logit", "Logit of real images");
   chartOfKey("fake_logit", "Logit of generated images");
   chartOfKey("d_accuracy", "Discriminator accuracy", unitRange);
