@@ -180,10 +180,11 @@ def save_class_image(reader, names, path):
 def save_truncation_curve(curve, is_inception, count, path):
     """Saves the metrics of a truncation curve, as in a `Result`, of `count` samples each. Returns the path."""
     labels = tuple(truncation_text(truncation) for truncation, _ in curve)
-    charts = [
-        LineChart(values[0].title(is_inception), labels, tuple(metric.value for metric in values))
-        for values in zip(*(metrics for _, metrics in curve))
-    ]
+    charts = []
+    for values in zip(*(metrics for _, metrics in curve)):
+        title, errors = values[0].title(is_inception), tuple(metric.error for metric in values)
+        title, errors = (title, None) if None in errors else (f"{title} ± its error", errors)
+        charts.append(LineChart(title, labels, tuple(metric.value for metric in values), errors))
     save_png(draw_charts(charts, f"Against the truncation of latents, {count:,} samples each"), path)
     return path
 

@@ -21,5 +21,10 @@ def test_line_chart_draws_values_in_proportion():
     assert rows_of_points(LineChart("FID", ("1", "2"), (float("nan"), 4.0)))[0] is None
     same = rows_of_points(LineChart("FID", ("1", "2"), (4.0, 4.0)))
     assert same[0] == same[1]
+    # The scale contains the error bars: of the same values with large errors, the dots are nearly level.
+    level = np.array(rows_of_points(LineChart("IS", ("1", "2"), (4.0, 4.1), (1.0, 1.0))))
+    np.testing.assert_allclose(level[0] - level[1], 0.1 / 2.1 * (320 - 2 * 48), atol=1)
+    with pytest.raises(ValueError, match="Received"):
+        LineChart("IS", ("1", "2"), (1.0, 2.0), (0.1,))
     with pytest.raises(ValueError, match="Received"):
         LineChart("FID", ("1",), (1.0, 2.0))
