@@ -32,12 +32,15 @@ def used_means(gan, means):
 
 
 def record_logits(gan, real_logit, fake_logit):
-    """Records the logits of a batch, and how many have the right sign; of a relativistic loss, how many differences."""
+    """Records the logits of a batch, and how many have the right sign; of a relativistic loss, how many differences.
+
+    0 counts as half right: a discriminator that gives all images the same logit guesses.
+    """
     if gan.adversarial_loss.relativistic:
-        right = real_logit > fake_logit
+        margins = real_logit - fake_logit
     else:
-        right = ops.concatenate([real_logit > 0, fake_logit < 0], axis=0)
-    gan.record({"real_logit": real_logit, "fake_logit": fake_logit, "d_accuracy": ops.cast(right, "float32")})
+        margins = ops.concatenate([real_logit, -fake_logit], axis=0)
+    gan.record({"real_logit": real_logit, "fake_logit": fake_logit, "d_accuracy": (ops.sign(margins) + 1.0) / 2.0})
 
 
 def record_update(gan, letter, loss, norm, skipped):

@@ -3,15 +3,25 @@
 import re
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_networks import toy_generator
 from training.tiny import make_gan
 
 from sagan_tf.generation.sampler import Sampler
-from sagan_tf.training import losses
-from sagan_tf.training.guard import COLLAPSED_SHARE, GROUPS, GUESSING_LINES, SAMPLES, Guard, TrainingFailure
+from sagan_tf.training import SAGAN, losses
+from sagan_tf.training.guard import (
+    COLLAPSED_SHARE,
+    GROUPS,
+    GUESSING_LINES,
+    SAMPLES,
+    FailureSigns,
+    Guard,
+    TrainingFailure,
+)
 
 GOOD = {"d_accuracy": 0.8, "d_loss": 1.2, "g_loss": 0.5}
 PLAIN = {"weights": [], "augmentation": (), "ada_target": None}
@@ -62,7 +72,9 @@ def test_guard_detects_generator_that_ignores_latent():
         ({"d_accuracy": 1.0, "d_loss": 0.3}, None),
         ({"d_accuracy": 1.0, "d_loss": -30.0}, None),
         ({"d_gradient_norm": 0.0, "g_gradient_norm": 0.0}, "gives all images the same logit"),
+        ({"d_gradient_norm": 8e-6, "g_gradient_norm": 0.0}, "gives all images the same logit"),  # rounding
         ({"d_gradient_norm": 0.0, "g_gradient_norm": 1e-9}, None),
+        ({"d_gradient_norm": 0.3, "g_gradient_norm": 0.0}, None),
         ({"d_gradient_norm": 0.0, "g_gradient_norm": 0.0, "d_skipped": 1.0, "g_skipped": 1.0}, None),
         ({"d_gradient_norm": 0.0, "g_gradient_norm": 0.0, "d_skipped": 0.5}, "gives all images the same logit"),
     ],
@@ -75,6 +87,19 @@ def test_guard_detects_saturated_and_dead_discriminators(means, text):
         with pytest.raises(TrainingFailure, match=re.escape(text)) as caught:
             Guard(lambda: VARIED, stop_on_collapse=True).check(WITHOUT_WEIGHTS, 5, {**GOOD, **means})
         assert (caught.value.kind, caught.value.step) == ("collapse", 5)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "relativistic"])
+def test_discriminator_that_sees_nothing_is_dead_and_right_about_half(loss):
+    image = keras.Input((32, 32, 3))
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(0.0, offset=0.3)(image))
+    gan = SAGAN(
+        toy_generator(num_classes=None, attention_sizes=()), keras.Model(image, keras.layers.Dense(1)(features))
+    )
+    gan.compile(loss=loss, r1_weight=0.5)
+    history = gan.fit(np.random.default_rng(0).uniform(-1, 1, (24, 32, 32, 3)), batch_size=24, verbose=0).history
+    means = {"sample_diversity": 1.0, **{name: values[-1] for name, values in history.items()}}
+    assert means["d_accuracy"] == 0.5 and FailureSigns().of(means) == {"dead"}
 
 
 @pytest.mark.parametrize("options", [{"augmentation": ("color",)}, {"ada_target": 0.6}])
