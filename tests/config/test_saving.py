@@ -86,6 +86,6 @@ def test_config_differences_writes_values_as_yaml():
     )
     assert config_differences(QUICK_START, new) == [
         "generator.attention_sizes: [8, 16] -> []",
-        "training.loss: hinge -> wasserstein",
+        "training.loss: relativistic -> wasserstein",
         f"training.ema_decay: {QUICK_START.training.ema_decay} -> null",
     ]
