@@ -77,6 +77,7 @@ def test_resume_is_exact_with_all_state_of_the_penalties_and_of_ada(tmp_path):
         steps=6,
         training__d_steps=3,
         training__accumulation_steps=2,
+        training__loss="hinge",
         training__r1_weight=1,
         training__r2_weight=1,
         training__r1_interval=4,

@@ -79,7 +79,7 @@ def test_run_resume_rejects_config_when_other_fields_differ(tmp_path):
         QUICK_START, run="elsewhere", training=dataclasses.replace(QUICK_START.training, **changes)
     )
     message = refusal(tmp_path / "run", other)
-    shown = "training.batch_size: 32 -> 64; training.loss: hinge -> wasserstein; training.ema_decay: 0.998 -> null"
+    shown = "training.batch_size: 32 -> 64; training.loss: relativistic -> wasserstein; training.ema_decay: 0.998 -> null"
     assert f"({shown}; and 1 more)" in message
     assert Run.open(tmp_path / "run").config() == QUICK_START
 
