@@ -121,7 +121,7 @@ def evaluate_run(run, options):
         try:
             write_report([run], run.report_path)
             result.files.append(run.report_path)
-        except UserError as error:  # of a file of the run; the result is there
+        except (UserError, OSError) as error:  # of a file of the run; the result is there
             print(f"Warning: the report is not written: {error}", file=sys.stderr)
     return result
 

@@ -170,11 +170,31 @@ def _manifolds(generated, reference, names, show_progress):
     metrics = manifold_metrics(
         generated.features, reference.features, *_NEIGHBORS.values(), show_progress, reference.own_distances
     )
-    sizes = f"{len(generated.features):,} samples, {len(reference.features):,} images"
+    samples, images = len(generated.features), len(reference.features)
+    best = expected_coverage(samples, images, _NEIGHBORS["density_coverage"])
+    added = {"coverage": f"; {best:.3f} is expected of samples like the data"}
     keys = {"precision_recall": ("precision", "recall"), "density_coverage": ("density", "coverage")}
     return [
-        MetricValue(key, getattr(metrics, key), None, f"k = {_NEIGHBORS[name]}; {sizes}")
+        MetricValue(
+            key, getattr(metrics, key), None,
+            f"k = {_NEIGHBORS[name]}; {samples:,} samples, {images:,} images{added.get(key, '')}",
+        )
         for name in keys
         if name in names
         for key in keys[name]
-    ]
+    ]  # fmt: skip
+
+
+def expected_coverage(samples, images, neighbors):
+    """Computes the coverage that samples of the distribution of the data itself have on average.
+
+    An image is not covered if its nearest neighbors among all other images and samples are all images, which of points
+    of one distribution has the same probability in any order. Naeem et al. 2020, https://arxiv.org/abs/2002.09797,
+    derive it for equal counts.
+
+    Args:
+        samples, images: ints >= 1.
+        neighbors: int k < images.
+    """
+    rest = images - 1 - np.arange(neighbors)
+    return float(1 - np.prod(rest / (rest + samples)))

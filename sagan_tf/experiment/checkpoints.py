@@ -110,7 +110,7 @@ def _key(group, path):
 
 
 def make_manager(gan, run, checkpoints_to_keep):
-    """Makes the writer of a run's checkpoints, and removes metrics of later steps and unfinished files.
+    """Makes the writer of a run's checkpoints, and removes what the run folder has of later steps: metrics, pictures.
 
     Raises UserError if the disk has no room for the checkpoints.
     """
@@ -119,6 +119,7 @@ def make_manager(gan, run, checkpoints_to_keep):
     size = sum(4 * math.prod(v.shape) for v in state)  # bytes, float32
     run.check_space((checkpoints_to_keep + 1 - len(paths)) * size)
     run.metrics_log.truncate_after(step)
+    run.remove_pictures_after(step)
     run.remove_unfinished()
     kept = [path for path in reversed(paths) if int(path.rpartition("-")[2]) <= step]
     if kept:

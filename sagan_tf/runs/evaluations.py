@@ -6,7 +6,7 @@ import math
 from sagan_tf.errors import UserError
 from sagan_tf.files.hashing import sha256_of_parts
 from sagan_tf.files.untrusted import read_json
-from sagan_tf.generation.truncation import truncation_text
+from sagan_tf.generation.truncation import NO_TRUNCATION, truncation_text
 from sagan_tf.runs.environment import hardware_text, versions_text
 from sagan_tf.runs.portable import dataset_name
 
@@ -54,7 +54,16 @@ def _evaluation(result):
         "protocol": sha256_of_parts([json.dumps([features, reference], sort_keys=True).encode()]),
         "figures": {str(figure["title"]): _figure(figure) for figure in result["figures"].values()},
     }
-    return evaluation | {"how": _how(evaluation, result)}
+    return evaluation | {"how": _how(evaluation, result), "summary": _summary(evaluation)}
+
+
+def _summary(evaluation):
+    """What tells the results of one step apart, in a line."""
+    samples = evaluation["samples"]
+    truncated = samples["truncation"] < NO_TRUNCATION
+    truncation = f" of truncation {truncation_text(samples['truncation'])}" if truncated else ""
+    data = evaluation["reference"] + (f", {evaluation['split']}" if evaluation["split"] else "")
+    return f"{samples['count']:,} samples{truncation} against {data}, by {evaluation['features']}"
 
 
 def _how(evaluation, result):

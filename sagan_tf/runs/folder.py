@@ -280,6 +280,13 @@ class Run:
         for folder in (self.path, self.samples_path, self.attention_path, self.contact_sheet_path.parent):
             remove_temporary_files(folder)
 
+    def remove_pictures_after(self, step: int) -> None:
+        """Removes sample grids and attention pictures of later steps, which are made again; the caller has the lock."""
+        for folder in (self.samples_path, self.attention_path):
+            for later, path in pictures_by_step(folder).items():
+                if later > step:
+                    path.unlink(missing_ok=True)
+
     def check_space(self, bytes_needed: int) -> None:
         """Raises UserError if the disk has less free space than the checkpoints need."""
         free = shutil.disk_usage(self.path).free
@@ -361,3 +368,9 @@ class Run:
 def _is_changeable(difference):
     field = difference.partition(":")[0]
     return field in CHANGEABLE_FIELDS or field.partition(".")[0] in CHANGEABLE_SECTIONS
+
+
+def pictures_by_step(folder: Path) -> dict[int, Path]:
+    """Lists the sample grids or attention pictures in a folder, by step."""
+    matches = ((re.fullmatch(r"step_([0-9]+)\.png", path.name), path) for path in sorted(folder.glob("step_*.png")))
+    return {int(match[1]): path for match, path in matches if match and path.is_file()}

@@ -39,8 +39,10 @@ def parse_fingerprint(value):
 
 
 def parse_starts(value):
-    """Starts: list of dicts, one per start."""
+    """Starts: list of dicts, one per start, whose `command` is a list."""
     if not isinstance(value, list) or not all(isinstance(start, dict) for start in value):
+        raise ValueError
+    if not all(isinstance(start.get("command", []), list) for start in value):
         raise ValueError
     return value
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import re
 import shlex
 from pathlib import PurePath
 
@@ -10,6 +9,7 @@ from sagan_tf.config.checks import flat_fields
 from sagan_tf.config.differences import as_yaml
 from sagan_tf.files.atomic import write_text
 from sagan_tf.runs.evaluations import read_evaluations
+from sagan_tf.runs.folder import pictures_by_step
 from sagan_tf.viewing.report import RunRecord, report_page
 
 _READERS = ("sample", "attend", "evaluate")  # commands that read a run
@@ -40,8 +40,8 @@ def describe_run(run):
         config=[(key, as_yaml(value)) for key, value in flat_fields(config)],
         environment=environment or None,
         starts=len(starts),
-        samples=_by_step(run.samples_path),
-        attention=_by_step(run.attention_path),
+        samples=pictures_by_step(run.samples_path),
+        attention=pictures_by_step(run.attention_path),
         contact_sheet=run.contact_sheet_path if run.contact_sheet_path.is_file() else None,
         commands=(
             *([shell_command(started_by)] if started_by else []),
@@ -71,8 +71,8 @@ def _evaluations(run):
     newest = max((evaluation["step"] or 0 for evaluation in evaluations), default=0)
     return [
         {
-            "title": f"{'Best generator, step' if evaluation['best'] else 'Step'} {evaluation['step']}, by "
-            f"{evaluation['features']}",
+            "title": f"{'Best generator, step' if evaluation['best'] else 'Step'} {evaluation['step']}: "
+            f"{evaluation['summary']}",
             "figures": [[title, figure["text"]] for title, figure in evaluation["figures"].items()],
             "how": list(evaluation["how"].items()),
             # Those of all steps would make a large page.
@@ -93,8 +93,3 @@ def shell_command(argv):
     else:
         start = [path.name]
     return shlex.join([*start, *arguments])
-
-
-def _by_step(folder):
-    matches = ((re.fullmatch(r"step_([0-9]+)\.png", path.name), path) for path in sorted(folder.glob("step_*.png")))
-    return {int(match[1]): path for match, path in matches if match}

@@ -45,7 +45,7 @@ def strongest_region(map_):
     as a multiple of what a uniform map gives the same keys.
     """
     height, width = map_.shape
-    reach = 1 if max(height, width) > 4 else 0
+    reach = _reach(height, width)
     padded = np.pad(np.asarray(map_, np.float64), reach)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1,) * 2)
     keys = np.lib.stride_tricks.sliding_window_view(np.pad(np.ones(map_.shape), reach), (2 * reach + 1,) * 2)
@@ -57,6 +57,10 @@ def strongest_region(map_):
     return (row + down + 0.5) / height, (column + right + 0.5) / width, contrast
 
 
+def _reach(height, width):
+    return 1 if max(height, width) > 4 else 0
+
+
 def largest_share(map_):
     """Describes the upper end of a map's scale: its largest share, and that share in terms of a uniform map's."""
     share = np.max(map_) / (np.sum(map_) or 1.0)
@@ -66,13 +70,14 @@ def largest_share(map_):
 def add_caption(picture, queries, keys):
     """Adds a color bar and a caption below rows of maps, whose grids have the (height, width) of `queries`, `keys`."""
     font = ImageFont.load_default(13)
+    regions = dict.fromkeys("3 x 3 keys" if _reach(y, x) else "key" for y, x in keys)
     sizes = " or ".join(f"{h} x {w} positions attends to {y} x {x} keys" for (h, w), (y, x) in zip(queries, keys))
     sentences = (
         f"Each of {sizes}. gamma is the weight of attention in the layer's output.",
         "Left: the image with its query positions, colored dots. Then a map for each dot: which share of its "
         "attention each key gets, on a linear scale from 0 to the map's max, which is given below it.",
-        "Arrow: from the query to the 3 x 3 keys with the most attention. Ring: they are at the query. No mark: they "
-        f"get less than {STANDS_OUT} times what a uniform map gives them.",
+        f"Arrow: from the query to the {' or '.join(regions)} with the most attention. Ring: at the query. No mark: "
+        f"less than {STANDS_OUT} times what a uniform map gives there.",
     )
     lines = [line for sentence in sentences for line in _wrap(sentence, picture.width - 2 * _MARGIN, font)]
     height = picture.height + _BAR_HEIGHT + (len(lines) + 2) * _LINE_HEIGHT + _MARGIN

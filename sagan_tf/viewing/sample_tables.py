@@ -14,7 +14,7 @@ _SEEDS_PER_ROW = 8  # without classes
 
 def class_grid(sampler, classes, seeds, truncation=NO_TRUNCATION):
     """Makes a `Table` with one row per class and one column per seed; without classes, rows of eight seeds."""
-    suffix = "" if truncation >= NO_TRUNCATION else f", truncation {truncation:g}"
+    suffix = _truncated(truncation)
     if classes is None:
         columns = min(_SEEDS_PER_ROW, len(seeds))
         seeds = np.reshape(seeds[: len(seeds) // columns * columns], (-1, columns))
@@ -40,7 +40,7 @@ def latent_interpolations(sampler, classes, seed, fractions, truncation=NO_TRUNC
     images = [sampler.interpolate((s, label), (s + 1, label), fractions, truncation) for s, label, _ in rows]
     titles = tuple(name if classes else f"{s} to {s + 1}" for s, _, name in rows)
     title = f"Between seeds {seed} and {seed + 1}" if classes else "Between seeds"
-    return Table(np.stack(images), titles, _percent(fractions), title)
+    return Table(np.stack(images), titles, _percent(fractions), title + _truncated(truncation))
 
 
 def class_interpolations(sampler, classes, seed, fractions, truncation=NO_TRUNCATION):
@@ -54,7 +54,7 @@ def class_interpolations(sampler, classes, seed, fractions, truncation=NO_TRUNCA
     pairs = list(zip(labels, labels[1:] + labels[:1]))[: 1 if len(labels) == 2 else None]
     images = [sampler.interpolate((seed, start), (seed, end), fractions, truncation) for start, end in pairs]
     titles = tuple(f"{classes[start]} to {classes[end]}" for start, end in pairs)
-    return Table(np.stack(images), titles, _percent(fractions), f"Between classes, seed {seed}")
+    return Table(np.stack(images), titles, _percent(fractions), f"Between classes, seed {seed}{_truncated(truncation)}")
 
 
 def direction_strips(sampler, classes, seed, directions, distances, truncation=NO_TRUNCATION):
@@ -73,7 +73,7 @@ def direction_strips(sampler, classes, seed, directions, distances, truncation=N
         images.reshape(len(rows), len(distances), *images.shape[1:]),
         tuple(f"{name}, {classes[label]}" if several else name for name, label in rows),
         tuple(f"{distance:+.3g}" if distance else "0" for distance in distances),
-        f"Along directions of the latent{suffix}",
+        f"Along directions of the latent{suffix}{_truncated(truncation)}",
     )
 
 
@@ -113,3 +113,7 @@ def _sample_rows(sampler, rows):
 
 def _percent(fractions):
     return tuple(f"{100 * fraction:.0f} %" for fraction in fractions)
+
+
+def _truncated(truncation):
+    return "" if truncation >= NO_TRUNCATION else f", truncation {truncation:g}"

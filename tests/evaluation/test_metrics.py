@@ -6,7 +6,7 @@ import pytest
 from sagan_tf.evaluation import frechet_distance, kernel_distance
 from sagan_tf.evaluation.collector import FeatureSet
 from sagan_tf.evaluation.metric_names import METRICS
-from sagan_tf.evaluation.metrics import compute_metrics
+from sagan_tf.evaluation.metrics import compute_metrics, expected_coverage
 from sagan_tf.evaluation.moments import Moments
 from sagan_tf.evaluation.precision_recall import manifold_metrics
 
@@ -135,3 +135,14 @@ def test_compute_metrics_gives_reason_when_there_is_one_image():
 def test_manifold_metric_pairs_are_selected_by_name(name, keys):
     metrics, _ = compute_metrics(feature_set(1), feature_set(2), (name,), show_progress=False)
     assert {metric.key for metric in metrics} == keys
+
+
+@pytest.mark.parametrize(("samples", "images", "neighbors"), [(30, 30, 5), (20, 60, 3), (50, 20, 5)])
+def test_expected_coverage_is_the_mean_of_samples_of_the_data(samples, images, neighbors):
+    rng = np.random.default_rng(0)
+    found = [
+        manifold_metrics(rng.normal(size=(samples, 4)), rng.normal(size=(images, 4)), 2, neighbors).coverage
+        for _ in range(300)
+    ]
+    error = np.std(found) / np.sqrt(len(found))
+    assert abs(np.mean(found) - expected_coverage(samples, images, neighbors)) < 4 * error

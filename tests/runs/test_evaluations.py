@@ -74,3 +74,14 @@ def test_card_leaves_out_trials_with_fewer_samples(run):
     kept = _largest(read_evaluations(run))
     kept = [(each["samples"]["count"], list(each["figures"])) for each in kept]
     assert kept == [(2000, ["FID"]), (1000, ["FID"]), (100, ["KID"]), (100, ["FID"])]
+
+
+def test_summaries_tell_results_of_one_step_apart(run):
+    write(run, RESULT)
+    write(run, RESULT | {"samples": RESULT["samples"] | {"truncation": 6.0}}, "step_00000007-y")
+    write(run, RESULT | {"reference": RESULT["reference"] | {"split": "test"}}, "step_00000007-z")
+    assert sorted(evaluation["summary"] for evaluation in read_evaluations(run)) == [
+        "2,000 samples against pets, train, by Inception",
+        "2,000 samples of truncation 0.5 against pets, test, by Inception",
+        "2,000 samples of truncation 0.5 against pets, train, by Inception",
+    ]

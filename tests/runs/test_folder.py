@@ -13,7 +13,8 @@ import pytest
 import sagan_tf
 from sagan_tf.config import QUICK_START, save_config
 from sagan_tf.errors import UserError
-from sagan_tf.runs.folder import Run
+from sagan_tf.runs.folder import Run, pictures_by_step
+from sagan_tf.runs.records import parse_starts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,7 +80,9 @@ def test_run_resume_rejects_config_when_other_fields_differ(tmp_path):
         QUICK_START, run="elsewhere", training=dataclasses.replace(QUICK_START.training, **changes)
     )
     message = refusal(tmp_path / "run", other)
-    shown = "training.batch_size: 32 -> 64; training.loss: relativistic -> wasserstein; training.ema_decay: 0.998 -> null"
+    shown = (
+        "training.batch_size: 32 -> 64; training.loss: relativistic -> wasserstein; training.ema_decay: 0.998 -> null"
+    )
     assert f"({shown}; and 1 more)" in message
     assert Run.open(tmp_path / "run").config() == QUICK_START
 
@@ -221,3 +224,22 @@ def test_run_class_names_read_back_equal_and_reject_other_content(tmp_path):
     run.class_names_path.write_text("{}")
     with pytest.raises(UserError, match="does not hold a list of class names"):
         run.class_names()
+
+
+def test_run_remove_pictures_after_keeps_those_up_to_the_step_and_other_files(tmp_path):
+    run = Run(tmp_path)
+    for folder in (run.samples_path, run.attention_path):
+        folder.mkdir()
+        for name in ("step_00000000.png", "step_00000002.png", "step_00000004.png", "step_4.txt", "mine.png"):
+            (folder / name).write_bytes(b"")
+    run.remove_pictures_after(2)
+    for folder in (run.samples_path, run.attention_path):
+        left = {"step_00000000.png", "step_00000002.png", "step_4.txt", "mine.png"}
+        assert {path.name for path in folder.iterdir()} == left and set(pictures_by_step(folder)) == {0, 2}
+
+
+@pytest.mark.parametrize("value", [{}, [1], [{"command": 5}], [{"command": None}]])
+def test_starts_are_dicts_with_a_command_that_is_a_list(value):
+    with pytest.raises(ValueError):
+        parse_starts(value)
+    assert parse_starts([{"command": ["sagan"]}, {}]) == [{"command": ["sagan"]}, {}]

@@ -91,7 +91,7 @@ def test_report_shows_values_of_running_training(browser, record, tmp_path):
 
 
 def test_report_takes_no_metric_of_the_step_for_an_evaluation(browser, record, tmp_path):
-    names = list(make_means())
+    names = [*make_means(), "evaluation_samples"]
     lines = [line | dict.fromkeys(names, 0.5) for line in metrics_lines(3)]
     other = dataclasses.replace(record, name="other", metrics=lines)
     for records in ([other], [record, other]):

@@ -91,3 +91,16 @@ def test_sample_file_name_holds_class_and_seed():
     assert sample_tables.file_name(4, "a/b c", 17) == "class_0004_a_b_c_seed_00000017.png"
     assert sample_tables.file_name(12, "../..", 17) == "class_0012_seed_00000017.png"
     assert sample_tables.file_name(None, None, 17) == "seed_00000017.png"
+
+
+def test_titles_of_all_tables_state_the_truncation(sampler):
+    arguments = sampler, CLASSES, 0
+    directions = {"up": np.ones(sampler.latent_dim)}
+    for truncation, end in ((0.5, ", truncation 0.5"), (6.0, "")):
+        tables = (
+            sample_tables.class_grid(sampler, CLASSES, range(2), truncation),
+            sample_tables.latent_interpolations(*arguments, (0.0, 1.0), truncation),
+            sample_tables.class_interpolations(*arguments, (0.0, 1.0), truncation),
+            sample_tables.direction_strips(*arguments, directions, (0.0, 1.0), truncation),
+        )
+        assert all(table.title.endswith(end) and ("truncation" in table.title) == bool(end) for table in tables)

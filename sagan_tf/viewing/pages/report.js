@@ -83,6 +83,7 @@ const standardKeys = [
   "sample_diversity",
   "images",
   "images_per_second",
+  "evaluation_samples",
   "r1",
   "r2",
   "lecam",

@@ -95,7 +95,7 @@ function addChart(parent, title, series, range) {
 }
 
 const unitRange = () => [0, 1];
-const fromZero = (plot, low, high) => [0, high * 1.1];
+const fromZero = (plot, low, high) => [0, high > 0 ? high * 1.1 : 1];
 const penalties = [["r1", "R1"], ["r2", "R2"], ["lecam", "LeCam"], ["consistency", "consistency"]];
 
 function addChartsOfRun(parent, run) {
