@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 STUDIES = Path(__file__).resolve().parents[1] / "benchmarks" / "studies"
 # Stands for run_one.py: says when it began and ended and on how many threads, and can be stopped.
@@ -166,3 +168,12 @@ def test_every_arm_of_every_study_is_a_valid_config(monkeypatch, tmp_path):
     for study, arm in arms:
         config = run_one.load_config(run_one.flags_of(study, arm, study.seeds[0], tmp_path))
         assert config.training.seed == study.seeds[0] and config.run == str(tmp_path / "run")
+
+
+def test_recipe_sets_all_that_the_quick_start_sets():
+    """So that a later quick start does not change the studies that began with an earlier one."""
+    settings = yaml.safe_load((STUDIES.parents[1] / "configs/quickstart.yaml").read_text())
+    settings = {name: values for name, values in settings.items() if isinstance(values, dict)}
+    keys = {f"{section}.{name}" for section, values in settings.items() for name in values} - {"data.name"}
+    found = runpy.run_path(str(STUDIES / "definitions.py"))
+    assert keys <= set(found["RECIPE"])
