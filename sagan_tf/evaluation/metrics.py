@@ -188,13 +188,16 @@ def _manifolds(generated, reference, names, show_progress):
 def expected_coverage(samples, images, neighbors):
     """Computes the coverage that samples of the distribution of the data itself have on average.
 
-    An image is not covered if its nearest neighbors among all other images and samples are all images, which of points
-    of one distribution has the same probability in any order. Naeem et al. 2020, https://arxiv.org/abs/2002.09797,
-    derive it for equal counts.
+    An image is not covered if its k nearest neighbors among the other images and the samples are all images. Points of
+    one distribution are exchangeable, so this is as likely as drawing k images first. Naeem et al. 2020,
+    https://arxiv.org/abs/2002.09797, derive it for equal counts.
 
     Args:
         samples, images: ints >= 1.
         neighbors: int k < images.
+
+    Returns:
+        float in [0, 1].
     """
     rest = images - 1 - np.arange(neighbors)
     return float(1 - np.prod(rest / (rest + samples)))
